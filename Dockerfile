@@ -1,0 +1,23 @@
+# syntax=docker/dockerfile:1
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY requirements.lock ./
+RUN python -m venv /opt/r8scan && /opt/r8scan/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE celeryconfig.py ./
+COPY scanner scanner
+COPY workers workers
+COPY notifications notifications
+RUN /opt/r8scan/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+
+FROM python:3.13-slim
+# git reads histories on a rescan.
+RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/r8scan r8scan
+COPY --from=build /opt/r8scan /opt/r8scan
+ENV PATH=/opt/r8scan/bin:$PATH PYTHONUNBUFFERED=1 R8SCAN_STATE_DIR=/var/lib/r8scan R8SCAN_LOG_FORMAT=json
+USER r8scan
+WORKDIR /var/lib/r8scan
+VOLUME /var/lib/r8scan
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["r8scan"]
+CMD ["--help"]

@@ -1,0 +1,71 @@
+# Everything starts here; each target sets up .venv by itself. Needs python3 (3.11 or later) with venv, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+CODE := scanner workers notifications tests celeryconfig.py
+
+.PHONY: demo test run bench look lint format lock clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo   watch a leak being found, disabled and mailed, on this machine alone"
+	@echo "make test   everything that must pass"
+	@echo "make run    the service, with settings from R8SCAN_* variables and .env"
+	@echo "make bench  speed and memory, as ratios"
+	@echo "make look   pictures of the mails, in tests/pictures"
+	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
+	@echo "make lock   the lock files anew             make clean    remove what make made"
+
+demo: $(RUNTIME)
+	@$(BIN)/r8scan demo
+
+run: $(RUNTIME)
+	@$(BIN)/r8scan run
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+bench: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks
+
+look: $(DEVELOPMENT)
+	$(BIN)/python -m tests.pictures
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# The hashes are what is trusted, so that it does not matter where a package comes from.
+lock: $(DEVELOPMENT)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate pyproject.toml --group build -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("r8scan needs Python 3.11 or later; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements.lock requirements-redis.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@sh .ci/redis-server $(BIN)
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.lock $(RUNTIME)
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench tests/pictures
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,65 @@
+"""Celery's settings. A message is only a doorbell: rows in the database say what is to be done.
+
+So messages are acknowledged early, may be lost, doubled or late, and results are ignored; leases and the sweeper
+recover whatever a dead worker left behind.
+"""
+
+from __future__ import annotations
+
+from kombu import Queue
+
+from workers.settings_of_celery import broker_url as _broker_url
+
+broker_url = _broker_url()
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+broker_transport_options = {
+    # Longer than the longest task: a redelivery would do no harm, only noise.
+    "visibility_timeout": 12 * 3600,
+    "queue_order_strategy": "priority",
+    "socket_connect_timeout": 5,
+    "socket_timeout": 30,
+    "socket_keepalive": True,
+    "health_check_interval": 15,
+}
+
+task_ignore_result = True
+task_store_errors_even_if_ignored = False
+task_acks_late = False
+task_serializer = "json"
+accept_content = ["json"]
+task_publish_retry = False
+worker_prefetch_multiplier = 1
+worker_hijack_root_logger = False
+worker_send_task_events = False
+worker_cancel_long_running_tasks_on_connection_loss = False
+worker_max_tasks_per_child = 5000
+worker_max_memory_per_child = 1024 * 1024  # kB
+
+# Polling comes first: what a poll misses is gone, what waits in a row is not.
+task_queues = [Queue("polling"), Queue("notifying"), Queue("scanning"), Queue("rescans")]
+task_default_queue = "scanning"
+task_routes = {
+    "r8scan.poll": {"queue": "polling"},
+    "r8scan.sweep": {"queue": "polling"},
+    "r8scan.look_up": {"queue": "polling"},
+    "r8scan.tidy": {"queue": "notifying"},
+    "r8scan.deliver": {"queue": "notifying"},
+    "r8scan.scan": {"queue": "scanning"},
+    "r8scan.rescan": {"queue": "rescans"},
+}
+imports = ("workers.tasks",)
+
+beat_scheduler = "workers.beat:MonotonicScheduler"
+beat_max_loop_interval = 1
+# Ticks expire before the next one: while no worker runs they must not pile up.
+beat_schedule = {
+    "poll-public-events": {
+        "task": "r8scan.poll",
+        "args": ("public_events",),
+        "schedule": 1.0,
+        "options": {"expires": 1.0},
+    },
+    "sweep": {"task": "r8scan.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+    "tidy": {"task": "r8scan.tidy", "schedule": 600.0, "options": {"expires": 300.0}},
+}

@@ -1,0 +1,1 @@
+"""Everything that tells somebody. Reads records, decides nothing."""

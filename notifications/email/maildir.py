@@ -1,0 +1,53 @@
+"""Messages into a Maildir: the mailbox of a machine without a mail server. A message sent twice is there once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from notifications.email.transport import Envelope, TransportDown
+
+
+@dataclass(frozen=True, slots=True)
+class MaildirTransport:
+    """Writes to `folder`, which is made when needed, readable by this user only."""
+
+    folder: Path
+
+    @contextmanager
+    def open(self) -> Iterator[MaildirTransport]:
+        """Itself: there is nothing to connect to."""
+        yield self
+
+    def send(self, envelope: Envelope, *, deadline: float) -> None:
+        """Write, sync, then rename from `tmp` into `new`. TransportDown when the disk does not let us."""
+        del deadline
+        # Named after the Message-ID: a repeat after a crash replaces the file instead of adding one.
+        name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
+        try:
+            for part in ("tmp", "new", "cur"):
+                (self.folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any((self.folder / "cur").glob(f"{name}:*")):
+                return
+            self._write(name, envelope.content.replace(b"\r\n", b"\n"))
+        except OSError as err:
+            raise TransportDown(f"cannot write to the Maildir {self.folder}: {err.strerror}") from err
+
+    def _write(self, name: str, content: bytes) -> None:
+        # Two processes may write the same message after a lost lease: each its own temporary file.
+        temporary = self.folder / "tmp" / f"{name}.{os.getpid()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / "new" / name)
+        folder = os.open(self.folder / "new", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

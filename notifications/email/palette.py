@@ -1,0 +1,38 @@
+"""The colours of the mails, light and dark. Every pair that carries text has a contrast of 4.5 or more (WCAG AA)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """`text`, `muted` and `accent` are written on `card` and `panel`, `muted` on `page` too."""
+
+    page: str
+    card: str
+    panel: str
+    line: str
+    text: str
+    muted: str
+    accent: str
+
+
+LIGHT = Palette(
+    page="#f1f3f6",
+    card="#ffffff",
+    panel="#f6f8fa",
+    line="#dde2e9",
+    text="#1c222b",
+    muted="#566070",
+    accent="#1d5a9e",
+)
+DARK = Palette(
+    page="#0e1116",
+    card="#171c23",
+    panel="#1e252e",
+    line="#333d4a",
+    text="#e6eaf0",
+    muted="#a5b0be",
+    accent="#8cbcf4",
+)

@@ -1,0 +1,201 @@
+"""From facts to subject, text and HTML by the templates, and from those to a message. Sends nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, parseaddr
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader, StrictUndefined, select_autoescape
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from notifications.email import page as pages
+from notifications.email.facts import MailFacts
+from notifications.email.palette import DARK, LIGHT
+from notifications.email.wording import clean, duration_words, kind_words, shorten, time_words, wrap
+from scanner.detection import redact
+
+BUILT_IN = Path(__file__).parent.parent / "templates"
+SHARED = "shared"
+LONGEST_SUBJECT = 160
+LARGEST_BODY = 1024 * 1024
+MOST_INCIDENT_HEADERS = 20
+
+# Bodies are quoted-printable, whose lines have at most 76 characters (RFC 2045, section 6.7).
+_POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
+_MESSAGE_ID = re.compile(r"<[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.\[\]:-]+>")
+
+_log = logging.getLogger(__name__)
+
+
+class UnusableAddress(ValueError):
+    """The recipient's or the sender's address cannot stand in a mail; the message says which."""
+
+
+@dataclass(frozen=True)
+class MailIdentity:
+    """Who speaks: the brand and the addresses in the mails, and the folder with the operator's own templates."""
+
+    sender: str
+    vendor_name: str = "Replicate"
+    account_tokens_url: str = "https://replicate.com/account/api-tokens"
+    usage_url: str | None = None
+    support_contact: str | None = None
+    operator_email: str | None = None
+    template_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One mail's words. `complaint` says why the operator's own templates were not used; None: all is well."""
+
+    subject: str
+    text: str
+    html: str
+    complaint: str | None = None
+
+
+def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
+    """Render with the operator's templates; where they fail, with our own, and say so in `complaint`."""
+    if identity.template_dir is None:
+        return render_strictly(facts, identity)
+    try:
+        return render_strictly(facts, identity)
+    except Exception as err:  # noqa: BLE001 - a template may raise whatever it likes: no mail may wait for its repair
+        complaint = f"own templates not used: {reason_of(err)}"
+        _log.error(
+            "the built-in mail templates are used", extra={"folder": str(identity.template_dir), "error": complaint}
+        )
+    rendered = _render(facts, identity, _environment(None))
+    return Rendered(rendered.subject, rendered.text, rendered.html, complaint)
+
+
+def render_strictly(facts: MailFacts, identity: MailIdentity) -> Rendered:
+    """The same without falling back: whatever the templates raise comes out."""
+    if identity.template_dir is not None and not identity.template_dir.is_dir():
+        raise FileNotFoundError(f"{identity.template_dir} is not a folder")
+    return _render(facts, identity, _environment(identity.template_dir))
+
+
+def reason_of(err: BaseException) -> str:
+    """One line for an error of a template: where and what."""
+    where = getattr(err, "name", None) or getattr(err, "filename", None)
+    line = getattr(err, "lineno", None)
+    place = f"{where}, line {line}: " if where and line else f"{where}: " if where else ""
+    return clean(f"{place}{type(err).__name__}: {err}", 300)
+
+
+def compose(
+    rendered: Rendered,
+    identity: MailIdentity,
+    *,
+    recipient: str,
+    message_id: str,
+    date: datetime,
+    incident_ids: Sequence[str],
+) -> EmailMessage:
+    """The message with both bodies. UnusableAddress when `recipient` is none, or the sender."""
+    message = EmailMessage(policy=_POLICY)
+    message["From"] = sender_address(identity)
+    message["To"] = _address("", recipient)
+    message["Subject"] = rendered.subject
+    message["Date"] = format_datetime(date)
+    if not _MESSAGE_ID.fullmatch(message_id):
+        raise ValueError("the Message-ID of the row is malformed")
+    message["Message-ID"] = message_id
+    with contextlib.suppress(UnusableAddress):  # the contact may as well be a page or a sentence
+        message["Reply-To"] = _address("", identity.support_contact or "")
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834
+    message["X-Auto-Response-Suppress"] = "All"
+    for incident_id in incident_ids[:MOST_INCIDENT_HEADERS]:
+        message["X-R8scan-Incident"] = clean(incident_id)
+    message.set_content(rendered.text, cte="quoted-printable")
+    message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
+    return message
+
+
+def sender_address(identity: MailIdentity) -> Address:
+    """Name and address of the sender. UnusableAddress when the setting holds none."""
+    name, address = parseaddr(identity.sender)
+    return _address(clean(name), address)
+
+
+def _address(name: str, address: str) -> Address:
+    if not address or any(char.isspace() or not char.isprintable() for char in address):
+        raise UnusableAddress("this is no mail address")
+    local, _, domain = address.rpartition("@")
+    if not local or not domain:
+        raise UnusableAddress("this is no mail address")
+    try:
+        parsed = Address(display_name=name, addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}")
+    except (ValueError, IndexError, HeaderParseError) as err:
+        raise UnusableAddress("this is no mail address") from err
+    if not parsed.username.isascii():
+        raise UnusableAddress("addresses with letters beyond ASCII before the @ cannot be reached")
+    return parsed
+
+
+def _render(facts: MailFacts, identity: MailIdentity, environment: ImmutableSandboxedEnvironment) -> Rendered:
+    shown: dict[str, Any] = {
+        "mail": pages.cleaned(facts),
+        "identity": {
+            "vendor_name": clean(identity.vendor_name),
+            "account_tokens_url": clean(identity.account_tokens_url, 300),
+            "usage_url": clean(identity.usage_url, 300) if identity.usage_url else None,
+            "support_contact": clean(identity.support_contact, 300) if identity.support_contact else None,
+        },
+    }
+    own = environment.get_template(f"{facts.variant}/words.txt").make_module(shown)
+    shared = environment.get_template(f"{SHARED}/words.txt").make_module(shown)
+
+    def words(name: str) -> pages.Macro:
+        macro = getattr(own, name, None) or getattr(shared, name, None)
+        if macro is None:
+            raise pages.WordsError(f"{facts.variant}/words.txt has no macro `{name}`")
+        return macro  # type: ignore[no-any-return]  # templates have no types
+
+    shown["page"] = pages.build(facts, words)
+    subject = environment.get_template(f"{facts.variant}/subject.txt").render(shown)
+    shown["subject"] = clean(" ".join(subject.split()), LONGEST_SUBJECT)
+    text, html = (
+        environment.select_template([f"{facts.variant}/{name}", f"{SHARED}/{name}"]).render(shown)
+        for name in ("body.txt", "body.html")
+    )
+    if not shown["subject"] or not text.strip() or not html.strip():
+        raise ValueError("a template gave an empty subject or body")
+    if max(len(text), len(html)) > LARGEST_BODY:
+        raise ValueError("a template gave a body of more than a megabyte")
+    return Rendered(shown["subject"], redact(_without_gaps(text)), redact(html))
+
+
+def _without_gaps(text: str) -> str:
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+@lru_cache(maxsize=4)
+def _environment(template_dir: Path | None) -> ImmutableSandboxedEnvironment:
+    built_in = FileSystemLoader(BUILT_IN)
+    loaders: list[BaseLoader] = [built_in, PrefixLoader({"builtin": built_in})]
+    if template_dir is not None:
+        loaders.insert(0, FileSystemLoader(template_dir))
+    environment = ImmutableSandboxedEnvironment(
+        loader=ChoiceLoader(loaders),
+        autoescape=select_autoescape(("html",), default=False, default_for_string=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(time=time_words, duration=duration_words, kind=kind_words, shorten=shorten, wrap=wrap)
+    environment.globals.update(light=LIGHT, dark=DARK)
+    return environment

@@ -1,0 +1,211 @@
+"""Messages by SMTP: one pooled connection a run, one deadline over each exchange, refusals told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import smtplib
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from notifications.email.deadline import Watchdog, connect
+from notifications.email.transport import Envelope, PermanentFailure, TransientFailure, TransportDown
+from notifications.email.wording import clean
+
+LONGEST_REPLY = 200
+
+# Replies that blame us rather than the recipient: authentication wanted (RFC 4954, section 6), any status of the class
+# "security or policy" (RFC 3463, section 3.8), or a refusal to relay without such a status.
+_AUTHENTICATION_CODES = (530, 534, 535, 538)
+_OURS = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpTransport:
+    """A server and how to speak to it: `security` is `smtp`, `smtp+starttls` or `smtps`."""
+
+    host: str
+    port: int
+    security: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    @contextmanager
+    def open(self) -> Iterator[SmtpOutlet]:
+        """An outlet that keeps its connection until the block ends."""
+        outlet = SmtpOutlet(self)
+        try:
+            yield outlet
+        finally:
+            outlet.close()
+
+
+class _Client(smtplib.SMTP):
+    """smtplib's client over a socket that a watchdog guards from its first byte."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self.watchdog = watchdog
+        super().__init__(local_hostname=_own_name())
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        del timeout
+        connection = connect(host, port, self.watchdog)
+        self.watchdog.guard(connection)
+        return connection
+
+
+class _TlsClient(_Client):
+    """The same, with TLS from the beginning."""
+
+    def __init__(self, watchdog: Watchdog, tls: ssl.SSLContext) -> None:
+        self.tls = tls
+        super().__init__(watchdog)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self.tls.wrap_socket(super()._get_socket(host, port, timeout), server_hostname=host)
+
+
+class SmtpOutlet:
+    """One connection, made when it is first needed and again when it was lost. Not shared between threads."""
+
+    def __init__(self, transport: SmtpTransport) -> None:
+        self._to = transport
+        self._client: _Client | None = None
+
+    def send(self, envelope: Envelope, *, deadline: float) -> None:
+        """Connect if needed, and hand the message over. TransientFailure, TransportDown or PermanentFailure."""
+        watchdog = Watchdog(deadline)
+        try:
+            client = self._ready(watchdog)
+            self._hand_over(client, envelope)
+        except (OSError, smtplib.SMTPException, ValueError) as err:
+            self._drop()
+            if watchdog.has_bitten or watchdog.is_over:
+                raise TransportDown(f"the mail server {self._name} did not finish in time") from err
+            raise TransientFailure(f"the connection to {self._name} broke: {_words_of(err)}") from err
+        except TransportDown:
+            self._drop()
+            raise
+        finally:
+            watchdog.dismiss()
+
+    def close(self) -> None:
+        """Say goodbye, without waiting for an answer."""
+        if self._client is not None:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                self._client.putcmd("quit")
+        self._drop()
+
+    @property
+    def _name(self) -> str:
+        return f"{self._to.host}:{self._to.port}"
+
+    def _ready(self, watchdog: Watchdog) -> _Client:
+        """A client that has just answered: a pooled connection may have been closed meanwhile."""
+        if self._client is not None:
+            try:
+                assert self._client.sock is not None  # noqa: S101 - dropped clients are not kept
+                self._client.watchdog = watchdog
+                self._client.sock.settimeout(watchdog.left)
+                watchdog.guard(self._client.sock)
+                if self._client.rset()[0] == 250:
+                    return self._client
+            except (OSError, smtplib.SMTPException):
+                if watchdog.is_over:
+                    raise
+            watchdog.dismiss()
+            self._drop()
+        return self._connect(watchdog)
+
+    def _connect(self, watchdog: Watchdog) -> _Client:
+        to = self._to
+        client = _TlsClient(watchdog, self._tls()) if to.security == "smtps" else _Client(watchdog)
+        self._client = client
+        try:
+            code, reply = client.connect(to.host, to.port)
+            if code != 220:
+                raise self._down("greeted with", code, reply)
+            client.ehlo_or_helo_if_needed()
+            if to.security == "smtp+starttls":
+                client.starttls(context=self._tls())
+                client.ehlo_or_helo_if_needed()
+            if to.user:
+                client.login(to.user, to.password)
+        except TransportDown:
+            raise
+        except smtplib.SMTPAuthenticationError as err:
+            # Its text is the server's and might echo what we sent: only the code is told.
+            permanent = err.smtp_code >= 500
+            raise TransportDown(
+                f"{self._name} refused the login ({err.smtp_code}): check R8SCAN_SMTP_URL", is_configuration=permanent
+            ) from None
+        except smtplib.SMTPResponseException as err:
+            raise self._down("answered", err.smtp_code, _bytes(err.smtp_error)) from None
+        except smtplib.SMTPNotSupportedError as err:
+            raise TransportDown(f"{self._name}: {_words_of(err)}", is_configuration=True) from None
+        except ssl.SSLCertVerificationError as err:
+            reason = f"the certificate of {self._name} cannot be trusted: {clean(err.verify_message, LONGEST_REPLY)}"
+            raise TransportDown(reason, is_configuration=True) from None
+        except (OSError, smtplib.SMTPException, ValueError) as err:
+            late = watchdog.has_bitten or watchdog.is_over
+            reason = "no answer in time" if late else _words_of(err)
+            raise TransportDown(f"cannot reach the mail server {self._name}: {reason}") from None
+        return client
+
+    def _hand_over(self, client: _Client, envelope: Envelope) -> None:
+        client.ehlo_or_helo_if_needed()
+        code, reply = client.mail(envelope.sender)
+        if code != 250:
+            raise self._down("refused the sender with", code, reply)
+        code, reply = client.rcpt(envelope.recipient)
+        if code not in (250, 251):
+            raise self._refusal("the recipient", code, reply)
+        try:
+            code, reply = client.data(envelope.content)
+        except smtplib.SMTPDataError as err:
+            code, reply = err.smtp_code, _bytes(err.smtp_error)
+        if code != 250:
+            raise self._refusal("the message", code, reply)
+
+    def _refusal(self, what: str, code: int, reply: bytes) -> Exception:
+        words = _reply_words(code, reply)
+        if code == 421 or code < 0:
+            return TransportDown(f"{self._name} closed the connection: {words}")
+        if code >= 500 and code not in _AUTHENTICATION_CODES and not _OURS.match(words):
+            return PermanentFailure(f"refused {what}: {words}")
+        return TransientFailure(f"{self._name} refused {what}: {words}")
+
+    def _down(self, did: str, code: int, reply: bytes) -> TransportDown:
+        reason = f"the mail server {self._name} {did} {_reply_words(code, reply)}"
+        return TransportDown(reason, is_configuration=code >= 500)
+
+    def _tls(self) -> ssl.SSLContext:
+        return self._to.tls or ssl.create_default_context()
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _own_name() -> str:
+    # smtplib would ask the name server, which nothing bounds in time.
+    name = socket.gethostname()
+    return name if "." in name and name.isascii() else "[127.0.0.1]"
+
+
+def _reply_words(code: int, reply: bytes) -> str:
+    return clean(f"{code} {reply.decode('utf-8', 'replace')}", LONGEST_REPLY)
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("utf-8", "replace")
+
+
+def _words_of(err: BaseException) -> str:
+    words = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
+    return clean(words or type(err).__name__, LONGEST_REPLY)

@@ -1,0 +1,114 @@
+"""The detector: one document in, its candidates out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from scanner.detection.digests import Digester, hint_of, sha256_digest
+from scanner.detection.documents import Candidate, Document, Place
+from scanner.detection.engine import findings_after, glance
+from scanner.detection.findings import Finding, located
+from scanner.detection.limits import Limits, Meter
+from scanner.detection.matcher import hit_offsets
+from scanner.detection.redact import redact
+
+_NOWHERE = Place("other")
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What one document held.
+
+    `unread` counts what could not be read, by reason; `bytes_read` includes what was expanded.
+    """
+
+    candidates: tuple[Candidate, ...]
+    unread: Mapping[str, int] = field(default_factory=dict)
+    bytes_read: int = 0
+
+
+class Detector:
+    """Finds tokens in bytes. Safe to share between threads; keeps nothing of what it read.
+
+    `limits` bound what one document may cost; `clock` counts seconds for them.
+    """
+
+    def __init__(
+        self,
+        digester: Digester = sha256_digest,
+        limits: Limits = _DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._digester = digester
+        self._limits = limits
+        self._clock = clock
+
+    def scan(self, document: Document) -> ScanResult:
+        """Every occurrence of a token in the document, in the order of their positions; those in containers last."""
+        content = document.content
+        seen = glance(content)
+        if seen is None:
+            return ScanResult((), bytes_read=len(content))
+        meter = Meter(self._limits, len(content), self._clock)
+        name = _base_name(document.place)
+        found = findings_after(seen, content, name, meter)
+        place = redacted_place(document.place) if found else _NOWHERE
+        candidates = [self._candidate(finding, place, name) for finding in located(found, content)]
+        candidates.sort(key=_order)
+        return ScanResult(tuple(candidates), dict(meter.unread), len(content) + meter.expanded)
+
+    def scan_bytes(self, content: bytes, name: str = "") -> ScanResult | None:
+        """The same for bytes whose place is not looked up yet: candidates have an empty place of kind `other`.
+
+        None if all was read and nothing found, at the least possible cost: for millions of small objects.
+        """
+        seen = glance(content)
+        if seen is None:
+            return None
+        meter = Meter(self._limits, len(content), self._clock)
+        found = findings_after(seen, content, name or "document", meter)
+        if not found and not meter.unread:
+            return None
+        candidates = [self._candidate(finding, _NOWHERE, name or "document") for finding in located(found, content)]
+        candidates.sort(key=_order)
+        return ScanResult(tuple(candidates), dict(meter.unread), len(content) + meter.expanded)
+
+    @staticmethod
+    def suspects(batch: bytes) -> list[int]:
+        """Sorted offsets in many contents put together: those that hold none of these offsets, and are no container by
+        `container_kind()` or `wide_codec()`, hold no token and need no `scan_bytes()`."""
+        return hit_offsets(batch)
+
+    def _candidate(self, finding: Finding, place: Place, name: str) -> Candidate:
+        return Candidate(
+            digest=self._digester(finding.token),
+            hint=hint_of(finding.token),
+            place=place,
+            line=finding.line,
+            column=finding.column,
+            spelling=">".join(finding.spelling),
+            container=redact("!/".join((name, *finding.members))) if finding.members else "",
+        )
+
+
+def _order(candidate: Candidate) -> tuple[str, int, int]:
+    return (candidate.container, candidate.line, candidate.column)
+
+
+def _base_name(place: Place) -> str:
+    path = (place.path or "").rstrip("/")
+    return path.rpartition("/")[2] or "document"
+
+
+def redacted_place(place: Place) -> Place:
+    """The place with every token in its strings replaced by its hint."""
+    return replace(
+        place,
+        url=redact(place.url),
+        repository=redact(place.repository) if place.repository else place.repository,
+        path=redact(place.path) if place.path else place.path,
+        ref=redact(place.ref) if place.ref else place.ref,
+    )

@@ -1,0 +1,76 @@
+"""The values that travel through the house: what was read, where it stood, and what may be a token in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+PlaceKind = Literal[
+    "file",
+    "file_name",
+    "commit",
+    "tag",
+    "ref_name",
+    "repository_description",
+    "issue",
+    "issue_comment",
+    "pull_request",
+    "commit_comment",
+    "review",
+    "review_comment",
+    "discussion",
+    "release",
+    "wiki_page",
+    "gist",
+    "gist_comment",
+    "package",
+    "local_file",
+    "other",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in public, as an address a person can open.
+
+    `repository` is `owner/name`; `commit` a full object id; `path` is relative to the repository's root (or the file's own
+    path for `local_file`); `published_at` is when it became visible to the public (aware, UTC), where that is known.
+    `git_object` is the id of the blob, commit or tag that holds it. Every string may be hostile until `redacted()`.
+    """
+
+    kind: PlaceKind
+    url: str = ""
+    repository: str | None = None
+    repository_id: int | None = None
+    path: str | None = None
+    commit: str | None = None
+    ref: str | None = None
+    git_object: str | None = None
+    published_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Bytes to scan and the place they came from."""
+
+    content: bytes
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something that has the form of a token: never the token itself.
+
+    `digest` is 64 lower-case hex digits; `hint` is `r8_Ab1…xyz9`; `line` and `column` count from 1 (0: not known; column in
+    bytes); `spelling` names the encoding it was written in (`plain`, `base64`, …); `container` is the way through archives to
+    it (`a.zip!/b/c.txt`), empty for none. `place` holds no raw token.
+    """
+
+    digest: str
+    hint: str
+    place: Place
+    line: int = 0
+    column: int = 0
+    spelling: str = "plain"
+    container: str = ""

@@ -1,0 +1,229 @@
+"""Puts matcher, spellings, runs and containers together, layer within layer; knows no digests and no places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import NamedTuple
+
+import regex
+
+from scanner.detection.containers import ContainerKind, container_kind, is_compressed, is_streamed, members_of
+from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
+from scanner.detection.limits import LimitReachedError, Meter
+from scanner.detection.matcher import ALWAYS_LISTED, Window, long_run_spots, may_hold, windows
+from scanner.detection.members import (
+    Chained,
+    Container,
+    Member,
+    Readable,
+    Source,
+    UnreadableError,
+    read_up_to,
+)
+from scanner.detection.runs import Run, long_runs, run_spots, runs_at
+from scanner.detection.spellings import findings_of
+from scanner.detection.wide import wide_codec, wide_pieces
+
+_CARRY = 32 << 10
+"""Bytes of one piece that are read again in front of the next."""
+
+_TAG = regex.compile(rb"<[^<>]{0,4096}+>")
+
+
+class Glance(NamedTuple):
+    """Everything in a content that a token may hide in. Most contents have nothing of it, and are done."""
+
+    windows: list[Window]
+    run_spots: list[int]
+    codec: str | None
+    kind: ContainerKind | None
+
+
+def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
+    """What is worth a closer look in `content`; None if it holds no token. It sees every byte, as cheaply as it can."""
+    hits = windows(content)
+    # Who encodes once may do so again: inside a decoded run, short runs are looked at too.
+    spots = run_spots(content) if inside_run else long_run_spots(content)
+    codec = wide_codec(content)
+    kind = container_kind(content)
+    return Glance(hits, spots, codec, kind) if hits or spots or codec or kind else None
+
+
+def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
+    """Every token in `content` and in what it contains, each place once; not yet located unless in a member."""
+    seen = glance(content, inside_run=inside_run)
+    return [] if seen is None else findings_after(seen, content, name, meter, depth, inside_run=inside_run)
+
+
+def findings_after(
+    seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
+) -> list[Finding]:
+    """The same for a content that was glanced at."""
+    found = _text_findings_after(seen, content, meter, depth)
+    if seen.kind is not None:
+        inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)
+        # What lies uncompressed in a container is seen twice; the member's place says more.
+        known = {finding.token for finding in inner}
+        found = [finding for finding in found if finding.token not in known] + inner
+    return distinct(found)
+
+
+def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]:
+    """Every token in the bytes of `content` as they lie, and in what is encoded in them; containers are not opened."""
+    seen = glance(content)
+    return [] if seen is None else _text_findings_after(seen, content, meter, depth)
+
+
+def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int) -> list[Finding]:
+    found: list[Finding] = []
+    for window in seen.windows:
+        found += findings_of(content, window)
+        runs = [hit for hit in window.hits if hit[1].kind in ALWAYS_LISTED]
+        if runs:
+            runs.sort(key=itemgetter(0))
+            _decode(runs_at(content, runs, meter), found, meter, depth)
+    if seen.run_spots:
+        _decode(long_runs(content, seen.run_spots, meter), found, meter, depth)
+    if seen.codec is not None and depth >= meter.limits.depth:
+        meter.note("container_depth")
+    elif seen.codec is not None:
+        for piece in wide_pieces(content, seen.codec):
+            found += piece.outside(text_findings(piece.text, meter, depth + 1))
+    return found
+
+
+def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int) -> None:
+    """Adds what the decoded runs hold."""
+    try:
+        for run in runs:
+            if depth >= meter.limits.depth:
+                if container_kind(run.decoded) or may_hold(run.decoded):
+                    meter.note("container_depth")
+                continue
+            found += run.outside(all_findings(run.decoded, "content", meter, depth + 1, inside_run=True))
+    except LimitReachedError as stop:
+        meter.note_limit(stop)
+
+
+def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
+    """What the members of a container hold. Never raises for what is in it: what cannot be read is counted."""
+    meter = container.meter
+    found: list[Finding] = []
+    if depth >= meter.limits.depth:
+        meter.note("container_depth")
+        return found
+    try:
+        for member in members_of(kind, container):
+            found += _in_member(kind, member, meter, depth, inside_run=inside_run)
+    except LimitReachedError as stop:
+        meter.note_limit(stop)
+    except UnreadableError as stop:
+        meter.note(stop.reason)
+    except Exception:  # noqa: BLE001 - libraries fail on hostile bytes in every way there is; it is counted, not hidden
+        meter.note("damaged")
+    return found
+
+
+def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
+    if inside_run and is_compressed(kind):
+        inner = _in_source(member, meter, depth + 1, inside_run=True)
+        return [
+            finding._replace(start=0, end=1, spelling=wrapped((member.spelling,), finding.spelling))
+            for finding in inner
+        ]
+    inner = _in_source(member, meter, depth + 1, inside_run=False)
+    named = [Finding(found.token, 0, 1, found.spelling) for found in text_findings(member.name.encode(), meter, depth)]
+    return [finding._replace(start=0, end=1, members=(member.name, *finding.members)) for finding in (*inner, *named)]
+
+
+def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
+    """What a member holds, located in it (unless it is part of a run)."""
+    source: Source = member.source
+    if not isinstance(source, bytes):
+        head, stop = _first_piece(source, meter)
+        if stop is None and len(head) == meter.limits.piece_bytes:
+            return _in_large(member, head, source, meter, depth)
+        if stop is not None:
+            meter.note_limit(stop)
+        source = head
+    found = all_findings(source, member.name, meter, depth, inside_run=inside_run)
+    if member.text_of_markup and source[:1] == b"<":
+        found = distinct(found + _in_markup(source, found, meter, depth))
+    return found if inside_run else list(located(found, source))
+
+
+def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
+    """The beginning of a stream, and the bound that stopped it; what came before the bound is still looked at."""
+    pieces: list[bytes] = []
+    missing = meter.limits.piece_bytes
+    try:
+        while missing:
+            piece = source.read(min(missing, 1 << 18))
+            if not piece:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+    except LimitReachedError as stop:
+        return b"".join(pieces), stop
+    return b"".join(pieces), None
+
+
+def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
+    """What a member that is larger than a piece holds: streamed containers are opened, others only if they fit."""
+    kind = container_kind(head)
+    if kind is not None:
+        stream = Chained(head, rest)
+        if is_streamed(kind):
+            return _opened(kind, Container(member.name, stream, meter), depth, inside_run=False)
+        content = read_up_to(stream, meter.limits.member_bytes)
+        if len(content) < meter.limits.member_bytes:
+            return list(located(all_findings(content, member.name, meter, depth), content))
+        meter.note("member_size")
+        head, rest = content, rest
+    return _in_pieces(head, rest, meter, depth)
+
+
+def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
+    """What a long text holds, read piece by piece, with lines and columns of the whole."""
+    found: list[Finding] = []
+    carried = lines = columns = 0
+    stop: LimitReachedError | None = None
+    while piece:
+        here = [finding for finding in distinct(text_findings(piece, meter, depth)) if finding.end > carried]
+        found += located(here, piece, lines, columns)
+        if stop is not None:
+            break
+        done, carry = piece[:-_CARRY], piece[-_CARRY:]
+        newlines = done.count(b"\n")
+        columns = len(done) - done.rfind(b"\n") - 1 if newlines else columns + len(done)
+        lines += newlines
+        fresh, stop = _first_piece(rest, meter)
+        carried = len(carry)
+        piece = carry + fresh if fresh else b""
+    if stop is not None:
+        meter.note_limit(stop)
+    return found
+
+
+def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
+    """Tokens that tags interrupt, as word processors leave them when one word is formatted in parts."""
+    pieces = []
+    at = 0
+    for tag in _TAG.finditer(source):
+        if tag.start() > at:
+            pieces.append((at, tag.start()))
+        at = tag.end()
+    pieces.append((at, len(source)))
+    text = b"".join(source[start:end] for start, end in pieces)
+    known = {finding.token for finding in found}
+    segments = Segments(pieces)
+    return [
+        finding._replace(
+            start=segments.origin(finding.start),
+            end=segments.origin(finding.end - 1) + 1,
+            spelling=wrapped(("markup",), finding.spelling),
+        )
+        for finding in text_findings(text, meter, depth)
+        if finding.token not in known
+    ]

@@ -1,0 +1,249 @@
+"""Reader of git packs and bundles that lie in a document; nothing of a repository, a network or a cache is needed.
+
+The format is `gitformat-pack(5)`. Declared sizes are checked before anything is inflated, and deltas are applied only
+to bases inside the same pack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanner.detection.limits import Meter
+from scanner.detection.members import Container, Member, UnreadableError, whole
+
+_KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
+_OFFSET_DELTA, _NAMED_DELTA = 6, 7
+_BASE_CACHE = 32 << 20
+_LONGEST_CHAIN = 4_096
+_CHUNK = 64 << 10
+
+
+class _Entry(NamedTuple):
+    """One packed object: where its zlib stream begins, and, for a delta, the offset or name of its base."""
+
+    kind: int
+    size: int
+    data: int
+    base: int | bytes
+
+
+def bundle_members(container: Container) -> Iterator[Member]:
+    """The pack of a git bundle; the list of refs in front of it is read as it lies."""
+    content = whole(container)
+    begin = content.find(b"\n\nPACK")
+    if begin < 0:
+        raise UnreadableError("damaged")
+    yield Member("pack", content[begin + 2 :])
+
+
+def pack_members(container: Container) -> Iterator[Member]:
+    """Every object of a pack but trees, named by type and id, deltas applied."""
+    content = whole(container)
+    if len(content) < 12 or content[4:8] not in (b"\0\0\0\2", b"\0\0\0\3"):
+        raise UnreadableError("damaged")
+    yield from _Pack(content, container.meter).members(int.from_bytes(content[8:12], "big"))
+
+
+class _Pack:
+    def __init__(self, content: bytes, meter: Meter) -> None:
+        self._content = content
+        self._meter = meter
+        self._entries: dict[int, _Entry] = {}
+        self._offsets: dict[bytes, int] = {}
+        self._cache: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._cached = 0
+
+    def members(self, count: int) -> Iterator[Member]:
+        at = 12
+        waiting: list[int] = []
+        for _ in range(count):
+            self._meter.enter()
+            entry = self._header(at)
+            self._entries[at] = entry
+            end = self._end_of(entry)
+            if isinstance(entry.base, bytes) and entry.base not in self._offsets:
+                waiting.append(at)
+            else:
+                yield from self._member(at)
+            at = end
+        # A base may stand behind what refers to it; each round resolves at least one more, or it is the last.
+        while waiting:
+            left = [offset for offset in waiting if self._entries[offset].base not in self._offsets]
+            if len(left) == len(waiting):
+                self._meter.note("missing_base", len(left))
+                return
+            for offset in set(waiting).difference(left):
+                yield from self._member(offset)
+            waiting = left
+
+    def _member(self, at: int) -> Iterator[Member]:
+        found = self._object(at)
+        if found is None:
+            return
+        kind, body = found
+        name = hashlib.sha1(b"%s %d\0" % (_KINDS[kind], len(body)) + body, usedforsecurity=False).digest()
+        self._offsets[name] = at
+        if kind != 2:
+            yield Member(f"{_KINDS[kind].decode('ascii')} {name.hex()}", body)
+
+    def _header(self, at: int) -> _Entry:
+        start = at
+        byte = self._byte(at)
+        kind, size, shift = (byte >> 4) & 7, byte & 15, 4
+        while byte & 128:
+            at += 1
+            byte = self._byte(at)
+            size |= (byte & 127) << shift
+            shift += 7
+            if shift > 63:
+                raise UnreadableError("damaged")
+        at += 1
+        base: int | bytes = 0
+        if kind == _OFFSET_DELTA:
+            byte = self._byte(at)
+            distance = byte & 127
+            while byte & 128:
+                at += 1
+                byte = self._byte(at)
+                distance = ((distance + 1) << 7) | (byte & 127)
+                if distance > len(self._content):
+                    raise UnreadableError("damaged")
+            at += 1
+            base = start - distance
+            if base not in self._entries:
+                raise UnreadableError("damaged")
+        elif kind == _NAMED_DELTA:
+            base = self._content[at : at + 20]
+            at += 20
+        elif kind not in _KINDS:
+            raise UnreadableError("damaged")
+        return _Entry(kind, size, at, base)
+
+    def _byte(self, at: int) -> int:
+        if at >= len(self._content):
+            raise UnreadableError("damaged")
+        return self._content[at]
+
+    def _end_of(self, entry: _Entry) -> int:
+        """Where the entry's zlib stream ends: it must be inflated to know, piece by piece, into nothing."""
+        inflater = zlib.decompressobj()
+        at = entry.data
+        data = b""
+        try:
+            while not inflater.eof:
+                if not data:
+                    data = self._content[at : at + _CHUNK]
+                    at += len(data)
+                    if not data:
+                        raise UnreadableError("damaged")
+                self._meter.take(len(inflater.decompress(data, _CHUNK * 4)))
+                data = inflater.unconsumed_tail
+        except zlib.error as error:
+            raise UnreadableError("damaged") from error
+        return at - len(inflater.unused_data)
+
+    def _inflated(self, entry: _Entry) -> bytes | None:
+        if entry.size > self._meter.limits.member_bytes:
+            self._meter.note("member_size")
+            return None
+        self._meter.take(entry.size)
+        # The input of one entry can only be bounded by what its size may need.
+        most = entry.size + entry.size // 1000 + _CHUNK
+        inflater = zlib.decompressobj()
+        body = inflater.decompress(memoryview(self._content)[entry.data : entry.data + most], entry.size + 1)
+        if len(body) != entry.size:
+            raise UnreadableError("damaged")
+        return body
+
+    def _object(self, at: int) -> tuple[int, bytes] | None:
+        """Type and bytes of the object at an offset, its chain of deltas applied."""
+        chain: list[_Entry] = []
+        offset = at
+        while offset not in self._cache:
+            entry = self._entries[offset]
+            if entry.kind in _KINDS:
+                break
+            chain.append(entry)
+            if len(chain) > _LONGEST_CHAIN:
+                raise UnreadableError("damaged")
+            offset = self._offsets[entry.base] if isinstance(entry.base, bytes) else entry.base
+        if offset in self._cache:
+            self._cache.move_to_end(offset)
+            kind, body = self._cache[offset]
+        else:
+            plain = self._inflated(self._entries[offset])
+            if plain is None:
+                return None
+            kind, body = self._entries[offset].kind, plain
+        for entry in reversed(chain):
+            delta = self._inflated(entry)
+            applied = _applied(body, delta, self._meter) if delta is not None else None
+            if applied is None:
+                return None
+            body = applied
+        self._remember(at, kind, body)
+        return kind, body
+
+    def _remember(self, at: int, kind: int, body: bytes) -> None:
+        if at in self._cache or len(body) > _BASE_CACHE // 4:
+            return
+        self._cache[at] = (kind, body)
+        self._cached += len(body)
+        while self._cached > _BASE_CACHE:
+            _, (_, dropped) = self._cache.popitem(last=False)
+            self._cached -= len(dropped)
+
+
+def _applied(base: bytes, delta: bytes, meter: Meter) -> bytes | None:
+    """The delta applied to its base; None if the result is larger than one member may be."""
+    at, base_size = _number(delta, 0)
+    at, size = _number(delta, at)
+    if base_size != len(base):
+        raise UnreadableError("damaged")
+    if size > meter.limits.member_bytes:
+        meter.note("member_size")
+        return None
+    meter.take(size)
+    pieces: list[bytes] = []
+    total = 0
+    while at < len(delta):
+        code = delta[at]
+        at += 1
+        if code & 128:
+            offset = length = 0
+            for bit in range(4):
+                if code & (1 << bit):
+                    offset |= delta[at] << (8 * bit)
+                    at += 1
+            for bit in range(3):
+                if code & (16 << bit):
+                    length |= delta[at] << (8 * bit)
+                    at += 1
+            piece = base[offset : offset + (length or 0x10000)]
+        else:
+            piece = delta[at : at + code]
+            at += code
+        total += len(piece)
+        if not piece or total > size:
+            raise UnreadableError("damaged")
+        pieces.append(piece)
+    if total != size:
+        raise UnreadableError("damaged")
+    return b"".join(pieces)
+
+
+def _number(delta: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(delta) or shift > 63:
+            raise UnreadableError("damaged")
+        byte = delta[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if not byte & 128:
+            return at, value

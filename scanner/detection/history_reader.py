@@ -1,0 +1,311 @@
+"""Reads every object of a git object database once, in pack order, and keeps what the detector finds in them.
+
+Inflating is git's work and the bottleneck: several `git cat-file --batch` share it. Objects are parsed and prefiltered
+in blocks of some megabytes; only those with a hit are looked at one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from scanner.detection.containers import container_kind
+from scanner.detection.detector import Detector, ScanResult
+from scanner.detection.git_processes import lines, started
+from scanner.detection.pieces import PIECE, scan_pieces
+from scanner.detection.wide import wide_codec
+
+BLOCK = 4 << 20
+PIPE_BYTES = 1 << 20
+DELTA_CACHE = "96m"
+MOST_RESTARTS = 200
+FEED = 2048
+
+_TYPES = (b"blob", b"tree", b"commit", b"tag")
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(slots=True)
+class ObjectList:
+    """Every object: ids one after the other, types as indexes into `_TYPES`, sizes in bytes; in pack order."""
+
+    oids: bytearray = field(default_factory=bytearray)
+    types: bytearray = field(default_factory=bytearray)
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    hash_bytes: int = 20
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    def oid(self, index: int) -> str:
+        return self.oids[index * self.hash_bytes : (index + 1) * self.hash_bytes].hex()
+
+
+@dataclass(slots=True)
+class ObjectHit:
+    """An object that holds candidates; their places are still to be found."""
+
+    oid: str
+    type: str
+    result: ScanResult
+
+
+@dataclass(slots=True)
+class Shard:
+    """What one reader read."""
+
+    hits: list[ObjectHit] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    objects: int = 0
+    bytes: int = 0
+
+
+def list_objects(git_dir: Path) -> ObjectList:
+    """Every object that the database has, reachable or not. GitError when it cannot be listed."""
+    listed = ObjectList()
+    index = {name: number for number, name in enumerate(_TYPES)}
+    arguments = [
+        "cat-file",
+        "--batch-all-objects",
+        "--unordered",
+        "--buffer",
+        "--batch-check=%(objectname) %(objecttype) %(objectsize)",
+    ]
+    for line in lines(git_dir, arguments):
+        parts = line.split(b" ")
+        if len(parts) == 3 and parts[1] in index:
+            listed.oids += bytes.fromhex(parts[0].decode("ascii"))
+            listed.types.append(index[parts[1]])
+            listed.sizes.append(int(parts[2]))
+    if listed.types:
+        listed.hash_bytes = len(listed.oids) // len(listed.types)
+    return listed
+
+
+def read_objects(
+    git_dir: Path,
+    listed: ObjectList,
+    detector: Detector,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    stop: threading.Event,
+) -> Shard:
+    """Read them all with several readers; returns early, with `stopped` among the unread, when `stop` is set."""
+    bounds = _bounds(listed, readers)
+    shards = [Shard() for _ in bounds]
+    failures: list[BaseException] = []
+
+    def work(shard: Shard, first: int, last: int) -> None:
+        try:
+            _read_shard(git_dir, listed, first, last, detector, shard, stop)
+        except BaseException as err:  # noqa: BLE001 - raised again by the thread that waits
+            failures.append(err)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=work, args=(shard, first, last), name="history-reader", daemon=True)
+        for shard, (first, last) in zip(shards, bounds, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)
+            on_progress(sum(shard.objects for shard in shards), len(listed))
+    if failures:
+        raise failures[0]
+    total = Shard()
+    for shard in shards:
+        total.hits += shard.hits
+        total.unread.update(shard.unread)
+        total.objects += shard.objects
+        total.bytes += shard.bytes
+    return total
+
+
+def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
+    """Index ranges of about the same size; neighbours in a pack stay together, since they share their delta bases."""
+    bounds: list[tuple[int, int]] = []
+    total, first, seen = sum(listed.sizes), 0, 0
+    for index, size in enumerate(listed.sizes):
+        seen += size + 64
+        if seen * readers >= (len(bounds) + 1) * (total + 64 * len(listed)) or index + 1 == len(listed):
+            bounds.append((first, index + 1))
+            first = index + 1
+    return [(low, high) for low, high in bounds if high > low]
+
+
+def _read_shard(
+    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, stop: threading.Event
+) -> None:
+    """Read a range; where git dies at a damaged object, go on behind it."""
+    restarts = 0
+    while first < last and not stop.is_set():
+        first = _read_range(git_dir, listed, first, last, detector, shard, stop)
+        if first < last and not stop.is_set():
+            shard.unread["object_damaged"] += 1
+            first += 1
+            restarts += 1
+            if restarts > MOST_RESTARTS:
+                shard.unread["object_damaged"] += last - first
+                return
+    if first < last:
+        shard.unread["stopped"] += last - first
+
+
+def _read_range(
+    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, stop: threading.Event
+) -> int:
+    """Read objects until the end of the range or of git's answer; the index of the first that was not read."""
+    arguments = ["cat-file", "--batch", "--buffer"]
+    with started(git_dir, arguments, core__deltaBaseCacheLimit=DELTA_CACHE) as child:
+        assert child.stdin is not None  # noqa: S101 - it was asked for
+        assert child.stdout is not None  # noqa: S101 - it was asked for
+        output = child.stdout.fileno()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        feeder = threading.Thread(target=_feed, args=(child.stdin, listed, first, last), daemon=True)
+        feeder.start()
+        parser = _Parser(listed, first, last, detector, shard, _Blocks(output))
+        while parser.index < last and not stop.is_set():
+            if not parser.step():
+                break
+        child.kill()
+        feeder.join()
+        return parser.index
+
+
+def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:
+    descriptor = stdin.fileno()
+    with contextlib.suppress(OSError):
+        for start in range(first, last, FEED):
+            ids = "".join(f"{listed.oid(index)}\n" for index in range(start, min(start + FEED, last))).encode()
+            view = memoryview(ids)
+            while view:
+                view = view[os.write(descriptor, view) :]
+    with contextlib.suppress(OSError):
+        stdin.close()
+
+
+class _Blocks:
+    """The pipe, read in blocks as full as can be."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray(BLOCK)
+
+    def read(self, size: int = BLOCK) -> bytes:
+        """Up to `size` bytes; fewer only at the end."""
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
+        view, filled = memoryview(self._buffer), 0
+        while filled < size:
+            count = os.readv(self._descriptor, [view[filled:size]])
+            if not count:
+                break
+            filled += count
+        return bytes(view[:filled])
+
+
+class _Parser:
+    """Takes blocks apart into objects. `index` is the object that comes next."""
+
+    def __init__(
+        self, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, blocks: _Blocks
+    ) -> None:
+        self._listed, self._last, self._detector, self._shard, self._blocks = listed, last, detector, shard, blocks
+        self.index = first
+        self._data = b""
+
+    def step(self) -> bool:
+        """Read and scan one more block; False at the end of git's answer."""
+        block = self._blocks.read()
+        if not block:
+            return False
+        data = self._data + block if self._data else block
+        suspects = self._detector.suspects(data)
+        position, at = 0, 0
+        listed, shard = self._listed, self._shard
+        sizes, types = listed.sizes, listed.types
+        find, size_of_data = data.find, len(data)
+        while self.index < self._last:
+            newline = find(b"\n", position, position + 200)
+            if newline < 0:
+                break
+            size = sizes[self.index]
+            if data[newline - 7 : newline] == b"missing":
+                shard.unread["object_missing"] += 1
+                self.index += 1
+                position = newline + 1
+                continue
+            start = newline + 1
+            end = start + size
+            if end >= size_of_data:
+                if size > PIECE:
+                    return self._large(data[start:], size, types[self.index])
+                break
+            while at < len(suspects) and suspects[at] < start:
+                at += 1
+            if at < len(suspects) and suspects[at] < end:
+                self._look_at(data[start:end], types[self.index])
+            elif types[self.index] == 0 and size > 3 and self._is_special(data, start, end):
+                self._look_at(data[start:end], 0)
+            shard.objects += 1
+            shard.bytes += size
+            self.index += 1
+            position = end + 1
+        self._data = data[position:]
+        return True
+
+    def _is_special(self, data: bytes, start: int, end: int) -> bool:
+        """Whether the blob has to be looked at though nothing in it looks like a token."""
+        if end - start <= 600:
+            probe = data[start:end]
+            if probe.startswith(_LFS):
+                self._shard.unread["lfs_pointer"] += 1
+        else:
+            # A container shows at its beginning, or, behind a program, at its very end.
+            probe = data[start : start + 512] + data[end - 22 : end]
+        return container_kind(probe) is not None or wide_codec(probe) is not None
+
+    def _look_at(self, content: bytes, type_number: int) -> None:
+        result = self._detector.scan_bytes(content)
+        if result is None:
+            return
+        self._shard.unread.update(result.unread)
+        if result.candidates:
+            listed = self._listed
+            self._shard.hits.append(ObjectHit(listed.oid(self.index), _TYPES[type_number].decode(), result))
+
+    def _large(self, head: bytes, size: int, type_number: int) -> bool:
+        """An object that is larger than a piece. False: git's answer ended inside it."""
+        left = size - len(head)
+
+        def read(most: int) -> bytes:
+            nonlocal left
+            more = self._blocks.read(min(most, left)) if left else b""
+            left -= len(more)
+            return more
+
+        pieces = scan_pieces(self._detector, head, read)
+        if left:
+            return False
+        self._blocks.read(1)  # the newline behind the content
+        self._shard.unread.update(pieces.unread)
+        if pieces.candidates:
+            result = ScanResult(tuple(pieces.candidates), bytes_read=size)
+            self._shard.hits.append(ObjectHit(self._listed.oid(self.index), _TYPES[type_number].decode(), result))
+        self._shard.objects += 1
+        self._shard.bytes += size
+        self.index += 1
+        self._data = b""
+        return True

@@ -1,0 +1,176 @@
+"""Finds the few offsets of a content that are worth a closer look; decides nothing about tokens.
+
+An Aho-Corasick prefilter (vector instructions, lock released) over all needles, in windows that stay in the cache. The
+automata are built once per process, at the first use.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from operator import itemgetter
+from typing import NamedTuple
+
+from scanner.detection.needles import Kind, Needle, needle_groups
+
+WINDOW = 256 << 10
+"""Bytes per prefilter call: results of hostile content stay small, and all automata find the window in the cache."""
+
+CROWDED = 1_000
+"""Hits in one window from which on `regex` is faster than looking at each of them."""
+
+ALWAYS_LISTED = frozenset[Kind](("run", "stream"))
+"""Kinds that no pattern can search for: their hits are listed however many there are."""
+
+RUN_STRIDE = 64
+RUN_SAMPLES = 20
+LONG_RUN = RUN_STRIDE * (RUN_SAMPLES + 1)
+"""A run of base64 letters of this length is noticed without a needle, wherever it begins."""
+
+Hit = tuple[int, Needle]
+_Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]
+
+_OTHER_BYTES = bytes(
+    0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\r\n") else 1 for byte in range(256)
+)
+_RUN_MARK = bytes(RUN_SAMPLES)
+_BETWEEN_SPOTS = RUN_SAMPLES // 2 * RUN_STRIDE
+
+
+class Automaton(NamedTuple):
+    """One prefilter; `hiding` are the needles whose hit may cover the beginning of another needle."""
+
+    find: _Find
+    needles: tuple[Needle, ...]
+    hiding: frozenset[int]
+    longest: int
+
+
+class Window(NamedTuple):
+    """The hits that start in `content[begin:end]`, in no order.
+
+    The kinds in `crowded` have too many to look at one by one: their hits are not listed.
+    """
+
+    begin: int
+    end: int
+    hits: list[Hit]
+    crowded: frozenset[Kind]
+
+
+@cache
+def automata() -> tuple[Automaton, ...]:
+    """The prefilters of this process, in the order of `needle_groups()`."""
+    return tuple(_automaton(group) for group in needle_groups())
+
+
+def _automaton(needles: tuple[Needle, ...]) -> Automaton:
+    from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+    texts = [needle.text for needle in needles]
+    # The default kind of match is thirty times slower; the price of this one is that hits never overlap.
+    built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
+    hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
+    return Automaton(built.find_matches_as_indexes, needles, hiding, max(map(len, texts)))
+
+
+def _may_hide(text: bytes, other: bytes) -> bool:
+    return other in text[1:] or any(other.startswith(text[cut:]) for cut in range(1, len(text)))
+
+
+def windows(content: bytes) -> list[Window]:
+    """Every window of `content` that holds a hit, in order."""
+    size = len(content)
+    if size <= WINDOW:
+        window = _window(content, content, 0, size)
+        return [window] if window is not None else []
+    found: list[Window] = []
+    view = memoryview(content)
+    overlap = max(automaton.longest for automaton in automata()) - 1
+    for begin in range(0, size, WINDOW):
+        end = min(begin + WINDOW, size)
+        window = _window(content, view[begin : end + overlap], begin, end)
+        if window is not None:
+            found.append(window)
+    return found
+
+
+def _window(content: bytes, part: bytes | memoryview, begin: int, end: int) -> Window | None:
+    hits: list[Hit] | None = None
+    crowded: frozenset[Kind] = frozenset()
+    for automaton in automata():
+        find, needles, hiding, longest = automaton
+        found = find(part)
+        if not found:
+            continue
+        if hits is None:
+            hits = []
+        if len(found) > CROWDED:
+            crowd = _crowd(automaton, found)
+            crowded |= crowd
+            found = [hit for hit in found if needles[hit[0]].kind not in crowd]
+        limit = end - begin
+        hits += [(start + begin, needles[at]) for at, start, _ in found if start < limit]
+        for at, start, stop in found:
+            if at in hiding:
+                _hidden(content, begin + start, begin + stop, find, needles, longest, hits)
+    return Window(begin, end, hits, crowded) if hits is not None else None
+
+
+def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
+    """The kinds with many hits in `found`, and those that many hits may have hidden."""
+    counts: Counter[Kind] = Counter()
+    for at, count in Counter(map(itemgetter(0), found)).items():
+        needle = automaton.needles[at]
+        hidden = {other.kind for other in automaton.needles if _may_hide(needle.text, other.text)}
+        for kind in hidden | {needle.kind}:
+            counts[kind] += count
+    return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
+
+
+def _hidden(
+    content: bytes, start: int, stop: int, find: _Find, needles: tuple[Needle, ...], longest: int, hits: list[Hit]
+) -> None:
+    """Adds the needles that begin inside the span of a hit."""
+    for begin in range(start + 1, stop):
+        for at, at_start, _ in find(content[begin : stop - 1 + longest]):
+            if at_start == 0:
+                hits.append((begin, needles[at]))
+
+
+def may_hold(content: bytes) -> bool:
+    """False if no needle occurs in `content`: then only a container or a long run can hide a token in it."""
+    return any(automaton.find(content) for automaton in automata())
+
+
+def hit_offsets(content: bytes) -> list[int]:
+    """Sorted offsets of hits and of long runs; from a crowded window, an offset every RUN_STRIDE bytes."""
+    offsets: list[int] = []
+    for window in windows(content):
+        offsets += [start for start, _ in window.hits]
+        if window.crowded:
+            offsets += range(window.begin, window.end, RUN_STRIDE)
+    offsets += long_run_spots(content)
+    return sorted(offsets)
+
+
+def long_run_spots(content: bytes) -> list[int]:
+    """Offsets inside runs of at least LONG_RUN base64 letters (line breaks allowed); several per run.
+
+    Reads every 64th byte only: a copy with a stride and two searches in C.
+    """
+    spots: list[int] = []
+    size = len(content)
+    for begin in range(0, size - LONG_RUN + 1, WINDOW):
+        sampled = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
+        at = sampled.find(_RUN_MARK)
+        while at >= 0:
+            stop = sampled.find(b"\x01", at)
+            stop = stop if stop >= 0 else len(sampled)
+            # Bytes between two samples may end a run: one that is long enough holds two of these offsets.
+            for spot in range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS):
+                if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES):
+                    spots.append(spot)
+            at = sampled.find(_RUN_MARK, stop)
+    return spots

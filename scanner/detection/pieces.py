@@ -1,0 +1,70 @@
+"""Scans what is too large to hold: piece by piece, with overlap, lines counted on, memory bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from scanner.detection.containers import container_kind
+from scanner.detection.detector import Detector
+from scanner.detection.documents import Candidate
+from scanner.detection.wide import wide_codec
+
+PIECE = 32 << 20
+OVERLAP = 64 << 10
+LARGEST_WHOLE = 128 << 20
+"""Containers up to this size are read whole, since their parts cannot be told apart otherwise."""
+
+_HEAD = 64 << 10
+
+
+@dataclass(slots=True)
+class Pieces:
+    """What was found; candidates have no place yet."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+
+
+def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
+    """Scan `start` and all that `read(size)` still gives, which is up to `size` bytes, and b"" at the end.
+
+    A token that is repeated within one line counts once.
+    """
+    pieces = Pieces()
+    if container_kind(start[:_HEAD]) is not None or wide_codec(start[:_HEAD]) is not None:
+        start += read(LARGEST_WHOLE - len(start))
+        if len(start) < LARGEST_WHOLE:
+            pieces.bytes = len(start)
+            _scan(detector, start, 0, pieces, {})
+            return pieces
+        pieces.unread["container_over_limit"] += 1
+    found: dict[tuple[str, int], Candidate] = {}
+    piece, lines = start, 0
+    while True:
+        more = read(PIECE)
+        piece += more
+        pieces.bytes += len(more)
+        _scan(detector, piece, lines, pieces, found)
+        if not more:
+            break
+        lines += piece.count(b"\n", 0, max(len(piece) - OVERLAP, 0))
+        piece = piece[-OVERLAP:]
+    pieces.bytes += len(start)
+    pieces.candidates = list(found.values())
+    return pieces
+
+
+def _scan(
+    detector: Detector, piece: bytes, lines: int, pieces: Pieces, found: dict[tuple[str, int], Candidate]
+) -> None:
+    result = detector.scan_bytes(piece)
+    if result is None:
+        return
+    pieces.unread.update(result.unread)
+    for candidate in result.candidates:
+        moved = replace(candidate, line=candidate.line + lines if not candidate.container else candidate.line)
+        found.setdefault((candidate.digest, moved.line), moved)
+    pieces.candidates = list(found.values())

@@ -1,0 +1,192 @@
+"""Decodes runs of base64 and hex in which more than a token written once may hide; the engine reads what comes out.
+
+Nested base64 and compressed streams are found by their needles, long runs of anything by their length.
+"""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import regex
+
+from scanner.detection.findings import Finding, Segments, wrapped
+from scanner.detection.limits import Meter
+from scanner.detection.matcher import LONG_RUN, Hit
+
+NESTED_SPAN = 512
+"""Bytes looked at behind a needle of nested base64: a token written twice has 76 letters, the rest is for joints."""
+
+SHORTEST_RUN = 54
+"""Letters of a token in base64."""
+
+_HEAD_LETTERS = 4096
+_ALL_SHIFTS = 4096
+_SHORTEST_LINE = 40
+_JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
+_RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
+_PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
+_ESCAPED_BREAK = regex.compile(rb"\\+[rn]")
+_LINES = regex.compile(rb"[0-9A-Za-z+/_\-\r\n]*+={0,2}")
+_LINES_BACKWARDS = regex.compile(rb"(?r)[0-9A-Za-z+/_\-\r\n]*+")
+_SHORT_RUN = regex.compile(rb"[0-9A-Za-z+/_-]{54}[0-9A-Za-z+/_-]*+")
+_HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
+_LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
+_LONGEST_GAP = 24
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+_NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
+
+
+class Run(NamedTuple):
+    """Decoded bytes and where they stood: `raw` is what `content` holds from `start` on."""
+
+    decoded: bytes
+    spelling: str
+    start: int
+    raw: bytes
+
+    def outside(self, inner: list[Finding]) -> Iterator[Finding]:
+        """The findings in the decoded bytes, with spans and spellings as seen from outside."""
+        segments = self._segments() if inner else None
+        for finding in inner:
+            if segments is None or finding.members:
+                start, end = self.start, self.start + len(self.raw)
+            else:
+                start, end = self._span(segments, finding)
+            yield finding._replace(start=start, end=end, spelling=wrapped((self.spelling,), finding.spelling))
+
+    def _segments(self) -> Segments:
+        raw = self.raw
+        pieces = []
+        for match in _PIECE.finditer(raw):
+            begin, end = match.span()
+            # The letter of an escaped line break belongs to no group.
+            if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
+                begin += 1
+            pieces.append((begin, end))
+        return Segments(pieces)
+
+    def _span(self, segments: Segments, finding: Finding) -> tuple[int, int]:
+        per_byte = (2, 1) if self.spelling == "hex" else (4, 3)
+        first = finding.start * per_byte[0] // per_byte[1]
+        last = max(first, -(-finding.end * per_byte[0] // per_byte[1]) - 1)
+        return self.start + segments.origin(first), self.start + segments.origin(last) + 1
+
+
+def decoded_base64(raw: bytes) -> bytes:
+    """The bytes of base64 of either alphabet; joints and an incomplete end are dropped."""
+    if b"\\" in raw:
+        raw = _ESCAPED_BREAK.sub(b"", raw)
+    letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
+    rest = len(letters) % 4
+    return binascii.a2b_base64(letters[:-1] if rest == 1 else letters + b"=" * (-rest % 4))
+
+
+def runs_at(content: bytes, hits: list[Hit], meter: Meter) -> Iterator[Run]:
+    """What the hits of `run` and `stream` needles lead to. Raises LimitReachedError."""
+    covered = -1
+    for start, needle in hits:
+        if needle.kind == "run":
+            begin = _group_start(content, start, -needle.lead)
+            raw = _RUN.match(content, begin, begin + NESTED_SPAN)
+            if raw is not None:
+                decoded = decoded_base64(raw[0])
+                meter.take(len(decoded))
+                yield Run(decoded, "base64", begin, raw[0])
+        elif needle.kind == "stream" and start > covered:
+            begin = start + needle.lead
+            run = _stream_run(content, begin, meter)
+            if run is not None:
+                covered = begin + len(run.raw)
+                yield run
+
+
+def _group_start(content: bytes, start: int, letters: int) -> int:
+    """Where the base64 group begins of which `letters` letters stand before `start`, line breaks or not."""
+    begin = start
+    while letters and begin and start - begin < _LONGEST_GAP:
+        begin -= 1
+        letters -= content[begin] in _LETTERS
+    return begin
+
+
+def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
+    """The run of a compressed stream in base64, if what follows the needle really is one."""
+    head = _RUN.match(content, begin, begin + _HEAD_LETTERS)
+    if head is None or not _begins_stream(decoded_base64(head[0][:_HEAD_LETTERS])):
+        return None
+    most = meter.limits.member_bytes
+    whole = _RUN.match(content, begin, begin + most)
+    if whole is None:
+        return None
+    if whole.end() == begin + most:
+        meter.note("member_size")
+    decoded = decoded_base64(whole[0])
+    meter.take(len(decoded))
+    return Run(decoded, "base64", begin, whole[0])
+
+
+def _begins_stream(head: bytes) -> bool:
+    """A zip, base64 of gzip, or a gzip or zlib stream whose first bytes can be inflated."""
+    if head[:4] in (b"PK\x03\x04", b"H4sI"):
+        return True
+    if len(head) < 24:
+        return False
+    try:
+        return bool(zlib.decompressobj(47).decompress(head, 16))
+    except zlib.error:
+        return False
+
+
+def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
+    """Runs of base64 or hex of SHORTEST_RUN letters and more at `spots`, decoded. Raises LimitReachedError."""
+    covered = -1
+    for spot in spots:
+        if spot < covered:
+            continue
+        before = _LINES_BACKWARDS.match(content, max(covered, 0), spot)
+        begin = before.start() if before is not None else spot
+        after = _LINES.match(content, spot)
+        end = after.end() if after is not None else spot
+        covered = end
+        while begin < end and content[begin] in b"\r\n":
+            begin += 1
+        if end - begin >= SHORTEST_RUN and _in_long_lines(content, begin, end):
+            yield from _decoded_pieces(content, begin, end, meter)
+
+
+def run_spots(content: bytes) -> list[int]:
+    """Where runs of SHORTEST_RUN letters and more begin; dearer than the matcher's look at long runs."""
+    return [match.start() for match in _SHORT_RUN.finditer(content)]
+
+
+def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
+    """False for lists of words: encoders break lines at 60 letters and more."""
+    return content.count(b"\n", begin, end) * _SHORTEST_LINE < end - begin
+
+
+def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
+    """A run in pieces that fit into memory; what lies over the edge of two is in both."""
+    most = meter.limits.member_bytes // 4 * 4
+    for at in range(begin, end, most):
+        raw = content[at : min(end, at + most + 4 * LONG_RUN)]
+        if _HEX_RUN.fullmatch(raw):
+            digits = b"".join(raw.split())
+            decoded = bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+            meter.take(len(decoded))
+            yield Run(decoded, "hex", at, raw)
+            continue
+        for shift in _shifts(raw):
+            decoded = decoded_base64(raw[shift:])
+            meter.take(len(decoded))
+            yield Run(decoded, "base64", at + shift, raw[shift:])
+
+
+def _shifts(raw: bytes) -> Iterable[int]:
+    """How many letters in front of the run may belong to something else: what is glued to it shifts every group."""
+    if len(raw) <= _ALL_SHIFTS:
+        return range(4)
+    padded = raw.rstrip(b"\r\n").endswith(b"=")
+    return {0, len(raw.translate(None, b"\r\n")) % 4} if padded else (0,)

@@ -1,0 +1,181 @@
+"""Looks closer at the matcher's hits: which of them spell a token, and how. Text only; containers are elsewhere.
+
+`SPELLINGS` lists every name that this module gives; longer runs of base64 are decoded by `runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import regex
+
+from scanner.detection.base64_tokens import base64_findings_at, base64_findings_in
+from scanner.detection.findings import Finding
+from scanner.detection.joints import (
+    DECIMAL_ALNUM,
+    HEX_ALNUM,
+    TOKEN,
+    UNITS,
+    joint_kind,
+    unit_kind,
+    unit_value,
+)
+from scanner.detection.matcher import Window
+from scanner.detection.needles import Kind
+
+MOST_WRAPS = 2
+"""A token of 40 letters is not broken over more lines than this plus one; columns of short words are."""
+
+_HEX = regex.compile(rb"72385[fF]" + HEX_ALNUM + rb"{37}")
+_GAP = rb"(?:[\s,:;-]{0,40}+(?:0[xX])?+|[ ]{1,3}\|?[^\n]{1,18}\r?\n[0-9A-Fa-f]{6,16}:?[ ]{1,2})"
+_HEX_LIST = regex.compile(
+    rb"(?:0x)?72" + _GAP + rb"38" + _GAP + rb"5[fF](?:" + _GAP + rb"(?P<unit>" + HEX_ALNUM + rb")){37}"
+)
+_COMMA = rb"[\s,;]{1,40}+"
+_DECIMAL_LIST = regex.compile(
+    rb"114" + _COMMA + rb"56" + _COMMA + rb"95(?:" + _COMMA + rb"(?P<unit>" + DECIMAL_ALNUM + rb")(?![0-9])){37}"
+)
+_UTF16 = regex.compile(rb"r\x008\x00_(?:\x00[0-9A-Za-z]){37}")
+_UTF32 = regex.compile(rb"r\x00{3}8\x00{3}_(?:\x00{3}[0-9A-Za-z]){37}")
+_BREAK = rb"[%=&\\\\\"'`\r\n<\xe2\xc2\xef]"
+_NOT_PLAIN = regex.compile(
+    rb"r8_[0-9A-Za-z]{0,36}+"
+    + _BREAK
+    + rb"|r8?"
+    + _BREAK
+    + rb"|(?:%(?:25)*+|=|\\(?:x|u\{?0*+|U0+)|&\#[xX])72|&\#0*+114|\\162"
+)
+_PURE_TOKEN = TOKEN.fullmatch
+_WIDE_LONGEST = 4096
+_LONGEST_SPELLING = 32 << 10
+
+Match: TypeAlias = regex.Match[bytes]
+
+
+def findings_of(content: bytes, window: Window) -> Iterator[Finding]:
+    """Every token spelled at one of the window's hits (`run` and `stream` needles are not looked at)."""
+    for start, needle in window.hits:
+        kind = needle.kind
+        if kind == "token":
+            finding = token_at(content, start)
+            if finding is not None:
+                yield finding
+        elif kind not in ("run", "stream"):
+            yield from _OTHERS[kind](content, start)
+    for kind in window.crowded:
+        yield from _searched(content, kind, window.begin, window.end)
+
+
+def token_at(content: bytes, start: int) -> Finding | None:
+    """The token whose first letter, plain or escaped, stands at `start`."""
+    match = TOKEN.match(content, start)
+    if match is not None:
+        return Finding(match[0], start, start + 40)
+    match = UNITS.match(content, start)
+    return _units_finding(match) if match is not None else None
+
+
+def _units_finding(match: Match) -> Finding | None:
+    units, joints = match.captures("unit"), match.captures("joint")
+    token = bytes(map(unit_value, units))
+    kinds = [joint_kind(joint) for joint in joints]
+    if not _PURE_TOKEN(token) or kinds.count("wrapped") > MOST_WRAPS:
+        return None
+    escaped = max(units, key=len)
+    name = unit_kind(escaped) if len(escaped) > 1 else (kinds[0] if kinds else "plain")
+    return Finding(token, match.start(), match.end(), (name,))
+
+
+def starting_in(pattern: regex.Pattern[bytes], content: bytes, begin: int, end: int) -> Iterable[Match]:
+    """Every match that starts in `content[begin:end]`, overlapping ones included."""
+    for match in pattern.finditer(content, begin, min(len(content), end + _LONGEST_SPELLING), overlapped=True):
+        if match.start() >= end:
+            return
+        yield match
+
+
+def _hex_at(content: bytes, start: int) -> Iterator[Finding]:
+    match = _HEX.match(content, start)
+    if match is not None:
+        yield from _hex_finding(match)
+
+
+def _hex_finding(match: Match) -> Iterator[Finding]:
+    yield Finding(bytes.fromhex(match[0].decode("ascii")), match.start(), match.end(), ("hex",))
+
+
+def _list_at(content: bytes, start: int) -> Iterator[Finding]:
+    for pattern, finding in ((_HEX_LIST, _hex_list_finding), (_DECIMAL_LIST, _decimal_list_finding)):
+        match = pattern.match(content, start)
+        if match is not None:
+            yield from finding(match)
+
+
+def _hex_list_finding(match: Match) -> Iterator[Finding]:
+    token = b"r8_" + bytes(int(unit, 16) for unit in match.captures("unit"))
+    yield Finding(token, match.start(), match.end(), ("hex-list",))
+
+
+def _decimal_list_finding(match: Match) -> Iterator[Finding]:
+    token = b"r8_" + bytes(int(unit) for unit in match.captures("unit"))
+    if _PURE_TOKEN(token):
+        yield Finding(token, match.start(), match.end(), ("decimal-list",))
+
+
+def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
+    for pattern, step, name in ((_UTF16, 2, "utf-16"), (_UTF32, 4, "utf-32")):
+        match = pattern.match(content, start)
+        if match is not None:
+            yield Finding(match[0][::step], start, match.end(), (name,))
+
+
+def _wide_base64_at(content: bytes, start: int) -> Iterator[Finding]:
+    narrow = content[start : start + _WIDE_LONGEST : 2]
+    for finding in base64_findings_at(narrow, 0):
+        yield finding._replace(start=start, end=start + 2 * finding.end, spelling=("utf-16", "base64"))
+
+
+_OTHERS = {
+    "hex": _hex_at,
+    "list": _list_at,
+    "wide": _wide_at,
+    "base64": base64_findings_at,
+    "wide_base64": _wide_base64_at,
+}
+
+
+def _searched(content: bytes, kind: Kind, begin: int, end: int) -> Iterator[Finding]:
+    """The same as looking at each hit of one kind, in C: `regex` walks from one possible start to the next."""
+    if kind == "token":
+        yield from _searched_tokens(content, begin, end)
+    elif kind == "hex":
+        for match in starting_in(_HEX, content, begin, end):
+            yield from _hex_finding(match)
+    elif kind == "list":
+        for match in starting_in(_HEX_LIST, content, begin, end):
+            yield from _hex_list_finding(match)
+        for match in starting_in(_DECIMAL_LIST, content, begin, end):
+            yield from _decimal_list_finding(match)
+    elif kind == "wide":
+        for pattern, step, name in ((_UTF16, 2, "utf-16"), (_UTF32, 4, "utf-32")):
+            for match in starting_in(pattern, content, begin, end):
+                yield Finding(match[0][::step], match.start(), match.end(), (name,))
+    elif kind == "base64":
+        yield from base64_findings_in(content, begin, end)
+    elif kind == "wide_base64":
+        for first in (begin, begin + 1):
+            narrow = content[first : end + _WIDE_LONGEST : 2]
+            for finding in base64_findings_in(narrow, 0, (end - first + 1) // 2):
+                start, stop = first + 2 * finding.start, first + 2 * finding.end
+                yield finding._replace(start=start, end=stop, spelling=("utf-16", "base64"))
+
+
+def _searched_tokens(content: bytes, begin: int, end: int) -> Iterator[Finding]:
+    for match in starting_in(TOKEN, content, begin, end):
+        yield Finding(match[0], match.start(), match.end())
+    for match in starting_in(_NOT_PLAIN, content, begin, end):
+        units = UNITS.match(content, match.start())
+        finding = _units_finding(units) if units is not None else None
+        if finding is not None:
+            yield finding

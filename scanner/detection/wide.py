@@ -1,0 +1,67 @@
+"""Recognises whole documents in UTF-16 and UTF-32 and gives their text in UTF-8, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanner.detection.findings import Finding, wrapped
+
+_PIECE = 1 << 20
+_OVERLAP = 16 << 10
+_HEAD = 128
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_SHORT_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class WidePiece(NamedTuple):
+    """Text of `content[start:…]` in UTF-8."""
+
+    text: bytes
+    codec: str
+    start: int
+
+    def outside(self, inner: list[Finding]) -> Iterator[Finding]:
+        """The findings in the text, with spans as they are in the wide content; linear in the text."""
+        at = raw = 0
+        for finding in sorted(inner, key=lambda found: found.start):
+            raw += len(_wide(self.text[at : finding.start], self.codec))
+            at = finding.start
+            end = raw + len(_wide(self.text[at : finding.end], self.codec))
+            spelling = wrapped((self.codec[:6],), finding.spelling)
+            yield finding._replace(start=self.start + raw, end=self.start + end, spelling=spelling)
+
+
+def _wide(text: bytes, codec: str) -> bytes:
+    return text.decode("utf-8", "replace").encode(codec, "replace")
+
+
+def wide_codec(content: bytes) -> str | None:
+    """The codec of a content that is UTF-16 or UTF-32 from its beginning, by its mark or by where its zeros stand."""
+    if b"\0" not in content[:8] and content[:2] not in _SHORT_MARKS:
+        return None
+    head = content[:_HEAD]
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            return codec
+    if len(head) < 16:
+        return None
+    first, second, third, fourth = (head[place::4].count(0) * 8 >= len(head[place::4]) * 7 for place in range(4))
+    return {
+        (False, True, False, True): "utf-16-le",
+        (True, False, True, False): "utf-16-be",
+        (False, True, True, True): "utf-32-le",
+        (True, True, True, False): "utf-32-be",
+    }.get((first, second, third, fourth))
+
+
+def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
+    """The text in pieces that overlap by 16 kB."""
+    for start in range(0, len(content), _PIECE):
+        raw = content[start : start + _PIECE + _OVERLAP]
+        yield WidePiece(raw.decode(codec, "replace").encode("utf-8", "replace"), codec, start)

@@ -1,0 +1,209 @@
+"""git's smart HTTP, protocol v2, as far as reading goes: refs, and the objects that are new since others.
+
+https://git-scm.com/docs/gitprotocol-v2. What the server says is hostile: lengths are checked, counts bounded, and its
+words never become part of a message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from scanner.github.client import GitHub, check_status
+from scanner.github.errors import Malformed, NotFound, Unavailable
+from scanner.github.packs import PackLimits, PackReading, read_pack
+from scanner.github.urls import git_url
+
+MOST_REFS = 50_000
+LARGEST_REFS_BYTES = 16 * 1024 * 1024
+EXCHANGE_SECONDS = 120.0
+AGENT = b"agent=r8scan"
+
+_HEADERS = {
+    "Git-Protocol": "version=2",
+    "Content-Type": "application/x-git-upload-pack-request",
+    "Accept": "application/x-git-upload-pack-result",
+    "Accept-Encoding": "identity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """Ref names and the ids they point to. `head`: the default branch's name, None for a repository without one."""
+
+    oids: dict[str, str]
+    head: str | None
+    is_truncated: bool = False
+
+
+class _Flush:
+    """A pkt-line without content: the end of a section or of the answer."""
+
+
+FLUSH = _Flush()
+
+
+def pkt_line(content: bytes) -> bytes:
+    """The line with its length before it."""
+    return f"{len(content) + 4:04x}".encode() + content
+
+
+def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
+    """Split a stream into pkt-lines. Malformed when a length is none; Unavailable when it ends inside a line."""
+    buffer, position = bytearray(), 0
+    for chunk in chunks:
+        del buffer[:position]
+        position = 0
+        buffer += chunk
+        while len(buffer) - position >= 4:
+            try:
+                length = int(bytes(buffer[position : position + 4]), 16)
+            except ValueError as err:
+                raise Malformed("git_protocol", "the git server does not speak the git protocol") from err
+            if length < 4:
+                position += 4
+                yield FLUSH
+            elif len(buffer) - position < length:
+                break
+            else:
+                yield bytes(buffer[position + 4 : position + length])
+                position += length
+    if len(buffer) > position:
+        raise Unavailable("git_cut_off", "the git server's answer was cut off")
+
+
+def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Refs:
+    """Every ref of a repository, up to a limit, with HEAD's target."""
+    body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
+    with _exchange(github, repository, body) as chunks:
+        oids: dict[str, str] = {}
+        head, size = None, 0
+        for line in pkt_lines(chunks):
+            if isinstance(line, _Flush):
+                continue
+            _refuse_errors(line)
+            size += len(line)
+            if len(oids) >= MOST_REFS or size > LARGEST_REFS_BYTES:
+                return Refs(oids, head, is_truncated=True)
+            oid, _, rest = line.rstrip(b"\n").partition(b" ")
+            name, *attributes = rest.split(b" ")
+            if name == b"HEAD":
+                target = next((a[14:] for a in attributes if a.startswith(b"symref-target:")), None)
+                head = _text(target) if target else None
+            elif len(oid) in (40, 64):
+                oids[_text(name)] = _text(oid)
+    return Refs(oids, head)
+
+
+def fetch(
+    github: GitHub,
+    repository: str,
+    wants: Sequence[str],
+    haves: Collection[str],
+    *,
+    limits: PackLimits,
+    blob_limit: int | None = None,
+) -> PackReading:
+    """One request: the objects that `wants` reach and `haves` do not, parsed as they arrive, up to the limits.
+
+    Asks for no thin pack, so that no delta leans on an object that we do not have. `blob_limit` only for a server
+    that `can_filter`.
+    """
+    hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
+    body = [b"command=fetch", AGENT, _format(hash_name), b"0001", b"no-progress", b"ofs-delta"]
+    if blob_limit is not None:
+        body.append(f"filter blob:limit={blob_limit}".encode())
+    body += [f"want {oid}\n".encode() for oid in wants]
+    body += [f"have {oid}\n".encode() for oid in haves]
+    body.append(b"done\n")
+    with _exchange(github, repository, body) as chunks:
+        lines = pkt_lines(chunks)
+        for line in lines:
+            if isinstance(line, _Flush):
+                continue
+            _refuse_errors(line)
+            if line.rstrip(b"\n") == b"packfile":
+                return read_pack(_sideband(lines), limits, hash_name=hash_name)
+    raise Malformed("git_no_pack", "the git server sent no pack")
+
+
+def can_filter(github: GitHub, repository: str) -> bool:
+    """Whether the server offers to leave large blobs out."""
+    url = f"{git_url(github.web_url, repository)}/info/refs"
+    headers = {"Git-Protocol": "version=2", "Accept-Encoding": "identity"}
+    with _answer(github, "GET", url, {"service": "git-upload-pack"}, headers, None) as chunks:
+        return any(
+            isinstance(line, bytes) and line.startswith(b"fetch=") and b"filter" in line.split(b"=", 1)[1].split()
+            for line in pkt_lines(chunks)
+        )
+
+
+def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
+    """The pack's bytes out of the side-band; what breaks off is noticed by the pack's reader."""
+    try:
+        for line in lines:
+            if isinstance(line, _Flush):
+                return
+            if line[:1] == b"\x01":
+                yield line[1:]
+            elif line[:1] == b"\x03":
+                return
+    except (httpx.HTTPError, Unavailable, Malformed):
+        return
+
+
+@contextmanager
+def _exchange(github: GitHub, repository: str, body: Sequence[bytes]) -> Iterator[Iterator[bytes]]:
+    content = b"".join(part if part == b"0001" else pkt_line(part) for part in body if part) + b"0000"
+    url = f"{git_url(github.web_url, repository)}/git-upload-pack"
+    with _answer(github, "POST", url, None, _HEADERS, content) as chunks:
+        yield chunks
+
+
+@contextmanager
+def _answer(
+    github: GitHub,
+    method: str,
+    url: str,
+    params: dict[str, str] | None,
+    headers: dict[str, str],
+    content: bytes | None,
+) -> Iterator[Iterator[bytes]]:
+    """The answer's chunks, within a deadline for the whole exchange. Raises GitHubError."""
+    deadline = time.monotonic() + EXCHANGE_SECONDS
+    try:
+        with github.http.stream(method, url, params=params, headers=headers, content=content) as response:
+            if response.status_code >= 300:
+                start = b"".join(part for part, _ in zip(response.iter_bytes(4096), range(1), strict=False))
+                if response.status_code == 401 and github.credential_label == "none":
+                    # Without a credential, a repository that is private or gone asks for one.
+                    raise NotFound("not_found", f"{response.request.url.host} answered 401")
+                check_status(response, start, github.credential_label)
+            yield _until(response.iter_raw(), deadline)
+    except httpx.HTTPError as err:
+        host = httpx.URL(url).host
+        raise Unavailable("connection", f"{host} cannot be reached ({type(err).__name__})") from err
+
+
+def _until(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+    for chunk in chunks:
+        if time.monotonic() > deadline:
+            raise Unavailable("git_too_slow", f"the git server's answer took longer than {EXCHANGE_SECONDS:.0f} s")
+        yield chunk
+
+
+def _refuse_errors(line: bytes) -> None:
+    if line.startswith(b"ERR "):
+        raise Malformed("git_refused", "the git server refused the request", detail=_text(line[4:2000]))
+
+
+def _format(hash_name: str) -> bytes:
+    return b"object-format=sha256" if hash_name == "sha256" else b""
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")

@@ -1,0 +1,147 @@
+"""A whole repository, by git itself: a bare mirror with every ref, in a folder of our own, within limits."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from scanner.child_processes import start_child
+from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
+
+CHECK_SECONDS = 0.5
+LONGEST_SECONDS = 6 * 3600
+STDERR_READ = 64 * 1024
+
+_PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
+
+
+class MirrorTooLarge(GitHubError):
+    """The repository is larger than the limit; what was received is removed with its folder."""
+
+
+class MirrorStopped(Exception):
+    """The clone was stopped because nobody waits for it any more."""
+
+
+def clone(
+    url: str,
+    folder: Path,
+    *,
+    credential: str | None,
+    limit_bytes: int,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Mirror `url` into `folder` (which must not exist). Raises GitHubError, or MirrorStopped when `stop` was set.
+
+    `credential` is a token; git gets it through its environment, so that no list of processes shows it.
+    """
+    command = ["git", "clone", "--mirror", "--progress", "--template=", "--", url, str(folder)]
+    deadline = clock() + LONGEST_SECONDS
+    with tempfile.TemporaryFile() as stderr:
+        child = start_child(command, env=git_environment(credential, url), stdout=subprocess.DEVNULL, stderr=stderr)
+        try:
+            while True:
+                try:
+                    status = child.wait(CHECK_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+                if stop.is_set():
+                    raise MirrorStopped
+                if clock() > deadline:
+                    raise Unavailable("clone_too_slow", f"cloning took longer than {LONGEST_SECONDS} s")
+                if _size(folder) > limit_bytes:
+                    raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
+                on_progress(*_progress(_tail(stderr)))
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        if status != 0:
+            raise _error(_tail(stderr), status)
+    if _size(folder) > limit_bytes:
+        raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
+
+
+def git_environment(credential: str | None, url: str) -> dict[str, str]:
+    """An environment in which git reads no configuration but ours, asks nobody anything and speaks HTTP only."""
+    config = {
+        "core.hooksPath": "/dev/null",
+        "protocol.allow": "never",
+        "protocol.http.allow": "always",
+        "protocol.https.allow": "always",
+        "http.followRedirects": "initial",
+        "http.lowSpeedLimit": "1000",
+        "http.lowSpeedTime": "60",
+        "gc.auto": "0",
+        "maintenance.auto": "false",
+        "fetch.fsckObjects": "false",
+    }
+    if credential:
+        basic = base64.b64encode(f"x-access-token:{credential}".encode()).decode()
+        # Only for this host: a redirect elsewhere does not get it.
+        config[f"http.{url.split('/', 3)[0]}//{url.split('/', 3)[2]}/.extraHeader"] = f"Authorization: Basic {basic}"
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": os.devnull,
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_CONFIG_COUNT": str(len(config)),
+    }
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    for number, (key, value) in enumerate(config.items()):
+        environment[f"GIT_CONFIG_KEY_{number}"], environment[f"GIT_CONFIG_VALUE_{number}"] = key, value
+    return environment
+
+
+def _tail(file: IO[bytes]) -> bytes:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(file.tell() - STDERR_READ, 0))
+    return file.read()
+
+
+def _progress(text: bytes) -> tuple[int, int]:
+    found = _PROGRESS.findall(text)
+    return (int(found[-1][0]), int(found[-1][1])) if found else (0, 0)
+
+
+def _size(folder: Path) -> int:
+    """Bytes on disk; git keeps what it receives in few large files."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(root) / name).stat(follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue  # git has renamed it meanwhile
+    return total
+
+
+def _error(text: bytes, status: int) -> GitHubError:
+    """What git's words mean. They are hostile, so none of them is passed on."""
+    lower = text.lower()
+    if b"returned error: 429" in lower:
+        return RateLimited("rate_limited", "git requests are limited", retry_after=60.0)
+    if b"not found" in lower or b"returned error: 404" in lower or b"returned error: 451" in lower:
+        return NotFound("not_found", "there is no such public repository")
+    if b"could not read username" in lower or b"returned error: 401" in lower or b"authentication failed" in lower:
+        # Without a credential, a repository that does not exist looks like this as well.
+        return NotFound("not_found", "there is no such public repository")
+    if b"returned error: 403" in lower:
+        return BadCredential("forbidden", "git access is forbidden: check R8SCAN_GITHUB_TOKEN")
+    return Unavailable("clone_failed", f"git clone ended with status {status}")

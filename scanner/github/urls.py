@@ -1,0 +1,44 @@
+"""Addresses of things on GitHub: checked names and permalinks. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Za-z0-9._-]{1,100}")
+
+
+def is_repository_name(name: str) -> bool:
+    """Whether it is `owner/name` as GitHub writes it; nothing else ever becomes a part of a URL."""
+    return bool(_REPOSITORY.fullmatch(name)) and name.partition("/")[2] not in (".", "..")
+
+
+def git_url(web_url: str, repository: str) -> str:
+    """The address that git fetches from. ValueError for what is no repository's name."""
+    return f"{web_url}/{_checked(repository)}.git"
+
+
+def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 0) -> str:
+    """The permalink of a file, and of a line in it, at a commit."""
+    anchor = f"#L{line}" if line > 0 else ""
+    return f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}{anchor}"
+
+
+def commit_url(web_url: str, repository: str, commit: str) -> str:
+    """The permalink of a commit."""
+    return f"{web_url}/{_checked(repository)}/commit/{quote(commit, safe='')}"
+
+
+def tag_url(web_url: str, repository: str, tag: str) -> str:
+    """The page of a tag."""
+    return f"{web_url}/{_checked(repository)}/releases/tag/{_quoted(tag)}"
+
+
+def _quoted(path: str) -> str:
+    return quote(path.encode("utf-8", "surrogateescape"), safe="/")
+
+
+def _checked(repository: str) -> str:
+    if not is_repository_name(repository):
+        raise ValueError("not a repository's name")
+    return repository

@@ -1,0 +1,1 @@
+"""The rows: what must happen, what happened. Reads and writes the database; decides nothing."""

@@ -1,0 +1,119 @@
+"""Connections and transactions: short, explicit, and with the same rules on PostgreSQL and on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_SECONDS = 10
+STATEMENT_TIMEOUT_SECONDS = 20
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached or opened; the message is one line that says what to check."""
+
+
+def parse_url(url: str) -> URL:
+    """The URL with the driver we ship. ValueError (one line, without the password) for anything else."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as err:
+        raise ValueError(
+            "not a database URL; use postgresql://user:password@host/name or sqlite:////path/to/file"
+        ) from err
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return parsed
+    raise ValueError("use postgresql://user:password@host/name or sqlite:////path/to/file")
+
+
+class Database:
+    """An engine and two ways to use it: `read()` and `write()`, each one transaction.
+
+    Errors of the connection come out as SQLAlchemy's own (`OperationalError`); `is_unavailable` tells them from bugs.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self.url = parse_url(url)
+        self.engine = _postgresql(self.url, pool_size) if self.is_postgresql else _sqlite(self.url)
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.url.get_backend_name() == "postgresql"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads."""
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that writes: committed at the end of the block, rolled back by an exception.
+
+        SQLite: it takes the write lock at once, since a transaction that reads first and writes later fails with
+        "locked" whatever the time-out. Keep it short and do no I/O inside.
+        """
+        engine = self.engine.execution_options(r8scan_writes=True)
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def is_unavailable(err: BaseException) -> bool:
+    """Whether this error means "the database is away" and not "the statement is wrong"."""
+    if isinstance(err, OperationalError | DatabaseUnavailable):
+        return True
+    return isinstance(err, DBAPIError) and err.connection_invalidated
+
+
+def _postgresql(url: URL, pool_size: int) -> Engine:
+    # Time limits in the connection: a statement that hangs would outlive the lease it works under.
+    options = f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c idle_in_transaction_session_timeout=60s"
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"connect_timeout": 5, "options": options},
+    )
+
+
+def _sqlite(url: URL) -> Engine:
+    path = Path(str(url.database))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as err:
+        raise DatabaseUnavailable(f"cannot create the folder {path.parent}: {err.strerror}") from err
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+    # The driver's own transaction control begins too late and loses updates; `_begin_sqlite` does it instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("r8scan_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

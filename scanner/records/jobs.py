@@ -1,0 +1,182 @@
+"""Scan jobs as rows: queued, claimed by lease, finished or split. What a job means is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from scanner.records import leases
+from scanner.records.database import Database
+from scanner.records.leases import Lease
+from scanner.records.models import ScanJob, db_now
+from scanner.records.outbox import insert_or_nothing
+
+MOST_FAILURES = 5
+"""Claims of one job without progress, after which it is failed: a job that kills its worker must not do so for ever."""
+
+OPEN = ("queued", "running")
+CLAIM_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job in hand. `failures` counts the claims before this one that led to nothing."""
+
+    lease: Lease
+    id: int
+    kind: str
+    source: str
+    target: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    counts: Mapping[str, Any]
+    failures: int
+
+
+def enqueue(
+    session: Session,
+    kind: str,
+    target: Mapping[str, Any],
+    *,
+    source: str,
+    priority: int = 100,
+    dedupe_key: str | None = None,
+    delay: float = 0,
+) -> int | None:
+    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already."""
+    statement = (
+        insert_or_nothing(session, ScanJob)
+        .values(
+            kind=kind,
+            source=source,
+            priority=priority,
+            target=dict(target),
+            dedupe_key=dedupe_key,
+            state="queued",
+            attempts=0,
+            failures=0,
+            next_attempt_at=db_now(delay),
+            progress={},
+            counts={},
+            created_at=db_now(),
+        )
+        .returning(ScanJob.id)
+    )
+    return session.execute(statement).scalar_one_or_none()
+
+
+def queued_id(session: Session, dedupe_key: str) -> int | None:
+    """The job with this key that waits already."""
+    statement = select(ScanJob.id).where(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued")
+    return session.execute(statement).scalar_one_or_none()
+
+
+def claim_next(database: Database, kind: str) -> ClaimedJob | None:
+    """The most urgent job of this kind that is due, under a new lease; None when there is none.
+
+    A job that led nowhere too often is failed here, in sight, and the next one is taken.
+    """
+    for _ in range(CLAIM_TRIES):
+        with database.read() as session:
+            statement = (
+                select(ScanJob.id, ScanJob.failures)
+                .where(ScanJob.kind == kind, ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
+                .order_by(ScanJob.priority, ScanJob.next_attempt_at)
+                .limit(1)
+            )
+            if database.is_postgresql:
+                statement = statement.with_for_update(skip_locked=True)
+            found = session.execute(statement).one_or_none()
+        if found is None:
+            return None
+        job_id, failures = found
+        if failures >= MOST_FAILURES:
+            _give_up(database, job_id)
+        elif (claimed := claim(database, job_id)) is not None:
+            return claimed
+    return None
+
+
+def claim(database: Database, job_id: int) -> ClaimedJob | None:
+    """This job, if it is due and open, under a new lease."""
+    with database.write() as session:
+        lease = leases.claim(
+            session,
+            ScanJob,
+            job_id,
+            ScanJob.state.in_(OPEN),
+            state="running",
+            failures=ScanJob.failures + 1,
+        )
+        if lease is None:
+            return None
+        job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
+        return ClaimedJob(
+            lease=lease,
+            id=job.id,
+            kind=job.kind,
+            source=job.source,
+            target=job.target,
+            progress=job.progress,
+            counts=job.counts,
+            failures=job.failures - 1,
+        )
+
+
+def finish(
+    session: Session, job: ClaimedJob, state: str, *, counts: Mapping[str, Any], error: str | None = None
+) -> None:
+    """Close the job as done, partial, failed or cancelled. LeaseLost when it is somebody else's by now."""
+    job.lease.write(session, state=state, counts=dict(counts), error=error, leased_until=None, finished_at=db_now())
+
+
+def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
+    """Record progress; the job then counts as one that leads somewhere. LeaseLost when it is somebody else's by now."""
+    with database.write() as session:
+        job.lease.write(session, progress=dict(progress), failures=1)
+
+
+def postpone(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
+    """Give the job back, due in `delay` seconds."""
+    job.lease.write(session, state="queued", leased_until=None, next_attempt_at=db_now(delay), error=error)
+
+
+def cancel(session: Session, job_id: int) -> bool:
+    """Cancel a job that is open; whoever works on it loses its lease. False: there is no such open job."""
+    result = session.execute(
+        update(ScanJob)
+        .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN))
+        .values(state="cancelled", attempts=ScanJob.attempts + 1, leased_until=None, finished_at=db_now())
+    )
+    return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
+    """How many jobs of each kind are due."""
+    statement = (
+        select(ScanJob.kind, func.count())
+        .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
+        .group_by(ScanJob.kind)
+    )
+    return dict(list(session.execute(statement)))
+
+
+def delete_old(session: Session, *, days: int, failed_days: int) -> int:
+    """Forget jobs that ended well `days` ago, and those that did not `failed_days` ago; their number."""
+    old = or_(
+        and_(ScanJob.state.in_(("done", "cancelled")), ScanJob.finished_at < db_now(-days * 86400)),
+        and_(ScanJob.state.in_(("partial", "failed")), ScanJob.finished_at < db_now(-failed_days * 86400)),
+    )
+    result = session.execute(delete(ScanJob).where(old))
+    return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
+
+
+def _give_up(database: Database, job_id: int) -> None:
+    with database.write() as session:
+        lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN))
+        if lease is not None:
+            error = f"gave up after {MOST_FAILURES} attempts without progress"
+            lease.write(session, state="failed", error=error, leased_until=None, finished_at=db_now())

@@ -1,0 +1,126 @@
+"""Leases: how a worker takes a row for itself, keeps it while it works, and cannot harm it once it has lost it.
+
+A claim is one conditional UPDATE by the database's clock; `attempts` is the fence that every later write carries.
+Nothing here knows what the rows mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy.orm import Session
+
+from scanner.records.database import Database, is_unavailable
+from scanner.records.models import Notification, ScanJob, SourceState, db_now
+
+LEASE_SECONDS = 30
+RENEW_SECONDS = 10
+LONGEST_DELAY_SECONDS = 6 * 3600
+"""No retry is planned further ahead. A time beyond it is a clock that jumped: the row counts as due."""
+
+Leased = type[ScanJob] | type[Notification] | type[SourceState]
+Row = TypeVar("Row", ScanJob, Notification, SourceState)
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):
+    """Somebody else has taken the row meanwhile: what this worker knows of it is old, so nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one row: valid as long as its `attempts` is still ours."""
+
+    model: Leased
+    key: Any
+    attempts: int
+
+    def holds(self) -> ColumnElement[bool]:
+        """The condition that every write under this lease carries."""
+        return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
+
+    def write(self, session: Session, **values: Any) -> None:
+        """Set columns of the leased row. LeaseLost, which must undo the transaction, when it is no longer ours."""
+        result = session.execute(update(self.model).where(self.holds()).values(**values))
+        if result.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
+            raise LeaseLost(f"the lease on {self.model.__tablename__} {self.key} went to another worker")
+
+
+def _key_of(model: Leased) -> Any:
+    return model.source if issubclass(model, SourceState) else model.id
+
+
+def _time_of(model: Leased) -> Any:
+    return model.next_poll_at if issubclass(model, SourceState) else model.next_attempt_at
+
+
+def is_due(model: Leased) -> ColumnElement[bool]:
+    """Nobody holds the row and its time has come, or is further ahead than any we set (a clock has jumped)."""
+    at = _time_of(model)
+    free = or_(
+        model.leased_until.is_(None),
+        model.leased_until <= db_now(),
+        model.leased_until > db_now(2 * LEASE_SECONDS),
+    )
+    return and_(free, or_(at <= db_now(), at > db_now(LONGEST_DELAY_SECONDS)))
+
+
+def claim(
+    session: Session, model: type[Row], key: Any, *conditions: ColumnElement[bool], **values: Any
+) -> Lease | None:
+    """Take the row if it is due and meets `conditions`, setting `values`. None: not due, or taken meanwhile."""
+    statement = (
+        update(model)
+        .where(_key_of(model) == key, is_due(model), *conditions)
+        .values(leased_until=db_now(LEASE_SECONDS), attempts=model.attempts + 1, **values)
+        .returning(model.attempts)
+        .execution_options(synchronize_session=False)
+    )
+    attempts = session.execute(statement).scalar_one_or_none()
+    return None if attempts is None else Lease(model, key, attempts)
+
+
+def renew(database: Database, lease: Lease) -> bool:
+    """Move the lease's end; False when it is lost."""
+    with database.write() as session:
+        result = session.execute(update(lease.model).where(lease.holds()).values(leased_until=db_now(LEASE_SECONDS)))
+        return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool], limit: int) -> list[Any]:
+    """Keys of rows that are due, by the order of their time."""
+    at = _time_of(model)
+    statement = select(_key_of(model)).where(is_due(model), *conditions).order_by(at).limit(limit)
+    return list(session.execute(statement).scalars())
+
+
+@contextmanager
+def kept(database: Database, lease: Lease, *, every: float = RENEW_SECONDS) -> Iterator[threading.Event]:
+    """Renew the lease from a thread while the block runs; the event is set when it is lost: work may then stop."""
+    lost, done = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        while not done.wait(every):
+            try:
+                if not renew(database, lease):
+                    lost.set()
+                    return
+            except Exception as err:
+                if not is_unavailable(err):
+                    raise
+                _log.warning("lease not renewed: the database is away", extra={"row": str(lease.key)})
+
+    keeper = threading.Thread(target=keep, name="lease-keeper", daemon=True)
+    keeper.start()
+    try:
+        yield lost
+    finally:
+        done.set()
+        keeper.join(timeout=every)

@@ -1,0 +1,310 @@
+"""The tables. Their meaning stands here; who may write them, and how, stands in the modules that do."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from scanner.records.columns import Id, Json, UtcDateTime, db_now
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's way to say it
+        datetime: UtcDateTime,
+        dict[str, Any]: Json,
+        list[str]: Json,
+    }
+
+
+class Account(Base):
+    """Who owns tokens. `name` is the vendor's own name for it and identifies it."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=None, server_default=text("CURRENT_TIMESTAMP"))
+    recipients: Mapped[list[Recipient]] = relationship(
+        back_populates="account", order_by="Recipient.id", cascade="all, delete-orphan"
+    )
+
+
+class Recipient(Base):
+    """A mail address of an account; each gets every mail once."""
+
+    __tablename__ = "recipients"
+    __table_args__ = (UniqueConstraint("account_id", "email"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    email: Mapped[str] = mapped_column(String(320))
+    account: Mapped[Account] = relationship(back_populates="recipients")
+
+
+class ApiToken(Base):
+    """A token of the vendor's, by digest. `disabled_at` set means: the vendor's API answers 401."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(String(255), default="")
+    hint: Mapped[str] = mapped_column(String(16), default="")
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id", ondelete="SET NULL"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=text("CURRENT_TIMESTAMP"), default=None)
+    last_used_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None] = mapped_column(String(255))
+    protected_at: Mapped[datetime | None]
+    account: Mapped[Account | None] = relationship()
+
+
+class Incident(Base):
+    """What happened to one token. Names of token and account are copies: no mail may depend on what changes.
+
+    `action`: `disabled` (by us), `already_disabled` (before, by its owner), `protected` (an operator was paged
+    instead), `observed` (nothing was done, by configuration). `state`: `open` or `closed`; one open incident per
+    digest.
+    """
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        Index(
+            "uq_incidents_open_digest",
+            "digest",
+            unique=True,
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    hint: Mapped[str] = mapped_column(String(16))
+    token_id: Mapped[str] = mapped_column(String(64))
+    token_name: Mapped[str] = mapped_column(String(255))
+    token_created_at: Mapped[datetime | None]
+    token_last_used_at: Mapped[datetime | None]
+    account_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    account_name: Mapped[str | None] = mapped_column(String(255))
+    cause: Mapped[str] = mapped_column(String(32))
+    action: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16), default="open")
+    detected_at: Mapped[datetime] = mapped_column(index=True)
+    disabled_at: Mapped[datetime | None]
+    exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
+
+
+class PlaceColumns:
+    """A place and the position in it, flat; nothing here holds a raw token."""
+
+    kind: Mapped[str] = mapped_column(String(32))
+    url: Mapped[str] = mapped_column(Text)
+    repository: Mapped[str | None] = mapped_column(Text)
+    repository_id: Mapped[int | None] = mapped_column(Id)
+    path: Mapped[str | None] = mapped_column(Text)
+    commit: Mapped[str | None] = mapped_column(String(64))
+    ref: Mapped[str | None] = mapped_column(Text)
+    git_object: Mapped[str | None] = mapped_column(String(64))
+    line: Mapped[int] = mapped_column(default=0)
+    column: Mapped[int] = mapped_column(default=0)
+    spelling: Mapped[str] = mapped_column(Text, default="plain")
+    container: Mapped[str] = mapped_column(Text, default="")
+    published_at: Mapped[datetime | None]
+    source: Mapped[str] = mapped_column(String(64))
+    place_key: Mapped[str] = mapped_column(String(64))
+
+
+class Exposure(PlaceColumns, Base):
+    """One public place where an incident's token stands."""
+
+    __tablename__ = "exposures"
+    __table_args__ = (UniqueConstraint("incident_id", "place_key"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
+    seen_at: Mapped[datetime]
+    incident: Mapped[Incident] = relationship(back_populates="exposures")
+
+
+class Sighting(PlaceColumns, Base):
+    """A candidate that the token store has not confirmed: `unchecked` (not asked yet) or `unknown` (to it, so far)."""
+
+    __tablename__ = "sightings"
+    __table_args__ = (
+        UniqueConstraint("digest", "place_key"),
+        Index("ix_sightings_state_next_check_at", "state", "next_check_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    hint: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    seen_at: Mapped[datetime]
+    next_check_at: Mapped[datetime]
+
+
+class Notification(Base):
+    """A message to somebody: a row of the outbox.
+
+    `state`: `pending` (still takes incidents; at most one per channel and `merge_key`), `frozen` (claimed once:
+    `facts` are fixed), `sent`, `failed`. `recipient` is a mail address, None where there is none to be had.
+    `attempts` is the fence of the lease as well as the count.
+    """
+
+    __tablename__ = "notifications"
+    __table_args__ = (
+        Index(
+            "uq_notifications_pending",
+            "channel",
+            "merge_key",
+            unique=True,
+            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),
+        ),
+        Index("ix_notifications_state_next_attempt_at", "state", "next_attempt_at"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    channel: Mapped[str] = mapped_column(String(32))
+    merge_key: Mapped[str] = mapped_column(String(400))
+    account_id: Mapped[str | None] = mapped_column(String(64))
+    recipient: Mapped[str | None] = mapped_column(String(320))
+    state: Mapped[str] = mapped_column(String(16), default="pending")
+    leased_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime]
+    facts: Mapped[dict[str, Any] | None]
+    message_id: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    subjects: Mapped[list[NotificationSubject]] = relationship(
+        back_populates="notification", order_by="NotificationSubject.id"
+    )
+
+
+class NotificationSubject(Base):
+    """Which incident a notification tells of; its unique key is the promise that nobody is told twice of one thing."""
+
+    __tablename__ = "notification_subjects"
+    __table_args__ = (UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    notification_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notifications.id", ondelete="CASCADE"), index=True)
+    incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
+    channel: Mapped[str] = mapped_column(String(32))
+    merge_key: Mapped[str] = mapped_column(String(400))
+    occasion: Mapped[str] = mapped_column(String(64))
+    notification: Mapped[Notification] = relationship(back_populates="subjects")
+    incident: Mapped[Incident] = relationship()
+
+
+class ScanJob(Base):
+    """Something to read: `pushes` (a page of them) or `repository` (all of it).
+
+    `state`: queued, running, done, partial (something was not read: see `counts`), failed, cancelled. `attempts` is
+    the fence of the lease; `failures` counts claims since the last progress and is what is bounded.
+    """
+
+    __tablename__ = "scan_jobs"
+    __table_args__ = (
+        Index("ix_scan_jobs_kind_state_priority_next_attempt_at", "kind", "state", "priority", "next_attempt_at"),
+        Index(
+            "uq_scan_jobs_queued_dedupe_key",
+            "dedupe_key",
+            unique=True,
+            postgresql_where=text("state = 'queued'"),
+            sqlite_where=text("state = 'queued'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    source: Mapped[str] = mapped_column(String(64))
+    priority: Mapped[int] = mapped_column(default=100)
+    target: Mapped[dict[str, Any]]
+    dedupe_key: Mapped[str | None] = mapped_column(String(400))
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    leased_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime]
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class SourceState(Base):
+    """Where a source stands: its cursor, when it is due, and what it has counted since it began."""
+
+    __tablename__ = "source_states"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    next_poll_at: Mapped[datetime]
+    leased_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    last_success_at: Mapped[datetime | None]
+    newest_seen_at: Mapped[datetime | None]
+    gaps: Mapped[int] = mapped_column(default=0)
+    counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class ReadPush(Base):
+    """A (before, head) of a repository that was read completely; kept for some days, so that it is not read again."""
+
+    __tablename__ = "read_pushes"
+
+    repository_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    head: Mapped[str] = mapped_column(String(64), primary_key=True)
+    before: Mapped[str] = mapped_column(String(64), primary_key=True)
+    read_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class AuditEntry(Base):
+    """Who did what, when, on what evidence. Only ever added to."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("CURRENT_TIMESTAMP"), default=None)
+    who: Mapped[str] = mapped_column(String(255))
+    what: Mapped[str] = mapped_column(String(64), index=True)
+    incident_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
+    evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+__all__ = [
+    "Account",
+    "ApiToken",
+    "AuditEntry",
+    "Base",
+    "Exposure",
+    "Incident",
+    "Notification",
+    "NotificationSubject",
+    "PlaceColumns",
+    "ReadPush",
+    "Recipient",
+    "ScanJob",
+    "Sighting",
+    "SourceState",
+    "db_now",
+]

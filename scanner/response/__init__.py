@@ -1,0 +1,1 @@
+"""The heart: from candidates to disabled tokens, incidents and notifications."""

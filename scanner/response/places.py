@@ -1,0 +1,97 @@
+"""Places as rows: the key that makes two finds the same exposure, and the columns that describe it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from scanner.detection import Candidate, Place
+from scanner.records.models import PlaceColumns
+
+LONGEST_TEXT = 4096
+"""Characters of a path, URL or name that a row keeps; hostile ones may be megabytes long."""
+
+
+def place_key(place: Place) -> str:
+    """64 hex digits that are equal for the same place.
+
+    A file is its repository and path, whatever the commit, so that a token that stays in a file through a hundred
+    commits is one exposure. Anything else is its object's own address.
+    """
+    repository = str(place.repository_id) if place.repository_id is not None else (place.repository or "")
+    if place.kind in ("file", "file_name", "wiki_page") and place.path is not None:
+        parts = [place.kind, repository, place.path]
+    elif place.kind in ("commit", "tag") and (place.commit or place.git_object):
+        parts = [place.kind, repository, place.commit or place.git_object or ""]
+    elif place.kind == "ref_name":
+        parts = [place.kind, repository, place.ref or ""]
+    elif place.kind == "repository_description":
+        parts = [place.kind, repository]
+    else:
+        parts = [place.kind, place.url, repository, place.path or "", place.git_object or ""]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
+    """The values of `PlaceColumns` for a candidate."""
+    place = candidate.place
+    return {
+        "kind": place.kind,
+        "url": _text(place.url),
+        "repository": _text(place.repository),
+        "repository_id": place.repository_id,
+        "path": _text(place.path),
+        "commit": place.commit,
+        "ref": _text(place.ref),
+        "git_object": place.git_object,
+        "line": candidate.line,
+        "column": candidate.column,
+        "spelling": _text(candidate.spelling),
+        "container": _text(candidate.container),
+        "published_at": place.published_at,
+        "source": source,
+        "place_key": place_key(place),
+    }
+
+
+def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
+    """The candidate that `columns_of` made the row from."""
+    place = Place(
+        kind=row.kind,  # type: ignore[arg-type]  # only columns_of writes it
+        url=row.url,
+        repository=row.repository,
+        repository_id=row.repository_id,
+        path=row.path,
+        commit=row.commit,
+        ref=row.ref,
+        git_object=row.git_object,
+        published_at=row.published_at,
+    )
+    return Candidate(digest, hint, place, row.line, row.column, row.spelling, row.container)
+
+
+def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
+    """The candidate as JSON; it holds no raw token."""
+    value = dataclasses.asdict(candidate)
+    published_at = candidate.place.published_at
+    value["place"]["published_at"] = published_at.isoformat() if published_at else None
+    return value
+
+
+def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
+    """What `candidate_to_json` made. TypeError or ValueError for anything else."""
+    place = dict(value["place"])
+    if place["published_at"] is not None:
+        place["published_at"] = datetime.fromisoformat(place["published_at"])
+    return Candidate(**{**value, "place": Place(**place)})
+
+
+def _text(value: str | None) -> Any:
+    """What a database can hold: no NUL, no lone surrogate, not longer than a person would read."""
+    if value is None:
+        return None
+    clean = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,210 @@
+"""Settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets. Names are a contract."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
+from scanner.records.database import parse_url
+
+PREFIX = "R8SCAN_"
+SECRETS = ("DATABASE_URL", "REDIS_URL", "GITHUB_TOKEN", "SMTP_URL")
+"""Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
+
+KNOWN_SOURCES = ("public_events",)
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is one line that names the variable and says what to write."""
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ValueError("must be an http:// or https:// address without credentials or query")
+    return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    if value != "embedded" and urlsplit(value).scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("must be 'embedded' or a redis://, rediss:// or redis+socket:// address")
+    return value
+
+
+def _smtp_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "maildir":
+        if not parts.path:
+            raise ValueError("must name a folder: maildir:///path/to/folder")
+        return value
+    if parts.scheme not in ("smtp", "smtp+starttls", "smtps") or not parts.hostname:
+        raise ValueError("must be smtp://, smtp+starttls:// or smtps://user:password@host:port")
+    return value
+
+
+def _email(value: str) -> str:
+    address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
+    if any(ord(char) < 32 for char in value):
+        raise ValueError("must be one line")
+    try:
+        validate_email(address, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as err:
+        raise ValueError(f"must be a mail address ({err})") from err
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Email = Annotated[str, AfterValidator(_email)]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Secrets never show in `repr`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("r8scan"))
+    database_url: SecretStr = SecretStr("")
+    redis_url: SecretStr = SecretStr("embedded")
+
+    github_token: SecretStr | None = None
+    github_api_url: HttpUrl = "https://api.github.com"
+    github_web_url: HttpUrl = "https://github.com"
+    sources: Annotated[tuple[str, ...], NoDecode] = KNOWN_SOURCES
+
+    smtp_url: SecretStr = SecretStr("")
+    email_from: Email = "r8scan <security@localhost.localdomain>"
+    operator_email: Email | None = None
+    account_tokens_url: HttpUrl = "https://replicate.com/account/api-tokens"
+    vendor_name: str = Field(default="Replicate", min_length=1, max_length=80)
+    support_contact: str | None = Field(default=None, max_length=200)
+    email_templates_dir: Path | None = None
+    mail_window: float = Field(default=10, ge=0, le=3600)
+    """Seconds for which a new mail waits for more incidents of the same account."""
+    mail_rate: int = Field(default=600, ge=1, le=100_000)
+    """Mails a minute, at most, of one worker."""
+
+    enforce: Literal["disable", "observe"] = "disable"
+    digest: Literal["sha256", "hmac-sha256"] = "sha256"
+    digest_key_file: Path | None = None
+
+    scan_threads: int = Field(default=8, ge=1, le=64)
+    """Pushes that one scanning process reads at a time."""
+    push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
+    """Size of a push's pack above which only a part is read, and recorded as such."""
+    rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
+    """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
+
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before `.env`; both gain the *_FILE variants and the plain GITHUB_TOKEN."""
+        del settings_cls, file_secret_settings
+        return init_settings, _with_files(env_settings), _with_plain_token(_with_files(dotenv_settings))
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _split_sources(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("sources")
+    @classmethod
+    def _know_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [source for source in value if source not in KNOWN_SOURCES]
+        if unknown:
+            raise ValueError(f"knows no source {unknown[0]!r}; there are: {', '.join(KNOWN_SOURCES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Settings:
+        # Defaults that depend on the state folder. `frozen` guards against everybody else.
+        if not self.database_url.get_secret_value():
+            self._set("database_url", SecretStr(f"sqlite:///{self.state_dir.absolute()}/r8scan.db"))
+        if not self.smtp_url.get_secret_value():
+            self._set("smtp_url", SecretStr(f"maildir://{self.state_dir.absolute()}/mail"))
+        if self.digest == "hmac-sha256" and self.digest_key_file is None:
+            raise ValueError("R8SCAN_DIGEST_KEY_FILE must name the key's file when R8SCAN_DIGEST is hmac-sha256")
+        for name, check in (("DATABASE_URL", parse_url), ("REDIS_URL", _redis_url), ("SMTP_URL", _smtp_url)):
+            try:
+                check(getattr(self, name.lower()).get_secret_value())
+            except ValueError as err:
+                raise ValueError(f"{PREFIX}{name} {err}") from err
+        return self
+
+    def _set(self, name: str, value: SecretStr) -> None:
+        object.__setattr__(self, name, value)
+
+    def digester(self) -> Digester:
+        """How tokens become digests here. SettingsError when the key's file cannot be read."""
+        if self.digest == "sha256":
+            return sha256_digest
+        assert self.digest_key_file is not None  # noqa: S101 - checked when the settings were read
+        try:
+            return hmac_sha256_digester(self.digest_key_file.read_bytes().strip())
+        except (OSError, ValueError) as err:
+            raise SettingsError(f"{PREFIX}DIGEST_KEY_FILE: cannot read the key from it ({_reason(err)})") from err
+
+
+def _reason(err: Exception) -> str:
+    return err.strerror or type(err).__name__ if isinstance(err, OSError) else str(err)
+
+
+def _with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
+    """The same source, with R8SCAN_X_FILE read into X where X itself is not set."""
+    env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
+    names = {name.upper(): name for name in env_vars}
+    for secret in SECRETS:
+        wanted, file_name = f"{PREFIX}{secret}".upper(), f"{PREFIX}{secret}_FILE".upper()
+        path = env_vars.get(names.get(file_name, ""))
+        if wanted not in names and path:
+            try:
+                env_vars[wanted.lower()] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as err:
+                raise SettingsError(f"{file_name}: cannot read {path} ({_reason(err)})") from err
+    source.env_vars = env_vars  # type: ignore[attr-defined]  # both sources that get here have it
+    return source
+
+
+def _with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
+    """The last source, with GITHUB_TOKEN read where no R8SCAN_GITHUB_TOKEN is given anywhere."""
+    env_vars: dict[str, str | None] = getattr(source, "env_vars", {})
+    prefixed = f"{PREFIX}GITHUB_TOKEN".lower()
+    plain = os.environ.get("GITHUB_TOKEN") or env_vars.get("github_token")
+    if plain and not env_vars.get(prefixed):
+        env_vars[prefixed] = plain
+    return source
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process. SettingsError, one line that names the variable, when one is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as err:
+        raise SettingsError(_one_line(err)) from None
+
+
+def _one_line(err: ValidationError) -> str:
+    first = err.errors(include_url=False, include_input=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    message = message.removeprefix("Input ")
+    return f"{PREFIX}{str(first['loc'][0]).upper()} {message}"

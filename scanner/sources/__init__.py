@@ -1,0 +1,1 @@
+"""What was polled becomes jobs and candidates, in one transaction with the cursor."""

@@ -1,0 +1,280 @@
+"""Reads what one push, or one created ref, added to a repository, and runs the detector over all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, redact
+from scanner.github import git_protocol
+from scanner.github.client import GitHub, get_json
+from scanner.github.compare import compare
+from scanner.github.errors import Forbidden, Malformed, NotFound
+from scanner.github.git_protocol import Refs
+from scanner.github.pack_locations import Location, locate, tree_entries
+from scanner.github.packs import PackLimits, PackObject, PackReading
+from scanner.github.urls import blob_url, commit_url, is_repository_name, tag_url
+
+MOST_HAVES = 1000
+BLOB_LIMIT = 1024 * 1024
+"""Blobs above it are left out of the second request for a push whose first answer was over the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push, or a ref that was created (`kind` "create": no commits are known yet, `head` is empty).
+
+    `repository` and `ref` are redacted, since names can hold a token; `published_at` is the event's time; `tries`
+    counts how often reading it has failed.
+    """
+
+    repository: str
+    repository_id: int | None
+    before: str
+    head: str
+    ref: str
+    ref_type: str
+    published_at: datetime | None
+    kind: Literal["push", "create"]
+    tries: int = 0
+
+    def again(self) -> Push:
+        """The same push after one more failure."""
+        return replace(self, tries=self.tries + 1)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "repository": self.repository,
+            "repository_id": self.repository_id,
+            "before": self.before,
+            "head": self.head,
+            "ref": self.ref,
+            "ref_type": self.ref_type,
+            "published_at": self.published_at.isoformat() if self.published_at else None,
+            "kind": self.kind,
+            "tries": self.tries,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Push:
+        at = value["published_at"]
+        return cls(**{**value, "published_at": datetime.fromisoformat(at) if at else None})
+
+
+@dataclass(slots=True)
+class PushReading:
+    """What was read. `unread` counts what was not, by reason; `is_cut_off`: asking again may bring the rest.
+
+    `tip` is the commit that was read up to, for a created ref the one that was found.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    tip: str | None = None
+    objects: int = 0
+    bytes: int = 0
+    is_cut_off: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return not self.unread
+
+
+def read_push(
+    github: GitHub,
+    push: Push,
+    detector: Detector,
+    *,
+    limits: PackLimits,
+    known_tips: Collection[str] = (),
+) -> PushReading:
+    """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
+
+    `known_tips`: commits of this repository up to which everything was read before.
+    """
+    reading = PushReading()
+    push = replace(push, repository=_name(github, push))
+    is_created = push.kind == "create" or not push.before.strip("0")
+    if push.kind == "push" and not push.head.strip("0"):
+        return reading  # a deletion adds nothing
+    refs: Refs | None = None
+    if is_created:
+        refs = git_protocol.list_refs(github, push.repository, hash_name="sha256" if len(push.head) == 64 else "sha1")
+        wants, haves = _created(push, refs, known_tips, reading)
+        if not wants:
+            return reading
+    else:
+        wants, haves = [push.head], [push.before]
+    reading.tip = reading.tip or wants[0]
+    try:
+        pack = git_protocol.fetch(github, push.repository, wants, haves, limits=limits)
+        _take(pack, push, github.web_url, detector, reading)
+        if pack.is_over_limit:
+            _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
+    except (Malformed, Forbidden):
+        if is_created and push.kind == "create":
+            raise
+        _read_comparison(github, push, detector, reading)
+    return reading
+
+
+def _name(github: GitHub, push: Push) -> str:
+    """The repository's name. One that holds a token is stored redacted and asked for by its id."""
+    if is_repository_name(push.repository):
+        return push.repository
+    if push.repository_id is None:
+        raise NotFound("unusable_repository_name", "the repository has no usable name")
+    _, value = get_json(github, f"{github.api_url}/repositories/{push.repository_id}", expected=dict)
+    name = value.get("full_name")
+    if not isinstance(name, str) or not is_repository_name(name):
+        raise Malformed("unusable_repository_name", "the repository has no usable name")
+    return name
+
+
+def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushReading) -> tuple[list[str], list[str]]:
+    """What to want and what to claim for a ref that is new.
+
+    Claimed are the default branch and what was read before, never every other ref: branches that are created by one
+    push would each hide what the other brought.
+    """
+    if not refs.oids:
+        return [], []  # an empty repository, or one whose only ref is gone again
+    if push.kind == "push":
+        wants = [push.head]
+    elif push.ref_type == "repository" or not push.ref:
+        wants = list(dict.fromkeys(_tips(refs)))[:MOST_HAVES]
+        reading.unread["refs_over_limit"] += len(set(refs.oids.values())) > len(wants)
+    else:
+        # The stored name is redacted, so the listed ones are compared in the same form.
+        wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
+        reading.unread["ref_gone"] += not wants
+        reading.unread["refs_over_limit"] += refs.is_truncated and not wants
+    reading.unread = +reading.unread
+    reading.tip = wants[0] if wants else None
+    wants = [oid for oid in wants if oid not in known_tips]
+    haves = [oid for oid in known_tips if oid not in wants]
+    default = refs.oids.get(refs.head or "")
+    if default and push.ref_type != "repository" and push.ref != redact(refs.head or "") and default not in wants:
+        haves.insert(0, default)
+    return wants, list(dict.fromkeys(haves))[:MOST_HAVES]
+
+
+def _tips(refs: Refs) -> Iterator[str]:
+    """The default branch's tip first, then those of branches and tags; what pull requests brought comes with theirs."""
+    if refs.head in refs.oids:
+        yield refs.oids[refs.head]
+    yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
+
+
+def _ask_for_less(
+    github: GitHub,
+    push: Push,
+    wants: Sequence[str],
+    haves: Collection[str],
+    refs: Refs | None,
+    limits: PackLimits,
+    detector: Detector,
+    reading: PushReading,
+) -> None:
+    """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial."""
+    if refs is None:
+        refs = git_protocol.list_refs(github, push.repository)
+    claimed = dict.fromkeys([*haves, *(oid for name, oid in refs.oids.items() if name.startswith("refs/heads/"))])
+    more = [oid for oid in claimed if oid not in wants][:MOST_HAVES]
+    blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
+    if blob_limit is None and set(more) == set(haves):
+        return
+    pack = git_protocol.fetch(github, push.repository, wants, more, limits=limits, blob_limit=blob_limit)
+    if blob_limit is not None:
+        reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
+    _take(pack, push, github.web_url, detector, reading)
+
+
+def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, reading: PushReading) -> None:
+    """Scan every object; look up paths and commits only for those that hold something."""
+    reading.unread.update(pack.unread)
+    reading.is_cut_off = reading.is_cut_off or bool(pack.unread["pack_truncated"])
+    reading.objects += len(pack.objects)
+    reading.bytes += pack.pack_bytes
+    hits: list[tuple[PackObject, Sequence[Candidate]]] = []
+    for item in pack.objects:
+        content = _names(item) if item.type == "tree" else item.content
+        result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)))
+        reading.unread.update(result.unread)
+        if result.candidates:
+            hits.append((item, result.candidates))
+    locations = locate(pack.objects, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
+    for item, candidates in hits:
+        location = locations.get(item.oid)
+        reading.candidates.extend(_placed(candidate, item, location, push, web_url) for candidate in candidates)
+
+
+_KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
+
+
+def _names(tree: PackObject) -> bytes:
+    names = (name for _, name, _ in tree_entries(tree.content, len(tree.oid) // 2))
+    return "\n".join(names).encode("utf-8", "surrogateescape")
+
+
+def _placed(candidate: Candidate, item: PackObject, location: Location | None, push: Push, web_url: str) -> Candidate:
+    """The candidate with its place in the repository; every name in it is redacted."""
+    commit = item.oid if item.type == "commit" else (location.commit if location else None)
+    path = redact(location.path) if location and item.type in ("blob", "tree") else None
+    line = candidate.line if item.type != "tree" else 0
+    if item.type == "blob" and location is not None:
+        url = redact(blob_url(web_url, push.repository, location.commit, location.path, line))
+    elif item.type == "tag" and push.ref.startswith("refs/tags/"):
+        url = redact(tag_url(web_url, push.repository, push.ref.removeprefix("refs/tags/")))
+    elif commit is not None:
+        url = redact(commit_url(web_url, push.repository, commit))
+    else:
+        url = redact(f"{web_url}/{push.repository}")
+    place = Place(
+        kind=_KINDS[item.type],
+        url=url,
+        repository=redact(push.repository),
+        repository_id=push.repository_id,
+        path=path,
+        commit=commit,
+        ref=push.ref or None,
+        git_object=item.oid,
+        published_at=push.published_at,
+    )
+    return replace(candidate, place=place, line=line)
+
+
+def _read_comparison(github: GitHub, push: Push, detector: Detector, reading: PushReading) -> None:
+    try:
+        comparison = compare(github, push.repository, push.before, push.head)
+    except NotFound:
+        if not push.before.strip("0"):
+            raise
+        # The old end is not there any more (a force push): the new one alone is.
+        comparison = compare(github, push.repository, "", push.head)
+        comparison.unread["between_commits"] += 1
+    reading.unread.update(comparison.unread)
+    reading.unread["read_by_rest"] += 1
+    place = Place(
+        "file",
+        repository=redact(push.repository),
+        repository_id=push.repository_id,
+        commit=push.head,
+        ref=push.ref or None,
+        published_at=push.published_at,
+    )
+    for changed in comparison.files:
+        file_place = replace(place, path=changed.path)
+        result = detector.scan(Document(changed.text.encode("utf-8", "surrogatepass"), file_place))
+        for candidate in result.candidates:
+            line = changed.lines[candidate.line - 1] if 0 < candidate.line <= len(changed.lines) else 0
+            url = redact(blob_url(github.web_url, push.repository, push.head, changed.path, line))
+            reading.candidates.append(replace(candidate, line=line, place=replace(candidate.place, url=url)))
+    for sha, message in comparison.messages:
+        url = commit_url(github.web_url, push.repository, sha)
+        commit_place = replace(place, kind="commit", commit=sha, url=url)
+        result = detector.scan(Document(message.encode("utf-8", "surrogatepass"), commit_place))
+        reading.candidates.extend(result.candidates)

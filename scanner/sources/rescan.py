@@ -1,0 +1,231 @@
+"""Does a `repository` job: mirrors a repository, scans all of its history, then its wiki, step by step.
+
+The mirror lies in a folder of the state folder that only we may read. It is removed at the end of its step, and after a
+crash by whoever comes next: the folder's lock tells whether its owner still lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scanner.detection import Candidate, Detector, Place, PlaceKind
+from scanner.detection.git_processes import GitError
+from scanner.detection.history import scan_history
+from scanner.detection.redact import redact
+from scanner.github import mirrors
+from scanner.github.client import GitHub, get_json
+from scanner.github.errors import GitHubError, Malformed, NotFound, Unavailable
+from scanner.github.mirrors import MirrorStopped
+from scanner.github.urls import blob_url, commit_url, git_url, is_repository_name
+from scanner.records import jobs, leases
+from scanner.records.database import Database
+from scanner.records.jobs import ClaimedJob
+from scanner.records.leases import LeaseLost
+from scanner.response.respond import Policy, Response
+from scanner.settings import Settings
+from scanner.sources.push_scan import respond_or_keep
+
+FOLDER = "mirrors"
+STEPS = ("repository", "wiki")
+PROGRESS_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+def rescan_next(
+    database: Database, github: GitHub, detector: Detector, policy: Policy, *, settings: Settings
+) -> Response | None:
+    """Do one step of the most urgent rescan that is due; None when there is none."""
+    remove_abandoned(settings.state_dir)
+    job = jobs.claim_next(database, "repository")
+    if job is None:
+        return None
+    counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
+    step = int(job.progress.get("step", 0))
+    with leases.kept(database, job.lease) as lost:
+        try:
+            response = _step(database, github, detector, policy, job, STEPS[step], counts, settings, lost)
+        except (MirrorStopped, LeaseLost):
+            _log.warning("a rescan was cancelled or went to another worker", extra={"job": job.id})
+            return Response()
+        except GitError as err:
+            damaged = GitHubError("mirror_unreadable", f"the mirror cannot be read: {err}")
+            with database.write() as session:
+                _failed(session, job, STEPS[step], damaged, counts)
+            return Response()
+        except GitHubError as err:
+            with database.write() as session:
+                _failed(session, job, STEPS[step], err, counts)
+            return Response()
+    with database.write() as session:
+        _next_step(session, job, step, counts)
+    return response
+
+
+def remove_abandoned(state_dir: Path) -> int:
+    """Delete mirrors whose owner is gone; the number deleted."""
+    removed = 0
+    for folder in (state_dir / FOLDER).glob("job-*"):
+        lock = folder / "lock"
+        try:
+            with lock.open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+        except BlockingIOError:
+            continue  # its owner is at work
+        except FileNotFoundError:
+            # Made in this instant, or left without its lock: the former is kept.
+            if time.time() - folder.stat().st_mtime > 60:
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+    return removed
+
+
+@contextmanager
+def _mirror_folder(state_dir: Path, job: ClaimedJob) -> Iterator[Path]:
+    root = state_dir / FOLDER
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"job-{job.id}-", dir=root))
+    with (folder / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield folder / "mirror.git"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _step(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    policy: Policy,
+    job: ClaimedJob,
+    step: str,
+    counts: Counter[str],
+    settings: Settings,
+    lost: threading.Event,
+) -> Response:
+    name, repository_id = _repository(github, job.target)
+    report = _reporter(database, job, counts)
+    token = settings.github_token
+    url = git_url(github.web_url, f"{name}.wiki" if step == "wiki" else name)
+    with _mirror_folder(settings.state_dir, job) as mirror:
+        report("cloning", 0, 0)
+        mirrors.clone(
+            url,
+            mirror,
+            credential=token.get_secret_value() if token else None,
+            limit_bytes=settings.rescan_max_bytes,
+            stop=lost,
+            on_progress=lambda done, total: report("cloning", done, total),
+        )
+        history = scan_history(
+            mirror, detector, on_progress=lambda done, total: report("scanning", done, total), stop=lost
+        )
+    if lost.is_set():
+        raise MirrorStopped
+    counts.update({f"unread_{reason}": count for reason, count in history.unread.items()})
+    counts["objects"] += history.objects
+    counts["bytes"] += history.bytes
+    counts["candidates"] += len(history.candidates)
+    published = job.target.get("published_at")
+    base = Place(
+        kind="file",
+        repository=redact(name),
+        repository_id=repository_id,
+        published_at=datetime.fromisoformat(published) if published else None,
+    )
+    candidates = [_placed(candidate, base, github.web_url, name, step) for candidate in history.candidates]
+    return respond_or_keep(database, candidates, source=job.source, policy=policy, state_dir=settings.state_dir)
+
+
+def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
+    """The candidate at its public address; the history itself knows only paths and commits."""
+    found = candidate.place
+    kind: PlaceKind = found.kind
+    if step == "wiki":
+        url, kind = f"{web_url}/{name}/wiki", "wiki_page" if found.kind == "file" else found.kind
+    elif found.kind == "file" and found.commit and found.path:
+        url = blob_url(web_url, name, found.commit, found.path, candidate.line)
+    elif found.commit:
+        url = commit_url(web_url, name, found.commit)
+    else:
+        url = f"{web_url}/{name}"
+    place = replace(
+        base,
+        kind=kind,
+        url=redact(url),
+        path=found.path,
+        commit=found.commit,
+        ref=found.ref,
+        git_object=found.git_object,
+    )
+    return replace(candidate, place=place)
+
+
+def _repository(github: GitHub, target: Any) -> tuple[str, int | None]:
+    """The repository's name and id; one asked of the other, so that places found earlier are known as the same."""
+    name, repository_id = str(target["repository"]), target.get("repository_id")
+    if repository_id is not None and is_repository_name(name):
+        return name, int(repository_id)
+    path = f"repositories/{int(repository_id)}" if repository_id is not None else f"repos/{name}"
+    try:
+        _, value = get_json(github, f"{github.api_url}/{path}", expected=dict)
+    except NotFound as err:
+        raise NotFound("not_found", f"there is no public repository {redact(name)}") from err
+    full_name, found_id = value.get("full_name"), value.get("id")
+    if not isinstance(full_name, str) or not is_repository_name(full_name) or not isinstance(found_id, int):
+        raise Malformed("unexpected_json", "the repository's description cannot be used")
+    return full_name, found_id
+
+
+def _reporter(database: Database, job: ClaimedJob, counts: Counter[str]) -> Callable[[str, int, int], None]:
+    """Writes progress into the job's row, not more often than anybody reads it."""
+    last = [0.0]
+
+    def report(phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - last[0] < PROGRESS_SECONDS:
+            return
+        last[0] = now
+        progress = {**job.progress, "phase": phase, "done": done, "total": total or None, "counts": dict(counts)}
+        jobs.checkpoint(database, job, progress)
+
+    return report
+
+
+def _next_step(session: Any, job: ClaimedJob, step: int, counts: Counter[str]) -> None:
+    if step + 1 < len(STEPS):
+        progress = {"step": step + 1, "phase": STEPS[step + 1], "counts": dict(counts)}
+        job.lease.write(session, progress=progress, failures=0)
+        jobs.postpone(session, job, delay=0, error=None)
+        return
+    partial = any(key.startswith("unread_") for key in +counts)
+    jobs.finish(session, job, "partial" if partial else "done", counts=+counts)
+
+
+def _failed(session: Any, job: ClaimedJob, step: str, err: GitHubError, counts: Counter[str]) -> None:
+    _log.warning("rescan: %s", err, extra={"job": job.id, "step": step})
+    if step == "wiki" and isinstance(err, NotFound):
+        partial = any(key.startswith("unread_") for key in +counts)
+        jobs.finish(session, job, "partial" if partial else "done", counts=+counts)
+    elif isinstance(err, Unavailable) or err.retry_after:
+        delay = min(err.retry_after or 10.0 * 2**job.failures, LONGEST_RETRY_SECONDS)
+        jobs.postpone(session, job, delay=delay, error=str(err))
+    else:
+        counts[f"error_{err.reason}"] += 1
+        jobs.finish(session, job, "failed", counts=+counts, error=str(err))

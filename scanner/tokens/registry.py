@@ -1,0 +1,76 @@
+"""Writes tokens and accounts into the SQL store. Never revives a token that is disabled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Account, ApiToken, Recipient, db_now
+from scanner.records.outbox import insert_or_nothing
+from scanner.tokens.imports import ImportedToken
+
+
+@dataclass(slots=True)
+class ImportRun:
+    """One import. It says anew who the recipients of each account are that it names; others stay as they are."""
+
+    accounts_seen: set[int]
+
+    @classmethod
+    def begin(cls) -> ImportRun:
+        return cls(set())
+
+    def write(self, session: Session, tokens: Sequence[ImportedToken]) -> None:
+        """Insert or update one batch, in the caller's transaction. A disabled token stays disabled."""
+        accounts = _accounts(session, {token.account for token in tokens if token.account})
+        self._write_recipients(session, tokens, accounts)
+        rows = {
+            token.digest: {
+                "digest": token.digest,
+                "hint": token.hint,
+                "name": token.name,
+                "account_id": accounts[token.account] if token.account else None,
+                "created_at": db_now(),
+            }
+            for token in tokens
+        }
+        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+        insert = dialect.insert(ApiToken).values([rows[digest] for digest in sorted(rows)])
+        given = insert.excluded
+        session.execute(
+            insert.on_conflict_do_update(
+                index_elements=[ApiToken.digest],
+                set_={
+                    "name": given.name,
+                    "account_id": given.account_id,
+                    "hint": case((given.hint == "", ApiToken.hint), else_=given.hint),
+                },
+            )
+        )
+
+    def _write_recipients(self, session: Session, tokens: Sequence[ImportedToken], accounts: dict[str, int]) -> None:
+        wanted: dict[int, dict[str, None]] = {}
+        for token in tokens:
+            if token.account:
+                wanted.setdefault(accounts[token.account], {}).update(dict.fromkeys(token.emails))
+        first_seen = wanted.keys() - self.accounts_seen
+        if first_seen:
+            session.execute(delete(Recipient).where(Recipient.account_id.in_(first_seen)))
+            self.accounts_seen |= first_seen
+        rows = [{"account_id": account, "email": email} for account, emails in wanted.items() for email in emails]
+        if rows:
+            session.execute(insert_or_nothing(session, Recipient).values(rows))
+
+
+def _accounts(session: Session, names: Iterable[str]) -> dict[str, int]:
+    ordered = sorted(names)
+    if not ordered:
+        return {}
+    rows = [{"name": name, "created_at": db_now()} for name in ordered]
+    session.execute(insert_or_nothing(session, Account).values(rows))
+    found = session.execute(select(Account.name, Account.id).where(Account.name.in_(ordered)))
+    return dict(list(found))

@@ -1,0 +1,100 @@
+"""The SQL token store: `api_tokens` in our own database, which the vendor's API authenticates against.
+
+Everything runs inside the caller's transaction, so that a disable commits together with its incident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from scanner.records.models import Account, ApiToken, db_now
+from scanner.tokens.protocol import TokenRecord
+
+DIGESTS_A_QUERY = 500
+
+
+def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -> dict[str, TokenRecord]:
+    """The store's records of those digests that it knows.
+
+    `lock`: take the rows for this transaction, in the order of digests, so that two transactions which share tokens
+    wait for each other instead of deadlocking (PostgreSQL; SQLite has one writer anyway).
+    """
+    found: dict[str, TokenRecord] = {}
+    ordered = sorted(digests)
+    for start in range(0, len(ordered), DIGESTS_A_QUERY):
+        chunk = ordered[start : start + DIGESTS_A_QUERY]
+        if lock:
+            session.execute(
+                select(ApiToken.id).where(ApiToken.digest.in_(chunk)).order_by(ApiToken.digest).with_for_update()
+            ).all()
+        statement = _tokens().where(ApiToken.digest.in_(chunk)).execution_options(populate_existing=lock)
+        found.update((token.digest, _record(token)) for token in session.execute(statement).scalars())
+    return found
+
+
+def disable(session: Session, digest: str, reason: str) -> bool:
+    """Disable the token. True only for the one caller who did it: the row count decides, never an earlier look."""
+    result = session.execute(
+        update(ApiToken)
+        .where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None))
+        .values(disabled_at=db_now(), disabled_reason=reason)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def listed(session: Session, *, batch: int = 1000) -> Iterator[TokenRecord]:
+    """Every token, oldest first, read in batches by key so that a million rows cost no memory."""
+    last = 0
+    while True:
+        tokens: Sequence[ApiToken] = (
+            session.execute(_tokens().where(ApiToken.id > last).order_by(ApiToken.id).limit(batch)).scalars().all()
+        )
+        yield from (_record(token) for token in tokens)
+        if len(tokens) < batch:
+            return
+        last = tokens[-1].id
+        session.expunge_all()
+
+
+def protect(session: Session, digest: str, *, protected: bool) -> bool:
+    """Mark a token so that a find pages the operator instead of disabling it. False: unknown."""
+    result = session.execute(
+        update(ApiToken)
+        .where(ApiToken.digest == digest)
+        .values(protected_at=db_now() if protected else None)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def digest_of_id(session: Session, token_id: str) -> str | None:
+    """The digest of the token with this id, None when there is none."""
+    if not token_id.isdecimal() or len(token_id) > 18:
+        return None
+    return session.execute(select(ApiToken.digest).where(ApiToken.id == int(token_id))).scalar_one_or_none()
+
+
+def _tokens() -> Select[ApiToken]:
+    return select(ApiToken).options(joinedload(ApiToken.account).options(selectinload(Account.recipients)))
+
+
+def _record(token: ApiToken) -> TokenRecord:
+    account = token.account
+    return TokenRecord(
+        id=str(token.id),
+        digest=token.digest,
+        name=token.name,
+        hint=token.hint,
+        account_id=None if account is None else str(account.id),
+        account_name=None if account is None else account.name,
+        recipients=() if account is None else tuple(recipient.email for recipient in account.recipients),
+        created_at=token.created_at,
+        last_used_at=token.last_used_at,
+        disabled_at=token.disabled_at,
+        disabled_reason=token.disabled_reason,
+        is_protected=token.protected_at is not None,
+    )

@@ -1,0 +1,80 @@
+"""Builds the corpora that the benchmarks read from what the machine has; holds no measurement."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[2] / ".bench"
+
+_ROOTS = (
+    sysconfig.get_paths()["purelib"],
+    sysconfig.get_paths()["stdlib"],
+    "/usr/lib/python3",
+    "/usr/lib/python3.11",
+    "/usr/include",
+    "/usr/share",
+    "/usr/lib",
+    "/usr/src",
+)
+_SOURCE_SUFFIXES = frozenset(
+    ".py .pyi .c .h .hpp .cc .cpp .hh .js .ts .mjs .cjs .css .html .htm .md .rst .txt .json .yaml .yml .toml .cfg .ini .sh .pl "
+    ".pm .rb .go .rs .java .lua .tcl .el .sql .xml .m4 .cmake .po .awk .vim .tmpl .conf .rules .inc .tex .svg".split()
+)
+_LARGEST_FILE = 4 << 20
+
+
+def source_files() -> Iterator[Path]:
+    """Text source files of this machine, each once, in a stable order."""
+    seen: set[tuple[int, int]] = set()
+    for root in _ROOTS:
+        for folder, folders, names in os.walk(root):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder, name)
+                if path.suffix.lower() not in _SOURCE_SUFFIXES or path.is_symlink():
+                    continue
+                status = path.stat()
+                identity = (status.st_dev, status.st_ino)
+                if identity not in seen and 0 < status.st_size <= _LARGEST_FILE:
+                    seen.add(identity)
+                    yield path
+
+
+def source_corpus(size: int) -> Path:
+    """A file of `size` bytes of real source, cached; repeated from its start if the machine has less."""
+    target = CACHE / f"source-{size >> 20}m.bin"
+    if target.exists() and target.stat().st_size == size:
+        return target
+    CACHE.mkdir(exist_ok=True)
+    partial = target.with_suffix(".partial")
+    written = 0
+    with partial.open("wb") as corpus:
+        while written < size:
+            before = written
+            for path in source_files():
+                content = path.read_bytes()[: size - written]
+                written += corpus.write(content)
+                if written >= size:
+                    break
+            if written == before:
+                raise RuntimeError("no source files found on this machine: nothing to measure with")
+    partial.rename(target)
+    return target
+
+
+def small_documents(count: int, largest: int = 16 << 10) -> list[bytes]:
+    """`count` small documents of real source, at most `largest` bytes each; files repeat if there are too few."""
+    documents: list[bytes] = []
+    for path in source_files():
+        if len(documents) >= count:
+            break
+        if path.stat().st_size <= largest:
+            documents.append(path.read_bytes())
+    if not documents:
+        raise RuntimeError("no source files found on this machine: nothing to measure with")
+    while len(documents) < count:
+        documents += documents[: count - len(documents)]
+    return documents

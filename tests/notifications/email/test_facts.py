@@ -1,0 +1,118 @@
+"""What a mail tells, read from real rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from notifications.email import facts as facts_module
+from notifications.email.facts import MailFacts
+from notifications.email.samples import samples
+from scanner.records import outbox
+from scanner.records.database import Database
+from tests.notifications.outbox_rows import (
+    DISABLED,
+    PUBLISHED,
+    SEEN,
+    facts_of,
+    incident,
+    place,
+    tell_operator,
+    tell_owner,
+)
+
+
+def test_one_leak_in_one_file_is_told_with_every_fact(database: Database) -> None:
+    incident_id = incident(database, [place(container="a.zip!/.env", spelling="base64")])
+    facts = facts_of(database, tell_owner(database, incident_id))
+    assert (facts.variant, facts.tokens_total, facts.places_total) == ("public_repository", 1, 1)
+    token = facts.tokens[0]
+    assert token.incident_id == str(incident_id)
+    assert (token.name, token.hint, token.account, token.cause) == ("ci", "r8_Exa…mple", "acme", "public_repository")
+    assert (token.published_at, token.seen_at, token.disabled_at) == (PUBLISHED, SEEN, DISABLED)
+    assert token.exposed_seconds == 31
+    assert token.used_since_exposure is False
+    found = token.places[0]
+    assert (found.repository, found.path, found.line, found.container) == ("acme/app", "src/app.py", 7, "a.zip!/.env")
+    assert MailFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+@pytest.mark.parametrize(
+    ("kinds", "variant"),
+    [
+        *((["file", "commit", "tag", "wiki_page"], "public_repository"), (["gist", "gist_comment"], "gist")),
+        *((["issue", "release", "discussion", "review_comment"], "conversation"), (["package"], "public_place")),
+        *((["file", "gist"], "public_place"), (["a kind of tomorrow"], "public_place"), ([], "public_place")),
+    ],
+)
+def test_the_wording_follows_the_kinds_of_places(database: Database, kinds: list[str], variant: str) -> None:
+    incident_id = incident(database, [place(kind=kind) for kind in kinds])
+    assert facts_of(database, tell_owner(database, incident_id)).variant == variant
+
+
+def test_other_signs_and_dead_tokens_have_wordings_of_their_own(database: Database) -> None:
+    reported = incident(database, cause="compromise_signs")
+    assert facts_of(database, tell_owner(database, reported)).variant == "compromise_signs"
+    both = tell_owner(database, reported, incident(database, [place()]), recipient="both@acme.example")
+    assert facts_of(database, both).variant == "public_place"
+    dead = incident(database, [place()], action="already_disabled", disabled_at=PUBLISHED - timedelta(days=1))
+    told = facts_of(database, tell_owner(database, dead, recipient="dead@acme.example", occasion="already_disabled"))
+    assert told.variant == "already_disabled"
+    assert told.tokens[0].disabled_before_exposure
+
+
+def test_of_many_places_the_first_twenty_are_shown_and_all_are_counted(database: Database) -> None:
+    later = place(published_at=None, seen_at=SEEN + timedelta(hours=1))
+    incident_id = incident(database, [*(place(path=f"{number}.py") for number in range(24)), later])
+    facts = facts_of(database, tell_owner(database, incident_id))
+    token = facts.tokens[0]
+    assert [one.path for one in token.places] == [f"{number}.py" for number in range(20)]
+    assert (token.places_total, facts.places_total) == (25, 25)
+    assert not token.published_everywhere
+    assert token.used_since_exposure is None
+
+
+def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_module, "MOST_TOKENS", 3)
+    monkeypatch.setattr(facts_module, "MOST_SHORT_TOKENS", 4)
+    ids = [incident(database, [place(), place()], token_name=f"token {number}") for number in range(10)]
+    facts = facts_of(database, tell_owner(database, *ids))
+    assert (len(facts.tokens), len(facts.others), facts.tokens_total, facts.places_total) == (3, 4, 10, 20)
+    assert all(len(token.places) == 2 for token in facts.tokens)
+
+
+def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Database) -> None:
+    incident_id = incident(database, [place()])
+    with database.write() as session:
+        outbox.tell_owner(
+            session, [incident_id], account_id=None, recipients=[], occasion="disabled", window=0, domain="v.example"
+        )
+    facts = facts_of(database, tell_operator(database, "undeliverable", incident_id))
+    assert facts.variant == "operator"
+    assert facts.tokens[0].undelivered[0].recipient is None
+    assert "no mail address" in facts.tokens[0].undelivered[0].reason
+
+
+def test_use_since_the_leak_is_told_only_where_it_is_known(database: Database) -> None:
+    used = incident(database, [place()], token_last_used_at=PUBLISHED + timedelta(seconds=5))
+    unknown = incident(database, [place()], token_last_used_at=None)
+    tokens = facts_of(database, tell_owner(database, used, unknown)).tokens
+    assert {token.used_since_exposure for token in tokens} == {True, None}
+
+
+def test_no_raw_token_gets_into_the_frozen_facts(database: Database, fresh_token: Callable[[], str]) -> None:
+    token = fresh_token()
+    hostile = place(path=f"{token}.py", url=f"https://github.com/{token}", repository=f"acme/{token}", ref=token)
+    incident_id = incident(database, [hostile], token_name=token, account_name=token)
+    facts = facts_of(database, tell_owner(database, incident_id))
+    assert token not in json.dumps(facts.to_json())
+
+
+def test_every_sample_survives_as_json_and_unknown_fields_do_no_harm() -> None:
+    for _, facts in samples():
+        value = json.loads(json.dumps(facts.to_json()))
+        value["of_tomorrow"] = value["tokens"][0]["of_tomorrow"] = 1
+        assert MailFacts.from_json(value) == facts

@@ -1,0 +1,312 @@
+"""Every kind of mail, rendered from the real templates: both bodies tell the same facts, and no string does harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notifications.email.facts import MailFacts, PlaceFacts, TokenFacts
+from notifications.email.palette import DARK, LIGHT, Palette
+from notifications.email.render import BUILT_IN, MailIdentity, Rendered, render, render_strictly
+from notifications.email.samples import samples
+from notifications.email.wording import duration_words, time_words
+
+SAMPLES = dict(samples())
+IDENTITY = MailIdentity(
+    sender="Vendor Security <security@vendor.example>",
+    vendor_name="Vendor",
+    account_tokens_url="https://vendor.example/tokens",
+    usage_url="https://vendor.example/usage",
+    support_contact="help@vendor.example",
+)
+
+
+class Reader(HTMLParser):
+    """What a person sees of an HTML mail, its links, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._hidden += tag in ("style", "title")
+        if tag == "a":
+            self.links.append(dict(attrs)["href"] or "")
+        if tag in ("br", "p", "li", "td", "th", "h1", "h2", "h3", "div"):
+            self.seen.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in ("style", "title")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.seen.append(data)
+
+    @property
+    def text(self) -> str:
+        return flat("".join(self.seen))
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def read(rendered: Rendered) -> Reader:
+    reader = Reader()
+    reader.feed(rendered.html)
+    reader.close()
+    return reader
+
+
+def place_facts(place: PlaceFacts) -> Iterator[str]:
+    yield place.url
+    yield time_words(place.seen_at)
+    yield from (value for value in (place.repository, place.container, place.path) if value)
+    if place.commit:
+        yield f"commit {place.commit[:12]}"
+    if place.line:
+        yield f"line {place.line}"
+    if place.spelling != "plain":
+        yield place.spelling
+    if place.published_at:
+        yield time_words(place.published_at)
+
+
+def token_facts(token: TokenFacts) -> Iterator[str]:
+    yield from (token.hint, token.incident_id)
+    yield from (value for value in (token.name, token.account) if value)
+    times = (token.disabled_at, token.last_used_at, token.published_at, token.seen_at)
+    yield from (time_words(moment) for moment in times if moment)
+    if token.exposed_seconds is not None and not token.disabled_before_exposure:
+        yield duration_words(token.exposed_seconds)
+    if token.places_total > len(token.places):
+        yield f"{token.places_total} places"
+    for place in token.places:
+        yield from place_facts(place)
+    for lost in token.undelivered:
+        yield from (str(lost.recipient), lost.reason)
+
+
+def facts_told(facts: MailFacts) -> Iterator[str]:
+    for token in facts.tokens:
+        yield from token_facts(token)
+    for other in facts.others:
+        yield from (other.name, other.hint, other.incident_id)
+    if facts.tokens_total > 1:
+        yield str(facts.tokens_total)
+    if facts.variant != "operator":
+        yield from (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact), "Vendor")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_text_and_html_carry_every_fact(name: str) -> None:
+    rendered = render_strictly(SAMPLES[name], IDENTITY)
+    text, html = flat(rendered.text), read(rendered).text
+    for fact in facts_told(SAMPLES[name]):
+        assert fact in text, fact
+        assert fact in html or fact in read(rendered).links, fact
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_text_and_html_say_the_same_sentences(name: str) -> None:
+    rendered = render_strictly(SAMPLES[name], IDENTITY)
+
+    def sentences(text: str) -> set[str]:
+        return {part for part in re.split(r"(?<=[.:?]) ", flat(text)) if re.fullmatch(r"[A-Z].*[a-z][.?]", part)}
+
+    in_text, in_html = sentences(rendered.text), sentences(read(rendered).text)
+    assert len(in_text) > 3
+    assert {sentence for sentence in in_text if sentence not in read(rendered).text} == set()
+    assert {sentence for sentence in in_html if sentence not in flat(rendered.text)} == set()
+
+
+OWNER_MAILS = [name for name in SAMPLES if not name.startswith("operator")]
+
+
+@pytest.mark.parametrize("name", OWNER_MAILS)
+def test_an_owner_is_told_what_happened_and_what_to_do(name: str) -> None:
+    text = flat(render_strictly(SAMPLES[name], IDENTITY).text)
+    for title in (
+        *("WHAT HAS STOPPED WORKING", "WHAT TO DO NOW", "HOW WE KNOW", "WHAT WE DID NOT DO, AND DO NOT STORE"),
+        "HOW TO TELL THAT THIS MAIL IS GENUINE",
+    ):
+        assert title in text
+    assert re.search(r"WHAT TO DO NOW 1\. .* 2\. .* 3\. .* 4\. ", text)
+    assert "no login link" in text
+    assert "fingerprint" in text
+    if SAMPLES[name].variant in ("public_repository", "gist", "conversation", "public_place"):
+        assert "does not undo anything" in text
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_html_needs_nothing_from_outside_and_links_only_to_the_public_places(name: str) -> None:
+    facts = SAMPLES[name]
+    reader = read(render_strictly(facts, IDENTITY))
+    allowed = {tag for tag, _ in reader.tags}
+    assert allowed.isdisjoint({"img", "script", "link", "iframe", "form", "input", "button", "object", "svg", "video"})
+    for _, attributes in reader.tags:
+        assert not {"src", "srcset", "background", "onclick", "onload", "action"} & set(attributes)
+        assert "url(" not in (attributes.get("style") or "")
+    assert "@import" not in render_strictly(facts, IDENTITY).html
+    assert set(reader.links) <= {place.url for token in facts.tokens for place in token.places}
+    assert IDENTITY.account_tokens_url not in reader.links
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_html_can_be_read_by_everybody(name: str) -> None:
+    reader = read(render_strictly(SAMPLES[name], IDENTITY))
+    attributes = dict(reader.tags)
+    assert attributes["html"]["lang"] == "en"
+    headings = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(headings[1:], headings[2:], strict=False))
+    assert all("role" in values or index for index, (tag, values) in enumerate(reader.tags) if tag == "table")
+    assert all(values.get("scope") == "row" for tag, values in reader.tags if tag == "th")
+    assert "color-scheme" in {values.get("name") for tag, values in reader.tags if tag == "meta"}
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_every_pair_of_colours_has_the_contrast_that_reading_needs(palette: Palette) -> None:
+    for ground in (palette.card, palette.panel):
+        for ink in (palette.text, palette.muted, palette.accent):
+            assert contrast(ink, ground) >= 4.5
+    assert contrast(palette.muted, palette.page) >= 4.5
+
+
+def test_templates_use_no_colour_but_those() -> None:
+    for template in BUILT_IN.rglob("*.html"):
+        assert not re.findall(r"#[0-9a-fA-F]{3,8}\b(?!;)", re.sub(r"&#\d+;", "", template.read_text()))
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    '"><script>alert(1)</script>',
+    "{{ 7 * 7 }}{% for x in range(9) %}{{ x }}{% endfor %}",
+    "name\n\nDear customer, send your password to evil@example.com",
+    "name\r\nBcc: everybody@example.com",
+    "\u202efdp.exe",
+    "`code`",
+    "Incident: none",
+    "x" * 10_000,
+    "𝕏" * 3000 + "\u0301" * 3000,
+]
+
+
+def poisoned(value: Any, poison: str) -> Any:
+    """The same facts with every string that an attacker may write replaced."""
+    if isinstance(value, tuple):
+        return tuple(poisoned(one, poison) for one in value)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    names = ("name", "account", "url", "repository", "path", "ref", "commit", "spelling", "container", "reason")
+    changes = {
+        field.name: poison if field.name in names and current is not None else poisoned(current, poison)
+        for field in dataclasses.fields(value)
+        for current in [getattr(value, field.name)]
+    }
+    return dataclasses.replace(value, **changes)
+
+
+@pytest.mark.parametrize("poison", HOSTILE)
+@pytest.mark.parametrize("name", ["public-repository", "gist", "issue", "package", "mixed-causes", "operator-several"])
+def test_hostile_strings_do_no_harm(name: str, poison: str) -> None:
+    clean_mail = render_strictly(SAMPLES[name], IDENTITY)
+    mail = render_strictly(poisoned(SAMPLES[name], poison), IDENTITY)
+    dirty, before = read(mail), read(clean_mail)
+    assert {tag for tag, _ in dirty.tags} <= {tag for tag, _ in before.tags}
+    assert dirty.links == []
+    assert "\n" not in mail.subject
+    assert "\r" not in mail.subject + mail.text + mail.html
+    assert "\u202e" not in mail.subject + mail.text + mail.html
+    assert "\n\nDear" not in mail.text
+    assert "\nBcc" not in mail.text
+    assert "0 1 2" not in mail.text
+    if "7 * 7" in poison:
+        assert "{{ 7 * 7 }}" in mail.text
+    assert len(mail.subject) <= 160
+    assert len(mail.text) < len(clean_mail.text) + 40 * 300
+
+
+def test_no_raw_token_gets_out_whatever_held_it_together(fresh_token: Callable[[], str]) -> None:
+    token = fresh_token()
+    for held in (token, f"{token[:9]}\u200b{token[9:]}", f"a/{token}.py", f"https://github.com/{token}"):
+        mail = render_strictly(poisoned(SAMPLES["public-repository"], held), IDENTITY)
+        assert token not in mail.subject + mail.text + mail.html
+
+
+def test_the_brand_is_the_operators() -> None:
+    assert "Replicate" not in "".join(dataclasses.astuple(render_strictly(SAMPLES["gist"], IDENTITY))[:3])
+
+
+def own_template(folder: Path, name: str, content: str) -> MailIdentity:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content, encoding="utf-8")
+    return replace(IDENTITY, template_dir=folder)
+
+
+def test_own_words_replace_ours_one_macro_at_a_time(tmp_path: Path) -> None:
+    words = (BUILT_IN / "gist/words.txt").read_text()
+    own = words + "{% macro how() %}Wir haben nachgesehen.{% endmacro %}{% macro language() %}de{% endmacro %}"
+    mail = render(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", own))
+    assert mail.complaint is None
+    assert "Wir haben nachgesehen." in mail.text
+    assert "Wir haben nachgesehen." in mail.html
+    assert '<html lang="de"' in mail.html
+    assert "Wir haben" not in render(SAMPLES["issue"], replace(IDENTITY, template_dir=tmp_path)).text
+
+
+def test_own_bodies_replace_ours_for_one_kind_and_may_build_on_them(tmp_path: Path) -> None:
+    identity = own_template(tmp_path, "gist/body.txt", "OURS\n{% include 'builtin/shared/body.txt' %}")
+    assert render(SAMPLES["gist"], identity).text.startswith("OURS\n")
+    assert "WHAT TO DO NOW" in render(SAMPLES["gist"], identity).text
+    assert not render(SAMPLES["issue"], identity).text.startswith("OURS")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *("{{ no_such_name }}", "{% if %}", "{{ 1 / 0 }}", "", "{{ ''.__class__.__mro__ }}"),
+        "{% include 'nowhere.txt' %}",
+    ],
+)
+def test_a_broken_template_of_the_operators_holds_no_mail_back(tmp_path: Path, broken: str) -> None:
+    identity = own_template(tmp_path, "shared/body.txt", broken)
+    mail = render(SAMPLES["gist"], identity)
+    assert mail.text == render(SAMPLES["gist"], IDENTITY).text
+    assert mail.complaint is not None
+    assert mail.complaint.startswith("own templates not used: ")
+    with pytest.raises(Exception):  # noqa: B017, PT011 - each breaks in its own way
+        render_strictly(SAMPLES["gist"], identity)
+
+
+def test_a_folder_of_templates_that_is_gone_holds_no_mail_back(tmp_path: Path) -> None:
+    mail = render(SAMPLES["gist"], replace(IDENTITY, template_dir=tmp_path / "gone"))
+    assert mail.complaint is not None
+    assert "is not a folder" in mail.complaint
+
+
+def test_a_storm_stays_below_the_size_at_which_mail_services_cut() -> None:
+    assert len(render_strictly(SAMPLES["public-repository-storm"], IDENTITY).html.encode()) < 102_000

@@ -1,0 +1,128 @@
+"""Real rows for tests of mails: incidents with places, and the outbox rows that tell of them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from notifications.email.facts import MailFacts, gather
+from notifications.email.render import MailIdentity
+from scanner.records import outbox
+from scanner.records.database import Database
+from scanner.records.models import Exposure, Incident, Notification, db_now
+
+PUBLISHED = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
+SEEN = PUBLISHED + timedelta(seconds=30)
+DISABLED = PUBLISHED + timedelta(seconds=31)
+COMMIT = "4f2a9c1e0b7733d8a95c6e1f20b4d7a8c3e59b61"
+OWNER = "ana@acme.example"
+OPERATOR = "ops@vendor.example"
+IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", operator_email=OPERATOR)
+
+
+def place(**values: Any) -> dict[str, Any]:
+    """Columns of an exposure; a file of a repository unless told otherwise."""
+    known: dict[str, Any] = {
+        "kind": "file",
+        "url": f"https://github.com/acme/app/blob/{COMMIT}/src/app.py#L7",
+        "repository": "acme/app",
+        "path": "src/app.py",
+        "commit": COMMIT,
+        "line": 7,
+        "spelling": "plain",
+        "container": "",
+        "published_at": PUBLISHED,
+        "source": "public_events",
+        "seen_at": SEEN,
+        "place_key": secrets.token_hex(32),
+    }
+    return {**known, **values}
+
+
+def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values: Any) -> uuid.UUID:
+    """An incident with these places; its id."""
+    known: dict[str, Any] = {
+        "id": uuid.uuid4(),
+        "digest": hashlib.sha256(secrets.token_bytes()).hexdigest(),
+        "hint": "r8_Exa…mple",
+        "token_id": "1",
+        "token_name": "ci",
+        "token_last_used_at": PUBLISHED - timedelta(hours=1),
+        "account_id": "1",
+        "account_name": "acme",
+        "cause": "public_repository",
+        "action": "disabled",
+        "detected_at": SEEN,
+        "disabled_at": DISABLED,
+    }
+    row = Incident(**{**known, **values})
+    with database.write() as session:
+        session.add(row)
+        session.flush()
+        session.add_all([Exposure(incident_id=row.id, **one) for one in places])
+    return row.id
+
+
+def tell_owner(
+    database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: str = "disabled"
+) -> uuid.UUID:
+    """Queue the owner's mail, due now; the row's id."""
+    with database.write() as session:
+        outbox.tell_owner(
+            session,
+            incident_ids,
+            account_id="1",
+            recipients=[recipient],
+            occasion=occasion,
+            window=0,
+            domain="vendor.example",
+        )
+    return newest(database, "email", recipient)
+
+
+def tell_operator(database: Database, occasion: str, *incident_ids: uuid.UUID) -> uuid.UUID:
+    """Queue the operator's mail, due now; the row's id."""
+    with database.write() as session:
+        outbox.tell_operator(session, incident_ids, occasion, OPERATOR, window=0)
+    return newest(database, "operator", OPERATOR)
+
+
+def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
+    """The id of the row that was written last for this recipient."""
+    statement = (
+        select(Notification.id)
+        .where(Notification.channel == channel, Notification.recipient == recipient)
+        .order_by(Notification.created_at.desc())
+        .limit(1)
+    )
+    with database.read() as session:
+        return session.execute(statement).scalar_one()
+
+
+def row(database: Database, notification_id: uuid.UUID) -> Notification:
+    """The row as it stands."""
+    with database.read() as session:
+        return session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
+
+
+def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
+    """What the row tells, freshly read."""
+    with database.read() as session:
+        found = session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
+        return gather(session, found)
+
+
+def make_due(database: Database, notification_id: uuid.UUID) -> None:
+    """Let the time pass that a lease or a backoff takes."""
+    with database.write() as session:
+        session.execute(
+            update(Notification)
+            .where(Notification.id == notification_id)
+            .values(next_attempt_at=db_now(-1), leased_until=None)
+        )

@@ -1,0 +1,242 @@
+"""Builds containers with a given content inside: what the tests and the table in docs/detection.md are made from."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import gzip
+import io
+import lzma
+import pickle
+import sqlite3
+import struct
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+Builder = Callable[[bytes], bytes]
+
+
+def zipped(content: bytes, name: str = "b/c.txt", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def old_tar(content: bytes) -> bytes:
+    """The form before POSIX: no magic, only a checksum."""
+    archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
+    archive[257:512] = bytes(255)
+    archive[148:156] = b" " * 8
+    archive[148:156] = b"%06o\0 " % sum(archive[:512])
+    return bytes(archive)
+
+
+def docx_in_runs(content: bytes) -> bytes:
+    """A word processor's document in which the text is formatted in pieces of seven letters."""
+    pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
+    runs = b"".join(b"<w:r><w:rPr><w:b/></w:rPr><w:t>" + piece + b"</w:t></w:r>" for piece in pieces)
+    return zipped(b'<?xml version="1.0"?><w:document><w:p>' + runs + b"</w:p></w:document>", "word/document.xml")
+
+
+def seven_zipped(content: bytes) -> bytes:
+    import py7zr
+
+    buffer = io.BytesIO()
+    with py7zr.SevenZipFile(buffer, "w") as archive:
+        archive.writestr(content, "b/c.txt")
+    return buffer.getvalue()
+
+
+def zstandard_compressed(content: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor().compress(content)
+
+
+def ar(*members: tuple[bytes, bytes]) -> bytes:
+    """An ar archive of (name, content)."""
+    parts = [b"!<arch>\n"]
+    for name, content in members:
+        parts.append(b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(content)))
+        parts.append(content + b"\n" * (len(content) % 2))
+    return b"".join(parts)
+
+
+def deb(content: bytes) -> bytes:
+    return ar((b"debian-binary", b"2.0\n"), (b"data.tar.xz", lzma.compress(tarred(content))))
+
+
+def cpio(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
+    parts = []
+    for entry, body in ((name, content), (b"TRAILER!!!", b"")):
+        numbers = (1, 0o100644, 0, 0, 1, 0, len(body), 0, 0, 0, 0, len(entry) + 1, 0)
+        header = b"070701" + b"".join(b"%08X" % number for number in numbers)
+        parts.append(header + entry + b"\0" + b"\0" * (-(110 + len(entry) + 1) % 4) + body + b"\0" * (-len(body) % 4))
+    return b"".join(parts)
+
+
+def rpm(content: bytes) -> bytes:
+    header = b"\x8e\xad\xe8\x01" + bytes(4) + struct.pack(">II", 1, 5) + bytes(16) + b"name\0"
+    lead = b"\xed\xab\xee\xdb" + bytes(92)
+    return lead + header + bytes(-len(header) % 8) + header + zstandard_compressed(cpio(content))
+
+
+def png(content: bytes, kind: bytes = b"tEXt") -> bytes:
+    chunk = {
+        b"tEXt": b"Comment\0" + content,
+        b"zTXt": b"Comment\0\0" + zlib.compress(content),
+        b"iTXt": b"Comment\0\1\0en\0\0" + zlib.compress(content),
+    }[kind]
+    ihdr = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", ihdr), (kind, chunk), (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def lzw(content: bytes) -> bytes:
+    """LZW as PDF has it, every code literal."""
+    codes: list[tuple[int, int]] = [(256, 9)]
+    for at, byte in enumerate(content):
+        if at and at % 200 == 0:
+            codes.append((256, 9))
+        codes.append((byte, 9))
+    bits = "".join(format(code, f"0{width}b") for code, width in [*codes, (257, 9)])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def pdf(content: bytes, name: str = "FlateDecode") -> bytes:
+    filters = {
+        "FlateDecode": zlib.compress,
+        "ASCII85Decode": lambda text: base64.a85encode(text) + b"~>",
+        "ASCIIHexDecode": lambda text: text.hex().encode() + b">",
+        "LZWDecode": lzw,
+    }
+    packed = filters[name](b"BT (" + content + b") Tj ET")
+    return (
+        b"%%PDF-1.7\n1 0 obj\n<< /Length %d /Filter /%s >>\nstream\n" % (len(packed), name.encode())
+        + packed
+        + b"\nendstream\nendobj\n%%EOF\n"
+    )
+
+
+def pdf_with_kerning(content: bytes) -> bytes:
+    text = b"[" + b" -20 ".join(b"(" + content[at : at + 5] + b")" for at in range(0, len(content), 5)) + b"] TJ"
+    packed = zlib.compress(text)
+    return b"%PDF-1.4\n1 0 obj\n<</Filter[/FlateDecode]>>stream\r\n" + packed + b"\r\nendstream\n"
+
+
+def sqlite_database(content: bytes) -> bytes:
+    """A database in which the value lies over the edge of two pages."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("PRAGMA page_size = 512")
+    connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
+    for shift in range(0, 60, 20):
+        value = "x" * (440 + shift) + content.decode("latin-1") + "y" * 600
+        connection.execute("INSERT INTO settings VALUES (?, ?)", ("key", value))
+    connection.commit()
+    return connection.serialize()
+
+
+def sqlite_with_gzip(content: bytes) -> bytes:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE cache (body BLOB)")
+    connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
+    connection.commit()
+    return connection.serialize()
+
+
+def git_repository(folder: Path, content: bytes) -> None:
+    """Two versions of a file, the second one a delta of the first once packed."""
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+    git("init", "-q")
+    lines = b"".join(b"line %d of a file that is long enough for a delta\n" % number for number in range(200))
+    for body in (lines, lines + content + b"\n"):
+        (folder / "settings.txt").write_bytes(body)
+        git("add", ".")
+        git("commit", "-q", "-m", "change")
+    git("repack", "-adq")
+
+
+def git_pack(content: bytes) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        git_repository(Path(folder), content)
+        return next(Path(folder).glob(".git/objects/pack/*.pack")).read_bytes()
+
+
+def git_bundle(content: bytes) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        git_repository(Path(folder), content)
+        subprocess.run(
+            ["git", "bundle", "create", "-q", "all.bundle", "--all"], cwd=folder, check=True, capture_output=True
+        )
+        return Path(folder, "all.bundle").read_bytes()
+
+
+def loose_object(content: bytes) -> bytes:
+    return zlib.compress(b"blob %d\0" % len(content) + content)
+
+
+CONTAINERS: dict[str, Builder] = {
+    "zip": zipped,
+    "zip, stored": lambda content: zipped(content, method=zipfile.ZIP_STORED),
+    "zip, bzip2": lambda content: zipped(content, method=zipfile.ZIP_BZIP2),
+    "zip, LZMA": lambda content: zipped(content, method=zipfile.ZIP_LZMA),
+    "zip after a program": lambda content: b"#!/bin/sh\nexec java -jar $0\n" + zipped(content),
+    "zip without its directory": lambda content: zipped(content)[:-60],
+    "zip in a zip": lambda content: zipped(zipped(content), "inner.zip"),
+    "docx, text split over runs": docx_in_runs,
+    "tar": tarred,
+    "tar, old form": old_tar,
+    "tar.gz": lambda content: gzip.compress(tarred(content)),
+    "gzip": gzip.compress,
+    "gzip, several streams": lambda content: gzip.compress(b"first\n") + gzip.compress(content),
+    "gzip, cut off": lambda content: gzip.compress(content + bytes(100_000), 1)[:-200],
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
+    "Zstandard": zstandard_compressed,
+    "zlib (loose git object)": loose_object,
+    "7z": seven_zipped,
+    "ar": lambda content: ar((b"a.o", gzip.compress(content))),
+    "deb": deb,
+    "cpio, compressed": lambda content: gzip.compress(cpio(content)),
+    "rpm": rpm,
+    "PDF, Flate": pdf,
+    "PDF, ASCII85": lambda content: pdf(content, "ASCII85Decode"),
+    "PDF, ASCIIHex": lambda content: pdf(content, "ASCIIHexDecode"),
+    "PDF, LZW": lambda content: pdf(content, "LZWDecode"),
+    "PDF, kerned text": pdf_with_kerning,
+    "SQLite, value over two pages": sqlite_database,
+    "SQLite, gzip in a value": sqlite_with_gzip,
+    "PNG tEXt": png,
+    "PNG zTXt": lambda content: png(content, b"zTXt"),
+    "PNG iTXt": lambda content: png(content, b"iTXt"),
+    "git pack": git_pack,
+    "git bundle": git_bundle,
+    "pickle": lambda content: pickle.dumps({"key": content.decode("latin-1")}),
+    "Python bytecode": lambda content: b"\xa7\r\r\n" + bytes(12) + b"\xda\x28" + content,
+    "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
+    "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
+}
+"""Name of each container that must be opened: how it is built around a content."""

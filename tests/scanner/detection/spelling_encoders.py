@@ -1,0 +1,199 @@
+"""Writes tokens in every spelling: what the tests and the table in docs/detection.md are made from."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import random
+import string
+import zlib
+from collections.abc import Callable
+
+ALPHABET = string.digits + string.ascii_letters
+Encoder = Callable[[bytes, random.Random], bytes]
+
+
+def random_token(chance: random.Random) -> bytes:
+    """A token that nobody has: 40 ASCII bytes."""
+    return b"r8_" + "".join(chance.choices(ALPHABET, k=37)).encode()
+
+
+def _noise(chance: random.Random, most: int) -> bytes:
+    return chance.randbytes(chance.randrange(most))
+
+
+def _text_noise(chance: random.Random, most: int) -> bytes:
+    return "".join(chance.choices(string.printable, k=chance.randrange(most))).encode()
+
+
+def _wrapped_base64(token: bytes, chance: random.Random, newline: bytes = b"\n", width: int = 76) -> bytes:
+    text = base64.b64encode(_noise(chance, 150) + token + _noise(chance, 150))
+    return newline.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+def _each(form: str) -> Encoder:
+    return lambda token, chance: "".join(form % letter for letter in token).encode()
+
+
+def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
+    def encode(token: bytes, chance: random.Random) -> bytes:
+        cuts = sorted(chance.sample(range(first, 40), pieces - 1))
+        return joint.join(token[begin:end] for begin, end in zip([0, *cuts], [*cuts, 40], strict=True))
+
+    return encode
+
+
+def _underscore(written: bytes) -> Encoder:
+    return lambda token, chance: token.replace(b"_", written)
+
+
+def _basic_auth(token: bytes, chance: random.Random) -> bytes:
+    return b"Authorization: Basic " + base64.b64encode(b"user" * chance.randrange(3) + b":" + token)
+
+
+def _base64_times(times: int) -> Encoder:
+    def encode(token: bytes, chance: random.Random) -> bytes:
+        text = _noise(chance, 12) + token + _noise(chance, 12)
+        for _ in range(times):
+            text = base64.b64encode(text)
+        return text
+
+    return encode
+
+
+def _long_nested(token: bytes, chance: random.Random) -> bytes:
+    text = _noise(chance, 9) + token
+    for _ in range(5):
+        text = base64.b64encode(text + chance.randbytes(600))
+    return b'"' + text + b'"'
+
+
+def _compressed_base64(compress: Callable[[bytes], bytes]) -> Encoder:
+    def encode(token: bytes, chance: random.Random) -> bytes:
+        return b'x = "' + base64.b64encode(compress(_text_noise(chance, 60) + token + _text_noise(chance, 60))) + b'"'
+
+    return encode
+
+
+def _notebook(token: bytes, chance: random.Random) -> bytes:
+    source = ["import os\n", f"os.environ['KEY'] = \"{token.decode()}\"\n"]
+    return json.dumps({"cells": [{"cell_type": "code", "source": source, "outputs": []}]}).encode()
+
+
+def _notebook_cut(token: bytes, chance: random.Random) -> bytes:
+    cut = chance.randrange(3, 38)
+    source = [f'key = ("{token[:cut].decode()}"\n', f'       "{token[cut:].decode()}")\n']
+    return json.dumps({"cells": [{"cell_type": "code", "source": source}]}, indent=1).encode()
+
+
+def _hexdump(token: bytes, chance: random.Random) -> bytes:
+    text = b"=" * (16 * chance.randrange(3) + chance.randrange(14)) + token + b"\n"
+    lines = []
+    for at in range(0, len(text), 16):
+        row = text[at : at + 16]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(f"{at:08x}  {row.hex(' ', 1):<47}  |{shown}|")
+    return "\n".join(lines).encode()
+
+
+def _wide(codec: str) -> Encoder:
+    return lambda token, chance: ("ключ: " + token.decode() + " ж").encode(codec)
+
+
+def _powershell(token: bytes, chance: random.Random) -> bytes:
+    return b"powershell -EncodedCommand " + base64.b64encode(("$k='" + token.decode() + "'").encode("utf-16-le"))
+
+
+SPELLINGS: dict[str, Encoder] = {
+    "plain": lambda token, chance: token,
+    "plain, glued to letters on both sides": lambda token, chance: b"KEY_abc" + token + b"XYZ_old",
+    "base64": lambda token, chance: base64.b64encode(_noise(chance, 30) + token + _noise(chance, 30)),
+    "base64url": lambda token, chance: base64.urlsafe_b64encode(_noise(chance, 30) + token + _noise(chance, 30)),
+    "base64, lines of 76": _wrapped_base64,
+    "base64, CRLF lines of 64": lambda token, chance: _wrapped_base64(token, chance, b"\r\n", 64),
+    "base64, lines of any length": lambda token, chance: _wrapped_base64(token, chance, b"\n", chance.randrange(7, 90)),
+    "base64, lines inside a JSON string": lambda token, chance: _wrapped_base64(token, chance, b"\\n"),
+    "base64 in a Basic header": _basic_auth,
+    "base64 of base64": _base64_times(2),
+    "base64 five times, long": _long_nested,
+    "base64 in UTF-16": lambda token, chance: base64.b64encode(_noise(chance, 9) + token).decode().encode("utf-16"),
+    "UTF-16 in base64 (PowerShell)": _powershell,
+    "gzip in base64": _compressed_base64(gzip.compress),
+    "gzip in base64 of base64 (Helm)": lambda token, chance: base64.b64encode(
+        base64.b64encode(gzip.compress(_text_noise(chance, 60) + token))
+    ),
+    "zlib in base64": _compressed_base64(zlib.compress),
+    "zlib in base64, best level": _compressed_base64(lambda text: zlib.compress(text, 9)),
+    "zlib in base64, fast level": _compressed_base64(lambda text: zlib.compress(text, 1)),
+    "hex": lambda token, chance: token.hex().encode(),
+    "hex, capitals": lambda token, chance: token.hex().upper().encode(),
+    "hex, 0x list": lambda token, chance: ", ".join(f"0x{byte:02x}" for byte in token).encode(),
+    "hex, 0x list over lines": lambda token, chance: ",\n  ".join(f"0x{byte:02X}" for byte in token).encode(),
+    "hex, colons": lambda token, chance: token.hex(":").encode(),
+    "hex dump with a text column": _hexdump,
+    r"hex, \x": _each("\\x%02x"),
+    r"\x of the underscore only": _underscore(b"\\x5f"),
+    r"\u": _each("\\u%04x"),
+    r"\u, capitals": _each("\\u%04X"),
+    r"\u of the underscore only": _underscore(b"\\u005f"),
+    r"\u{}": _each("\\u{%x}"),
+    "octal escapes": _each("\\%03o"),
+    "percent": _each("%%%02X"),
+    "percent of the underscore only": _underscore(b"%5F"),
+    "percent, twice": _underscore(b"%255f"),
+    "HTML entities, decimal": _each("&#%d;"),
+    "HTML entities, hex": _each("&#x%x;"),
+    "HTML entity of the underscore only": _underscore(b"&#95;"),
+    "backslash before the underscore (Markdown)": _underscore(b"\\_"),
+    "quoted-printable, soft break": _cut(b"=\r\n"),
+    "quoted-printable, underscore": _underscore(b"=5F"),
+    "UTF-16, little-endian with mark": lambda token, chance: b"\xff\xfe" + _wide("utf-16-le")(token, chance),
+    "UTF-16, big-endian with mark": lambda token, chance: b"\xfe\xff" + _wide("utf-16-be")(token, chance),
+    "UTF-16, little-endian": _wide("utf-16-le"),
+    "UTF-16, big-endian": _wide("utf-16-be"),
+    "UTF-32, little-endian with mark": lambda token, chance: b"\xff\xfe\0\0" + _wide("utf-32-le")(token, chance),
+    "UTF-32, little-endian": _wide("utf-32-le"),
+    "UTF-32, big-endian": _wide("utf-32-be"),
+    "zero-width space inside": _cut("\u200b".encode()),
+    "soft hyphen and word joiner inside": _cut("\u00ad\u2060".encode()),
+    "decimal byte list": lambda token, chance: str(list(token)).encode(),
+    "notebook": _notebook,
+    "notebook, adjacent literals": _notebook_cut,
+    "concatenation with +": lambda token, chance: b'key = "' + _cut(b'" + "', 2, pieces=3)(token, chance) + b'"',
+    "adjacent literals": lambda token, chance: b"('" + _cut(b"' '", 2, pieces=3)(token, chance) + b"')",
+    "adjacent literals on two lines": lambda token, chance: b'("' + _cut(b'"\n    f"', 2)(token, chance) + b'")',
+    "concatenation with . (PHP)": lambda token, chance: b"'" + _cut(b"' . '", 2)(token, chance) + b"'",
+    "backslash and newline": _cut(b"\\\n", 2),
+    "soft-wrapped line": _cut(b"\n", 1),
+    "soft-wrapped line, indented": _cut(b"\n    ", 2),
+    "soft-wrapped quote of a mail": _cut(b"\n> ", 2),
+}
+"""Name of each spelling that must be found: how a token is written in it."""
+
+NOT_FOUND: dict[str, Encoder] = {
+    "base64 three times, short": _base64_times(3),
+    "base32": lambda token, chance: base64.b32encode(token),
+    "base85": lambda token, chance: base64.b85encode(token),
+    "ascii85 outside PDF": lambda token, chance: base64.a85encode(token),
+    "reversed": lambda token, chance: token[::-1],
+    "ROT13": lambda token, chance: token.translate(
+        bytes.maketrans(
+            (string.ascii_lowercase + string.ascii_uppercase).encode(),
+            b"".join(
+                (letters[13:] + letters[:13]).encode() for letters in (string.ascii_lowercase, string.ascii_uppercase)
+            ),
+        )
+    ),
+    "character by character, chr(114) + chr(56) …": lambda token, chance: " + ".join(
+        f"chr({byte})" for byte in token
+    ).encode(),
+    "two variables, joined elsewhere": lambda token, chance: (
+        b'a = "' + token[:20] + b'"\nprint()\nb = "' + token[20:] + b'"\n'
+    ),
+    "git binary patch": lambda token, chance: (
+        b"GIT binary patch\nliteral 40\n" + base64.b85encode(zlib.compress(token)) + b"\n"
+    ),
+    "encrypted": lambda token, chance: bytes(byte ^ key for byte, key in zip(token, chance.randbytes(40), strict=True)),
+}
+"""Spellings that are known not to be found, for the honest half of the table."""

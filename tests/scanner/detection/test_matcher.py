@@ -1,0 +1,155 @@
+"""The prefilter's needles stay within what makes it fast, it hides nothing, and hostile input costs in proportion to its size."""
+
+from __future__ import annotations
+
+import base64
+import random
+import tracemalloc
+
+import pytest
+import regex
+
+from scanner.detection import Detector, Document, Place, sha256_digest
+from scanner.detection.engine import all_findings
+from scanner.detection.limits import Limits, Meter
+from scanner.detection.matcher import CROWDED, LONG_RUN, WINDOW, automata, long_run_spots, may_hold, windows
+from scanner.detection.needles import encoded_needles, needle_groups
+from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+
+CROWDS = {
+    "plain": b"r8_",
+    "plain with a joint": b'r8_"+"',
+    "base64": b"cjhf",
+    "base64, second alignment": b"I4X",
+    "base64, third alignment": b"yOF8",
+    "hex": b"72385f",
+    "hex list": b"0x72,",
+    "percent": b"%72%38",
+    "UTF-16": b"r\x008\x00_\x00",
+    "UTF-16 of base64": b"c\0j\0h\0f\0",
+    "entities": b"&#114;",
+    "decimal list": b"114, 56, 95, ",
+    "line ends": b"r8\n",
+    "nested": b"Y2poZ",
+    "gzip": b"H4sI",
+    "zlib": b"eJw",
+}
+
+
+@pytest.mark.parametrize("group", needle_groups())
+def test_an_automaton_stays_within_what_vector_search_can_do(group: tuple[object, ...]) -> None:
+    texts = [needle.text for needle in needle_groups()[needle_groups().index(group)]]  # type: ignore[arg-type]  # the group itself
+    assert len(texts) == len(set(texts)) <= 64
+    assert min(map(len, texts)) >= 3
+
+
+def test_needles_of_base64_are_what_every_encoder_writes() -> None:
+    assert encoded_needles(b"r8_") == [(b"cjhf", 0), (b"I4X", 2), (b"yOF", 3)]
+    for seed in range(300):
+        chance = random.Random(seed)
+        text = base64.b64encode(chance.randbytes(seed % 7) + random_token(chance) + chance.randbytes(3))
+        assert may_hold(text)
+        assert may_hold(base64.b64encode(chance.randbytes(seed % 5) + text))
+
+
+def test_a_needle_that_begins_inside_another_is_reported() -> None:
+    for automaton in automata():
+        for first in automaton.needles:
+            for second in automaton.needles:
+                for cut in range(1, min(len(first.text), len(second.text))):
+                    if first.text.endswith(second.text[:cut]):
+                        text = first.text + second.text[cut:]
+                        starts = {start for window in windows(text) for start, _ in window.hits}
+                        assert len(first.text) - cut in starts, text
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_a_crowd_of_needles_hides_no_token(name: str) -> None:
+    token = random_token(random.Random(name))
+    crowd = CROWDS[name] * 20_000
+    for spelling in ("plain", "base64", "hex", "percent", "UTF-16, little-endian", "hex, 0x list", "soft-wrapped line"):
+        spelled = SPELLINGS[spelling](token, random.Random(1))
+        result = Detector().scan(Document(crowd + b"  " + spelled + b"  " + crowd, Place("file")))
+        assert sha256_digest(token) in {candidate.digest for candidate in result.candidates}, spelling
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_a_crowded_window_lists_few_hits(name: str) -> None:
+    content = CROWDS[name] * (2 * WINDOW // len(CROWDS[name]))
+    for window in windows(content):
+        listed = sum(needle.kind not in ("run", "stream") for _, needle in window.hits)
+        assert listed <= CROWDED * len(automata())
+
+
+def test_millions_of_prefixes_cost_little_memory() -> None:
+    content = b"r8_" * (4 << 20)
+    meter = Meter(Limits(), len(content))
+    tracemalloc.start()
+    assert all_findings(content, "a", meter) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 << 20
+    assert meter.expanded == 0
+
+
+class _CountedPattern:
+    """Counts how often the engine asks a pattern."""
+
+    def __init__(self, pattern: regex.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.asked = 0
+
+    def match(self, content: bytes, start: int) -> regex.Match[bytes] | None:
+        self.asked += 1
+        return self._pattern.match(content, start)
+
+
+@pytest.mark.parametrize("name", ["plain with a joint", "percent", "entities", "line ends"])
+def test_closer_looks_grow_with_the_size_and_not_faster(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scanner.detection import spellings
+
+    asked = []
+    for size in (1 << 19, 1 << 20):
+        counted = _CountedPattern(spellings.UNITS)
+        monkeypatch.setattr(spellings, "UNITS", counted)
+        all_findings(CROWDS[name] * (size // len(CROWDS[name])), "a", Meter(Limits(), size))
+        monkeypatch.undo()
+        asked.append(counted.asked)
+    assert asked[1] <= 2.1 * asked[0]
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [b"A", b"H4sI", b"eJw", b"UEsDB", b"Y2poZ", b"QUFB", b"0123456789abcdef", b"abc\n" * 20, b"A" * 76 + b"\n"],
+)
+def test_decoding_grows_with_the_size_and_not_faster(letters: bytes) -> None:
+    spent = []
+    for size in (1 << 19, 1 << 20):
+        content = b'"' + letters * (size // len(letters)) + b'"'
+        meter = Meter(Limits(), len(content))
+        all_findings(content, "a", meter)
+        spent.append((meter.expanded, meter.steps))
+    for small, large in zip(*spent, strict=True):
+        assert large <= 2.2 * small + 100
+    assert spent[1][0] <= 100 << 20
+
+
+def test_deep_nesting_costs_no_more_than_its_layers() -> None:
+    content = random.Random(1).randbytes(2000)
+    for _ in range(14):
+        content = base64.b64encode(content)
+    meter = Meter(Limits(), len(content))
+    all_findings(content, "a", meter)
+    assert meter.expanded <= 8 * len(content)
+
+
+def test_long_runs_are_noticed_wherever_they_lie() -> None:
+    for shift in range(0, 3 * 64, 7):
+        run = b"QUJD" * (LONG_RUN // 4 + 1)
+        content = b"a b, " * 1000 + b" " * shift + run + b" c d" * 1000
+        begin = 5000 + shift
+        assert any(begin <= spot < begin + len(run) for spot in long_run_spots(content))
+
+
+def test_ordinary_text_has_no_long_runs() -> None:
+    assert long_run_spots(b"def function(self, name):\n    return self.value + 1\n\n" * 20_000) == []

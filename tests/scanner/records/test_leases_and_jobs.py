@@ -1,0 +1,160 @@
+"""Rows are claimed by one worker at a time, and what a dead one leaves behind is claimed again."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy import select, update
+
+from scanner.records import jobs, leases
+from scanner.records.database import Database
+from scanner.records.leases import LeaseLost
+from scanner.records.models import ScanJob, db_now
+
+
+def queue(database: Database, **options: object) -> int:
+    with database.write() as session:
+        job_id = jobs.enqueue(session, "pushes", {"pushes": []}, source="test", **options)  # type: ignore[arg-type]
+    assert job_id is not None
+    return job_id
+
+
+def age(database: Database, job_id: int, **values: object) -> None:
+    with database.write() as session:
+        session.execute(update(ScanJob).where(ScanJob.id == job_id).values(**values))
+
+
+def state(database: Database, job_id: int) -> ScanJob:
+    with database.read() as session:
+        return session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
+
+
+def test_a_job_is_claimed_once_until_its_lease_ends(database: Database) -> None:
+    job_id = queue(database)
+    assert jobs.claim_next(database, "pushes") is not None
+    assert jobs.claim_next(database, "pushes") is None
+    age(database, job_id, leased_until=db_now(-1))
+    again = jobs.claim_next(database, "pushes")
+    assert again is not None
+    assert again.lease.attempts == 2
+
+
+def test_of_many_workers_at_once_exactly_one_gets_the_job(database: Database) -> None:
+    queue(database)
+    won: list[object] = []
+    start = threading.Barrier(6)
+
+    def work() -> None:
+        start.wait()
+        job = jobs.claim_next(database, "pushes")
+        if job is not None:
+            won.append(job)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(database: Database) -> None:
+    job_id = queue(database)
+    first = jobs.claim_next(database, "pushes")
+    assert first is not None
+    age(database, job_id, leased_until=db_now(-1))
+    second = jobs.claim_next(database, "pushes")
+    assert second is not None
+    with pytest.raises(LeaseLost), database.write() as session:
+        jobs.enqueue(session, "pushes", {"pushes": []}, source="retry")
+        jobs.finish(session, first, "done", counts={})
+    with database.write() as session:
+        jobs.finish(session, second, "done", counts={"pushes": 1})
+    assert state(database, job_id).counts == {"pushes": 1}
+    with database.read() as session:
+        assert len(session.execute(select(ScanJob.id)).all()) == 1
+
+
+def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: Database) -> None:
+    job_id = queue(database)
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    age(database, job_id, leased_until=db_now(1))
+    with leases.kept(database, job.lease, every=0.02) as lost:
+        while True:
+            with database.read() as session:
+                far = session.execute(select(ScanJob.leased_until > db_now(20)).where(ScanJob.id == job_id)).scalar_one()
+            if far:
+                break
+        assert not lost.is_set()
+        with database.write() as session:
+            assert jobs.cancel(session, job_id)
+        assert lost.wait(30)
+    with pytest.raises(LeaseLost), database.write() as session:
+        jobs.finish(session, job, "done", counts={})
+    assert state(database, job_id).state == "cancelled"
+
+
+def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database: Database) -> None:
+    bad, good = queue(database, priority=1), queue(database, priority=2)
+    for _ in range(jobs.MOST_FAILURES):
+        job = jobs.claim_next(database, "pushes")
+        assert job is not None
+        assert job.id == bad
+        age(database, bad, leased_until=None)
+    following = jobs.claim_next(database, "pushes")
+    assert following is not None
+    assert following.id == good
+    failed = state(database, bad)
+    assert failed.state == "failed"
+    assert "without progress" in str(failed.error)
+
+
+def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: Database) -> None:
+    job_id = queue(database)
+    for step in range(3 * jobs.MOST_FAILURES):
+        job = jobs.claim_next(database, "pushes")
+        assert job is not None
+        jobs.checkpoint(database, job, {"step": step})
+        age(database, job_id, leased_until=None)
+    assert state(database, job_id).progress == {"step": 3 * jobs.MOST_FAILURES - 1}
+
+
+@pytest.mark.parametrize("column", ["next_attempt_at", "leased_until"])
+def test_a_time_further_ahead_than_we_ever_plan_counts_as_due(database: Database, column: str) -> None:
+    job_id = queue(database)
+    age(database, job_id, **{column: db_now(10 * leases.LONGEST_DELAY_SECONDS)})
+    assert jobs.claim_next(database, "pushes") is not None
+
+
+def test_a_job_in_the_future_waits(database: Database) -> None:
+    queue(database, delay=60)
+    assert jobs.claim_next(database, "pushes") is None
+
+
+def test_urgent_jobs_go_first(database: Database) -> None:
+    queue(database, priority=100)
+    urgent = queue(database, priority=10)
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    assert job.id == urgent
+
+
+def test_a_job_with_the_same_key_is_queued_once_and_again_after_it_began(database: Database) -> None:
+    first = queue(database, dedupe_key="repository:a/b")
+    with database.write() as session:
+        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+        assert jobs.queued_id(session, "repository:a/b") == first
+    assert jobs.claim_next(database, "pushes") is not None
+    queue(database, dedupe_key="repository:a/b")
+
+
+def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) -> None:
+    ended = {name: queue(database) for name in ("done", "failed", "queued")}
+    for name, job_id in ended.items():
+        age(database, job_id, state=name, finished_at=None if name == "queued" else db_now(-5 * 86400))
+    with database.write() as session:
+        assert jobs.delete_old(session, days=3, failed_days=30) == 1
+    with database.read() as session:
+        assert set(session.execute(select(ScanJob.state)).scalars()) == {"failed", "queued"}

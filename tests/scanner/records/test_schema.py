@@ -1,0 +1,38 @@
+"""The tables that migrations make are the tables that the models describe."""
+
+from __future__ import annotations
+
+import threading
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from scanner.records import schema
+from scanner.records.database import Database
+from scanner.records.models import Base
+
+
+def test_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    newest = schema.newest_revision()
+    assert schema.upgrade(database) == (newest, newest)
+    assert schema.current_revision(database) == newest
+
+
+def test_several_processes_may_upgrade_at_once(postgresql_url: str) -> None:
+    databases = [Database(postgresql_url) for _ in range(4)]
+    results: list[tuple[str | None, str]] = []
+    threads = [threading.Thread(target=lambda own=own: results.append(schema.upgrade(own))) for own in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    newest = schema.newest_revision()
+    assert sorted(results, key=str) == sorted([(None, newest), *[(newest, newest)] * 3], key=str)
+    for own in databases:
+        own.close()

@@ -1,0 +1,49 @@
+"""What the database could not take is on disk until it can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanner.records import spool
+
+
+def test_what_was_saved_comes_back_once(tmp_path: Path) -> None:
+    for number in range(3):
+        spool.save(tmp_path, "candidates", {"number": number})
+    taken: list[int] = []
+    assert spool.drain(tmp_path, lambda kind, content: taken.append(content["number"])) == 3
+    assert sorted(taken) == [0, 1, 2]
+    assert spool.drain(tmp_path, lambda kind, content: taken.append(-1)) == 0
+
+
+def test_an_entry_stays_when_it_cannot_be_committed(tmp_path: Path) -> None:
+    spool.save(tmp_path, "candidates", {"number": 1})
+
+    def away(kind: str, content: dict[str, Any]) -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        spool.drain(tmp_path, away)
+    assert spool.drain(tmp_path, lambda kind, content: None) == 1
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = spool.save(tmp_path, "candidates", {})
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_entry_is_set_aside_and_holds_nobody_up(tmp_path: Path) -> None:
+    spool.save(tmp_path, "candidates", {"number": 1})
+    (tmp_path / spool.FOLDER / "00000000.json").write_text("{half")
+    assert spool.drain(tmp_path, lambda kind, content: None) == 1
+    assert [path.name for path in (tmp_path / spool.FOLDER).iterdir()] == ["00000000.unreadable"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / spool.FOLDER).write_text("a file in its place")
+    with pytest.raises(spool.SpoolFull, match="spool"):
+        spool.save(tmp_path, "candidates", {})

@@ -1,0 +1,97 @@
+"""Settings come from where the documentation says, and a wrong one is named in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scanner.detection import sha256_digest
+from scanner.settings import SettingsError, load_settings
+
+
+def test_nothing_has_to_be_set(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.database_url.get_secret_value() == f"sqlite:///{tmp_path}/state/r8scan.db"
+    assert settings.smtp_url.get_secret_value() == f"maildir://{tmp_path}/state/mail"
+    assert settings.redis_url.get_secret_value() == "embedded"
+    assert settings.github_api_url == "https://api.github.com"
+    assert settings.github_web_url == "https://github.com"
+    assert settings.account_tokens_url == "https://replicate.com/account/api-tokens"
+    assert (settings.enforce, settings.digest, settings.log_format) == ("disable", "sha256", "console")
+    assert settings.digester() is sha256_digest
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://x/y"),
+        ("DATABASE_URL", "nonsense"),
+        ("REDIS_URL", "http://x"),
+        ("SMTP_URL", "ftp://x"),
+        ("GITHUB_API_URL", "ftp://x"),
+        ("GITHUB_WEB_URL", "https://user:password@x"),
+        ("EMAIL_FROM", "nobody"),
+        ("EMAIL_FROM", "a@example.com\nBcc: b@example.com"),
+        ("OPERATOR_EMAIL", "nobody"),
+        ("ENFORCE", "maybe"),
+        ("DIGEST", "md5"),
+        ("SOURCES", "public_events,tarot"),
+        ("LOG_FORMAT", "xml"),
+        ("MAIL_WINDOW", "soon"),
+        ("SCAN_THREADS", "0"),
+        ("GITHUB_TOKEN_FILE", "/does/not/exist"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"R8SCAN_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert message.startswith(f"R8SCAN_{name}")
+    assert "\n" not in message
+    assert "password" not in message.replace("user:password", "")
+
+
+def test_a_secret_comes_from_a_file_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("the-secret\n")
+    monkeypatch.setenv("R8SCAN_GITHUB_TOKEN_FILE", str(tmp_path / "token"))
+    settings = load_settings()
+    assert settings.github_token is not None
+    assert settings.github_token.get_secret_value() == "the-secret"
+    assert "the-secret" not in repr(settings)
+
+
+def test_a_plain_github_token_is_taken_and_the_prefixed_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "plain")
+    plain = load_settings().github_token
+    monkeypatch.setenv("R8SCAN_GITHUB_TOKEN", "prefixed")
+    prefixed = load_settings().github_token
+    assert plain is not None
+    assert prefixed is not None
+    assert (plain.get_secret_value(), prefixed.get_secret_value()) == ("plain", "prefixed")
+
+
+def test_a_dot_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("R8SCAN_ENFORCE=observe\nR8SCAN_LOG_FORMAT=json\nGITHUB_TOKEN=from-dot-env\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("R8SCAN_LOG_FORMAT", "console")
+    settings = load_settings()
+    assert (settings.enforce, settings.log_format) == ("observe", "console")
+    assert settings.github_token is not None
+    assert settings.github_token.get_secret_value() == "from-dot-env"
+
+
+def test_a_digest_with_a_key_needs_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("R8SCAN_DIGEST", "hmac-sha256")
+    with pytest.raises(SettingsError, match="R8SCAN_DIGEST_KEY_FILE"):
+        load_settings()
+    monkeypatch.setenv("R8SCAN_DIGEST_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(SettingsError, match="R8SCAN_DIGEST_KEY_FILE: cannot read"):
+        load_settings().digester()
+    (tmp_path / "key").write_text("pepper\n")
+    digest = load_settings().digester()(b"x")
+    assert len(digest) == 64
+    assert digest != sha256_digest(b"x")

@@ -1,0 +1,123 @@
+"""The token store and the incidents by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from scanner.detection import Candidate, Place, sha256_digest
+from scanner.detection.digests import hint_of
+from scanner.records.database import Database
+from scanner.response.respond import Policy, respond
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def upgraded(r8scan: Run) -> None:
+    assert r8scan("db", "upgrade").returncode == 0
+
+
+def test_tokens_are_imported_listed_and_disabled(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
+    upgraded(r8scan)
+    token = fresh_token()
+    (tmp_path / "tokens.csv").write_text(f"email,account,name,token\nana@example.com,acme,ci,{token}\n")
+    imported = r8scan("tokens", "import", "tokens.csv")
+    assert (imported.returncode, imported.stdout.strip()) == (0, "1 imported, 0 bad")
+    listed = json.loads(r8scan("tokens", "list", "--json").stdout)
+    digest = sha256_digest(token.encode())
+    assert listed["sha256"] == digest
+    assert (listed["hint"], listed["name"], listed["email"]) == (hint_of(token.encode()), "ci", "ana@example.com")
+    assert listed["disabled_at"] is None
+    assert r8scan("tokens", "disable", "--sha256", digest).stdout == f"disabled {digest}\n"
+    assert "already" in r8scan("tokens", "disable", listed["id"]).stdout
+    assert json.loads(r8scan("tokens", "list", "--json").stdout)["disabled_at"]
+    assert hint_of(token.encode()) in r8scan("tokens", "list").stdout
+
+
+def test_bad_rows_are_named_and_the_others_go_in(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+    upgraded(r8scan)
+    good, bad = fresh_token(), fresh_token()
+    text = f"email,account,name,token\nana@example.com,acme,ci,{good}\nnobody,acme,ci,{bad}\n"
+    result = r8scan("tokens", "import", "-", stdin=text)
+    assert result.returncode == 1
+    assert "line 3 its email is not a mail address" in result.stderr
+    assert bad not in result.stdout + result.stderr
+    assert len(r8scan("tokens", "list", "--json").stdout.splitlines()) == 1
+
+
+def test_a_token_is_added_from_standard_input(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+    upgraded(r8scan)
+    token = fresh_token()
+    result = r8scan("tokens", "add", "--email", "ana@example.com", stdin=f"{token}\n")
+    assert result.returncode == 0
+    assert token not in result.stdout
+    assert r8scan("tokens", "add", stdin="nonsense\n").returncode == 1
+
+
+def test_a_token_is_protected_and_not_any_more(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+    upgraded(r8scan)
+    r8scan("tokens", "add", stdin=f"{fresh_token()}\n")
+    assert r8scan("tokens", "protect", "1").returncode == 0
+    assert json.loads(r8scan("tokens", "list", "--json").stdout)["protected"] is True
+    r8scan("tokens", "protect", "1", "--off")
+    assert json.loads(r8scan("tokens", "list", "--json").stdout)["protected"] is False
+
+
+def test_an_incident_is_listed_and_shown(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
+    upgraded(r8scan)
+    token = fresh_token()
+    r8scan("tokens", "add", "--email", "ana@example.com", "--name", "ci", stdin=f"{token}\n")
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    place = Place("file", "https://github.example/ana/app/blob/x/a.py", "ana/app", 1, path="a\x1b[2J.py")
+    candidate = Candidate(sha256_digest(token.encode()), hint_of(token.encode()), place, 12, 1)
+    respond(database, [candidate], source="test", policy=Policy())
+    database.close()
+    listed = json.loads(r8scan("incidents", "list", "--json").stdout)
+    assert (listed["action"], listed["token_name"], listed["exposures"]) == ("disabled", "ci", 1)
+    shown = r8scan("incidents", "show", listed["id"][:6])
+    assert shown.returncode == 0
+    assert "\x1b[2J" not in shown.stdout
+    assert "ana@example.com" in shown.stdout
+    whole = json.loads(r8scan("incidents", "show", listed["id"], "--json").stdout)
+    assert whole["exposures"][0]["line"] == 12
+    assert whole["notifications"][0]["recipient"] == "ana@example.com"
+
+
+def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("")
+    cases: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+        (("tokens", "list"), {}, "r8scan db upgrade"),
+        (("tokens", "list"), {"R8SCAN_DATABASE_URL": "sqlite:////proc/nowhere/db"}, "R8SCAN_DATABASE_URL"),
+        (("tokens", "list"), {"R8SCAN_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}, "R8SCAN_DATABASE_URL"),
+        (("tokens", "list"), {"R8SCAN_ENFORCE": "perhaps"}, "R8SCAN_ENFORCE"),
+        (("tokens", "import", "no-such-file"), {}, "no-such-file"),
+        (("tokens", "disable"), {}, "--sha256"),
+        (("rescan", "repo", "not-a-name"), {}, "OWNER/NAME"),
+        (("run",), {"R8SCAN_STATE_DIR": str(tmp_path / "a-file")}, "R8SCAN_STATE_DIR"),
+        (("run",), {"R8SCAN_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}, "R8SCAN_DATABASE_URL"),
+    ]
+    for arguments, env, wanted in cases:
+        result = r8scan(*arguments, env=env)
+        assert result.returncode == 1, arguments
+        assert wanted in result.stderr, (arguments, result.stderr)
+        assert len(result.stderr.strip().splitlines()) == 1, (arguments, result.stderr)
+        assert "Traceback" not in result.stderr
+
+
+def test_a_database_that_is_no_database_is_one_line(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "r8scan.db").write_text("not a database " * 100)
+    result = r8scan("tokens", "list")
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_it_tells_its_version_and_helps_with_examples(r8scan: Run) -> None:
+    assert r8scan("--version").stdout.startswith("r8scan 0.")
+    for command in (("tokens", "import"), ("tokens", "add"), ("incidents", "show"), ("rescan", "repo"), ("run",)):
+        assert "Example" in r8scan(*command, "--help").stdout, command
+    assert "Usage" in r8scan("--help").stdout
+    shell = {"SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    assert "_R8SCAN_COMPLETE" in r8scan("--show-completion", "bash", env=shell).stdout

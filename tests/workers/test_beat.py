@@ -1,0 +1,60 @@
+"""Beat keeps ticking whatever the clock on the wall does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workers import beat
+from workers.celery import app
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+
+@pytest.fixture
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> Any:
+    clock = Clock()
+    monkeypatch.setattr("workers.beat.time.monotonic", lambda: clock.now)
+    own = beat.MonotonicScheduler(app=app, max_interval=1)
+    sent: list[str] = []
+    own.apply_entry = lambda entry, producer=None: sent.append(entry.task)
+    monkeypatch.setattr(beat.MonotonicScheduler, "producer", None)
+    return SimpleNamespace(tick=own.tick, clock=clock, sent=sent)
+
+
+def test_a_poll_is_due_every_second(scheduler: Any) -> None:
+    for _ in range(50):
+        scheduler.clock.now += scheduler.tick()
+    polls = scheduler.sent.count("r8scan.poll")
+    elapsed = scheduler.clock.now - 1000.0
+    assert abs(polls - elapsed) <= 1
+
+
+def test_a_clock_on_the_wall_that_jumps_changes_nothing(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler.tick()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    scheduler.clock.now += 1
+    scheduler.tick()
+    assert scheduler.sent.count("r8scan.poll") == 2
+
+
+def test_ticks_that_were_missed_are_not_made_up_for(scheduler: Any) -> None:
+    scheduler.tick()
+    scheduler.clock.now += 3600
+    for _ in range(5):
+        scheduler.tick()
+    assert scheduler.sent.count("r8scan.poll") == 2
+
+
+def test_every_entry_names_a_task_that_exists_and_expires_before_its_next_tick() -> None:
+    app.loader.import_default_modules()
+    for entry in app.conf.beat_schedule.values():
+        assert entry["task"] in app.tasks
+        assert entry["options"]["expires"] <= entry["schedule"]
+    for task in app.conf.task_routes:
+        assert task in app.tasks

@@ -1,0 +1,62 @@
+"""The Redis of `r8scan run` is real, private, and gone when its owner is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from workers import embedded_redis
+
+OWNER = """
+import pathlib, signal, sys
+from workers import embedded_redis
+child = embedded_redis.start(pathlib.Path(sys.argv[1]))
+print(child.pid, flush=True)
+signal.pause()
+"""
+
+
+def test_it_answers_on_a_private_socket_only(tmp_path: Path) -> None:
+    child = embedded_redis.start(tmp_path)
+    try:
+        socket = embedded_redis.socket_path(tmp_path)
+        assert socket.parent.stat().st_mode & 0o077 == 0
+        client = redis.Redis(unix_socket_path=str(socket))
+        assert client.ping()
+        assert client.config_get("port") == {"port": "0"}
+        client.close()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_it_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
+    descriptor = os.pidfd_open(pid)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    ready, _, _ = __import__("select").select([descriptor], [], [], 30)
+    os.close(descriptor)
+    assert ready, "redis-server outlived its owner"
+
+
+def test_a_long_state_folder_gets_a_short_socket(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    assert len(os.fsencode(embedded_redis.socket_path(long))) < 108
+
+
+def test_without_any_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("workers.embedded_redis.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(embedded_redis.RedisUnavailable, match="R8SCAN_REDIS_URL"):
+        embedded_redis.server_binary()

@@ -1,0 +1,1 @@
+"""The processes: what runs when, and the commands that an operator types."""

@@ -1,0 +1,49 @@
+"""The Celery app that `celery -A workers` finds. Its settings are in celeryconfig.py at the root."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery, Task, signals
+
+from scanner.child_processes import die_with_parent
+from scanner.records.database import DatabaseUnavailable, is_unavailable
+from scanner.records.leases import LeaseLost
+from scanner.records.spool import SpoolFull
+from workers import context
+from workers.logs import configure_logging
+
+_log = logging.getLogger(__name__)
+
+
+class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
+    """What passes by itself is one line in the log, not a traceback: rows and leases bring the work back."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except LeaseLost as err:
+            _log.warning("%s: %s", self.name, err)
+        except (SpoolFull, DatabaseUnavailable) as err:
+            _log.error("%s: %s", self.name, err)
+        except Exception as err:
+            if not is_unavailable(err):
+                raise
+            _log.error("%s: the database is away (%s); trying again", self.name, type(err).__name__)
+        return None
+
+
+app = Celery("workers", task_cls=OneLineErrors)
+app.config_from_object("celeryconfig")
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _logs(**_: Any) -> None:
+    configure_logging(context.current().settings)
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _after_fork(**_: Any) -> None:
+    die_with_parent()
+    context.forget()

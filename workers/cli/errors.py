@@ -1,0 +1,29 @@
+"""From exceptions that an operator can do something about to one line that says what."""
+
+from __future__ import annotations
+
+from scanner.detection import redact
+from scanner.records.database import DatabaseUnavailable, is_unavailable
+from scanner.settings import SettingsError
+
+
+class UserError(Exception):
+    """The command cannot be done as it was given; the message says why and what to do."""
+
+
+def explain(err: BaseException) -> str | None:
+    """The line to print, None for errors that are ours to mend."""
+    if isinstance(err, DatabaseUnavailable):
+        return redact(f"{err}: check R8SCAN_DATABASE_URL")
+    if isinstance(err, UserError | SettingsError):
+        return redact(" ".join(str(err).split()))
+    if is_unavailable(err):
+        detail = str(getattr(err, "orig", err)).strip().splitlines()
+        if detail and "no such table" in detail[0]:
+            return "the database has no tables yet: run `r8scan db upgrade`"
+        return redact(
+            f"the database cannot be used ({detail[0] if detail else 'no detail'}): check R8SCAN_DATABASE_URL"
+        )
+    if "UndefinedTable" in type(getattr(err, "orig", None)).__name__:
+        return "the database has no tables yet: run `r8scan db upgrade`"
+    return None

@@ -1,0 +1,43 @@
+"""`r8scan run` and `r8scan demo`: the service on one machine, for real and for show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scanner.settings import load_settings
+from workers.cli.errors import UserError
+
+
+def run(
+    processes: Annotated[int, typer.Option("--processes", "-p", min=1, max=64, help="Processes that read pushes.")] = 2,
+) -> None:
+    """Run everything on this machine: Redis, workers and beat. Ctrl-C lets work in hand finish.
+
+    Settings come from R8SCAN_* variables and .env; see the README. State is kept in R8SCAN_STATE_DIR.
+
+    Example: GITHUB_TOKEN=… R8SCAN_SMTP_URL=smtp+starttls://user:password@mail.example.com r8scan run
+    """
+    from workers.logs import configure_logging
+    from workers.supervisor import CannotRun, Supervisor
+
+    settings = load_settings()
+    settings.digester()
+    configure_logging(settings)
+    try:
+        Supervisor(settings, processes=processes).run()
+    except CannotRun as err:
+        raise UserError(str(err)) from err
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's folder with its state and mails.")] = False,
+) -> None:
+    """Watch a leak being found: a local GitHub, a pushed token, the token disabled, its owner mailed.
+
+    Needs no network, no credentials and no servers, and touches nothing of yours. Exit status 0 if every step worked.
+    """
+    from workers.sandbox.demo import tell
+
+    raise typer.Exit(tell(keep=keep))

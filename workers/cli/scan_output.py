@@ -1,0 +1,153 @@
+"""How `r8scan scan` shows progress and findings: a table, JSON lines or SARIF; the summary goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from scanner import __version__
+from scanner.detection import Candidate
+from workers.cli import output
+from workers.cli.scan_sources import Progress, ScanRun
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+RULE = "leaked-api-token"
+
+
+class _Shown:
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, detail="")
+        self._started = time.monotonic()
+        self._objects = self._bytes = self._hits = 0
+
+    def begin(self, what: str, total: int | None) -> None:
+        self._objects = 0
+        self._bar.update(self._task, description=output.plain(what)[-60:], total=total, completed=0)
+
+    def advance(self, objects: int, size: int, hits: int) -> None:
+        self._objects += objects
+        self._bytes += size
+        self._hits += hits
+        rate = self._bytes / max(time.monotonic() - self._started, 0.001)
+        detail = f"{self._objects} objects, {_size(self._bytes)}, {_size(rate)}/s, {self._hits} hits"
+        self._bar.update(self._task, completed=self._objects, detail=detail)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere nothing is shown."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[detail]}"))
+    with Bar(*columns, console=output.errors(), transient=True, disable=not sys.stderr.isatty()) as bar:
+        yield _Shown(bar)
+
+
+def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
+    """Print the findings and the summary."""
+    if form == "json":
+        output.json_lines(_fields(candidate, states) for candidate in run.candidates)
+    elif form == "sarif":
+        sys.stdout.write(json.dumps(_sarif(run), indent=2) + "\n")
+    elif run.candidates:
+        columns = ["token", "spelling", "where", "line", "commit", *(["store"] if states is not None else [])]
+        output.table(f"{len(run.candidates)} found", columns, (_row(c, states) for c in run.candidates), empty="")
+    _summary(run)
+
+
+def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str, Any]:
+    place = candidate.place
+    fields: dict[str, Any] = {
+        "sha256": candidate.digest,
+        "hint": candidate.hint,
+        "spelling": candidate.spelling,
+        "kind": place.kind,
+        "path": _printable(place.path if place.path is not None else place.ref),
+        "line": candidate.line,
+        "column": candidate.column,
+        "commit": place.commit,
+        "object": place.git_object,
+        "container": _printable(candidate.container) or None,
+    }
+    if states is not None:
+        fields["known"] = states[candidate.digest]
+    return fields
+
+
+def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
+    place = candidate.place
+    where = place.path or place.ref or f"{place.kind} {place.git_object or ''}"
+    where = f"{where} → {candidate.container}" if candidate.container else where
+    row = [candidate.hint, candidate.spelling, where, candidate.line or None, (place.commit or "")[:12]]
+    return [*row, states[candidate.digest]] if states is not None else row
+
+
+def _sarif(run: ScanRun) -> dict[str, Any]:
+    """SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
+    driver = {
+        "name": "r8scan",
+        "version": __version__,
+        "rules": [{"id": RULE, "shortDescription": {"text": "An API token stands where others can read it."}}],
+    }
+    notifications = [
+        {"level": "warning", "message": {"text": f"{count} × {reason}"}} for reason, count in sorted(run.unread.items())
+    ]
+    invocation = {"executionSuccessful": not run.unread, "toolExecutionNotifications": notifications}
+    results = [_sarif_result(candidate) for candidate in run.candidates]
+    own = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [own]}
+
+
+def _sarif_result(candidate: Candidate) -> dict[str, Any]:
+    place = candidate.place
+    path = _printable(place.path or place.ref or place.git_object or "-") or "-"
+    region = {"startLine": candidate.line, "startColumn": max(candidate.column, 1)} if candidate.line else None
+    location: dict[str, Any] = {"artifactLocation": {"uri": _uri(path)}}
+    if region:
+        location["region"] = region
+    details = {"spelling": candidate.spelling, "commit": place.commit, "container": _printable(candidate.container)}
+    return {
+        "ruleId": RULE,
+        "level": "error",
+        "message": {"text": f"The token {candidate.hint} ({candidate.spelling})"},
+        "locations": [{"physicalLocation": location}],
+        "partialFingerprints": {"token/v1": candidate.digest},
+        "properties": {key: value for key, value in details.items() if value},
+    }
+
+
+def _summary(run: ScanRun) -> None:
+    what = [f"{run.files} files"] if run.files else []
+    what += [f"{run.objects} git objects"] if run.objects else []
+    errors = output.errors()
+    found = f"{len(run.candidates)} found" if run.candidates else "no token found"
+    errors.print(f"{found} in {' and '.join(what) or 'nothing'} ({_size(run.bytes)})", markup=False, soft_wrap=True)
+    for reason, count in sorted(run.unread.items()):
+        errors.print(f"not read: {count} × {reason.replace('_', ' ')}", markup=False, soft_wrap=True)
+    for note in run.notes:
+        errors.print(f"note: {output.plain(note)}", markup=False, soft_wrap=True)
+
+
+def _printable(text: str | None) -> str | None:
+    """What JSON and terminals can carry of a path that is no valid text."""
+    return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _uri(path: str) -> str:
+    from urllib.parse import quote
+
+    return quote(path)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

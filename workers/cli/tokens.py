@@ -1,0 +1,229 @@
+"""`r8scan tokens`: the SQL token store by hand."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from scanner.records.database import Database
+from scanner.response import audit, sightings
+from scanner.settings import Settings, load_settings
+from scanner.tokens import sql
+from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
+from scanner.tokens.protocol import TokenRecord
+from scanner.tokens.registry import ImportRun
+from workers.cli import output
+from workers.cli.errors import UserError
+
+BATCH = 1000
+BAD_ROWS_SHOWN = 100
+
+app = typer.Typer(
+    help="The token store: import, list, disable, protect. Holds digests only.",
+    no_args_is_help=True,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Settings, Database]]:
+    settings = load_settings()
+    database = Database(settings.database_url.get_secret_value())
+    try:
+        yield settings, database
+    finally:
+        database.close()
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="CSV or JSON lines; - for standard input.")],
+) -> None:
+    """Import tokens with their owners: email,account,name,token (or sha256 instead of token).
+
+    Importing again updates names and owners and never revives a disabled token. Several addresses: a;b in `email`.
+    Exit status 1 if any row was bad; the others are imported.
+
+    Example: r8scan tokens import tokens.csv
+    """
+    with _database() as (settings, database), _opened(file) as (stream, size):
+        good, bad = _import_all(database, stream, settings, size)
+        with database.write() as session:
+            rechecked = sightings.make_due_after_import(session)
+            evidence = {"rows": good, "bad_rows": bad, "sightings_to_look_up": rechecked}
+            audit.record(session, "tokens_imported", evidence, who="operator")
+    typer.echo(f"{good} imported, {bad} bad", err=bool(bad))
+    if rechecked:
+        typer.echo(f"{rechecked} earlier sightings of these tokens will be looked up now")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _import_all(database: Database, stream: TextIO, settings: Settings, size: int | None) -> tuple[int, int]:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    run, good, bad = ImportRun.begin(), 0, 0
+    rows = read_rows(stream, settings.digester())
+    counts = TextColumn("{task.fields[good]} rows, {task.fields[bad]} bad")
+    columns = (SpinnerColumn(), BarColumn(), counts, TimeRemainingColumn())
+    with Progress(*columns, console=output.errors(), transient=True) as progress:
+        task = progress.add_task("", total=size, good=0, bad=0)
+        while batch := list(itertools.islice(rows, BATCH)):
+            tokens: list[ImportedToken] = []
+            for number, row in batch:
+                if isinstance(row, BadRow):
+                    bad += 1
+                    if bad <= BAD_ROWS_SHOWN:
+                        progress.console.print(f"line {number} {row}", markup=False, soft_wrap=True)
+                else:
+                    tokens.append(row)
+            if tokens:
+                with database.write() as session:
+                    run.write(session, tokens)
+            good += len(tokens)
+            progress.update(task, completed=stream.buffer.tell() if size else 0, good=good, bad=bad)
+    if bad > BAD_ROWS_SHOWN:
+        typer.echo(f"… and {bad - BAD_ROWS_SHOWN} more bad rows", err=True)
+    return good, bad
+
+
+@app.command()
+def add(
+    email: Annotated[str, typer.Option(help="The owner's mail address; several by ;.")] = "",
+    account: Annotated[str, typer.Option(help="The vendor's name of the account (default: the address).")] = "",
+    name: Annotated[str, typer.Option(help="The token's name, as its owner knows it.")] = "",
+) -> None:
+    """Add one token, read from a prompt or standard input, never from the command line.
+
+    Example: r8scan tokens add --email ana@example.com --name ci
+    """
+    given = getpass.getpass("Token (not shown): ") if sys.stdin.isatty() else sys.stdin.readline(200)
+    raw = given.strip()
+    with _database() as (settings, database):
+        fields = {"token": raw, "email": email, "account": account, "name": name}
+        try:
+            token = token_of(fields, settings.digester())
+        except BadRow as err:
+            raise UserError(f"the token cannot be added: it {err}") from err
+        with database.write() as session:
+            ImportRun.begin().write(session, [token])
+            sightings.make_due_after_import(session)
+            audit.record(session, "token_added", {"digest": token.digest}, who="operator")
+    typer.echo(f"added {token.hint}  {token.digest}")
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the tokens of the store.
+
+    Example: r8scan tokens list --json | jq -r 'select(.disabled_at) | .sha256'
+    """
+    with _database() as (_, database), database.read() as session:
+        records = sql.listed(session)
+        if as_json:
+            output.json_lines(_json(record) for record in records)
+            return
+        rows = (
+            (
+                record.hint,
+                record.name,
+                record.account_name,
+                ", ".join(record.recipients),
+                _state(record),
+                record.digest[:16],
+            )
+            for record in records
+        )
+        columns = ("token", "name", "account", "mail", "state", "digest")
+        output.table("Tokens", columns, rows, empty="No tokens yet: r8scan tokens import FILE")
+
+
+@app.command()
+def disable(
+    token_id: Annotated[str, typer.Argument(help="The token's id, as `list --json` shows it.")] = "",
+    sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
+) -> None:
+    """Disable one token by hand. Its owner is not mailed.
+
+    Example: r8scan tokens disable --sha256 9f86d081…
+    """
+    with _database() as (_, database), database.write() as session:
+        digest = _wanted(session, token_id, sha256)
+        done = sql.disable(session, digest, "operator")
+        if done:
+            audit.record(session, "token_disabled_by_hand", {"digest": digest}, who="operator")
+    typer.echo(f"disabled {digest}" if done else f"was disabled already: {digest}")
+
+
+@app.command()
+def protect(
+    token_id: Annotated[str, typer.Argument(help="The token's id, as `list --json` shows it.")] = "",
+    sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
+    off: Annotated[bool, typer.Option("--off", help="Take the protection away again.")] = False,
+) -> None:
+    """Have finds of this token page the operator instead of disabling it.
+
+    Example: r8scan tokens protect 42
+    """
+    with _database() as (_, database), database.write() as session:
+        digest = _wanted(session, token_id, sha256)
+        sql.protect(session, digest, protected=not off)
+        audit.record(
+            session, "token_unprotected" if off else "token_protected_by_hand", {"digest": digest}, who="operator"
+        )
+    typer.echo(f"{'no longer protected' if off else 'protected'}: {digest}")
+
+
+def _wanted(session: Any, token_id: str, sha256: str) -> str:
+    if bool(token_id) == bool(sha256):
+        raise UserError("give either the token's id or --sha256 HEX")
+    digest = sha256.lower() if sha256 else sql.digest_of_id(session, token_id)
+    if digest is None or not sql.look_up(session, [digest]):
+        raise UserError("the store has no such token: see r8scan tokens list --json")
+    return digest
+
+
+def _state(record: TokenRecord) -> str:
+    if record.disabled_at:
+        return f"disabled {output.plain(record.disabled_at)}"
+    return "protected" if record.is_protected else "live"
+
+
+def _json(record: TokenRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "sha256": record.digest,
+        "hint": record.hint,
+        "name": record.name,
+        "account": record.account_name,
+        "email": ";".join(record.recipients) or None,
+        "created_at": record.created_at,
+        "last_used_at": record.last_used_at,
+        "disabled_at": record.disabled_at,
+        "disabled_reason": record.disabled_reason,
+        "protected": record.is_protected,
+    }
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[tuple[TextIO, int | None]]:
+    if file == "-":
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[union-attr]
+        yield sys.stdin, None
+        return
+    path = Path(file)
+    try:
+        stream = path.open(encoding="utf-8", errors="surrogateescape", newline="")
+        size = path.stat().st_size
+    except OSError as err:
+        raise UserError(f"cannot read {file} ({err.strerror})") from err
+    with stream:
+        yield stream, size

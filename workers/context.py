@@ -1,0 +1,89 @@
+"""What a process works with: its settings, database, GitHub client and detector, made once and when first needed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+
+from notifications.email.render import MailIdentity
+from notifications.email.transport import Transport, transport_for
+from scanner.detection import Detector
+from scanner.github.client import GitHub, connect
+from scanner.github.packs import PackLimits
+from scanner.records.database import Database
+from scanner.records.outbox import domain_of
+from scanner.response.respond import Policy
+from scanner.settings import Settings, load_settings
+
+
+@dataclass
+class Context:
+    """Shared by the threads of one process; never carried over a fork (see `workers.celery`)."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
+
+    @cached_property
+    def github(self) -> GitHub:
+        token = self.settings.github_token
+        return connect(
+            self.settings.github_api_url,
+            self.settings.github_web_url,
+            token.get_secret_value() if token else None,
+            connections=self.settings.scan_threads + 4,
+        )
+
+    @cached_property
+    def detector(self) -> Detector:
+        return Detector(self.settings.digester())
+
+    @cached_property
+    def transport(self) -> Transport:
+        return transport_for(self.settings.smtp_url.get_secret_value())
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            enforce=self.settings.enforce,
+            operator_email=self.settings.operator_email,
+            mail_window=self.settings.mail_window,
+            mail_domain=domain_of(self.settings.email_from),
+        )
+
+    @property
+    def limits(self) -> PackLimits:
+        return PackLimits(pack_bytes=self.settings.push_max_bytes)
+
+    @property
+    def identity(self) -> MailIdentity:
+        return MailIdentity(
+            sender=self.settings.email_from,
+            vendor_name=self.settings.vendor_name,
+            account_tokens_url=self.settings.account_tokens_url,
+            support_contact=self.settings.support_contact,
+            operator_email=self.settings.operator_email,
+            template_dir=self.settings.email_templates_dir,
+        )
+
+
+_lock = threading.Lock()
+_current: Context | None = None
+
+
+def current() -> Context:
+    """The context of this process. SettingsError when the settings are wrong."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Context(load_settings())
+        return _current
+
+
+def forget() -> None:
+    """Start anew: connections must not be shared with the process that forked us."""
+    global _current
+    _current = None

@@ -1,0 +1,25 @@
+"""Rings: messages that say "look now". Losing one costs seconds, since the sweeper rings again for whatever is due."""
+
+from __future__ import annotations
+
+import logging
+
+from kombu.exceptions import OperationalError
+
+_log = logging.getLogger(__name__)
+
+MOST_RINGS = 8
+EXPIRES_SECONDS = 60
+
+
+def ring(task_name: str, times: int = 1) -> bool:
+    """Ask workers to run the task, `times` of them at once; False (and a log line) when the broker is away."""
+    from workers.celery import app
+
+    try:
+        for _ in range(min(times, MOST_RINGS)):
+            app.send_task(task_name, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
+    except (OperationalError, OSError) as err:
+        _log.warning("the broker is away (%s); what is due waits in its row", type(err).__name__)
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""Bare repositories behind git's own `git http-backend`; a push is told by comparing refs before and after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+BACKEND_SECONDS = 120
+ZEROS = "0" * 40
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """An environment in which git reads nobody's configuration and asks nobody anything."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": os.devnull,
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        **extra,
+    }
+
+
+def git(
+    *arguments: str | Path, cwd: Path | None = None, content: bytes | None = None, env: dict[str, str] | None = None
+) -> bytes:
+    """Run git and return what it printed. CalledProcessError when it fails."""
+    result = subprocess.run(
+        ["git", *map(str, arguments)],
+        cwd=cwd,
+        env=clean_environment(**(env or {})),
+        input=content,
+        stdin=subprocess.DEVNULL if content is None else None,
+        capture_output=True,
+        check=True,
+        timeout=BACKEND_SECONDS,
+    )
+    return result.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """A ref before and after a push; 40 zeros for a side on which it does not exist."""
+
+    ref: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CgiAnswer:
+    """What the backend answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def create_bare(path: Path, *, allow_filter: bool) -> None:
+    """A bare repository that can be pushed to and read from over HTTP, as GitHub's can."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)
+    for key, value in (
+        ("http.receivepack", "true"),
+        ("uploadpack.allowAnySHA1InWant", "true"),
+        ("uploadpack.allowFilter", "true" if allow_filter else "false"),
+        ("gc.auto", "0"),
+        ("receive.autogc", "false"),
+    ):
+        git("config", key, value, cwd=path)
+
+
+def refs(path: Path) -> dict[str, str]:
+    """Every ref and what it points to."""
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).decode("utf-8", "surrogateescape")
+    return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
+    """What a push did."""
+    return [
+        RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
+        for ref in sorted(before.keys() | after.keys())
+        if before.get(ref) != after.get(ref)
+    ]
+
+
+def backend(
+    path: Path, *, method: str, suffix: str, query: str, content_type: str, protocol: str, encoding: str, body: bytes
+) -> CgiAnswer:
+    """One request to `git http-backend`; `suffix` is what follows the repository's address."""
+    environment = clean_environment(
+        GIT_PROJECT_ROOT=str(path),
+        GIT_HTTP_EXPORT_ALL="1",
+        PATH_INFO=suffix,
+        REQUEST_METHOD=method,
+        QUERY_STRING=query,
+        CONTENT_TYPE=content_type,
+        CONTENT_LENGTH=str(len(body)),
+        HTTP_CONTENT_ENCODING=encoding,
+        GIT_PROTOCOL=protocol,
+        REMOTE_ADDR="127.0.0.1",
+    )
+    result = subprocess.run(
+        ["git", "http-backend"],
+        env=environment,
+        input=body,
+        capture_output=True,
+        check=False,
+        timeout=BACKEND_SECONDS,
+    )
+    head, _, content = result.stdout.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n") if ": " in line)
+    status = int(headers.pop("Status", "200").split()[0]) if result.stdout else 500
+    return CgiAnswer(status, headers, content)
+
+
+def remove(path: Path) -> None:
+    """Delete a repository."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""The sandbox's GitHub: its state, and what people do on it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+
+from workers.sandbox import git_backend
+from workers.sandbox.http_server import served
+from workers.sandbox.timeline import Timeline
+
+Fault = Callable[[], Response]
+
+
+@dataclass
+class Repository:
+    """A public repository. `hidden`: deleted or private, so that everybody is told 404."""
+
+    id: int
+    name: str
+    path: Path
+    description: str = ""
+    hidden: bool = False
+
+
+@dataclass
+class SandboxGitHub:
+    """One GitHub. `credential`: the token that is accepted; None accepts any. `faults` are answered first, by route."""
+
+    root: Path
+    credential: str | None = None
+    poll_interval: int | None = 1
+    allow_filter: bool = True
+    announce_pushes: bool = True
+    timeline: Timeline = field(default_factory=Timeline)
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
+    faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
+    rate_limit: int = 5000
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self._ids = itertools.count(1001)
+        self.lock = threading.RLock()
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.url}/api"
+
+    def create_repository(self, name: str, description: str = "") -> Repository:
+        """A new, empty, public repository; shows as a CreateEvent."""
+        with self.lock:
+            number = next(self._ids)
+            repository = Repository(number, name, self.root / f"{number}.git", description)
+            git_backend.create_bare(repository.path, allow_filter=self.allow_filter)
+            self.repositories[name.lower()] = repository
+        self.emit("CreateEvent", name, {"ref": None, "ref_type": "repository", **self._created(repository)})
+        return repository
+
+    def find(self, name: str) -> Repository | None:
+        """The repository of this name that the public can see."""
+        repository = self.repositories.get(name.lower())
+        return None if repository is None or repository.hidden else repository
+
+    def emit(self, event_type: str, repository: str, payload: dict[str, Any]) -> str:
+        """Make an event visible; its id."""
+        return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
+
+    def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
+        """Somebody opens an issue."""
+        url = f"{self.url}/{repository}/issues/{number}"
+        issue = {"number": number, "title": title, "body": body, "html_url": url, "state": "open"}
+        return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
+
+    def comment(self, repository: str, body: str, number: int = 1) -> str:
+        """Somebody comments on an issue."""
+        issue = {
+            "number": number,
+            "title": "a question",
+            "body": "",
+            "html_url": f"{self.url}/{repository}/issues/{number}",
+        }
+        comment = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
+        return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
+
+    def publish(self, repository: str) -> str:
+        """A private repository becomes public, with all its history."""
+        self.repositories[repository.lower()].hidden = False
+        return self.emit("PublicEvent", repository, {})
+
+    def pushed(self, repository: Repository, changes: list[git_backend.RefChange]) -> list[str]:
+        """Show a push on the timeline as GitHub does: new refs as CreateEvents, gone ones as DeleteEvents."""
+        shown: list[str] = []
+        if not self.announce_pushes or repository.hidden:
+            return shown
+        for change in changes:
+            kind = "tag" if change.ref.startswith("refs/tags/") else "branch"
+            short = change.ref.split("/", 2)[-1]
+            if change.before == git_backend.ZEROS:
+                payload = {"ref": short, "ref_type": kind, "full_ref": change.ref, **self._created(repository)}
+                shown.append(self.emit("CreateEvent", repository.name, payload))
+            elif change.after == git_backend.ZEROS:
+                payload = {"ref": short, "ref_type": kind, "full_ref": change.ref, "pusher_type": "user"}
+                shown.append(self.emit("DeleteEvent", repository.name, payload))
+            else:
+                payload = {
+                    "repository_id": repository.id,
+                    "push_id": next(self._ids),
+                    "ref": change.ref,
+                    "head": change.after,
+                    "before": change.before,
+                }
+                shown.append(self.emit("PushEvent", repository.name, payload))
+        return shown
+
+    def push_address(self, repository: str) -> str:
+        """Where `git push` goes."""
+        return f"{self.url}/{repository}.git"
+
+    @staticmethod
+    def _created(repository: Repository) -> dict[str, Any]:
+        return {"master_branch": "main", "description": repository.description, "pusher_type": "user"}
+
+
+@contextmanager
+def running(root: Path, **options: Any) -> Iterator[SandboxGitHub]:
+    """A GitHub that answers on loopback while the block runs."""
+    from workers.sandbox.github_api import application
+
+    github = SandboxGitHub(root, **options)
+    with served(application(github)) as url:
+        github.url = url
+        yield github

@@ -1,0 +1,73 @@
+"""A real SMTP server on loopback that keeps what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+
+@dataclass
+class Mailbox:
+    """What arrived, in order. `faults`: answers given instead of accepting the next messages, such as "451 later"."""
+
+    url: str = ""
+    messages: list[EmailMessage] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
+    faults: deque[str] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._arrived = threading.Condition()
+
+    def wait_for(self, count: int, timeout: float) -> bool:
+        """Wait until so many messages are there; False when they did not come in time (seconds)."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: len(self.messages) >= count, timeout)
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        """Take a message."""
+        del server, session
+        if self.faults:
+            return self.faults.popleft()
+        message = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(message, EmailMessage)  # noqa: S101 - by the policy
+        with self._arrived:
+            self.messages.append(message)
+            self.recipients.extend(envelope.rcpt_tos)
+            self._arrived.notify_all()
+        return "250 kept"
+
+
+class _Controller(Controller):  # type: ignore[misc]  # aiosmtpd has no types
+    """On a port of the system's choice."""
+
+    def port_in_use(self) -> int:
+        assert isinstance(self.server, asyncio.Server)  # noqa: S101 - it has started
+        return int(self.server.sockets[0].getsockname()[1])
+
+    def _trigger_server(self) -> None:
+        # The library connects once to see the server answer, but to the port that was asked for, which is 0 here.
+        with socket.create_connection(("127.0.0.1", self.port_in_use()), timeout=5) as connection:
+            connection.recv(1024)
+
+
+@contextmanager
+def running() -> Iterator[Mailbox]:
+    """A mailbox that takes mail while the block runs."""
+    mailbox = Mailbox()
+    controller = _Controller(mailbox, hostname="127.0.0.1", port=0)
+    controller.start()
+    mailbox.url = f"smtp://127.0.0.1:{controller.port_in_use()}"
+    try:
+        yield mailbox
+    finally:
+        controller.stop()

@@ -1,0 +1,64 @@
+"""The sandbox's public timeline: events shaped as GitHub's are since October 2025, in a window of 300."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+WINDOW = 300
+
+
+@dataclass
+class Timeline:
+    """Newest first. `visible_at`: by event id, the exact time (epoch seconds) from which it could be seen."""
+
+    window: int = WINDOW
+    visible_at: dict[str, float] = field(default_factory=dict)
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        self._events: deque[dict[str, Any]] = deque(maxlen=self.window)
+        self._ids = itertools.count(40_000_000_000)
+        self._lock = threading.Lock()
+
+    def emit(
+        self, event_type: str, repository: str, repository_id: int, payload: dict[str, Any], actor: str = "ana"
+    ) -> str:
+        """Make an event visible; its id."""
+        with self._lock:
+            event_id = str(next(self._ids))
+            self._events.appendleft(
+                {
+                    "id": event_id,
+                    "type": event_type,
+                    "actor": {
+                        "id": 1,
+                        "login": actor,
+                        "display_login": actor,
+                        "gravatar_id": "",
+                        "url": f"https://api.github.com/users/{actor}",
+                        "avatar_url": "https://avatars.githubusercontent.com/u/1?",
+                    },
+                    "repo": {
+                        "id": repository_id,
+                        "name": repository,
+                        "url": f"https://api.github.com/repos/{repository}",
+                    },
+                    "payload": payload,
+                    "public": True,
+                    "created_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                }
+            )
+            self.visible_at[event_id] = time.time()
+            self.total += 1
+            return event_id
+
+    def page(self, number: int, size: int) -> list[dict[str, Any]]:
+        """Page `number` (from 1) of `size` events."""
+        with self._lock:
+            return list(itertools.islice(self._events, (number - 1) * size, number * size))

@@ -1,0 +1,54 @@
+"""A developer's machine: a working copy in which files are written, committed and pushed by the real git."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.sandbox.git_backend import git
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """One working copy, and the address that it is pushed to."""
+
+    path: Path
+    remote: str
+    author: str = "Ana <ana@example.com>"
+
+    def start(self, branch: str = "main") -> None:
+        """An empty working copy."""
+        self.path.mkdir(parents=True)
+        git("init", "--quiet", f"--initial-branch={branch}", "--template=", cwd=self.path)
+        git("remote", "add", "origin", self.remote, cwd=self.path)
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Put a file there, or replace it."""
+        target = self.path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def commit(self, message: str) -> str:
+        """Commit everything; the commit's id."""
+        name, _, email = self.author.partition(" <")
+        person = {
+            f"GIT_{role}_{field}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for field, value in (("NAME", name), ("EMAIL", email.rstrip(">")))
+        }
+        git("add", "--all", cwd=self.path)
+        git("commit", "--quiet", "--allow-empty", "-m", message, cwd=self.path, env=person)
+        return self.head()
+
+    def head(self) -> str:
+        """The current commit's id."""
+        return git("rev-parse", "HEAD", cwd=self.path).decode().strip()
+
+    def git(self, *arguments: str) -> str:
+        """Any other git command."""
+        person = {"GIT_COMMITTER_NAME": "Ana", "GIT_COMMITTER_EMAIL": "ana@example.com"}
+        return git(*arguments, cwd=self.path, env=person).decode()
+
+    def push(self, *what: str) -> None:
+        """Push; the current branch if nothing else is named."""
+        git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)

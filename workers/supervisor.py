@@ -1,0 +1,198 @@
+"""`r8scan run`: everything on one machine. Starts the embedded Redis, the workers and beat, and keeps them running.
+
+It does no work of its own: each child is the same process that a bigger deployment starts by itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from scanner.child_processes import start_child
+from scanner.records import schema
+from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
+from scanner.settings import Settings
+from workers import embedded_redis
+
+DRAIN_SECONDS = 30.0
+LONGEST_RESTART_DELAY = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class CannotRun(Exception):
+    """Why nothing was started: one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A process to keep running. `threads`: a pool of threads instead of child processes."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+def services(processes: int) -> list[Service]:
+    """What runs on one machine. Polling has a process of its own, so that no backlog of scans delays it."""
+    return [
+        Service("poller", _worker("poller", "polling,notifying", "threads", 4)),
+        Service("scanner", _worker("scanner", "scanning", "prefork", processes)),
+        Service("rescanner", _worker("rescanner", "rescans", "threads", 1)),
+        Service("beat", ("beat", "--pidfile=")),
+    ]
+
+
+def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, ...]:
+    options = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    return ("worker", "-n", f"{name}@r8scan", "-Q", queues, "-P", pool, "-c", str(concurrency), *options)
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """The state folder, created and ours alone. CannotRun when it cannot be written or somebody else runs on it."""
+    path = state_dir / "run.lock"
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as err:
+        raise CannotRun(f"cannot write to the state folder {state_dir} ({err.strerror}): set R8SCAN_STATE_DIR") from err
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            file.seek(0)
+            holder = file.read(20).strip() or "unknown"
+            raise CannotRun(f"r8scan already runs on {state_dir} (process {holder})") from err
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database to this version. CannotRun when it cannot be opened."""
+    try:
+        database = Database(settings.database_url.get_secret_value())
+        try:
+            before, after = schema.upgrade(database)
+        finally:
+            database.close()
+    except DatabaseUnavailable as err:
+        raise CannotRun(f"{err}: set R8SCAN_DATABASE_URL") from err
+    except Exception as err:
+        if not is_unavailable(err):
+            raise
+        raise CannotRun("the database cannot be opened: check R8SCAN_DATABASE_URL and that it is up") from err
+    if before != after:
+        _log.info("database upgraded", extra={"from_revision": before or "empty", "to_revision": after})
+
+
+class Supervisor:
+    """Keeps the services running until it is told to stop."""
+
+    def __init__(self, settings: Settings, *, processes: int = 2) -> None:
+        self._settings = settings
+        self._services = services(processes)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._restart_at: dict[str, float] = {}
+        self._delay: dict[str, float] = {}
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Start everything and stay until SIGINT or SIGTERM; then let the workers finish what they have in hand."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        with locked(self._settings.state_dir):
+            prepare(self._settings)
+            try:
+                self._start_all()
+                _log.info(
+                    "running; Ctrl-C stops",
+                    extra={"state": str(self._settings.state_dir), "github": self._settings.github_api_url},
+                )
+                while not self._stop.wait(0.2):
+                    self._revive()
+            finally:
+                self._drain()
+
+    def stop(self) -> None:
+        """Have `run` return soon."""
+        self._stop.set()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._stop.is_set():
+            raise SystemExit(130)  # asked twice: do not wait
+        self._stop.set()
+
+    def _start_all(self) -> None:
+        if self._settings.redis_url.get_secret_value() == "embedded":
+            self._start_redis()
+        for service in self._services:
+            self._start(service)
+
+    def _start_redis(self) -> None:
+        try:
+            self._children["redis"] = embedded_redis.start(self._settings.state_dir)
+        except embedded_redis.RedisUnavailable as err:
+            raise CannotRun(str(err)) from err
+
+    def _start(self, service: Service) -> None:
+        command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *service.arguments]
+        env = {**os.environ, "R8SCAN_STATE_DIR": str(self._settings.state_dir.absolute())}
+        self._children[service.name] = start_child(command, env=env, own_group=True)
+
+    def _revive(self) -> None:
+        """Start again what has ended, each time it ends at once a little later."""
+        now = time.monotonic()
+        by_name = {service.name: service for service in self._services}
+        for name, child in list(self._children.items()):
+            if child.poll() is None:
+                continue
+            if name not in self._restart_at:
+                delay = self._delay.get(name, 0.0)
+                self._delay[name] = min(max(delay * 2, 1.0), LONGEST_RESTART_DELAY)
+                self._restart_at[name] = now + delay
+                _log.error(
+                    "a process ended and will be started again", extra={"process": name, "status": child.returncode}
+                )
+            if now >= self._restart_at[name]:
+                del self._restart_at[name]
+                try:
+                    self._start(by_name[name]) if name in by_name else self._start_redis()
+                except CannotRun as err:
+                    _log.error("%s", err)
+
+    def _drain(self) -> None:
+        redis = self._children.pop("redis", None)
+        for child in self._children.values():
+            _signal_quietly(child, signal.SIGTERM)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for name, child in self._children.items():
+            try:
+                child.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                _log.warning(
+                    "a process did not finish in time; its work is picked up at the next start", extra={"process": name}
+                )
+                child.kill()
+                child.wait()
+        if redis is not None:
+            _signal_quietly(redis, signal.SIGTERM)
+            redis.wait()
+
+
+def _signal_quietly(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if child.poll() is None:
+        child.send_signal(number)
