@@ -17,6 +17,11 @@ broker_transport_options = {
     # Longer than the longest task: a redelivery would do no harm, only noise.
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",
+    # Whoever rings a doorbell does not wait for somebody to mend it: the sweeper rings again.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
     "socket_connect_timeout": 5,
     "socket_timeout": 30,
     "socket_keepalive": True,

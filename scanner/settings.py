@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     mail_window: float = Field(default=10, ge=0, le=3600)
     """Seconds for which a new mail waits for more incidents of the same account."""
     mail_rate: int = Field(default=600, ge=1, le=100_000)
-    """Mails a minute, at most, of one worker."""
+    """Mails a minute, at most, over all workers."""
 
     enforce: Literal["disable", "observe"] = "disable"
     digest: Literal["sha256", "hmac-sha256"] = "sha256"

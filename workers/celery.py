@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from celery import Celery, Task, signals
+from celery.exceptions import SecurityWarning
 
 from scanner.child_processes import die_with_parent
 from scanner.records.database import DatabaseUnavailable, is_unavailable
@@ -13,6 +15,9 @@ from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from workers import context
 from workers.logs import configure_logging
+
+# Messages are JSON and carry no content: what makes a worker run by root dangerous is not here.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _log = logging.getLogger(__name__)
 

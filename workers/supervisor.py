@@ -165,7 +165,7 @@ class Supervisor:
                 self._delay[name] = min(max(delay * 2, 1.0), LONGEST_RESTART_DELAY)
                 self._restart_at[name] = now + delay
                 _log.error(
-                    "a process ended and will be started again", extra={"process": name, "status": child.returncode}
+                    "a process ended and will be started again", extra={"child": name, "status": child.returncode}
                 )
             if now >= self._restart_at[name]:
                 del self._restart_at[name]
@@ -184,7 +184,7 @@ class Supervisor:
                 child.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
                 _log.warning(
-                    "a process did not finish in time; its work is picked up at the next start", extra={"process": name}
+                    "a process did not finish in time; its work is picked up at the next start", extra={"child": name}
                 )
                 child.kill()
                 child.wait()

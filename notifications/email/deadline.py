@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import socket
 import threading
 import time
 from typing import Any
+
+GRACE_SECONDS = 2.0
 
 _Addresses = list[tuple[Any, ...]]
 
@@ -34,7 +37,9 @@ class Watchdog:
     def guard(self, connection: socket.socket) -> None:
         """Watch this connection from now on."""
         # A duplicate, since wrapping in TLS takes the descriptor away from the object that we were given.
-        self._guarded = connection.dup()
+        # The watchdog comes first; the socket's own time-out is only there should it fail.
+        connection.settimeout(self.left + GRACE_SECONDS)
+        self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._bite)
         self._timer.daemon = True
         self._timer.start()

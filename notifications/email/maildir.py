@@ -29,8 +29,9 @@ class MaildirTransport:
         # Named after the Message-ID: a repeat after a crash replaces the file instead of adding one.
         name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
         try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in ("tmp", "new", "cur"):
-                (self.folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self.folder / part).mkdir(mode=0o700, exist_ok=True)
             if any((self.folder / "cur").glob(f"{name}:*")):
                 return
             self._write(name, envelope.content.replace(b"\r\n", b"\n"))

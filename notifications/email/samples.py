@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from notifications.email.facts import (
     MOST_SHORT_TOKENS,
@@ -91,7 +92,7 @@ def _incident_id(number: int) -> str:
 
 
 def _file(path: str = "src/config/settings.py", line: int = 12, repository: str = "acme/weather-bot") -> PlaceFacts:
-    url = f"{_WEB}/{repository}/blob/{_COMMIT}/{path}#L{line}"
+    url = f"{_WEB}/{repository}/blob/{_COMMIT}/{quote(path)}#L{line}"
     return PlaceFacts("file", url, _SEEN, repository, path, _COMMIT, line=line, published_at=_PUBLISHED)
 
 

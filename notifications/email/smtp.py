@@ -47,9 +47,11 @@ class SmtpTransport:
 class _Client(smtplib.SMTP):
     """smtplib's client over a socket that a watchdog guards from its first byte."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, host: str, watchdog: Watchdog) -> None:
         self.watchdog = watchdog
         super().__init__(local_hostname=_own_name())
+        # `starttls` checks the certificate against this name; smtplib sets it only when it connects by itself.
+        self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         del timeout
@@ -61,9 +63,9 @@ class _Client(smtplib.SMTP):
 class _TlsClient(_Client):
     """The same, with TLS from the beginning."""
 
-    def __init__(self, watchdog: Watchdog, tls: ssl.SSLContext) -> None:
+    def __init__(self, host: str, watchdog: Watchdog, tls: ssl.SSLContext) -> None:
         self.tls = tls
-        super().__init__(watchdog)
+        super().__init__(host, watchdog)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return self.tls.wrap_socket(super()._get_socket(host, port, timeout), server_hostname=host)
@@ -82,14 +84,16 @@ class SmtpOutlet:
         try:
             client = self._ready(watchdog)
             self._hand_over(client, envelope)
-        except (OSError, smtplib.SMTPException, ValueError) as err:
+        except (TransientFailure, PermanentFailure, OSError, smtplib.SMTPException, ValueError) as err:
+            if watchdog.has_bitten:  # an answer cut short means nothing, whatever it looks like
+                self._drop()
+                raise TransportDown(f"the mail server {self._name} did not finish in time") from None
+            if isinstance(err, TransientFailure | PermanentFailure):
+                if isinstance(err, TransportDown):
+                    self._drop()
+                raise
             self._drop()
-            if watchdog.has_bitten or watchdog.is_over:
-                raise TransportDown(f"the mail server {self._name} did not finish in time") from err
             raise TransientFailure(f"the connection to {self._name} broke: {_words_of(err)}") from err
-        except TransportDown:
-            self._drop()
-            raise
         finally:
             watchdog.dismiss()
 
@@ -110,12 +114,11 @@ class SmtpOutlet:
             try:
                 assert self._client.sock is not None  # noqa: S101 - dropped clients are not kept
                 self._client.watchdog = watchdog
-                self._client.sock.settimeout(watchdog.left)
                 watchdog.guard(self._client.sock)
                 if self._client.rset()[0] == 250:
                     return self._client
             except (OSError, smtplib.SMTPException):
-                if watchdog.is_over:
+                if watchdog.has_bitten:
                     raise
             watchdog.dismiss()
             self._drop()
@@ -123,7 +126,8 @@ class SmtpOutlet:
 
     def _connect(self, watchdog: Watchdog) -> _Client:
         to = self._to
-        client = _TlsClient(watchdog, self._tls()) if to.security == "smtps" else _Client(watchdog)
+        is_tls = to.security == "smtps"
+        client = _TlsClient(to.host, watchdog, self._tls()) if is_tls else _Client(to.host, watchdog)
         self._client = client
         try:
             code, reply = client.connect(to.host, to.port)
@@ -151,9 +155,7 @@ class SmtpOutlet:
             reason = f"the certificate of {self._name} cannot be trusted: {clean(err.verify_message, LONGEST_REPLY)}"
             raise TransportDown(reason, is_configuration=True) from None
         except (OSError, smtplib.SMTPException, ValueError) as err:
-            late = watchdog.has_bitten or watchdog.is_over
-            reason = "no answer in time" if late else _words_of(err)
-            raise TransportDown(f"cannot reach the mail server {self._name}: {reason}") from None
+            raise TransportDown(f"cannot reach the mail server {self._name}: {_words_of(err)}") from None
         return client
 
     def _hand_over(self, client: _Client, envelope: Envelope) -> None:

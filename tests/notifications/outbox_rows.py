@@ -1,18 +1,21 @@
-"""Real rows for tests of mails: incidents with places, and the outbox rows that tell of them."""
+"""For tests of mails: incidents with places, the outbox rows that tell of them, and a transport that does as told."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
 
+from notifications.delivery import DeliveryReport, deliver_due
 from notifications.email.facts import MailFacts, gather
 from notifications.email.render import MailIdentity
+from notifications.email.transport import Envelope
 from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, db_now
@@ -126,3 +129,33 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
             .where(Notification.id == notification_id)
             .values(next_attempt_at=db_now(-1), leased_until=None)
         )
+
+
+def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
+    """A disabled token and its owner's mail, due now; the row's id."""
+    return tell_owner(database, incident(database, [place()]), recipient=recipient)
+
+
+class Post:
+    """A transport that keeps what it takes, and fails as told: by recipient, or for everybody."""
+
+    def __init__(self, failures: dict[str, Exception] | None = None) -> None:
+        self.taken: list[Envelope] = []
+        self.tried: list[str] = []
+        self.failures = failures or {}
+
+    @contextmanager
+    def open(self) -> Iterator[Post]:
+        yield self
+
+    def send(self, envelope: Envelope, *, deadline: float) -> None:
+        self.tried.append(envelope.recipient)
+        failure = self.failures.get(envelope.recipient) or self.failures.get("*")
+        if failure is not None:
+            raise failure
+        self.taken.append(envelope)
+
+
+def deliver(database: Database, post: Any, identity: MailIdentity = IDENTITY, **options: Any) -> DeliveryReport:
+    """One run, with delays that are known."""
+    return deliver_due(database, post, identity, jitter=lambda: 1.0, **options)

@@ -57,7 +57,7 @@ class World:
     def register(self, token: str, *, email: str = "ana@example.com", name: str = "training") -> str:
         """Make the token one of the vendor's; its digest."""
         digest = sha256_digest(token.encode())
-        entry = ImportedToken(digest, hint_of(token.encode()), name, "ana", (email,) if email else ())
+        entry = ImportedToken(digest, hint_of(token.encode()), name, email or None, (email,) if email else ())
         with self.database.write() as session:
             ImportRun.begin().write(session, [entry])
         return digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -119,16 +120,13 @@ def test_text_and_html_carry_every_fact(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_text_and_html_say_the_same_sentences(name: str) -> None:
+def test_text_and_html_say_the_same_words(name: str) -> None:
     rendered = render_strictly(SAMPLES[name], IDENTITY)
 
-    def sentences(text: str) -> set[str]:
-        return {part for part in re.split(r"(?<=[.:?]) ", flat(text)) if re.fullmatch(r"[A-Z].*[a-z][.?]", part)}
+    def words(text: str) -> set[str]:
+        return set(re.sub(r"(^|\s)(\d+\.|==|-)(?=\s)", " ", text.lower().replace(":", "")).split())
 
-    in_text, in_html = sentences(rendered.text), sentences(read(rendered).text)
-    assert len(in_text) > 3
-    assert {sentence for sentence in in_text if sentence not in read(rendered).text} == set()
-    assert {sentence for sentence in in_html if sentence not in flat(rendered.text)} == set()
+    assert words(rendered.text) == words(read(rendered).text)
 
 
 OWNER_MAILS = [name for name in SAMPLES if not name.startswith("operator")]
@@ -171,7 +169,7 @@ def test_the_html_can_be_read_by_everybody(name: str) -> None:
     headings = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == 1
     assert headings.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(headings[1:], headings[2:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
     assert all("role" in values or index for index, (tag, values) in enumerate(reader.tags) if tag == "table")
     assert all(values.get("scope") == "row" for tag, values in reader.tags if tag == "th")
     assert "color-scheme" in {values.get("name") for tag, values in reader.tags if tag == "meta"}
@@ -298,7 +296,7 @@ def test_a_broken_template_of_the_operators_holds_no_mail_back(tmp_path: Path, b
     assert mail.text == render(SAMPLES["gist"], IDENTITY).text
     assert mail.complaint is not None
     assert mail.complaint.startswith("own templates not used: ")
-    with pytest.raises(Exception):  # noqa: B017, PT011 - each breaks in its own way
+    with pytest.raises(Exception):  # noqa: B017 - each breaks in its own way
         render_strictly(SAMPLES["gist"], identity)
 
 

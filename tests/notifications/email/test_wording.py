@@ -16,7 +16,14 @@ from notifications.email.wording import clean, duration_words, safe_link, shorte
     "hostile",
     [
         *("two\nlines", "two\r\nBcc: all@example.com", "tab\there", "nul\0", "bell\a", "esc\x1b[31m"),
-        *("\u202egnp.exe", "\u2066isolate", "line\u2028separator", "zero\u200bwidth", "soft\u00adhyphen", "tag\U000e0041"),
+        *(
+            "\u202egnp.exe",
+            "\u2066isolate",
+            "line\u2028separator",
+            "zero\u200bwidth",
+            "soft\u00adhyphen",
+            "tag\U000e0041",
+        ),
         "blank\u3164letter",
     ],
 )
@@ -55,7 +62,13 @@ def test_anything_becomes_one_bounded_line(text: str, longest: int) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("javascript:alert(1)", "data:text/html,x", "https://user:pw@github.com/", "https://user@github.com/", "//x.y/"),
+        *(
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "https://user:pw@github.com/",
+            "https://user@github.com/",
+            "//x.y/",
+        ),
         *("https:///path", "https://github.com\u202e/x", "https://gïthub.com/", "https://github.com/" + "x" * 2000),
         *("https://github.com:99999/", "https://a b/", ""),
     ],

@@ -1,0 +1,51 @@
+"""The whole service, as `r8scan run` starts it, against a GitHub on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from scanner.records.models import ApiToken, NotificationSubject, ScanJob, SourceState
+from workers.sandbox import world
+from workers.sandbox.world import World, until
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[World]:
+    with world.running(tmp_path / "w", log_format="json") as running:
+        yield running
+
+
+@pytest.fixture
+def polling(own: World) -> Callable[[], bool]:
+    """Whether the service has polled at least once."""
+
+    def ask() -> bool:
+        with own.database.read() as session:
+            return session.execute(select(SourceState.last_success_at)).scalar_one_or_none() is not None
+
+    return ask
+
+
+def disabled(own: World, digest: str) -> bool:
+    with own.database.read() as session:
+        statement = select(ApiToken.disabled_at).where(ApiToken.digest == digest)
+        return session.execute(statement).scalar_one() is not None
+
+
+def idle(own: World) -> bool:
+    """Whether every job that was queued has ended."""
+    with own.database.read() as session:
+        return session.execute(select(ScanJob.id).where(ScanJob.state.in_(("queued", "running")))).first() is None
+
+
+def told(own: World) -> int:
+    """How often an owner was told of an incident."""
+    with own.database.read() as session:
+        return len(session.execute(select(NotificationSubject.id)).all())
+
+
+__all__ = ["disabled", "idle", "told", "until"]

@@ -1,0 +1,209 @@
+"""What the service promises, kept by the processes that run in production."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.end_to_end.conftest import disabled, idle, told, until
+from workers.embedded_redis import socket_path
+from workers.sandbox.world import World
+
+MINUTE = 60.0
+
+
+def processes(pid: int) -> dict[str, list[int]]:
+    """The service's processes by name: the celery command's role, redis, and pool children."""
+    found: dict[str, list[int]] = {}
+    stack = [pid]
+    while stack:
+        parent = stack.pop()
+        threads = Path(f"/proc/{parent}/task").iterdir()
+        for child in [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]:
+            stack.append(child)
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            roles = (b"poller@", b"rescanner@", b"scanner@", b"beat")
+            names = [role.decode() for role in roles for word in words if word.startswith(role)]
+            names += ["redis" for word in words[:1] if b"redis-server" in word]
+            name = names[0].rstrip("@") if names else "other"
+            found.setdefault(f"{name} child" if parent != pid else name, []).append(child)
+    return found
+
+
+def leak(own: World, token: str, number: int) -> None:
+    """A repository of its own with a token in it, pushed."""
+    name = f"ana/app{number}"
+    own.github.create_repository(name)
+    work = own.workplace(name, f"work{number}")
+    work.write("app.py", f"x = '{token}'\n")
+    work.commit("oops")
+    work.push()
+
+
+def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
+    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+) -> None:
+    names = ["content", "message", "author", "path", "branch", "tag", "tag_message", "issue", "comment", "description", "title"]
+    tokens = {name: fresh_token() for name in names}
+    digests = {name: own.register(token, email=f"{name}@example.com") for name, token in tokens.items()}
+    own.github.create_repository("ana/app", description=f"bot {tokens['description']}")
+    work = own.workplace("ana/app")
+    work.commit("first")
+    work.push()
+    with own.service() as service:
+        until(polling, MINUTE)
+        work.write(f"conf/{tokens['path']}/settings.py", "nothing\n")
+        work.write("app.py", f"x = '{tokens['content']}'\n")
+        work.commit(f"use {tokens['message']}")
+        work.git(
+            "-c",
+            f"user.name={tokens['author']}",
+            "-c",
+            "user.email=a@example.com",
+            "commit",
+            "--amend",
+            "-q",
+            "--no-edit",
+            "--reset-author",
+        )
+        work.git("tag", "-a", f"v-{tokens['tag']}", "-m", tokens["tag_message"])
+        work.git("branch", f"try-{tokens['branch']}")
+        work.push("HEAD", "--tags")
+        work.push(f"try-{tokens['branch']}")
+        own.github.open_issue("ana/app", f"help {tokens['title']}", f"curl -H 'Bearer {tokens['issue']}'")
+        own.github.comment("ana/app", f"mine is {tokens['comment']}")
+        for name, digest in digests.items():
+            until(lambda digest=digest: disabled(own, digest), MINUTE), name  # type: ignore[misc]
+        assert own.mailbox.wait_for(len(names), MINUTE)
+        until(lambda: idle(own), MINUTE)
+        client = redis.Redis(unix_socket_path=str(socket_path(own.state)))
+        in_redis = b"".join(bytes(client.dump(key) or b"") for key in client.scan_iter())
+        client.close()
+    assert service.returncode == 0
+    written = {path: path.read_bytes() for path in own.state.rglob("*") if path.is_file()}
+    written[Path("redis")] = in_redis
+    written[Path("log")] = (own.folder / "service.log").read_bytes()
+    written[Path("mails")] = b"".join(bytes(message) for message in own.mailbox.messages)
+    for name, token in tokens.items():
+        holders = [str(path) for path, content in written.items() if token.encode() in content]
+        assert not holders, f"the token of {name} stands in {holders}"
+    assert any(digests["content"].encode() in content for content in written.values()), (
+        "this test looks at what is written"
+    )
+    assert sorted(own.mailbox.recipients) == sorted(f"{name}@example.com" for name in names)
+
+
+def test_whatever_is_killed_the_leak_is_found_and_one_mail_goes_out(
+    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+) -> None:
+    with own.service() as service:
+        until(polling, MINUTE)
+        victims = ["poller", "scanner", "scanner child", "rescanner", "beat", "redis"]
+        for number, victim in enumerate(victims, 1):
+            token = fresh_token()
+            digest = own.register(token, email=f"ana{number}@example.com")
+            pids = until(lambda victim=victim: processes(service.pid).get(victim), MINUTE)  # type: ignore[misc]
+            leak(own, token, number)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            until(lambda digest=digest: disabled(own, digest), MINUTE)  # type: ignore[misc]
+            assert own.mailbox.wait_for(number, MINUTE), victim
+        assert service.poll() is None
+    assert (len(own.mailbox.messages), told(own)) == (len(victims), len(victims))
+
+
+def test_after_the_service_itself_was_killed_nothing_is_left_running_and_a_restart_finds_what_is_due(
+    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+) -> None:
+    token = fresh_token()
+    digest = own.register(token)
+    with own.service() as service:
+        until(polling, MINUTE)
+        pids = [pid for group in processes(service.pid).values() for pid in group]
+        descriptors = [os.pidfd_open(pid) for pid in pids]
+        leak(own, token, 1)
+        service.kill()
+        service.wait()
+        for descriptor in descriptors:
+            ready = __import__("select").select([descriptor], [], [], MINUTE)[0]
+            os.close(descriptor)
+            assert ready, "a process outlived the service"
+    with own.service():
+        until(lambda: disabled(own, digest), MINUTE)
+        assert own.mailbox.wait_for(1, MINUTE)
+        until(lambda: idle(own), MINUTE)
+    assert (len(own.mailbox.messages), told(own)) == (1, 1)
+
+
+def test_a_second_run_on_the_same_state_ends_in_one_line(own: World, polling: Callable[[], bool]) -> None:
+    with own.service() as service:
+        until(polling, MINUTE)
+        second = own.folder / "second.log"
+        with own.service(log=second) as other:
+            assert other.wait(MINUTE) == 1
+        assert f"already runs on {own.state} (process {service.pid})" in second.read_text()
+        assert len(second.read_text().splitlines()) == 1
+    assert service.returncode == 0
+
+
+def test_a_repository_is_rescanned_with_all_its_history_and_pull_requests(
+    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+) -> None:
+    old, in_pull_request = fresh_token(), fresh_token()
+    digests = [own.register(old), own.register(in_pull_request)]
+    own.github.announce_pushes = False
+    own.github.create_repository("bo/app")
+    work = own.workplace("bo/app")
+    work.write("a.txt", old)
+    work.commit("old")
+    work.write("a.txt", "gone")
+    work.commit("gone")
+    work.push()
+    work.git("checkout", "-q", "-b", "topic")
+    work.write("b.txt", in_pull_request)
+    work.commit("proposal")
+    work.push("HEAD:refs/pull/1/head")
+    command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--json"]  # type: ignore[attr-defined]
+    with own.service():
+        until(polling, MINUTE)
+        done = subprocess.run(command, env=own.environment(), capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+        for digest in digests:
+            until(lambda digest=digest: disabled(own, digest), MINUTE)  # type: ignore[misc]
+        unknown = subprocess.run(
+            [*command[:-2], "no/body"], env=own.environment(), capture_output=True, text=True, timeout=90, check=False
+        )
+        assert unknown.returncode == 1
+        assert "there is no public repository" in unknown.stderr
+    assert not list((own.state / "mirrors").iterdir())
+
+
+def test_without_workers_a_rescan_is_recorded_and_says_so(own: World) -> None:
+    command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--no-wait"]  # type: ignore[attr-defined]
+    done = subprocess.run(command, env=own.environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "is recorded" in done.stderr
+    assert not idle(own)
+
+
+@pytest.mark.parametrize("enforce", ["observe"])
+def test_observing_disables_nothing_and_tells_the_operator(
+    tmp_path: Path, fresh_token: Callable[[], str], enforce: str
+) -> None:
+    from workers.sandbox import world
+
+    with world.running(tmp_path / "w", enforce=enforce) as own:
+        token = fresh_token()
+        digest = own.register(token)
+        with own.service():
+            leak(own, token, 1)
+            assert own.mailbox.wait_for(1, MINUTE)
+        assert own.mailbox.recipients == [world.OPERATOR]
+        assert not disabled(own, digest)
+        assert own.answer(token) == 200

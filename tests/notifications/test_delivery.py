@@ -1,0 +1,258 @@
+"""What becomes of the rows of the outbox, whatever the server, the templates and other deliverers do meanwhile."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from notifications import delivery
+from notifications.delivery import BACKOFF_SECONDS, DeliveryReport, backoff
+from notifications.email.transport import (
+    PermanentFailure,
+    TransientFailure,
+    TransportDown,
+    transport_for,
+)
+from scanner.records import leases
+from scanner.records.database import Database
+from scanner.records.models import Incident, Notification, NotificationSubject, db_now
+from tests.notifications.mail_server import Mailbox, mail_server
+from tests.notifications.outbox_rows import (
+    IDENTITY,
+    OPERATOR,
+    OWNER,
+    Post,
+    deliver,
+    incident,
+    leak,
+    make_due,
+    newest,
+    place,
+    row,
+    tell_operator,
+    tell_owner,
+)
+
+
+def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
+    with database.read() as session:
+        now = session.execute(select(db_now())).scalar_one()
+    return (row(database, notification_id).next_attempt_at - now).total_seconds()
+
+
+def test_a_mail_that_is_due_goes_out_once_and_is_recorded(database: Database) -> None:
+    mailbox = Mailbox()
+    notification_id = leak(database)
+    with mail_server(mailbox) as port:
+        transport = transport_for(f"smtp://127.0.0.1:{port}")
+        report = deliver(database, transport)
+        assert (report.claimed, report.sent) == (1, 1)
+        assert deliver(database, transport) == DeliveryReport()
+    message = mailbox.messages[0]
+    told = row(database, notification_id)
+    assert (told.state, told.error, told.leased_until, told.attempts) == ("sent", None, None, 1)
+    assert told.sent_at is not None
+    assert message["Message-ID"] == told.message_id
+    assert message["To"] == OWNER
+    assert "src/app.py" in message.get_body(("plain",)).get_content()  # type: ignore[union-attr]  # it has one
+    assert len(mailbox.messages) == 1
+
+
+def test_a_mail_that_is_not_due_yet_waits_for_more_incidents(database: Database) -> None:
+    notification_id = leak(database)
+    with database.write() as session:
+        session.execute(update(Notification).values(next_attempt_at=db_now(5)))
+    assert deliver(database, Post()).claimed == 0
+    assert tell_owner(database, incident(database, [place()])) == notification_id
+    make_due(database, notification_id)
+    post = Post()
+    deliver(database, post)
+    assert len(post.taken) == 1
+    assert b"2 of your Replicate API tokens" in post.taken[0].content
+
+
+def test_what_comes_after_the_freezing_starts_a_new_mail(database: Database) -> None:
+    first = leak(database)
+    deliver(database, Post({"*": TransientFailure("later")}))
+    second = leak(database)
+    assert second != first
+    facts = row(database, first).facts
+    make_due(database, first)
+    post = Post()
+    deliver(database, post)
+    assert row(database, first).facts == facts
+    assert sorted(one.message_id for one in post.taken) == sorted(
+        row(database, one).message_id for one in (first, second)
+    )
+
+
+def test_facts_stay_as_frozen_whatever_happens_to_the_rows(database: Database) -> None:
+    notification_id = leak(database)
+    deliver(database, Post({"*": TransientFailure("later")}))
+    with database.write() as session:
+        session.execute(update(Incident).values(token_name="renamed"))
+    make_due(database, notification_id)
+    post = Post()
+    deliver(database, post)
+    assert b"renamed" not in post.taken[0].content
+
+
+def test_a_transient_failure_is_tried_again_later_and_later(database: Database) -> None:
+    notification_id = leak(database)
+    for attempt, expected in enumerate((*BACKOFF_SECONDS, 3600, 3600), start=1):
+        report = deliver(database, Post({"*": TransientFailure("450 greylisted")}))
+        assert (report.postponed, report.failed) == (1, 0)
+        told = row(database, notification_id)
+        assert (told.state, told.error, told.attempts) == ("frozen", "450 greylisted", attempt)
+        assert seconds_until_next(database, notification_id) == pytest.approx(expected, abs=5)
+        assert deliver(database, Post()).claimed == 0
+        make_due(database, notification_id)
+    assert deliver(database, Post()).sent == 1
+    assert row(database, notification_id).error is None
+
+
+def test_the_backoff_has_jitter_and_stays_below_the_longest_delay() -> None:
+    delays = {backoff(3, delivery._jitter()) for _ in range(200)}
+    assert len(delays) > 20
+    assert all(48 <= delay <= 72 for delay in delays)
+    assert backoff(10_000, 1.2) < leases.LONGEST_DELAY_SECONDS
+
+
+def test_after_three_days_of_attempts_it_fails_in_sight_and_the_operator_is_told(database: Database) -> None:
+    notification_id = leak(database)
+    deliver(database, Post({"*": TransientFailure("450 later")}))
+    facts = dict(row(database, notification_id).facts or {})
+    for age, state in (("2.9", "frozen"), ("3.1", "failed")):
+        with database.write() as session:
+            frozen_at = session.execute(select(db_now(-float(age) * 86400))).scalar_one()
+            session.execute(
+                update(Notification)
+                .where(Notification.id == notification_id)
+                .values(facts={**facts, "frozen_at": frozen_at.isoformat()}, created_at=frozen_at)
+            )
+        make_due(database, notification_id)
+        deliver(database, Post({"*": TransientFailure("450 later")}))
+        assert row(database, notification_id).state == state
+    assert row(database, notification_id).error == "gave up after 3 days: 450 later"
+    post = Post()
+    make_due(database, newest(database, "operator", OPERATOR))
+    deliver(database, post)
+    assert post.taken[0].recipient == OPERATOR
+    assert OWNER.encode() in post.taken[0].content
+
+
+def test_a_mail_that_waited_for_the_service_itself_is_still_sent(database: Database) -> None:
+    notification_id = leak(database)
+    with database.write() as session:
+        session.execute(update(Notification).values(created_at=db_now(-30 * 86400)))
+    assert deliver(database, Post()).sent == 1
+    assert row(database, notification_id).state == "sent"
+
+
+def test_a_refused_owner_fails_for_good_and_reaches_the_operator_once(database: Database) -> None:
+    refused = [leak(database, f"{name}@acme.example") for name in ("ana", "bob")]
+    other = leak(database, "eve@acme.example")
+    post = Post({"ana@acme.example": PermanentFailure("550 gone"), "bob@acme.example": PermanentFailure("550 gone")})
+    report = deliver(database, post)
+    assert (report.sent, report.failed) == (1, 2)
+    assert [row(database, one).state for one in (*refused, other)] == ["failed", "failed", "sent"]
+    operator = newest(database, "operator", OPERATOR)
+    assert row(database, operator).state == "pending"
+    make_due(database, operator)
+    deliver(database, post)
+    content = post.taken[-1].content.decode()
+    assert "ana@acme.example" in content
+    assert "bob@acme.example" in content
+    with database.read() as session:
+        assert session.execute(select(func.count()).where(Notification.channel == "operator")).scalar_one() == 1
+
+
+def test_without_an_operators_address_the_undelivered_mail_is_still_in_sight(database: Database) -> None:
+    leak(database)
+    deliver(database, Post({"*": PermanentFailure("550 gone")}), replace(IDENTITY, operator_email=None))
+    with database.read() as session:
+        failed = session.execute(select(Notification).where(Notification.state == "failed")).scalars().all()
+        assert sorted(one.channel for one in failed) == ["email", "operator"]
+
+
+def test_a_refused_operator_does_not_start_a_mail_about_itself(database: Database) -> None:
+    notification_id = tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
+    deliver(database, Post({"*": PermanentFailure("550 gone")}))
+    assert row(database, notification_id).state == "failed"
+    with database.read() as session:
+        assert session.execute(select(func.count()).select_from(NotificationSubject)).scalar_one() == 1
+
+
+@pytest.mark.parametrize("recipient", ["not an address", "a@b@c d", "evil@x.example\r\nBcc: all@y.example"])
+def test_an_address_that_is_none_fails_for_good(database: Database, recipient: str) -> None:
+    notification_id = leak(database, recipient)
+    post = Post()
+    deliver(database, post)
+    assert row(database, notification_id).state == "failed"
+    assert post.tried == []
+
+
+def test_a_server_that_is_down_is_asked_once_and_everything_waits(database: Database) -> None:
+    rows = [leak(database, f"owner{number}@acme.example") for number in range(4)]
+    post = Post({"*": TransportDown("cannot reach the mail server")})
+    report = deliver(database, post)
+    assert (len(post.tried), report.postponed, report.held_back) == (1, 1, 3)
+    assert deliver(database, post).claimed == 0
+    for one in rows:
+        told = row(database, one)
+        assert told.error == "cannot reach the mail server"
+        assert seconds_until_next(database, one) > 5
+        make_due(database, one)
+    assert deliver(database, Post()).sent == 4
+
+
+def test_held_back_mails_still_take_incidents(database: Database) -> None:
+    leak(database, "first@acme.example")
+    waiting = leak(database, "second@acme.example")
+    deliver(database, Post({"*": TransportDown("away")}))
+    assert row(database, waiting).state == "pending"
+    assert tell_owner(database, incident(database, [place()]), recipient="second@acme.example") == waiting
+
+
+def test_a_wrong_sender_is_the_operators_mistake_and_costs_no_owner_the_mail(database: Database) -> None:
+    notification_id = leak(database)
+    deliver(database, Post(), replace(IDENTITY, sender="nobody"))
+    told = row(database, notification_id)
+    assert told.state == "frozen"
+    assert "R8SCAN_EMAIL_FROM" in str(told.error)
+    make_due(database, notification_id)
+    assert deliver(database, Post()).sent == 1
+
+
+def test_a_broken_template_of_the_operators_is_told_with_the_mail_that_went_out(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/body.txt").write_text("{{ nothing_of_that_name }}")
+    notification_id = leak(database)
+    assert deliver(database, Post(), replace(IDENTITY, template_dir=tmp_path)).sent == 1
+    told = row(database, notification_id)
+    assert told.state == "sent"
+    assert "own templates not used" in str(told.error)
+
+
+def test_no_more_mails_a_minute_than_allowed(database: Database) -> None:
+    for number in range(5):
+        leak(database, f"owner{number}@acme.example")
+    assert deliver(database, Post(), rate=3).sent == 3
+    assert deliver(database, Post(), rate=3).sent == 0
+    with database.write() as session:
+        session.execute(update(Notification).where(Notification.state == "sent").values(next_attempt_at=db_now(-61)))
+    assert deliver(database, Post(), rate=3).sent == 2
+
+
+def test_rows_of_other_channels_are_left_alone(database: Database) -> None:
+    notification_id = leak(database)
+    with database.write() as session:
+        session.execute(update(Notification).values(channel="webhook"))
+    assert deliver(database, Post()).claimed == 0
+    assert row(database, notification_id).attempts == 0

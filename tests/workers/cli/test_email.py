@@ -1,0 +1,78 @@
+"""`r8scan email`: previews of every kind of mail, and the check of an operator's own templates."""
+
+from __future__ import annotations
+
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from notifications.email.samples import samples
+from workers.cli.email import app
+from workers.cli.errors import UserError, explain
+
+NAMES = [name for name, _ in samples()]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def complaint(result: Result) -> str:
+    assert result.exit_code == 1
+    assert isinstance(result.exception, UserError)
+    line = explain(result.exception)
+    assert line is not None
+    assert "\n" not in line
+    return line
+
+
+def test_preview_writes_every_kind_of_mail_in_three_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R8SCAN_VENDOR_NAME", "Examplary")
+    folder = tmp_path / "new" / "mails"
+    result = run("preview", str(folder))
+    assert result.exit_code == 0, result.output
+    assert f"{len(NAMES)} kinds of mail" in result.output
+    written = {path.name for path in folder.iterdir()}
+    assert written == {f"{name}.{form}" for name in NAMES for form in ("txt", "html", "eml")}
+    assert (folder / "gist.txt").read_text().startswith("Subject: Your Examplary API token")
+    message = message_from_bytes((folder / "gist.eml").read_bytes(), policy=policy.default)
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+def test_preview_into_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert "cannot write the previews" in complaint(run("preview", str(tmp_path / "file" / "mails")))
+
+
+def test_check_passes_the_built_in_templates() -> None:
+    result = run("check")
+    assert result.exit_code == 0
+    assert f"all {len(NAMES)} kinds of mail" in result.output
+
+
+def test_check_names_each_mail_that_an_own_template_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gist").mkdir()
+    (tmp_path / "gist" / "body.html").write_text("<p>{{ page.no_such_thing }}</p>")
+    monkeypatch.setenv("R8SCAN_EMAIL_TEMPLATES_DIR", str(tmp_path))
+    result = run("check")
+    assert "gist: " in result.output
+    assert "no_such_thing" in result.output
+    assert f"1 of {len(NAMES)} kinds of mail" in complaint(result)
+
+
+def test_check_says_where_a_template_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "body.txt").write_text("first line\n{% if %}\n")
+    monkeypatch.setenv("R8SCAN_EMAIL_TEMPLATES_DIR", str(tmp_path))
+    result = run("check")
+    assert "shared/body.txt, line 2" in result.output
+    assert "see `r8scan email check`" in complaint(run("preview", str(tmp_path / "mails")))
+
+
+def test_check_finds_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R8SCAN_EMAIL_TEMPLATES_DIR", str(tmp_path / "gone"))
+    result = run("check")
+    assert "is not a folder" in result.output
+    assert f"{len(NAMES)} of {len(NAMES)}" in complaint(result)
