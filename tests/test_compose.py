@@ -69,13 +69,12 @@ def test_every_command_exists(name: str) -> None:
 
         assert set(",".join(queues).split(",")) - {""} <= {queue.name for queue in task_queues}
     else:
-        from workers.cli.app import app
+        from workers.cli.app import build
 
-        groups = {group.name: group.typer_instance for group in app.registered_groups}
-        assert groups[command[1]] is not None
-        names = {
-            item.name or item.callback.__name__ for item in groups[command[1]].registered_commands if item.callback
-        }
+        groups = {group.name: group.typer_instance for group in build().registered_groups}
+        group = groups[command[1]]
+        assert group is not None
+        names = {item.name or item.callback.__name__ for item in group.registered_commands if item.callback}
         assert command[2] in names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,10 @@ def is_unavailable(err: BaseException) -> bool:
     """Whether this error means "the database is away" and not "the statement is wrong"."""
     if isinstance(err, OperationalError | DatabaseUnavailable):
         return True
-    return isinstance(err, DBAPIError) and err.connection_invalidated
+    if not isinstance(err, DBAPIError):
+        return False
+    # SQLite says of a damaged file no more than this; everything else has an error class of its own.
+    return err.connection_invalidated or type(err.orig) is sqlite3.DatabaseError
 
 
 def _postgresql(url: URL, pool_size: int) -> Engine:

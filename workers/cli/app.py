@@ -3,24 +3,62 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from scanner import __version__
-from workers.cli import database, email, incidents, rescan, scan, tokens
-from workers.cli import run as run_command
-from workers.cli.errors import explain
+from scanner.detection import redact
 
-app = typer.Typer(
-    name="r8scan",
-    help="Finds leaked API tokens in public GitHub, disables them at once and tells their owners.",
-    epilog="Start with: r8scan demo",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "run": ("workers.cli.run", "run"),
+    "demo": ("workers.cli.run", "demo"),
+    "scan": ("workers.cli.scan", "scan"),
+}
+GROUPS = {
+    "tokens": "workers.cli.tokens",
+    "incidents": "workers.cli.incidents",
+    "rescan": "workers.cli.rescan",
+    "email": "workers.cli.email",
+    "db": "workers.cli.database",
+}
+
+
+def build(wanted: str | None = None) -> typer.Typer:
+    """The application; with one command only if that is what is wanted, since importing the others takes time."""
+    app = typer.Typer(
+        name="r8scan",
+        help="Finds leaked API tokens in public GitHub, disables them at once and tells their owners.",
+        epilog="Start with: r8scan demo",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    everything = wanted not in COMMANDS.keys() | GROUPS.keys()
+    for name, (module, function) in COMMANDS.items():
+        if everything or name == wanted:
+            app.command(name)(getattr(import_module(module), function))
+    for name, module in GROUPS.items():
+        if everything or name == wanted:
+            app.add_typer(import_module(module).app, name=name)
+    return app
+
+
+def run() -> None:
+    """Run the command line; known errors become one line on standard error and exit status 1."""
+    try:
+        build(sys.argv[1] if len(sys.argv) > 1 else None)()
+    except Exception as err:
+        from workers.cli.errors import explain
+
+        line = explain(err)
+        if line is None:
+            raise
+        print(redact(f"r8scan: {line}"), file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _version(wanted: bool) -> None:
@@ -29,33 +67,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """See the commands below; each has examples in its own --help."""
     del version
-
-
-app.command("run")(run_command.run)
-app.command("demo")(run_command.demo)
-app.command("scan")(scan.scan)
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(incidents.app, name="incidents")
-app.add_typer(rescan.app, name="rescan")
-app.add_typer(email.app, name="email")
-app.add_typer(database.app, name="db")
-
-
-def run() -> None:
-    """Run the command line; known errors become one line on standard error and exit status 1."""
-    try:
-        app()
-    except Exception as err:
-        line = explain(err)
-        if line is None:
-            raise
-        print(f"r8scan: {line}", file=sys.stderr)
-        raise SystemExit(1) from None

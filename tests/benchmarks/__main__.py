@@ -1,0 +1,21 @@
+"""Every benchmark, one after the other. `--quick` for a short look. Run: make bench"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run each bench_*.py as a process of its own; the number of those that failed."""
+    failed = 0
+    for path in sorted(Path(__file__).parent.glob("bench_*.py")):
+        print(f"== {path.stem.removeprefix('bench_')}", flush=True)
+        command = [sys.executable, "-m", f"tests.benchmarks.{path.stem}", *sys.argv[1:]]
+        failed += subprocess.run(command, check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""From "visible in /events" to "disabled": the service on this machine against a GitHub on loopback, poll interval 1.
+
+Run: python -m tests.benchmarks.bench_latency [--leaks N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from sqlalchemy import select
+
+from scanner.records.models import ApiToken, SourceState
+from workers.sandbox import world
+from workers.sandbox.tokens import random_token
+from workers.sandbox.world import World, until
+
+
+def measure(leaks: int) -> list[float]:
+    """Seconds from visible to disabled of so many leaks, pushed at random moments to one repository."""
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    try:
+        with world.running(folder) as own, own.service():
+            until(lambda: _polls(own), 60)
+            own.github.create_repository("ana/app")
+            work = own.workplace("ana/app")
+            work.commit("first")
+            work.push()
+            visible: dict[str, float] = {}
+            for number in range(leaks):
+                token = random_token()
+                digest = own.register(token)
+                work.write(f"app{number}.py", f"x = '{token}'\n")
+                work.commit("oops")
+                work.push()
+                newest = own.github.timeline.page(1, 1)[0]["id"]
+                visible[digest] = own.github.timeline.visible_at[newest]
+                time.sleep(random.random())
+            until(lambda: all(_disabled(own).get(digest) for digest in visible), 60)
+            at = _disabled(own)
+            return sorted(at[digest] - seen for digest, seen in visible.items())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _polls(own: World) -> bool:
+    with own.database.read() as session:
+        return session.execute(select(SourceState.last_success_at)).scalar_one_or_none() is not None
+
+
+def _disabled(own: World) -> dict[str, float]:
+    with own.database.read() as session:
+        rows = session.execute(select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None)))
+        return {digest: at.timestamp() for digest, at in rows if at}
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--leaks", type=int, default=60)
+    parser.add_argument("--quick", action="store_true", help="fewer leaks")
+    options = parser.parse_args()
+    seconds = measure(15 if options.quick else options.leaks)
+    p95 = statistics.quantiles(seconds, n=20)[-1]
+    print(f"visible to disabled, {len(seconds)} leaks, poll interval 1 s:")
+    print(f"  p50 {statistics.median(seconds):.2f} s   p95 {p95:.2f} s   longest {seconds[-1]:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
