@@ -34,9 +34,9 @@ PlaceKind = Literal[
 class Place:
     """Where something stands in public, as an address a person can open.
 
-    `repository` is `owner/name`; `commit` a full object id; `path` is relative to the repository's root (or the file's own
-    path for `local_file`); `published_at` is when it became visible to the public (aware, UTC), where that is known.
-    `git_object` is the id of the blob, commit or tag that holds it. Every string may be hostile until `redacted()`.
+    `repository` is `owner/name`; `commit` a full object id; `path` is relative to the repository's root (or the file's
+    own path for `local_file`); `published_at` is when the public could first see it (aware, UTC), where known.
+    `git_object` is the id of the blob, commit or tag that holds it. Every string may be hostile until it is redacted.
     """
 
     kind: PlaceKind
@@ -62,9 +62,9 @@ class Document:
 class Candidate:
     """Something that has the form of a token: never the token itself.
 
-    `digest` is 64 lower-case hex digits; `hint` is `r8_Ab1…xyz9`; `line` and `column` count from 1 (0: not known; column in
-    bytes); `spelling` names the encoding it was written in (`plain`, `base64`, …); `container` is the way through archives to
-    it (`a.zip!/b/c.txt`), empty for none. `place` holds no raw token.
+    `digest` is 64 lower-case hex digits; `hint` is `r8_Ab1…xyz9`; `line` and `column` count from 1 (0: unknown; column
+    in bytes); `spelling` names the encoding it was written in (`plain`, `base64`, …); `container` is the way through
+    archives to it (`a.zip!/b/c.txt`), empty for none. `place` holds no raw token.
     """
 
     digest: str

@@ -169,8 +169,10 @@ def long_run_spots(content: bytes) -> list[int]:
             stop = sampled.find(b"\x01", at)
             stop = stop if stop >= 0 else len(sampled)
             # Bytes between two samples may end a run: one that is long enough holds two of these offsets.
-            for spot in range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS):
-                if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES):
-                    spots.append(spot)
+            spots += [
+                spot
+                for spot in range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
+                if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES)
+            ]
             at = sampled.find(_RUN_MARK, stop)
     return spots

@@ -5,9 +5,9 @@ from __future__ import annotations
 from scanner.detection.digests import hint_of
 from scanner.detection.engine import text_findings
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.matcher import may_hold
+from scanner.detection.matcher import long_run_spots, may_hold
 
-_LIMITS = Limits(depth=4, expanded_bytes=8 << 20, seconds=2.0, member_bytes=4 << 20)
+_LIMITS = Limits(depth=10, expanded_bytes=8 << 20, seconds=2.0, member_bytes=4 << 20)
 _MOST_ROUNDS = 8
 _WITHHELD = "[withheld: it could not be freed of tokens]"
 
@@ -18,12 +18,12 @@ def redact(text: str) -> str:
     Anything else is left as it is, lone surrogates too. Never raises; a second time changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
-    if not may_hold(raw):
+    if not may_hold(raw) and not long_run_spots(raw):
         return text
-    for _ in range(_MOST_ROUNDS):
+    for round_number in range(_MOST_ROUNDS):
         masked = _masked(raw)
         if masked == raw:
-            return raw.decode("utf-8", "surrogatepass")
+            return raw.decode("utf-8", "surrogatepass") if round_number else text
         raw = masked
     return _WITHHELD
 

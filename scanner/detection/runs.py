@@ -19,10 +19,14 @@ from scanner.detection.matcher import LONG_RUN, Hit
 NESTED_SPAN = 512
 """Bytes looked at behind a needle of nested base64: a token written twice has 76 letters, the rest is for joints."""
 
+NESTED_TOKEN = 80
+"""Letters of a token that is written twice in base64, whole groups counted."""
+
 SHORTEST_RUN = 54
 """Letters of a token in base64."""
 
-_HEAD_LETTERS = 4096
+# Most of what only looks like a stream shows within the first letters that it is none.
+_HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _SHORTEST_LINE = 40
 _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
@@ -87,13 +91,19 @@ def decoded_base64(raw: bytes) -> bytes:
 def runs_at(content: bytes, hits: list[Hit], meter: Meter) -> Iterator[Run]:
     """What the hits of `run` and `stream` needles lead to. Raises LimitReachedError."""
     covered = -1
+    # Up to where a token would have been decoded whole already, by the place of its groups (offset modulo four).
+    decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
             begin = _group_start(content, start, -needle.lead)
+            if begin < decoded_until[begin % 4]:
+                continue
             raw = _RUN.match(content, begin, begin + NESTED_SPAN)
             if raw is not None:
                 decoded = decoded_base64(raw[0])
                 meter.take(len(decoded))
+                letters = _PIECE.match(raw[0])
+                decoded_until[begin % 4] = begin + (letters.end() if letters else 0) - NESTED_TOKEN
                 yield Run(decoded, "base64", begin, raw[0])
         elif needle.kind == "stream" and start > covered:
             begin = start + needle.lead
@@ -114,8 +124,12 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
     """The run of a compressed stream in base64, if what follows the needle really is one."""
-    head = _RUN.match(content, begin, begin + _HEAD_LETTERS)
-    if head is None or not _begins_stream(decoded_base64(head[0][:_HEAD_LETTERS])):
+    for letters in _HEAD_LETTERS:
+        head = _RUN.match(content, begin, begin + letters)
+        begins = head is not None and _begins_stream(decoded_base64(head[0]))
+        if begins is not None:
+            break
+    if not begins:
         return None
     most = meter.limits.member_bytes
     whole = _RUN.match(content, begin, begin + most)
@@ -128,14 +142,14 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
     return Run(decoded, "base64", begin, whole[0])
 
 
-def _begins_stream(head: bytes) -> bool:
-    """A zip, base64 of gzip, or a gzip or zlib stream whose first bytes can be inflated."""
+def _begins_stream(head: bytes) -> bool | None:
+    """A zip, base64 of gzip, or a gzip or zlib stream whose first bytes can be inflated; None: too short to say."""
     if head[:4] in (b"PK\x03\x04", b"H4sI"):
         return True
     if len(head) < 24:
         return False
     try:
-        return bool(zlib.decompressobj(47).decompress(head, 16))
+        return bool(zlib.decompressobj(47).decompress(head, 16)) or None
     except zlib.error:
         return False
 

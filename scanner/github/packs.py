@@ -121,7 +121,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
             entries.append(entry)
             reading.unread["object_over_limit"] += entry.data is None
         if count and position + hash_size != len(pack) and not reading.is_over_limit:
-            reading.unread["pack_damaged"] += 1
+            reading.unread["pack_truncated" if position + hash_size > len(pack) else "pack_damaged"] += 1
     except _Damaged as err:
         reading.unread[str(err) if not reading.is_over_limit else "pack_over_limit"] += 1
     reading.unread = +reading.unread

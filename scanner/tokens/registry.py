@@ -34,23 +34,22 @@ class ImportRun:
                 "hint": token.hint,
                 "name": token.name,
                 "account_id": accounts[token.account] if token.account else None,
-                "created_at": db_now(),
             }
             for token in tokens
         }
         dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-        insert = dialect.insert(ApiToken).values([rows[digest] for digest in sorted(rows)])
+        insert = dialect.insert(ApiToken.__table__).values(created_at=db_now())
         given = insert.excluded
-        session.execute(
-            insert.on_conflict_do_update(
-                index_elements=[ApiToken.digest],
-                set_={
-                    "name": given.name,
-                    "account_id": given.account_id,
-                    "hint": case((given.hint == "", ApiToken.hint), else_=given.hint),
-                },
-            )
+        statement = insert.on_conflict_do_update(
+            index_elements=["digest"],
+            set_={
+                "name": given.name,
+                "account_id": given.account_id,
+                "hint": case((given.hint == "", ApiToken.hint), else_=given.hint),
+            },
         )
+        # One statement for many rows: compiling it with a thousand rows of values would take most of the time.
+        session.connection().execute(statement, [rows[digest] for digest in sorted(rows)])
 
     def _write_recipients(self, session: Session, tokens: Sequence[ImportedToken], accounts: dict[str, int]) -> None:
         wanted: dict[int, dict[str, None]] = {}
@@ -63,14 +62,14 @@ class ImportRun:
             self.accounts_seen |= first_seen
         rows = [{"account_id": account, "email": email} for account, emails in wanted.items() for email in emails]
         if rows:
-            session.execute(insert_or_nothing(session, Recipient).values(rows))
+            session.connection().execute(insert_or_nothing(session, Recipient), rows)
 
 
 def _accounts(session: Session, names: Iterable[str]) -> dict[str, int]:
     ordered = sorted(names)
     if not ordered:
         return {}
-    rows = [{"name": name, "created_at": db_now()} for name in ordered]
-    session.execute(insert_or_nothing(session, Account).values(rows))
+    insert = insert_or_nothing(session, Account).values(created_at=db_now())
+    session.connection().execute(insert, [{"name": name} for name in ordered])
     found = session.execute(select(Account.name, Account.id).where(Account.name.in_(ordered)))
     return dict(list(found))

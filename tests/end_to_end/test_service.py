@@ -49,7 +49,19 @@ def leak(own: World, token: str, number: int) -> None:
 def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
     own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
-    names = ["content", "message", "author", "path", "branch", "tag", "tag_message", "issue", "comment", "description", "title"]
+    names = [
+        "content",
+        "message",
+        "author",
+        "path",
+        "branch",
+        "tag",
+        "tag_message",
+        "issue",
+        "comment",
+        "description",
+        "title",
+    ]
     tokens = {name: fresh_token() for name in names}
     digests = {name: own.register(token, email=f"{name}@example.com") for name, token in tokens.items()}
     own.github.create_repository("ana/app", description=f"bot {tokens['description']}")

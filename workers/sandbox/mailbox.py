@@ -47,7 +47,7 @@ class Mailbox:
         return "250 kept"
 
 
-class _Controller(Controller):  # type: ignore[misc]  # aiosmtpd has no types
+class _Controller(Controller):
     """On a port of the system's choice."""
 
     def port_in_use(self) -> int:

@@ -122,7 +122,7 @@ def lzw(content: bytes) -> bytes:
 
 
 def pdf(content: bytes, name: str = "FlateDecode") -> bytes:
-    filters = {
+    filters: dict[str, Callable[[bytes], bytes]] = {
         "FlateDecode": zlib.compress,
         "ASCII85Decode": lambda text: base64.a85encode(text) + b"~>",
         "ASCIIHexDecode": lambda text: text.hex().encode() + b">",

@@ -66,9 +66,14 @@ def test_a_worker_that_lost_its_lease_writes_nothing(database: Database) -> None
     age(database, job_id, leased_until=db_now(-1))
     second = jobs.claim_next(database, "pushes")
     assert second is not None
-    with pytest.raises(LeaseLost), database.write() as session:
-        jobs.enqueue(session, "pushes", {"pushes": []}, source="retry")
-        jobs.finish(session, first, "done", counts={})
+
+    def finish_too_late() -> None:
+        with database.write() as session:
+            jobs.enqueue(session, "pushes", {"pushes": []}, source="retry")
+            jobs.finish(session, first, "done", counts={})
+
+    with pytest.raises(LeaseLost):
+        finish_too_late()
     with database.write() as session:
         jobs.finish(session, second, "done", counts={"pushes": 1})
     assert state(database, job_id).counts == {"pushes": 1}
@@ -84,7 +89,9 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
     with leases.kept(database, job.lease, every=0.02) as lost:
         while True:
             with database.read() as session:
-                far = session.execute(select(ScanJob.leased_until > db_now(20)).where(ScanJob.id == job_id)).scalar_one()
+                far = session.execute(
+                    select(ScanJob.leased_until > db_now(20)).where(ScanJob.id == job_id)
+                ).scalar_one()
             if far:
                 break
         assert not lost.is_set()

@@ -274,7 +274,8 @@ def test_a_repository_full_of_tokens_is_worked_through_in_short_transactions(
     tokens = [fresh_token() for _ in range(450)]
     with database.write() as session:
         rows = [
-            ImportedToken(sha256_digest(t.encode()), hint_of(t.encode()), "", "ana", ("ana@example.com",)) for t in tokens
+            ImportedToken(sha256_digest(t.encode()), hint_of(t.encode()), "", "ana", ("ana@example.com",))
+            for t in tokens
         ]
         ImportRun.begin().write(session, rows)
     commits: list[int] = []

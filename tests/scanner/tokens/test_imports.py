@@ -60,7 +60,9 @@ def test_bad_rows_are_named_by_line_and_the_others_go_in(fresh_token: Callable[[
     assert last.emails == ("a@example.com", "b@example.com")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "1", '{"token": 5}', '{"token": "x"}', "{}", '{"a":' * 2000, "x" * 200_000])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "1", '{"token": 5}', '{"token": "x"}', "{}", '{"a":' * 2000, "x" * 200_000]
+)
 def test_no_json_line_crashes_the_import(line: str, fresh_token: Callable[[], str]) -> None:
     head, tail = (json.dumps({"token": fresh_token()}) for _ in range(2))
     found = rows(f"{head}\n{line}\n{tail}\n")
