@@ -21,6 +21,7 @@ from scanner.github.urls import git_url
 MOST_REFS = 50_000
 LARGEST_REFS_BYTES = 16 * 1024 * 1024
 EXCHANGE_SECONDS = 120.0
+MOST_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
 _HEADERS = {
@@ -176,17 +177,30 @@ def _answer(
     """The answer's chunks, within a deadline for the whole exchange. Raises GitHubError."""
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
-        with github.http.stream(method, url, params=params, headers=headers, content=content) as response:
-            if response.status_code >= 300:
-                start = b"".join(part for part, _ in zip(response.iter_bytes(4096), range(1), strict=False))
-                if response.status_code == 401 and github.credential_label == "none":
-                    # Without a credential, a repository that is private or gone asks for one.
-                    raise NotFound("not_found", f"{response.request.url.host} answered 401")
-                check_status(response, start, github.credential_label)
-            yield _until(response.iter_raw(), deadline)
+        # A renamed repository answers 301, behind which httpx would make a GET of a POST.
+        for _ in range(MOST_REDIRECTS):
+            with github.http.stream(
+                method, url, params=params, headers=headers, content=content, follow_redirects=False
+            ) as response:
+                if response.next_request is None:
+                    _check(response, github.credential_label)
+                    yield _until(response.iter_raw(), deadline)
+                    return
+                url, params = str(response.next_request.url), None
     except httpx.HTTPError as err:
         host = httpx.URL(url).host
         raise Unavailable("connection", f"{host} cannot be reached ({type(err).__name__})") from err
+    raise Malformed("too_many_redirects", f"{httpx.URL(url).host} redirects in circles")
+
+
+def _check(response: httpx.Response, credential_label: str) -> None:
+    if response.status_code < 300:
+        return
+    start = next(response.iter_bytes(4096), b"")
+    if response.status_code == 401 and credential_label == "none":
+        # Without a credential, a repository that is private or gone asks for one.
+        raise NotFound("not_found", f"{response.request.url.host} answered 401")
+    check_status(response, start, credential_label)
 
 
 def _until(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:

@@ -57,8 +57,8 @@ class PackReading:
         return bool(self.unread["pack_over_limit"] or self.unread["inflated_over_limit"])
 
 
-class _Damaged(Exception):
-    """The pack cannot be read any further."""
+class DamagedPack(Exception):
+    """A pack or a delta cannot be read any further; its text is the reason that is counted."""
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
             reading.unread["object_over_limit"] += entry.data is None
         if count and position + hash_size != len(pack) and not reading.is_over_limit:
             reading.unread["pack_truncated" if position + hash_size > len(pack) else "pack_damaged"] += 1
-    except _Damaged as err:
+    except DamagedPack as err:
         reading.unread[str(err) if not reading.is_over_limit else "pack_over_limit"] += 1
     reading.unread = +reading.unread
     return entries
@@ -138,7 +138,7 @@ def _entry(pack: memoryview, start: int, limits: PackLimits, room: int, hash_siz
         size |= (byte & 0x7F) << shift
         shift += 7
         if shift > 60:
-            raise _Damaged("pack_damaged")
+            raise DamagedPack("pack_damaged")
     base: int | bytes | None = None
     if kind == _OFS_DELTA:
         distance, position = _distance(pack, position)
@@ -146,9 +146,9 @@ def _entry(pack: memoryview, start: int, limits: PackLimits, room: int, hash_siz
     elif kind == _REF_DELTA:
         base, position = bytes(pack[position : position + hash_size]), position + hash_size
     elif kind not in _TYPES:
-        raise _Damaged("pack_damaged")
+        raise DamagedPack("pack_damaged")
     if size > room:
-        raise _Damaged("inflated_over_limit")
+        raise DamagedPack("inflated_over_limit")
     keep = size <= limits.object_bytes
     data, position = _inflate(pack, position, size, keep=keep)
     return _Entry(start, kind, base, data), position, size
@@ -156,7 +156,7 @@ def _entry(pack: memoryview, start: int, limits: PackLimits, room: int, hash_siz
 
 def _byte(pack: memoryview, position: int) -> tuple[int, int]:
     if position >= len(pack):
-        raise _Damaged("pack_truncated")
+        raise DamagedPack("pack_truncated")
     return pack[position], position + 1
 
 
@@ -167,7 +167,7 @@ def _distance(pack: memoryview, position: int) -> tuple[int, int]:
         byte, position = _byte(pack, position)
         value = ((value + 1) << 7) | (byte & 0x7F)
         if value > 1 << 40:
-            raise _Damaged("pack_damaged")
+            raise DamagedPack("pack_damaged")
     return value, position
 
 
@@ -182,20 +182,20 @@ def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple
         if not feed:
             feed = pack[position : position + slice_bytes]
             if not feed:
-                raise _Damaged("pack_truncated")
+                raise DamagedPack("pack_truncated")
             position += len(feed)
         try:
             part = inflater.decompress(feed, min(size - produced + 1, _SLICE * 16))
         except zlib.error as err:
-            raise _Damaged("pack_damaged") from err
+            raise DamagedPack("pack_damaged") from err
         produced += len(part)
         if produced > size:
-            raise _Damaged("pack_damaged")
+            raise DamagedPack("pack_damaged")
         if keep and part:
             parts.append(part)
         feed = inflater.unconsumed_tail
     if produced != size:
-        raise _Damaged("pack_damaged")
+        raise DamagedPack("pack_damaged")
     return (b"".join(parts) if keep else None), position - len(inflater.unused_data)
 
 
@@ -220,7 +220,7 @@ def _resolve(entries: list[_Entry], limits: PackLimits, reading: PackReading, ha
         for delta in (*waiting.pop(entry.offset, ()), *waiting.pop(bytes.fromhex(oid), ())):
             try:
                 result = apply_delta(content, delta.data or b"", min(limits.object_bytes, room))
-            except _Damaged as err:
+            except DamagedPack as err:
                 reading.unread[str(err)] += 1
                 continue
             room -= len(result)
@@ -235,9 +235,9 @@ def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
     base_size, position = _delta_size(delta, 0)
     size, position = _delta_size(delta, position)
     if base_size != len(base):
-        raise _Damaged("delta_damaged")
+        raise DamagedPack("delta_damaged")
     if size > limit:
-        raise _Damaged("object_over_limit")
+        raise DamagedPack("object_over_limit")
     parts: list[bytes] = []
     produced = 0
     end = len(delta)
@@ -249,7 +249,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
             for bit in range(7):
                 if command >> bit & 1:
                     if position >= end:
-                        raise _Damaged("delta_damaged")
+                        raise DamagedPack("delta_damaged")
                     if bit < 4:
                         offset |= delta[position] << 8 * bit
                     else:
@@ -263,10 +263,10 @@ def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
             position += length
         produced += length
         if not command or len(part) != length or produced > size:
-            raise _Damaged("delta_damaged")
+            raise DamagedPack("delta_damaged")
         parts.append(part)
     if produced != size:
-        raise _Damaged("delta_damaged")
+        raise DamagedPack("delta_damaged")
     return b"".join(parts)
 
 
@@ -274,7 +274,7 @@ def _delta_size(delta: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if position >= len(delta) or shift > 60:
-            raise _Damaged("delta_damaged")
+            raise DamagedPack("delta_damaged")
         byte = delta[position]
         position += 1
         value |= (byte & 0x7F) << shift

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from notifications.delivery import deliver_due
-
 from workers import context
 from workers.celery import app
 from workers.doorbell import ring

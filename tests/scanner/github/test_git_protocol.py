@@ -1,0 +1,160 @@
+"""git's protocol, spoken with servers that do not mean well."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import RedirectResponse, Response
+
+from scanner.github import git_protocol
+from scanner.github.client import GitHub, connect
+from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, Unavailable
+from scanner.github.git_protocol import can_filter, fetch, list_refs, pkt_line, pkt_lines
+from scanner.github.packs import PackLimits
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.workplace import Workplace
+
+LIMITS = PackLimits()
+
+
+def chunks(content: bytes, size: int) -> Iterator[bytes]:
+    return (content[at : at + size] for at in range(0, len(content), size))
+
+
+@given(st.lists(st.binary(max_size=200), max_size=10), st.integers(1, 50))
+def test_lines_arrive_whole_however_they_are_cut(contents: list[bytes], size: int) -> None:
+    stream = b"".join(map(pkt_line, contents)) + b"0000"
+    assert [line for line in pkt_lines(chunks(stream, size)) if isinstance(line, bytes)] == contents
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_no_stream_fails_but_with_our_own_errors(content: bytes, size: int) -> None:
+    with contextlib.suppress(Malformed, Unavailable):
+        list(pkt_lines(chunks(content, size)))
+
+
+def test_refs_and_the_default_branch_are_listed(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
+) -> None:
+    work = workplace()
+    assert list_refs(client, "ana/app").oids == {}
+    first = work.commit("first")
+    work.git("tag", "-a", "v1", "-m", "one")
+    work.push("HEAD", "v1")
+    refs = list_refs(client, "ana/app")
+    assert refs.head == "refs/heads/main"
+    assert refs.oids["refs/heads/main"] == first
+    assert refs.oids["refs/tags/v1"] != first
+    assert not refs.is_truncated
+
+
+def test_too_many_refs_are_cut_and_it_is_said(
+    client: GitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = workplace()
+    work.commit("first")
+    for number in range(5):
+        work.git("branch", f"b{number}")
+    work.push("--all")
+    monkeypatch.setattr(git_protocol, "MOST_REFS", 3)
+    refs = list_refs(client, "ana/app")
+    assert (len(refs.oids), refs.is_truncated) == (3, True)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_whether_a_server_filters_is_asked_and_not_guessed(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace], allowed: bool
+) -> None:
+    sandbox.allow_filter = allowed
+    workplace()
+    assert can_filter(client, "ana/app") is allowed
+
+
+def test_a_renamed_repository_is_followed(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
+) -> None:
+    work = workplace("ana/new")
+    head = work.commit("first")
+    work.push()
+    sandbox.renamed["ana/old"] = "ana/new"
+    assert list_refs(client, "ana/old").oids == {"refs/heads/main": head}
+    reading = fetch(client, "ana/old", [head], [], limits=LIMITS)
+    assert {item.oid for item in reading.objects if item.type == "commit"} == {head}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Response(b"<html>hello</html>", media_type="text/html"), Malformed),
+        (Response(b""), Malformed),
+        (Response(b"0000"), Malformed),
+        (Response(pkt_line(b"ERR upload-pack: not our ref")), Malformed),
+        (Response(pkt_line(b"shallow-info\n") + b"0001"), Malformed),
+        (Response(b"fff0short"), Unavailable),
+        (Response(b"no", status_code=403), Forbidden),
+        (Response(b"no", status_code=502), Unavailable),
+        (RedirectResponse("https://evil.example/x.git/git-upload-pack", status_code=307), Unavailable),
+    ],
+)
+def test_each_answer_that_is_no_pack_has_its_name(
+    client: GitHub,
+    sandbox: SandboxGitHub,
+    workplace: Callable[..., Workplace],
+    answer: Response,
+    error: type[GitHubError],
+) -> None:
+    workplace()
+    sandbox.faults["git"].append(lambda: answer)
+    with pytest.raises(error) as caught:
+        fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS)
+    assert "not our ref" not in str(caught.value)
+
+
+def test_a_rejected_credential_is_named_and_not_told(
+    sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
+) -> None:
+    workplace()
+    own = connect(sandbox.api_url, sandbox.url, "the-secret")
+    sandbox.faults["git"].append(lambda: Response(status_code=401))
+    with pytest.raises(BadCredential) as caught:
+        list_refs(own, "ana/app")
+    assert "R8SCAN_GITHUB_TOKEN" in str(caught.value)
+    assert "the-secret" not in repr(caught.value) + repr(own)
+    own.close()
+
+
+def test_an_exchange_has_one_deadline(
+    client: GitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = workplace()
+    work.commit("first")
+    work.push()
+    monkeypatch.setattr(git_protocol, "EXCHANGE_SECONDS", -1.0)
+    with pytest.raises(Unavailable, match="longer"):
+        list_refs(client, "ana/app")
+
+
+def test_sections_before_the_pack_are_passed_over(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
+) -> None:
+    workplace()
+    body = b"PACK\0\0\0\2\0\0\0\0"
+    body += hashlib.sha1(body).digest()
+    stream = pkt_line(b"shallow-info\n") + b"0001" + pkt_line(b"packfile\n")
+    stream += pkt_line(b"\x02Counting objects\n") + pkt_line(b"\x01" + body) + b"0000"
+    sandbox.faults["git"].append(lambda: Response(stream))
+    assert fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS).is_complete
+
+
+def test_an_error_in_the_side_band_ends_the_pack(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
+) -> None:
+    workplace()
+    stream = pkt_line(b"packfile\n") + pkt_line(b"\x01PACK") + pkt_line(b"\x03fatal: out of memory") + b"0000"
+    sandbox.faults["git"].append(lambda: Response(stream))
+    assert fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS).unread == {"pack_truncated": 1}
