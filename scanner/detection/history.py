@@ -59,6 +59,7 @@ def scan_history(
         git_dir, listed, detector, readers=readers, on_progress=on_progress, stop=stop or threading.Event()
     )
     history.unread.update(read.unread)
+    history.unread["object_damaged"] += listed.unreadable
     history.objects, history.bytes = read.objects, read.bytes
     places = _locate(git_dir, read.hits, history)
     for hit in read.hits:

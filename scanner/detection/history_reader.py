@@ -41,6 +41,7 @@ class ObjectList:
     types: bytearray = field(default_factory=bytearray)
     sizes: array[int] = field(default_factory=lambda: array("Q"))
     hash_bytes: int = 20
+    unreadable: int = 0
 
     def __len__(self) -> int:
         return len(self.types)
@@ -85,6 +86,8 @@ def list_objects(git_dir: Path) -> ObjectList:
             listed.oids += bytes.fromhex(parts[0].decode("ascii"))
             listed.types.append(index[parts[1]])
             listed.sizes.append(int(parts[2]))
+        else:
+            listed.unreadable += 1
     if listed.types:
         listed.hash_bytes = len(listed.oids) // len(listed.types)
     return listed

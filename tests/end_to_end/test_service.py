@@ -13,6 +13,7 @@ import redis
 
 from tests.end_to_end.conftest import disabled, idle, told, until
 from workers.embedded_redis import socket_path
+from workers.sandbox.workplace import Workplace
 from workers.sandbox.world import World
 
 MINUTE = 60.0
@@ -72,18 +73,8 @@ def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
         until(polling, MINUTE)
         work.write(f"conf/{tokens['path']}/settings.py", "nothing\n")
         work.write("app.py", f"x = '{tokens['content']}'\n")
-        work.commit(f"use {tokens['message']}")
-        work.git(
-            "-c",
-            f"user.name={tokens['author']}",
-            "-c",
-            "user.email=a@example.com",
-            "commit",
-            "--amend",
-            "-q",
-            "--no-edit",
-            "--reset-author",
-        )
+        named = Workplace(work.path, work.remote, author=f"{tokens['author']} <a@example.com>")
+        named.commit(f"use {tokens['message']}")
         work.git("tag", "-a", f"v-{tokens['tag']}", "-m", tokens["tag_message"])
         work.git("branch", f"try-{tokens['branch']}")
         work.push("HEAD", "--tags")

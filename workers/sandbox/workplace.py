@@ -30,14 +30,8 @@ class Workplace:
 
     def commit(self, message: str) -> str:
         """Commit everything; the commit's id."""
-        name, _, email = self.author.partition(" <")
-        person = {
-            f"GIT_{role}_{field}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for field, value in (("NAME", name), ("EMAIL", email.rstrip(">")))
-        }
         git("add", "--all", cwd=self.path)
-        git("commit", "--quiet", "--allow-empty", "-m", message, cwd=self.path, env=person)
+        git("commit", "--quiet", "--allow-empty", "-m", message, cwd=self.path, env=self._person())
         return self.head()
 
     def head(self) -> str:
@@ -46,9 +40,17 @@ class Workplace:
 
     def git(self, *arguments: str) -> str:
         """Any other git command."""
-        person = {"GIT_COMMITTER_NAME": "Ana", "GIT_COMMITTER_EMAIL": "ana@example.com"}
-        return git(*arguments, cwd=self.path, env=person).decode()
+        return git(*arguments, cwd=self.path, env=self._person()).decode()
 
     def push(self, *what: str) -> None:
         """Push; the current branch if nothing else is named."""
         git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)
+
+    def _person(self) -> dict[str, str]:
+        """Who commits, as git's environment says it."""
+        name, _, email = self.author.partition(" <")
+        return {
+            f"GIT_{role}_{field}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for field, value in (("NAME", name), ("EMAIL", email.rstrip(">")))
+        }
