@@ -1,0 +1,123 @@
+"""Matcher and engine on real source, against the prefilter alone, `regex`, ripgrep, hyperscan and the memory limit.
+
+Run: python -m tests.benchmarks.bench_detection [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import mmap
+import resource
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from scanner.detection import Detector
+from scanner.detection.matcher import automata, windows
+from scanner.detection.needles import needle_groups
+from tests.benchmarks.corpora import small_documents, source_corpus
+
+PIECE = 8 << 20
+ROUNDS = 5
+
+
+def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
+    """Median GB/s of each, taken in turn, so that a machine that slows down slows down all."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            begin = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: size / statistics.median(times) / 1e9 for name, times in seconds.items()}
+
+
+def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
+    """The automata with the same needles on the same bytes, in windows of the same size, and nothing else."""
+    finders = [automaton.find for automaton in automata()]
+
+    def run() -> None:
+        for piece in pieces:
+            view = memoryview(piece)
+            for begin in range(0, len(piece), 256 << 10):
+                for find in finders:
+                    find(view[begin : begin + (256 << 10)])
+
+    return run
+
+
+def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
+    """The same needles, if the package `hyperscan` is there."""
+    try:
+        library: Any = importlib.import_module("hyperscan")
+    except ImportError:
+        return None
+    needles = [needle.text for group in needle_groups() for needle in group]
+    own = library.Database(mode=library.HS_MODE_BLOCK)
+    own.compile(
+        expressions=[b"".join(b"\\x%02x" % byte for byte in needle) for needle in needles],
+        ids=list(range(len(needles))),
+        elements=len(needles),
+        flags=[library.HS_FLAG_SOM_LEFTMOST] * len(needles),
+    )
+    return lambda: [own.scan(piece, match_event_handler=lambda *_: None) for piece in pieces]
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
+    quick = parser.parse_args().quick
+    size, rounds = (64 << 20, 3) if quick else (512 << 20, ROUNDS)
+    path = source_corpus(size)
+    pieces = _pieces(path)
+    detector = Detector()
+    plain = regex.compile(rb"r8_[0-9A-Za-z]{37}")
+    contestants: dict[str, Callable[[], object]] = {
+        "memory limit (count of a byte)": lambda: [piece.count(b"\xfe") for piece in pieces],
+        "prefilter alone, same needles": prefilter_alone(pieces),
+        "matcher": lambda: [windows(piece) for piece in pieces],
+        "engine, everything on": lambda: [detector.scan_bytes(piece) for piece in pieces],
+    }
+    if (other := hyperscan(pieces)) is not None:
+        contestants["hyperscan, same needles"] = other
+    if (program := shutil.which("rg")) is not None:
+        ripgrep = [program, "-a", "-c", "--no-mmap", "r8_[0-9A-Za-z]{37}", str(path)]
+        contestants["ripgrep, plain pattern only"] = lambda: subprocess.run(ripgrep, capture_output=True, check=False)
+    found = rates(contestants, size, rounds)
+    found |= rates({"regex, plain pattern only": lambda: [plain.findall(piece) for piece in pieces[:8]]}, 8 * PIECE, 2)
+    base = found["prefilter alone, same needles"]
+    print(f"{size >> 20} MB of real source, one core, median of {rounds}:")
+    for name, rate in found.items():
+        print(f"  {name:<34} {rate:7.2f} GB/s   {rate / base:5.2f} of the prefilter")
+    _small(detector, 20_000 if quick else 100_000)
+    print(
+        f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB (with corpus)"
+    )
+
+
+def _pieces(path: Path) -> list[bytes]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return [content[at : at + PIECE] for at in range(0, len(content), PIECE)]
+
+
+def _small(detector: Detector, count: int) -> None:
+    documents = small_documents(count)
+    total = sum(map(len, documents))
+    begin = time.perf_counter()
+    for document in documents:
+        detector.scan_bytes(document)
+    seconds = time.perf_counter() - begin
+    each = seconds / count * 1e6
+    print(f"  {count} small documents: {total / seconds / 1e9:.2f} GB/s, {each:.1f} µs each ({total // count} bytes)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""A whole history, everything on, against git itself and against Kingfisher; wall time as ratios, memory in MB.
+
+Run: python -m tests.benchmarks.bench_history [--quick]   (BENCH_REPO=path of a repository; else one is generated)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from scanner.detection.git_processes import environment
+from tests.benchmarks import kingfisher
+from tests.benchmarks.corpora import CACHE, source_files
+
+OURS = (
+    "import sys, pathlib; from scanner.detection import Detector; "
+    "from scanner.detection.history import scan_history; "
+    "h = scan_history(pathlib.Path(sys.argv[1]), Detector()); "
+    "print(h.objects, h.bytes, len(h.candidates), dict(h.unread))"
+)
+
+
+def generated() -> Path:
+    """A repository of some thousand commits over real source files, made once."""
+    target = CACHE / "history.git"
+    if target.exists():
+        return target
+    chance = random.Random(1)
+    texts = [path.read_bytes() for path, _ in zip(source_files(), range(1500), strict=False)]
+    stream = bytearray()
+    for number in range(3000):
+        stream += b"commit refs/heads/main\ncommitter A <a@example.com> %d +0000\ndata 2\nc\n" % (10**9 + number)
+        for _ in range(3):
+            which = chance.randrange(len(texts))
+            lines = texts[which].splitlines(keepends=True)
+            lines.insert(chance.randrange(len(lines) + 1), b"# changed %d\n" % number)
+            texts[which] = b"".join(lines)
+            stream += b"M 644 inline d%d/f%d\ndata %d\n%s\n" % (which % 40, which, len(texts[which]), texts[which])
+    partial = target.with_suffix(".partial")
+    CACHE.mkdir(exist_ok=True)
+    subprocess.run(["git", "init", "-q", "--bare", str(partial)], check=True, env=environment())
+    git = ["git", f"--git-dir={partial}"]
+    subprocess.run([*git, "fast-import", "--quiet"], input=bytes(stream), check=True, env=environment())
+    subprocess.run([*git, "repack", "-adfq"], check=True, env=environment())
+    partial.rename(target)
+    return target
+
+
+def git_dir(path: Path) -> Path:
+    return path / ".git" if (path / ".git").is_dir() else path
+
+
+def timed(command: list[str], cwd: Path) -> tuple[float, float]:
+    """Seconds, and the largest anonymous memory in MB of any one process of the command's tree."""
+    begin = time.perf_counter()
+    child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[0] = max([peak[0], *(_anonymous(pid) for pid in _tree(child.pid))])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    child.wait()
+    seconds = time.perf_counter() - begin
+    done.set()
+    watcher.join()
+    return seconds, peak[0]
+
+
+def _tree(pid: int) -> list[int]:
+    try:
+        found = [int(x) for t in Path(f"/proc/{pid}/task").iterdir() for x in (t / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(inner for child in found for inner in _tree(child))]
+
+
+def _anonymous(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        return 0.0
+    return 0.0
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="one round, without git log")
+    quick = parser.parse_args().quick
+    repository = Path(os.environ["BENCH_REPO"]).absolute() if "BENCH_REPO" in os.environ else generated()
+    own = git_dir(repository)
+    git = ["git", f"--git-dir={own}"]
+    with tempfile.TemporaryDirectory() as folder:
+        contestants = {
+            "git cat-file --batch, 1 process": [*git, "cat-file", "--batch-all-objects", "--unordered", "--batch"],
+            "r8scan, 2 readers": [sys.executable, "-c", OURS, str(own)],
+        }
+        if not quick:
+            contestants["git log -p --all"] = [*git, "log", "-p", "--all"]
+        if (program := kingfisher.binary()) is not None:
+            rule = kingfisher.write_rule(Path(folder))
+            contestants["Kingfisher, one rule"] = kingfisher.command(program, repository, rule)
+            contestants["Kingfisher --turbo, one rule"] = kingfisher.command(program, repository, rule, "--turbo")
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+        for _ in range(1 if quick else 3):
+            for name, command in contestants.items():
+                results[name].append(timed(command, Path.cwd()))
+    first = next(iter(results))
+    for name, runs in results.items():
+        ratio = statistics.median(a / b for (a, _), (b, _) in zip(runs, results[first], strict=True))
+        seconds, peak = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
+        print(f"  {name:<34} {seconds:6.2f} s   {ratio:5.2f} of cat-file   {peak:5.0f} MB anonymous, largest process")
+
+
+if __name__ == "__main__":
+    main()

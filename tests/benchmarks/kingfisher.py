@@ -1,0 +1,56 @@
+"""Runs Kingfisher, where it is installed (PATH or KINGFISHER=path), with one rule: the plain form of a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+RULE = r"""
+rules:
+  - name: Vendor token
+    id: own.token.1
+    pattern: '(r8_[0-9A-Za-z]{37})'
+    min_entropy: 0
+    confidence: medium
+    examples: []
+"""
+
+
+def binary() -> str | None:
+    """Its path, None where it is not installed."""
+    return os.environ.get("KINGFISHER") or shutil.which("kingfisher")
+
+
+def command(program: str, target: Path, rule: Path, *options: str) -> list[str]:
+    """A scan of `target` with nothing but our rule."""
+    own = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
+    return [program, "scan", str(target), *own, *options]
+
+
+def write_rule(folder: Path) -> Path:
+    """The file with the one rule."""
+    path = folder / "rule.yml"
+    path.write_text(RULE)
+    return path
+
+
+def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
+    """What it finds in each of the files of a folder."""
+    found: dict[str, set[str]] = {name: set() for name in names}
+    with tempfile.TemporaryDirectory() as own:
+        options = ("--format", "json", "--git-history", "none")
+        line = command(program, folder, write_rule(Path(own)), *options)
+        result = subprocess.run(line, capture_output=True, text=True, check=False)
+    for text in result.stdout.splitlines():
+        value = json.loads(text)
+        for finding in value.get("findings", []) if isinstance(value.get("findings"), list) else []:
+            path = str(finding["finding"]["path"])
+            for name in names:
+                if f"/{name}" in path:
+                    found[name].add(str(finding["finding"]["snippet"]))
+    return found
