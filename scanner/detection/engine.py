@@ -11,7 +11,7 @@ import regex
 from scanner.detection.containers import ContainerKind, container_kind, is_compressed, is_streamed, members_of
 from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
 from scanner.detection.limits import LimitReachedError, Meter
-from scanner.detection.matcher import ALWAYS_LISTED, Window, long_run_spots, may_hold, windows
+from scanner.detection.matcher import ALWAYS_LISTED, Window, may_hold, windows
 from scanner.detection.members import (
     Chained,
     Container,
@@ -42,9 +42,11 @@ class Glance(NamedTuple):
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
     """What is worth a closer look in `content`; None if it holds no token. It sees every byte, as cheaply as it can."""
-    hits = windows(content)
+    spots: list[int] = []
+    hits = windows(content, None if inside_run else spots)
     # Who encodes once may do so again: inside a decoded run, short runs are looked at too.
-    spots = run_spots(content) if inside_run else long_run_spots(content)
+    if inside_run:
+        spots = run_spots(content)
     codec = wide_codec(content)
     kind = container_kind(content)
     return Glance(hits, spots, codec, kind) if hits or spots or codec or kind else None

@@ -35,7 +35,7 @@ _OTHER_BYTES = bytes(
     0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\r\n") else 1 for byte in range(256)
 )
 _RUN_MARK = bytes(RUN_SAMPLES)
-_BETWEEN_SPOTS = RUN_SAMPLES // 2 * RUN_STRIDE
+_BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
@@ -79,11 +79,16 @@ def _may_hide(text: bytes, other: bytes) -> bool:
     return other in text[1:] or any(other.startswith(text[cut:]) for cut in range(1, len(text)))
 
 
-def windows(content: bytes) -> list[Window]:
-    """Every window of `content` that holds a hit, in order."""
+def windows(content: bytes, spots: list[int] | None = None) -> list[Window]:
+    """Every window of `content` that holds a hit, in order.
+
+    `spots`: takes what `long_run_spots` gives, looked for in each window while the cache still holds it.
+    """
     size = len(content)
     if size <= WINDOW:
         window = _window(content, content, 0, size)
+        if spots is not None:
+            _long_runs_in(content, 0, spots)
         return [window] if window is not None else []
     found: list[Window] = []
     view = memoryview(content)
@@ -93,6 +98,8 @@ def windows(content: bytes) -> list[Window]:
         window = _window(content, view[begin : end + overlap], begin, end)
         if window is not None:
             found.append(window)
+        if spots is not None:
+            _long_runs_in(content, begin, spots)
     return found
 
 
@@ -147,32 +154,35 @@ def may_hold(content: bytes) -> bool:
 def hit_offsets(content: bytes) -> list[int]:
     """Sorted offsets of hits and of long runs; from a crowded window, an offset every RUN_STRIDE bytes."""
     offsets: list[int] = []
-    for window in windows(content):
+    spots: list[int] = []
+    for window in windows(content, spots):
         offsets += [start for start, _ in window.hits]
         if window.crowded:
             offsets += range(window.begin, window.end, RUN_STRIDE)
-    offsets += long_run_spots(content)
-    return sorted(offsets)
+    return sorted(offsets + spots)
 
 
 def long_run_spots(content: bytes) -> list[int]:
-    """Offsets inside runs of at least LONG_RUN base64 letters (line breaks allowed); several per run.
-
-    Reads every 64th byte only: a copy with a stride and two searches in C.
-    """
+    """Offsets inside runs of at least LONG_RUN base64 letters (line breaks allowed); several per run."""
     spots: list[int] = []
-    size = len(content)
-    for begin in range(0, size - LONG_RUN + 1, WINDOW):
-        sampled = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
-        at = sampled.find(_RUN_MARK)
-        while at >= 0:
-            stop = sampled.find(b"\x01", at)
-            stop = stop if stop >= 0 else len(sampled)
-            # Bytes between two samples may end a run: one that is long enough holds two of these offsets.
-            spots += [
-                spot
-                for spot in range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
-                if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES)
-            ]
-            at = sampled.find(_RUN_MARK, stop)
+    for begin in range(0, len(content), WINDOW):
+        _long_runs_in(content, begin, spots)
     return spots
+
+
+def _long_runs_in(content: bytes, begin: int, spots: list[int]) -> None:
+    """Reads every 64th byte of the window only: a copy with a stride and two searches in C."""
+    if len(content) - begin < LONG_RUN:
+        return
+    sampled = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
+    at = sampled.find(_RUN_MARK)
+    while at >= 0:
+        stop = sampled.find(b"\x01", at)
+        stop = stop if stop >= 0 else len(sampled)
+        # Bytes between two samples may end a run: one that is long enough holds one of these offsets.
+        spots += [
+            spot
+            for spot in range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
+            if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES)
+        ]
+        at = sampled.find(_RUN_MARK, stop)

@@ -107,11 +107,11 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     """The needles, one group per automaton.
 
     Up to 64 needles an automaton is searched with vector instructions. The order decides which needles share a bucket
-    there, and with it the speed, by a factor of two: the seeds are the best of 60 on real source
-    (`bench_detection.py --tune`).
+    there, and with it the speed, by a factor of two: the seeds, and what goes together, are the best of some dozens
+    on real source (`bench_detection --tune`).
     """
     return (
-        _ordered(_token_needles() + _byte_needles(), 0),
-        _ordered(_base64_needles() + _nested_needles(), 32),
+        _ordered(_token_needles() + _nested_needles(), 16),
+        _ordered(_byte_needles() + _base64_needles(), 5),
         _ordered(_stream_needles(), 19),
     )
