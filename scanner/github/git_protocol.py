@@ -6,6 +6,7 @@ words never become part of a message.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ LARGEST_REFS_BYTES = 16 * 1024 * 1024
 EXCHANGE_SECONDS = 120.0
 MOST_REDIRECTS = 5
 AGENT = b"agent=r8scan"
+
+_OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 _HEADERS = {
     "Git-Protocol": "version=2",
@@ -95,7 +98,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Re
             if name == b"HEAD":
                 target = next((a[14:] for a in attributes if a.startswith(b"symref-target:")), None)
                 head = _text(target) if target else None
-            elif len(oid) in (40, 64):
+            elif _OBJECT_ID.fullmatch(oid):
                 oids[_text(name)] = _text(oid)
     return Refs(oids, head)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from scanner.detection import Candidate, Place
 from scanner.records.models import PlaceColumns
+
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 LONGEST_TEXT = 4096
 """Characters of a path, URL or name that a row keeps; hostile ones may be megabytes long."""
@@ -44,9 +47,9 @@ def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
         "repository": _text(place.repository),
         "repository_id": place.repository_id,
         "path": _text(place.path),
-        "commit": place.commit,
+        "commit": _object_id(place.commit),
         "ref": _text(place.ref),
-        "git_object": place.git_object,
+        "git_object": _object_id(place.git_object),
         "line": candidate.line,
         "column": candidate.column,
         "spelling": _text(candidate.spelling),
@@ -87,6 +90,11 @@ def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
     if place["published_at"] is not None:
         place["published_at"] = datetime.fromisoformat(place["published_at"])
     return Candidate(**{**value, "place": Place(**place)})
+
+
+def _object_id(value: str | None) -> str | None:
+    """An object id as git writes it; anything else that a server may call one is none."""
+    return value if value is not None and _OBJECT_ID.fullmatch(value) else None
 
 
 def _text(value: str | None) -> Any:

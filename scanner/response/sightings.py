@@ -18,10 +18,7 @@ ROWS_A_STATEMENT = 200
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: str) -> None:
-    """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones hours later.
-
-    A candidate seen again that is `unknown` starts its 30 days anew.
-    """
+    """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones hours later."""
     delay = 0 if state == "unchecked" else RECHECK_SECONDS
     rows = {}
     for candidate in candidates:

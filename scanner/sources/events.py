@@ -6,6 +6,7 @@ and what cannot be used is counted by reason. Event shapes: https://docs.github.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def parse_event(value: Any) -> Event | None:
         return None
     repo, payload, actor = _mapping(value.get("repo")), _mapping(value.get("payload")), _mapping(value.get("actor"))
     return Event(
-        id=str(event_id)[:64],
+        id=_plain_id(str(event_id)),
         type=event_type[:64],
         repository=_string(repo.get("name")),
         repository_id=repo["id"] if _is_id(repo.get("id")) else None,
@@ -129,9 +130,13 @@ def parse_time(value: Any) -> datetime | None:
 def _read_push(event: Event, found: Found) -> None:
     payload = event.payload
     ref = _string(payload.get("ref"))
+    if not ref.isprintable():
+        # git allows no such name; a push can be read without it, a created ref cannot.
+        found.counts["unusable_ref"] += 1
+        ref = ""
     if event.type == "CreateEvent":
         ref_type = _string(payload.get("ref_type"))
-        if ref_type not in ("repository", "branch", "tag"):
+        if ref_type not in ("repository", "branch", "tag") or (ref_type != "repository" and not ref):
             found.counts["unusable_create"] += 1
             return
         before, head = "", ""
@@ -237,6 +242,13 @@ def _strings(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
         if seen > MOST_VALUES:
             counts["event_too_large"] += 1
             return
+
+
+def _plain_id(value: str) -> str:
+    """The id as it is kept; one that is not plain text, which a database may refuse, by its hash."""
+    if len(value) <= 64 and value.isascii() and value.isprintable():
+        return value
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

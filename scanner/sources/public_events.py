@@ -217,7 +217,8 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
     response, body = get_json(
         github, f"{github.api_url}/events", params={"per_page": PAGE_SIZE, "page": page}, etag=etag, expected=list
     )
-    tag = response.headers.get("etag", "")[:256]
+    tag = response.headers.get("etag", "")
+    tag = tag if len(tag) <= 256 and tag.isascii() and tag.isprintable() else ""
     if body is None:
         return _Page(response, tag, None)
     parsed = [parse_event(value) for value in body]

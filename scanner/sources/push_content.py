@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, redact
@@ -242,9 +242,17 @@ def _placed(candidate: Candidate, item: PackObject, location: Location | None, p
         commit=commit,
         ref=push.ref or None,
         git_object=item.oid,
-        published_at=push.published_at,
+        published_at=_published(push, location),
     )
     return replace(candidate, place=place, line=line)
+
+
+def _published(push: Push, location: Location | None) -> datetime | None:
+    """When it became public. What a created ref holds when it is read may be newer than its creation."""
+    committed = location.committed_at if location else None
+    if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):
+        return max(push.published_at, committed)
+    return push.published_at
 
 
 def _read_comparison(github: GitHub, push: Push, detector: Detector, reading: PushReading) -> None:

@@ -188,7 +188,8 @@ def _repository(github: GitHub, target: Any) -> tuple[str, int | None]:
     except NotFound as err:
         raise NotFound("not_found", f"there is no public repository {redact(name)}") from err
     full_name, found_id = value.get("full_name"), value.get("id")
-    if not isinstance(full_name, str) or not is_repository_name(full_name) or not isinstance(found_id, int):
+    is_usable = isinstance(full_name, str) and is_repository_name(full_name)
+    if not is_usable or not isinstance(found_id, int) or not 0 < found_id < 2**62:
         raise Malformed("unexpected_json", "the repository's description cannot be used")
     return full_name, found_id
 

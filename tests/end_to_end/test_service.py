@@ -155,11 +155,11 @@ def test_a_second_run_on_the_same_state_ends_in_one_line(own: World, polling: Ca
     assert service.returncode == 0
 
 
-def test_a_repository_is_rescanned_with_all_its_history_and_pull_requests(
+def test_a_repository_is_rescanned_with_all_its_history_its_pull_requests_and_its_wiki(
     own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
-    old, in_pull_request = fresh_token(), fresh_token()
-    digests = [own.register(old), own.register(in_pull_request)]
+    old, in_pull_request, in_wiki = fresh_token(), fresh_token(), fresh_token()
+    digests = [own.register(token) for token in (old, in_pull_request, in_wiki)]
     own.github.announce_pushes = False
     own.github.create_repository("bo/app")
     work = own.workplace("bo/app")
@@ -172,6 +172,11 @@ def test_a_repository_is_rescanned_with_all_its_history_and_pull_requests(
     work.write("b.txt", in_pull_request)
     work.commit("proposal")
     work.push("HEAD:refs/pull/1/head")
+    own.github.create_repository("bo/app.wiki")
+    wiki = own.workplace("bo/app.wiki", "wiki")
+    wiki.write("Home.md", f"Set the token to {in_wiki}")
+    wiki.commit("page")
+    wiki.push()
     command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--json"]  # type: ignore[attr-defined]
     with own.service():
         until(polling, MINUTE)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy import select
 
-from scanner.records.models import ApiToken, SourceState
+from scanner.records.models import ApiToken, ScanJob, SourceState
 from workers.sandbox import world
 from workers.sandbox.tokens import random_token
 from workers.sandbox.world import World, until
@@ -83,6 +83,7 @@ def _play(own: World, console: Console) -> None:
         story.expect("the service polls", lambda: service.poll() is not None or _polls(own))
         if service.poll() is not None:
             raise StepFailed("the service ended at once")
+        story.expect("the service reads what was there before", lambda: _is_idle(own))
         story.tell("The service polls /events of a GitHub on loopback, once a second")
         visible = _leak(own, work.write, work.commit, work.push, token)
         story.tell("Ana pushes two commits at once: one adds the token in app.py, the next removes it", "yellow")
@@ -123,6 +124,12 @@ def _leak(
 def _polls(own: World) -> bool:
     with own.database.read() as session:
         return session.execute(select(SourceState.last_success_at)).scalar_one_or_none() is not None
+
+
+def _is_idle(own: World) -> bool:
+    with own.database.read() as session:
+        ended = session.execute(select(ScanJob.state)).scalars().all()
+    return bool(ended) and not {"queued", "running"} & set(ended)
 
 
 def _disabled(own: World, digest: str) -> float:

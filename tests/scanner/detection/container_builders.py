@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -144,22 +145,23 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 def sqlite_database(content: bytes) -> bytes:
     """A database in which the value lies over the edge of two pages."""
-    connection = sqlite3.connect(":memory:")
-    connection.execute("PRAGMA page_size = 512")
-    connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
-    for shift in range(0, 60, 20):
-        value = "x" * (440 + shift) + content.decode("latin-1") + "y" * 600
-        connection.execute("INSERT INTO settings VALUES (?, ?)", ("key", value))
-    connection.commit()
-    return connection.serialize()
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
+        for shift in range(0, 60, 20):
+            value = "x" * (440 + shift) + content.decode("latin-1") + "y" * 600
+            connection.execute("INSERT INTO settings VALUES (?, ?)", ("key", value))
+        connection.commit()
+        return connection.serialize()
 
 
 def sqlite_with_gzip(content: bytes) -> bytes:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("CREATE TABLE cache (body BLOB)")
-    connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
-    connection.commit()
-    return connection.serialize()
+    """A database with a compressed value."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE cache (body BLOB)")
+        connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
+        connection.commit()
+        return connection.serialize()
 
 
 def git_repository(folder: Path, content: bytes) -> None:

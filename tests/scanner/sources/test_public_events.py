@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malform
 from scanner.records import spool
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, SourceState, db_now
+from scanner.response.respond import Policy, look_up_again
 from scanner.sources import recovery
 from scanner.sources.public_events import Cursor, PollReport, poll, poll_pages
 
@@ -222,6 +224,43 @@ def test_pushes_become_jobs_together_with_the_cursor(
     assert sorted(len(target["pushes"]) for target in targets) == [10, 25, 25]
     assert polled().jobs == 0
     assert state(database).counts["events"] == 60
+
+
+def test_no_event_that_a_database_would_refuse_stops_the_polling(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], fresh_token: Callable[[], str]
+) -> None:
+    hostile = "nul \x00 lone \ud800 rtl \u202e " + "long" * 5000
+    payload = {"ref": hostile, "before": BEFORE, "head": HEAD, "ref_type": "branch", "description": hostile}
+    issue = {"title": hostile, "body": f"{hostile} {fresh_token()}", "html_url": f"https://github.example/{hostile}"}
+    text = json.dumps(
+        [
+            push(1, id=f"id {hostile}", payload=payload),
+            push(2, type="CreateEvent", payload=payload),
+            push(3, type="IssuesEvent", payload={"issue": issue}, repo={"id": 2**70, "name": hostile}),
+            push(4, type=hostile, actor={"login": hostile}),
+            push(5, created_at="0001-01-01T00:00:00+14:00"),
+            push(6, created_at="9999-12-31T23:59:59-14:00"),
+        ]
+    )
+    api.get("/events").mock(return_value=httpx.Response(200, content=text, headers={"etag": b"W/\xff"}))
+    report = polled()
+    assert (report.events, report.candidates) == (6, 1)
+    again = polled()
+    assert (again.events, state(database).counts["events"]) == (0, 6)
+    assert look_up_again(database, policy=Policy())[0] == 1
+
+
+def test_two_polls_at_once_ask_once(api: respx.Router, database: Database, github: GitHub, tmp_path: Path) -> None:
+    route = api.get("/events").mock(side_effect=pages([push(1)]))
+    threads = [
+        threading.Thread(target=poll, args=(database, github, Detector()), kwargs={"state_dir": tmp_path})
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert route.call_count == 1
 
 
 def test_the_source_says_when_it_is_due(api: respx.Router, database: Database, github: GitHub, tmp_path: Path) -> None:

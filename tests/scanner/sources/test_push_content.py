@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from starlette.responses import JSONResponse, Response
@@ -165,6 +167,19 @@ def test_a_new_branch_brings_only_what_the_default_branch_does_not_have(
     assert (digests(reading), reading.tip) == ({digest(new)}, tip)
 
 
+def test_what_was_pushed_after_a_branch_was_created_was_not_public_before_it_was_committed(
+    client: GitHub, workplace: Make, fresh_token: Token
+) -> None:
+    work = workplace()
+    work.write("a", fresh_token())
+    work.commit("a")
+    work.push()
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    (late,) = read(client, replace(created("refs/heads/main"), published_at=long_ago)).candidates
+    assert late.place.published_at is not None
+    assert late.place.published_at > long_ago
+
+
 def test_a_tip_that_was_read_before_is_not_read_again(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
@@ -297,7 +312,15 @@ def test_a_pack_that_breaks_off_gives_what_came_and_is_to_be_asked_for_again(
     work.push()
     repository = sandbox.find("ana/app")
     assert repository is not None
-    asked = [b"command=fetch", b"", b"ofs-delta", f"want {head}".encode(), f"have {before}".encode(), b"done"]
+    asked = [
+        b"command=fetch",
+        b"",
+        b"no-progress",
+        b"ofs-delta",
+        f"want {head}".encode(),
+        f"have {before}".encode(),
+        b"done",
+    ]
     whole = git_backend.backend(
         repository.path,
         method="POST",
