@@ -13,6 +13,7 @@ import redis
 
 from tests.end_to_end.conftest import disabled, idle, told, until
 from workers.embedded_redis import socket_path
+from workers.sandbox import world
 from workers.sandbox.workplace import Workplace
 from workers.sandbox.world import World
 
@@ -204,7 +205,6 @@ def test_without_workers_a_rescan_is_recorded_and_says_so(own: World) -> None:
 def test_observing_disables_nothing_and_tells_the_operator(
     tmp_path: Path, fresh_token: Callable[[], str], enforce: str
 ) -> None:
-    from workers.sandbox import world
 
     with world.running(tmp_path / "w", enforce=enforce) as own:
         token = fresh_token()
@@ -215,3 +215,21 @@ def test_observing_disables_nothing_and_tells_the_operator(
         assert own.mailbox.recipients == [world.OPERATOR]
         assert not disabled(own, digest)
         assert own.answer(token) == 200
+
+
+def test_it_runs_on_postgresql_and_a_redis_of_its_own(
+    tmp_path: Path, postgresql_url: str, redis_socket: str, fresh_token: Callable[[], str]
+) -> None:
+    urls = {"database_url": postgresql_url, "redis_url": f"redis+socket://{redis_socket}"}
+    with world.running(tmp_path / "w", **urls) as own:
+        tokens = [fresh_token() for _ in range(3)]
+        digests = [own.register(token, email=f"{number}@example.com") for number, token in enumerate(tokens)]
+        with own.service("--processes", "2") as service:
+            for number, token in enumerate(tokens):
+                leak(own, token, number)
+            for digest in digests:
+                until(lambda digest=digest: disabled(own, digest), MINUTE)  # type: ignore[misc]
+            assert own.mailbox.wait_for(len(tokens), MINUTE)
+            assert "redis" not in processes(service.pid)
+        assert service.returncode == 0
+        assert told(own) == len(tokens)

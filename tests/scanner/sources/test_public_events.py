@@ -242,7 +242,7 @@ def test_no_event_that_a_database_would_refuse_stops_the_polling(
             push(6, created_at="9999-12-31T23:59:59-14:00"),
         ]
     )
-    api.get("/events").mock(return_value=httpx.Response(200, content=text, headers={"etag": b"W/\xff"}))
+    api.get("/events").mock(return_value=httpx.Response(200, content=text, headers={b"etag": b"W/\xff"}))
     report = polled()
     assert (report.events, report.candidates) == (6, 1)
     again = polled()
