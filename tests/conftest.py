@@ -16,7 +16,7 @@ from scanner.github.client import GitHub, connect
 from scanner.records import schema
 from scanner.records.database import Database
 from tests.servers import postgresql_server, redis_server
-from workers.sandbox import github
+from workers.sandbox import github_server
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
@@ -79,7 +79,7 @@ def fresh_token() -> Callable[[], str]:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
     """A GitHub on loopback, with real git behind it."""
-    with github.running(tmp_path / "github") as own:
+    with github_server.running(tmp_path / "github") as own:
         yield own
 
 

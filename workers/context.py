@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from notifications.email.render import MailIdentity
-from notifications.email.transport import Transport, transport_for
+from notifications.email.transport import Transport
+from notifications.email.transports import transport_for
 from scanner.detection import Detector
 from scanner.github.client import GitHub, connect
 from scanner.github.packs import PackLimits

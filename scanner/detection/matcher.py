@@ -24,7 +24,7 @@ ALWAYS_LISTED = frozenset[Kind](("run", "stream"))
 """Kinds that no pattern can search for: their hits are listed however many there are."""
 
 RUN_STRIDE = 64
-RUN_SAMPLES = 20
+RUN_SAMPLES = 32
 LONG_RUN = RUN_STRIDE * (RUN_SAMPLES + 1)
 """A run of base64 letters of this length is noticed without a needle, wherever it begins."""
 

@@ -6,6 +6,7 @@ Nested base64 and compressed streams are found by their needles, long runs of an
 from __future__ import annotations
 
 import binascii
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -33,9 +34,10 @@ _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 _ESCAPED_BREAK = regex.compile(rb"\\+[rn]")
-_LINES = regex.compile(rb"[0-9A-Za-z+/_\-\r\n]*+={0,2}")
+# A plain class is four times faster in `re`; only it cannot search backwards.
+_LINES = re.compile(rb"[0-9A-Za-z+/_\-\r\n]*+={0,2}")
 _LINES_BACKWARDS = regex.compile(rb"(?r)[0-9A-Za-z+/_\-\r\n]*+")
-_SHORT_RUN = regex.compile(rb"[0-9A-Za-z+/_-]{54}[0-9A-Za-z+/_-]*+")
+_SHORT_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54,}+")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _LONGEST_GAP = 24

@@ -15,8 +15,8 @@ from notifications.email.transport import (
     PermanentFailure,
     TransientFailure,
     TransportDown,
-    transport_for,
 )
+from notifications.email.transports import transport_for
 from scanner.records import leases
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject, db_now

@@ -14,7 +14,8 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from notifications import delivery
-from notifications.email.transport import Envelope, transport_for
+from notifications.email.transport import Envelope
+from notifications.email.transports import transport_for
 from scanner.records.database import Database
 from scanner.records.models import Notification
 from tests.notifications.mail_server import Mailbox, mail_server

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from starlette.responses import Response
 
 from workers.sandbox import git_backend
-from workers.sandbox.http_server import served
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response]
@@ -129,14 +127,3 @@ class SandboxGitHub:
     @staticmethod
     def _created(repository: Repository) -> dict[str, Any]:
         return {"master_branch": "main", "description": repository.description, "pusher_type": "user"}
-
-
-@contextmanager
-def running(root: Path, **options: Any) -> Iterator[SandboxGitHub]:
-    """A GitHub that answers on loopback while the block runs."""
-    from workers.sandbox.github_api import application
-
-    github = SandboxGitHub(root, **options)
-    with served(application(github)) as url:
-        github.url = url
-        yield github

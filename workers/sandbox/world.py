@@ -22,7 +22,7 @@ from scanner.records import schema
 from scanner.records.database import Database
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
-from workers.sandbox import github, mailbox, vendor_api
+from workers.sandbox import github_server, mailbox, vendor_api
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.mailbox import Mailbox
 from workers.sandbox.workplace import Workplace
@@ -103,7 +103,7 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
     """A world in an empty folder. `settings` (without prefix, lower case) change the service's."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        own_github = stack.enter_context(github.running(folder / "github"))
+        own_github = stack.enter_context(github_server.running(folder / "github"))
         own_mailbox = stack.enter_context(mailbox.running())
         values = {
             "state_dir": str(folder / "state"),

@@ -16,8 +16,8 @@ from notifications.email.transport import (
     TransientFailure,
     Transport,
     TransportDown,
-    transport_for,
 )
+from notifications.email.transports import transport_for
 from tests.notifications.mail_server import PASSWORD, USER, Authority, Mailbox, authority, mail_server, raw_server
 
 CREDENTIALS = f"{USER}:{quote(PASSWORD, safe='')}"
