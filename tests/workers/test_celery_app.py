@@ -1,0 +1,75 @@
+"""`celery -A workers …` works as documented, from any folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scanner.records import schema
+from scanner.records.database import Database
+from workers.sandbox.world import until
+
+CELERY = [sys.executable, "-m", "celery", "-A", "workers"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, redis_socket: str) -> dict[str, str]:
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    schema.upgrade(database)
+    database.close()
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONUNBUFFERED": "1",
+        "R8SCAN_STATE_DIR": str(tmp_path / "state"),
+        "R8SCAN_REDIS_URL": f"redis+socket://{redis_socket}?virtual_host=5",
+        "R8SCAN_SOURCES": "",
+    }
+
+
+def test_a_worker_started_by_hand_takes_every_queue_answers_a_ping_and_stops_in_order(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    log = tmp_path / "worker.log"
+    with log.open("wb") as output:
+        command = [*CELERY, "worker", "-n", "one@test", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+        worker = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=output, stderr=output)
+    try:
+        until(lambda: worker.poll() is not None or "one@test ready" in log.read_text(), 60)
+        assert "polling" in log.read_text()
+        ping = [*CELERY, "inspect", "ping", "--destination", "one@test", "--timeout", "20"]
+        answer = subprocess.run(ping, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "pong" in answer.stdout
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_beat_uses_the_clock_that_cannot_jump(tmp_path: Path, environment: dict[str, str]) -> None:
+    log = tmp_path / "beat.log"
+    with log.open("wb") as output:
+        beat = subprocess.Popen(
+            [*CELERY, "beat", "--pidfile="], env=environment, cwd=tmp_path, stdout=output, stderr=output
+        )
+    try:
+        until(lambda: beat.poll() is not None or "MonotonicScheduler" in log.read_text(), 60)
+    finally:
+        beat.send_signal(signal.SIGTERM)
+        assert beat.wait(60) == 0
+    assert not list(tmp_path.glob("celerybeat*")), "it keeps no file"
+
+
+def test_a_wrong_setting_ends_every_process_with_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
+    wrong = environment | {"R8SCAN_ENFORCE": "perhaps"}
+    for command in ([*CELERY, "worker"], [*CELERY, "beat"]):
+        result = subprocess.run(
+            command, env=wrong, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert result.returncode != 0
+        assert "R8SCAN_ENFORCE" in result.stderr
+        assert "Traceback" not in result.stderr
