@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +31,9 @@ API_VERSION = "2022-11-28"
 LARGEST_JSON_BYTES = 32 * 1024 * 1024
 LONGEST_REDIRECTS = 5
 SECONDARY_LIMIT_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 3600.0
+"""No limit of GitHub's lasts longer; whatever asks for more is an error of its or of a clock."""
+EXCHANGE_SECONDS = 60.0
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
 
 
@@ -47,7 +52,7 @@ class GitHub:
 
 def connect(api_url: str, web_url: str, token: str | None, *, connections: int = 16) -> GitHub:
     """A client for this GitHub. It connects when it is first used."""
-    allowed = {_host(api_url), _host(web_url)}
+    allowed = {_origin(httpx.URL(api_url)), _origin(httpx.URL(web_url))}
     http = httpx.Client(
         transport=_KnownHosts(httpx.HTTPTransport(limits=_limits(connections), retries=1), allowed),
         auth=_Credential(token, api_url, web_url) if token else None,
@@ -67,14 +72,19 @@ def get_json(
     params: Mapping[str, str | int] | None = None,
     etag: str | None = None,
     expected: type[list[Any]] | type[dict[str, Any]],
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[httpx.Response, Any]:
-    """GET an address of the REST API: the response and its decoded body, None for 304. Raises GitHubError."""
+    """GET an address of the REST API: the response and its decoded body, None for 304. Raises GitHubError.
+
+    `clock` (seconds) measures the deadline for the whole answer.
+    """
+    deadline = clock() + EXCHANGE_SECONDS
     headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": API_VERSION}
     if etag:
         headers["If-None-Match"] = etag
     try:
         with github.http.stream("GET", url, params=params, headers=headers) as response:
-            body = _read(response)
+            body = _read(response, lambda: clock() > deadline)
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
     if response.status_code == 304:
@@ -82,7 +92,7 @@ def get_json(
     check_status(response, body, github.credential_label)
     try:
         value = httpx.Response(200, content=body).json()
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise Malformed("not_json", f"{_host(url)} answered with something that is not JSON") from err
     if not isinstance(value, expected):
         raise Malformed("unexpected_json", f"{_host(url)} answered with JSON of another shape than expected")
@@ -122,29 +132,59 @@ def _retry_after(response: httpx.Response) -> float:
     seconds = _header_seconds(response)
     if seconds is not None:
         return seconds
-    if response.headers.get("x-ratelimit-remaining") == "0":
-        try:
-            return max(float(response.headers["x-ratelimit-reset"]) - time.time(), 1.0)
-        except (KeyError, ValueError):
-            return SECONDARY_LIMIT_SECONDS
+    reset = response.headers.get("x-ratelimit-reset", "")
+    if response.headers.get("x-ratelimit-remaining") == "0" and _is_number(reset):
+        return _bounded(int(reset) - _server_time(response))
     return SECONDARY_LIMIT_SECONDS
 
 
 def _header_seconds(response: httpx.Response) -> float | None:
+    """What Retry-After says, in either of its forms; None when it says nothing that can be read."""
     value = response.headers.get("retry-after", "")
-    return max(float(value), 1.0) if value.isascii() and value.isdecimal() and len(value) < 9 else None
+    if _is_number(value):
+        return _bounded(int(value))
+    at = _date(value)
+    return None if at is None else _bounded(at - _server_time(response))
 
 
-def _read(response: httpx.Response) -> bytes:
+def _server_time(response: httpx.Response) -> float:
+    """Seconds since the epoch by the clock that set the limit; ours may be wrong."""
+    at = _date(response.headers.get("date", ""))
+    return time.time() if at is None else at
+
+
+def _date(value: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(value)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) < 16
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(float(seconds), 1.0), LONGEST_WAIT_SECONDS)
+
+
+def _read(response: httpx.Response, is_late: Callable[[], bool]) -> bytes:
     chunks, size = [], 0
+    host = response.request.url.host
     for chunk in response.iter_bytes():
         size += len(chunk)
         if size > LARGEST_JSON_BYTES:
-            raise Malformed(
-                "too_large", f"{response.request.url.host} answered with more than {LARGEST_JSON_BYTES} bytes"
-            )
+            raise Malformed("too_large", f"{host} answered with more than {LARGEST_JSON_BYTES} bytes")
+        if is_late():
+            raise Unavailable("too_slow", f"{host} took longer than {EXCHANGE_SECONDS:.0f} s to answer")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """What a credential belongs to; the port is None when it is the scheme's own."""
+    return url.scheme, url.host, url.port
 
 
 def _host(url: str) -> str:
@@ -156,14 +196,14 @@ def _limits(connections: int) -> httpx.Limits:
 
 
 class _KnownHosts(httpx.BaseTransport):
-    """Refuses every other host, at each hop of a redirect as well."""
+    """Refuses every other host, port and scheme, at each hop of a redirect as well."""
 
-    def __init__(self, inner: httpx.BaseTransport, allowed: Collection[str]) -> None:
+    def __init__(self, inner: httpx.BaseTransport, allowed: Collection[tuple[str, str, int | None]]) -> None:
         self._inner = inner
         self._allowed = frozenset(allowed)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.host not in self._allowed:
+        if _origin(request.url) not in self._allowed:
             raise httpx.UnsupportedProtocol(f"refused to fetch from an unknown host: {request.url.host}")
         return self._inner.handle_request(request)
 
@@ -175,7 +215,8 @@ class _Credential(httpx.Auth):
     """Bearer for the REST API, Basic for git, nothing else. httpx drops it when a redirect leaves the host."""
 
     def __init__(self, token: str, api_url: str, web_url: str) -> None:
-        self._api, self._web = f"{api_url}/", f"{web_url}/"
+        # As httpx writes them: hosts in lower case, no port that goes without saying.
+        self._api, self._web = str(httpx.URL(f"{api_url}/")), str(httpx.URL(f"{web_url}/"))
         self._bearer = f"Bearer {token}"
         self._basic = "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
 

@@ -25,6 +25,7 @@ EXCHANGE_SECONDS = 120.0
 MOST_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
+_LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 _HEADERS = {
@@ -45,10 +46,10 @@ class Refs:
 
 
 class _Flush:
-    """A pkt-line without content: the end of a section or of the answer."""
+    """A pkt-line without content: the end of a section, or of the answer."""
 
 
-FLUSH = _Flush()
+FLUSH, DELIMITER = _Flush(), _Flush()
 
 
 def pkt_line(content: bytes) -> bytes:
@@ -64,13 +65,10 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
         position = 0
         buffer += chunk
         while len(buffer) - position >= 4:
-            try:
-                length = int(bytes(buffer[position : position + 4]), 16)
-            except ValueError as err:
-                raise Malformed("git_protocol", "the git server does not speak the git protocol") from err
+            length = _length(buffer[position : position + 4])
             if length < 4:
                 position += 4
-                yield FLUSH
+                yield DELIMITER if length == 1 else FLUSH
             elif len(buffer) - position < length:
                 break
             else:
@@ -78,6 +76,13 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
                 position += length
     if len(buffer) > position:
         raise Unavailable("git_cut_off", "the git server's answer was cut off")
+
+
+def _length(digits: bytearray) -> int:
+    """The length that four digits give; int() alone would take signs and blanks as well."""
+    if not _LENGTH.fullmatch(digits) or digits == b"0003":
+        raise Malformed("git_protocol", "the git server does not speak the git protocol")
+    return int(digits, 16)
 
 
 def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Refs:
@@ -88,7 +93,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Re
         head, size = None, 0
         for line in pkt_lines(chunks):
             if isinstance(line, _Flush):
-                continue
+                return Refs(oids, head)
             _refuse_errors(line)
             size += len(line)
             if len(oids) >= MOST_REFS or size > LARGEST_REFS_BYTES:
@@ -100,7 +105,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Re
                 head = _text(target) if target else None
             elif _OBJECT_ID.fullmatch(oid):
                 oids[_text(name)] = _text(oid)
-    return Refs(oids, head)
+    raise Unavailable("git_cut_off", "the git server's list of refs has no end")
 
 
 def fetch(
@@ -127,6 +132,8 @@ def fetch(
     with _exchange(github, repository, body) as chunks:
         lines = pkt_lines(chunks)
         for line in lines:
+            if line is FLUSH:
+                break
             if isinstance(line, _Flush):
                 continue
             _refuse_errors(line)

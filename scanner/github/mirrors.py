@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from scanner.child_processes import start_child
-from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
+from scanner.github.errors import BadCredential, GitHubError, Malformed, NotFound, RateLimited, Unavailable
 
 CHECK_SECONDS = 0.5
 LONGEST_SECONDS = 6 * 3600
 STDERR_READ = 64 * 1024
+MOST_STDERR = 16 * 1024 * 1024
 
 _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
@@ -43,7 +44,8 @@ def clone(
 ) -> None:
     """Mirror `url` into `folder` (which must not exist). Raises GitHubError, or MirrorStopped when `stop` was set.
 
-    `credential` is a token; git gets it through its environment, so that no list of processes shows it.
+    `credential` is a token; git gets it through its environment, so that no list of processes shows it. Redirects are
+    not followed: git would take the credential along, so `url` has to be the repository's present address.
     """
     command = ["git", "clone", "--mirror", "--progress", "--template=", "--", url, str(folder)]
     deadline = clock() + LONGEST_SECONDS
@@ -62,13 +64,15 @@ def clone(
                     raise Unavailable("clone_too_slow", f"cloning took longer than {LONGEST_SECONDS} s")
                 if _size(folder) > limit_bytes:
                     raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
+                if os.fstat(stderr.fileno()).st_size > MOST_STDERR:
+                    raise Malformed("git_too_many_words", f"the git server wrote more than {MOST_STDERR} bytes of text")
                 on_progress(*_progress(_tail(stderr)))
         finally:
             if child.poll() is None:
                 child.kill()
                 child.wait()
         if status != 0:
-            raise _error(_tail(stderr), status)
+            raise _error(_tail(stderr), status, has_credential=credential is not None)
     if _size(folder) > limit_bytes:
         raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
 
@@ -80,7 +84,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
         "protocol.allow": "never",
         "protocol.http.allow": "always",
         "protocol.https.allow": "always",
-        "http.followRedirects": "initial",
+        "http.followRedirects": "false",
         "http.lowSpeedLimit": "1000",
         "http.lowSpeedTime": "60",
         "gc.auto": "0",
@@ -110,9 +114,9 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
 
 
 def _tail(file: IO[bytes]) -> bytes:
-    file.seek(0, os.SEEK_END)
-    file.seek(max(file.tell() - STDERR_READ, 0))
-    return file.read()
+    # Not by seek(): the child writes at the same position as we would read at.
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), STDERR_READ, max(size - STDERR_READ, 0))
 
 
 def _progress(text: bytes) -> tuple[int, int]:
@@ -132,15 +136,19 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _error(text: bytes, status: int) -> GitHubError:
+def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
     """What git's words mean. They are hostile, so none of them is passed on."""
     lower = text.lower()
     if b"returned error: 429" in lower:
         return RateLimited("rate_limited", "git requests are limited", retry_after=60.0)
     if b"not found" in lower or b"returned error: 404" in lower or b"returned error: 451" in lower:
         return NotFound("not_found", "there is no such public repository")
+    if re.search(rb"returned error: 30[1278]\b", lower):
+        return NotFound("moved", "the repository has another address by now")
     if b"could not read username" in lower or b"returned error: 401" in lower or b"authentication failed" in lower:
-        # Without a credential, a repository that does not exist looks like this as well.
+        if has_credential:
+            return BadCredential("bad_credential", "git access is refused: check R8SCAN_GITHUB_TOKEN")
+        # Without a credential, a repository that does not exist looks like this.
         return NotFound("not_found", "there is no such public repository")
     if b"returned error: 403" in lower:
         return BadCredential("forbidden", "git access is forbidden: check R8SCAN_GITHUB_TOKEN")

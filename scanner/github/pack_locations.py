@@ -60,7 +60,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
                 if entries > MOST_ENTRIES:
                     return found
                 path = f"{prefix}/{name}" if prefix else name
-                if mode == _TREE_MODE:
+                if mode.lstrip(b"0") == _TREE_MODE:  # old tools wrote 040000
                     if depth < DEEPEST_FOLDER:
                         stack.append((child, path, depth + 1))
                 elif child in missing:

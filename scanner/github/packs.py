@@ -1,4 +1,4 @@
-"""Reads a pack that a stranger sent: every object it holds, within limits on size, count and inflation.
+"""Reads a pack that a stranger sent: every object it holds, within limits on size, count, inflation and memory.
 
 Sizes are checked before anything is inflated, inflation is bounded, deltas are bounded before they are applied. What
 cannot be read is counted by reason and the rest is returned. https://git-scm.com/docs/gitformat-pack
@@ -7,9 +7,10 @@ cannot be read is counted by reason and the rest is returned. https://git-scm.co
 from __future__ import annotations
 
 import hashlib
+import io
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,12 +23,17 @@ _SLICE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Bytes as received, bytes after inflation (all objects, one object), and the number of objects."""
+    """Bytes as received; bytes after inflation (all objects: a bound of the work; one object); the number of objects.
+
+    `held_bytes`: what deltas may keep waiting for their turn. A pack needs no more memory than `pack_bytes`,
+    `held_bytes`, two objects, and some 300 bytes for each object.
+    """
 
     pack_bytes: int = 32 * 1024 * 1024
-    inflated_bytes: int = 256 * 1024 * 1024
+    inflated_bytes: int = 1024 * 1024 * 1024
     object_bytes: int = 100 * 1024 * 1024
-    objects: int = 500_000
+    held_bytes: int = 128 * 1024 * 1024
+    objects: int = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +45,46 @@ class PackObject:
     content: bytes
 
 
+class DamagedPack(Exception):
+    """A pack or a delta cannot be read any further; its text is the reason that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where an object's compressed data lies, and the size that it was found to have."""
+
+    offset: int
+    type: int
+    base: int | bytes | None
+    data_at: int
+    size: int
+
+
+@dataclass(slots=True)
+class _Base:
+    """An object that `waiting` deltas still need."""
+
+    type: ObjectType
+    content: bytes
+    waiting: int
+
+
 @dataclass(slots=True)
 class PackReading:
-    """The objects that could be read; `unread` counts what could not, by reason."""
+    """A pack whose objects are made while it is iterated over, once, so that they need not all fit into memory.
 
-    objects: list[PackObject] = field(default_factory=list)
+    `unread` counts what could not be read, by reason; it is final at the end of the iteration.
+    """
+
+    limits: PackLimits
+    hash_name: str = "sha1"
     unread: Counter[str] = field(default_factory=Counter)
-    pack_bytes: int = 0
+    pack: memoryview = field(default_factory=lambda: memoryview(b""), repr=False)
+    entries: list[_Entry] = field(default_factory=list, repr=False)
+
+    @property
+    def pack_bytes(self) -> int:
+        return len(self.pack)
 
     @property
     def is_complete(self) -> bool:
@@ -54,32 +93,23 @@ class PackReading:
     @property
     def is_over_limit(self) -> bool:
         """Whether asking for less would have brought more."""
-        return bool(self.unread["pack_over_limit"] or self.unread["inflated_over_limit"])
+        limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
+        return any(self.unread[reason] for reason in limits)
 
-
-class DamagedPack(Exception):
-    """A pack or a delta cannot be read any further; its text is the reason that is counted."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    offset: int
-    type: int
-    base: int | bytes | None
-    data: bytes | None  # None: too large, inflated only to find its end
+    def __iter__(self) -> Iterator[PackObject]:
+        return _resolve(self)
 
 
 def read_pack(chunks: Iterable[bytes], limits: PackLimits, *, hash_name: str = "sha1") -> PackReading:
     """Read a pack as it arrives; nothing of it makes this raise. `hash_name`: sha1 or sha256, by the repository."""
-    reading = PackReading()
-    pack = _collect(chunks, limits, reading)
-    reading.pack_bytes = len(pack)
-    entries = _entries(pack, limits, reading, hashlib.new(hash_name).digest_size)
-    if reading.is_complete and hashlib.new(hash_name, pack[: -hashlib.new(hash_name).digest_size]).digest() != bytes(
-        pack[-hashlib.new(hash_name).digest_size :]
-    ):
-        reading.unread["pack_checksum"] += 1
-    _resolve(entries, limits, reading, hash_name)
+    reading = PackReading(limits, hash_name)
+    reading.pack = _collect(chunks, limits, reading)
+    hash_size = hashlib.new(hash_name).digest_size
+    reading.entries = _entries(reading.pack, limits, reading, hash_size)
+    if reading.is_complete:
+        checksum = hashlib.new(hash_name, reading.pack[:-hash_size]).digest()
+        reading.unread["pack_checksum"] += checksum != bytes(reading.pack[-hash_size:])
+        reading.unread = +reading.unread
     return reading
 
 
@@ -98,7 +128,7 @@ def _collect(chunks: Iterable[bytes], limits: PackLimits, reading: PackReading) 
             reading.unread["pack_over_limit"] += 1
             del pack[limits.pack_bytes :]
             break
-    return memoryview(bytes(pack))
+    return memoryview(pack).toreadonly()
 
 
 def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_size: int) -> list[_Entry]:
@@ -109,27 +139,27 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
         reading.unread["pack_damaged"] += not reading.is_over_limit
         return []
     count = int.from_bytes(pack[8:12], "big")
-    if count > limits.objects:
-        reading.unread["objects_over_limit"] += count - limits.objects
-        count = limits.objects
     entries: list[_Entry] = []
     position, inflated = 12, 0
     try:
-        for _ in range(count):
-            entry, position, size = _entry(pack, position, limits, limits.inflated_bytes - inflated, hash_size)
-            inflated += size
-            entries.append(entry)
-            reading.unread["object_over_limit"] += entry.data is None
-        if count and position + hash_size != len(pack) and not reading.is_over_limit:
+        for _ in range(min(count, limits.objects)):
+            entry, position = _entry(pack, position, limits.inflated_bytes - inflated, hash_size)
+            inflated += entry.size
+            if entry.size > limits.object_bytes:
+                reading.unread["object_over_limit"] += 1
+            else:
+                entries.append(entry)
+        reading.unread["objects_over_limit"] += max(count - limits.objects, 0)
+        if not reading.is_over_limit and position + hash_size != len(pack):
             reading.unread["pack_truncated" if position + hash_size > len(pack) else "pack_damaged"] += 1
     except DamagedPack as err:
-        reading.unread[str(err) if not reading.is_over_limit else "pack_over_limit"] += 1
+        reading.unread[str(err)] += not reading.is_over_limit
     reading.unread = +reading.unread
     return entries
 
 
-def _entry(pack: memoryview, start: int, limits: PackLimits, room: int, hash_size: int) -> tuple[_Entry, int, int]:
-    """The entry at `start`, the position after it, and the bytes that it inflated to."""
+def _entry(pack: memoryview, start: int, room: int, hash_size: int) -> tuple[_Entry, int]:
+    """The entry at `start`, and the position after it, which only inflating it tells."""
     position = start
     byte, position = _byte(pack, position)
     kind, size, shift = byte >> 4 & 7, byte & 15, 4
@@ -149,9 +179,8 @@ def _entry(pack: memoryview, start: int, limits: PackLimits, room: int, hash_siz
         raise DamagedPack("pack_damaged")
     if size > room:
         raise DamagedPack("inflated_over_limit")
-    keep = size <= limits.object_bytes
-    data, position = _inflate(pack, position, size, keep=keep)
-    return _Entry(start, kind, base, data), position, size
+    _, end = _inflate(pack, position, size, keep=False)
+    return _Entry(start, kind, base, position, size), end
 
 
 def _byte(pack: memoryview, position: int) -> tuple[int, int]:
@@ -171,10 +200,13 @@ def _distance(pack: memoryview, position: int) -> tuple[int, int]:
     return value, position
 
 
-def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes | None, int]:
-    """Inflate exactly `size` bytes. Slices are small, since zlib copies whatever it did not use of them."""
+def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:
+    """Exactly `size` inflated bytes (none if not to keep), and the position after what they were made of.
+
+    Slices are small, since zlib copies whatever it did not use of them.
+    """
     inflater = zlib.decompressobj()
-    parts: list[bytes] = []
+    content = io.BytesIO()  # it gives its bytes away without a second copy
     produced = 0
     slice_bytes = min(max(size + 64, 256), _SLICE)
     feed: bytes | memoryview = b""
@@ -191,54 +223,61 @@ def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple
         produced += len(part)
         if produced > size:
             raise DamagedPack("pack_damaged")
-        if keep and part:
-            parts.append(part)
+        if keep:
+            content.write(part)
         feed = inflater.unconsumed_tail
     if produced != size:
         raise DamagedPack("pack_damaged")
-    return (b"".join(parts) if keep else None), position - len(inflater.unused_data)
+    return content.getvalue(), position - len(inflater.unused_data)
 
 
-def _resolve(entries: list[_Entry], limits: PackLimits, reading: PackReading, hash_name: str) -> None:
-    """Turn entries into objects; deltas wait for their base, however deep, without recursion."""
+def _resolve(reading: PackReading) -> Iterator[PackObject]:
+    """Make the objects, each base before its deltas, depth first and without recursion."""
+    limits, unread = reading.limits, reading.unread
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)
-    ready: list[tuple[_Entry, ObjectType, bytes]] = []
-    room = limits.inflated_bytes
-    for entry in entries:
-        if entry.data is None:
-            continue
-        if entry.base is not None:
-            waiting[entry.base].append(entry)
+    todo: list[tuple[_Entry, _Base | None]] = []
+    for entry in reading.entries:
+        if entry.base is None:
+            todo.append((entry, None))
         else:
-            ready.append((entry, _TYPES[entry.type], entry.data))
-    ready.reverse()
-    while ready:
-        entry, object_type, content = ready.pop()
-        entry.data = b""  # the object holds it from now on
-        oid = object_id(object_type, content, hash_name)
-        reading.objects.append(PackObject(object_type, oid, content))
-        for delta in (*waiting.pop(entry.offset, ()), *waiting.pop(bytes.fromhex(oid), ())):
-            try:
-                result = apply_delta(content, delta.data or b"", min(limits.object_bytes, room))
-            except DamagedPack as err:
-                reading.unread[str(err)] += 1
-                continue
-            room -= len(result)
-            ready.append((delta, object_type, result))
+            waiting[entry.base].append(entry)
+    todo.reverse()
+    room, held = limits.inflated_bytes, 0
+    while todo:
+        entry, base = todo.pop()
+        if base is not None:
+            base.waiting -= 1
+            held -= len(base.content) if not base.waiting else 0
+        try:
+            data, _ = _inflate(reading.pack, entry.data_at, entry.size, keep=True)
+            size = len(data) if base is None else _result_size(data, limits.object_bytes)
+            room = _spend(room, size)  # a delta that fails after that has cost its work as well
+            content = data if base is None else apply_delta(base.content, data, limits.object_bytes)
+        except DamagedPack as err:
+            unread[str(err)] += 1
+            continue
+        object_type = _TYPES[entry.type] if base is None else base.type
+        oid = object_id(object_type, content, reading.hash_name)
+        deltas = [*waiting.pop(entry.offset, ()), *waiting.pop(bytes.fromhex(oid), ())]
+        if deltas and held + len(content) > limits.held_bytes:
+            unread["inflated_over_limit"] += len(deltas)
+        elif deltas:
+            held += len(content)
+            base = _Base(object_type, content, len(deltas))
+            todo.extend((delta, base) for delta in reversed(deltas))
+        yield PackObject(object_type, oid, content)
     missing = sum(len(deltas) for deltas in waiting.values())
     if missing:
-        reading.unread["delta_base_missing"] += missing
+        unread["delta_base_missing"] += missing
 
 
 def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
     """The object that the delta makes of its base. Its declared size bounds it before anything is copied."""
-    base_size, position = _delta_size(delta, 0)
-    size, position = _delta_size(delta, position)
+    base_size, size, position = _delta_sizes(delta)
     if base_size != len(base):
         raise DamagedPack("delta_damaged")
-    if size > limit:
-        raise DamagedPack("object_over_limit")
-    parts: list[bytes] = []
+    _result_size(delta, limit)
+    source, content = memoryview(base), io.BytesIO()
     produced = 0
     end = len(delta)
     while position < end:
@@ -256,7 +295,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
                         length |= delta[position] << 8 * (bit - 4)
                     position += 1
             length = length or 0x10000
-            part = base[offset : offset + length]
+            part: bytes | memoryview = source[offset : offset + length]
         else:
             length = command
             part = delta[position : position + length]
@@ -264,10 +303,31 @@ def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
         produced += length
         if not command or len(part) != length or produced > size:
             raise DamagedPack("delta_damaged")
-        parts.append(part)
+        content.write(part)
     if produced != size:
         raise DamagedPack("delta_damaged")
-    return b"".join(parts)
+    return content.getvalue()
+
+
+def _result_size(delta: bytes, limit: int) -> int:
+    """The size that it declares of its result, if it is within the limit."""
+    size = _delta_sizes(delta)[1]
+    if size > limit:
+        raise DamagedPack("object_over_limit")
+    return size
+
+
+def _spend(room: int, size: int) -> int:
+    if size > room:
+        raise DamagedPack("inflated_over_limit")
+    return room - size
+
+
+def _delta_sizes(delta: bytes) -> tuple[int, int, int]:
+    """The sizes that it declares of its base and its result, and where its commands begin."""
+    base_size, position = _delta_size(delta, 0)
+    size, position = _delta_size(delta, position)
+    return base_size, size, position
 
 
 def _delta_size(delta: bytes, position: int) -> tuple[int, int]:

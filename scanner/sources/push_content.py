@@ -12,15 +12,17 @@ from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, r
 from scanner.github import git_protocol
 from scanner.github.client import GitHub, get_json
 from scanner.github.compare import compare
-from scanner.github.errors import Forbidden, Malformed, NotFound
+from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound
 from scanner.github.git_protocol import Refs
-from scanner.github.pack_locations import Location, locate, tree_entries
+from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
 from scanner.github.packs import PackLimits, PackObject, PackReading
 from scanner.github.urls import blob_url, commit_url, is_repository_name, tag_url
 
 MOST_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
 """Blobs above it are left out of the second request for a push whose first answer was over the limit."""
+KEPT_BYTES = 128 * 1024 * 1024
+"""Of the trees and commits of one pack, kept to find paths in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +112,36 @@ def read_push(
         wants, haves = [push.head], [push.before]
     reading.tip = reading.tip or wants[0]
     try:
+        _read_objects(github, push, wants, haves, refs, limits, detector, reading)
+    except GitHubError as err:
+        if not reading.objects:
+            raise
+        # What came before is not given up for what did not come.
+        reading.unread[f"second_request_{err.reason}"] += 1
+        reading.is_cut_off = not isinstance(err, NotFound | Malformed)
+    return reading
+
+
+def _read_objects(
+    github: GitHub,
+    push: Push,
+    wants: Sequence[str],
+    haves: Sequence[str],
+    refs: Refs | None,
+    limits: PackLimits,
+    detector: Detector,
+    reading: PushReading,
+) -> None:
+    try:
         pack = git_protocol.fetch(github, push.repository, wants, haves, limits=limits)
         _take(pack, push, github.web_url, detector, reading)
         if pack.is_over_limit:
             _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
     except (Malformed, Forbidden):
-        if is_created and push.kind == "create":
-            raise
-        _read_comparison(github, push, detector, reading)
-    return reading
+        before = push.before if push.before.strip("0") else next(iter(haves), "")
+        _read_comparison(github, push, before, wants[0], detector, reading)
+        reading.unread["refs_not_compared"] += len(wants) - 1
+        reading.unread = +reading.unread
 
 
 def _name(github: GitHub, push: Push) -> str:
@@ -157,7 +180,9 @@ def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushR
     wants = [oid for oid in wants if oid not in known_tips]
     haves = [oid for oid in known_tips if oid not in wants]
     default = refs.oids.get(refs.head or "")
-    if default and push.ref_type != "repository" and push.ref != redact(refs.head or "") and default not in wants:
+    if default and push.ref_type != "repository" and push.ref != redact(refs.head or ""):
+        # A branch or tag at the default branch's tip brings nothing of its own.
+        wants = [oid for oid in wants if oid != default]
         haves.insert(0, default)
     return wants, list(dict.fromkeys(haves))[:MOST_HAVES]
 
@@ -181,7 +206,8 @@ def _ask_for_less(
 ) -> None:
     """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial."""
     if refs is None:
-        refs = git_protocol.list_refs(github, push.repository)
+        hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
+        refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
     claimed = dict.fromkeys([*haves, *(oid for name, oid in refs.oids.items() if name.startswith("refs/heads/"))])
     more = [oid for oid in claimed if oid not in wants][:MOST_HAVES]
     blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
@@ -194,22 +220,33 @@ def _ask_for_less(
 
 
 def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, reading: PushReading) -> None:
-    """Scan every object; look up paths and commits only for those that hold something."""
-    reading.unread.update(pack.unread)
-    reading.is_cut_off = reading.is_cut_off or bool(pack.unread["pack_truncated"])
-    reading.objects += len(pack.objects)
-    reading.bytes += pack.pack_bytes
+    """Scan every object as it is made; look up paths and commits only for those that hold something."""
     hits: list[tuple[PackObject, Sequence[Candidate]]] = []
-    for item in pack.objects:
+    kept: list[PackObject] = []
+    kept_bytes, is_all_kept = 0, True
+    for item in pack:
         content = _names(item) if item.type == "tree" else item.content
         result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)))
+        reading.objects += 1
         reading.unread.update(result.unread)
         if result.candidates:
-            hits.append((item, result.candidates))
-    locations = locate(pack.objects, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
+            hits.append((item if item.type == "commit" else replace(item, content=b""), result.candidates))
+        if item.type in ("commit", "tree"):
+            kept_bytes += len(item.content)
+            is_all_kept = kept_bytes <= KEPT_BYTES
+            if is_all_kept:
+                kept.append(item)
+    reading.unread.update(pack.unread)
+    reading.is_cut_off = reading.is_cut_off or bool(pack.unread["pack_truncated"])
+    reading.bytes += pack.pack_bytes
+    locations = locate(kept, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
     for item, candidates in hits:
         location = locations.get(item.oid)
+        if item.type == "commit" and (commit := parse_commit(item)):
+            location = Location("", item.oid, commit.committed_at)
+        reading.unread["not_located"] += location is None and not is_all_kept
         reading.candidates.extend(_placed(candidate, item, location, push, web_url) for candidate in candidates)
+    reading.unread = +reading.unread
 
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
@@ -255,14 +292,16 @@ def _published(push: Push, location: Location | None) -> datetime | None:
     return push.published_at
 
 
-def _read_comparison(github: GitHub, push: Push, detector: Detector, reading: PushReading) -> None:
+def _read_comparison(
+    github: GitHub, push: Push, before: str, head: str, detector: Detector, reading: PushReading
+) -> None:
     try:
-        comparison = compare(github, push.repository, push.before, push.head)
+        comparison = compare(github, push.repository, before, head)
     except NotFound:
-        if not push.before.strip("0"):
+        if not before:
             raise
         # The old end is not there any more (a force push): the new one alone is.
-        comparison = compare(github, push.repository, "", push.head)
+        comparison = compare(github, push.repository, "", head)
         comparison.unread["between_commits"] += 1
     reading.unread.update(comparison.unread)
     reading.unread["read_by_rest"] += 1
@@ -270,16 +309,19 @@ def _read_comparison(github: GitHub, push: Push, detector: Detector, reading: Pu
         "file",
         repository=redact(push.repository),
         repository_id=push.repository_id,
-        commit=push.head,
+        commit=head,
         ref=push.ref or None,
         published_at=push.published_at,
     )
     for changed in comparison.files:
         file_place = replace(place, path=changed.path)
+        name_place = replace(file_place, kind="file_name", url=commit_url(github.web_url, push.repository, head))
+        named = detector.scan(Document(changed.path.encode("utf-8", "surrogatepass"), name_place))
+        reading.candidates.extend(replace(candidate, line=0) for candidate in named.candidates)
         result = detector.scan(Document(changed.text.encode("utf-8", "surrogatepass"), file_place))
         for candidate in result.candidates:
             line = changed.lines[candidate.line - 1] if 0 < candidate.line <= len(changed.lines) else 0
-            url = redact(blob_url(github.web_url, push.repository, push.head, changed.path, line))
+            url = redact(blob_url(github.web_url, push.repository, head, changed.path, line))
             reading.candidates.append(replace(candidate, line=line, place=replace(candidate.place, url=url)))
     for sha, message in comparison.messages:
         url = commit_url(github.web_url, push.repository, sha)

@@ -42,6 +42,7 @@ class Outcome:
     response: Response = field(default_factory=Response)
     error: GitHubError | None = None
     skipped: bool = False
+    asked: bool = True
 
 
 def scan_next(
@@ -64,12 +65,19 @@ def scan_next(
         _split(database, job, pushes)
         return Response()
     total = Response()
+    refusals: list[GitHubError] = []
     with leases.kept(database, job.lease) as lost, ThreadPoolExecutor(min(threads, len(pushes))) as pool:
 
         def work(push: Push) -> Outcome:
             if lost.is_set():
                 raise LeaseLost(f"the lease on job {job.id} went to another worker")
-            return _one_push(database, github, detector, policy, push, limits, job.source, state_dir)
+            if refusals:
+                # Asking on would make the limit worse; it is not the push's failure.
+                return Outcome(push, error=refusals[0], asked=False)
+            outcome = _one_push(database, github, detector, policy, push, limits, job.source, state_dir)
+            if isinstance(outcome.error, RateLimited | BadCredential):
+                refusals.append(outcome.error)
+            return outcome
 
         outcomes = list(pool.map(work, pushes))
     for outcome in outcomes:
@@ -151,7 +159,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome]) -> No
             if reading.complete:
                 _remember(session, push, reading)
             elif reading.is_cut_off and push.tries + 1 < MOST_TRIES:
-                _retry(session, job, push, 2.0 ** (push.tries + 1), counts)
+                _retry(session, job, push.again(), 2.0 * 4.0**push.tries, counts)
             else:
                 partial = True
         elif err is not None:
@@ -159,8 +167,9 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome]) -> No
             if isinstance(err, NotFound):
                 continue  # deleted or made private between event and fetch: nothing is public there any more
             errors.append(f"{push.repository}: {err}")
-            if push.tries + 1 < MOST_TRIES:
-                _retry(session, job, push, _delay(push, err), counts)
+            if not outcome.asked or push.tries + 1 < MOST_TRIES:
+                following = push.again() if outcome.asked else push
+                _retry(session, job, following, _delay(push, err), counts)
             else:
                 partial = True
                 counts["given_up"] += 1
@@ -171,7 +180,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome]) -> No
 
 
 def _retry(session: Session, job: ClaimedJob, push: Push, delay: float, counts: Counter[str]) -> None:
-    target = {"pushes": [push.again().to_json()]}
+    target = {"pushes": [push.to_json()]}
     jobs.enqueue(session, "pushes", target, source=job.source, priority=90, delay=delay)
     counts["retried"] += 1
 
@@ -188,9 +197,12 @@ def _remember(session: Session, push: Push, reading: PushReading) -> None:
 
 
 def _delay(push: Push, err: GitHubError) -> float:
+    """Seconds: a limit is obeyed, then approached more slowly; all tries together outlast an outage of an hour."""
     if isinstance(err, RateLimited | BadCredential):
-        return min(err.retry_after or 60.0, LONGEST_RETRY_SECONDS)
-    return min(err.retry_after or 2.0 ** (push.tries + 1), LONGEST_RETRY_SECONDS)
+        wait = (err.retry_after or 60.0) * 2.0**push.tries
+    else:
+        wait = max(err.retry_after or 0.0, 2.0 * 4.0**push.tries)
+    return min(wait, LONGEST_RETRY_SECONDS)
 
 
 def _split(database: Database, job: ClaimedJob, pushes: Sequence[Push]) -> None:

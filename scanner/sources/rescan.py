@@ -6,8 +6,10 @@ crash by whoever comes next: the folder's lock tells whether its owner still liv
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -26,11 +28,11 @@ from scanner.detection.history import scan_history
 from scanner.detection.redact import redact
 from scanner.github import mirrors
 from scanner.github.client import GitHub, get_json
-from scanner.github.errors import GitHubError, Malformed, NotFound, Unavailable
+from scanner.github.errors import BadCredential, GitHubError, Malformed, NotFound, Unavailable
 from scanner.github.mirrors import MirrorStopped
 from scanner.github.urls import blob_url, commit_url, git_url, is_repository_name
 from scanner.records import jobs, leases
-from scanner.records.database import Database
+from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
 from scanner.response.respond import Policy, Response
@@ -41,6 +43,7 @@ FOLDER = "mirrors"
 STEPS = ("repository", "wiki")
 PROGRESS_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 3600.0
+CREDENTIAL_RETRY_SECONDS = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -53,55 +56,73 @@ def rescan_next(
     job = jobs.claim_next(database, "repository")
     if job is None:
         return None
+    try:
+        return _work(database, github, detector, policy, job, settings)
+    except (MirrorStopped, LeaseLost):
+        _log.warning("a rescan was cancelled or went to another worker", extra={"job": job.id})
+        return Response()
+
+
+def _work(
+    database: Database, github: GitHub, detector: Detector, policy: Policy, job: ClaimedJob, settings: Settings
+) -> Response:
+    """One step and what it comes to. LeaseLost and MirrorStopped when nobody waits for it any more."""
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
     step = int(job.progress.get("step", 0))
+    response, failure = Response(), None
     with leases.kept(database, job.lease) as lost:
         try:
             response = _step(database, github, detector, policy, job, STEPS[step], counts, settings, lost)
-        except (MirrorStopped, LeaseLost):
-            _log.warning("a rescan was cancelled or went to another worker", extra={"job": job.id})
-            return Response()
         except GitError as err:
-            damaged = GitHubError("mirror_unreadable", f"the mirror cannot be read: {err}")
-            with database.write() as session:
-                _failed(session, job, STEPS[step], damaged, counts)
-            return Response()
+            failure = GitHubError("mirror_unreadable", f"the mirror cannot be read: {err}")
         except GitHubError as err:
-            with database.write() as session:
-                _failed(session, job, STEPS[step], err, counts)
-            return Response()
+            failure = err
     with database.write() as session:
-        _next_step(session, job, step, counts)
+        if failure is not None:
+            _failed(session, job, STEPS[step], failure, counts)
+        else:
+            _next_step(session, job, step, counts)
     return response
 
 
 def remove_abandoned(state_dir: Path) -> int:
     """Delete mirrors whose owner is gone; the number deleted."""
+    root = state_dir / FOLDER
     removed = 0
-    for folder in (state_dir / FOLDER).glob("job-*"):
-        lock = folder / "lock"
-        try:
-            with lock.open("a") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += 1
-        except BlockingIOError:
-            continue  # its owner is at work
-        except FileNotFoundError:
-            # Made in this instant, or left without its lock: the former is kept.
-            if time.time() - folder.stat().st_mtime > 60:
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += 1
+    if not root.is_dir():
+        return removed
+    with _only_one(root):
+        for folder in root.glob("job-*"):
+            try:
+                with (folder / "lock").open("a") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, FileNotFoundError):
+                continue  # its owner is at work, or has just removed it
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
     return removed
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    """Nobody else makes or removes mirrors meanwhile: one that is just made has no lock of its own yet."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def _mirror_folder(state_dir: Path, job: ClaimedJob) -> Iterator[Path]:
     root = state_dir / FOLDER
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"job-{job.id}-", dir=root))
-    with (folder / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.ExitStack() as stack:
+        with _only_one(root):
+            folder = Path(tempfile.mkdtemp(prefix=f"job-{job.id}-", dir=root))
+            file = stack.enter_context((folder / "lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield folder / "mirror.git"
         finally:
@@ -178,10 +199,10 @@ def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: st
 
 
 def _repository(github: GitHub, target: Any) -> tuple[str, int | None]:
-    """The repository's name and id; one asked of the other, so that places found earlier are known as the same."""
+    """The repository's present name, which may have changed since, and its id, by which places are the same."""
     name, repository_id = str(target["repository"]), target.get("repository_id")
-    if repository_id is not None and is_repository_name(name):
-        return name, int(repository_id)
+    if repository_id is None and not is_repository_name(name):
+        raise NotFound("unusable_repository_name", "the repository has no usable name")
     path = f"repositories/{int(repository_id)}" if repository_id is not None else f"repos/{name}"
     try:
         _, value = get_json(github, f"{github.api_url}/{path}", expected=dict)
@@ -195,8 +216,11 @@ def _repository(github: GitHub, target: Any) -> tuple[str, int | None]:
 
 
 def _reporter(database: Database, job: ClaimedJob, counts: Counter[str]) -> Callable[[str, int, int], None]:
-    """Writes progress into the job's row, not more often than anybody reads it."""
-    last = [0.0]
+    """Writes progress into the job's row, not more often than anybody reads it.
+
+    Only the end of a step counts as getting somewhere: a repository that kills its worker must not do so for ever.
+    """
+    last = [-PROGRESS_SECONDS]
 
     def report(phase: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -204,7 +228,13 @@ def _reporter(database: Database, job: ClaimedJob, counts: Counter[str]) -> Call
             return
         last[0] = now
         progress = {**job.progress, "phase": phase, "done": done, "total": total or None, "counts": dict(counts)}
-        jobs.checkpoint(database, job, progress)
+        try:
+            with database.write() as session:
+                job.lease.write(session, progress=progress)
+        except Exception as err:
+            if not is_unavailable(err):
+                raise
+            _log.warning("progress not written: the database is away", extra={"job": job.id})
 
     return report
 
@@ -224,8 +254,9 @@ def _failed(session: Any, job: ClaimedJob, step: str, err: GitHubError, counts: 
     if step == "wiki" and isinstance(err, NotFound):
         partial = any(key.startswith("unread_") for key in +counts)
         jobs.finish(session, job, "partial" if partial else "done", counts=+counts)
-    elif isinstance(err, Unavailable) or err.retry_after:
-        delay = min(err.retry_after or 10.0 * 2**job.failures, LONGEST_RETRY_SECONDS)
+    elif isinstance(err, Unavailable | BadCredential) or err.retry_after:
+        wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
+        delay = min(max(err.retry_after or 0.0, wait * 4.0**job.failures), LONGEST_RETRY_SECONDS)
         jobs.postpone(session, job, delay=delay, error=str(err))
     else:
         counts[f"error_{err.reason}"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json
@@ -70,7 +71,12 @@ class _Answers:
         return self._refused(request, "rate_limit") or JSONResponse({"resources": {"core": limits}})
 
     async def repository(self, request: Request) -> Response:
-        return self._refused(request, "repository") or self._described(self._find(request))
+        refused = self._refused(request, "repository")
+        name = f"{request.path_params['owner']}/{request.path_params['name']}".lower()
+        present = self._github.find(self._github.renamed.get(name, ""))
+        if refused is None and present is not None:
+            return RedirectResponse(f"{self._github.api_url}/repositories/{present.id}", status_code=301)
+        return refused or self._described(self._find(request))
 
     async def repository_by_id(self, request: Request) -> Response:
         refused = self._refused(request, "repository")
@@ -162,9 +168,16 @@ class _Answers:
             if github.faults[route]:
                 return github.faults[route].popleft()()
         given = request.headers.get("authorization", "")
-        if route != "git" and given and github.credential is not None and not given.endswith(f" {github.credential}"):
+        if given and github.credential is not None and given not in self._accepted(route):
             return self._error(401, "Bad credentials")
         return None
+
+    def _accepted(self, route: str) -> tuple[str, ...]:
+        """How the credential may be sent: as GitHub takes it, to git by Basic only."""
+        credential = str(self._github.credential)
+        if route == "git":
+            return ("Basic " + base64.b64encode(f"x-access-token:{credential}".encode()).decode(),)
+        return (f"Bearer {credential}", f"token {credential}")
 
     def _find(self, request: Request) -> Repository | None:
         return self._github.find(f"{request.path_params['owner']}/{request.path_params['name']}")

@@ -84,7 +84,7 @@ def test_a_renamed_repository_is_followed(
     sandbox.renamed["ana/old"] = "ana/new"
     assert list_refs(client, "ana/old").oids == {"refs/heads/main": head}
     reading = fetch(client, "ana/old", [head], [], limits=LIMITS)
-    assert {item.oid for item in reading.objects if item.type == "commit"} == {head}
+    assert {item.oid for item in reading if item.type == "commit"} == {head}
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,16 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
     return body + hashlib.sha1(body).digest()
 
 
-def read(pack: bytes, limits: PackLimits = LIMITS, chunk: int = 1000) -> PackReading:
-    return read_pack((pack[at : at + chunk] for at in range(0, len(pack), chunk)), limits)
+class Read:
+    """A reading that was iterated over, and what came out."""
+
+    def __init__(self, reading: PackReading) -> None:
+        self.objects = list(reading)
+        self.unread, self.is_complete, self.is_over_limit = reading.unread, reading.is_complete, reading.is_over_limit
+
+
+def read(pack: bytes, limits: PackLimits = LIMITS, chunk: int = 1000) -> Read:
+    return Read(read_pack((pack[at : at + chunk] for at in range(0, len(pack), chunk)), limits))
 
 
 @st.composite
@@ -191,7 +199,9 @@ def test_no_delta_crashes_or_outgrows_its_limit(base: bytes, change: bytes) -> N
 def test_four_billion_objects_are_not_waited_for() -> None:
     reading = read(pack_of([plain("blob", b"x")], count=0xFFFFFFFF))
     assert [item.content for item in reading.objects] == [b"x"]
-    assert reading.unread["objects_over_limit"] > 0
+    assert not reading.is_complete
+    few = read(pack_of([plain("blob", bytes([number])) for number in range(9)]), PackLimits(objects=4))
+    assert (len(few.objects), few.unread, few.is_over_limit) == (4, {"objects_over_limit": 5}, True)
 
 
 def test_a_base_that_is_not_there_is_counted() -> None:
