@@ -142,14 +142,13 @@ def _step(
 ) -> Response:
     name, repository_id = _repository(github, job.target)
     report = _reporter(database, job, counts)
-    token = settings.github_token
     url = git_url(github.web_url, f"{name}.wiki" if step == "wiki" else name)
     with _mirror_folder(settings.state_dir, job) as mirror:
         report("cloning", 0, 0)
         mirrors.clone(
             url,
             mirror,
-            credential=token.get_secret_value() if token else None,
+            credential=github.credential.token(),
             limit_bytes=settings.rescan_max_bytes,
             stop=lost,
             on_progress=lambda done, total: report("cloning", done, total),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import select, update
 
 from scanner.detection import Detector
 from scanner.github.client import GitHub, connect
+from scanner.github.credentials import PersonalToken
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable
 from scanner.records import spool
 from scanner.records.database import Database
@@ -97,7 +99,7 @@ def test_an_unchanged_timeline_costs_one_conditional_request(api: respx.Router, 
 def test_an_etag_is_not_shown_to_another_credential(api: respx.Router, github: GitHub) -> None:
     route = api.get("/events").mock(side_effect=pages([push(1)]))
     cursor = poll_pages(github, Cursor()).cursor
-    poll_pages(GitHub(github.http, API, github.web_url, "another"), cursor)
+    poll_pages(replace(github, credential=PersonalToken("x", "another")), cursor)
     assert "if-none-match" not in route.calls.last.request.headers
 
 
