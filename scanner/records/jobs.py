@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, func, or_, select, update
@@ -45,8 +46,12 @@ def enqueue(
     priority: int = 100,
     dedupe_key: str | None = None,
     delay: float = 0,
+    visible_at: datetime | None = None,
 ) -> int | None:
-    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already."""
+    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already.
+
+    `visible_at`: when the first of what it reads became public.
+    """
     statement = (
         insert_or_nothing(session, ScanJob)
         .values(
@@ -61,6 +66,7 @@ def enqueue(
             next_attempt_at=db_now(delay),
             progress={},
             counts={},
+            visible_at=visible_at,
             created_at=db_now(),
         )
         .returning(ScanJob.id)
@@ -167,7 +173,7 @@ def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
 def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     """Forget jobs that ended well `days` ago, and those that did not `failed_days` ago; their number."""
     old = or_(
-        and_(ScanJob.state.in_(("done", "cancelled")), ScanJob.finished_at < db_now(-days * 86400)),
+        and_(ScanJob.state.in_(("done", "cancelled", "dropped")), ScanJob.finished_at < db_now(-days * 86400)),
         and_(ScanJob.state.in_(("partial", "failed")), ScanJob.finished_at < db_now(-failed_days * 86400)),
     )
     result = session.execute(delete(ScanJob).where(old))

@@ -216,8 +216,8 @@ class NotificationSubject(Base):
 class ScanJob(Base):
     """Something to read, by `kind`: a page of `pushes`, a `repository` with all of its history, a `gist`, …
 
-    `state`: queued, running, done, partial (something was not read: see `counts`), failed, cancelled. `attempts` is
-    the fence of the lease; `failures` counts claims since the last progress and is what is bounded.
+    `state`: queued, running, done, partial (something was not read: see `counts`), failed, cancelled, dropped (too much
+    waited). `attempts` is the fence of the lease; `failures` counts claims since the last progress, and is bounded.
     """
 
     __tablename__ = "scan_jobs"

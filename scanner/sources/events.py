@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
+from scanner.sources.likelihood import likelihood_of
 from scanner.sources.push_content import Push
 
 MOST_VALUES = 50_000
@@ -73,12 +74,22 @@ class Event:
 
 @dataclass(slots=True)
 class Found:
-    """What some events hold. `repositories` became public as a whole: name, id, time."""
+    """What some events hold. `repositories` became public as a whole: name, id, time.
+
+    `newest_repository_id`: the highest id among the events, by which new repositories are told.
+    """
 
     pushes: list[Push] = field(default_factory=list)
     repositories: list[tuple[str, int | None, datetime | None]] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    newest_repository_id: int = 0
+
+
+def newest_repository_id(events: Iterable[Event]) -> int:
+    """The highest repository id of a page; one that stands alone far above the rest is nobody's."""
+    ids = sorted(event.repository_id for event in events if event.repository_id is not None)
+    return ids[-2] if len(ids) > 1 else 0
 
 
 def parse_event(value: Any) -> Event | None:
@@ -160,6 +171,14 @@ def _read_push(event: Event, found: Found) -> None:
             ref_type=ref_type,
             published_at=event.created_at,
             kind="create" if event.type == "CreateEvent" else "push",
+            likelihood=likelihood_of(
+                actor=event.actor,
+                repository=event.repository,
+                repository_id=event.repository_id,
+                ref=ref,
+                is_created=event.type == "CreateEvent",
+                newest_repository_id=found.newest_repository_id,
+            ),
         )
     )
 

@@ -30,7 +30,9 @@ from scanner.records.outbox import insert_or_nothing
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources import turns
-from scanner.sources.events import Event, Found, parse_event, read_event
+from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
+from scanner.sources.likelihood import PRIORITIES
+from scanner.sources.push_content import first_visible
 from scanner.sources.turns import MissedSpan, Turn
 
 SOURCE = "public_events"
@@ -168,7 +170,7 @@ def poll(
         with database.write() as session:
             turns.postpone(session, turn, err)
         return PollReport(polled=True, error=err.reason)
-    found = Found()
+    found = Found(newest_repository_id=newest_repository_id(brought.events))
     for event in brought.events:
         read_event(event, github.web_url, found)
     candidates = _scan(detector, found)
@@ -197,13 +199,25 @@ class PollReport:
     error: str | None = None
 
 
-def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int = 100) -> int:
-    """Job rows for the pushes and repositories that were found; their number."""
+def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int | None = None) -> int:
+    """Job rows for the pushes and repositories that were found, the likelier pushes first; the number of rows.
+
+    `priority`: one for all, for what can wait.
+    """
     count = 0
-    for start in range(0, len(found.pushes), PUSHES_A_JOB):
-        pushes = [push.to_json() for push in found.pushes[start : start + PUSHES_A_JOB]]
-        jobs.enqueue(session, "pushes", {"pushes": pushes}, source=source, priority=priority)
-        count += 1
+    for likelihood, own_priority in PRIORITIES.items():
+        chosen = [push for push in found.pushes if push.likelihood == likelihood]
+        for start in range(0, len(chosen), PUSHES_A_JOB):
+            page = chosen[start : start + PUSHES_A_JOB]
+            jobs.enqueue(
+                session,
+                "pushes",
+                {"pushes": [push.to_json() for push in page]},
+                source=source,
+                priority=own_priority if priority is None else priority,
+                visible_at=first_visible(page),
+            )
+            count += 1
     for name, repository_id, published_at in found.repositories:
         target = {
             "repository": name,
@@ -211,8 +225,11 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
             "published_at": published_at.isoformat() if published_at else None,
         }
         key = f"repository:{name.lower()}"
-        if jobs.enqueue(session, "repository", target, source=source, priority=priority, dedupe_key=key) is not None:
-            count += 1
+        own = 100 if priority is None else priority
+        row = jobs.enqueue(
+            session, "repository", target, source=source, priority=own, dedupe_key=key, visible_at=published_at
+        )
+        count += row is not None
     return count
 
 

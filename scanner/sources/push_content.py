@@ -17,6 +17,7 @@ from scanner.github.git_protocol import Refs
 from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
 from scanner.github.packs import PackLimits, PackObject, PackReading
 from scanner.github.urls import blob_url, commit_url, is_repository_name, tag_url
+from scanner.sources.likelihood import Likelihood
 
 MOST_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
@@ -42,6 +43,7 @@ class Push:
     published_at: datetime | None
     kind: Literal["push", "create"]
     tries: int = 0
+    likelihood: Likelihood = "ordinary"
 
     def again(self) -> Push:
         """The same push after one more failure."""
@@ -58,12 +60,18 @@ class Push:
             "published_at": self.published_at.isoformat() if self.published_at else None,
             "kind": self.kind,
             "tries": self.tries,
+            "likelihood": self.likelihood,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Push:
         at = value["published_at"]
         return cls(**{**value, "published_at": datetime.fromisoformat(at) if at else None})
+
+
+def first_visible(pushes: Sequence[Push]) -> datetime | None:
+    """When the first of them became public, where that is known."""
+    return min((push.published_at for push in pushes if push.published_at is not None), default=None)
 
 
 @dataclass(slots=True)
@@ -282,6 +290,28 @@ def _placed(candidate: Candidate, item: PackObject, location: Location | None, p
         published_at=_published(push, location),
     )
     return replace(candidate, place=place, line=line)
+
+
+def placed_elsewhere(candidate: Candidate, push: Push, web_url: str) -> Candidate:
+    """What stood in a push of another repository, at its place in this push, which has the same commits."""
+    place, repository = candidate.place, push.repository
+    if not is_repository_name(repository):
+        url = web_url
+    elif place.kind == "file" and place.commit and place.path:
+        url = blob_url(web_url, repository, place.commit, place.path, candidate.line)
+    elif place.commit:
+        url = commit_url(web_url, repository, place.commit)
+    else:
+        url = f"{web_url}/{repository}"
+    own = replace(
+        place,
+        url=redact(url),
+        repository=redact(repository),
+        repository_id=push.repository_id,
+        ref=push.ref or None,
+        published_at=push.published_at,
+    )
+    return replace(candidate, place=own)
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
