@@ -132,7 +132,7 @@ def get_json(
     if etag:
         headers["If-None-Match"] = etag
     with _exchanged(github, url, params, headers) as response:
-        body = _read(response, LARGEST_JSON_BYTES, clock)
+        body = read_body(response, LARGEST_JSON_BYTES, clock)
     if response.status_code == 304:
         return response, None
     check_status(response, body, github.credential_label)
@@ -151,7 +151,7 @@ def get_bytes(
     with _exchanged(github, url, None, {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}) as response:
         if response.status_code >= 300:
             check_status(response, next(response.iter_bytes(4096), b""), github.credential_label)
-        return _read(response, limit, clock)
+        return read_body(response, limit, clock)
 
 
 def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, Any]]) -> Any:
@@ -200,7 +200,9 @@ def _exchanged(
     try:
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
             yield response
-    except (httpx.HTTPError, httpx.InvalidURL) as err:
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as err:
+        raise Malformed("unknown_host", "an address leads to an unknown host: see R8SCAN_GITHUB_HOSTS") from err
+    except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
 
 
@@ -232,7 +234,8 @@ def _as_it_is(request: httpx.Request) -> httpx.Request:
     return request
 
 
-def _read(response: httpx.Response, limit: int, clock: Callable[[], float]) -> bytes:
+def read_body(response: httpx.Response, limit: int, clock: Callable[[], float] = time.monotonic) -> bytes:
+    """The whole body, within a limit of size (Malformed) and of time (Unavailable)."""
     deadline = clock() + EXCHANGE_SECONDS
     chunks, size = [], 0
     host = response.request.url.host

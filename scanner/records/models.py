@@ -287,12 +287,16 @@ class ReadPush(Base):
 
 
 class ReadObject(Base):
-    """Something with a name of its own that was read completely: a blob, a version of a gist, an hour."""
+    """Something with a name of its own that was read completely: a blob, a version of a gist, an archived hour.
+
+    `hits`: the candidates in it, as JSON; None where they are not kept.
+    """
 
     __tablename__ = "read_objects"
 
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     key: Mapped[str] = mapped_column(String(160), primary_key=True)
+    hits: Mapped[list[Any] | None]
     read_at: Mapped[datetime] = mapped_column(index=True)
 
 

@@ -32,7 +32,8 @@ from scanner.response.places import candidate_to_json
 from scanner.sources import turns
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
 from scanner.sources.likelihood import PRIORITIES
-from scanner.sources.push_content import first_visible
+from scanner.sources.page_work import first_visible
+from scanner.sources.polls import PollReport
 from scanner.sources.turns import MissedSpan, Turn
 
 SOURCE = "public_events"
@@ -186,17 +187,6 @@ def poll(
             _keep(state_dir, found, candidates)
         raise
     return report
-
-
-@dataclass(frozen=True, slots=True)
-class PollReport:
-    """What a poll led to: rows that somebody should look at now."""
-
-    polled: bool = False
-    events: int = 0
-    jobs: int = 0
-    candidates: int = 0
-    error: str | None = None
 
 
 def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int | None = None) -> int:

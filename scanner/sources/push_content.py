@@ -45,9 +45,10 @@ class Push:
     tries: int = 0
     likelihood: Likelihood = "ordinary"
 
-    def again(self) -> Push:
-        """The same push after one more failure."""
-        return replace(self, tries=self.tries + 1)
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return self.repository
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,11 +68,6 @@ class Push:
     def from_json(cls, value: Mapping[str, Any]) -> Push:
         at = value["published_at"]
         return cls(**{**value, "published_at": datetime.fromisoformat(at) if at else None})
-
-
-def first_visible(pushes: Sequence[Push]) -> datetime | None:
-    """When the first of them became public, where that is known."""
-    return min((push.published_at for push in pushes if push.published_at is not None), default=None)
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
 from scanner.response.respond import Policy, Response
 from scanner.settings import Settings
-from scanner.sources.push_scan import respond_or_keep
+from scanner.sources.page_work import respond_or_keep
 
 FOLDER = "mirrors"
 STEPS = ("repository", "wiki")

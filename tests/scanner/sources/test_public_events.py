@@ -23,7 +23,8 @@ from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, SourceState, db_now
 from scanner.response.respond import Policy, look_up_again
 from scanner.sources import recovery
-from scanner.sources.public_events import Cursor, PollReport, poll, poll_pages
+from scanner.sources.polls import PollReport
+from scanner.sources.public_events import Cursor, poll, poll_pages
 
 API = "https://api.github.example"
 HEAD, BEFORE = "a" * 40, "b" * 40

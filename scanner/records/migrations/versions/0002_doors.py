@@ -52,6 +52,7 @@ def upgrade() -> None:
         "read_objects",
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("key", sa.String(length=160), nullable=False),
+        sa.Column("hits", Json, nullable=True),
         sa.Column("read_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "key", name=op.f("pk_read_objects")),
     )
