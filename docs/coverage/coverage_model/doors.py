@@ -33,11 +33,13 @@ class Leak:
     minute: float
     events: float
     archive: float
+    polled: float
     queue: float
     findable: float
     indexed: float
     round: float
     gist: float
+    gist_polled: float
     alerted: float
     alerted_at: float
 
@@ -65,9 +67,14 @@ def code_search_requests(inputs: Inputs, queries: int | None = None, matches: in
     return (search.queries if queries is None else queries) * each
 
 
-def code_search_round_seconds(inputs: Inputs, installations: int = 1) -> float:
-    """How long a full round takes when the queries are shared out among the installations."""
-    return 60 * code_search_requests(inputs) / (inputs.code_search.requests_per_minute * installations)
+def code_search_round_seconds(inputs: Inputs) -> float:
+    """How long one credential needs for a full round."""
+    return 60 * code_search_requests(inputs) / inputs.code_search.requests_per_minute
+
+
+def code_search_wait(inputs: Inputs, chance: float, installations: int) -> float:
+    """Seconds until the first of some installations comes by, each on its own round; the mean is a round / (N + 1)."""
+    return float(code_search_round_seconds(inputs) * (1 - (1 - chance) ** (1 / installations)))
 
 
 def gists_share(inputs: Inputs) -> float:
@@ -120,7 +127,7 @@ def _events_time(inputs: Inputs, leak: Leak, place: str, share: float) -> float:
         return NEVER
     # Those that a poll shows are shown within the window's length: an older event has left the list.
     window = inputs.public_events.window_events / inputs.firehose.events_per_second
-    waited = min(window, inputs.public_events.poll_seconds) * leak.queue
+    waited = min(window, inputs.public_events.poll_seconds) * leak.polled
     return _visible_after(inputs, leak) + waited + inputs.work.push_seconds + inputs.work.react_seconds
 
 
@@ -138,7 +145,7 @@ def _search_time(inputs: Inputs, leak: Leak, place: str, plain: bool, installati
     if place not in ("push", "create") or not plain or leak.findable >= search.findable_share:
         return NEVER
     indexed = _spread(search.index_earliest_seconds, search.index_latest_seconds, leak.indexed)
-    shown = indexed + leak.round * code_search_round_seconds(inputs, installations)
+    shown = indexed + code_search_wait(inputs, leak.round, installations)
     if leak.removed < inputs.leaks.removed_share:
         removed = _spread(inputs.leaks.removed_earliest_seconds, WEEK, leak.removed_at)
         # What was removed before it was indexed never comes; after that, it is gone at the next indexing at the latest.
@@ -150,7 +157,7 @@ def _search_time(inputs: Inputs, leak: Leak, place: str, plain: bool, installati
 def _gist_time(inputs: Inputs, leak: Leak) -> float:
     if leak.gist >= gists_share(inputs):
         return NEVER
-    return leak.queue * inputs.gists.poll_seconds + inputs.work.push_seconds + inputs.work.react_seconds
+    return leak.gist_polled * inputs.gists.poll_seconds + inputs.work.push_seconds + inputs.work.react_seconds
 
 
 def _alert_time(inputs: Inputs, leak: Leak, plain: bool) -> float:

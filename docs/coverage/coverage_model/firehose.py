@@ -72,7 +72,8 @@ class _Stretch:
         self._seconds = max(1, round(inputs.simulation.minutes * 60 / interval)) * interval
         swing = inputs.firehose.daily_swing * math.sin(2 * math.pi * hour / 24)
         rate = inputs.firehose.events_per_second * (1 + swing)
-        self._totals = _cumulative(rate, inputs.firehose.burst_swing, self._seconds + 2 * MARGIN_SECONDS, arrivals)
+        simulated = self._seconds + interval + 2 * MARGIN_SECONDS
+        self._totals = _cumulative(rate, inputs.firehose.burst_swing, simulated, arrivals)
         self.first, self.last = self._number(MARGIN_SECONDS), self._number(MARGIN_SECONDS + self._seconds)
         self._polls = [
             [(pollers.random() * self._events.poll_jitter_seconds, pollers.random()) for _ in self._cycles()]
@@ -102,7 +103,7 @@ class _Stretch:
 
     def _number(self, at: float) -> int:
         """How many events have arrived by this second."""
-        position = min(at / BIN_SECONDS, len(self._totals) - 1.001)
+        position = at / BIN_SECONDS
         index = int(position)
         low, high = self._totals[index], self._totals[index + 1]
         return low + int((high - low) * (position - index))

@@ -185,6 +185,9 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
+INSTALLATIONS = (1, 2, 5, 10, 20)
+"""Numbers of installations that the tables show."""
+
 # What is divided by, or is an end of a logarithmic scale.
 POSITIVE = frozenset(
     [
@@ -210,6 +213,8 @@ def load(path: Path) -> Inputs:
     places = inputs.leaks.push + inputs.leaks.create + inputs.leaks.text + inputs.leaks.gist + inputs.leaks.other
     if abs(places - 1) > 1e-6:
         raise InputError(f"{path.name}: [leaks] push, create, text, gist and other must add up to 1, not {places:g}")
+    if inputs.simulation.most_installations < max(INSTALLATIONS):
+        raise InputError(f"{path.name}: [simulation] most_installations must be at least {max(INSTALLATIONS)}")
     if inputs.event_archive.pushes_per_hour > inputs.work.pushes_per_second * 3600:
         raise InputError(f"{path.name}: [work] cannot read an hour of the archive within an hour: more processes")
     return inputs

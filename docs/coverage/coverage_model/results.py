@@ -16,10 +16,10 @@ TRIED: tuple[tuple[str, str, str, float, float], ...] = (
     ("pushes an hour in the archive", "event_archive", "pushes_per_hour", 34_000.0, 136_000.0),
     ("leaks that code search can find at all", "code_search", "findable_share", 0.2, 0.8),
     ("matches of one query", "code_search", "matches_per_query", 5_000, 80_000),
-    ("seconds until code is indexed, at most", "code_search", "index_latest_seconds", 3_600.0, 604_800.0),
+    ("from push to index, at most", "code_search", "index_latest_seconds", 3_600.0, 604_800.0),
     ("leaks written plainly", "leaks", "plain_share", 0.8, 0.99),
     ("plain leaks that partner alerts report", "partner_alerts", "seen_share", 0.5, 0.99),
-    ("seconds until a partner alert, at most", "partner_alerts", "latest_seconds", 60.0, 86_400.0),
+    ("from public to partner alert, at most", "partner_alerts", "latest_seconds", 60.0, 86_400.0),
 )
 
 
@@ -37,6 +37,7 @@ class Trial:
     """One assumption replaced: shares of all leaks disabled within two hours, at the low and at the high value."""
 
     label: str
+    key: str
     given: float
     tried: tuple[float, float]
     without_alerts: tuple[float, float]
@@ -78,7 +79,7 @@ def _trial(
 ) -> Trial:
     pairs = [_tried(inputs, leaks, single, section, key, value) for value in (low, high)]
     without, everything = zip(*pairs, strict=True)
-    return Trial(label, getattr(getattr(inputs, section), key), (low, high), without, everything)
+    return Trial(label, key, getattr(getattr(inputs, section), key), (low, high), without, everything)
 
 
 def _tried(

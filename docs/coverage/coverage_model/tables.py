@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from coverage_model import deployments, doors
 from coverage_model.deployments import Cost, cost
 from coverage_model.doors import code_search_requests, gists_share
+from coverage_model.firehose import one_window_share
+from coverage_model.inputs import INSTALLATIONS
 from coverage_model.results import Results
-from coverage_model.words import duration, number, percent, two_digits
+from coverage_model.words import duration, figure, number, percent, two_digits
 
-INSTALLATIONS = (1, 2, 5, 10, 20)
 SEARCHES = ((2, 5_000), (4, 20_000), (8, 20_000), (8, 80_000))
 
 
@@ -33,9 +34,12 @@ def _answer(results: Results) -> str:
     alerts = results.named("partner alerts alone").delays
     everything = results.named("all doors").delays
     quota = results.named("public events").cost.rest_budget
+    events = results.inputs.public_events
     lines = (
         f"One credential sees **{percent(single)}** of the firehose, within minutes, and uses {percent(quota)} of its "
-        "REST quota: the poll interval is the limit, so neither more quota nor more machines show more.",
+        "REST quota: the poll interval is the limit, so neither more quota nor more machines show more. "
+        f"(A window of {events.window_events} once a minute is {percent(one_window_share(results.inputs))}; pages that "
+        "shift while they are read and polls that fail take the rest.)",
         f"With the event archive it is **{percent(results.with_archive(single))}**, an hour later. "
         f"Five separate installations would see {percent(five)} within minutes, "
         f"{percent(results.with_archive(five))} with the archive.",
@@ -55,12 +59,13 @@ def _deployments(results: Results) -> str:
             [
                 outcome.deployment.name,
                 *shares,
-                duration(found.of_all(0.5)),
+                two_digits(results.inputs.leaks.per_day * (1 - found.share_within(doors.WEEK))),
                 *(duration(found.of_found().of_all(share)) for share in (0.5, 0.95)),
                 *(two_digits(value) for value in (own.cores, own.gb_per_day)),
             ]
         )
-    head = ["doors", "5 min", "2 h", "a week", "half of all", "found: median", "found: p95", "cores", "GB a day"]
+    missed = f"missed of {number(results.inputs.leaks.per_day)} a day"
+    head = ["doors", "5 min", "2 h", "a week", missed, "found: median", "found: p95", "cores", "GB a day"]
     return _table(head, rows)
 
 
@@ -72,15 +77,13 @@ def _firehose(results: Results) -> str:
         rows.append(
             [
                 str(count),
-                *(percent(share) for share in seen),
-                *(percent(results.with_archive(share)) for share in seen),
+                *(f"{percent(share)} → {percent(results.with_archive(share))}" for share in seen),
                 f"{own.rest_per_hour:,.0f}",
                 percent(own.rest_budget),
             ]
         )
     kinds = ["one list for all", "uncoordinated", "evenly spread"]
-    head = ["N", *kinds, *(f"{kind}, + archive" for kind in kinds), "requests an hour", "of each REST quota"]
-    return _table(head, rows)
+    return _table(["N", *kinds, "requests an hour", "of each REST quota"], rows)
 
 
 def _doors(results: Results) -> str:
@@ -121,9 +124,11 @@ def _search(results: Results) -> str:
     rows = []
     for queries, matches in SEARCHES:
         requests = code_search_requests(results.inputs, queries, matches)
-        rounds = [60 * requests / results.inputs.code_search.requests_per_minute / count for count in (1, 5)]
-        rows.append([str(queries), f"{matches:,}", f"{requests:,}", *(duration(seconds) for seconds in rounds)])
-    return _table(["queries", "matches of each", "requests a round", "round, N = 1", "round, N = 5"], rows)
+        whole = 60 * requests / results.inputs.code_search.requests_per_minute
+        waits = [duration(whole), *(duration(whole / (count + 1)) for count in (1, 5))]
+        rows.append([str(queries), f"{matches:,}", f"{requests:,}", *waits])
+    head = ["queries", "matches of each", "requests a round", "a round", "mean wait, N = 1", "mean wait, N = 5"]
+    return _table(head, rows)
 
 
 def _cost(results: Results) -> str:
@@ -150,8 +155,8 @@ def _sensitivity(results: Results) -> str:
     rows += [
         [
             trial.label,
-            number(trial.given),
-            " … ".join(number(value) for value in trial.tried),
+            figure(trial.key, trial.given),
+            " … ".join(figure(trial.key, value) for value in trial.tried),
             " … ".join(percent(share) for share in trial.without_alerts),
             " … ".join(percent(share) for share in trial.all_doors),
         ]

@@ -31,6 +31,13 @@ def two_digits(value: float) -> str:
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
+def figure(key: str, value: float) -> str:
+    """An input as its key says it is to be read."""
+    if key.endswith("_share"):
+        return percent(value)
+    return duration(value) if key.endswith("_seconds") else number(value)
+
+
 def number(value: float) -> str:
     """A figure as it was given: 0.5, 70, 34,000."""
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
