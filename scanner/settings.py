@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     github_app_private_key: SecretStr | None = None
     github_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts (or https://host:port) that may be fetched from besides the API and the web address."""
-    sources: Annotated[tuple[str, ...], NoDecode] = ("public_events", "code_search", "gists")
+    sources: Annotated[tuple[str, ...], NoDecode] = KNOWN_SOURCES
     search_queries: Annotated[tuple[str, ...], NoDecode] = SEARCH_QUERIES
     """What code search is asked for, separated by ; each at most 200 characters."""
     archive_url: HttpUrl | None = None
@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     """Pushes that one scanning process reads at a time."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
     """Size of a push's pack above which only a part is read, and recorded as such."""
+    queue_max_pushes: int = Field(default=100_000, ge=1000, le=10_000_000)
+    """Pushes that may wait; beyond it the unlikeliest are dropped, and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
     """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
 

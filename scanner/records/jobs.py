@@ -47,10 +47,11 @@ def enqueue(
     dedupe_key: str | None = None,
     delay: float = 0,
     visible_at: datetime | None = None,
+    parent_id: int | None = None,
 ) -> int | None:
     """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already.
 
-    `visible_at`: when the first of what it reads became public.
+    `visible_at`: when the first of what it reads became public. `parent_id`: the job that led to this one.
     """
     statement = (
         insert_or_nothing(session, ScanJob)
@@ -67,6 +68,7 @@ def enqueue(
             progress={},
             counts={},
             visible_at=visible_at,
+            parent_id=parent_id,
             created_at=db_now(),
         )
         .returning(ScanJob.id)
@@ -80,8 +82,8 @@ def queued_id(session: Session, dedupe_key: str) -> int | None:
     return session.execute(statement).scalar_one_or_none()
 
 
-def claim_next(database: Database, kind: str) -> ClaimedJob | None:
-    """The most urgent job of this kind that is due, under a new lease; None when there is none.
+def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
+    """The most urgent job of these kinds that is due, under a new lease; None when there is none.
 
     A job that led nowhere too often is failed here, in sight, and the next one is taken.
     """
@@ -89,7 +91,7 @@ def claim_next(database: Database, kind: str) -> ClaimedJob | None:
         with database.read() as session:
             statement = (
                 select(ScanJob.id, ScanJob.failures)
-                .where(ScanJob.kind == kind, ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
+                .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
                 .order_by(ScanJob.priority, ScanJob.next_attempt_at)
                 .limit(1)
             )

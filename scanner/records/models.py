@@ -248,6 +248,7 @@ class ScanJob(Base):
     error: Mapped[str | None] = mapped_column(Text)
     visible_at: Mapped[datetime | None]
     """When the first of what it reads became public."""
+    parent_id: Mapped[int | None] = mapped_column(Id, index=True)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 

@@ -17,12 +17,9 @@ from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
 from scanner.sources.likelihood import likelihood_of
 from scanner.sources.push_content import Push
-
-MOST_VALUES = 50_000
-DEEPEST = 12
+from scanner.sources.texts import strings_of
 
 _OBJECT_ID_LENGTHS = (40, 64)
-_TEXT_KEYS = ("body", "title", "description")
 
 KNOWN_TYPES = frozenset(
     [
@@ -208,7 +205,7 @@ def _document(
 ) -> Iterator[Document]:
     published = parse_time(value.get("created_at")) or event.created_at
     place = _place(event, kind, url, path=_string(value.get("path")) or None, published_at=published)
-    yield from _text_document("\n".join(_strings(value, counts)), place)
+    yield from _text_document("\n".join(strings_of(value, counts)), place)
 
 
 def _text_document(text: str, place: Place) -> Iterator[Document]:
@@ -240,27 +237,6 @@ def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
     """The object's own page, if it is one of this GitHub's; else the repository's."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
-
-
-def _strings(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
-    """Every string inside the value, the long texts first, so that lines count from a body's own beginning."""
-    for key in _TEXT_KEYS:
-        if isinstance(value.get(key), str):
-            yield value[key]
-    stack: list[tuple[Any, int]] = [(part, 1) for key, part in value.items() if key not in _TEXT_KEYS]
-    seen = 0
-    while stack:
-        part, level = stack.pop()
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, dict | list) and level < DEEPEST:
-            stack.extend((item, level + 1) for item in (part.values() if isinstance(part, dict) else part))
-        elif isinstance(part, dict | list):
-            counts["event_too_deep"] += 1
-        seen += 1
-        if seen > MOST_VALUES:
-            counts["event_too_large"] += 1
-            return
 
 
 def _plain_id(value: str) -> str:

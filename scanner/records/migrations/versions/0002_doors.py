@@ -76,13 +76,17 @@ def upgrade() -> None:
     op.add_column("read_pushes", sa.Column("hits", Json, nullable=True))
     op.create_index(op.f("ix_read_pushes_head"), "read_pushes", ["head"])
     op.add_column("scan_jobs", sa.Column("visible_at", UtcDateTime(), nullable=True))
+    op.add_column("scan_jobs", sa.Column("parent_id", Id, nullable=True))
     op.create_index(op.f("ix_scan_jobs_finished_at"), "scan_jobs", ["finished_at"])
+    op.create_index(op.f("ix_scan_jobs_parent_id"), "scan_jobs", ["parent_id"])
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_scan_jobs_parent_id"), "scan_jobs")
     op.drop_index(op.f("ix_scan_jobs_finished_at"), "scan_jobs")
     op.drop_index(op.f("ix_read_pushes_head"), "read_pushes")
     with op.batch_alter_table("scan_jobs") as batch_op:
+        batch_op.drop_column("parent_id")
         batch_op.drop_column("visible_at")
     with op.batch_alter_table("read_pushes") as batch_op:
         batch_op.drop_column("hits")
