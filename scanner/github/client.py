@@ -109,7 +109,7 @@ def connect(
         )
     elif credential:
         own = PersonalToken(credential)
-    gated.gate = Gate(own.label, ledger)
+    gated.gate = authorization.gate = Gate(own.label, ledger)
     authorization.credential = own
     return GitHub(http, api_url, web_url, own, gated.gate)
 

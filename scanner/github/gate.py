@@ -137,6 +137,10 @@ class Gate:
             _log.error("%s fails: it is asked once a minute until it answers", host, extra={"host": host})
             self._share(lambda ledger: ledger.write_circuit(circuit))
 
+    def forgive(self) -> None:
+        """The credential has been made anew: what was said of the old one says nothing of it."""
+        self._keep(Budget(self._credential, "credential", reason="renewed"), urgent=True)
+
     def is_rejected(self) -> bool:
         """Whether GitHub has rejected the credential just now."""
         with self._lock:

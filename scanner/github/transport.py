@@ -99,6 +99,7 @@ class Authorization(httpx.Auth):
         # As httpx writes them: hosts in lower case, no port that goes without saying.
         self._api, self._web = str(httpx.URL(f"{api_url}/")), str(httpx.URL(f"{web_url}/"))
         self.credential: Credential = NoCredential()
+        self.gate = Gate()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if not self._apply(request):
@@ -106,7 +107,9 @@ class Authorization(httpx.Auth):
             return
         response = yield request
         # An App's token may end early; a new one is tried once.
-        if response.status_code == 401 and self.credential.renew() and self._apply(request):
+        if response.status_code == 401 and self.credential.renew():
+            self.gate.forgive()
+            self._apply(request)
             yield request
 
     def _apply(self, request: httpx.Request) -> bool:

@@ -38,11 +38,7 @@ def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> P
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
     """A job for this hour; None when one waits or runs already."""
-    key = f"archive:{hour.isoformat()}"
-    running = session.execute(
-        select(ScanJob.id).where(ScanJob.dedupe_key == key, ScanJob.state.in_(jobs.OPEN)).limit(1)
-    ).first()
-    if running is not None:
+    if open_hour(session, hour) is not None:
         return None
     target = {"hour": hour.isoformat()}
     return jobs.enqueue(
@@ -51,10 +47,20 @@ def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: in
         target,
         source=SOURCE,
         priority=priority,
-        dedupe_key=key,
+        dedupe_key=_key(hour),
         visible_at=hour,
         parent_id=parent_id,
     )
+
+
+def open_hour(session: Session, hour: datetime) -> int | None:
+    """The job that reads this hour, if one waits or runs."""
+    statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(jobs.OPEN)).limit(1)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def _key(hour: datetime) -> str:
+    return f"archive:{hour.isoformat()}"
 
 
 def _hours_with_gaps(session: Session, now: datetime) -> list[datetime]:

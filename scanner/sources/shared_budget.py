@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from scanner.github.gate import Budget, Circuit
+from scanner.github.rate_limit import LONGEST_WAIT_SECONDS
 from scanner.records.database import Database
 from scanner.records.models import Base, BudgetState, CircuitState, db_now
 
@@ -52,7 +53,12 @@ class DatabaseLedger:
                 update(CircuitState)
                 .where(
                     CircuitState.host == host,
-                    or_(CircuitState.open_until.is_(None), CircuitState.open_until <= _time(now)),
+                    or_(
+                        CircuitState.open_until.is_(None),
+                        CircuitState.open_until <= _time(now),
+                        # Further ahead than anybody sets: a clock has jumped.
+                        CircuitState.open_until > _time(now + LONGEST_WAIT_SECONDS),
+                    ),
                 )
                 .values(open_until=_time(until), updated_at=db_now())
                 .execution_options(synchronize_session=False)

@@ -15,6 +15,8 @@ COMMANDS = {
     "run": ("workers.cli.run", "run"),
     "demo": ("workers.cli.run", "demo"),
     "scan": ("workers.cli.scan", "scan"),
+    "backfill": ("workers.cli.backfill", "backfill"),
+    "status": ("workers.cli.status", "status"),
 }
 GROUPS = {
     "tokens": "workers.cli.tokens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scanner.response.respond import look_up_again
-from scanner.sources import code_search, event_archive, gists, public_events
+from scanner.sources import archive_hours, code_search, event_archive, gists, public_events
 from scanner.sources.polls import PollReport
 from workers import context
 from workers.celery import app
@@ -47,13 +47,13 @@ _POLLS: dict[str, Callable[[Context], PollReport]] = {
     public_events.SOURCE: _public_events,
     code_search.SOURCE: _code_search,
     gists.SOURCE: _gists,
-    event_archive.SOURCE: _event_archive,
+    archive_hours.SOURCE: _event_archive,
 }
 _RINGS = {
     public_events.SOURCE: ("r8scan.scan", "r8scan.rescan"),
     code_search.SOURCE: ("r8scan.fetch",),
     gists.SOURCE: ("r8scan.fetch",),
-    event_archive.SOURCE: ("r8scan.rescan",),
+    archive_hours.SOURCE: ("r8scan.rescan",),
 }
 
 
