@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.github.client import GitHub, get_bytes
-from scanner.github.errors import GitHubError
+from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
 from scanner.response import sightings
@@ -68,6 +68,12 @@ def poll(
     turn = turns.take(database, SOURCE, wait)
     if turn is None:
         return PollReport()
+    if github.credential_label == "none":
+        # https://docs.github.com/rest/search/search#search-code: it answers nobody without one.
+        missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
+        with database.write() as session:
+            turns.postpone(session, turn, missing)
+        return PollReport(polled=True, error=missing.reason)
     from scanner.github import search  # costs a second to import, which only this source needs
 
     current = _round(turn, queries)
