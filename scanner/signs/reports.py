@@ -20,6 +20,7 @@ from scanner.records.database import Database
 from scanner.records.models import ApiToken, db_now
 from scanner.records.outbox import insert_or_nothing
 from scanner.records.sign_models import Report
+from scanner.signs.lines import numbered_lines
 
 LONGEST_NOTE = 500
 LONGEST_LINE = 1024
@@ -124,17 +125,14 @@ def read_lines(file: TextIO, digester: Digester) -> Iterator[tuple[int, Subject 
 
     Open the file with errors="surrogateescape": bytes that are not UTF-8 spoil their line only.
     """
-    number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if len(line) == LONGEST_LINE and not line.endswith("\n"):
-            _skip_line(file)
+    for number, line in numbered_lines(file, LONGEST_LINE):
+        if line is None:
             yield number, BadReport("is longer than a line may be")
-        elif text := line.strip("\ufeff \t\r\n"):
-            try:
-                yield number, subject_of(text, digester)
-            except BadReport as err:
-                yield number, err
+            continue
+        try:
+            yield number, subject_of(line.strip("\ufeff \t\r\n"), digester)
+        except BadReport as err:
+            yield number, err
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
@@ -191,10 +189,3 @@ def _row(report: NewReport) -> dict[str, Any]:
         "next_check_at": db_now(),
         "decision": "",
     }
-
-
-def _skip_line(file: TextIO) -> None:
-    while True:
-        rest = file.readline(LONGEST_LINE)
-        if not rest or rest.endswith("\n"):
-            return

@@ -15,12 +15,15 @@ COMMANDS = {
     "run": ("workers.cli.run", "run"),
     "demo": ("workers.cli.run", "demo"),
     "scan": ("workers.cli.scan", "scan"),
+    "report": ("workers.cli.report", "report"),
+    "usage": ("workers.cli.usage", "usage"),
 }
 GROUPS = {
     "tokens": "workers.cli.tokens",
     "incidents": "workers.cli.incidents",
     "rescan": "workers.cli.rescan",
     "email": "workers.cli.email",
+    "brake": "workers.cli.brake",
     "db": "workers.cli.database",
 }
 

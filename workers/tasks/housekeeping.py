@@ -7,11 +7,13 @@ from sqlalchemy import delete
 from scanner.records import jobs, leases
 from scanner.records.models import Notification, ReadPush, db_now
 from scanner.response import sightings
+from scanner.signs import rates, reports, usage
 from scanner.sources import recovery, rescan
 from workers import context
 from workers.celery import app
 from workers.doorbell import ring
 from workers.tasks.polling import look_up
+from workers.tasks.reporting import settle_reports
 
 JOBS_KEPT_DAYS = 3
 FAILED_JOBS_KEPT_DAYS = 30
@@ -24,6 +26,7 @@ def sweep() -> None:
     own = context.current()
     recovery.take_back(own.database, own.settings.state_dir)
     look_up()
+    settle_reports()
     with own.database.read() as session:
         due = jobs.due_count(session, ("pushes", "repository"))
         unsent = leases.due_keys(session, Notification, Notification.state.in_(("pending", "frozen")), limit=1)
@@ -43,4 +46,7 @@ def tidy() -> None:
     with own.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
         sightings.forget_old(session)
+        reports.forget_old(session)
+        rates.forget_old(session)
         session.execute(delete(ReadPush).where(ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400)))
+    usage.forget_old(own.database, keep_days=own.settings.usage_keep_days)
