@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
-CODE := scanner workers notifications tests celeryconfig.py
+CODE := scanner workers notifications tests docs celeryconfig.py
 
 .PHONY: demo test run bench look lint format lock clean
 .DEFAULT_GOAL := help

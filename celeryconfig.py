@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kombu import Queue
 
+from scanner.settings import KNOWN_SOURCES as _SOURCES
 from workers.settings_of_celery import broker_url as _broker_url
 
 broker_url = _broker_url()
@@ -53,6 +54,7 @@ task_routes = {
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
     "r8scan.scan": {"queue": "scanning"},
+    "r8scan.fetch": {"queue": "scanning"},
     "r8scan.rescan": {"queue": "rescans"},
 }
 imports = ("workers.tasks",)
@@ -61,11 +63,14 @@ beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1
 # Ticks expire before the next one: while no worker runs they must not pile up.
 beat_schedule = {
-    "poll-public-events": {
-        "task": "r8scan.poll",
-        "args": ("public_events",),
-        "schedule": 1.0,
-        "options": {"expires": 1.0},
+    **{
+        f"poll-{source}": {
+            "task": "r8scan.poll",
+            "args": (source,),
+            "schedule": 1.0,
+            "options": {"expires": 1.0},
+        }
+        for source in _SOURCES
     },
     "sweep": {"task": "r8scan.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
     "tidy": {"task": "r8scan.tidy", "schedule": 600.0, "options": {"expires": 300.0}},

@@ -16,10 +16,25 @@ from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_dig
 from scanner.records.database import parse_url
 
 PREFIX = "R8SCAN_"
-SECRETS = ("DATABASE_URL", "REDIS_URL", "GITHUB_TOKEN", "SMTP_URL", "REPORT_KEY")
+SECRETS = ("DATABASE_URL", "REDIS_URL", "GITHUB_TOKEN", "GITHUB_APP_PRIVATE_KEY", "SMTP_URL", "REPORT_KEY")
 """Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
 
-KNOWN_SOURCES = ("public_events",)
+KNOWN_SOURCES = ("public_events", "code_search", "gists", "event_archive")
+GITHUB_HOSTS = (
+    "https://gist.github.com",
+    "https://gist.githubusercontent.com",
+    "https://raw.githubusercontent.com",
+    "https://uploads.github.com",
+)
+"""What else of github.com is ever fetched from."""
+SEARCH_QUERIES = (
+    "r8_",
+    "REPLICATE_API_TOKEN",
+    "REPLICATE_API_KEY",
+    "replicate.Client api_token",
+    "new Replicate auth",
+    "api.replicate.com Authorization",
+)
 
 RuleMode = Literal["off", "flag", "disable"]
 """What a rule on usage may do: nothing, tell the operator, or disable as a report does."""
@@ -82,7 +97,16 @@ class Settings(BaseSettings):
     github_token: SecretStr | None = None
     github_api_url: HttpUrl = "https://api.github.com"
     github_web_url: HttpUrl = "https://github.com"
+    github_app_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    github_app_installation_id: int | None = Field(default=None, ge=1)
+    github_app_private_key: SecretStr | None = None
+    github_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts (or https://host:port) that may be fetched from besides the API and the web address."""
     sources: Annotated[tuple[str, ...], NoDecode] = KNOWN_SOURCES
+    search_queries: Annotated[tuple[str, ...], NoDecode] = SEARCH_QUERIES
+    """What code search is asked for, separated by ; each at most 200 characters."""
+    archive_url: HttpUrl | None = None
+    """Where hourly files of public events are (GH Archive's format); reading them is off without it."""
 
     smtp_url: SecretStr = SecretStr("")
     email_from: Email = "r8scan <security@localhost.localdomain>"
@@ -104,6 +128,8 @@ class Settings(BaseSettings):
     """Pushes that one scanning process reads at a time."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
     """Size of a push's pack above which only a part is read, and recorded as such."""
+    queue_max_pushes: int = Field(default=100_000, ge=1000, le=10_000_000)
+    """Pushes that may wait; beyond it the unlikeliest are dropped, and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
     """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
 
@@ -144,10 +170,27 @@ class Settings(BaseSettings):
         del settings_cls, file_secret_settings
         return init_settings, _with_files(env_settings), _with_plain_token(_with_files(dotenv_settings))
 
-    @field_validator("sources", mode="before")
+    @field_validator("sources", "github_hosts", mode="before")
     @classmethod
-    def _split_sources(cls, value: Any) -> Any:
+    def _split_at_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("search_queries", mode="before")
+    @classmethod
+    def _split_queries(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(";") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("search_queries")
+    @classmethod
+    def _check_queries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(value) > 50 or any(len(query) > 200 or not query.isprintable() for query in value):
+            raise ValueError("must be 1 to 50 queries of at most 200 printable characters, separated by ;")
+        return value
+
+    @field_validator("github_hosts")
+    @classmethod
+    def _as_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_http_url(host if "://" in host else f"https://{host}") for host in value)
 
     @field_validator("sources")
     @classmethod
@@ -164,6 +207,11 @@ class Settings(BaseSettings):
             self._set("database_url", SecretStr(f"sqlite:///{self.state_dir.absolute()}/r8scan.db"))
         if not self.smtp_url.get_secret_value():
             self._set("smtp_url", SecretStr(f"maildir://{self.state_dir.absolute()}/mail"))
+        if not self.github_hosts and self.github_web_url == "https://github.com":
+            object.__setattr__(self, "github_hosts", GITHUB_HOSTS)
+        app = (self.github_app_id, self.github_app_installation_id, self.github_app_private_key)
+        if any(app) and not all(app):
+            raise ValueError("R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY belong together: set all three")
         if self.digest == "hmac-sha256" and self.digest_key_file is None:
             raise ValueError("R8SCAN_DIGEST_KEY_FILE must name the key's file when R8SCAN_DIGEST is hmac-sha256")
         for name, check in (("DATABASE_URL", parse_url), ("REDIS_URL", _redis_url), ("SMTP_URL", _smtp_url)):

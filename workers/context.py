@@ -10,12 +10,13 @@ from notifications.email.render import MailIdentity
 from notifications.email.transport import Transport
 from notifications.email.transports import transport_for
 from scanner.detection import Detector
-from scanner.github.client import GitHub, connect
+from scanner.github.client import App, GitHub, connect
 from scanner.github.packs import PackLimits
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
 from scanner.response.respond import Policy
 from scanner.settings import Settings, load_settings
+from scanner.sources.shared_budget import DatabaseLedger
 
 
 @dataclass
@@ -30,13 +31,21 @@ class Context:
 
     @cached_property
     def github(self) -> GitHub:
-        token = self.settings.github_token
         return connect(
             self.settings.github_api_url,
             self.settings.github_web_url,
-            token.get_secret_value() if token else None,
+            self._credential(),
+            hosts=self.settings.github_hosts,
+            ledger=DatabaseLedger(self.database),
             connections=self.settings.scan_threads + 4,
         )
+
+    def _credential(self) -> App | str | None:
+        own = self.settings
+        if own.github_app_id and own.github_app_installation_id and own.github_app_private_key:
+            key = own.github_app_private_key.get_secret_value()
+            return App(own.github_app_id, own.github_app_installation_id, key)
+        return own.github_token.get_secret_value() if own.github_token else None
 
     @cached_property
     def detector(self) -> Detector:

@@ -48,7 +48,7 @@ def services(processes: int) -> list[Service]:
     return [
         Service("poller", _worker("poller", "polling,notifying", "threads", 4)),
         Service("scanner", _worker("scanner", "scanning", "prefork", processes)),
-        Service("rescanner", _worker("rescanner", "rescans", "threads", 1)),
+        Service("rescanner", _worker("rescanner", "rescans", "threads", 2)),
         Service("beat", ("beat", "--pidfile=")),
     ]
 

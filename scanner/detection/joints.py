@@ -15,7 +15,8 @@ _ZERO_WIDTH = (
     rb"\xe2\x80[\x8b-\x8f]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf|\xc2\xad"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
-_GLUE = rb"(?:[\s+.&,~|()<>_\[\]]|\\+[nrt]?)"
+# An underscore only where a line is continued by it: between two quotes it is the token's own.
+_GLUE = rb"(?:[\s+.&,~|()<>\[\]]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
       | =\r?\n

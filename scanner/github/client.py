@@ -1,22 +1,23 @@
 """The one way to GitHub: a sync httpx client that asks known hosts only, and gives each only its own credential.
 
-Answers become either a value or a `GitHubError` with a reason; deciding what to do about it is the caller's.
+Answers become either a value or a `GitHubError` with a reason; deciding what to do about it is the caller's. Every
+request, whoever makes it, passes the gate, which knows the budgets and the hosts that fail.
 """
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
-from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from scanner import __version__
+from scanner.github.credentials import AppInstallation, Credential, NoCredential, PersonalToken
 from scanner.github.errors import (
     BadCredential,
     Forbidden,
@@ -26,43 +27,91 @@ from scanner.github.errors import (
     RateLimited,
     Unavailable,
 )
+from scanner.github.gate import Gate, Ledger
+from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
+from scanner.github.transport import Authorization, Gated, KnownHosts, origin_of
 
 API_VERSION = "2022-11-28"
+ACCEPT = "application/vnd.github+json"
 LARGEST_JSON_BYTES = 32 * 1024 * 1024
 LONGEST_REDIRECTS = 5
-SECONDARY_LIMIT_SECONDS = 60.0
-LONGEST_WAIT_SECONDS = 3600.0
-"""No limit of GitHub's lasts longer; whatever asks for more is an error of its or of a clock."""
 EXCHANGE_SECONDS = 60.0
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """An open client and the addresses it goes to. `credential_label` names the credential without giving it away."""
+    """An open client and the addresses it goes to. `reserve`: the share of a budget that it leaves to others."""
 
     http: httpx.Client
     api_url: str
     web_url: str
-    credential_label: str
+    credential: Credential = field(default_factory=NoCredential)
+    gate: Gate = field(default_factory=Gate)
+    reserve: float = 0.0
+
+    @property
+    def credential_label(self) -> str:
+        """Names the credential without giving it away."""
+        return self.credential.label
+
+    def reserving(self, share: float) -> GitHub:
+        """The same client for work that can wait: it leaves this share (0 to 1) of each budget to others."""
+        return replace(self, reserve=share)
 
     def close(self) -> None:
         self.http.close()
 
 
-def connect(api_url: str, web_url: str, token: str | None, *, connections: int = 16) -> GitHub:
-    """A client for this GitHub. It connects when it is first used."""
-    allowed = {_origin(httpx.URL(api_url)), _origin(httpx.URL(web_url))}
+@dataclass(frozen=True, slots=True)
+class App:
+    """What identifies an installation of a GitHub App. `private_key` in PEM form."""
+
+    app_id: str
+    installation_id: int
+    private_key: str = field(repr=False)
+
+
+def connect(
+    api_url: str,
+    web_url: str,
+    credential: str | App | None,
+    *,
+    hosts: Sequence[str] = (),
+    ledger: Ledger | None = None,
+    connections: int = 16,
+) -> GitHub:
+    """A client for this GitHub. It connects when it is first used.
+
+    `credential`: a personal token, an App, or None. `hosts`: origins (https://host) that may be fetched besides the two
+    addresses, without the credential.
+    """
+    allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
+    authorization = Authorization(api_url, web_url)
+    transport = KnownHosts(httpx.HTTPTransport(limits=_limits(connections), retries=1), allowed)
+    gated = Gated(transport, api_url, web_url)
     http = httpx.Client(
-        transport=_KnownHosts(httpx.HTTPTransport(limits=_limits(connections), retries=1), allowed),
-        auth=_Credential(token, api_url, web_url) if token else None,
+        transport=gated,
+        auth=authorization,
         headers={"User-Agent": f"r8scan/{__version__}"},
         timeout=TIMEOUT,
         follow_redirects=True,
         max_redirects=LONGEST_REDIRECTS,
         trust_env=False,
     )
-    return GitHub(http, api_url, web_url, "R8SCAN_GITHUB_TOKEN" if token else "none")
+    own: Credential = NoCredential()
+    if isinstance(credential, App):
+        own = AppInstallation(
+            credential.app_id,
+            credential.installation_id,
+            credential.private_key,
+            lambda signed, installation: _exchange(http, api_url, signed, installation),
+        )
+    elif credential:
+        own = PersonalToken(credential)
+    gated.gate = authorization.gate = Gate(own.label, ledger)
+    authorization.credential = own
+    return GitHub(http, api_url, web_url, own, gated.gate)
 
 
 def get_json(
@@ -71,6 +120,7 @@ def get_json(
     *,
     params: Mapping[str, str | int] | None = None,
     etag: str | None = None,
+    accept: str = ACCEPT,
     expected: type[list[Any]] | type[dict[str, Any]],
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[httpx.Response, Any]:
@@ -78,25 +128,47 @@ def get_json(
 
     `clock` (seconds) measures the deadline for the whole answer.
     """
-    deadline = clock() + EXCHANGE_SECONDS
-    headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": API_VERSION}
+    headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
     if etag:
         headers["If-None-Match"] = etag
-    try:
-        with github.http.stream("GET", url, params=params, headers=headers) as response:
-            body = _read(response, lambda: clock() > deadline)
-    except httpx.HTTPError as err:
-        raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
+    with _exchanged(github, url, params, headers) as response:
+        body = read_body(response, LARGEST_JSON_BYTES, clock)
     if response.status_code == 304:
         return response, None
     check_status(response, body, github.credential_label)
+    return response, decoded(body, _host(url), expected)
+
+
+def get_bytes(
+    github: GitHub,
+    url: str,
+    *,
+    limit: int,
+    accept: str = "*/*",
+    clock: Callable[[], float] = time.monotonic,
+) -> bytes:
+    """GET a file, `limit` bytes at most (Malformed "too_large" beyond). Raises GitHubError."""
+    with _exchanged(github, url, None, {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}) as response:
+        if response.status_code >= 300:
+            check_status(response, next(response.iter_bytes(4096), b""), github.credential_label)
+        return read_body(response, limit, clock)
+
+
+def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    """The JSON value. Malformed for what is none, or of another shape."""
     try:
         value = httpx.Response(200, content=body).json()
     except (ValueError, RecursionError) as err:
-        raise Malformed("not_json", f"{_host(url)} answered with something that is not JSON") from err
+        raise Malformed("not_json", f"{host} answered with something that is not JSON") from err
     if not isinstance(value, expected):
-        raise Malformed("unexpected_json", f"{_host(url)} answered with JSON of another shape than expected")
-    return response, value
+        raise Malformed("unexpected_json", f"{host} answered with JSON of another shape than expected")
+    return value
+
+
+def next_page(github: GitHub, response: httpx.Response) -> str | None:
+    """The address of the next page by the Link header, if it is one of this API's."""
+    url = response.links.get("next", {}).get("url", "")
+    return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
 
 def check_status(response: httpx.Response, body: bytes, credential_label: str) -> None:
@@ -109,82 +181,72 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
         return
     if status == 401:
         raise BadCredential("bad_credential", f"{host} rejects the credential {credential_label}: replace it")
-    if status == 429 or (status == 403 and _is_limit(response, body)):
-        raise RateLimited("rate_limited", f"{host} limits our requests", retry_after=_retry_after(response))
+    if status == 429 or (status == 403 and is_limit(response, body)):
+        raise RateLimited("rate_limited", f"{host} limits our requests", retry_after=seconds_to_wait(response))
     if status == 403:
         raise Forbidden("forbidden", f"{host} forbids this request")
     if status in (404, 410, 451):
         raise NotFound("not_found" if status != 451 else "blocked", f"{host} answered {status}")
     if status >= 500:
-        raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=_header_seconds(response))
+        raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))
     raise GitHubError(f"http_{status}", f"{host} answered {status}")
 
 
-def _is_limit(response: httpx.Response, body: bytes) -> bool:
-    if "retry-after" in response.headers or response.headers.get("x-ratelimit-remaining") == "0":
-        return True
-    text = body[:4096].lower()
-    return b"rate limit" in text or b"abuse" in text
-
-
-def _retry_after(response: httpx.Response) -> float:
-    """Seconds to wait: what GitHub says, else a minute."""
-    seconds = _header_seconds(response)
-    if seconds is not None:
-        return seconds
-    reset = response.headers.get("x-ratelimit-reset", "")
-    if response.headers.get("x-ratelimit-remaining") == "0" and _is_number(reset):
-        return _bounded(int(reset) - _server_time(response))
-    return SECONDARY_LIMIT_SECONDS
-
-
-def _header_seconds(response: httpx.Response) -> float | None:
-    """What Retry-After says, in either of its forms; None when it says nothing that can be read."""
-    value = response.headers.get("retry-after", "")
-    if _is_number(value):
-        return _bounded(int(value))
-    at = _date(value)
-    return None if at is None else _bounded(at - _server_time(response))
-
-
-def _server_time(response: httpx.Response) -> float:
-    """Seconds since the epoch by the clock that set the limit; ours may be wrong."""
-    at = _date(response.headers.get("date", ""))
-    return time.time() if at is None else at
-
-
-def _date(value: str) -> float | None:
+@contextmanager
+def _exchanged(
+    github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str]
+) -> Iterator[httpx.Response]:
+    extensions = {"reserve": github.reserve}
     try:
-        at = parsedate_to_datetime(value)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+        with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
+            yield response
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as err:
+        raise Malformed("unknown_host", "an address leads to an unknown host: see R8SCAN_GITHUB_HOSTS") from err
+    except httpx.HTTPError as err:
+        raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
 
 
-def _is_number(value: str) -> bool:
-    return value.isascii() and value.isdecimal() and len(value) < 16
+def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) -> tuple[str, datetime]:
+    """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
+    headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
+    url = f"{api_url}/app/installations/{installation}/access_tokens"
+    try:
+        # `auth=None` would mean the client's own; this request brings its header itself.
+        response = http.post(url, headers=headers, auth=_as_it_is, follow_redirects=False)
+    except httpx.HTTPError as err:
+        raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
+    if response.status_code in (401, 403, 404):
+        message = "GitHub rejects the App: check R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY"
+        raise BadCredential("bad_app_credential", message)
+    check_status(response, response.content[:4096], "R8SCAN_GITHUB_APP_ID")
+    value = decoded(response.content, _host(url), dict)
+    token, ends_at = value.get("token"), value.get("expires_at")
+    try:
+        at = datetime.fromisoformat(ends_at)
+    except (TypeError, ValueError) as err:
+        raise Malformed("unexpected_json", "the App's token has no end") from err
+    if not isinstance(token, str) or not token:
+        raise Malformed("unexpected_json", "GitHub gave the App no token")
+    return token, at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _bounded(seconds: float) -> float:
-    return min(max(float(seconds), 1.0), LONGEST_WAIT_SECONDS)
+def _as_it_is(request: httpx.Request) -> httpx.Request:
+    return request
 
 
-def _read(response: httpx.Response, is_late: Callable[[], bool]) -> bytes:
+def read_body(response: httpx.Response, limit: int, clock: Callable[[], float] = time.monotonic) -> bytes:
+    """The whole body, within a limit of size (Malformed) and of time (Unavailable)."""
+    deadline = clock() + EXCHANGE_SECONDS
     chunks, size = [], 0
     host = response.request.url.host
     for chunk in response.iter_bytes():
         size += len(chunk)
-        if size > LARGEST_JSON_BYTES:
-            raise Malformed("too_large", f"{host} answered with more than {LARGEST_JSON_BYTES} bytes")
-        if is_late():
+        if size > limit:
+            raise Malformed("too_large", f"{host} answered with more than {limit} bytes")
+        if clock() > deadline:
             raise Unavailable("too_slow", f"{host} took longer than {EXCHANGE_SECONDS:.0f} s to answer")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    """What a credential belongs to; the port is None when it is the scheme's own."""
-    return url.scheme, url.host, url.port
 
 
 def _host(url: str) -> str:
@@ -193,37 +255,3 @@ def _host(url: str) -> str:
 
 def _limits(connections: int) -> httpx.Limits:
     return httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30)
-
-
-class _KnownHosts(httpx.BaseTransport):
-    """Refuses every other host, port and scheme, at each hop of a redirect as well."""
-
-    def __init__(self, inner: httpx.BaseTransport, allowed: Collection[tuple[str, str, int | None]]) -> None:
-        self._inner = inner
-        self._allowed = frozenset(allowed)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if _origin(request.url) not in self._allowed:
-            raise httpx.UnsupportedProtocol(f"refused to fetch from an unknown host: {request.url.host}")
-        return self._inner.handle_request(request)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _Credential(httpx.Auth):
-    """Bearer for the REST API, Basic for git, nothing else. httpx drops it when a redirect leaves the host."""
-
-    def __init__(self, token: str, api_url: str, web_url: str) -> None:
-        # As httpx writes them: hosts in lower case, no port that goes without saying.
-        self._api, self._web = str(httpx.URL(f"{api_url}/")), str(httpx.URL(f"{web_url}/"))
-        self._bearer = f"Bearer {token}"
-        self._basic = "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        url = str(request.url)
-        if url.startswith(self._api):
-            request.headers["Authorization"] = self._bearer
-        elif url.startswith(self._web):
-            request.headers["Authorization"] = self._basic
-        yield request

@@ -190,10 +190,16 @@ def _answer(
         # A renamed repository answers 301, behind which httpx would make a GET of a POST.
         for _ in range(MOST_REDIRECTS):
             with github.http.stream(
-                method, url, params=params, headers=headers, content=content, follow_redirects=False
+                method,
+                url,
+                params=params,
+                headers=headers,
+                content=content,
+                follow_redirects=False,
+                extensions={"reserve": github.reserve},
             ) as response:
                 if response.next_request is None:
-                    _check(response, github.credential_label)
+                    _check(response, github)
                     yield _until(response.iter_raw(), deadline)
                     return
                 url, params = str(response.next_request.url), None
@@ -203,14 +209,18 @@ def _answer(
     raise Malformed("too_many_redirects", f"{httpx.URL(url).host} redirects in circles")
 
 
-def _check(response: httpx.Response, credential_label: str) -> None:
+def _check(response: httpx.Response, github: GitHub) -> None:
     if response.status_code < 300:
         return
     start = next(response.iter_bytes(4096), b"")
-    if response.status_code == 401 and credential_label == "none":
+    host = response.request.url.host
+    if response.status_code == 401 and github.credential.token() is None:
         # Without a credential, a repository that is private or gone asks for one.
-        raise NotFound("not_found", f"{response.request.url.host} answered 401")
-    check_status(response, start, credential_label)
+        raise NotFound("not_found", f"{host} answered 401")
+    if response.status_code == 401 and not github.gate.is_rejected():
+        # The API takes the credential, so it is about this repository; should it be otherwise, the API says so soon.
+        raise Unavailable("git_unauthorized", f"{host} answered 401 to git")
+    check_status(response, start, github.credential_label)
 
 
 def _until(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +20,8 @@ CHECK_SECONDS = 0.5
 LONGEST_SECONDS = 6 * 3600
 STDERR_READ = 64 * 1024
 MOST_STDERR = 16 * 1024 * 1024
+LONGEST_CHECK_SECONDS = 120
+COMMITS_A_FETCH = 100
 
 _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
@@ -48,6 +50,73 @@ def clone(
     not followed: git would take the credential along, so `url` has to be the repository's present address.
     """
     command = ["git", "clone", "--mirror", "--progress", "--template=", "--", url, str(folder)]
+    _run(command, url, folder, credential, limit_bytes, stop, on_progress, clock)
+    if _size(folder) > limit_bytes:
+        raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
+
+
+def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
+    """Those of the ids that the mirror does not hold."""
+    if not oids:
+        return []
+    result = subprocess.run(
+        ["git", "cat-file", "--batch-check=%(objectname)"],
+        cwd=folder,
+        env=git_environment(None, ""),
+        input="".join(f"{oid}\n" for oid in oids).encode(),
+        capture_output=True,
+        check=False,
+        timeout=LONGEST_CHECK_SECONDS,
+    )
+    return [line.split(b" ")[0].decode() for line in result.stdout.splitlines() if line.endswith(b" missing")]
+
+
+def fetch_commits(
+    url: str,
+    folder: Path,
+    oids: Sequence[str],
+    *,
+    credential: str | None,
+    limit_bytes: int,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Fetch commits by their ids into the mirror, below refs of our own; how many came. Raises what `clone` raises.
+
+    One that is gone spoils its whole request, so a request that fails is halved.
+    """
+    waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
+    got = done = 0
+    while waiting:
+        batch = waiting.pop()
+        refspecs = [f"+{oid}:refs/r8scan/{oid}" for oid in batch]
+        options = ["--quiet", "--no-tags", "--no-write-fetch-head"]
+        command = ["git", "-C", str(folder), "fetch", *options, "--", url, *refspecs]
+        try:
+            _run(command, url, folder, credential, limit_bytes, stop, _no_report, clock)
+        except (Unavailable, NotFound):
+            if len(batch) > 1:
+                waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+                continue
+        else:
+            got += len(batch)
+        done += len(batch)
+        on_progress(done, len(oids))
+    return got
+
+
+def _run(
+    command: Sequence[str],
+    url: str,
+    folder: Path,
+    credential: str | None,
+    limit_bytes: int,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None],
+    clock: Callable[[], float],
+) -> None:
+    """Run git and watch it: its time, its words, the size of what it makes, and whether anybody still waits."""
     deadline = clock() + LONGEST_SECONDS
     with tempfile.TemporaryFile() as stderr:
         child = start_child(command, env=git_environment(credential, url), stdout=subprocess.DEVNULL, stderr=stderr)
@@ -73,8 +142,10 @@ def clone(
                 child.wait()
         if status != 0:
             raise _error(_tail(stderr), status, has_credential=credential is not None)
-    if _size(folder) > limit_bytes:
-        raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
+
+
+def _no_report(done: int, total: int) -> None:
+    del done, total
 
 
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
@@ -91,7 +162,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
         "maintenance.auto": "false",
         "fetch.fsckObjects": "false",
     }
-    if credential:
+    if credential and url:
         basic = base64.b64encode(f"x-access-token:{credential}".encode()).decode()
         # Only for this host: a redirect elsewhere does not get it.
         config[f"http.{url.split('/', 3)[0]}//{url.split('/', 3)[2]}/.extraHeader"] = f"Authorization: Basic {basic}"
@@ -147,9 +218,9 @@ def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
         return NotFound("moved", "the repository has another address by now")
     if b"could not read username" in lower or b"returned error: 401" in lower or b"authentication failed" in lower:
         if has_credential:
-            return BadCredential("bad_credential", "git access is refused: check R8SCAN_GITHUB_TOKEN")
+            return BadCredential("bad_credential", "git access is refused: check the GitHub credential")
         # Without a credential, a repository that does not exist looks like this.
         return NotFound("not_found", "there is no such public repository")
     if b"returned error: 403" in lower:
-        return BadCredential("forbidden", "git access is forbidden: check R8SCAN_GITHUB_TOKEN")
+        return BadCredential("forbidden", "git access is forbidden: check the GitHub credential")
     return Unavailable("clone_failed", f"git clone ended with status {status}")

@@ -58,3 +58,24 @@ def _postgresql_now(element: db_now, compiler: SQLCompiler, **_: Any) -> str:  #
 @compiles(db_now, "sqlite")
 def _sqlite_now(element: db_now, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
     return f"(strftime('%Y-%m-%d %H:%M:%f000', 'now', '{element.seconds:+f} seconds'))"
+
+
+class db_hour(FunctionElement[datetime]):  # noqa: N801 - as above
+    """The beginning of the hour in which the database's clock will be in `seconds`."""
+
+    type = UtcDateTime()
+    inherit_cache = False
+
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__()
+        self.seconds = float(seconds)
+
+
+@compiles(db_hour, "postgresql")
+def _postgresql_hour(element: db_hour, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
+    return f"date_trunc('hour', clock_timestamp() + make_interval(secs => {element.seconds!r}), 'UTC')"
+
+
+@compiles(db_hour, "sqlite")
+def _sqlite_hour(element: db_hour, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
+    return f"(strftime('%Y-%m-%d %H:00:00.000000', 'now', '{element.seconds:+f} seconds'))"

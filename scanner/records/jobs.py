@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, func, or_, select, update
@@ -45,8 +46,13 @@ def enqueue(
     priority: int = 100,
     dedupe_key: str | None = None,
     delay: float = 0,
+    visible_at: datetime | None = None,
+    parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already."""
+    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already.
+
+    `visible_at`: when the first of what it reads became public. `parent_id`: the job that led to this one.
+    """
     statement = (
         insert_or_nothing(session, ScanJob)
         .values(
@@ -61,6 +67,8 @@ def enqueue(
             next_attempt_at=db_now(delay),
             progress={},
             counts={},
+            visible_at=visible_at,
+            parent_id=parent_id,
             created_at=db_now(),
         )
         .returning(ScanJob.id)
@@ -74,8 +82,8 @@ def queued_id(session: Session, dedupe_key: str) -> int | None:
     return session.execute(statement).scalar_one_or_none()
 
 
-def claim_next(database: Database, kind: str) -> ClaimedJob | None:
-    """The most urgent job of this kind that is due, under a new lease; None when there is none.
+def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
+    """The most urgent job of these kinds that is due, under a new lease; None when there is none.
 
     A job that led nowhere too often is failed here, in sight, and the next one is taken.
     """
@@ -83,7 +91,7 @@ def claim_next(database: Database, kind: str) -> ClaimedJob | None:
         with database.read() as session:
             statement = (
                 select(ScanJob.id, ScanJob.failures)
-                .where(ScanJob.kind == kind, ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
+                .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
                 .order_by(ScanJob.priority, ScanJob.next_attempt_at)
                 .limit(1)
             )
@@ -167,7 +175,7 @@ def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
 def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     """Forget jobs that ended well `days` ago, and those that did not `failed_days` ago; their number."""
     old = or_(
-        and_(ScanJob.state.in_(("done", "cancelled")), ScanJob.finished_at < db_now(-days * 86400)),
+        and_(ScanJob.state.in_(("done", "cancelled", "dropped")), ScanJob.finished_at < db_now(-days * 86400)),
         and_(ScanJob.state.in_(("partial", "failed")), ScanJob.finished_at < db_now(-failed_days * 86400)),
     )
     result = session.execute(delete(ScanJob).where(old))

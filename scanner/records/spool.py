@@ -45,6 +45,12 @@ def save(state_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
     return path
 
 
+def count(state_dir: Path) -> int:
+    """How many entries wait."""
+    folder = state_dir / FOLDER
+    return sum(1 for _ in folder.glob("*.json")) if folder.is_dir() else 0
+
+
 def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit: int = 1000) -> int:
     """Hand every entry to `take`, which commits it, and remove it; the number taken. `take`'s errors stop it.
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
+from scanner.sources.likelihood import likelihood_of
 from scanner.sources.push_content import Push
-
-MOST_VALUES = 50_000
-DEEPEST = 12
+from scanner.sources.texts import strings_of
 
 _OBJECT_ID_LENGTHS = (40, 64)
-_TEXT_KEYS = ("body", "title", "description")
 
 KNOWN_TYPES = frozenset(
     [
@@ -73,12 +71,22 @@ class Event:
 
 @dataclass(slots=True)
 class Found:
-    """What some events hold. `repositories` became public as a whole: name, id, time."""
+    """What some events hold. `repositories` became public as a whole: name, id, time.
+
+    `newest_repository_id`: the highest id among the events, by which new repositories are told.
+    """
 
     pushes: list[Push] = field(default_factory=list)
     repositories: list[tuple[str, int | None, datetime | None]] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    newest_repository_id: int = 0
+
+
+def newest_repository_id(events: Iterable[Event]) -> int:
+    """The highest repository id of a page; one that stands alone far above the rest is nobody's."""
+    ids = sorted(event.repository_id for event in events if event.repository_id is not None)
+    return ids[-2] if len(ids) > 1 else 0
 
 
 def parse_event(value: Any) -> Event | None:
@@ -160,6 +168,14 @@ def _read_push(event: Event, found: Found) -> None:
             ref_type=ref_type,
             published_at=event.created_at,
             kind="create" if event.type == "CreateEvent" else "push",
+            likelihood=likelihood_of(
+                actor=event.actor,
+                repository=event.repository,
+                repository_id=event.repository_id,
+                ref=ref,
+                is_created=event.type == "CreateEvent",
+                newest_repository_id=found.newest_repository_id,
+            ),
         )
     )
 
@@ -189,7 +205,7 @@ def _document(
 ) -> Iterator[Document]:
     published = parse_time(value.get("created_at")) or event.created_at
     place = _place(event, kind, url, path=_string(value.get("path")) or None, published_at=published)
-    yield from _text_document("\n".join(_strings(value, counts)), place)
+    yield from _text_document("\n".join(strings_of(value, counts)), place)
 
 
 def _text_document(text: str, place: Place) -> Iterator[Document]:
@@ -221,27 +237,6 @@ def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
     """The object's own page, if it is one of this GitHub's; else the repository's."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
-
-
-def _strings(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
-    """Every string inside the value, the long texts first, so that lines count from a body's own beginning."""
-    for key in _TEXT_KEYS:
-        if isinstance(value.get(key), str):
-            yield value[key]
-    stack: list[tuple[Any, int]] = [(part, 1) for key, part in value.items() if key not in _TEXT_KEYS]
-    seen = 0
-    while stack:
-        part, level = stack.pop()
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, dict | list) and level < DEEPEST:
-            stack.extend((item, level + 1) for item in (part.values() if isinstance(part, dict) else part))
-        elif isinstance(part, dict | list):
-            counts["event_too_deep"] += 1
-        seen += 1
-        if seen > MOST_VALUES:
-            counts["event_too_large"] += 1
-            return
 
 
 def _plain_id(value: str) -> str:

@@ -17,27 +17,33 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector
 from scanner.github.client import GitHub, get_json
 from scanner.github.errors import GitHubError
-from scanner.records import jobs, leases, spool
+from scanner.records import jobs, spool
 from scanner.records.database import Database, is_unavailable
-from scanner.records.leases import Lease, LeaseLost
-from scanner.records.models import SourceState, db_now
+from scanner.records.leases import LeaseLost
+from scanner.records.models import SeenEvent, db_now
 from scanner.records.outbox import insert_or_nothing
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
-from scanner.sources.events import Event, Found, parse_event, read_event
+from scanner.sources import turns
+from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
+from scanner.sources.likelihood import PRIORITIES
+from scanner.sources.page_work import first_visible
+from scanner.sources.polls import PollReport
+from scanner.sources.turns import MissedSpan, Turn
 
 SOURCE = "public_events"
 PAGES = 3
 PAGE_SIZE = 100
 IDS_KEPT = 1500
 DEFAULT_INTERVAL = 60.0
-SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 3600.0
+STALE_AFTER = timedelta(minutes=15)
+"""GitHub's own latency is mostly below; what is older each time is a list that somebody forgot to renew."""
+MOST_ESTIMATED = 10_000_000
 PUSHES_A_JOB = 25
 """Small enough for several processes to share a page, large enough to cost few rows."""
 
@@ -73,7 +79,10 @@ class Cursor:
 
 @dataclass(slots=True)
 class Poll:
-    """What one poll brought. `interval` in seconds; `has_gap`: nothing of it had been seen before."""
+    """What one poll brought. `interval` in seconds; `has_gap`: nothing of it had been seen before.
+
+    `has_read`: GitHub sent a list, whatever was in it. `oldest` and `newest` are times of all that the list held.
+    """
 
     events: list[Event]
     cursor: Cursor
@@ -81,6 +90,9 @@ class Poll:
     has_gap: bool
     counts: Counter[str]
     error: GitHubError | None = None
+    has_read: bool = False
+    oldest: datetime | None = None
+    newest: datetime | None = None
 
 
 def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
@@ -94,6 +106,7 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
     events: dict[str, Event] = {}
     interval, overlaps, read_any, error = DEFAULT_INTERVAL, False, False, None
     owed: list[int] = []
+    times: list[datetime] = []
     page = 1
     while page <= PAGES:
         try:
@@ -114,6 +127,7 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
             counts["unusable_event"] += answer.unusable
             fresh = {event.id: event for event in answer.events if event.id not in known and event.id not in events}
             overlaps = overlaps or any(event.id in known for event in answer.events)
+            times += [event.created_at for event in answer.events if event.created_at is not None]
             events.update(fresh)
             if fresh and len(answer.events) >= PAGE_SIZE and page < PAGES:
                 page += 1
@@ -123,15 +137,16 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
     after = Cursor(ids, etags, tuple(owed), cursor.credential)
     has_gap = bool(known) and read_any and not overlaps
-    return Poll(list(events.values()), after, interval, has_gap, counts, error)
-
-
-def ensure_state(session: Session) -> None:
-    """The source's row, if it has none yet."""
-    session.execute(
-        insert_or_nothing(session, SourceState).values(
-            source=SOURCE, cursor={}, next_poll_at=db_now(), attempts=0, failures=0, gaps=0, counts={}
-        )
+    return Poll(
+        list(events.values()),
+        after,
+        interval,
+        has_gap,
+        counts,
+        error,
+        has_read=read_any,
+        oldest=min(times, default=None),
+        newest=max(times, default=None),
     )
 
 
@@ -147,24 +162,23 @@ def poll(
 
     What a database that went away meanwhile cannot take goes to the spool.
     """
-    claimed = _claim(database, wait)
-    if claimed is None:
+    turn = turns.take(database, SOURCE, wait)
+    if turn is None:
         return PollReport()
-    lease, cursor = claimed
     try:
-        brought = poll_pages(github, cursor)
+        brought = poll_pages(github, Cursor.from_json(turn.cursor))
     except GitHubError as err:
-        _log.warning("public events: %s", err)
         with database.write() as session:
-            _postpone(session, lease, err)
+            turns.postpone(session, turn, err)
         return PollReport(polled=True, error=err.reason)
-    found = Found()
+    found = Found(newest_repository_id=newest_repository_id(brought.events))
     for event in brought.events:
         read_event(event, github.web_url, found)
     candidates = _scan(detector, found)
+    pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
     try:
         with database.write() as session:
-            report = _commit(session, lease, brought, found, candidates)
+            report = _commit(session, turn, brought, found, candidates, pace)
     except LeaseLost:
         _log.warning("public events: another worker polled meanwhile; its poll counts")
         return PollReport(polled=True)
@@ -175,24 +189,25 @@ def poll(
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class PollReport:
-    """What a poll led to: rows that somebody should look at now."""
+def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int | None = None) -> int:
+    """Job rows for the pushes and repositories that were found, the likelier pushes first; the number of rows.
 
-    polled: bool = False
-    events: int = 0
-    jobs: int = 0
-    candidates: int = 0
-    error: str | None = None
-
-
-def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int = 100) -> int:
-    """Job rows for the pushes and repositories that were found; their number."""
+    `priority`: one for all, for what can wait.
+    """
     count = 0
-    for start in range(0, len(found.pushes), PUSHES_A_JOB):
-        pushes = [push.to_json() for push in found.pushes[start : start + PUSHES_A_JOB]]
-        jobs.enqueue(session, "pushes", {"pushes": pushes}, source=source, priority=priority)
-        count += 1
+    for likelihood, own_priority in PRIORITIES.items():
+        chosen = [push for push in found.pushes if push.likelihood == likelihood]
+        for start in range(0, len(chosen), PUSHES_A_JOB):
+            page = chosen[start : start + PUSHES_A_JOB]
+            jobs.enqueue(
+                session,
+                "pushes",
+                {"pushes": [push.to_json() for push in page]},
+                source=source,
+                priority=own_priority if priority is None else priority,
+                visible_at=first_visible(page),
+            )
+            count += 1
     for name, repository_id, published_at in found.repositories:
         target = {
             "repository": name,
@@ -200,8 +215,11 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
             "published_at": published_at.isoformat() if published_at else None,
         }
         key = f"repository:{name.lower()}"
-        if jobs.enqueue(session, "repository", target, source=source, priority=priority, dedupe_key=key) is not None:
-            count += 1
+        own = 100 if priority is None else priority
+        row = jobs.enqueue(
+            session, "repository", target, source=source, priority=own, dedupe_key=key, visible_at=published_at
+        )
+        count += row is not None
     return count
 
 
@@ -231,7 +249,7 @@ def _interval(response: httpx.Response, default: float) -> float:
         seconds = float(response.headers.get("x-poll-interval", default))
     except ValueError:
         return default
-    return min(max(seconds, SHORTEST_INTERVAL), LONGEST_INTERVAL) if seconds == seconds else default
+    return min(max(seconds, turns.SHORTEST_INTERVAL), turns.LONGEST_INTERVAL) if seconds == seconds else default
 
 
 def _scan(detector: Detector, found: Found) -> list[Candidate]:
@@ -243,44 +261,29 @@ def _scan(detector: Detector, found: Found) -> list[Candidate]:
     return candidates
 
 
-def _claim(database: Database, wait: Callable[[float], None]) -> tuple[Lease, Cursor] | None:
-    """The lease and the cursor, if it is our turn. Beat's ticks jitter: due within the next second is waited for."""
-    with database.write() as session:
-        ensure_state(session)
-        state, now = session.execute(select(SourceState, db_now()).where(SourceState.source == SOURCE)).one()
-        remaining = (state.next_poll_at - now).total_seconds()
-    if 0 < remaining <= 1.0:
-        wait(remaining)
-    with database.write() as session:
-        lease = leases.claim(session, SourceState, SOURCE)
-        if lease is None:
-            return None
-        state = session.execute(select(SourceState).where(SourceState.source == SOURCE)).scalar_one()
-        # The interval counts from the poll's beginning, so that the time it takes is not added to it.
-        lease.write(session, next_poll_at=db_now(SHORTEST_INTERVAL))
-        return lease, Cursor.from_json(state.cursor)
-
-
-def _commit(session: Session, lease: Lease, brought: Poll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
-    state = session.execute(select(SourceState).where(SourceState.source == SOURCE)).scalar_one()
-    counts = Counter(state.counts)
-    counts.update(brought.counts)
-    counts.update(found.counts)
-    counts["polls"] += 1
-    times = [event.created_at for event in brought.events if event.created_at]
-    error = str(brought.error) if brought.error else None
-    lease.write(
+def _commit(
+    session: Session, turn: Turn, brought: Poll, found: Found, candidates: Sequence[Candidate], pace: float
+) -> PollReport:
+    counts = brought.counts + found.counts
+    missed = _missed(turn, brought)
+    is_stale = _is_stale(turn, brought)
+    counts["stale_list"] += is_stale
+    if is_stale:
+        _log.warning("public events: GitHub serves an old list", extra={"newest": str(brought.newest)})
+    if missed is not None:
+        counts["missed_by_estimate"] += missed.estimated
+    turns.end(
         session,
+        turn,
         cursor=brought.cursor.to_json(),
-        next_poll_at=_next_poll(state, brought),
-        leased_until=None,
-        failures=0,
-        last_success_at=db_now(),
-        newest_seen_at=_newest(state.newest_seen_at, times),
-        gaps=state.gaps + brought.has_gap,
-        counts=dict(counts),
-        error=error,
+        # A small budget is spread over its hour: a poll every few minutes sees more than a burst and a silence.
+        interval=max(brought.interval, pace),
+        counts=+counts,
+        newest=_newest(turn.newest_seen_at, [event.created_at for event in brought.events]),
+        missed=missed,
+        error=brought.error,
     )
+    _remember(session, brought.events)
     job_count = enqueue_found(session, found)
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state="unchecked")
@@ -289,32 +292,36 @@ def _commit(session: Session, lease: Lease, brought: Poll, found: Found, candida
     )
 
 
-def _next_poll(state: SourceState, brought: Poll) -> Any:
-    if brought.error is not None and brought.error.retry_after:
-        return db_now(min(brought.error.retry_after, LONGEST_INTERVAL))
-    # Claiming set it to the beginning of this poll plus the shortest interval.
-    return state.next_poll_at + timedelta(seconds=brought.interval - SHORTEST_INTERVAL)
+def _remember(session: Session, events: Sequence[Event]) -> None:
+    """So that the archive's file of this hour need not bring them again."""
+    rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
+    if rows:
+        statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())
+        session.connection().execute(statement, rows)
 
 
-def _newest(before: datetime | None, times: Iterable[datetime]) -> datetime | None:
+def _missed(turn: Turn, brought: Poll) -> MissedSpan | None:
+    """The span between the newest event known before and the oldest of this poll, if nothing overlapped."""
+    if not brought.has_gap or turn.newest_seen_at is None or brought.oldest is None or brought.newest is None:
+        return None
+    seconds_seen = max((brought.newest - brought.oldest).total_seconds(), 1.0)
+    seconds_missed = max((brought.oldest - turn.newest_seen_at).total_seconds(), 0.0)
+    estimated = min(int(len(brought.events) / seconds_seen * seconds_missed), MOST_ESTIMATED)
+    return MissedSpan(min(turn.newest_seen_at, brought.oldest), brought.oldest, estimated, "no_overlap")
+
+
+def _is_stale(turn: Turn, brought: Poll) -> bool:
+    """Whether GitHub answers, but with nothing younger than what it should be (it happens to some)."""
+    if not brought.has_read:
+        return False
+    newest = brought.newest or turn.newest_seen_at
+    return newest is not None and datetime.now(UTC) - newest > STALE_AFTER
+
+
+def _newest(before: datetime | None, times: Iterable[datetime | None]) -> datetime | None:
     # A time in the future is somebody's wrong clock and would hide every lag after it.
     now = datetime.now(UTC)
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
-
-
-def _postpone(session: Session, lease: Lease, err: GitHubError) -> None:
-    state = session.execute(select(SourceState).where(SourceState.source == SOURCE)).scalar_one()
-    delay = err.retry_after or min(2.0**state.failures, 60.0)
-    counts = Counter(state.counts)
-    counts[f"error_{err.reason}"] += 1
-    lease.write(
-        session,
-        leased_until=None,
-        next_poll_at=db_now(min(delay, LONGEST_INTERVAL)),
-        failures=min(state.failures + 1, 16),
-        counts=dict(counts),
-        error=str(err),
-    )
 
 
 def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> None:

@@ -17,6 +17,7 @@ from scanner.github.git_protocol import Refs
 from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
 from scanner.github.packs import PackLimits, PackObject, PackReading
 from scanner.github.urls import blob_url, commit_url, is_repository_name, tag_url
+from scanner.sources.likelihood import Likelihood
 
 MOST_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
@@ -29,6 +30,8 @@ KEPT_BYTES = 128 * 1024 * 1024
 class Push:
     """A push, or a ref that was created (`kind` "create": no commits are known yet, `head` is empty).
 
+    `kind` "commit": all that `head` reaches and `before` (zeros: nothing) does not, read again by an operator's wish.
+
     `repository` and `ref` are redacted, since names can hold a token; `published_at` is the event's time; `tries`
     counts how often reading it has failed.
     """
@@ -40,12 +43,14 @@ class Push:
     ref: str
     ref_type: str
     published_at: datetime | None
-    kind: Literal["push", "create"]
+    kind: Literal["push", "create", "commit"]
     tries: int = 0
+    likelihood: Likelihood = "ordinary"
 
-    def again(self) -> Push:
-        """The same push after one more failure."""
-        return replace(self, tries=self.tries + 1)
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return self.repository
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -58,6 +63,7 @@ class Push:
             "published_at": self.published_at.isoformat() if self.published_at else None,
             "kind": self.kind,
             "tries": self.tries,
+            "likelihood": self.likelihood,
         }
 
     @classmethod
@@ -98,8 +104,8 @@ def read_push(
     `known_tips`: commits of this repository up to which everything was read before.
     """
     reading = PushReading()
-    push = replace(push, repository=_name(github, push))
-    is_created = push.kind == "create" or not push.before.strip("0")
+    push = _named(github, push)
+    is_created = push.kind == "create" or (push.kind == "push" and not push.before.strip("0"))
     if push.kind == "push" and not push.head.strip("0"):
         return reading  # a deletion adds nothing
     refs: Refs | None = None
@@ -109,7 +115,7 @@ def read_push(
         if not wants:
             return reading
     else:
-        wants, haves = [push.head], [push.before]
+        wants, haves = [push.head], [push.before] if push.before.strip("0") else []
     reading.tip = reading.tip or wants[0]
     try:
         _read_objects(github, push, wants, haves, refs, limits, detector, reading)
@@ -144,17 +150,21 @@ def _read_objects(
         reading.unread = +reading.unread
 
 
-def _name(github: GitHub, push: Push) -> str:
-    """The repository's name. One that holds a token is stored redacted and asked for by its id."""
-    if is_repository_name(push.repository):
-        return push.repository
-    if push.repository_id is None:
+def _named(github: GitHub, push: Push) -> Push:
+    """The push with its repository's name and id, asked of GitHub where one is missing.
+
+    A name that holds a token is stored redacted; an operator gives no id.
+    """
+    if is_repository_name(push.repository) and (push.repository_id is not None or push.kind != "commit"):
+        return push
+    if push.repository_id is None and not is_repository_name(push.repository):
         raise NotFound("unusable_repository_name", "the repository has no usable name")
-    _, value = get_json(github, f"{github.api_url}/repositories/{push.repository_id}", expected=dict)
-    name = value.get("full_name")
-    if not isinstance(name, str) or not is_repository_name(name):
+    path = f"repos/{push.repository}" if push.repository_id is None else f"repositories/{push.repository_id}"
+    _, value = get_json(github, f"{github.api_url}/{path}", expected=dict)
+    name, repository_id = value.get("full_name"), value.get("id")
+    if not isinstance(name, str) or not is_repository_name(name) or not isinstance(repository_id, int):
         raise Malformed("unusable_repository_name", "the repository has no usable name")
-    return name
+    return replace(push, repository=name, repository_id=repository_id)
 
 
 def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushReading) -> tuple[list[str], list[str]]:
@@ -282,6 +292,28 @@ def _placed(candidate: Candidate, item: PackObject, location: Location | None, p
         published_at=_published(push, location),
     )
     return replace(candidate, place=place, line=line)
+
+
+def placed_elsewhere(candidate: Candidate, push: Push, web_url: str) -> Candidate:
+    """What stood in a push of another repository, at its place in this push, which has the same commits."""
+    place, repository = candidate.place, push.repository
+    if not is_repository_name(repository):
+        url = web_url
+    elif place.kind == "file" and place.commit and place.path:
+        url = blob_url(web_url, repository, place.commit, place.path, candidate.line)
+    elif place.commit:
+        url = commit_url(web_url, repository, place.commit)
+    else:
+        url = f"{web_url}/{repository}"
+    own = replace(
+        place,
+        url=redact(url),
+        repository=redact(repository),
+        repository_id=push.repository_id,
+        ref=push.ref or None,
+        published_at=push.published_at,
+    )
+    return replace(candidate, place=own)
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:

@@ -17,6 +17,8 @@ COMMANDS = {
     "scan": ("workers.cli.scan", "scan"),
     "report": ("workers.cli.report", "report"),
     "usage": ("workers.cli.usage", "usage"),
+    "backfill": ("workers.cli.backfill", "backfill"),
+    "status": ("workers.cli.status", "status"),
 }
 GROUPS = {
     "tokens": "workers.cli.tokens",

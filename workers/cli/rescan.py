@@ -3,91 +3,201 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy import select
 
+from scanner.github.addresses import Target, is_gist_id, is_object_id, is_owner, parse_address
 from scanner.github.urls import is_repository_name
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.settings import load_settings
-from workers.cli import output
+from scanner.settings import Settings, load_settings
+from scanner.sources.manual import queue
+from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
 
-PRIORITY = 10
-POLL_SECONDS = 0.5
+SHOWN = 50
 
-app = typer.Typer(help="Read something again: a repository with all its history.", no_args_is_help=True)
+app = typer.Typer(
+    help="Read something again: a repository with all its history, an owner, a gist, a commit, a push, any address.",
+    no_args_is_help=True,
+)
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
+Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")]
 
 
 @app.command()
-def repo(
-    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")],
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")] = False,
-) -> None:
-    """Scan a repository: every object of its history, every ref, pull requests and wiki included.
+def repo(name: Name, wait: Wait = True, as_json: AsJson = False) -> None:
+    """Scan a repository: every object of its history, commits that no ref reaches, wiki, issues, comments, releases.
 
     Exit status: 0 done, 1 failed or cancelled, 2 done but something could not be read.
 
     Example: r8scan rescan repo replicate/cog
     """
+    _rescan(Target("repository", _repository(name)), wait, as_json)
+
+
+@app.command()
+def owner(
+    name: Annotated[str, typer.Argument(metavar="OWNER", help="The user or organisation.")],
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Scan every public repository and gist of a user or an organisation.
+
+    Example: r8scan rescan owner replicate --no-wait
+    """
+    if not is_owner(name):
+        raise UserError(f"{name} is not an owner's name: write it as GitHub does")
+    _rescan(Target("owner", name), wait, as_json)
+
+
+@app.command()
+def gist(
+    gist_id: Annotated[str, typer.Argument(metavar="ID", help="The gist's id: the hex digits of its address.")],
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Scan a gist with all its history and comments.
+
+    Example: r8scan rescan gist aa5a315d61ae9438b18d
+    """
+    if not is_gist_id(gist_id):
+        raise UserError(f"{gist_id} is not a gist's id: write the hex digits at the end of its address")
+    _rescan(Target("gist", gist_id), wait, as_json)
+
+
+@app.command()
+def commit(
+    name: Name,
+    oid: Annotated[str, typer.Argument(metavar="COMMIT", help="The full id of the commit.")],
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Scan what one commit holds and all that it builds on.
+
+    Example: r8scan rescan commit replicate/cog 6dcb09b5b57875f334f61aebed695e2e4193db5e
+    """
+    _rescan(Target("commit", _repository(name), head=_object_id(oid)), wait, as_json)
+
+
+@app.command()
+def push(
+    name: Name,
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="The full id of the commit before the push.")],
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="The full id of the commit that was pushed.")],
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Scan what one push brought, as if it had just been seen.
+
+    Example: r8scan rescan push replicate/cog 883efe0… 7a8f3ac… (all 40 digits of both)
+    """
+    _rescan(Target("push", _repository(name), _object_id(before), _object_id(head)), wait, as_json)
+
+
+@app.command()
+def url(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Any address of a page on GitHub.")],
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Scan what an address leads to: pasted from a browser, a mail or a terminal.
+
+    Example: r8scan rescan url https://github.com/replicate/cog/blob/main/README.md
+    """
+    settings = load_settings()
+    try:
+        target = parse_address(address, settings.github_web_url, settings.github_api_url)
+    except ValueError as err:
+        raise UserError(str(err)) from err
+    _rescan(target, wait, as_json, settings)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List rescans that wait, run or have ended lately, the newest first.
+
+    Example: r8scan rescan list
+    """
+    database = Database(load_settings().database_url.get_secret_value())
+    with database.read() as session:
+        statement = select(ScanJob).where(ScanJob.source == "rescan").order_by(ScanJob.id.desc()).limit(SHOWN)
+        found = session.execute(statement).scalars().all()
+    database.close()
+    if as_json:
+        output.json_lines(jobs_watched.summary(job) for job in found)
+        return
+    columns = ("job", "kind", "target", "state", "progress", "asked", "error")
+    output.table("Rescans", columns, (_row(job) for job in found), empty="No rescans.")
+
+
+@app.command()
+def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")]) -> None:
+    """Cancel a rescan; what it has found so far stays found.
+
+    Example: r8scan rescan cancel 42
+    """
+    database = Database(load_settings().database_url.get_secret_value())
+    with database.write() as session:
+        children = session.execute(
+            select(ScanJob.id).where(ScanJob.parent_id == job_id, ScanJob.state.in_(jobs.OPEN))
+        ).scalars()
+        done = [one for one in [job_id, *children.all()] if jobs.cancel(session, one)]
+    database.close()
+    if not done:
+        raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")
+    typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1} that it led to" if len(done) > 1 else ""))
+
+
+def _row(job: ScanJob) -> tuple[Any, ...]:
+    target, phase = jobs_watched.target_text(job), jobs_watched.phase_text(job)
+    return job.id, job.kind, target, job.state, phase, job.created_at, job.error
+
+
+def _repository(name: str) -> str:
     if not is_repository_name(name):
         raise UserError(f"{name} is not a repository's name: write OWNER/NAME")
-    database = Database(load_settings().database_url.get_secret_value())
-    key = f"repository:{name.lower()}"
+    return name
+
+
+def _object_id(value: str) -> str:
+    if not is_object_id(value.lower()):
+        raise UserError(f"{value} is not a commit's full id: write all 40 hex digits")
+    return value.lower()
+
+
+def _rescan(target: Target, wait: bool, as_json: bool, settings: Settings | None = None) -> None:
+    database = Database((settings or load_settings()).database_url.get_secret_value())
     with database.write() as session:
-        target = {"repository": name, "repository_id": None, "published_at": None}
-        job_id = jobs.enqueue(session, "repository", target, source="rescan", priority=PRIORITY, dedupe_key=key)
-        if job_id is None:
-            job_id = jobs.queued_id(session, key)
+        job_id, kind = queue(session, target)
     from workers.doorbell import ring
 
-    rung = ring("r8scan.rescan")
-    if not rung:
+    if not ring("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
         typer.echo(f"job {job_id} is recorded; no broker answers, it starts as soon as workers run", err=True)
     if not wait:
         typer.echo(json.dumps({"job": job_id, "state": "queued"}) if as_json else f"job {job_id} queued")
         return
-    job = _watch(database, job_id)
+    job, children = jobs_watched.watch(database, job_id)
     database.close()
-    _report(job, as_json)
+    raise typer.Exit(_report(job, children, as_json))
 
 
-def _watch(database: Database, job_id: int | None) -> ScanJob:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, console=output.errors(), transient=True) as progress:
-        task = progress.add_task("waiting for a worker", total=None, detail="")
-        while True:
-            with database.read() as session:
-                job = session.get(ScanJob, job_id)
-            if job is None:
-                raise UserError(f"job {job_id} is gone: see r8scan incidents list for what it found")
-            if job.state not in jobs.OPEN:
-                return job
-            seen: dict[str, Any] = job.progress
-            progress.update(
-                task,
-                description=output.plain(seen.get("phase", job.error or "waiting for a worker")),
-                total=seen.get("total"),
-                completed=seen.get("done", 0),
-                detail=output.plain(seen.get("detail", "")),
-            )
-            time.sleep(POLL_SECONDS)
-
-
-def _report(job: ScanJob, as_json: bool) -> None:
+def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
+    everything = [job, *children]
     if as_json:
-        output.json_lines(
-            [{"job": job.id, "state": job.state, "target": job.target, "counts": job.counts, "error": job.error}]
-        )
+        output.json_lines(jobs_watched.summary(one) for one in everything)
     else:
-        counts = ", ".join(f"{key} {value}" for key, value in job.counts.items())
-        typer.echo(f"{job.state}: {output.plain(job.target['repository'])}" + (f" ({counts})" if counts else ""))
-        if job.error:
-            typer.echo(output.plain(job.error), err=True)
-    raise typer.Exit({"done": 0, "partial": 2}.get(job.state, 1))
+        for one in everything:
+            counts = ", ".join(f"{key} {value}" for key, value in one.counts.items())
+            typer.echo(f"{one.state}: {jobs_watched.target_text(one)}" + (f" ({counts})" if counts else ""))
+            if one.error:
+                typer.echo(output.plain(one.error), err=True)
+    worst: dict[Any, int] = {"done": 0, "partial": 2}
+    # A push of events may be gone by the time it is read; what an operator names has to be there.
+    statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
+    return 1 if 1 in statuses else max(statuses)

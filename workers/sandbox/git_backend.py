@@ -119,6 +119,27 @@ def backend(
     return CgiAnswer(status, headers, content)
 
 
+def commit_files(path: Path, files: dict[str, bytes], message: str, branch: str = "main") -> str:
+    """Commit these files, without folders, as the branch's first commit; its id."""
+    listed = b""
+    for name, content in files.items():
+        blob = git("hash-object", "-w", "--stdin", cwd=path, content=content).strip()
+        listed += b"100644 blob %s\t%s\0" % (blob, name.encode())
+    tree = git("mktree", "-z", cwd=path, content=listed).decode().strip()
+    person = {
+        f"GIT_{role}_{field}": "ana@example.com" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
+    }
+    commit = git("commit-tree", tree, "-m", message, cwd=path, env=person).decode().strip()
+    git("update-ref", f"refs/heads/{branch}", commit, cwd=path)
+    return commit
+
+
+def is_ancestor(path: Path, older: str, newer: str) -> bool:
+    """Whether the newer commit contains the older one."""
+    command = ["git", "merge-base", "--is-ancestor", older, newer]
+    return subprocess.run(command, cwd=path, env=clean_environment(), capture_output=True, check=False).returncode == 0
+
+
 def remove(path: Path) -> None:
     """Delete a repository."""
     shutil.rmtree(path, ignore_errors=True)

@@ -7,6 +7,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,20 @@ class Repository:
     path: Path
     description: str = ""
     hidden: bool = False
+    listings: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    """What people wrote, by what the REST API calls it: issues, issues/comments, pulls/comments, comments, releases,
+    activity. Oldest first."""
+
+
+@dataclass
+class Gist:
+    """A public gist: an entry of the list, and a repository behind it."""
+
+    id: str
+    owner: str
+    files: dict[str, bytes]
+    description: str
+    updated_at: str
 
 
 @dataclass
@@ -44,6 +59,12 @@ class SandboxGitHub:
     requests: Counter[str] = field(default_factory=Counter)
     faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     rate_limit: int = 5000
+    search_limit: int = 10
+    search_incomplete: bool = False
+    gists: list[Gist] = field(default_factory=list)
+    app_keys: dict[str, str] = field(default_factory=dict)
+    """Public keys (PEM) of GitHub Apps, by their id."""
+    installation_tokens: list[str] = field(default_factory=list)
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -73,10 +94,23 @@ class SandboxGitHub:
         """Make an event visible; its id."""
         return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
 
+    def create_gist(self, files: dict[str, bytes], owner: str = "ana", description: str = "") -> Gist:
+        """A new public gist with a history of one commit. There is no event for it."""
+        with self.lock:
+            gist_id = f"{next(self._ids):032x}"
+            gist = Gist(gist_id, owner, files, description, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+            path = self.root / f"gist-{gist_id}.git"
+            git_backend.create_bare(path, allow_filter=self.allow_filter)
+            git_backend.commit_files(path, files, "gist")
+            self.repositories[f"gist/{gist_id}"] = Repository(next(self._ids), f"gist/{gist_id}", path)
+            self.gists.insert(0, gist)
+        return gist
+
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
         """Somebody opens an issue."""
         url = f"{self.url}/{repository}/issues/{number}"
         issue = {"number": number, "title": title, "body": body, "html_url": url, "state": "open"}
+        self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
@@ -88,6 +122,7 @@ class SandboxGitHub:
             "html_url": f"{self.url}/{repository}/issues/{number}",
         }
         comment = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
+        self.repositories[repository.lower()].listings["issues/comments"].append(comment)
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
     def publish(self, repository: str) -> str:
@@ -98,16 +133,32 @@ class SandboxGitHub:
     def pushed(self, repository: Repository, changes: list[git_backend.RefChange]) -> list[str]:
         """Show a push on the timeline as GitHub does: new refs as CreateEvents, gone ones as DeleteEvents."""
         shown: list[str] = []
+        kinds = {(True, False): "branch_creation", (False, True): "branch_deletion", (False, False): "push"}
+        for change in changes:
+            gone = (change.before == git_backend.ZEROS, change.after == git_backend.ZEROS)
+            kind = kinds.get(gone, "push")
+            if kind == "push" and not git_backend.is_ancestor(repository.path, change.before, change.after):
+                kind = "force_push"
+            repository.listings["activity"].append(
+                {
+                    "id": next(self._ids),
+                    "before": change.before,
+                    "after": change.after,
+                    "ref": change.ref,
+                    "activity_type": kind,
+                    "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                }
+            )
         if not self.announce_pushes or repository.hidden:
             return shown
         for change in changes:
-            kind = "tag" if change.ref.startswith("refs/tags/") else "branch"
+            ref_type = "tag" if change.ref.startswith("refs/tags/") else "branch"
             short = change.ref.split("/", 2)[-1]
             if change.before == git_backend.ZEROS:
-                payload = {"ref": short, "ref_type": kind, "full_ref": change.ref, **self._created(repository)}
+                payload = {"ref": short, "ref_type": ref_type, "full_ref": change.ref, **self._created(repository)}
                 shown.append(self.emit("CreateEvent", repository.name, payload))
             elif change.after == git_backend.ZEROS:
-                payload = {"ref": short, "ref_type": kind, "full_ref": change.ref, "pusher_type": "user"}
+                payload = {"ref": short, "ref_type": ref_type, "full_ref": change.ref, "pusher_type": "user"}
                 shown.append(self.emit("DeleteEvent", repository.name, payload))
             else:
                 payload = {

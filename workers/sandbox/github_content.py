@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,8 +53,13 @@ def blob(path: Path, sha: str) -> dict[str, Any] | None:
 
 
 def search(repositories: Sequence[Repository], query: str, web_url: str) -> list[dict[str, Any]]:
-    """Files of default branches that hold the first word of the query, each with a fragment around it."""
+    """Files of default branches that hold the first word of the query, each with a fragment around it.
+
+    Of the qualifiers only `size:low..high` is known.
+    """
     word = next((part for part in query.split() if ":" not in part), "")
+    sizes = re.search(r"size:(\d+)\.\.(\d+)", query)
+    low, high = (int(sizes[1]), int(sizes[2])) if sizes else (0, SEARCHED_BYTES)
     items: list[dict[str, Any]] = []
     for repository in repositories if word else ():
         head = subprocess.run(
@@ -62,7 +68,7 @@ def search(repositories: Sequence[Repository], query: str, web_url: str) -> list
         for name in filter(None, head.stdout.decode("utf-8", "surrogateescape").split("\0")):
             path = name.removeprefix("HEAD:")
             content = git("cat-file", "blob", f"HEAD:{path}", cwd=repository.path)
-            if len(content) < SEARCHED_BYTES:
+            if low <= len(content) <= min(high, SEARCHED_BYTES):
                 items.append(_item(repository, path, content, word, web_url))
     return items
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import delete
 
-from scanner.records import jobs, leases
-from scanner.records.models import Notification, ReadPush, db_now
+from scanner.records import jobs, leases, tallies
+from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
 from scanner.response import sightings
 from scanner.signs import rates, reports, usage
-from scanner.sources import recovery, rescan
+from scanner.sources import mirror_folders, recovery, rescan, shedding
+from scanner.sources.public_events import PUSHES_A_JOB
 from workers import context
 from workers.celery import app
 from workers.doorbell import ring
@@ -18,6 +19,9 @@ from workers.tasks.reporting import settle_reports
 JOBS_KEPT_DAYS = 3
 FAILED_JOBS_KEPT_DAYS = 30
 READ_PUSHES_KEPT_DAYS = 14
+READ_OBJECTS_KEPT_DAYS = 90
+SEEN_EVENTS_KEPT_DAYS = 2
+GAPS_KEPT_DAYS = 40
 
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
@@ -27,12 +31,16 @@ def sweep() -> None:
     recovery.take_back(own.database, own.settings.state_dir)
     look_up()
     settle_reports()
+    with own.database.write() as session:
+        shedding.shed(session, most_jobs=own.settings.queue_max_pushes // PUSHES_A_JOB)
     with own.database.read() as session:
-        due = jobs.due_count(session, ("pushes", "repository"))
+        due = jobs.due_count(session, ("pushes", "files", *rescan.KINDS))
         unsent = leases.due_keys(session, Notification, Notification.state.in_(("pending", "frozen")), limit=1)
     if due.get("pushes"):
         ring("r8scan.scan", due["pushes"])
-    if due.get("repository"):
+    if due.get("files"):
+        ring("r8scan.fetch", due["files"])
+    if any(due.get(kind) for kind in rescan.KINDS):
         ring("r8scan.rescan")
     if unsent:
         ring("r8scan.deliver")
@@ -42,11 +50,20 @@ def sweep() -> None:
 def tidy() -> None:
     """Delete rows and folders whose time is over."""
     own = context.current()
-    rescan.remove_abandoned(own.settings.state_dir)
+    mirror_folders.remove_abandoned(own.settings.state_dir)
     with own.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
         sightings.forget_old(session)
         reports.forget_old(session)
         rates.forget_old(session)
-        session.execute(delete(ReadPush).where(ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400)))
+        tallies.forget_old(session)
+    # Each in a transaction of its own: a million rows at once would hold up everybody else.
+    for old in (
+        ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400),
+        ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
+        SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),
+        Gap.until_at < db_now(-GAPS_KEPT_DAYS * 86400),
+    ):
+        with own.database.write() as session:
+            session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
     usage.forget_old(own.database, keep_days=own.settings.usage_keep_days)

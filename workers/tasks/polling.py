@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from scanner.response.respond import look_up_again
-from scanner.sources import public_events
+from scanner.sources import archive_hours, code_search, event_archive, gists, public_events
+from scanner.sources.polls import PollReport
 from workers import context
 from workers.celery import app
+from workers.context import Context
 from workers.doorbell import MOST_RINGS, ring
 
 
@@ -15,12 +19,42 @@ def poll(source: str) -> None:
     own = context.current()
     if source not in own.settings.sources:
         return
-    report = public_events.poll(own.database, own.github, own.detector, state_dir=own.settings.state_dir)
+    report = _POLLS[source](own)
     if report.jobs:
-        ring("r8scan.scan", min(report.jobs, MOST_RINGS))
-        ring("r8scan.rescan")
+        for task in _RINGS[source]:
+            ring(task, min(report.jobs, MOST_RINGS))
     if report.candidates:
         look_up()
+
+
+def _public_events(own: Context) -> PollReport:
+    return public_events.poll(own.database, own.github, own.detector, state_dir=own.settings.state_dir)
+
+
+def _code_search(own: Context) -> PollReport:
+    return code_search.poll(own.database, own.github, own.detector, queries=own.settings.search_queries)
+
+
+def _gists(own: Context) -> PollReport:
+    return gists.poll(own.database, own.github, own.detector)
+
+
+def _event_archive(own: Context) -> PollReport:
+    return event_archive.poll(own.database) if own.settings.archive_url else PollReport()
+
+
+_POLLS: dict[str, Callable[[Context], PollReport]] = {
+    public_events.SOURCE: _public_events,
+    code_search.SOURCE: _code_search,
+    gists.SOURCE: _gists,
+    archive_hours.SOURCE: _event_archive,
+}
+_RINGS = {
+    public_events.SOURCE: ("r8scan.scan", "r8scan.rescan"),
+    code_search.SOURCE: ("r8scan.fetch",),
+    gists.SOURCE: ("r8scan.fetch",),
+    archive_hours.SOURCE: ("r8scan.rescan",),
+}
 
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types

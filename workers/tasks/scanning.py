@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanner.sources import push_scan, rescan
+from scanner.sources import push_scan, remote_files, rescan
 from workers import context
 from workers.celery import app
 from workers.doorbell import ring
@@ -24,6 +24,25 @@ def scan() -> None:
     if response is None:
         return
     ring("r8scan.scan")
+    if response.has_news:
+        ring("r8scan.deliver")
+
+
+@app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
+def fetch() -> None:
+    """Do one page of files; rings again while there are more."""
+    own = context.current()
+    response = remote_files.scan_next(
+        own.database,
+        own.github,
+        own.detector,
+        own.policy,
+        threads=own.settings.scan_threads,
+        state_dir=own.settings.state_dir,
+    )
+    if response is None:
+        return
+    ring("r8scan.fetch")
     if response.has_news:
         ring("r8scan.deliver")
 

@@ -115,6 +115,15 @@ def test_base64_is_found_wherever_its_lines_break(alignment: int, width: int, ne
         assert len(found(token, content)) == 1, (lead, content)
 
 
+@pytest.mark.parametrize("joint", [b'" + "', b"' '", b"' . '", b'" & _\n    "'])
+def test_literals_are_joined_wherever_they_are_cut(joint: bytes) -> None:
+    token = random_token(random.Random(3))
+    for first in range(2, 39):
+        for second in range(first + 1, 40):
+            content = b"'" + token[:first] + joint + token[first:second] + joint + token[second:] + b"'"
+            assert len(found(token, content)) == 1, content
+
+
 def test_a_run_longer_than_a_token_gives_its_first_forty_bytes() -> None:
     token = random_token(random.Random(1))
     assert [candidate.digest for candidate in candidates_of(token + b"abc123")] == [sha256_digest(token)]

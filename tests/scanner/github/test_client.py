@@ -149,8 +149,9 @@ def test_a_redirect_to_another_origin_is_refused_at_every_hop(own: GitHub, targe
     respx.get(f"{API}/first").mock(return_value=httpx.Response(302, headers={"location": f"{API}/second"}))
     respx.get(f"{API}/second").mock(return_value=httpx.Response(302, headers={"location": target}))
     elsewhere = respx.get(target).mock(return_value=httpx.Response(200, json={}))
-    with pytest.raises(Unavailable):
+    with pytest.raises(Malformed) as caught:
         get_json(own, f"{API}/first", expected=dict)
+    assert caught.value.reason == "unknown_host"
     assert not elsewhere.called
 
 

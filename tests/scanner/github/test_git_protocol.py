@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.responses import RedirectResponse, Response
 
 from scanner.github import git_protocol
-from scanner.github.client import GitHub, connect
+from scanner.github.client import GitHub, connect, get_json
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, Unavailable
 from scanner.github.git_protocol import can_filter, fetch, list_refs, pkt_line, pkt_lines
 from scanner.github.packs import PackLimits
@@ -121,6 +121,11 @@ def test_a_rejected_credential_is_named_and_not_told(
     workplace()
     own = connect(sandbox.api_url, sandbox.url, "the-secret")
     sandbox.faults["git"].append(lambda: Response(status_code=401))
+    with pytest.raises(Unavailable):
+        list_refs(own, "ana/app")  # it may be about the repository alone
+    sandbox.credential = "another"
+    with pytest.raises(BadCredential):
+        get_json(own, f"{own.api_url}/events", expected=list)
     with pytest.raises(BadCredential) as caught:
         list_refs(own, "ana/app")
     assert "R8SCAN_GITHUB_TOKEN" in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from sqlalchemy import select, update
 
 from scanner.detection import Detector
 from scanner.github.client import GitHub, connect
+from scanner.github.credentials import PersonalToken
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable
 from scanner.records import spool
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, SourceState, db_now
 from scanner.response.respond import Policy, look_up_again
 from scanner.sources import recovery
-from scanner.sources.public_events import Cursor, PollReport, poll, poll_pages
+from scanner.sources.polls import PollReport
+from scanner.sources.public_events import Cursor, poll, poll_pages
 
 API = "https://api.github.example"
 HEAD, BEFORE = "a" * 40, "b" * 40
@@ -97,7 +100,7 @@ def test_an_unchanged_timeline_costs_one_conditional_request(api: respx.Router, 
 def test_an_etag_is_not_shown_to_another_credential(api: respx.Router, github: GitHub) -> None:
     route = api.get("/events").mock(side_effect=pages([push(1)]))
     cursor = poll_pages(github, Cursor()).cursor
-    poll_pages(GitHub(github.http, API, github.web_url, "another"), cursor)
+    poll_pages(replace(github, credential=PersonalToken("x", "another")), cursor)
     assert "if-none-match" not in route.calls.last.request.headers
 
 

@@ -21,7 +21,7 @@ from scanner.records.leases import LeaseLost
 from scanner.records.models import ApiToken, NotificationSubject, ReadPush, ScanJob, db_now
 from scanner.response.respond import Policy, look_up_again
 from scanner.response.respond import Response as Responded
-from scanner.sources import push_scan, recovery
+from scanner.sources import page_work, push_scan, recovery
 from scanner.sources.push_content import Push, read_push
 from scanner.sources.push_scan import scan_next
 from scanner.tokens.imports import ImportedToken
@@ -163,7 +163,7 @@ def test_after_eight_tries_a_push_is_given_up_in_sight(bench: Bench, workplace: 
     workplace()
     sandbox.faults["git"].extend([lambda: Response(status_code=500)] * 20)
     bench.queue(push("a" * 40, "b" * 40))
-    for _ in range(push_scan.MOST_TRIES):
+    for _ in range(page_work.MOST_TRIES):
         bench.make_due()
         assert bench.scan() is not None
     last = bench.jobs()[-1]
@@ -231,7 +231,7 @@ def test_what_was_found_while_the_database_is_away_is_disabled_when_it_is_back_t
     def away(*_: Any, **__: Any) -> None:
         raise OperationalError("SELECT", {}, Exception("the server is gone"))
 
-    monkeypatch.setattr(push_scan, "respond", away)
+    monkeypatch.setattr(page_work, "respond", away)
     with pytest.raises(OperationalError):
         bench.scan()
     monkeypatch.undo()
@@ -249,7 +249,7 @@ def test_a_worker_that_lost_its_lease_closes_nothing_and_nobody_is_told_twice(
     token = fresh_token()
     bench.know(token)
     job_id = bench.queue(leaked(workplace, token))
-    close = push_scan._close
+    close = page_work._close
 
     def late(*arguments: Any) -> None:
         with bench.database.read() as session:
@@ -260,7 +260,7 @@ def test_a_worker_that_lost_its_lease_closes_nothing_and_nobody_is_told_twice(
         session.execute(update(ScanJob).values(attempts=ScanJob.attempts + 1))
         late(session, job, outcomes)
 
-    monkeypatch.setattr(push_scan, "_close", stolen)
+    monkeypatch.setattr(page_work, "_close", stolen)
     with pytest.raises(LeaseLost):
         bench.scan()
     monkeypatch.undo()

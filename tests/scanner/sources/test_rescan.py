@@ -23,7 +23,8 @@ from scanner.records.models import Exposure, ScanJob, db_now
 from scanner.response.respond import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
-from scanner.sources.rescan import FOLDER, remove_abandoned, rescan_next
+from scanner.sources.mirror_folders import FOLDER, remove_abandoned
+from scanner.sources.rescan import rescan_next
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from workers.sandbox.github import SandboxGitHub
@@ -83,7 +84,8 @@ def test_a_find_of_old_has_its_public_address(
         assert exposure.url.endswith(f"/ana/app/blob/{commit}/a%20b.py#L2")
         assert exposure.repository_id == 1001, "as the timeline's events say it"
     assert job(database, job_id).state == "queued", "the wiki is the next step"
-    rescan()
+    while rescan() is not None:
+        pass
     done = job(database, job_id)
     assert (done.state, done.counts["candidates"]) == ("done", 1)
     assert not list((settings.state_dir / FOLDER).iterdir())

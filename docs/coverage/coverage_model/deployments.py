@@ -1,0 +1,113 @@
+"""What a deployment finds, how fast, and what it costs: doors together, for N separate installations."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coverage_model.doors import NEVER, Leak, code_search_round_seconds, gists_share, times
+from coverage_model.inputs import Inputs
+
+DAY = 86400
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Doors that are open, on so many separate installations. Each polls; one of them reads the archive."""
+
+    name: str
+    doors: tuple[str, ...]
+    installations: int = 1
+
+
+ALL = ("public_events", "event_archive", "code_search", "gists", "partner_alerts")
+DEPLOYMENTS = (
+    Deployment("public events", ALL[:1]),
+    Deployment("public events, archive", ALL[:2]),
+    Deployment("all that is polled", ALL[:4]),
+    Deployment("all that is polled, N = 5", ALL[:4], 5),
+    Deployment("partner alerts alone", ALL[4:]),
+    Deployment("all doors", ALL),
+    Deployment("all doors, N = 5", ALL, 5),
+)
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Seconds from leak to disabled, sorted, of all leaks; those that are never found are at the end."""
+
+    seconds: tuple[float, ...]
+
+    def share_within(self, seconds: float) -> float:
+        return bisect_right(self.seconds, seconds) / len(self.seconds)
+
+    def of_all(self, share: float) -> float:
+        """The time by which this share of all leaks is disabled; NEVER if it never is."""
+        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+
+    def of_found(self) -> Delays:
+        """Those alone that were found."""
+        return Delays(tuple(value for value in self.seconds if value < NEVER) or (NEVER,))
+
+
+def delays(
+    inputs: Inputs, leaks: Sequence[Leak], doors: Sequence[str], events_share: float, installations: int = 1
+) -> Delays:
+    """How long the leaks stay usable when these doors are open."""
+    by_door = (times(inputs, leak, events_share, installations) for leak in leaks)
+    return Delays(tuple(sorted(min(found[door] for door in doors) for found in by_door)))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a deployment, all installations together, but for the budgets, which each has for itself."""
+
+    rest_per_hour: float
+    rest_budget: float
+    search_per_hour: float
+    pushes_per_second: float
+    cores: float
+    gb_per_day: float
+    rows_per_day: float
+    rows_kept: float
+
+
+def cost(
+    inputs: Inputs, doors: Sequence[str], single_share: float, pooled_share: float, installations: int = 1
+) -> Cost:
+    """The deployment's cost. `single_share` of the events is what one installation sees, `pooled_share` what all do."""
+    work, arriving = inputs.work, inputs.firehose.events_per_second * inputs.firehose.read_share
+    pushes = rest = search = kb_per_hour = 0.0
+    if "public_events" in doors:
+        polled = 3600 / inputs.public_events.poll_seconds * inputs.public_events.pages
+        rest += polled
+        # Separate installations do not know what the others have read.
+        pushes += arriving * single_share * installations
+        kb_per_hour += polled * inputs.public_events.page_kb * installations
+    if "event_archive" in doors:
+        known = pooled_share if "public_events" in doors else 0.0
+        pushes += arriving * inputs.archive_share * (1 - known)
+        kb_per_hour += inputs.event_archive.file_mb * 1000
+    if "code_search" in doors:
+        search = 60 * inputs.code_search.requests_per_minute
+        rest += inputs.code_search.blobs_per_round * 3600 / code_search_round_seconds(inputs)
+        kb_per_hour += search * inputs.code_search.page_kb * installations
+    if "gists" in doors:
+        polls, seen = 3600 / inputs.gists.poll_seconds, inputs.gists.new_per_minute * 60 * gists_share(inputs)
+        # The first page of each poll overlaps with the last poll's.
+        rest += polls * (1 + seen / polls // inputs.gists.page_gists)
+        kb_per_hour += seen * inputs.gists.gist_kb * installations
+    jobs, sightings = 1 / work.pushes_a_job, work.candidates_a_push
+    kept_days = work.read_pushes_kept_days + jobs * work.jobs_kept_days + sightings * work.sightings_kept_days
+    kb_per_hour += pushes * 3600 * (work.pack_kb + work.request_kb)
+    return Cost(
+        rest_per_hour=rest * installations,
+        rest_budget=rest / inputs.limits.rest_per_hour,
+        search_per_hour=search * installations,
+        pushes_per_second=pushes,
+        cores=pushes * work.cpu_seconds_a_push,
+        gb_per_day=kb_per_hour * 24 / 1e6,
+        rows_per_day=pushes * DAY * (1 + jobs + sightings),
+        rows_kept=pushes * DAY * kept_days,
+    )

@@ -1,0 +1,96 @@
+"""Everything that is computed from the inputs once, for tables and charts alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from coverage_model import deployments, doors, firehose
+from coverage_model.deployments import DEPLOYMENTS, Cost, Delays, Deployment
+from coverage_model.inputs import Inputs
+
+# What the page cannot know, each with a low and a high value to try instead.
+TRIED: tuple[tuple[str, str, str, float, float], ...] = (
+    ("events a second", "firehose", "events_per_second", 35.0, 140.0),
+    ("events visible within 90 s", "public_events", "prompt_share", 0.5, 0.99),
+    ("pushes an hour in the archive", "event_archive", "pushes_per_hour", 34_000.0, 136_000.0),
+    ("leaks that code search can find at all", "code_search", "findable_share", 0.2, 0.8),
+    ("matches of one query", "code_search", "matches_per_query", 5_000, 80_000),
+    ("from push to index, at most", "code_search", "index_latest_seconds", 3_600.0, 604_800.0),
+    ("leaks written plainly", "leaks", "plain_share", 0.8, 0.99),
+    ("plain leaks that partner alerts report", "partner_alerts", "seen_share", 0.5, 0.99),
+    ("from public to partner alert, at most", "partner_alerts", "latest_seconds", 60.0, 86_400.0),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A deployment with what it finds and costs."""
+
+    deployment: Deployment
+    delays: Delays
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One assumption replaced: shares of all leaks disabled within two hours, at the low and at the high value."""
+
+    label: str
+    key: str
+    given: float
+    tried: tuple[float, float]
+    without_alerts: tuple[float, float]
+    all_doors: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Results:
+    inputs: Inputs
+    shares: firehose.Shares
+    doors: dict[str, Delays]
+    outcomes: tuple[Outcome, ...]
+    trials: tuple[Trial, ...]
+
+    def with_archive(self, share: float) -> float:
+        """Of the events, what is known after the archive's file has come, too; the two miss independently."""
+        return 1 - (1 - share) * (1 - self.inputs.archive_share)
+
+    def named(self, name: str) -> Outcome:
+        return next(outcome for outcome in self.outcomes if outcome.deployment.name == name)
+
+
+def compute(inputs: Inputs) -> Results:
+    """Some seconds of work; the same for the same inputs."""
+    shares, leaks = firehose.simulate(inputs), doors.draw_leaks(inputs)
+    single = shares.uncoordinated[0]
+    by_door = {door: deployments.delays(inputs, leaks, [door], single) for door in deployments.ALL}
+    outcomes = []
+    for each in DEPLOYMENTS:
+        pooled = shares.uncoordinated[each.installations - 1]
+        found = deployments.delays(inputs, leaks, each.doors, pooled, each.installations)
+        outcomes.append(Outcome(each, found, deployments.cost(inputs, each.doors, single, pooled, each.installations)))
+    trials = tuple(_trial(inputs, leaks, single, *tried) for tried in TRIED)
+    return Results(inputs, shares, by_door, tuple(outcomes), trials)
+
+
+def _trial(
+    inputs: Inputs, leaks: list[doors.Leak], single: float, label: str, section: str, key: str, low: float, high: float
+) -> Trial:
+    pairs = [_tried(inputs, leaks, single, section, key, value) for value in (low, high)]
+    without, everything = zip(*pairs, strict=True)
+    return Trial(label, key, getattr(getattr(inputs, section), key), (low, high), without, everything)
+
+
+def _tried(
+    inputs: Inputs, leaks: list[doors.Leak], single: float, section: str, key: str, value: Any
+) -> tuple[float, float]:
+    changed = replace(inputs, **{section: replace(getattr(inputs, section), **{key: value})})
+    if section in ("firehose", "public_events"):
+        one = replace(changed, simulation=replace(changed.simulation, most_installations=1))
+        single = firehose.simulate(one).uncoordinated[0]
+    without, everything = (
+        deployments.delays(changed, leaks, opened, single).share_within(7200)
+        for opened in (deployments.ALL[:4], deployments.ALL)
+    )
+    return without, everything

@@ -1,0 +1,96 @@
+"""What an address that somebody pastes from a browser or a terminal points to. Pure.
+
+https://docs.github.com/repositories: a repository, a commit, a comparison, a gist, or somebody's page.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from scanner.github.urls import is_repository_name
+
+TargetKind = Literal["repository", "commit", "push", "gist", "owner"]
+
+_OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?")
+_GIST = re.compile(r"[0-9a-f]{1,64}")
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_SSH = re.compile(r"(?:ssh://)?git@([A-Za-z0-9.-]+)[:/](.+)")
+_NOT_OWNERS = frozenset(
+    (
+        *("about", "apps", "collections", "contact", "events", "explore", "features", "issues", "login"),
+        *("marketplace", "new", "notifications", "orgs", "pricing", "pulls", "search", "settings", "sponsors"),
+        *("topics", "trending"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to read again. `name` is `owner/name`, an owner, or a gist's id; the ends are full object ids."""
+
+    kind: TargetKind
+    name: str
+    before: str = ""
+    head: str = ""
+
+
+def is_owner(name: str) -> bool:
+    """Whether it is a user's or an organisation's name as GitHub writes it."""
+    return bool(_OWNER.fullmatch(name))
+
+
+def is_gist_id(value: str) -> bool:
+    """Whether it is a gist's id as GitHub writes it."""
+    return bool(_GIST.fullmatch(value))
+
+
+def is_object_id(value: str) -> bool:
+    """Whether it is a full object id: 40 or 64 hex digits in lower case."""
+    return bool(_SHA.fullmatch(value))
+
+
+def parse_address(text: str, web_url: str, api_url: str) -> Target:
+    """The target of an address. ValueError, one line that says what to give instead, for what is none."""
+    web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
+    ssh = _SSH.fullmatch(text.strip())
+    url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text.strip())
+    host = url.netloc.rpartition("@")[2].lower()
+    parts = [unquote(part) for part in url.path.split("/") if part]
+    if host in (f"gist.{web_host}", "gist.githubusercontent.com"):
+        return _gist(parts)
+    if host == api_host and parts[: 1 if api_host != web_host else 2][-1:] == ["repos"]:
+        parts = parts[parts.index("repos") + 1 :]
+    elif host not in (web_host, f"www.{web_host}", "raw.githubusercontent.com"):
+        raise ValueError(f"not an address of {web_host}: give https://{web_host}/OWNER/NAME or a page below it")
+    if parts[:1] == ["gist"]:
+        return _gist(parts[1:])
+    if len(parts) >= 2 and parts[0] == "orgs":
+        parts = [parts[1]]
+    if len(parts) == 1 and is_owner(parts[0]) and parts[0].lower() not in _NOT_OWNERS:
+        return Target("owner", parts[0])
+    if len(parts) >= 2 and parts[0].lower() not in _NOT_OWNERS:
+        return _in_repository(f"{parts[0]}/{parts[1].removesuffix('.git')}", parts[2:])
+    raise ValueError(f"it leads to nothing that can be read: give https://{web_host}/OWNER/NAME or a page below it")
+
+
+def _gist(parts: list[str]) -> Target:
+    found = next((part.removesuffix(".git") for part in parts[:2][::-1] if is_gist_id(part.removesuffix(".git"))), None)
+    if found is None:
+        raise ValueError("there is no gist's id in it: give https://gist.github.com/OWNER/ID")
+    return Target("gist", found)
+
+
+def _in_repository(name: str, rest: list[str]) -> Target:
+    if not is_repository_name(name):
+        raise ValueError(f"{name[:100]!r} is not a repository's name")
+    if len(rest) >= 2 and rest[0] in ("commit", "commits") and is_object_id(rest[1]):
+        return Target("commit", name, head=rest[1])
+    if len(rest) >= 2 and rest[0] == "compare":
+        before, dots, head = rest[1].partition("...")
+        if dots and is_object_id(before) and is_object_id(head):
+            return Target("push", name, before, head)
+    # A file, a branch, an issue, a release: it may have come with any commit.
+    return Target("repository", name)

@@ -1,0 +1,91 @@
+"""Hourly files of public events in GH Archive's form, read as a stream: nothing of them is ever kept in memory.
+
+https://www.gharchive.org: `YYYY-MM-DD-H.json.gz`, one event a line, an hour each, some minutes after its end.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import httpx
+
+from scanner import __version__
+from scanner.github.client import check_status
+from scanner.github.errors import Malformed, Unavailable
+
+LONGEST_LINE = 16 * 1024 * 1024
+LARGEST_FILE = 64 * 1024**3
+"""Bytes after inflation; an hour has about 0.5 GB."""
+LONGEST_SECONDS = 3 * 3600.0
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_SLICE = 1 << 20
+
+
+def file_name(hour: datetime) -> str:
+    """The name of the file that holds this hour's events."""
+    return f"{hour:%Y-%m-%d}-{hour.hour}.json.gz"
+
+
+@contextmanager
+def opened(
+    archive_url: str, hour: datetime, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Iterator[bytes | None]]:
+    """The lines of an hour, None for one that is too long. Raises GitHubError, also while it is read.
+
+    It goes to the address that the operator has set, follows no redirect and sends no credential.
+    """
+    url = f"{archive_url}/{file_name(hour)}"
+    headers = {"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "identity"}
+    try:
+        with (
+            httpx.Client(timeout=TIMEOUT, trust_env=False, headers=headers) as http,
+            http.stream("GET", url, follow_redirects=False) as response,
+        ):
+            if response.status_code >= 300:
+                check_status(response, next(response.iter_bytes(4096), b""), "none")
+            yield _lines(_inflated(response.iter_raw(), clock() + LONGEST_SECONDS, clock))
+    except httpx.HTTPError as err:
+        raise Unavailable("connection", f"the archive cannot be reached ({type(err).__name__})") from err
+
+
+def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], float]) -> Iterator[bytes]:
+    """What was compressed, by slices; a file may be several gzip members one after the other."""
+    inflater = zlib.decompressobj(31)
+    size = 0
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if inflater.eof:
+                inflater = zlib.decompressobj(31)
+            try:
+                part = inflater.decompress(data, _SLICE)
+            except zlib.error as err:
+                raise Malformed("archive_damaged", "the archive's file is no gzip, or damaged") from err
+            size += len(part)
+            if size > LARGEST_FILE:
+                raise Malformed("archive_over_limit", f"the archive's file holds more than {LARGEST_FILE} bytes")
+            if clock() > deadline:
+                raise Unavailable("archive_too_slow", f"reading an hour took longer than {LONGEST_SECONDS:.0f} s")
+            if part:
+                yield part
+            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+    if not inflater.eof:
+        raise Unavailable("archive_cut_off", "the archive's file was cut off")
+
+
+def _lines(parts: Iterator[bytes]) -> Iterator[bytes | None]:
+    rest = b""
+    too_long = False
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield None if too_long else line
+            too_long = False
+        if len(rest) > LONGEST_LINE:
+            rest, too_long = b"", True
+    if rest or too_long:
+        yield None if too_long else rest

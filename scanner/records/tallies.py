@@ -1,0 +1,49 @@
+"""Counts of what happened, by source, hour and name: added to by many workers at once, read by the status."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Tally, db_hour, db_now
+
+KEPT_DAYS = 40
+LONGEST_NAME = 80
+
+
+def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
+    """Add to this hour's counts, in the caller's transaction. Rows in one order, so that two of us never deadlock."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    wanted: dict[str, int] = defaultdict(int)
+    for name, count in counts.items():
+        wanted[name[:LONGEST_NAME]] += count
+    rows = [{"name": name, "count": wanted[name]} for name in sorted(wanted) if wanted[name]]
+    if not rows:
+        return
+    insert = dialect.insert(Tally.__table__).values(source=source, hour=db_hour())
+    statement = insert.on_conflict_do_update(
+        index_elements=["source", "hour", "name"], set_={"count": Tally.count + insert.excluded.count}
+    )
+    session.connection().execute(statement, rows)
+
+
+def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
+    """By source, what was counted in this hour and the `hours` before it."""
+    statement = (
+        select(Tally.source, Tally.name, func.sum(Tally.count))
+        .where(Tally.hour >= db_hour(-3600 * hours))
+        .group_by(Tally.source, Tally.name)
+    )
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for source, name, count in session.execute(statement):
+        found[source][name] = int(count)
+    return dict(found)
+
+
+def forget_old(session: Session) -> None:
+    """Delete what is older than anybody asks for."""
+    session.execute(delete(Tally).where(Tally.hour < db_now(-KEPT_DAYS * 86400)))

@@ -1,0 +1,161 @@
+"""The step that reads an hour of the event archive: what the polls have not seen, when there is room for it.
+
+The archive is late and incomplete as well, but it fills what a poller's gaps missed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate
+from scanner.github import event_files
+from scanner.github.errors import Malformed, NotFound
+from scanner.records.models import Gap, ReadObject, ScanJob, SeenEvent, db_now
+from scanner.records.outbox import insert_or_nothing
+from scanner.response import sightings
+from scanner.response.respond import Response
+from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
+from scanner.sources.likelihood import ARCHIVE_PRIORITY
+from scanner.sources.public_events import PUSHES_A_JOB, enqueue_found
+from scanner.sources.rescan_steps import NotNow, Work
+
+SOURCE = "event_archive"
+LINES_AT_ONCE = 2000
+IDS_A_QUERY = 500
+QUEUE_SHARE = 0.5
+"""Of the pushes that may wait; beyond it the archive waits, since what is new goes first."""
+WAIT_SECONDS = 60.0
+PUBLISHED_AFTER = timedelta(minutes=6)
+LOST_AFTER = timedelta(hours=12)
+"""A file that is not there by then will not come."""
+
+
+def read_hour(work: Work) -> Response:
+    """Stream the hour's file from the line at which an earlier attempt stopped."""
+    if work.settings.archive_url is None:
+        raise Malformed("archive_off", "no archive is configured: set R8SCAN_ARCHIVE_URL")
+    hour = datetime.fromisoformat(str(work.job.target["hour"]))
+    done = int(work.at.get("lines", 0))
+    try:
+        with event_files.opened(work.settings.archive_url, hour) as lines:
+            for _ in islice(lines, done):
+                pass
+            for batch in _batches(lines):
+                _take(work, batch, done + len(batch))
+                done += len(batch)
+    except NotFound as err:
+        if datetime.now(UTC) - hour < LOST_AFTER:
+            raise NotNow("archive_not_yet", "the archive has no file of this hour yet", retry_after=600.0) from err
+        raise
+    with work.database.write() as session:
+        session.execute(
+            insert_or_nothing(session, ReadObject).values(kind="archive_hour", key=hour.isoformat(), read_at=db_now())
+        )
+        _fill_gaps(session, hour)
+    return Response()
+
+
+def hours_between(start: datetime, end: datetime) -> list[datetime]:
+    """The beginnings of all hours that the span touches, oldest first."""
+    hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    found = []
+    while hour < end:
+        found.append(hour)
+        hour += timedelta(hours=1)
+    return found
+
+
+def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
+    while batch := list(islice(lines, LINES_AT_ONCE)):
+        yield batch
+
+
+def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
+    """Commit what one batch of lines holds, together with how far we are."""
+    _wait_for_room(work)
+    counts = Counter[str]()
+    events = list(_events(batch, counts))
+    with work.database.read() as session:
+        seen = _seen(session, [event.id for event in events])
+    fresh = [event for event in events if event.id not in seen]
+    counts["already_seen"] += len(events) - len(fresh)
+    found = Found(newest_repository_id=newest_repository_id(fresh))
+    for event in fresh:
+        read_event(event, work.github.web_url, found)
+    candidates: list[Candidate] = []
+    for document in found.documents:
+        result = work.detector.scan(document)
+        candidates += result.candidates
+        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    work.counts.update(counts + found.counts)
+    work.counts["lines"] = lines_done
+    with work.database.write() as session:
+        enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY)
+        if candidates:
+            sightings.record(session, candidates, source=SOURCE, state="unchecked")
+        # In the same transaction: a crash neither loses a batch nor reads it twice.
+        work.at = {"lines": lines_done}
+        progress: dict[str, Any] = {
+            "step": work.step,
+            "phase": "reading the archive",
+            "done": lines_done,
+            "total": None,
+            "counts": dict(work.counts),
+            "at": dict(work.at),
+        }
+        work.job.lease.write(session, progress=progress, failures=1)
+
+
+def _wait_for_room(work: Work) -> None:
+    most = work.settings.queue_max_pushes // PUSHES_A_JOB * QUEUE_SHARE
+    with work.database.read() as session:
+        waiting = session.execute(
+            select(func.count()).where(ScanJob.kind == "pushes", ScanJob.state == "queued")
+        ).scalar_one()
+    if waiting > most:
+        raise NotNow("queue_full", "too many pushes wait: the archive goes on later", retry_after=WAIT_SECONDS)
+
+
+def _events(batch: Sequence[bytes | None], counts: Counter[str]) -> Iterator[Event]:
+    for line in batch:
+        if line is None:
+            counts["unread_line_over_limit"] += 1
+            continue
+        if not line.strip():
+            continue
+        try:
+            event = parse_event(json.loads(line))
+        except (ValueError, RecursionError):
+            event = None
+        if event is None:
+            counts["unusable_event"] += 1
+        else:
+            yield event
+
+
+def _seen(session: Session, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), IDS_A_QUERY):
+        statement = select(SeenEvent.id).where(SeenEvent.id.in_(ids[start : start + IDS_A_QUERY]))
+        found.update(session.execute(statement).scalars())
+    return found
+
+
+def _fill_gaps(session: Session, hour: datetime) -> None:
+    """Gaps of which every hour was read by now are filled, as far as the archive goes."""
+    open_gaps = select(Gap).where(Gap.filled_at.is_(None), Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
+    for gap in session.execute(open_gaps).scalars().all():
+        keys = [one.isoformat() for one in hours_between(gap.from_at, gap.until_at)]
+        read = session.execute(
+            select(func.count()).where(ReadObject.kind == "archive_hour", ReadObject.key.in_(keys))
+        ).scalar_one()
+        if read == len(keys):
+            gap.filled_at = datetime.now(UTC)

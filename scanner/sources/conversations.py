@@ -1,0 +1,100 @@
+"""The steps of a rescan that read what people wrote: issues, pull requests, comments, releases, page by page.
+
+https://docs.github.com/rest/issues and its neighbours. Reviews have no list of their own and are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanner.detection import Candidate, Document, Place, PlaceKind, redact
+from scanner.github.client import get_json, next_page
+from scanner.github.urls import is_own_page
+from scanner.response.respond import Response
+from scanner.sources.events import parse_time
+from scanner.sources.rescan_history import repository_of
+from scanner.sources.rescan_steps import Work
+from scanner.sources.texts import strings_of
+
+PAGE_SIZE = 100
+MOST_PAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list of the REST API: its path below the repository or gist, and the kind of place each entry is."""
+
+    path: str
+    kind: PlaceKind
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+LISTINGS: dict[str, Listing] = {
+    "issues": Listing("issues", "issue", {"state": "all"}),
+    "issue_comments": Listing("issues/comments", "issue_comment"),
+    "review_comments": Listing("pulls/comments", "review_comment"),
+    "commit_comments": Listing("comments", "commit_comment"),
+    "releases": Listing("releases", "release"),
+    "gist_comments": Listing("comments", "gist_comment"),
+}
+OF_REPOSITORIES = tuple(name for name in LISTINGS if name != "gist_comments")
+
+
+def reader(name: str) -> Callable[[Work], Response]:
+    """The step that reads this list."""
+    return lambda work: _read(work, name, LISTINGS[name])
+
+
+def _read(work: Work, name: str, listing: Listing) -> Response:
+    """Every page from where an earlier attempt stopped; each is responded to before the next is asked for."""
+    base, address = _base(work, name)
+    page, total = int(work.at.get("page", 1)), Response()
+    while page <= MOST_PAGES:
+        params = {**listing.params, "per_page": str(PAGE_SIZE), "page": str(page)}
+        response, entries = get_json(work.github, f"{address}/{listing.path}", params=params, expected=list)
+        candidates: list[Candidate] = []
+        for entry in entries:
+            candidates += _scan(work, entry, listing.kind, base)
+        total.add(work.respond(candidates))
+        work.counts[name] += len(entries)
+        work.counts["candidates"] += len(candidates)
+        if not entries or next_page(work.github, response) is None:
+            return total
+        page += 1
+        work.checkpoint({"page": page})
+        work.report(f"reading {name.replace('_', ' ')}", (page - 1) * PAGE_SIZE, 0)
+    work.counts[f"unread_{name}_over_limit"] += 1
+    return total
+
+
+def _base(work: Work, name: str) -> tuple[Place, str]:
+    api = work.github.api_url
+    if name == "gist_comments":
+        return Place("gist_comment"), f"{api}/gists/{work.job.target['gist']}"
+    repository, repository_id = repository_of(work.github, work.job.target)
+    url = f"{work.github.web_url}/{repository}"
+    return Place("other", url=redact(url), repository=redact(repository), repository_id=repository_id), (
+        f"{api}/repos/{repository}"
+    )
+
+
+def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place) -> tuple[Candidate, ...]:
+    if not isinstance(entry, dict):
+        work.counts["unusable_entry"] += 1
+        return ()
+    page = entry.get("html_url")
+    place = Place(
+        kind="pull_request" if kind == "issue" and entry.get("pull_request") else kind,
+        url=redact(str(page)) if is_own_page(work.github.web_url, page) else base.url,
+        repository=base.repository,
+        repository_id=base.repository_id,
+        published_at=parse_time(entry.get("created_at")),
+    )
+    text = "\n".join(strings_of(entry, work.counts)).encode("utf-8", "surrogatepass")
+    result = work.detector.scan(Document(text, place))
+    work.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    if kind == "release" and isinstance(entry.get("assets"), list):
+        work.counts["release_assets_not_read"] += len(entry["assets"])
+    return result.candidates

@@ -1,0 +1,212 @@
+"""Public gists: what is new or changed since the last look; each poll has to overlap with the one before.
+
+https://docs.github.com/rest/gists/gists#list-public-gists: at most 3,000 of the newest, by the time of their change.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.github.client import GitHub, get_bytes, get_json
+from scanner.github.errors import GitHubError
+from scanner.github.urls import is_own_page
+from scanner.records.database import Database
+from scanner.response import sightings
+from scanner.sources import remote_files, turns
+from scanner.sources.events import parse_time
+from scanner.sources.polls import PollReport
+from scanner.sources.remote_files import RemoteFile
+from scanner.sources.turns import MissedSpan, Turn
+
+SOURCE = "gists"
+INTERVAL = 60.0
+PAGE_SIZE, MOST_PAGES = 100, 30
+OVERLAP = timedelta(seconds=120)
+KNOWN_KEPT = 4000
+LARGEST_FILE = 10 * 1024 * 1024
+"""Bytes that a raw address serves; larger files come with a clone only."""
+MOST_FILES = 300
+"""Of one gist, which is as many as GitHub lists."""
+MOST_FETCHED_AT_ONCE = 20
+PRIORITY = 100
+
+_ID = re.compile(r"[0-9a-f]{1,64}")
+
+
+@dataclass(slots=True)
+class GistPoll:
+    """What one poll brought. `versions`: (id, time of change) of every gist listed, newest first."""
+
+    fresh: list[Mapping[str, Any]] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    times: list[datetime] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    overlaps: bool = False
+    error: GitHubError | None = None
+
+
+def poll(
+    database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
+) -> PollReport:
+    """Poll if it is due; the files of what is new become jobs."""
+    turn = turns.take(database, SOURCE, wait)
+    if turn is None:
+        return PollReport()
+    known = frozenset(turn.cursor.get("known", ()))
+    try:
+        brought = list_new(github, known, turn.newest_seen_at)
+    except GitHubError as err:
+        with database.write() as session:
+            turns.postpone(session, turn, err)
+        return PollReport(polled=True, error=err.reason)
+    candidates: list[Candidate] = []
+    files: list[RemoteFile] = []
+    for gist in brought.fresh:
+        read_gist(gist, github.web_url, detector, candidates, files, brought.counts)
+    files = _fetch_what_must_not_be_stored(github, detector, files, candidates, brought.counts)
+    with database.write() as session:
+        jobs = _commit(session, turn, brought, candidates, files)
+    return PollReport(True, len(brought.fresh), jobs, len(candidates), brought.error.reason if brought.error else None)
+
+
+def list_new(github: GitHub, known: frozenset[str], newest_seen_at: datetime | None) -> GistPoll:
+    """Ask for pages until one holds nothing new. An error on the first is raised, on a later one reported."""
+    brought = GistPoll()
+    params: dict[str, str | int] = {"per_page": PAGE_SIZE}
+    if newest_seen_at is not None:
+        params["since"] = f"{newest_seen_at - OVERLAP:%Y-%m-%dT%H:%M:%SZ}"
+    seen: set[str] = set()
+    for page in range(1, MOST_PAGES + 1):
+        try:
+            _, listed = get_json(
+                github, f"{github.api_url}/gists/public", params={**params, "page": page}, expected=list
+            )
+        except GitHubError as err:
+            if page == 1:
+                raise
+            brought.error = err
+            break
+        brought.counts["requests"] += 1
+        fresh = [gist for gist in listed if _take(gist, known, seen, brought)]
+        brought.fresh += fresh
+        if len(listed) < PAGE_SIZE or not fresh:
+            # The list is asked for from before the newest known one, so its end is an overlap too.
+            brought.overlaps = brought.overlaps or len(listed) < PAGE_SIZE
+            break
+    return brought
+
+
+def read_gist(
+    gist: Mapping[str, Any],
+    web_url: str,
+    detector: Detector,
+    candidates: list[Candidate],
+    files: list[RemoteFile],
+    counts: Counter[str],
+) -> None:
+    """Scan what the list itself says of a gist, and add its files to those to fetch."""
+    counts["gists"] += 1
+    at = parse_time(gist.get("updated_at"))
+    url = gist.get("html_url")
+    place = Place("gist", url=redact(str(url)) if is_own_page(web_url, url) else "", published_at=at)
+    listed = gist.get("files")
+    entries = [file for file in listed.values() if isinstance(file, dict)] if isinstance(listed, dict) else []
+    if len(entries) > MOST_FILES:
+        counts["unread_files_over_limit"] += len(entries) - MOST_FILES
+    owner = gist.get("owner")
+    words = [gist.get("description"), *(file.get("filename") for file in entries[:MOST_FILES])]
+    words.append(owner.get("login") if isinstance(owner, dict) else None)
+    text = "\n".join(word for word in words if isinstance(word, str))
+    if text:
+        candidates += detector.scan(Document(text.encode("utf-8", "surrogatepass"), place)).candidates
+    for file in entries[:MOST_FILES]:
+        raw_url, name = file.get("raw_url"), file.get("filename")
+        if not isinstance(raw_url, str) or not isinstance(name, str) or len(raw_url) > 4096:
+            counts["unusable_file"] += 1
+            continue
+        own = Place("gist", url=place.url, path=redact(name), published_at=at)
+        # A raw address names a version of its content.
+        files.append(RemoteFile(raw_url, own, LARGEST_FILE))
+
+
+def _take(gist: Any, known: frozenset[str], seen: set[str], brought: GistPoll) -> bool:
+    """Whether the gist is new to us; notes what the cursor has to know."""
+    if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
+        brought.counts["unusable_gist"] += 1
+        return False
+    at = parse_time(gist.get("updated_at"))
+    version = f"{gist['id']}@{at.isoformat() if at else ''}"
+    if at is not None:
+        brought.times.append(at)
+    if version in known:
+        brought.overlaps = True
+        return False
+    if version in seen:
+        return False
+    seen.add(version)
+    brought.versions.append(version)
+    return True
+
+
+def _fetch_what_must_not_be_stored(
+    github: GitHub,
+    detector: Detector,
+    files: Sequence[RemoteFile],
+    candidates: list[Candidate],
+    counts: Counter[str],
+) -> list[RemoteFile]:
+    """Files whose very address holds a token are read now, since no row may hold it; the others."""
+    others, fetched = [], 0
+    for file in files:
+        if redact(file.url) == file.url:
+            others.append(file)
+            continue
+        fetched += 1
+        if fetched > MOST_FETCHED_AT_ONCE:
+            counts["unread_address_with_token"] += 1
+            continue
+        try:
+            content = get_bytes(github, file.url, limit=file.limit)
+        except GitHubError as err:
+            counts[f"error_{err.reason}"] += 1
+            continue
+        candidates += detector.scan(Document(content, file.place)).candidates
+    return others
+
+
+def _commit(
+    session: Session, turn: Turn, brought: GistPoll, candidates: Sequence[Candidate], files: Sequence[RemoteFile]
+) -> int:
+    known = tuple(turn.cursor.get("known", ()))
+    now = datetime.now(UTC)
+    newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
+    missed = None
+    if known and not brought.overlaps and brought.times and turn.newest_seen_at:
+        oldest = min(brought.times)
+        seconds = max((max(brought.times) - oldest).total_seconds(), 1.0)
+        missing = max((oldest - turn.newest_seen_at).total_seconds(), 0.0)
+        missed = MissedSpan(
+            min(turn.newest_seen_at, oldest), oldest, int(len(brought.fresh) / seconds * missing), "no_overlap"
+        )
+    turns.end(
+        session,
+        turn,
+        cursor={"known": list(dict.fromkeys([*brought.versions, *known]))[:KNOWN_KEPT]},
+        interval=INTERVAL,
+        counts=+brought.counts,
+        newest=newest,
+        missed=missed,
+        error=brought.error,
+    )
+    if candidates:
+        sightings.record(session, candidates, source=SOURCE, state="unchecked")
+    return remote_files.enqueue(session, files, source=SOURCE, priority=PRIORITY)

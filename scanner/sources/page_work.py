@@ -1,0 +1,221 @@
+"""A job that is a page of items: read side by side, each responded to as it comes, closed with jobs for what is left.
+
+What an item is, and how it is read, is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate
+from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited
+from scanner.records import jobs, leases, spool, tallies
+from scanner.records.database import Database, is_unavailable
+from scanner.records.jobs import ClaimedJob
+from scanner.records.leases import LeaseLost
+from scanner.response.places import candidate_to_json
+from scanner.response.respond import Policy, Response, respond
+
+MOST_TRIES = 8
+LONGEST_RETRY_SECONDS = 3600.0
+RETRY_PRIORITY, SINGLE_PRIORITY = 90, 95
+NOT_ASKED = ("circuit_open", "budget_spent", "budget_reserved")
+"""Refusals of our own gate: nothing went out, so it is no try."""
+
+_log = logging.getLogger(__name__)
+
+
+class Item(Protocol):
+    """One thing to read. `label` names it in errors, `published_at` is when it became public."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def tries(self) -> int: ...
+    @property
+    def published_at(self) -> datetime | None: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass(slots=True)
+class Outcome(Generic[T]):
+    """What became of one item: counts of what was read, or the error that kept us from it.
+
+    `is_partial`: not all of it was read; `is_cut_off`: asking again may bring the rest; not `asked`: nothing went out.
+    """
+
+    item: T
+    counts: Counter[str] = field(default_factory=Counter)
+    response: Response = field(default_factory=Response)
+    error: GitHubError | None = None
+    is_partial: bool = False
+    is_cut_off: bool = False
+    asked: bool = True
+
+
+def work(
+    database: Database,
+    job: ClaimedJob,
+    items: Sequence[T],
+    read: Callable[[T], Outcome[T]],
+    *,
+    threads: int,
+    on_close: Callable[[Session, Sequence[Outcome[T]]], None] = lambda *_: None,
+) -> Response:
+    """Read the items of a claimed job and close it; `on_close` joins the closing transaction.
+
+    LeaseLost when the job went to another worker. A page that failed twice is split into jobs of one item.
+    """
+    if job.failures >= 2 and len(items) > 1:
+        # Something in this page kills its worker: alone, each item can fail without the others.
+        _split(database, job, items)
+        return Response()
+    with leases.kept(database, job.lease) as lost:
+        outcomes = _read_all(job, items, read, threads, lost)
+    total = Response()
+    for outcome in outcomes:
+        total.add(outcome.response)
+    with database.write() as session:
+        _close(session, job, outcomes)
+        on_close(session, outcomes)
+    return total
+
+
+def respond_or_keep(
+    database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
+) -> Response:
+    """Respond; when the database is away, put the candidates into the spool before its error goes on."""
+    try:
+        return respond(database, candidates, source=source, policy=policy)
+    except Exception as err:
+        if is_unavailable(err):
+            content = {"source": source, "candidates": [candidate_to_json(candidate) for candidate in candidates]}
+            spool.save(state_dir, "candidates", content)
+        raise
+
+
+def first_visible(items: Sequence[T]) -> datetime | None:
+    """When the first of them became public, where that is known."""
+    return min((item.published_at for item in items if item.published_at is not None), default=None)
+
+
+def _read_all(
+    job: ClaimedJob, items: Sequence[T], read: Callable[[T], Outcome[T]], threads: int, lost: threading.Event
+) -> list[Outcome[T]]:
+    refusals: list[GitHubError] = []
+
+    def one(item: T) -> Outcome[T]:
+        if lost.is_set():
+            raise LeaseLost(f"the lease on job {job.id} went to another worker")
+        if refusals:
+            # Asking on would make the limit worse; it is not the item's failure.
+            return Outcome(item, error=refusals[0], asked=False)
+        outcome = read(item)
+        err = outcome.error
+        if err is not None and (isinstance(err, RateLimited | BadCredential) or err.reason in NOT_ASKED):
+            refusals.append(err)
+            outcome.asked = err.reason not in NOT_ASKED
+        return outcome
+
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        return list(pool.map(one, items))
+
+
+def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) -> None:
+    waiting = [outcome for outcome in outcomes if not outcome.asked and outcome.error is not None]
+    if len(waiting) == len(outcomes):
+        # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
+        first = waiting[0].error
+        assert first is not None  # noqa: S101 - chosen by it
+        job.lease.write(session, failures=0)
+        jobs.postpone(session, job, delay=_wait(first), error=str(first))
+        return
+    counts = Counter[str]()
+    errors: list[str] = []
+    for outcome in outcomes:
+        counts[job.kind] += 1
+        if outcome.asked:
+            _settle(session, job, outcome, counts, errors)
+    if waiting and (first := waiting[0].error) is not None:
+        _enqueue(session, job, [outcome.item for outcome in waiting], delay=_wait(first))
+        counts["retried"] += len(waiting)
+    counts = +counts
+    state = "done"
+    if counts["partly_read"] or counts["given_up"]:
+        state = "failed" if counts["given_up"] == len(outcomes) else "partial"
+    tallies.add(session, job.source, {**counts, "jobs": 1})
+    jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
+
+
+def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Counter[str], errors: list[str]) -> None:
+    """Count what became of one item; try it again where that can help."""
+    item, err = outcome.item, outcome.error
+    counts.update(outcome.counts)
+    may_try = item.tries + 1 < MOST_TRIES
+    if err is None:
+        if outcome.is_cut_off and may_try:
+            _retry(session, job, item, 2.0 * 4.0**item.tries, counts)
+        elif outcome.is_partial:
+            counts["partly_read"] += 1
+        return
+    counts[f"error_{err.reason}"] += 1
+    if isinstance(err, NotFound):
+        return  # deleted or made private since: nothing is public there any more
+    errors.append(f"{item.label}: {err}")
+    if may_try:
+        _retry(session, job, item, _delay(item, err), counts)
+    else:
+        counts["given_up"] += 1
+
+
+def _retry(session: Session, job: ClaimedJob, item: T, delay: float, counts: Counter[str]) -> None:
+    _enqueue(session, job, [replace(item, tries=item.tries + 1)], delay=delay)  # type: ignore[type-var]
+    counts["retried"] += 1
+
+
+def _enqueue(
+    session: Session, job: ClaimedJob, items: Sequence[Item], *, delay: float = 0, priority: int = RETRY_PRIORITY
+) -> None:
+    jobs.enqueue(
+        session,
+        job.kind,
+        {job.kind: [item.to_json() for item in items]},
+        source=job.source,
+        priority=priority,
+        delay=delay,
+        visible_at=first_visible(items),
+    )
+
+
+def _wait(err: GitHubError) -> float:
+    return min(err.retry_after or 60.0, LONGEST_RETRY_SECONDS)
+
+
+def _delay(item: Item, err: GitHubError) -> float:
+    """Seconds: a limit is obeyed, then approached more slowly; all tries together outlast an outage of an hour."""
+    if isinstance(err, RateLimited | BadCredential):
+        wait = (err.retry_after or 60.0) * 2.0**item.tries
+    else:
+        wait = max(err.retry_after or 0.0, 2.0 * 4.0**item.tries)
+    return min(wait, LONGEST_RETRY_SECONDS)
+
+
+def _split(database: Database, job: ClaimedJob, items: Sequence[Item]) -> None:
+    with database.write() as session:
+        for item in items:
+            _enqueue(session, job, [item], priority=SINGLE_PRIORITY)
+        jobs.finish(session, job, "done", counts={"split": len(items)})
+    _log.warning("a page failed twice and was split", extra={"job": job.id})

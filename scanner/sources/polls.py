@@ -1,0 +1,16 @@
+"""What a poll of any source led to: what somebody should look at now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PollReport:
+    """Rows by kind; `error` is the reason of what went wrong, None if nothing did."""
+
+    polled: bool = False
+    events: int = 0
+    jobs: int = 0
+    candidates: int = 0
+    error: str | None = None

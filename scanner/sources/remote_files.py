@@ -1,0 +1,171 @@
+"""Does a `files` job: fetches files by their addresses, each once by its key, and responds at once.
+
+Code search and gists end here: both name files that are fetched over HTTP and scanned as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.github.client import GitHub, get_bytes
+from scanner.github.errors import GitHubError
+from scanner.records import jobs
+from scanner.records.database import Database
+from scanner.records.models import ReadObject, db_now
+from scanner.records.outbox import insert_or_nothing
+from scanner.response.places import candidate_from_json, candidate_to_json
+from scanner.response.respond import Policy, Response
+from scanner.sources import page_work
+from scanner.sources.page_work import Outcome, first_visible, respond_or_keep
+
+FILES_A_JOB = 25
+MOST_HITS = 200
+RESERVE = 0.3
+"""Of the REST budget, left to polling and to what cannot wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file to fetch. `key`: (kind, name) of its content; what has the same key has the same content.
+
+    `place` is where it stands, redacted; `url` where it is fetched from, `limit` in bytes.
+    """
+
+    url: str
+    place: Place
+    limit: int
+    accept: str = "*/*"
+    key: tuple[str, str] | None = None
+    tries: int = 0
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return redact(self.place.url or self.url)
+
+    @property
+    def published_at(self) -> datetime | None:
+        return self.place.published_at
+
+    def to_json(self) -> dict[str, Any]:
+        # A candidate without a token: places have one form in JSON.
+        place = candidate_to_json(Candidate("", "", self.place))["place"]
+        return {
+            "url": self.url,
+            "place": place,
+            "limit": self.limit,
+            "accept": self.accept,
+            "key": list(self.key) if self.key else None,
+            "tries": self.tries,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RemoteFile:
+        place = candidate_from_json({"digest": "", "hint": "", "place": value["place"]}).place
+        key = value["key"]
+        return cls(**{**value, "place": place, "key": (key[0], key[1]) if key else None})
+
+
+def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, priority: int) -> int:
+    """Job rows for the files, whose addresses must hold no token; the number of rows."""
+    count = 0
+    for start in range(0, len(files), FILES_A_JOB):
+        page = files[start : start + FILES_A_JOB]
+        jobs.enqueue(
+            session,
+            "files",
+            {"files": [file.to_json() for file in page]},
+            source=source,
+            priority=priority,
+            visible_at=first_visible(page),
+        )
+        count += 1
+    return count
+
+
+def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
+    """What stood in those of the contents that were read before."""
+    if not keys:
+        return {}
+    statement = select(ReadObject).where(tuple_(ReadObject.kind, ReadObject.key).in_(sorted(set(keys))))
+    return {(row.kind, row.key): row.hits for row in session.execute(statement).scalars() if row.hits is not None}
+
+
+def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
+    """Candidates of one content at another place of it."""
+    return [replace(candidate_from_json(hit), place=place) for hit in hits]
+
+
+def scan_next(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    policy: Policy,
+    *,
+    threads: int,
+    state_dir: Path,
+) -> Response | None:
+    """Do the most urgent job that is due; None when there is none."""
+    job = jobs.claim_next(database, "files")
+    if job is None:
+        return None
+    files = [RemoteFile.from_json(value) for value in job.target["files"]]
+    with database.read() as session:
+        known = known_hits(session, [file.key for file in files if file.key])
+    found: dict[RemoteFile, list[Candidate]] = {}
+    polite = github.reserving(RESERVE)
+
+    def read(file: RemoteFile) -> Outcome[RemoteFile]:
+        outcome = Outcome(file)
+        candidates: Sequence[Candidate]
+        if file.key in known:
+            outcome.counts["skipped_already_read"] += 1
+            candidates = placed(known[file.key], file.place)
+        else:
+            try:
+                content = get_bytes(polite, file.url, limit=file.limit, accept=file.accept)
+            except GitHubError as err:
+                if err.reason == "too_large":
+                    outcome.counts["unread_file_over_limit"] += 1
+                    outcome.is_partial = True
+                else:
+                    outcome.error = err
+                return outcome
+            result = detector.scan(Document(content, file.place))
+            candidates = result.candidates
+            outcome.counts["bytes"] += len(content)
+            outcome.counts["candidates"] += len(candidates)
+            outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+            outcome.is_partial = bool(result.unread)
+            if not result.unread:
+                found[file] = list(candidates)
+        if candidates:
+            outcome.response = respond_or_keep(
+                database, candidates, source=job.source, policy=policy, state_dir=state_dir
+            )
+        return outcome
+
+    def remember(session: Session, outcomes: Sequence[Outcome[RemoteFile]]) -> None:
+        del outcomes
+        _remember(session, found)
+
+    return page_work.work(database, job, files, read, threads=threads, on_close=remember)
+
+
+def _remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
+    rows = {}
+    for file, candidates in found.items():
+        if file.key is not None and len(candidates) <= MOST_HITS:
+            hits = [candidate_to_json(candidate) for candidate in candidates]
+            rows[file.key] = {"kind": file.key[0], "key": file.key[1], "hits": hits}
+    if rows:
+        statement = insert_or_nothing(session, ReadObject).values(read_at=db_now())
+        session.connection().execute(statement, [rows[key] for key in sorted(rows)])

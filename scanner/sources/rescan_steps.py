@@ -1,0 +1,90 @@
+"""What a step of a rescan works with: the job in hand, its counts, its progress, and the way to respond."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanner.detection import Candidate, Detector
+from scanner.github.client import GitHub
+from scanner.github.errors import GitHubError
+from scanner.records import jobs
+from scanner.records.database import Database, is_unavailable
+from scanner.records.jobs import ClaimedJob
+from scanner.response.respond import Policy, Response
+from scanner.settings import Settings
+from scanner.sources.page_work import respond_or_keep
+
+PROGRESS_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class NotNow(GitHubError):
+    """The step has to wait, through no fault of GitHub's; `retry_after` says how long."""
+
+
+@dataclass
+class Work:
+    """One step in hand. `at` is where an earlier attempt at it stopped; `lost` is set when nobody waits for it."""
+
+    database: Database
+    github: GitHub
+    detector: Detector
+    policy: Policy
+    settings: Settings
+    job: ClaimedJob
+    counts: Counter[str]
+    lost: threading.Event
+    step: int = 0
+    at: Mapping[str, Any] = field(default_factory=dict)
+    _reported: float = -PROGRESS_SECONDS
+
+    def respond(self, candidates: Sequence[Candidate]) -> Response:
+        """Respond to what the step found."""
+        if not candidates:
+            return Response()
+        return respond_or_keep(
+            self.database,
+            candidates,
+            source=self.job.source,
+            policy=self.policy,
+            state_dir=self.settings.state_dir,
+        )
+
+    def checkpoint(self, at: Mapping[str, Any]) -> None:
+        """The step got so far and goes on from there after a crash. LeaseLost when it is somebody else's by now."""
+        self.at = dict(at)
+        jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
+
+    def report(self, phase: str, done: int, total: int) -> None:
+        """Show progress, not more often than anybody looks.
+
+        Only a checkpoint counts as getting somewhere: what kills its worker must not do so for ever.
+        """
+        now = time.monotonic()
+        if now - self._reported < PROGRESS_SECONDS:
+            return
+        self._reported = now
+        try:
+            with self.database.write() as session:
+                self.job.lease.write(session, progress=self._progress(phase, done, total))
+        except Exception as err:
+            if not is_unavailable(err):
+                raise
+            _log.warning("progress not written: the database is away", extra={"job": self.job.id})
+
+    def _progress(self, phase: str, done: int, total: int) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "phase": phase,
+            "done": done,
+            "total": total or None,
+            "counts": dict(self.counts),
+            "at": dict(self.at),
+        }

@@ -1,0 +1,94 @@
+"""What all workers know of GitHub's budgets and of hosts that fail, as rows: the gate's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Table, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from scanner.github.gate import Budget, Circuit
+from scanner.github.rate_limit import LONGEST_WAIT_SECONDS
+from scanner.records.database import Database
+from scanner.records.models import Base, BudgetState, CircuitState, db_now
+
+
+class DatabaseLedger:
+    """Rows of `budgets` and `circuits`. Raises what the database raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self) -> tuple[list[Budget], list[Circuit]]:
+        with self._database.read() as session:
+            budgets = session.execute(select(BudgetState)).scalars().all()
+            circuits = session.execute(select(CircuitState)).scalars().all()
+        return [_budget(row) for row in budgets], [
+            Circuit(row.host, row.failures, _seconds(row.open_until)) for row in circuits
+        ]
+
+    def write_budget(self, budget: Budget) -> None:
+        values = {
+            "limit": budget.limit,
+            "remaining": budget.remaining,
+            "resets_at": _time(budget.resets_at),
+            "blocked_until": _time(budget.blocked_until),
+            "reason": budget.reason,
+        }
+        key = {"credential": budget.credential[:160], "resource": budget.resource}
+        with self._database.write() as session:
+            _upsert(session, BudgetState, key, values)
+
+    def write_circuit(self, circuit: Circuit) -> None:
+        values = {"failures": circuit.failures, "open_until": _time(circuit.open_until)}
+        with self._database.write() as session:
+            _upsert(session, CircuitState, {"host": circuit.host}, values)
+
+    def take_probe(self, host: str, now: float, until: float) -> bool:
+        with self._database.write() as session:
+            result = session.execute(
+                update(CircuitState)
+                .where(
+                    CircuitState.host == host,
+                    or_(
+                        CircuitState.open_until.is_(None),
+                        CircuitState.open_until <= _time(now),
+                        # Further ahead than anybody sets: a clock has jumped.
+                        CircuitState.open_until > _time(now + LONGEST_WAIT_SECONDS),
+                    ),
+                )
+                .values(open_until=_time(until), updated_at=db_now())
+                .execution_options(synchronize_session=False)
+            )
+            return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def _upsert(session: Session, model: type[Base], key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 - each model has one
+    statement = dialect.insert(table).values(**key, **values, updated_at=db_now())
+    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_={**values, "updated_at": db_now()}))
+
+
+def _budget(row: BudgetState) -> Budget:
+    return Budget(
+        credential=row.credential,
+        resource=row.resource,
+        limit=row.limit,
+        remaining=row.remaining,
+        resets_at=_seconds(row.resets_at),
+        blocked_until=_seconds(row.blocked_until),
+        reason=row.reason,
+    )
+
+
+def _seconds(at: datetime | None) -> float:
+    return at.timestamp() if at else 0.0
+
+
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None

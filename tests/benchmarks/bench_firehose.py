@@ -1,0 +1,234 @@
+"""The service against a timeline at firehose speed: leaks found, time to disable, pushes a second, memory, processor.
+
+Answers are prepared in advance, so that git's own work does not count. Run: python -m tests.benchmarks.bench_firehose
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import func, select
+
+from scanner.child_processes import start_child
+from scanner.detection.digests import hint_of, sha256_digest
+from scanner.records import schema
+from scanner.records.database import Database
+from scanner.records.models import ApiToken, ScanJob, SourceState
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from workers.sandbox.world import until
+
+
+@dataclass
+class Run:
+    """What one run came to. Seconds, kilobytes."""
+
+    leaks: int
+    found: int
+    delays: list[float]
+    pushes: int
+    seconds: float
+    cpu: float
+    memory: list[int]
+    gaps: int
+    dropped: int
+
+
+@contextmanager
+def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 0.0) -> Iterator[str]:
+    """The prepared GitHub as a process of its own: its address."""
+    arguments = ["--pushes", str(pushes), "--rate", str(rate), "--leaks", str(leaks), "--delay", str(delay)]
+    command = [sys.executable, "-m", "tests.benchmarks.firehose", *arguments, "--out", str(folder)]
+    child = start_child(command)
+    try:
+        until(lambda: (folder / "address").exists() or child.poll() is not None, 300)
+        yield (folder / "address").read_text()
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def service(
+    folder: Path, address: str, database_url: str, processes: int, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`r8scan run` pointed at it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("R8SCAN_")}
+    settings = {
+        "STATE_DIR": str(folder / "state"),
+        "DATABASE_URL": database_url,
+        "GITHUB_API_URL": f"{address}/api",
+        "GITHUB_WEB_URL": address,
+        "SOURCES": "public_events",
+        **more,
+    }
+    env = {**inherited, **{f"R8SCAN_{name}": value for name, value in settings.items()}}
+    with (folder / "service.log").open("ab") as log:
+        command = [sys.executable, "-m", "workers", "run", "--processes", str(processes)]
+        child = start_child(command, env=env, own_group=True, stdout=log, stderr=log)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait(60)
+
+
+def register(database: Database, tokens: list[str]) -> dict[str, str]:
+    """Make them the vendor's; digest to token."""
+    rows = [
+        ImportedToken(
+            sha256_digest(token.encode()), hint_of(token.encode()), "ci", f"user{number}", (f"u{number}@example.com",)
+        )
+        for number, token in enumerate(tokens)
+    ]
+    with database.write() as session:
+        ImportRun.begin().write(session, rows)
+    return {row.digest: token for row, token in zip(rows, tokens, strict=True)}
+
+
+def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
+    """Run the service until everything that was shown is read."""
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    try:
+        with firehose(folder, pushes, rate, leaks) as address:
+            url = f"sqlite:///{folder}/state/r8scan.db"
+            database = Database(url)
+            schema.upgrade(database)
+            digests = register(database, (folder / "tokens").read_text().split())
+            with service(folder, address, url, processes) as child:
+                until(lambda: _polls(database), 60)
+                return _watch(database, address, digests, child, pushes)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _watch(
+    database: Database, address: str, digests: dict[str, str], child: subprocess.Popen[bytes], pushes: int
+) -> Run:
+    own = httpx.Client(base_url=address, trust_env=False)
+    own.get("/start")
+    started, cpu_before = time.time(), cpu_seconds(child.pid)
+    memory: list[int] = []
+    while True:
+        state = own.get("/state").json()
+        memory.append(memory_kb(child.pid))
+        if state["shown"] >= pushes and _is_idle(database):
+            break
+        if time.time() - started > 1200:
+            print("not everything was read in 20 minutes")
+            break
+        time.sleep(1)
+    cpu = cpu_seconds(child.pid) - cpu_before
+    disabled = _disabled(database)
+    delays = sorted(
+        disabled[digest] - state["visible"][token]
+        for digest, token in digests.items()
+        if digest in disabled and token in state["visible"]
+    )
+    with database.read() as session:
+        last = session.execute(select(func.max(ScanJob.finished_at))).scalar_one()
+        dropped = session.execute(select(func.count()).where(ScanJob.state == "dropped")).scalar_one()
+        gaps = session.execute(select(SourceState.gaps).where(SourceState.source == "public_events")).scalar_one()
+    seconds = (last.timestamp() if last else time.time()) - started
+    return Run(len(digests), len(delays), delays, state["served"], seconds, cpu, memory, gaps, dropped)
+
+
+def _polls(database: Database) -> bool:
+    with database.read() as session:
+        return session.execute(select(SourceState.last_success_at)).scalar_one_or_none() is not None
+
+
+def _is_idle(database: Database) -> bool:
+    with database.read() as session:
+        return not session.execute(select(func.count()).where(ScanJob.state.in_(("queued", "running")))).scalar_one()
+
+
+def _disabled(database: Database) -> dict[str, float]:
+    with database.read() as session:
+        rows = session.execute(select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None)))
+        return {digest: at.timestamp() for digest, at in rows if at}
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it."""
+    found, parents = [pid], {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+    for one in found:
+        found.extend(child for child, parent in parents.items() if parent == one)
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of the process and its living descendants."""
+    total = 0
+    for one in family(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def memory_kb(pid: int) -> int:
+    """Proportional memory of all of them."""
+    total = 0
+    for one in family(pid):
+        try:
+            text = Path(f"/proc/{one}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+    return total
+
+
+def report(name: str, run: Run) -> None:
+    """Print it."""
+    third = max(len(run.memory) // 3, 1)
+    early, late = statistics.median(run.memory[third : 2 * third]), statistics.median(run.memory[-third:])
+    print(f"{name}: {run.pushes} pushes read in {run.seconds:.0f} s, {run.pushes / run.seconds:.0f} a second")
+    print(f"  leaks {run.leaks}, found {run.found}; gaps {run.gaps}; pages dropped {run.dropped}")
+    if len(run.delays) > 1:
+        p95 = statistics.quantiles(run.delays, n=20)[-1]
+        p50, longest = statistics.median(run.delays), run.delays[-1]
+        print(f"  visible to disabled: p50 {p50:.2f} s  p95 {p95:.2f} s  longest {longest:.2f} s")
+    each = 1000 * run.cpu / max(run.pushes, 1)
+    print(f"  processor {each:.1f} s a 1,000 pushes; memory {early / 1024:.0f} MB, at the end {late / 1024:.0f} MB")
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="one minute at 70 a second, a short burst")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    seconds = 60 if options.quick else 300
+    steady: dict[str, Any] = {"pushes": 70 * seconds, "rate": 70.0, "leaks": seconds, "processes": options.processes}
+    report(f"70 a second for {seconds} s", measure(**steady))
+    burst = 6_000 if options.quick else 15_000
+    report(
+        "as fast as it goes (shown at 290 a second)",
+        measure(pushes=burst, rate=290.0, leaks=60, processes=options.processes),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Whatever is pasted from a browser leads to what it shows, or to one line that says what to give."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.github.addresses import Target, parse_address
+from scanner.github.urls import is_own_page, is_repository_name
+
+WEB, API = "https://github.com", "https://api.github.com"
+SHA, OTHER = "a" * 40, "b" * 40
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("https://github.com/ana", Target("owner", "ana")),
+        ("https://github.com/orgs/ana/repositories", Target("owner", "ana")),
+        ("https://github.com/ana/app", Target("repository", "ana/app")),
+        ("https://www.github.com/ana/app/", Target("repository", "ana/app")),
+        ("https://github.com/ana/app.git", Target("repository", "ana/app")),
+        ("git@github.com:ana/app.git", Target("repository", "ana/app")),
+        ("ssh://git@github.com/ana/app.git", Target("repository", "ana/app")),
+        ("https://user:pw@github.com/ana/app", Target("repository", "ana/app")),
+        (f"https://github.com/ana/app/blob/{SHA}/src/a%20b.py#L3", Target("repository", "ana/app")),
+        ("https://github.com/ana/app/issues/7#issuecomment-1", Target("repository", "ana/app")),
+        ("https://github.com/ana/app/pull/7/files?x=1", Target("repository", "ana/app")),
+        (f"https://github.com/ana/app/commit/{SHA}", Target("commit", "ana/app", head=SHA)),
+        (f"https://github.com/ana/app/compare/{SHA}...{OTHER}", Target("push", "ana/app", SHA, OTHER)),
+        ("https://github.com/ana/app/compare/main...dev", Target("repository", "ana/app")),
+        (f"https://raw.githubusercontent.com/ana/app/{SHA}/x.py", Target("repository", "ana/app")),
+        ("https://api.github.com/repos/ana/app/commits", Target("repository", "ana/app")),
+        ("https://gist.github.com/ana/0123abcd", Target("gist", "0123abcd")),
+        ("https://gist.github.com/0123abcd.git", Target("gist", "0123abcd")),
+        ("https://gist.githubusercontent.com/ana/0123abcd/raw/x", Target("gist", "0123abcd")),
+    ],
+)
+def test_an_address_leads_to_what_it_shows(address: str, target: Target) -> None:
+    assert parse_address(address, WEB, API) == target
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ana/app",
+        "https://example.com/ana/app",
+        "https://github.com.evil.example/ana/app",
+        "https://github.com/",
+        "https://github.com/settings/tokens",
+        "https://github.com/search?q=x",
+        "https://gist.github.com/ana",
+        "https://github.com/ana/..%2f..",
+        "https://api.github.com/users/ana",
+    ],
+)
+def test_what_leads_nowhere_is_told_in_one_line(address: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse_address(address, WEB, API)
+    assert str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_address_of_another_installation_is_taken_by_its_settings() -> None:
+    web, api = "http://127.0.0.1:8000", "http://127.0.0.1:8000/api"
+    assert parse_address(f"{web}/ana/app", web, api) == Target("repository", "ana/app")
+    assert parse_address(f"{api}/repos/ana/app", web, api) == Target("repository", "ana/app")
+    assert parse_address(f"{web}/gist/0123", web, api) == Target("gist", "0123")
+
+
+@given(st.text(max_size=120) | st.text("/:.@gistab0", max_size=40).map(lambda text: f"https://github.com/{text}"))
+def test_no_text_crashes_and_no_name_is_believed(text: str) -> None:
+    try:
+        target = parse_address(text, WEB, API)
+    except ValueError:
+        return
+    assert target.kind not in ("repository", "commit", "push") or is_repository_name(target.name)
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://github.com/ana/app", True),
+        ("https://gist.github.com/ana/1", True),
+        ("http://github.com/ana/app", False),
+        ("https://github.com.evil.example/", False),
+        ("https://github.com@evil.example/", False),
+        ("javascript:alert(1)", False),
+        ("https://github.com/\n<b>", False),
+        ("https://github.com/" + "a" * 5000, False),
+        (None, False),
+    ],
+)
+def test_no_page_but_githubs_own_is_ever_shown(url: object, own: bool) -> None:
+    assert is_own_page(WEB, url) is own

@@ -1,0 +1,87 @@
+"""An App's token is made, kept, and made anew before it ends; a key that is none is told in one line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from scanner.github.client import App, GitHub, connect, get_json
+from scanner.github.credentials import AppInstallation
+from scanner.github.errors import BadCredential
+from scanner.github.git_protocol import list_refs
+from workers.sandbox.github import SandboxGitHub
+
+
+@pytest.fixture(scope="module")
+def keys() -> tuple[str, str]:
+    """A private and a public key in PEM form."""
+    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = own.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    public = own.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+@pytest.fixture
+def app(sandbox: SandboxGitHub, keys: tuple[str, str]) -> Iterator[GitHub]:
+    sandbox.app_keys["4711"] = keys[1]
+    own = connect(sandbox.api_url, sandbox.url, App("4711", 99, keys[0]))
+    yield own
+    own.close()
+
+
+def test_an_app_gets_one_token_for_api_and_git(app: GitHub, sandbox: SandboxGitHub) -> None:
+    sandbox.create_repository("ana/app")
+    for _ in range(3):
+        get_json(app, f"{app.api_url}/events", expected=list)
+        list_refs(app, "ana/app")
+    assert sandbox.requests["app"] == 1
+    assert app.credential_label == "GitHub App 4711, installation 99"
+
+
+def test_a_token_that_ended_early_is_replaced_and_the_request_repeated(app: GitHub, sandbox: SandboxGitHub) -> None:
+    get_json(app, f"{app.api_url}/events", expected=list)
+    sandbox.installation_tokens[:] = ["another"]
+    get_json(app, f"{app.api_url}/events", expected=list)
+    assert sandbox.requests["app"] == 2
+
+
+def test_a_token_is_renewed_before_it_ends(keys: tuple[str, str]) -> None:
+    now, numbers = [1_800_000_000.0], itertools.count()
+
+    def exchange(signed: str, installation: int) -> tuple[str, datetime]:
+        assert (signed.count("."), installation) == (2, 99)
+        return f"token-{next(numbers)}", datetime.fromtimestamp(now[0], UTC) + timedelta(hours=1)
+
+    credential = AppInstallation("4711", 99, keys[0], exchange, clock=lambda: now[0])
+    assert [credential.token(), credential.token()] == ["token-0", "token-0"]
+    now[0] += 3600 - 301
+    assert credential.token() == "token-0"
+    now[0] += 2
+    assert credential.token() == "token-1"
+    assert credential.renew()
+    assert credential.token() == "token-2"
+
+
+def test_an_app_that_github_does_not_know_is_told_which_settings_to_check(
+    sandbox: SandboxGitHub, keys: tuple[str, str]
+) -> None:
+    own = connect(sandbox.api_url, sandbox.url, App("1", 2, keys[0]))
+    with pytest.raises(BadCredential, match="R8SCAN_GITHUB_APP_ID"):
+        get_json(own, f"{own.api_url}/events", expected=list)
+    own.close()
+
+
+def test_a_key_that_is_none_is_told_in_one_line(sandbox: SandboxGitHub) -> None:
+    own = connect(sandbox.api_url, sandbox.url, App("1", 2, "no key"))
+    with pytest.raises(BadCredential) as caught:
+        get_json(own, f"{own.api_url}/events", expected=list)
+    assert str(caught.value) == "R8SCAN_GITHUB_APP_PRIVATE_KEY is no RSA private key in PEM form"
+    assert "no key" not in repr(own)
+    own.close()

@@ -1,0 +1,243 @@
+"""What GitHub said once is obeyed by every later request; a host that fails is left alone, but for one try a minute."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from email.utils import formatdate
+
+import httpx
+import pytest
+
+from scanner.github.errors import BadCredential, RateLimited, Unavailable
+from scanner.github.gate import FAILURES_TO_OPEN, OPEN_SECONDS, Budget, Circuit, Gate
+
+HOST = "api.github.example"
+NOW = 1_800_000_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Memory:
+    """A ledger that two gates share."""
+
+    def __init__(self) -> None:
+        self.budgets: dict[tuple[str, str], Budget] = {}
+        self.circuits: dict[str, Circuit] = {}
+        self.away = False
+
+    def read(self) -> tuple[list[Budget], list[Circuit]]:
+        self._check()
+        return list(self.budgets.values()), list(self.circuits.values())
+
+    def write_budget(self, budget: Budget) -> None:
+        self._check()
+        self.budgets[budget.credential, budget.resource] = budget
+
+    def write_circuit(self, circuit: Circuit) -> None:
+        self._check()
+        self.circuits[circuit.host] = circuit
+
+    def take_probe(self, host: str, now: float, until: float) -> bool:
+        self._check()
+        circuit = self.circuits[host]
+        if now < circuit.open_until <= now + 3600:
+            return False
+        self.circuits[host] = Circuit(host, circuit.failures, until)
+        return True
+
+    def _check(self) -> None:
+        if self.away:
+            raise ConnectionError("the database is away")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def gates(clock: Clock, memory: Memory) -> tuple[Gate, Gate]:
+    return Gate("token", memory, clock), Gate("token", memory, clock)
+
+
+def answer(status: int = 200, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    named.setdefault("date", formatdate(NOW, usegmt=True))
+    return httpx.Response(status, headers=named, request=httpx.Request("GET", f"https://{HOST}/events"))
+
+
+def budget(remaining: int, limit: int = 5000, resource: str = "core", seconds: int = 600) -> httpx.Response:
+    return answer(
+        x_ratelimit_limit=str(limit),
+        x_ratelimit_remaining=str(remaining),
+        x_ratelimit_reset=str(int(NOW) + seconds),
+        x_ratelimit_resource=resource,
+    )
+
+
+def test_a_spent_budget_stops_every_worker_until_it_is_full_again(gates: tuple[Gate, Gate], clock: Clock) -> None:
+    first, second = gates
+    first.note(HOST, "core", budget(0))
+    for gate in gates:
+        with pytest.raises(RateLimited) as caught:
+            gate.admit(HOST, "core")
+        assert caught.value.reason == "budget_spent"
+        assert caught.value.retry_after == 600
+        gate.admit(HOST, "code_search")
+    clock.now += 601
+    second.admit(HOST, "core")
+
+
+def test_work_that_can_wait_leaves_its_share_to_polling(gates: tuple[Gate, Gate]) -> None:
+    gates[0].note(HOST, "core", budget(900))
+    gates[0].admit(HOST, "core", reserve=0.1)
+    with pytest.raises(RateLimited) as caught:
+        gates[0].admit(HOST, "core", reserve=0.2)
+    assert caught.value.reason == "budget_reserved"
+    gates[0].admit(HOST, "core")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "seconds"),
+    [
+        (answer(429), 60),
+        (answer(429, retry_after="30"), 30),
+        (answer(403, retry_after="30"), 30),
+        (answer(503, retry_after="90"), 90),
+    ],
+)
+def test_a_limit_is_known_to_all(gates: tuple[Gate, Gate], clock: Clock, refusal: httpx.Response, seconds: int) -> None:
+    gates[0].note(HOST, "git", refusal)
+    with pytest.raises(RateLimited) as caught:
+        gates[1].admit(HOST, "git")
+    assert caught.value.retry_after == seconds
+    clock.now += seconds + 2
+    for gate in gates:
+        gate.admit(HOST, "git")
+
+
+def test_a_refusal_that_is_no_limit_stops_nobody(gates: tuple[Gate, Gate]) -> None:
+    gates[0].note(HOST, "git", answer(403), b"Repository access blocked")
+    gates[0].admit(HOST, "git")
+
+
+def test_a_rejected_credential_is_named_and_not_shown_again_for_a_minute(
+    gates: tuple[Gate, Gate], clock: Clock
+) -> None:
+    gates[0].note(HOST, "core", answer(401))
+    for gate in gates:
+        with pytest.raises(BadCredential, match="token"):
+            gate.admit("github.example", "git")
+    clock.now += 61
+    gates[1].admit(HOST, "core")
+
+
+def test_git_alone_does_not_tell_of_a_bad_credential(gates: tuple[Gate, Gate]) -> None:
+    gates[0].note("github.example", "git", answer(401))
+    gates[0].admit(HOST, "core")
+    assert not gates[0].is_rejected()
+
+
+def test_an_outage_costs_one_request_a_minute_over_all_workers(gates: tuple[Gate, Gate], clock: Clock) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        gates[0].admit(HOST, "core")
+        gates[0].note_failure(HOST)
+    asked = 0
+    for _ in range(600):
+        clock.now += 1
+        for gate in gates:
+            try:
+                gate.admit(HOST, "core")
+            except Unavailable:
+                continue
+            else:
+                asked += 1
+                gate.note(HOST, "core", answer(503))
+    assert asked == 600 // OPEN_SECONDS
+    gates[0].admit("github.example", "git")
+
+
+def test_the_first_good_answer_opens_the_way_for_all(gates: tuple[Gate, Gate], clock: Clock) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        gates[0].note_failure(HOST)
+    clock.now += OPEN_SECONDS + 1
+    gates[1].admit(HOST, "core")
+    with pytest.raises(Unavailable):
+        gates[0].admit(HOST, "core")
+    gates[1].note(HOST, "core", answer(404))
+    clock.now += 2
+    for gate in gates:
+        gate.admit(HOST, "core")
+
+
+def test_failures_that_are_not_in_a_row_open_nothing(gates: tuple[Gate, Gate]) -> None:
+    for _ in range(5 * FAILURES_TO_OPEN):
+        gates[0].note(HOST, "core", answer(500))
+        gates[0].note(HOST, "core", answer(200))
+        gates[0].admit(HOST, "core")
+
+
+def test_without_a_ledger_each_goes_by_what_it_knows_itself(gates: tuple[Gate, Gate], memory: Memory) -> None:
+    memory.away = True
+    gates[0].note(HOST, "core", budget(0))
+    with pytest.raises(RateLimited):
+        gates[0].admit(HOST, "core")
+    gates[1].admit(HOST, "core")
+
+
+def test_a_clock_that_jumps_blocks_nobody_for_longer_than_an_hour(gates: tuple[Gate, Gate], clock: Clock) -> None:
+    gates[0].note(HOST, "core", budget(0))
+    gates[0].note(HOST, "git", answer(429))
+    for _ in range(FAILURES_TO_OPEN):
+        gates[0].note_failure("github.example")
+    clock.now -= 86_400
+    gates[0].admit(HOST, "core")
+    gates[0].admit("raw.example", "git")
+    gates[0].admit("github.example", "files")
+
+
+def test_answers_that_overtake_each_other_do_not_fill_the_budget(gates: tuple[Gate, Gate]) -> None:
+    gates[0].note(HOST, "core", budget(0))
+    gates[0].note(HOST, "core", budget(3))
+    with pytest.raises(RateLimited):
+        gates[0].admit(HOST, "core")
+
+
+def test_the_pace_spreads_what_is_left(gates: tuple[Gate, Gate]) -> None:
+    assert gates[0].seconds_a_request("core") == 0
+    gates[0].note(HOST, "core", budget(10, limit=60, seconds=1200))
+    assert gates[0].seconds_a_request("core") == 120
+
+
+def test_many_threads_take_one_probe(clock: Clock, memory: Memory) -> None:
+    gate = Gate("token", memory, clock)
+    for _ in range(FAILURES_TO_OPEN):
+        gate.note_failure(HOST)
+    clock.now += OPEN_SECONDS + 1
+    admitted: list[bool] = []
+
+    def ask(admit: Callable[[str, str], None]) -> None:
+        try:
+            admit(HOST, "core")
+            admitted.append(True)
+        except Unavailable:
+            admitted.append(False)
+
+    threads = [threading.Thread(target=ask, args=(gate.admit,)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert admitted.count(True) == 1

@@ -1,0 +1,31 @@
+"""What one worker learns of budgets and hosts, every other worker reads from the rows."""
+
+from __future__ import annotations
+
+from scanner.github.gate import Budget, Circuit
+from scanner.records.database import Database
+from scanner.sources.shared_budget import DatabaseLedger
+
+
+def test_what_is_written_is_read_and_replaced(database: Database) -> None:
+    one, other = DatabaseLedger(database), DatabaseLedger(database)
+    first = Budget("token", "core", 5000, 12, 1_800_000_000.25, 1_800_000_100.5, "rate_limited")
+    one.write_budget(first)
+    one.write_budget(Budget("token", "git"))
+    one.write_circuit(Circuit("github.example", 11, 1_800_000_000.0))
+    budgets, circuits = other.read()
+    assert sorted(budgets, key=lambda budget: budget.resource) == [first, Budget("token", "git")]
+    assert circuits == [Circuit("github.example", 11, 1_800_000_000.0)]
+    one.write_budget(Budget("token", "core", 5000, 11, 1_800_000_000.25))
+    one.write_circuit(Circuit("github.example"))
+    budgets, circuits = other.read()
+    assert Budget("token", "core", 5000, 11, 1_800_000_000.25) in budgets
+    assert circuits == [Circuit("github.example")]
+
+
+def test_a_probe_is_taken_by_one(database: Database) -> None:
+    one, other = DatabaseLedger(database), DatabaseLedger(database)
+    one.write_circuit(Circuit("github.example", 11, 1_800_000_000.0))
+    assert not one.take_probe("github.example", 1_799_999_999.0, 1_800_000_100.0)
+    assert one.take_probe("github.example", 1_800_000_001.0, 1_800_000_061.0)
+    assert not other.take_probe("github.example", 1_800_000_001.0, 1_800_000_061.0)

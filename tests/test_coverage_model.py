@@ -1,0 +1,181 @@
+"""docs/coverage.md is what its model makes of its inputs, and the model keeps to what must be true of any coverage."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from coverage_model import charts, deployments, doors, firehose, page
+from coverage_model.inputs import InputError, Inputs, load
+from coverage_model.results import Results, compute
+
+MODEL = page.FOLDER / "model.py"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return load(page.INPUTS)
+
+
+@pytest.fixture(scope="module")
+def results(inputs: Inputs) -> Results:
+    return compute(inputs)
+
+
+def test_page_and_charts_are_what_the_model_makes_of_its_inputs(results: Results) -> None:
+    for path, content in page.made_files(results).items():
+        assert path.read_text(encoding="utf-8") == content, "run: python docs/coverage/model.py --write"
+
+
+def test_the_command_prints_the_tables_of_the_page() -> None:
+    done = subprocess.run([sys.executable, MODEL], capture_output=True, text=True, check=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) > 40
+    assert set(rows) <= set(page.PAGE.read_text(encoding="utf-8").splitlines())
+
+
+def test_one_window_a_minute_is_seven_percent(inputs: Inputs, results: Results) -> None:
+    assert firehose.one_window_share(inputs) == pytest.approx(0.0714, abs=0.0001)
+    # Pages that shift while they are read, and polls that fail, take a little of it.
+    assert 0.06 < results.shares.uncoordinated[0] <= 0.0714
+
+
+def test_windows_that_do_not_meet_add_up_and_random_ones_follow_the_closed_form(inputs: Inputs) -> None:
+    plain = replace(
+        inputs,
+        firehose=replace(inputs.firehose, daily_swing=0.0, burst_swing=0.0),
+        public_events=replace(inputs.public_events, seconds_between_pages=0.0, failed_polls=0.0),
+    )
+    shares, window = firehose.simulate(plain), 300 / 4200
+    for count in (1, 5, 10):
+        assert shares.staggered[count - 1] == pytest.approx(window * count, rel=0.03)
+        assert shares.uncoordinated[count - 1] == pytest.approx(1 - (1 - window) ** count, rel=0.06)
+    assert shares.staggered[-1] > 0.99
+
+
+def test_more_credentials_never_see_less_and_nobody_sees_more_than_all(results: Results) -> None:
+    shares = results.shares
+    for kind in (shares.staggered, shares.uncoordinated, shares.same_windows):
+        assert list(kind) == sorted(kind)
+        assert all(0 < share <= 1 for share in kind)
+        assert all(share <= results.with_archive(share) <= 1 for share in kind)
+    for same, random, even in zip(shares.same_windows, shares.uncoordinated, shares.staggered, strict=True):
+        assert same <= random <= even + 0.005
+
+
+def test_another_door_and_another_installation_never_find_less_nor_later(inputs: Inputs, results: Results) -> None:
+    leaks = doors.draw_leaks(inputs)[:3000]
+    for count in range(1, len(deployments.ALL)):
+        fewer = deployments.delays(inputs, leaks, deployments.ALL[:count], 0.07).seconds
+        more = deployments.delays(inputs, leaks, deployments.ALL[: count + 1], 0.07).seconds
+        assert all(late >= early for late, early in zip(fewer, more, strict=True))
+    one, five = (
+        deployments.delays(inputs, leaks, deployments.ALL[:3], results.shares.uncoordinated[number - 1], number)
+        for number in (1, 5)
+    )
+    assert all(one.share_within(seconds) <= five.share_within(seconds) for seconds in (60, 3600, 86400, doors.WEEK))
+
+
+def test_a_door_is_no_faster_than_what_it_waits_for(inputs: Inputs, results: Results) -> None:
+    assert results.doors["public_events"].seconds[0] >= inputs.public_events.visible_earliest_seconds
+    assert results.doors["event_archive"].seconds[0] >= inputs.event_archive.published_after_seconds
+    assert results.doors["code_search"].seconds[0] >= inputs.code_search.index_earliest_seconds
+    assert doors.archive_drain_seconds(inputs) <= 3600
+
+
+def test_what_the_page_advises_is_what_the_model_says(results: Results) -> None:
+    found = {door: own.share_within(doors.WEEK) for door, own in results.doors.items()}
+    assert max(found, key=lambda door: found[door]) == "partner_alerts"
+    assert results.named("all doors").cost.cores < 1
+    assert results.named("public events").cost.rest_budget < 0.1
+    assert all(outcome.cost.rest_budget < 1 for outcome in results.outcomes)
+
+
+def test_a_round_of_code_search_grows_with_queries_and_matches(inputs: Inputs) -> None:
+    requests = [doors.code_search_requests(inputs, 1, matches) for matches in (0, 100, 1_000, 1_001, 20_000, 80_000)]
+    assert requests == sorted(requests)
+    assert requests[:3] == [1, 1, 10]
+    assert doors.code_search_requests(inputs, 4, 20_000) == 4 * requests[4]
+    chances = [(number + 0.5) / 1000 for number in range(1000)]
+    for count in (1, 5):
+        mean = sum(doors.code_search_wait(inputs, chance, count) for chance in chances) / len(chances)
+        assert mean == pytest.approx(doors.code_search_round_seconds(inputs) / (count + 1), rel=0.01)
+
+
+def test_ranges_that_overlap_count_once() -> None:
+    assert firehose.union_length([]) == 0
+    assert firehose.union_length([(0, 10), (5, 12), (20, 30), (22, 25)]) == 22
+
+
+@pytest.mark.parametrize("chart", ["coverage.svg", "delay.svg"])
+def test_charts_are_named_for_screen_readers_and_fit_their_frame(chart: str) -> None:
+    root = ElementTree.fromstring((page.FOLDER / chart).read_text(encoding="utf-8"))
+    assert root.get("role") == "img"
+    names = {element.get("id") for tag in ("title", "desc") for element in root.iter(f"{SVG}{tag}") if element.text}
+    assert names == set(str(root.get("aria-labelledby")).split())
+    assert "prefers-color-scheme: dark" in str(root.findtext(f"{SVG}style"))
+    for text in root.iter(f"{SVG}text"):
+        assert 0 < float(str(text.get("y"))) < charts.HEIGHT
+        width = 6.6 * len(str(text.text))  # pixels, generously, for 13 px letters
+        if not {"end", "middle", "title"} & set(str(text.get("class")).split()):
+            assert 0 < float(str(text.get("x"))) < charts.WIDTH - width
+
+
+def test_labels_keep_their_distance_and_their_order_within_the_plot() -> None:
+    for wanted in ([100.0, 100.0, 101.0], [384.0, 384.0, 383.0, 90.0], [92.0]):
+        heights = charts.label_heights(wanted)
+        placed = sorted(heights)
+        assert all(after - before >= charts.LABEL_GAP for before, after in pairwise(placed))
+        assert placed[-1] <= charts.BOTTOM
+        assert sorted(range(len(wanted)), key=lambda at: (wanted[at], at)) == sorted(
+            range(len(wanted)), key=lambda at: heights[at]
+        )
+
+
+def test_every_input_says_where_it_comes_from() -> None:
+    kinds = ("documented", "reported", "measured", "setting", "assumption", "from the same report")
+    text = page.INPUTS.read_text(encoding="utf-8").partition("[simulation]")[0]
+    for line in text.splitlines():
+        if re.match(r"\w+ = ", line):
+            assert any(kind in line.partition("#")[2] for kind in kinds), line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("events_per_second = 70.0", "events_per_second = 0"), "events_per_second must be more than 0"),
+        (("push_share = 0.95", "push_share = 95"), "push_share is a share"),
+        (("push = 0.40", "push = 0.60"), "must add up to 1"),
+        (("threads = 8", "threads = true"), "threads must be a whole number"),
+        (("threads = 8", ""), "threads is missing"),
+        (("threads = 8", "threads = 8\nfibres = 8"), "fibres is unknown"),
+        (("push_seconds = 0.4", "push_seconds = 4.0"), "more processes"),
+        (("most_installations = 20", "most_installations = 4"), "must be at least 20"),
+        (("[gists]", "[gist]"), "unknown section [gist]"),
+        (("[gists]", "[gists"), "inputs.toml:"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_named_in_one_line(
+    wrong: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    text = page.INPUTS.read_text(encoding="utf-8")
+    assert wrong[0] in text
+    changed = tmp_path / "inputs.toml"
+    changed.write_text(text.replace(wrong[0], wrong[1], 1), encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        load(changed)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_page_without_a_marker_is_refused() -> None:
+    with pytest.raises(ValueError, match="answer"):
+        page.with_tables("# Coverage", {"answer": "|"})

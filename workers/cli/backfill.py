@@ -1,0 +1,75 @@
+"""`r8scan backfill`: reads hours of the event archive, by an operator's wish."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from scanner.records.database import Database
+from scanner.settings import load_settings
+from scanner.sources.archive_hours import hours_between
+from scanner.sources.manual import queue_hours
+from workers.cli import jobs_watched, output
+from workers.cli.errors import UserError
+
+MOST_HOURS = 24 * 31
+
+
+def backfill(
+    start: Annotated[str, typer.Option("--from", help="The first hour: 2026-11-23T10, in UTC.")],
+    end: Annotated[str, typer.Option("--to", help="The hour after the last one (default: now).")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object an hour.")] = False,
+) -> None:
+    """Read what the event archive has of these hours; what was seen already is dropped. Needs R8SCAN_ARCHIVE_URL.
+
+    Interrupted, it goes on by itself where it stopped; asked again, it watches what is under way.
+    Exit status: 0 all read, 1 an hour failed, 2 read in part.
+
+    Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
+    """
+    settings = load_settings()
+    if settings.archive_url is None:
+        raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
+    first, last = _hour(start), _hour(end) if end else datetime.now(UTC)
+    hours = hours_between(first, last)
+    if not hours or len(hours) > MOST_HOURS:
+        raise UserError(f"--from and --to must be 1 to {MOST_HOURS} hours apart, in this order")
+    database = Database(settings.database_url.get_secret_value())
+    with database.write() as session:
+        ids = queue_hours(session, hours)
+    from workers.doorbell import ring
+
+    if not ring("r8scan.rescan"):
+        typer.echo("the hours are recorded; no broker answers, they are read as soon as workers run", err=True)
+    if not wait:
+        typer.echo(json.dumps({"jobs": ids, "state": "queued"}) if as_json else f"{len(ids)} hours queued")
+        return
+    worst = 0
+    for job_id in ids:
+        job, _ = jobs_watched.watch(database, job_id)
+        if as_json:
+            output.json_lines([jobs_watched.summary(job)])
+        else:
+            counts = ", ".join(f"{key} {value}" for key, value in job.counts.items())
+            typer.echo(f"{job.state}: {jobs_watched.target_text(job)}" + (f" ({counts})" if counts else ""))
+            if job.error:
+                typer.echo(output.plain(job.error), err=True)
+        status = {"done": 0, "partial": 2}.get(job.state, 1)
+        worst = 1 if 1 in (status, worst) else max(status, worst)
+    database.close()
+    raise typer.Exit(worst)
+
+
+def _hour(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text if len(text) != 13 else f"{text}:00")
+    except ValueError as err:
+        raise UserError(f"{text} is not an hour: write it like 2026-11-23T10") from err
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    if not datetime(2011, 2, 12, tzinfo=UTC) <= at <= datetime.now(UTC) + timedelta(hours=1):
+        raise UserError(f"{text} is outside of the archive, which begins on 2011-02-12")
+    return at

@@ -1,0 +1,83 @@
+"""Shows jobs while they are done: what waits, what runs, how far it is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import select
+
+from scanner.records import jobs
+from scanner.records.database import Database
+from scanner.records.models import ScanJob
+from workers.cli import output
+from workers.cli.errors import UserError
+
+POLL_SECONDS = 0.5
+
+
+def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
+    """Show progress until the job and all that it led to have ended; those jobs."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, console=output.errors(), transient=True) as progress:
+        task = progress.add_task("waiting for a worker", total=None, detail="")
+        while True:
+            with database.read() as session:
+                job = session.get(ScanJob, job_id)
+                statement = select(ScanJob).where(ScanJob.parent_id == job_id).order_by(ScanJob.id)
+                children = list(session.execute(statement).scalars())
+            if job is None:
+                raise UserError(f"job {job_id} is gone: see r8scan incidents list for what it found")
+            waiting = [child for child in children if child.state in jobs.OPEN]
+            if job.state not in jobs.OPEN and not waiting:
+                return job, children
+            shown = job if job.state in jobs.OPEN else waiting[0]
+            many = f"{len(children) - len(waiting)} of {len(children)} done" if children else ""
+            progress.update(
+                task,
+                description=phase_text(shown),
+                total=len(children) or shown.progress.get("total"),
+                completed=len(children) - len(waiting) if children else shown.progress.get("done", 0),
+                detail=many,
+            )
+            time.sleep(POLL_SECONDS)
+
+
+def phase_text(job: ScanJob) -> str:
+    """What a job is at, in some words."""
+    if job.state not in jobs.OPEN:
+        return ""
+    phase = output.plain(job.progress.get("phase") or "waiting for a worker")
+    done, total = job.progress.get("done"), job.progress.get("total")
+    amount = f" {done} of {total}" if done and total else f" {done}" if done else ""
+    return f"{phase}{amount}" + (f" ({output.plain(job.error)})" if job.error else "")
+
+
+def target_text(job: ScanJob) -> str:
+    """What a job reads, in some words."""
+    target: dict[str, Any] = job.target
+    if job.kind == "pushes":
+        pushes = target.get("pushes", [])
+        return output.plain(pushes[0]["repository"]) if len(pushes) == 1 else f"{len(pushes)} pushes"
+    for key in ("repository", "owner", "gist", "hour"):
+        if key in target:
+            return output.plain(target[key])
+    return job.kind
+
+
+def summary(job: ScanJob) -> dict[str, Any]:
+    """A job for programs."""
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "target": job.target,
+        "progress": job.progress,
+        "counts": job.counts,
+        "error": job.error,
+        "parent": job.parent_id,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+    }

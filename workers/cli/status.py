@@ -1,0 +1,174 @@
+"""`r8scan status`: how the service does, on one screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scanner.records.database import Database
+from scanner.settings import load_settings
+from workers.cli import output
+from workers.overview import Overview, overview
+
+WATCH_SECONDS = 2.0
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show it anew every two seconds.")] = False,
+) -> None:
+    """Show sources, budgets, queues, outbox, the last incidents, and what is wrong.
+
+    Exit status: 0 all is well, 1 there are problems.
+
+    Example: r8scan status --json | jq .problems
+    """
+    settings = load_settings()
+    database = Database(settings.database_url.get_secret_value())
+
+    def look() -> Overview:
+        with database.read() as session:
+            return overview(session, settings)
+
+    if watch and not as_json:
+        _watch(look)
+        return
+    found = look()
+    while True:
+        if as_json:
+            output.json_lines([dataclasses.asdict(found)])
+        else:
+            output.console().print(_screen(found))
+        if not watch:
+            break
+        time.sleep(WATCH_SECONDS)
+        found = look()
+    database.close()
+    raise typer.Exit(1 if found.problems else 0)
+
+
+def _watch(look: Any) -> None:
+    with Live(_screen(look()), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                live.update(_screen(look()), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+def _screen(found: Overview) -> RenderableType:
+    speed = found.speed
+    delays = (
+        f"visible to disabled, 24 h: p50 {speed['p50_seconds']} s, p95 {speed['p95_seconds']} s"
+        f" ({speed['incidents_24h']} incidents)"
+        if speed.get("p50_seconds") is not None
+        else "visible to disabled: nothing was disabled in 24 hours"
+    )
+    sightings = ", ".join(f"{count} {state}" for state, count in sorted(found.sightings.items())) or "none"
+    parts: list[RenderableType] = [
+        Text(f"{output.plain(found.at)}   {delays}   sightings: {sightings}"),
+        _table("Sources (24 hours)", _SOURCE_COLUMNS, (_source_row(found, one) for one in found.sources)),
+        _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
+        _table("Queues", ("kind", "state", "jobs", "oldest"), _queue_rows(found)),
+        _table("Outbox", ("channel", "state", "rows", "oldest"), _outbox_rows(found)),
+    ]
+    if found.rescans:
+        rows = ((r["job"], r["kind"], r["target"], r["state"], r["phase"], r["error"]) for r in found.rescans)
+        parts.append(_table("Rescans", ("job", "kind", "target", "state", "at", "error"), rows))
+    incident_rows = (
+        (i["id"][:8], i["hint"], i["account"], i["action"], i["detected_at"], i["disabled_at"]) for i in found.incidents
+    )
+    columns = ("incident", "token", "account", "action", "detected", "disabled")
+    parts.append(_table("Last incidents", columns, incident_rows))
+    if found.problems:
+        parts += [Text(f"! {output.plain(problem)}", style="red") for problem in found.problems]
+    else:
+        parts.append(Text("all is well", style="green"))
+    return Group(*parts)
+
+
+_SOURCE_COLUMNS = (
+    *("source", "last success", "lag", "polls", "seen", "scanned"),
+    *("gaps", "missed (est.)", "not read", "failed", "dropped"),
+)
+
+
+def _source_row(found: Overview, one: dict[str, Any]) -> tuple[Any, ...]:
+    counts = one["since_start"]
+    seen = next((counts[key] for key in ("events", "results", "gists") if key in counts), None)
+    scanned = next((one["scanned_24h"][key] for key in ("pushes", "files", "jobs") if key in one["scanned_24h"]), None)
+    return (
+        one["source"] + ("" if one["polled"] else " (not polled)"),
+        _ago(found.at, one["last_success_at"]),
+        _span(one["lag_seconds"]),
+        counts.get("polls"),
+        seen,
+        scanned,
+        one["gaps_24h"] or None,
+        one["missed_by_estimate_24h"] or None,
+        _summed(one["unread_24h"]),
+        _summed(one["failed_24h"]),
+        _summed(one["dropped_24h"]),
+    )
+
+
+def _budget_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    for row in found.budgets:
+        if row["limit"] or row["blocked_until"]:
+            blocked = f"{row['reason']} for {_until(found.at, row['blocked_until'])}" if row["blocked_until"] else None
+            left = row["remaining"] if row["limit"] else None
+            full = _until(found.at, row["resets_at"])
+            yield row["credential"], row["resource"], left, row["limit"] or None, full, blocked
+
+
+def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    return ((row["kind"], row["state"], row["jobs"], _span(row["oldest_seconds"])) for row in found.queues)
+
+
+def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    return ((row["channel"], row["state"], row["rows"], _span(row["oldest_seconds"])) for row in found.outbox)
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableType:
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(output.plain(value)) for value in row))
+    return grid if grid.row_count else Text(f"{title}: none")
+
+
+def _summed(counts: dict[str, int]) -> str | None:
+    """The sum, and the two commonest reasons."""
+    if not counts:
+        return None
+    common = sorted(counts, key=lambda key: -counts[key])[:2]
+    names = ", ".join(key.partition("_")[2] or key for key in common)
+    return f"{sum(counts.values())} ({names}{', …' if len(counts) > 2 else ''})"
+
+
+def _ago(now: datetime, at: datetime | None) -> str | None:
+    return None if at is None else f"{_span((now - at).total_seconds())} ago"
+
+
+def _until(now: datetime, at: datetime | None) -> str | None:
+    return None if at is None or at <= now else _span((at - now).total_seconds())
+
+
+def _span(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
