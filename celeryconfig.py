@@ -49,6 +49,8 @@ task_routes = {
     "r8scan.poll": {"queue": "polling"},
     "r8scan.sweep": {"queue": "polling"},
     "r8scan.look_up": {"queue": "polling"},
+    "r8scan.report": {"queue": "polling"},
+    "r8scan.settle_reports": {"queue": "polling"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
     "r8scan.scan": {"queue": "scanning"},

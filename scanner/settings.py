@@ -16,7 +16,7 @@ from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_dig
 from scanner.records.database import parse_url
 
 PREFIX = "R8SCAN_"
-SECRETS = ("DATABASE_URL", "REDIS_URL", "GITHUB_TOKEN", "GITHUB_APP_PRIVATE_KEY", "SMTP_URL")
+SECRETS = ("DATABASE_URL", "REDIS_URL", "GITHUB_TOKEN", "GITHUB_APP_PRIVATE_KEY", "SMTP_URL", "REPORT_KEY")
 """Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
 
 KNOWN_SOURCES = ("public_events", "code_search", "gists", "event_archive")
@@ -35,6 +35,9 @@ SEARCH_QUERIES = (
     "new Replicate auth",
     "api.replicate.com Authorization",
 )
+
+RuleMode = Literal["off", "flag", "disable"]
+"""What a rule on usage may do: nothing, tell the operator, or disable as a report does."""
 
 
 class SettingsError(Exception):
@@ -129,6 +132,27 @@ class Settings(BaseSettings):
     """Pushes that may wait; beyond it the unlikeliest are dropped, and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
     """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
+
+    report_key: SecretStr | None = Field(default=None, min_length=16)
+    """The key of internal systems that report or send usage over HTTP; without it they cannot."""
+    brake_per_minute: int = Field(default=60, ge=0, le=1_000_000)
+    """Tokens that reports and rules may disable a minute before the rest waits for an operator."""
+
+    usage_dormant: RuleMode = "flag"
+    usage_dormant_days: int = Field(default=30, ge=1, le=3650)
+    usage_dormant_count: int = Field(default=100, ge=1)
+    usage_spread: RuleMode = "flag"
+    usage_spread_networks: int = Field(default=30, ge=2, le=60)
+    usage_spread_countries: int = Field(default=8, ge=2, le=30)
+    usage_listed: RuleMode = "flag"
+    usage_listed_file: Path | None = None
+    """Networks in CIDR notation, one a line; # begins a comment."""
+    usage_burst: RuleMode = "flag"
+    usage_burst_factor: float = Field(default=20, ge=2, le=1_000_000)
+    usage_burst_count: int = Field(default=1000, ge=1)
+    usage_burst_hours: int = Field(default=24, ge=1, le=10_000)
+    """Active hours that a token's history must have before a burst is judged."""
+    usage_keep_days: int = Field(default=35, ge=2, le=400)
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "scanner.settings": {"scanner.detection", "scanner.records"},
     "scanner.tokens": {"scanner.detection", "scanner.records"},
     "scanner.response": {"scanner.detection", "scanner.records", "scanner.tokens"},
+    "scanner.signs": {"scanner.detection", "scanner.records", "scanner.response", "scanner.settings", "scanner.tokens"},
     "scanner.sources": {
         "scanner.detection",
         "scanner.github",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "scanner.records",
         "scanner.response",
         "scanner.settings",
+        "scanner.signs",
         "scanner.sources",
         "scanner.tokens",
     },

@@ -76,8 +76,9 @@ class Incident(Base):
     """What happened to one token. Names of token and account are copies: no mail may depend on what changes.
 
     `action`: `disabled` (by us), `already_disabled` (before, by its owner), `protected` (an operator was paged
-    instead), `observed` (nothing was done, by configuration). `state`: `open` or `closed`; one open incident per
-    digest.
+    instead), `observed` (nothing was done, by configuration), `held` (by the brake), `flagged` (by a rule that only
+    tells), `rejected` (held, then let go by an operator). `state`: `open` or `closed`; one open incident per digest.
+    `evidence` holds under `signs` what was reported.
     """
 
     __tablename__ = "incidents"
@@ -105,6 +106,7 @@ class Incident(Base):
     state: Mapped[str] = mapped_column(String(16), default="open")
     detected_at: Mapped[datetime] = mapped_column(index=True)
     disabled_at: Mapped[datetime | None]
+    evidence: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
 
 

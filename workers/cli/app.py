@@ -15,6 +15,8 @@ COMMANDS = {
     "run": ("workers.cli.run", "run"),
     "demo": ("workers.cli.run", "demo"),
     "scan": ("workers.cli.scan", "scan"),
+    "report": ("workers.cli.report", "report"),
+    "usage": ("workers.cli.usage", "usage"),
     "backfill": ("workers.cli.backfill", "backfill"),
     "status": ("workers.cli.status", "status"),
 }
@@ -23,6 +25,7 @@ GROUPS = {
     "incidents": "workers.cli.incidents",
     "rescan": "workers.cli.rescan",
     "email": "workers.cli.email",
+    "brake": "workers.cli.brake",
     "db": "workers.cli.database",
 }
 

@@ -15,6 +15,7 @@ import typer
 from scanner.records.database import Database
 from scanner.response import audit, sightings
 from scanner.settings import Settings, load_settings
+from scanner.signs import reports
 from scanner.tokens import sql
 from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
 from scanner.tokens.protocol import TokenRecord
@@ -58,6 +59,7 @@ def import_(
         good, bad = _import_all(database, stream, settings, size)
         with database.write() as session:
             rechecked = sightings.make_due_after_import(session)
+            reports.make_due_after_import(session)
             evidence = {"rows": good, "bad_rows": bad, "sightings_to_look_up": rechecked}
             audit.record(session, "tokens_imported", evidence, who="operator")
     typer.echo(f"{good} imported, {bad} bad", err=bool(bad))
@@ -116,6 +118,7 @@ def add(
         with database.write() as session:
             ImportRun.begin().write(session, [token])
             sightings.make_due_after_import(session)
+            reports.make_due_after_import(session)
             audit.record(session, "token_added", {"digest": token.digest}, who="operator")
     typer.echo(f"added {token.hint}  {token.digest}")
 

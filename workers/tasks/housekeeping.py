@@ -7,12 +7,14 @@ from sqlalchemy import delete
 from scanner.records import jobs, leases, tallies
 from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
 from scanner.response import sightings
+from scanner.signs import rates, reports, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
 from scanner.sources.public_events import PUSHES_A_JOB
 from workers import context
 from workers.celery import app
 from workers.doorbell import ring
 from workers.tasks.polling import look_up
+from workers.tasks.reporting import settle_reports
 
 JOBS_KEPT_DAYS = 3
 FAILED_JOBS_KEPT_DAYS = 30
@@ -28,6 +30,7 @@ def sweep() -> None:
     own = context.current()
     recovery.take_back(own.database, own.settings.state_dir)
     look_up()
+    settle_reports()
     with own.database.write() as session:
         shedding.shed(session, most_jobs=own.settings.queue_max_pushes // PUSHES_A_JOB)
     with own.database.read() as session:
@@ -51,6 +54,8 @@ def tidy() -> None:
     with own.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
         sightings.forget_old(session)
+        reports.forget_old(session)
+        rates.forget_old(session)
         tallies.forget_old(session)
     # Each in a transaction of its own: a million rows at once would hold up everybody else.
     for old in (
@@ -61,3 +66,4 @@ def tidy() -> None:
     ):
         with own.database.write() as session:
             session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
+    usage.forget_old(own.database, keep_days=own.settings.usage_keep_days)

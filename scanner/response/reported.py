@@ -1,0 +1,183 @@
+"""The heart's other half: from reports of compromise, which need no public place, to disabled tokens and incidents."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Place
+from scanner.records import outbox
+from scanner.records.models import Incident, db_now
+from scanner.response import audit
+
+# The steps that a find and a report have in common; they stay private to this room.
+from scanner.response.respond import Policy, _act, _expose, _new_places, _open, _tell
+from scanner.tokens import sql
+from scanner.tokens.protocol import TokenRecord
+
+SIGNS_AN_INCIDENT = 20
+"""Reports whose words an incident keeps; every report has its own row anyway."""
+FLAGS_WINDOW_SECONDS = 600
+"""For which the operator's mail about a flag waits for more of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report that is recorded and not decided. `place` only where the token stands in public; no raw token anywhere.
+
+    `wanted`: disable the token, or only `flag` it for the operator.
+    """
+
+    id: int
+    digest: str
+    hint: str
+    sign: str
+    note: str
+    reporter: str
+    wanted: Literal["disable", "flag"]
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a report.
+
+    `decision`: `disabled`, `already_disabled`, `protected`, `observed`, `held`, `flagged` or `unknown`.
+    """
+
+    report_id: int
+    decision: str
+    incident_id: uuid.UUID | None = None
+
+
+def respond_to_reports(
+    session: Session,
+    reports: Sequence[Reported],
+    *,
+    policy: Policy,
+    may_disable: Callable[[Reported], bool],
+) -> list[Outcome]:
+    """Decide on the reports in the caller's writing transaction, in the order of digests.
+
+    `may_disable` is asked for each token that would be disabled now; False leaves it as it is, with a `held` incident.
+    Each report is a new sign: a token that was brought back is disabled again. So hand each over once.
+    """
+    by_digest: dict[str, list[Reported]] = defaultdict(list)
+    for report in reports:
+        by_digest[report.digest].append(report)
+    records = sql.look_up(session, by_digest, lock=True)
+    outcomes: list[Outcome] = []
+    news: list[tuple[Incident, TokenRecord]] = []
+    flagged: list[uuid.UUID] = []
+    for digest in sorted(by_digest):
+        token = records.get(digest)
+        for report in by_digest[digest]:
+            if token is None:
+                outcomes.append(Outcome(report.id, "unknown"))
+                continue
+            decision, incident, is_news = _one_report(session, token, report, policy, may_disable)
+            outcomes.append(Outcome(report.id, decision, incident.id if incident else None))
+            if incident is not None and is_news:
+                news.append((incident, token))
+            if incident is not None and decision == "flagged":
+                flagged.append(incident.id)
+            if incident is not None and decision == "disabled":
+                token = dataclasses.replace(token, disabled_at=incident.disabled_at)
+    _tell(session, news, policy)
+    if flagged:
+        outbox.tell_operator(
+            session,
+            sorted(set(flagged)),
+            "flagged",
+            policy.operator_email,
+            window=FLAGS_WINDOW_SECONDS,
+            domain=policy.mail_domain,
+        )
+    return outcomes
+
+
+def _one_report(
+    session: Session, token: TokenRecord, report: Reported, policy: Policy, may_disable: Callable[[Reported], bool]
+) -> tuple[str, Incident | None, bool]:
+    """The decision, its incident if there is one, and whether the owner or the operator has to be told of it."""
+    if report.wanted == "flag" and token.disabled_at is not None:
+        return "already_disabled", None, False
+    is_live = token.disabled_at is None and not token.is_protected and policy.enforce == "disable"
+    is_held = report.wanted == "disable" and is_live and not may_disable(report)
+    incident, is_new = _incident(session, token, report)
+    _keep_sign(incident, report)
+    _keep_place(session, incident, report)
+    if report.wanted == "flag" or is_held:
+        decision = "held" if is_held else "flagged"
+        if is_new or (is_held and incident.action != "held"):
+            incident.action = decision
+        _audit(session, decision, report, incident)
+        return decision, incident, False
+    decision = _act(session, token, incident, policy)
+    _audit(session, decision, report, incident)
+    if decision == "already_disabled":
+        if is_new:
+            incident.action, incident.disabled_at = decision, token.disabled_at
+        return decision, incident, False
+    is_news = is_new or decision != incident.action
+    incident.action = decision
+    if decision == "disabled":
+        incident.disabled_at = session.execute(select(db_now())).scalar_one()
+    return decision, incident, is_news
+
+
+def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[Incident, bool]:
+    """The token's open incident, or a new one; one that ended with a disable is over when the token is live again."""
+    incident = session.execute(
+        select(Incident).where(Incident.digest == token.digest, Incident.state == "open")
+    ).scalar_one_or_none()
+    was_brought_back = token.disabled_at is None and incident is not None and incident.disabled_at is not None
+    if incident is not None and was_brought_back and report.wanted == "disable":
+        incident.state = "closed"
+        session.flush()
+        audit.record(session, "incident_closed", {"reason": "the token was brought back"}, incident_id=incident.id)
+        incident = None
+    if incident is not None:
+        return incident, False
+    now = session.execute(select(db_now())).scalar_one()
+    incident = _open(token, report.hint, "public_repository" if report.place else "compromise_signs", now)
+    session.add(incident)
+    session.flush()
+    return incident, True
+
+
+def _keep_sign(incident: Incident, report: Reported) -> None:
+    evidence: dict[str, Any] = dict(incident.evidence or {})
+    signs = list(evidence.get("signs", ()))
+    if len(signs) < SIGNS_AN_INCIDENT:
+        signs.append({"sign": report.sign, "note": report.note, "reporter": report.reporter, "report": report.id})
+    else:
+        evidence["signs_not_kept"] = int(evidence.get("signs_not_kept", 0)) + 1
+    incident.evidence = {**evidence, "signs": signs}
+
+
+def _keep_place(session: Session, incident: Incident, report: Reported) -> None:
+    if report.place is None:
+        return
+    candidate = Candidate(report.digest, report.hint, report.place, 0, 0)
+    places = _new_places(session, report.digest, [candidate], report.reporter)
+    _expose(session, incident, places, session.execute(select(db_now())).scalar_one())
+    incident.cause = "public_repository"
+
+
+def _audit(session: Session, decision: str, report: Reported, incident: Incident) -> None:
+    evidence = {
+        "digest": report.digest,
+        "report": report.id,
+        "sign": report.sign,
+        "note": report.note,
+        "reporter": report.reporter,
+    }
+    audit.record(session, f"token_{decision}", evidence, incident_id=incident.id)

@@ -1,0 +1,121 @@
+"""From recorded reports to decisions: a bounded number a transaction, under the brake, and again after a crash."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.detection import Place
+from scanner.records.database import Database
+from scanner.records.models import db_now
+from scanner.records.sign_models import Report
+from scanner.response.reported import Outcome, Reported, respond_to_reports
+from scanner.response.respond import Policy
+from scanner.signs import brake
+
+REPORTS_A_TRANSACTION = 200
+RECHECK_SECONDS = 6 * 3600
+OPEN = ("received", "unknown")
+
+
+@dataclass(slots=True)
+class Settled:
+    """What was decided on a number of reports, by decision; `held` and `unknown` among them."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether somebody has to be told."""
+        return any(self.counts[word] for word in ("disabled", "protected", "observed", "held", "flagged"))
+
+
+def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
+    """Decide on those of the reports that are still undecided; doing it twice does nothing.
+
+    `per_minute` is the brake's. Raises what the database raises when it is away: the sweeper comes again then.
+    """
+    total = Settled()
+    for start in range(0, len(ids), REPORTS_A_TRANSACTION):
+        chunk = ids[start : start + REPORTS_A_TRANSACTION]
+        with database.write() as session:
+            total.counts += _settle_within(session, chunk, policy, per_minute)
+    return total
+
+
+def settle_due(
+    database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_A_TRANSACTION
+) -> tuple[int, Settled]:
+    """Decide on what a crash left behind and what the store may know by now; how many were due, and the decisions."""
+    with database.read() as session:
+        statement = (
+            select(Report.id)
+            .where(Report.state.in_(OPEN), Report.next_check_at <= db_now())
+            .order_by(Report.next_check_at)
+            .limit(limit)
+        )
+        ids = list(session.execute(statement).scalars())
+    return len(ids), settle(database, ids, policy=policy, per_minute=per_minute)
+
+
+def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
+    """How those reports stand, by decision, whoever decided; `received` for what nobody has decided yet."""
+    counts: Counter[str] = Counter()
+    with database.read() as session:
+        for start in range(0, len(ids), REPORTS_A_TRANSACTION):
+            chunk = ids[start : start + REPORTS_A_TRANSACTION]
+            word = func.coalesce(func.nullif(Report.decision, ""), Report.state)
+            rows = session.execute(select(word, func.count()).where(Report.id.in_(chunk)).group_by(word))
+            counts.update({str(name): int(number) for name, number in rows})
+    return counts
+
+
+def _settle_within(session: Session, ids: Sequence[int], policy: Policy, per_minute: int) -> Counter[str]:
+    statement = (
+        select(Report)
+        .where(Report.id.in_(ids), Report.state.in_(OPEN))
+        .order_by(Report.digest, Report.id)
+        .with_for_update()
+    )
+    rows = {row.id: row for row in session.execute(statement).scalars()}
+    if not rows:
+        return Counter()
+    gate = brake.Gate(session, per_minute)
+    outcomes = respond_to_reports(
+        session,
+        [_reported(row) for row in rows.values()],
+        policy=policy,
+        may_disable=lambda report: not rows[report.id].is_braked or gate.lets_through(),
+    )
+    for outcome in outcomes:
+        _write(rows[outcome.report_id], outcome)
+    if gate.has_closed_now:
+        brake.tell(session, [one.incident_id for one in outcomes if one.decision == "held" and one.incident_id], policy)
+    return Counter(outcome.decision for outcome in outcomes)
+
+
+def _write(row: Report, outcome: Outcome) -> None:
+    row.decision = outcome.decision
+    row.incident_id = outcome.incident_id
+    row.state = outcome.decision if outcome.decision in ("unknown", "held") else "settled"
+    row.decided_at = db_now()
+    if row.state == "unknown":
+        row.next_check_at = db_now(RECHECK_SECONDS)
+
+
+def _reported(row: Report) -> Reported:
+    return Reported(
+        id=row.id,
+        digest=row.digest,
+        hint=row.hint,
+        sign=row.sign,
+        note=row.note,
+        reporter=row.reporter,
+        wanted=cast(Literal["disable", "flag"], row.wanted),
+        place=Place("other", row.url) if row.url else None,
+    )

@@ -1,0 +1,159 @@
+"""Usage records as they come: JSON lines become bounded sums by token and hour. No address outlives its line.
+
+This is an edge where raw tokens may enter: each is hashed as its line is read, and no message repeats a line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from scanner.detection import Digester
+from scanner.signs.networks import NetworkList, parse_address, prefix_of
+from scanner.signs.reports import BadReport, bounded, subject_of
+
+LONGEST_LINE = 8 * 1024
+LONGEST_AGENT = 120
+OLDEST = timedelta(days=7)
+FUTURE = timedelta(minutes=10)
+
+MOST = {"networks": 64, "countries": 32, "agents": 16, "listed_networks": 16}
+"""Distinct values that an hour of a token keeps; the rest is counted as unkept."""
+
+_COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
+
+
+class BadRecord(ValueError):
+    """Why a line is no usage record, in words that go on from its number; without its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One use of a token. `hour` is the beginning of its hour (UTC), `network` a /24 or /48; empty is unknown.
+
+    `listed` is the network of the operator's list that the address lay in.
+    """
+
+    digest: str
+    hour: datetime
+    network: str = ""
+    country: str = ""
+    agent: str = ""
+    listed: str = ""
+
+
+@dataclass(slots=True)
+class HourSum:
+    """What one hour of one token adds up to. The sets hold at most `MOST`; `unkept` counts records beyond them."""
+
+    count: int = 0
+    listed: int = 0
+    sets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in MOST})
+    unkept: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: UsageRecord) -> None:
+        self.count += 1
+        self.listed += bool(record.listed)
+        self.keep("networks", (record.network,))
+        self.keep("countries", (record.country,))
+        self.keep("agents", (record.agent,))
+        self.keep("listed_networks", (record.listed,))
+
+    def keep(self, name: str, values: Iterable[str]) -> None:
+        """Put the values into one of the sets, as far as there is room."""
+        kept = self.sets[name]
+        for value in values:
+            if not value or value in kept:
+                continue
+            if len(kept) < MOST[name]:
+                kept.add(value)
+            else:
+                self.unkept[name] += 1
+
+
+class RecordReader:
+    """Reads lines against one clock and one list of networks; cheap enough for tens of thousands a second."""
+
+    def __init__(self, digester: Digester, networks: NetworkList, now: datetime) -> None:
+        """`now` is aware: records from long before or from after it are refused."""
+        self._digester = digester
+        self._networks = networks
+        self._earliest = now - OLDEST
+        self._latest = now + FUTURE
+
+    def read(self, line: str) -> UsageRecord:
+        """The record of a line: `token` or `digest`, `time`; optionally `ip`, `country`, `user_agent`. BadRecord."""
+        if len(line) > LONGEST_LINE:
+            raise BadRecord("is longer than a record may be")
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            raise BadRecord("is not JSON") from None
+        if not isinstance(value, dict):
+            raise BadRecord("is not a JSON object")
+        network, listed = self._network(value)
+        return UsageRecord(
+            digest=self._digest(value),
+            hour=self._hour(value.get("time")),
+            network=network,
+            country=_country(_text(value, "country")),
+            agent=bounded(_text(value, "user_agent"), LONGEST_AGENT),
+            listed=listed,
+        )
+
+    def _digest(self, value: Mapping[str, Any]) -> str:
+        given = [value[name] for name in ("digest", "token") if value.get(name) is not None]
+        if len(given) != 1 or not isinstance(given[0], str):
+            raise BadRecord("names no token: give digest or token")
+        try:
+            return subject_of(given[0], self._digester).digest
+        except BadReport as err:
+            raise BadRecord(f"names something that {err}") from None
+
+    def _hour(self, value: Any) -> datetime:
+        try:
+            if isinstance(value, str):
+                time = datetime.fromisoformat(value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                time = datetime.fromtimestamp(value, UTC)
+            else:
+                raise BadRecord("has no time: give ISO 8601 with a zone, or seconds since 1970")
+            if time.tzinfo is None:
+                raise BadRecord("has a time without a zone")
+            time = time.astimezone(UTC)
+        except (ValueError, OverflowError, OSError) as err:
+            raise err if isinstance(err, BadRecord) else BadRecord("has a time that is none") from None
+        if time < self._earliest:
+            raise BadRecord(f"is older than {OLDEST.days} days")
+        if time > self._latest:
+            raise BadRecord("is from the future")
+        return time.replace(minute=0, second=0, microsecond=0)
+
+    def _network(self, value: Mapping[str, Any]) -> tuple[str, str]:
+        text = _text(value, "ip")
+        if not text:
+            return "", ""
+        address = parse_address(text)
+        if address is None:
+            raise BadRecord("has an ip that is none")
+        return prefix_of(address), self._networks.match(address) or ""
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value.get(name)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise BadRecord(f"has a {name} that is not text")
+    return text
+
+
+def _country(text: str) -> str:
+    if text and not _COUNTRY.fullmatch(text):
+        raise BadRecord("has a country that is not two letters")
+    return text.upper()

@@ -1,0 +1,60 @@
+"""What tests of reports share: tokens in the store, and counts of rows."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import MetaData, select
+
+from scanner.detection import sha256_digest
+from scanner.detection.digests import hint_of
+from scanner.records.database import Database
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+
+
+@pytest.fixture
+def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., str]:
+    """Puts a fresh token into the store and returns it, raw."""
+
+    def make(account: str = "ana") -> str:
+        token = fresh_token()
+        row = ImportedToken(
+            sha256_digest(token.encode()), hint_of(token.encode()), "ci", account, (f"{account}@example.com",)
+        )
+        with database.write() as session:
+            ImportRun.begin().write(session, [row])
+        return token
+
+    return make
+
+
+@pytest.fixture
+def dump(database: Database) -> Callable[[], str]:
+    """Everything that the database holds, as text."""
+
+    def read() -> str:
+        tables = MetaData()
+        tables.reflect(database.engine)
+        with database.engine.connect() as connection:
+            rows = [str(row) for table in tables.sorted_tables for row in connection.execute(select(table))]
+        return "\n".join(rows)
+
+    return read
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """Everything that is logged, unredacted: our own code must not rely on the formatter."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(level)

@@ -1,0 +1,245 @@
+"""A report is recorded, disables at once, does so once, and leaves no raw token anywhere."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select, update
+
+from notifications.email.facts import gather
+from scanner.detection import Candidate, Place, sha256_digest
+from scanner.records.database import Database
+from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.sign_models import Report
+from scanner.response.respond import Policy, respond
+from scanner.signs import reports
+from scanner.signs.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
+from scanner.signs.settling import Settled, decisions, settle, settle_due
+from scanner.tokens import sql
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+
+POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example")
+
+
+def reported(token: str, sign: str = "abuse_report", note: str = "seen in a chat", key: str | None = None) -> NewReport:
+    return new_report(subject_of(token, sha256_digest), sign=sign, note=note, reporter="soc", key=key)
+
+
+def submit(database: Database, *given_reports: NewReport, policy: Policy = POLICY, per_minute: int = 60) -> Settled:
+    ids = reports.record(database, given_reports)
+    return settle(database, ids, policy=policy, per_minute=per_minute)
+
+
+def disabled_at(database: Database, token: str) -> object:
+    digest = sha256_digest(token.encode())
+    with database.read() as session:
+        return sql.look_up(session, [digest])[digest].disabled_at
+
+
+def count(database: Database, model: type, *conditions: object) -> int:
+    with database.read() as session:
+        return session.execute(select(func.count()).select_from(model).where(*conditions)).scalar_one()  # type: ignore[arg-type]
+
+
+def bring_back(database: Database, token: str) -> None:
+    with database.write() as session:
+        session.execute(
+            update(ApiToken).where(ApiToken.digest == sha256_digest(token.encode())).values(disabled_at=None)
+        )
+
+
+def test_a_report_disables_and_the_owner_is_told_why(database: Database, known: Callable[..., str]) -> None:
+    token = known()
+    settled = submit(database, reported(token))
+    assert settled.counts == {"disabled": 1}
+    assert disabled_at(database, token)
+    with database.read() as session:
+        incident = session.execute(select(Incident)).scalar_one()
+        assert (incident.cause, incident.action) == ("compromise_signs", "disabled")
+        sign = incident.evidence["signs"][0]
+        assert (sign["sign"], sign["note"], sign["reporter"]) == ("abuse_report", "seen in a chat", "soc")
+        notification = session.execute(select(Notification)).scalar_one()
+        assert notification.recipient == "ana@example.com"
+        assert gather(session, notification).variant == "compromise_signs"
+        entry = session.execute(select(AuditEntry).where(AuditEntry.what == "token_disabled")).scalar_one()
+        assert (entry.incident_id, entry.evidence["sign"]) == (incident.id, "abuse_report")
+        row = session.execute(select(Report)).scalar_one()
+        assert (row.state, row.decision, row.incident_id) == ("settled", "disabled", incident.id)
+    assert count(database, Exposure) == 0
+
+
+def test_the_same_report_twice_does_nothing_even_after_the_token_was_brought_back(
+    database: Database, known: Callable[..., str]
+) -> None:
+    token = known()
+    submit(database, reported(token))
+    bring_back(database, token)
+    again = submit(database, reported(token))
+    assert not again.counts
+    assert disabled_at(database, token) is None
+    assert (count(database, Report), count(database, Incident), count(database, NotificationSubject)) == (1, 1, 1)
+
+
+def test_a_new_report_disables_what_was_brought_back_and_tells_again(
+    database: Database, known: Callable[..., str]
+) -> None:
+    token = known()
+    submit(database, reported(token, key="case-1"))
+    bring_back(database, token)
+    assert submit(database, reported(token, key="case-2")).counts == {"disabled": 1}
+    assert disabled_at(database, token)
+    assert count(database, Incident, Incident.state == "open") == 1
+    assert (count(database, Incident), count(database, NotificationSubject)) == (2, 2)
+
+
+def test_several_reports_of_one_token_disable_it_once(database: Database, known: Callable[..., str]) -> None:
+    token = known()
+    settled = submit(database, reported(token), reported(token, sign="stolen_laptop"), reported(token, key="x"))
+    assert settled.counts == {"disabled": 1, "already_disabled": 2}
+    assert (count(database, Incident), count(database, NotificationSubject)) == (1, 1)
+
+
+def test_reports_at_the_same_time_disable_once(database: Database, known: Callable[..., str]) -> None:
+    tokens = [known() for _ in range(5)]
+    results: list[Settled] = []
+
+    def one(number: int) -> None:
+        results.append(submit(database, *(reported(token, key=str(number)) for token in tokens)))
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(result.counts["disabled"] for result in results) == 5
+    assert sum(result.counts["already_disabled"] for result in results) == 25
+    assert (count(database, Incident), count(database, Report)) == (5, 30)
+
+
+def test_what_a_crash_left_undecided_is_decided_later(database: Database, known: Callable[..., str]) -> None:
+    token = known()
+    ids = reports.record(database, [reported(token)])
+    assert disabled_at(database, token) is None
+    assert decisions(database, ids) == {"received": 1}
+    due, settled = settle_due(database, policy=POLICY, per_minute=60)
+    assert (due, settled.counts) == (1, {"disabled": 1})
+    assert settle_due(database, policy=POLICY, per_minute=60)[0] == 0
+    assert decisions(database, ids) == {"disabled": 1}
+
+
+def test_an_unknown_token_is_disabled_when_it_is_imported(database: Database, fresh_token: Callable[[], str]) -> None:
+    token = fresh_token()
+    assert submit(database, reported(token)).counts == {"unknown": 1}
+    assert settle_due(database, policy=POLICY, per_minute=60)[0] == 0
+    with database.write() as session:
+        row = ImportedToken(sha256_digest(token.encode()), "", "ci", "ana", ("ana@example.com",))
+        ImportRun.begin().write(session, [row])
+        assert reports.make_due_after_import(session) == 1
+    assert settle_due(database, policy=POLICY, per_minute=60)[1].counts == {"disabled": 1}
+
+
+def test_unknown_and_old_reports_are_forgotten_held_ones_never(
+    database: Database, known: Callable[..., str], fresh_token: Callable[[], str]
+) -> None:
+    submit(database, reported(fresh_token()), reported(known()))
+    submit(database, reported(known()), per_minute=0)
+    with database.write() as session:
+        assert reports.forget_old(session) == 0
+        session.execute(update(Report).values(received_at=db_now(-31 * 86400)))
+        assert reports.forget_old(session) == 1
+        session.execute(update(Report).values(received_at=db_now(-4000 * 86400)))
+        assert reports.forget_old(session) == 1
+    assert count(database, Report, Report.state == "held") == 1
+
+
+def test_a_protected_token_pages_the_operator_and_observing_disables_nothing(
+    database: Database, known: Callable[..., str]
+) -> None:
+    first, second = known(), known()
+    with database.write() as session:
+        sql.protect(session, sha256_digest(first.encode()), protected=True)
+    assert submit(database, reported(first)).counts == {"protected": 1}
+    observing = Policy(enforce="observe", operator_email="ops@vendor.example")
+    assert submit(database, reported(second), policy=observing).counts == {"observed": 1}
+    assert disabled_at(database, first) is None
+    assert disabled_at(database, second) is None
+    assert count(database, Notification, Notification.channel == "email") == 0
+    assert count(database, NotificationSubject, NotificationSubject.occasion.in_(("protected", "observed"))) == 2
+
+
+def test_a_report_after_a_public_find_changes_no_cause(database: Database, known: Callable[..., str]) -> None:
+    token = known()
+    place = Place("file", "https://github.example/a/b", "a/b", 1, path="x", commit="a" * 40)
+    respond(database, [Candidate(sha256_digest(token.encode()), "", place)], source="public_events", policy=POLICY)
+    assert submit(database, reported(token)).counts == {"already_disabled": 1}
+    with database.read() as session:
+        incident = session.execute(select(Incident)).scalar_one()
+        assert (incident.cause, incident.action) == ("public_repository", "disabled")
+        assert incident.evidence["signs"]
+
+
+def test_no_raw_token_stays_anywhere(
+    database: Database, known: Callable[..., str], dump: Callable[[], str], logged: io.StringIO
+) -> None:
+    token, other = known(), known()
+    file = io.StringIO(f"{token}\n{other[:-1]}\n")
+    lines = list(read_lines(file, sha256_digest))
+    assert isinstance(lines[1][1], BadReport)
+    subject = lines[0][1]
+    assert isinstance(subject, Subject)
+    submit(database, new_report(subject, sign="abuse_report", note=f"it is {other}, see {token}", reporter="soc"))
+    everywhere = dump() + logged.getvalue() + str(lines)
+    assert sha256_digest(token.encode()) in everywhere
+    for raw in (token, other):
+        assert raw[3:-1] not in everywhere
+        assert raw[8:30] not in everywhere
+
+
+@pytest.mark.parametrize("sign", ["", "Abuse", "a b", "x" * 41, None, 3, "a\n"])
+def test_a_wrong_sign_is_refused(sign: object) -> None:
+    with pytest.raises(BadReport, match="wrong sign"):
+        new_report(Subject("a" * 64), sign=sign, note="", reporter="soc")
+
+
+@pytest.mark.parametrize("values", [{"note": 3}, {"key": "x" * 201}, {"key": 3}, {"reporter": "a b"}, {"reporter": ""}])
+def test_wrong_fields_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(BadReport):
+        new_report(Subject("a" * 64), **{"sign": "x", "note": "", "reporter": "soc", **values})  # type: ignore[arg-type]
+
+
+@given(st.text(max_size=2000))
+def test_any_note_is_bounded_and_printable(note: str) -> None:
+    kept = new_report(Subject("a" * 64), sign="x", note=note, reporter="soc").note
+    assert len(kept) <= reports.LONGEST_NOTE
+    assert kept.isprintable()
+
+
+@given(st.text(max_size=3000))
+def test_any_lines_are_read_or_refused_by_number(text: str) -> None:
+    for number, line in read_lines(io.StringIO(text), sha256_digest):
+        assert 1 <= number <= text.count("\n") + text.count("\r") + 1
+        if isinstance(line, BadReport):
+            assert "\n" not in str(line)
+
+
+@given(
+    st.lists(
+        st.one_of(st.binary(min_size=32, max_size=32).map(bytes.hex), st.just("x" * 5000), st.just("")), max_size=20
+    )
+)
+def test_good_lines_are_read_between_bad_ones(given_lines: list[str]) -> None:
+    text = "\n".join(line.upper() for line in given_lines)
+    found = dict(read_lines(io.StringIO(text), sha256_digest))
+    for number, line in enumerate(given_lines, 1):
+        if len(line) == 64:
+            assert found[number] == Subject(line)
+        elif line:
+            assert isinstance(found[number], BadReport)
+        else:
+            assert number not in found

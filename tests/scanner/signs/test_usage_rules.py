@@ -1,0 +1,78 @@
+"""What each rule says of an hour, and that one which only flags never asks for more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.signs.usage_rules import History, Hour, Rules, judge
+
+NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
+STEADY = History(hours=100, total=1000, peak=50, previous_hour=NOW - timedelta(hours=1))
+
+hours = st.builds(
+    Hour,
+    hour=st.just(NOW),
+    count=st.integers(1, 10**9),
+    networks=st.integers(0, 64),
+    countries=st.integers(0, 32),
+    listed=st.integers(0, 10**6),
+)
+histories = st.builds(
+    History,
+    hours=st.integers(0, 10**5),
+    total=st.integers(0, 10**12),
+    peak=st.integers(0, 10**9),
+    previous_hour=st.none() | st.integers(1, 10**5).map(lambda hours: NOW - timedelta(hours=hours)),
+)
+
+
+def signs(hour: Hour, history: History = STEADY, rules: Rules = Rules()) -> list[str]:
+    return [hit.sign for hit in judge(hour, history, rules)]
+
+
+def test_ordinary_use_says_nothing() -> None:
+    assert signs(Hour(NOW, 40, networks=3, countries=2)) == []
+    assert signs(Hour(NOW, 5000), History()) == []
+
+
+def test_a_dormant_token_that_is_suddenly_busy() -> None:
+    asleep = History(hours=10, total=1000, peak=200, previous_hour=NOW - timedelta(days=31))
+    assert signs(Hour(NOW, 100), asleep) == ["usage_dormant"]
+    assert signs(Hour(NOW, 99), asleep) == []
+    awake = History(hours=10, total=1000, peak=200, previous_hour=NOW - timedelta(days=29))
+    assert signs(Hour(NOW, 100), awake) == []
+
+
+def test_use_from_many_networks_or_countries() -> None:
+    assert signs(Hour(NOW, 40, networks=30)) == ["usage_spread"]
+    assert signs(Hour(NOW, 40, countries=8)) == ["usage_spread"]
+    assert signs(Hour(NOW, 40, networks=29, countries=7)) == []
+
+
+def test_use_from_a_listed_network() -> None:
+    hits = judge(Hour(NOW, 40, listed=1, listed_networks=("203.0.113.0/24",)), STEADY, Rules())
+    assert [hit.sign for hit in hits] == ["usage_listed"]
+    assert "203.0.113.0/24" in hits[0].note
+
+
+def test_a_burst_far_above_the_own_history() -> None:
+    assert signs(Hour(NOW, 1000)) == ["usage_burst"]
+    assert signs(Hour(NOW, 999)) == []
+    assert signs(Hour(NOW, 1000), History(100, 1000, 1000, STEADY.previous_hour)) == [], "it was as busy before"
+    assert signs(Hour(NOW, 1000), History(23, 230, 50, STEADY.previous_hour)) == [], "too short a history"
+    assert signs(Hour(NOW, 1000), History(100, 5000, 100, STEADY.previous_hour)) == [], "not far above its mean"
+
+
+@given(hours, histories)
+def test_a_rule_that_is_off_never_applies(hour: Hour, history: History) -> None:
+    assert judge(hour, history, Rules(dormant="off", spread="off", listed="off", burst="off")) == []
+
+
+@given(hours, histories)
+def test_each_hit_has_the_mode_of_its_own_rule(hour: Hour, history: History) -> None:
+    rules = Rules(dormant="flag", spread="disable", listed="flag", burst="disable")
+    for hit in judge(hour, history, rules):
+        assert hit.mode == {"usage_spread": "disable", "usage_burst": "disable"}.get(hit.sign, "flag")

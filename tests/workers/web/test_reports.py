@@ -1,0 +1,192 @@
+"""Reports, usage and found tokens over HTTP: bounded, keyed where it must be, and telling nobody anything."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import MetaData, func, select
+
+from scanner.detection import sha256_digest
+from scanner.detection.digests import hint_of
+from scanner.records.database import Database
+from scanner.records.models import Incident
+from scanner.records.sign_models import Report, UsageHour
+from scanner.settings import load_settings
+from scanner.tokens import sql
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from tests.scanner.signs.conftest import logged  # noqa: F401 - the same fixture
+from tests.workers.web.conftest import Serve
+from workers.context import Context
+from workers.sandbox.world import until
+from workers.web import reports as web
+
+KEY = "a key of internal systems"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+def client(database: Database, serve: Serve) -> Iterator[httpx.Client]:
+    settings = load_settings(
+        database_url=SecretStr(database.url.render_as_string(hide_password=False)),
+        redis_url=SecretStr("redis+socket:///nowhere/redis.sock"),
+        report_key=SecretStr(KEY),
+    )
+    context = Context(settings)
+    yield serve(web.routes(context))
+    context.database.close()
+
+
+@pytest.fixture
+def ours(database: Database, fresh_token: Callable[[], str]) -> str:
+    token = fresh_token()
+    row = ImportedToken(sha256_digest(token.encode()), hint_of(token.encode()), "ci", "ana", ("ana@example.com",))
+    with database.write() as session:
+        ImportRun.begin().write(session, [row])
+    return token
+
+
+def is_disabled(database: Database, token: str) -> bool:
+    digest = sha256_digest(token.encode())
+    with database.read() as session:
+        return sql.look_up(session, [digest])[digest].disabled_at is not None
+
+
+def count(database: Database, model: type) -> int:
+    with database.read() as session:
+        return session.execute(select(func.count()).select_from(model)).scalar_one()
+
+
+def test_reports_disable_and_bad_ones_are_named(client: httpx.Client, database: Database, ours: str) -> None:
+    given = [
+        {"token": ours, "sign": "stolen_laptop", "note": "4711", "key": "case-1"},
+        {"digest": "a" * 64, "sign": "abuse_report"},
+        {"digest": "a" * 63, "sign": "abuse_report"},
+        {"digest": "b" * 64, "token": ours, "sign": "abuse_report"},
+        "nonsense",
+    ]
+    answer = client.post("/reports", json={"reports": given}, headers=HEADERS)
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["recorded"], told["decisions"]) == (2, {"disabled": 1, "unknown": 1})
+    assert [bad["index"] for bad in told["bad"]] == [2, 3, 4]
+    assert is_disabled(database, ours)
+    again = client.post("/reports", json={"reports": given[:1]}, headers=HEADERS).json()
+    assert (again["recorded"], again["repeated"]) == (0, 1)
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer x", f"Basic {KEY}", "Bearer", "Bearer \xe9", f"Bearer {KEY}x"])
+def test_without_the_key_nothing_is_taken(client: httpx.Client, database: Database, authorization: str) -> None:
+    headers = {b"Authorization": authorization.encode("latin-1")}
+    body = {"reports": [{"digest": "a" * 64, "sign": "x"}]}
+    assert client.post("/reports", json=body, headers=headers).status_code == 401
+    assert client.post("/usage", content="{}", headers=headers).status_code == 401
+    assert count(database, Report) == 0
+
+
+def test_without_a_key_being_set_there_is_no_such_address(database: Database) -> None:
+    context = Context(load_settings(database_url=SecretStr(database.url.render_as_string(hide_password=False))))
+    assert [route.path for route in web.routes(context)] == ["/leaked-token"]
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"{}", b'{"reports": []}', b"[" * 100_000, b"\xff"])
+def test_what_is_no_report_is_refused(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/reports", content=body, headers=HEADERS)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+
+
+def test_bodies_are_bounded(client: httpx.Client) -> None:
+    bounds = {"/reports": web.REPORTS_BYTES, "/usage": web.USAGE_BYTES, "/leaked-token": web.POSSESSION_BYTES}
+    for path, longest in bounds.items():
+        assert client.post(path, content=b" " * (longest + 1), headers=HEADERS).status_code == 413
+
+
+def test_usage_is_added_up(client: httpx.Client, database: Database, ours: str) -> None:
+    now = datetime.now(UTC).isoformat()
+    lines = [json.dumps({"token": ours, "time": now, "ip": "203.0.113.7", "country": "DE"})] * 3
+    answer = client.post("/usage", content="\n".join([*lines, "nonsense", "x" * 10_000]), headers=HEADERS)
+    assert answer.json() == {"records": 3, "bad": 2, "bad_lines": [4, 5]}
+    with database.read() as session:
+        row = session.execute(select(UsageHour)).scalar_one()
+        assert (row.digest, row.count, row.networks) == (sha256_digest(ours.encode()), 3, ["203.0.113.0/24"])
+
+
+def test_a_found_token_is_disabled_and_the_answer_is_the_same_for_any(
+    client: httpx.Client, database: Database, ours: str, fresh_token: Callable[[], str]
+) -> None:
+    first = client.post("/leaked-token", json={"token": ours, "url": "https://github.com/a/b"})
+    second = client.post("/leaked-token", json={"token": fresh_token()})
+    again = client.post("/leaked-token", json={"token": ours, "url": "https://github.com/a/b"})
+    assert first.status_code == second.status_code == again.status_code == 202
+    assert first.content == second.content == again.content
+    until(lambda: is_disabled(database, ours), 30)
+    with database.read() as session:
+        assert session.execute(select(Incident.cause)).scalar_one() == "public_repository"
+
+
+def test_a_form_does_as_well(client: httpx.Client, database: Database, ours: str) -> None:
+    body = urlencode({"token": f" {ours} "})
+    headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    assert client.post("/leaked-token", content=body, headers=headers).status_code == 202
+    until(lambda: is_disabled(database, ours), 30)
+    assert client.post("/leaked-token", content="a=b&" * 100, headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("body", [{}, {"token": 3}, {"token": "x"}, {"token": "x", "url": []}, []])
+def test_what_is_no_token_is_refused(client: httpx.Client, database: Database, body: object) -> None:
+    assert client.post("/leaked-token", json=body).status_code == 400
+    assert count(database, Report) == 0
+
+
+def test_whoever_asks_too_often_has_to_wait(client: httpx.Client, fresh_token: Callable[[], str]) -> None:
+    for _ in range(25):
+        answer = client.post("/leaked-token", json={"token": fresh_token()})
+        if answer.status_code == 429:
+            break
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "60"
+
+
+def test_a_database_that_is_away_is_told_and_nothing_more(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "r8scan.db"
+    path.write_bytes(b"this is no database, however long it is looked at" * 100)
+    context = Context(load_settings(database_url=SecretStr(f"sqlite:///{path}"), report_key=SecretStr(KEY)))
+    report = {"digest": "a" * 64, "sign": "x"}
+    answer = serve(web.routes(context)).post("/reports", json={"reports": [report]}, headers=HEADERS)
+    assert (answer.status_code, answer.json()) == (503, {"error": "try again later"})
+    context.database.close()
+
+
+def test_no_raw_token_stays_or_comes_back(
+    client: httpx.Client,
+    database: Database,
+    ours: str,
+    fresh_token: Callable[[], str],
+    logged: io.StringIO,  # noqa: F811
+) -> None:
+    other = fresh_token()
+    now = datetime.now(UTC).isoformat()
+    report = {"token": ours, "sign": "abuse_report", "note": f"see {other}", "key": other}
+    answers = [
+        client.post("/reports", json={"reports": [report, {**report, "sign": other}]}, headers=HEADERS),
+        client.post("/usage", content=json.dumps({"token": other, "time": now, "user_agent": ours}), headers=HEADERS),
+        client.post("/leaked-token", json={"token": other, "url": f"https://paste.example/{ours}"}),
+        client.post("/leaked-token", json={"token": other + other}),
+        client.post("/leaked-token", json={"token": other, "url": f"http://{ours}"}),
+    ]
+    tables = MetaData()
+    tables.reflect(database.engine)
+    with database.engine.connect() as connection:
+        rows = [str(row) for table in tables.sorted_tables for row in connection.execute(select(table))]
+    everywhere = "\n".join([*rows, *(answer.text for answer in answers), logged.getvalue()])
+    for raw in (ours, other):
+        assert raw[8:30] not in everywhere

@@ -1,0 +1,88 @@
+"""`r8scan brake`: what waits because too many tokens were to be disabled by report, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from scanner.settings import load_settings
+from scanner.signs import brake, settling
+from workers.cli import output
+from workers.context import Context
+
+app = typer.Typer(help="Disables by report or rule that wait for your decision.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+BATCH = 200
+
+
+@contextmanager
+def _own() -> Iterator[Context]:
+    own = Context(load_settings())
+    try:
+        yield own
+    finally:
+        own.database.close()
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Show whether the brake is closed, since when, and how many reports it holds.
+
+    Example: r8scan brake status
+    """
+    with _own() as own, own.database.read() as session:
+        found, limit = brake.status(session), own.settings.brake_per_minute
+    if as_json:
+        output.json_lines(
+            [
+                {
+                    "closed_at": found.closed_at,
+                    "reason": found.reason or None,
+                    "held": found.held,
+                    "disabled_last_minute": found.disabled_last_minute,
+                    "per_minute": limit,
+                }
+            ]
+        )
+        return
+    if found.closed_at is None:
+        typer.echo(f"open: {found.disabled_last_minute} of {limit} a minute")
+    else:
+        typer.echo(f"closed since {output.plain(found.closed_at)}: {output.plain(found.reason)}")
+    typer.echo(f"{found.held} reports are held")
+
+
+@app.command()
+def release(as_json: JsonOption = False) -> None:
+    """Go on: disable what is held, however much it is, and open the brake.
+
+    Example: r8scan brake release
+    """
+    with _own() as own:
+        with own.database.write() as session:
+            ids = brake.release(session, who="operator")
+        settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
+        counts = settling.decisions(own.database, ids)
+    if as_json:
+        output.json_lines([{"released": len(ids), **counts}])
+    else:
+        detail = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in sorted(counts.items()))
+        typer.echo(f"{len(ids)} released" + (f": {detail}" if detail else ""))
+
+
+@app.command()
+def reject(as_json: JsonOption = False) -> None:
+    """Let go of what is held: nothing is disabled, the reports are kept as rejected, and the brake opens.
+
+    Example: r8scan brake reject
+    """
+    with _own() as own, own.database.write() as session:
+        number = brake.reject(session, who="operator")
+    if as_json:
+        output.json_lines([{"rejected": number}])
+    else:
+        typer.echo(f"{number} rejected; nothing was disabled")

@@ -1,0 +1,101 @@
+"""`r8scan report`: tokens that are in wrong hands for another reason than a public find."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from scanner.records.database import Database
+from scanner.response.respond import Policy
+from scanner.settings import Settings, load_settings
+from scanner.signs import reports, settling
+from scanner.signs.reports import BadReport, NewReport, Subject
+from workers.cli import output
+from workers.cli.errors import UserError
+from workers.cli.streams import BadLines, opened
+from workers.context import Context
+
+BATCH = 1000
+WORDS = ("disabled", "already_disabled", "protected", "observed", "unknown", "held", "repeated", "bad")
+
+
+def report(
+    sign: Annotated[str, typer.Option(help="What kind of sign: abuse_report, stolen_laptop, …")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Tokens or digests, one a line; - for stdin.")] = "-",
+    note: Annotated[str, typer.Option(help="What is known, in words; kept with the incident.")] = "",
+    key: Annotated[
+        str, typer.Option(help="Names this report: the same key is the same report (default: the note).")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
+) -> None:
+    """Report tokens as compromised: each is disabled at once and its owner told, up to the brake.
+
+    Tokens are never taken from the command line. The same report again does nothing, also when a token was brought
+    back since: give another --note or --key for a new one. Exit status 1 if any line was bad; the others are reported.
+
+    Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
+    """
+    own = Context(load_settings())
+    reporter = _reporter()
+    counts: Counter[str] = Counter()
+    bad = BadLines()
+    try:
+        # Checked before the first line is read.
+        _new_reports([Subject("0" * 64)], sign, note, reporter, key)
+        with opened(file) as stream:
+            lines = reports.read_lines(stream, own.settings.digester())
+            while batch := list(itertools.islice(lines, BATCH)):
+                subjects = []
+                for number, line in batch:
+                    if isinstance(line, Subject):
+                        subjects.append(line)
+                    else:
+                        bad.add(number, line)
+                given = _new_reports(subjects, sign, note, reporter, key)
+                counts += _submit(own.database, own.settings, own.policy, given)
+    finally:
+        own.database.close()
+    bad.end()
+    counts["bad"] = bad.count
+    _print(counts, bad, as_json)
+
+
+def _submit(database: Database, settings: Settings, policy: Policy, given: list[NewReport]) -> Counter[str]:
+    ids = reports.record(database, given)
+    settling.settle(database, ids, policy=policy, per_minute=settings.brake_per_minute)
+    counts = settling.decisions(database, ids)
+    counts["repeated"] = len(given) - len(ids)
+    return counts
+
+
+def _new_reports(subjects: Iterable[Subject], sign: str, note: str, reporter: str, key: str) -> list[NewReport]:
+    try:
+        return [reports.new_report(subject, sign=sign, note=note, reporter=reporter, key=key) for subject in subjects]
+    except BadReport as err:
+        raise UserError(f"the report {err}") from err
+
+
+def _reporter() -> str:
+    """The user who runs the command, as far as the system says."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return "operator"
+    clean = "".join(char if char.isascii() and char.isalnum() else "_" for char in name)[:50]
+    return f"operator:{clean}"
+
+
+def _print(counts: Counter[str], bad: BadLines, as_json: bool) -> None:
+    if as_json:
+        output.json_lines([{**{word: counts[word] for word in WORDS}, "bad_lines": bad.numbers}])
+    else:
+        typer.echo(", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS))
+    if counts["held"]:
+        typer.echo("the brake holds reports until you decide: r8scan brake status", err=True)
+    if bad.count:
+        raise typer.Exit(1)

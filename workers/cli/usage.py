@@ -1,0 +1,82 @@
+"""`r8scan usage`: records of how tokens are used, from a file or a pipe."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from scanner.settings import load_settings
+from scanner.signs import networks, settling
+from scanner.signs import usage as usage_store
+from scanner.signs.lines import numbered_lines
+from scanner.signs.networks import BadNetworks, NetworkList
+from scanner.signs.usage_records import LONGEST_LINE, BadRecord, RecordReader, UsageRecord
+from scanner.signs.usage_rules import rules_of
+from workers.cli import output
+from workers.cli.errors import UserError
+from workers.cli.streams import BadLines, opened
+from workers.context import Context
+
+BATCH = 10_000
+
+
+def usage(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Records, one JSON object a line; - for stdin.")] = "-",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
+) -> None:
+    """Take in usage records and judge them: {"digest": …, "time": …, "ip": …, "country": …, "user_agent": …}.
+
+    `token` may stand for `digest`. Addresses are kept as /24 or /48 networks only. Give each record once: they are
+    counted. Exit status 1 if any line was bad; the others are taken in.
+
+    Example: r8scan usage access.jsonl
+    """
+    own = Context(load_settings())
+    listed = _listed(own)
+    bad, taken, report_ids = BadLines(), 0, list[int]()
+    try:
+        with opened(file) as stream:
+            lines = numbered_lines(stream, LONGEST_LINE)
+            while batch := list(itertools.islice(lines, BATCH)):
+                reader = RecordReader(own.settings.digester(), listed, datetime.now(UTC))
+                records = _records(reader, batch, bad)
+                stored = usage_store.store(own.database, usage_store.summed(records), rules_of(own.settings))
+                settling.settle(
+                    own.database, stored.report_ids, policy=own.policy, per_minute=own.settings.brake_per_minute
+                )
+                taken += len(records)
+                report_ids += stored.report_ids
+        decided = settling.decisions(own.database, report_ids)
+    finally:
+        own.database.close()
+    bad.end()
+    if as_json:
+        output.json_lines([{"records": taken, "bad": bad.count, "bad_lines": bad.numbers, "decisions": dict(decided)}])
+    else:
+        detail = "".join(f", {number} {word.replace('_', ' ')}" for word, number in sorted(decided.items()))
+        typer.echo(f"{taken} records, {bad.count} bad{detail}")
+    if bad.count:
+        raise typer.Exit(1)
+
+
+def _records(reader: RecordReader, batch: list[tuple[int, str | None]], bad: BadLines) -> list[UsageRecord]:
+    records = []
+    for number, line in batch:
+        if line is None:
+            bad.add(number, "is longer than a record may be")
+            continue
+        try:
+            records.append(reader.read(line))
+        except BadRecord as err:
+            bad.add(number, err)
+    return records
+
+
+def _listed(own: Context) -> NetworkList:
+    try:
+        return networks.load(own.settings.usage_listed_file)
+    except BadNetworks as err:
+        raise UserError(f"the file of R8SCAN_USAGE_LISTED_FILE {err}") from err
