@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     """Active hours that a token's history must have before a burst is judged."""
     usage_keep_days: int = Field(default=35, ge=2, le=400)
 
+    web_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    web_port: int = Field(default=8080, ge=1, le=65535)
+    """Where `r8scan serve` listens; a proxy in front of it does TLS."""
+    web_trusted_proxies: str | None = Field(default=None, pattern=r"^[0-9a-fA-F.:/,*]{1,500}$")
+    """Addresses or networks, separated by commas, whose X-Forwarded-For is believed."""
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -42,13 +42,18 @@ class Policy:
 
 @dataclass(slots=True)
 class Response:
-    """What one call did. Counts of candidates by what became of them, and the incidents that are new."""
+    """What one call did. Counts of candidates by what became of them, and the incidents that are new.
+
+    A digest is in neither set while the store has not been asked.
+    """
 
     disabled: list[uuid.UUID] = field(default_factory=list)
     other_incidents: list[uuid.UUID] = field(default_factory=list)
     exposures: int = 0
     known: int = 0
     unknown: int = 0
+    known_digests: set[str] = field(default_factory=set)
+    unknown_digests: set[str] = field(default_factory=set)
 
     @property
     def has_news(self) -> bool:
@@ -62,6 +67,8 @@ class Response:
         self.exposures += other.exposures
         self.known += other.known
         self.unknown += other.unknown
+        self.known_digests |= other.known_digests
+        self.unknown_digests |= other.unknown_digests
 
 
 def respond(
@@ -121,6 +128,8 @@ def respond_within(
     if strangers:
         sightings.record(session, strangers, source=source, state="unknown")
     response.unknown, response.known = len(strangers), len(candidates) - len(strangers)
+    response.known_digests.update(records)
+    response.unknown_digests.update(by_digest.keys() - records.keys())
     news: list[tuple[Incident, TokenRecord]] = []
     for digest in sorted(records):
         decided = _one_token(session, records[digest], by_digest[digest], source, policy, cause, response)

@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("workers.cli.report", "report"),
     "usage": ("workers.cli.usage", "usage"),
     "backfill": ("workers.cli.backfill", "backfill"),
+    "serve": ("workers.cli.serve", "serve"),
     "status": ("workers.cli.status", "status"),
 }
 GROUPS = {

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from workers.sandbox import git_backend
+from workers.sandbox.alert_signer import AlertSigner
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response]
@@ -65,6 +66,7 @@ class SandboxGitHub:
     app_keys: dict[str, str] = field(default_factory=dict)
     """Public keys (PEM) of GitHub Apps, by their id."""
     installation_tokens: list[str] = field(default_factory=list)
+    signer: AlertSigner = field(default_factory=AlertSigner)
     url: str = ""
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ def more_routes(own: Answers) -> list[Route]:
         Route("/api/gists/public", listings.public_gists),
         Route("/api/gists/{id}", listings.gist),
         Route("/gist-raw/{id}/{sha}/{file:path}", listings.raw_gist),
+        Route("/api/meta/public_keys/secret_scanning", listings.alert_keys),
         Route("/api/app/installations/{id:int}/access_tokens", listings.installation_token, methods=["POST"]),
     ]
 
@@ -125,6 +126,11 @@ class Listings:
         ends_at = datetime.now(UTC) + timedelta(hours=1)
         body = {"token": token, "expires_at": f"{ends_at:%Y-%m-%dT%H:%M:%SZ}", "permissions": {"metadata": "read"}}
         return JSONResponse(body, status_code=201)
+
+    async def alert_keys(self, request: Request) -> Response:
+        """https://docs.github.com/rest/meta: the keys that sign alerts."""
+        refused = self._own.refused(request, "alert_keys")
+        return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
     def _page(self, request: Request, listed: Sequence[dict[str, Any]]) -> Response:
         size = min(max(int(request.query_params.get("per_page", "30")), 1), 100)

@@ -1,0 +1,195 @@
+"""Alerts of GitHub's secret scanning: records that name tokens which GitHub itself has found in public.
+
+A record's token becomes a digest at once. Each record stands for itself: a bad one costs no other.
+https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from scanner.detection import Candidate, Place, PlaceKind, redact
+from scanner.detection.digests import Digester, hint_of
+from scanner.github.urls import is_repository_name
+from scanner.records import tallies
+from scanner.records.database import Database
+from scanner.response import sightings
+from scanner.response.respond import Policy, Response
+from scanner.sources.page_work import respond_or_keep
+
+SOURCE = "partner_alerts"
+MOST_RECORDS = 10_000
+LONGEST_TOKEN, LONGEST_TYPE, LONGEST_URL = 1024, 200, 4096
+RECORDS_AT_ONCE = 200
+ANSWER_SECONDS = 20.0
+"""GitHub waits 30 seconds; what is not done by then is recorded and looked up right after."""
+
+_TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
+_BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
+_COMMIT = re.compile(r"/([^/]+/[^/]+)/commit/([0-9a-f]{40}(?:[0-9a-f]{24})?)")
+
+KINDS: dict[str, PlaceKind] = {
+    "content": "file",
+    "commit": "commit",
+    "pull_request_title": "pull_request",
+    "pull_request_description": "pull_request",
+    "pull_request_comment": "issue_comment",
+    "issue_title": "issue",
+    "issue_description": "issue",
+    "issue_comment": "issue_comment",
+    "discussion_title": "discussion",
+    "discussion_body": "discussion",
+    "discussion_comment": "discussion",
+    "commit_comment": "commit_comment",
+    "gist_content": "gist",
+    "gist_comment": "gist_comment",
+    "wiki_content": "wiki_page",
+    "wiki_commit": "wiki_page",
+    "npm": "package",
+}
+
+
+class NotAlerts(Exception):
+    """The body is no list of alerts; the text says what it is instead, without repeating it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One record. `token_hash` is SHA-256 in hex, whatever the store's digest is: GitHub knows it by that."""
+
+    token_hash: str
+    token_type: str
+    candidate: Candidate
+
+
+@dataclass(slots=True)
+class Alerts:
+    """What a body holds; `counts` of what could not be used, by reason."""
+
+    alerts: list[Alert] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What we tell GitHub, and what the records led to."""
+
+    feedback: list[dict[str, str]] = field(default_factory=list)
+    response: Response = field(default_factory=Response)
+    unfinished: int = 0
+
+
+def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
+    """The records of a body. NotAlerts when it is none of theirs."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise NotAlerts("the body is not JSON") from None
+    if not isinstance(value, list):
+        raise NotAlerts("the body is not a JSON array of alerts")
+    found = Alerts()
+    found.counts["records_over_limit"] += max(len(value) - MOST_RECORDS, 0)
+    for record in value[:MOST_RECORDS]:
+        alert = _alert(record, digester, web_url, found.counts)
+        if alert is not None:
+            found.alerts.append(alert)
+    found.counts["alerts"] += len(found.alerts)
+    found.counts = +found.counts
+    return found
+
+
+def answer_alerts(
+    database: Database,
+    found: Alerts,
+    *,
+    policy: Policy,
+    state_dir: Path,
+    clock: Callable[[], float] = time.monotonic,
+) -> Verdict:
+    """Respond to the alerts and say of each what it is; raises what the database raises when it is away.
+
+    `true_positive`: the store knows the token. `false_positive`: it was asked and does not. No label: no time.
+    """
+    deadline = clock() + ANSWER_SECONDS
+    verdict = Verdict()
+    ordered = sorted(found.alerts, key=lambda alert: alert.candidate.digest)
+    position = 0
+    while position < len(ordered) and clock() < deadline:
+        batch = ordered[position : position + RECORDS_AT_ONCE]
+        candidates = [alert.candidate for alert in batch]
+        done = respond_or_keep(database, candidates, source=SOURCE, policy=policy, state_dir=state_dir)
+        verdict.response.add(done)
+        verdict.feedback += [label for alert in batch if (label := _label(alert, done)) is not None]
+        position += len(batch)
+    rest = [alert.candidate for alert in ordered[position:]]
+    with database.write() as session:
+        if rest:
+            sightings.record(session, rest, source=SOURCE, state="unchecked")
+        tallies.add(session, SOURCE, {**found.counts, "unfinished": len(rest)})
+    verdict.unfinished = len(rest)
+    return verdict
+
+
+def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) -> Alert | None:
+    token = record.get("token") if isinstance(record, dict) else None
+    if not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+        counts["unusable_record"] += 1
+        return None
+    # Whatever `type` says: it has been sent swapped. What matters is what the token is.
+    raw = token.strip().encode("utf-8", "surrogatepass")
+    given_type = record.get("type")
+    token_type = redact(given_type)[:LONGEST_TYPE] if isinstance(given_type, str) else ""
+    counts["of_another_form"] += not _TOKEN.fullmatch(token.strip())
+    return Alert(
+        token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
+        token_type=token_type,
+        candidate=Candidate(digester(raw), _hint(raw), _place(record, web_url)),
+    )
+
+
+def _hint(raw: bytes) -> str:
+    # A short string of another form would stand whole in its hint.
+    return hint_of(raw) if _TOKEN.fullmatch(raw.decode("utf-8", "replace")) else "r8_…"
+
+
+def _place(record: dict[str, Any], web_url: str) -> Place:
+    source = record.get("source")
+    kind: PlaceKind = KINDS.get(source.strip().lower(), "other") if isinstance(source, str) else "other"
+    given = record.get("url")
+    url = redact(given) if isinstance(given, str) and _is_shown(given) else ""
+    path = urlsplit(url).path if url.startswith(f"{web_url}/") else ""
+    if kind == "file" and (blob := _BLOB.fullmatch(path)) and is_repository_name(blob[1]):
+        return Place("file", url, repository=blob[1], path=redact(unquote(blob[3])), commit=blob[2])
+    if kind in ("file", "commit") and (commit := _COMMIT.fullmatch(path)) and is_repository_name(commit[1]):
+        return Place("commit", url, repository=commit[1], commit=commit[2])
+    # Without a file's own path the address is what tells places apart.
+    return Place("other" if kind == "file" else kind, url)
+
+
+def _is_shown(url: str) -> bool:
+    """Only addresses that a mail may show: HTTPS, printable, of bounded length, without a user in them."""
+    if len(url) > LONGEST_URL or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def _label(alert: Alert, done: Response) -> dict[str, str] | None:
+    """What the store said of it; None where it has not been asked."""
+    digest = alert.candidate.digest
+    if digest not in done.known_digests | done.unknown_digests:
+        return None
+    label = "true_positive" if digest in done.known_digests else "false_positive"
+    return {"token_hash": alert.token_hash, "token_type": alert.token_type, "label": label}

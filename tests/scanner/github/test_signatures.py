@@ -1,0 +1,141 @@
+"""The documented sample verifies, nothing else does; keys are kept, asked for again, and never stormed for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.github.client import GitHub, connect
+from scanner.github.signatures import (
+    KEPT_SECONDS,
+    KEYS_PATH,
+    REFETCH_SECONDS,
+    Forged,
+    KeysUnavailable,
+    PublicKeys,
+    parse_keys,
+    verify,
+)
+from workers.sandbox.alert_signer import AlertSigner
+
+API = "https://api.github.com"
+SAMPLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data/secret_scanning_sample.json").read_text())
+KEY_ID = SAMPLE["headers"]["Github-Public-Key-Identifier"]
+SIGNATURE = SAMPLE["headers"]["Github-Public-Key-Signature"]
+BODY = SAMPLE["raw_body"].encode()
+KEYS = SAMPLE["public_keys_response"]
+PEM = parse_keys(KEYS)[KEY_ID]
+
+
+def test_the_documented_sample_verifies() -> None:
+    assert len(BODY) == int(SAMPLE["headers"]["Content-Length"])
+    verify(PEM, SIGNATURE, BODY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY + b"\n",
+        BODY.replace(b"some_token", b"some_tokem"),
+        json.dumps(json.loads(BODY)).encode(),
+        json.dumps(json.loads(BODY), separators=(",", ":"), sort_keys=False).encode() + b" ",
+        BODY.decode().encode("utf-16"),
+        b"",
+    ],
+)
+def test_a_changed_newline_ended_or_reserialised_body_does_not(body: bytes) -> None:
+    with pytest.raises(Forged):
+        verify(PEM, SIGNATURE, body)
+
+
+@given(st.text(max_size=200) | st.binary(max_size=100).map(bytes.hex))
+def test_no_other_signature_verifies_or_crashes(signature: str) -> None:
+    with pytest.raises(Forged):
+        verify(PEM, signature, BODY)
+
+
+def test_another_key_of_githubs_does_not() -> None:
+    other = next(pem for name, pem in parse_keys(KEYS).items() if name != KEY_ID)
+    with pytest.raises(Forged):
+        verify(other, SIGNATURE, BODY)
+    with pytest.raises(Forged):
+        verify("no key", SIGNATURE, BODY)
+
+
+@pytest.fixture
+def github() -> GitHub:
+    return connect(API, "https://github.com", None)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@respx.mock
+def test_keys_are_kept_for_an_hour_and_old_ones_count_while_new_ones_cannot_be_had(github: GitHub) -> None:
+    route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
+    clock = Clock()
+    keys = PublicKeys(github, clock)
+    for _ in range(5):
+        keys.check(KEY_ID, SIGNATURE, BODY)
+    assert route.call_count == 1
+    route.mock(return_value=httpx.Response(500))
+    clock.now += KEPT_SECONDS + 1
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    assert route.call_count == 2
+
+
+@respx.mock
+def test_an_unknown_key_has_them_asked_for_once_in_a_while(github: GitHub) -> None:
+    route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json={"public_keys": []}))
+    clock = Clock()
+    keys = PublicKeys(github, clock)
+    with pytest.raises(KeysUnavailable):
+        keys.check(KEY_ID, SIGNATURE, BODY)
+    route.mock(return_value=httpx.Response(200, json=KEYS))
+    clock.now += REFETCH_SECONDS
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    for number in range(50):
+        with pytest.raises(Forged):
+            keys.check(f"unknown-{number}", SIGNATURE, BODY)
+    assert route.call_count == 2
+
+
+@respx.mock
+def test_a_key_that_is_new_to_us_is_learned(github: GitHub) -> None:
+    signer = AlertSigner()
+    route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
+    clock = Clock()
+    keys = PublicKeys(github, clock)
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    route.mock(return_value=httpx.Response(200, json={"public_keys": [signer.public_key()]}))
+    clock.now += REFETCH_SECONDS
+    headers = signer.headers(b"[]")
+    keys.check(headers["Github-Public-Key-Identifier"], headers["Github-Public-Key-Signature"], b"[]")
+
+
+@respx.mock
+def test_without_a_signature_nobody_is_asked(github: GitHub) -> None:
+    route = respx.get(f"{API}/{KEYS_PATH}")
+    keys = PublicKeys(github)
+    for key_id, signature in (("", SIGNATURE), (KEY_ID, ""), ("x" * 1000, SIGNATURE), (KEY_ID, "x" * 10_000)):
+        with pytest.raises(Forged):
+            keys.check(key_id, signature, BODY)
+    assert not route.called
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"public_keys": None}, {"public_keys": [None, {"key": 5}, {"key_identifier": "x"}]}]
+)
+def test_an_answer_without_keys_is_no_crash(value: dict[str, object]) -> None:
+    assert parse_keys(value) == {}

@@ -1,0 +1,38 @@
+"""`r8scan serve`: the doors over HTTP, for GitHub's alerts, internal systems and finders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scanner.settings import load_settings
+from workers.cli.errors import UserError
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen (default: R8SCAN_WEB_HOST).")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port (default: R8SCAN_WEB_PORT).")] = 0,
+) -> None:
+    """Serve alerts of GitHub's secret scanning, reports, usage and found tokens over HTTP. Ctrl-C stops.
+
+    Put a proxy that does TLS in front of it. Needs the same settings as r8scan run.
+
+    Example: r8scan serve --host 0.0.0.0 --port 8080
+    """
+    from workers import context
+    from workers.logs import configure_logging
+    from workers.web.app import application
+    from workers.web.server import CannotListen, listen
+    from workers.web.server import serve as run
+
+    settings = load_settings()
+    settings.digester()
+    configure_logging(settings)
+    try:
+        own = listen(host or settings.web_host, port or settings.web_port)
+    except CannotListen as err:
+        raise UserError(str(err)) from err
+    with own:
+        typer.echo(f"listening on http://{own.getsockname()[0]}:{own.getsockname()[1]}", err=True)
+        run(application(context.current()), own, settings.web_trusted_proxies)
