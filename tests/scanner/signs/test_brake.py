@@ -18,6 +18,7 @@ from scanner.response.respond import Policy, respond
 from scanner.signs import brake, reports
 from scanner.signs.reports import NewReport, new_report, subject_of
 from scanner.signs.settling import Settled, settle, settle_due
+from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 
@@ -173,3 +174,18 @@ def test_the_mail_says_what_the_brake_holds(database: Database, fresh_token: Cal
     assert "r8scan brake release" in mail.text
     assert "abuse_report by soc: from a chat" in mail.text
     assert "NO, it still works" in mail.text
+
+
+def test_what_its_owner_disabled_meanwhile_is_held_no_longer(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
+    token = store(database, fresh_token, 1)[0]
+    submit(database, [token], per_minute=0)
+    with database.write() as session:
+        assert sql.disable(session, sha256_digest(token.encode()), "by its owner")
+        ids = brake.release(session, who="operator")
+    assert settle(database, ids, policy=POLICY, per_minute=0).counts == {"already_disabled": 1}
+    with database.read() as session:
+        incident = session.execute(select(Incident)).scalar_one()
+        assert (incident.action, incident.disabled_at is not None) == ("already_disabled", True)
+        assert not session.execute(select(Notification).where(Notification.channel == "email")).scalars().all()
