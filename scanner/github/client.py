@@ -201,7 +201,7 @@ def _exchanged(
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
             yield response
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as err:
-        raise Malformed("unknown_host", "an address leads to an unknown host: see R8SCAN_GITHUB_HOSTS") from err
+        raise Malformed("unusable_address", "an address cannot be fetched") from err
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
 

@@ -83,7 +83,7 @@ def _lines(parts: Iterator[bytes]) -> Iterator[bytes | None]:
     for part in parts:
         *whole, rest = (rest + part).split(b"\n")
         for line in whole:
-            yield None if too_long else line
+            yield None if too_long or len(line) > LONGEST_LINE else line
             too_long = False
         if len(rest) > LONGEST_LINE:
             rest, too_long = b"", True

@@ -8,6 +8,7 @@ from collections.abc import Collection, Generator
 import httpx
 
 from scanner.github.credentials import Credential, NoCredential
+from scanner.github.errors import Malformed
 from scanner.github.gate import Gate
 
 Origin = tuple[str, str, int | None]
@@ -20,7 +21,7 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class KnownHosts(httpx.BaseTransport):
-    """Refuses every other host, port and scheme, at each hop of a redirect as well."""
+    """Refuses every other host, port and scheme (Malformed), at each hop of a redirect as well."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -28,7 +29,7 @@ class KnownHosts(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if origin_of(request.url) not in self._allowed:
-            raise httpx.UnsupportedProtocol(f"refused to fetch from an unknown host: {request.url.host}")
+            raise Malformed("unknown_host", "an address leads to an unknown host: see R8SCAN_GITHUB_HOSTS")
         return self._inner.handle_request(request)
 
     def close(self) -> None:
@@ -49,8 +50,6 @@ class Gated(httpx.BaseTransport):
         self.gate.admit(host, resource, float(request.extensions.get("reserve", 0.0)))
         try:
             response = self._inner.handle_request(request)
-        except httpx.UnsupportedProtocol:
-            raise  # refused here, not there
         except httpx.HTTPError:
             self.gate.note_failure(host)
             raise

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.github.client import GitHub, get_bytes
-from scanner.github.errors import GitHubError
+from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
 from scanner.response import sightings
@@ -44,11 +44,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Results:
-    """What one page of results holds: files to fetch, and `hits`, those whose fragments hold candidates."""
+    """What one page of results holds: files to fetch, and `hits`, those whose fragments hold candidates.
+
+    `read`: files that were fetched already, and all that they hold.
+    """
 
     files: list[RemoteFile] = field(default_factory=list)
     hits: list[tuple[RemoteFile, list[Candidate]]] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
+    read: dict[RemoteFile, Sequence[Candidate]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -64,6 +68,12 @@ def poll(
     turn = turns.take(database, SOURCE, wait)
     if turn is None:
         return PollReport()
+    if github.credential_label == "none":
+        # https://docs.github.com/rest/search/search#search-code: it answers nobody without one.
+        missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
+        with database.write() as session:
+            turns.postpone(session, turn, missing)
+        return PollReport(polled=True, error=missing.reason)
     from scanner.github import search  # costs a second to import, which only this source needs
 
     current = _round(turn, queries)
@@ -82,6 +92,8 @@ def poll(
         step = after_answer(current, found=len(page.items), total=page.total, is_incomplete=page.is_incomplete)
         for item in page.items:
             read_result(item, github, detector, found)
+        with database.read() as session:
+            _take_known(session, found)
         look_closer(github, detector, found)
     pace = github.gate.seconds_a_request("code_search")
     with database.write() as session:
@@ -115,6 +127,18 @@ def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, fou
         found.files.append(file)
 
 
+def _take_known(session: Session, found: Results) -> None:
+    """What another repository's copy of the same blob held stands here as well."""
+    listed = [*found.files, *(file for file, _ in found.hits)]
+    known = remote_files.known_hits(session, [file.key for file in listed if file.key])
+    for file in listed:
+        if file.key in known:
+            found.candidates += remote_files.placed(known[file.key], file.place)
+            found.counts["blobs_known"] += 1
+    found.files = [file for file in found.files if file.key not in known]
+    found.hits = [(file, candidates) for file, candidates in found.hits if file.key not in known]
+
+
 def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
     """Fetch at once the files whose fragments hold candidates, which are few: a mail should name the line."""
     for number, (file, candidates) in enumerate(found.hits):
@@ -127,9 +151,11 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
                 found.counts[f"error_{err.reason}"] += 1
                 found.files.append(file)
             else:
-                whole = detector.scan(Document(content, file.place)).candidates
-                digests = {candidate.digest for candidate in whole}
-                own = [*whole, *(candidate for candidate in candidates if candidate.digest not in digests)]
+                whole = detector.scan(Document(content, file.place))
+                digests = {candidate.digest for candidate in whole.candidates}
+                own = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
+                if not whole.unread:
+                    found.read[file] = whole.candidates
         else:
             found.files.append(file)
         found.candidates += own
@@ -177,20 +203,11 @@ def _commit(
     if not step.round.waiting:
         counts["rounds"] += 1
         cursor["last_round"] = _ended(step.round)
-    # What another repository's copy of the same blob held stands here as well.
-    known = remote_files.known_hits(session, [file.key for file in found.files if file.key])
-    candidates = list(found.candidates)
-    fresh = []
-    for file in found.files:
-        if file.key in known:
-            candidates += remote_files.placed(known[file.key], file.place)
-        else:
-            fresh.append(file)
-    counts["blobs_known"] += len(found.files) - len(fresh)
     turns.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
-    if candidates:
-        sightings.record(session, candidates, source=SOURCE, state="unchecked")
-    return remote_files.enqueue(session, fresh, source=SOURCE, priority=PRIORITY)
+    remote_files.remember(session, found.read)
+    if found.candidates:
+        sightings.record(session, found.candidates, source=SOURCE, state="unchecked")
+    return remote_files.enqueue(session, found.files, source=SOURCE, priority=PRIORITY)
 
 
 def _ended(current: Round) -> dict[str, Any]:

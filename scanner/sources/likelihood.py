@@ -24,7 +24,7 @@ _MACHINES = frozenset(
 )
 _MACHINE_NAME = re.compile(r"\[bot\]$|(?:^|[-_])(?:bot|ci|mirror|sync|automation)(?:$|[-_])", re.IGNORECASE)
 _MACHINE_REF = re.compile(r"refs/heads/(?:gh-pages$|dependabot/|renovate/|greenkeeper/|snyk-|mergify/|all-contrib)")
-_MIRROR = re.compile(r"(?:^|[-_./])(?:mirror|mirrors|backup|upstream-sync)(?:$|[-_.])", re.IGNORECASE)
+_MIRROR = re.compile(r"(?:^|[-_./])(?:mirror|mirrors|backup|upstream-sync)(?:$|[-_./])", re.IGNORECASE)
 
 
 def likelihood_of(

@@ -153,14 +153,13 @@ def scan_next(
             )
         return outcome
 
-    def remember(session: Session, outcomes: Sequence[Outcome[RemoteFile]]) -> None:
-        del outcomes
-        _remember(session, found)
-
-    return page_work.work(database, job, files, read, threads=threads, on_close=remember)
+    return page_work.work(
+        database, job, files, read, threads=threads, on_close=lambda session, _: remember(session, found)
+    )
 
 
-def _remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
+def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
+    """Keep what was read completely, in the caller's transaction."""
     rows = {}
     for file, candidates in found.items():
         if file.key is not None and len(candidates) <= MOST_HITS:

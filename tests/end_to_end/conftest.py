@@ -25,7 +25,8 @@ def polling(own: World) -> Callable[[], bool]:
 
     def ask() -> bool:
         with own.database.read() as session:
-            return session.execute(select(SourceState.last_success_at)).scalar_one_or_none() is not None
+            statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
+        return session.execute(statement).scalar_one_or_none() is not None
 
     return ask
 

@@ -123,7 +123,8 @@ def _leak(
 
 def _polls(own: World) -> bool:
     with own.database.read() as session:
-        return session.execute(select(SourceState.last_success_at)).scalar_one_or_none() is not None
+        statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
+        return session.execute(statement).scalar_one_or_none() is not None
 
 
 def _is_idle(own: World) -> bool:

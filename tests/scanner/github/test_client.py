@@ -135,7 +135,7 @@ def test_bearer_goes_to_the_api_basic_to_git_and_nothing_anywhere_else(own: GitH
         "https://uploads.github.com/x",
         "http://169.254.169.254/latest",
     ):
-        with pytest.raises(httpx.UnsupportedProtocol):
+        with pytest.raises(Malformed, match="unknown host"):
             own.http.get(address)
     assert route.call_count == 2
 
@@ -151,7 +151,7 @@ def test_a_redirect_to_another_origin_is_refused_at_every_hop(own: GitHub, targe
     elsewhere = respx.get(target).mock(return_value=httpx.Response(200, json={}))
     with pytest.raises(Malformed) as caught:
         get_json(own, f"{API}/first", expected=dict)
-    assert caught.value.reason == "unknown_host"
+    assert caught.value.reason in ("unknown_host", "unusable_address")
     assert not elsewhere.called
 
 

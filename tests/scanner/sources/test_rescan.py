@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.github import mirrors
+from scanner.github.addresses import Target
 from scanner.github.client import GitHub
 from scanner.github.mirrors import MirrorStopped, clone, git_environment
 from scanner.records import jobs
@@ -23,8 +25,10 @@ from scanner.records.models import Exposure, ScanJob, db_now
 from scanner.response.respond import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
+from scanner.sources import manual
 from scanner.sources.mirror_folders import FOLDER, remove_abandoned
 from scanner.sources.rescan import rescan_next
+from scanner.sources.rescan_steps import Work
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from workers.sandbox.github import SandboxGitHub
@@ -179,3 +183,181 @@ def test_the_credential_is_in_no_argument_and_for_one_host_only() -> None:
     assert "http.https://github.example/.extraHeader" in keys
     assert "the-secret" not in str(environment), "git gets it encoded, as a header"
     assert environment["GIT_TERMINAL_PROMPT"] == "0"
+
+
+def run(rescan: Callable[[], Responded | None]) -> None:
+    while rescan() is not None:
+        pass
+
+
+def enqueue(database: Database, target: Target) -> int:
+    with database.write() as session:
+        return manual.queue(session, target)[0]
+
+
+def test_what_a_force_push_left_behind_is_found(
+    database: Database, workplace: Make, fresh_token: Token, rescan: Callable[[], Responded | None]
+) -> None:
+    token = fresh_token()
+    known(database, token)
+    work = workplace()
+    work.commit("first")
+    work.push()
+    work.write("a.py", token)
+    lost = work.commit("oops")
+    work.push()
+    work.git("reset", "--hard", "--quiet", "HEAD~1")
+    work.commit("better")
+    work.push("+HEAD")
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    run(rescan)
+    done = job(database, job_id)
+    assert (done.state, done.counts["unreached_commits"]) == ("done", 1)
+    with database.read() as session:
+        assert session.execute(select(Exposure)).scalar_one().commit == lost
+
+
+def test_unreached_commits_that_are_gone_do_not_hide_the_others(
+    database: Database, workplace: Make, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    work = workplace()
+    work.commit("first")
+    work.push()
+    kept = work.commit("left behind")
+    work.push()
+    work.git("reset", "--hard", "--quiet", "HEAD~1")
+    work.commit("other")
+    work.push("+HEAD")
+    activity = sandbox.repositories["ana/app"].listings["activity"]
+    activity += [{"before": f"{number:040x}", "after": kept} for number in range(1, 4)]
+    activity += [None, {}, {"before": 5, "after": "../x"}]  # type: ignore[list-item]
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    run(rescan)
+    counts = job(database, job_id).counts
+    assert (counts["unreached_commits"], counts["unreached_commits_gone"]) == (1, 3)
+
+
+def test_what_people_wrote_is_read_page_by_page(
+    database: Database,
+    sandbox: SandboxGitHub,
+    fresh_token: Token,
+    rescan: Callable[[], Responded | None],
+) -> None:
+    sandbox.create_repository("ana/app")
+    listings = sandbox.repositories["ana/app"].listings
+    tokens = {name: fresh_token() for name in ("issues", "issues/comments", "pulls/comments", "comments", "releases")}
+    for name, token in tokens.items():
+        known(database, token)
+        listings[name] += [{"body": "nothing", "html_url": None} for _ in range(120)]
+        page = f"{sandbox.url}/ana/app/{name}/121"
+        listings[name].append({"body": f"key: {token}", "html_url": page, "created_at": "2026-01-01T00:00:00Z"})
+    listings["issues"][-1]["pull_request"] = {"url": "x"}
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    run(rescan)
+    done = job(database, job_id)
+    assert (done.state, done.counts["issues"], done.counts["releases"]) == ("done", 121, 121)
+    with database.read() as session:
+        found = {place.kind: place for place in session.execute(select(Exposure)).scalars()}
+    assert set(found) == {"pull_request", "issue_comment", "review_comment", "commit_comment", "release"}
+    assert found["release"].url == f"{sandbox.url}/ana/app/releases/121"
+    assert found["release"].published_at is not None
+
+
+def test_a_step_that_breaks_off_goes_on_at_its_page(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.repositories["ana/app"].listings["issues"] += [{"body": "x", "number": n} for n in range(350)]
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    rescan()
+    rescan()
+    checkpoint, calls = Work.checkpoint, []
+
+    def dies(self: Work, at: Mapping[str, Any]) -> None:
+        checkpoint(self, at)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Work, "checkpoint", dies)
+    with pytest.raises(KeyboardInterrupt):
+        rescan()
+    monkeypatch.undo()
+    assert job(database, job_id).progress["at"] == {"page": 3}
+    with database.write() as session:
+        session.execute(update(ScanJob).values(leased_until=None))
+    sandbox.requests.clear()
+    rescan()
+    assert sandbox.requests["issues"] == 2
+    assert job(database, job_id).progress["counts"]["issues"] == 350
+
+
+def test_a_limit_is_waited_for_without_counting_as_failure(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    sandbox.create_repository("ana/app")
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    for _ in range(jobs.MOST_FAILURES + 2):
+        sandbox.faults["repository"].append(lambda: Response(status_code=429, headers={"retry-after": "1"}))
+        with database.write() as session:
+            session.execute(update(ScanJob).values(next_attempt_at=db_now()))
+        rescan()
+        assert (job(database, job_id).state, job(database, job_id).failures) == ("queued", 0)
+
+
+def test_what_cannot_be_listed_is_told_and_the_rest_is_read(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.faults["issues"].append(lambda: Response(status_code=410))
+    sandbox.faults["releases"].append(lambda: Response(status_code=403))
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    run(rescan)
+    done = job(database, job_id)
+    assert (done.state, done.counts["unread_releases"], done.counts["error_forbidden"]) == ("partial", 1, 1)
+
+
+def test_a_gist_is_read_with_its_history(
+    database: Database, sandbox: SandboxGitHub, fresh_token: Token, rescan: Callable[[], Responded | None]
+) -> None:
+    token = fresh_token()
+    known(database, token)
+    gist = sandbox.create_gist({"a.py": f"x = '{token}'".encode()})
+    job_id = enqueue(database, Target("gist", gist.id))
+    run(rescan)
+    assert job(database, job_id).state == "done"
+    with database.read() as session:
+        place = session.execute(select(Exposure)).scalar_one()
+    assert (place.kind, place.path, place.url) == ("gist", "a.py", f"{sandbox.url}/gist/{gist.id}")
+
+
+def test_everything_of_an_owner_becomes_a_job(
+    database: Database, sandbox: SandboxGitHub, workplace: Make, rescan: Callable[[], Responded | None]
+) -> None:
+    for name in ("ana/one", "ana/two", "ben/other"):
+        sandbox.create_repository(name)
+    sandbox.create_gist({"a.py": b"x"}, owner="ana")
+    job_id = enqueue(database, Target("owner", "ana"))
+    run(rescan)
+    done = job(database, job_id)
+    assert (done.state, done.counts) == ("done", {"repositories": 2, "gists": 1})
+    with database.read() as session:
+        children = session.execute(select(ScanJob).where(ScanJob.parent_id == job_id)).scalars().all()
+    assert sorted(child.kind for child in children) == ["gist", "repository", "repository"]
+    assert {child.state for child in children} == {"done"}
+
+
+@pytest.mark.parametrize("target", [Target("owner", "nobody"), Target("gist", "abc"), Target("repository", "no/body")])
+def test_what_is_not_there_fails_in_one_line(
+    database: Database, rescan: Callable[[], Responded | None], target: Target
+) -> None:
+    job_id = enqueue(database, target)
+    run(rescan)
+    failed = job(database, job_id)
+    assert failed.state == "failed"
+    assert "\n" not in str(failed.error)
+    assert target.name in str(failed.error)
+
+
+def test_asking_twice_is_one_job(database: Database) -> None:
+    assert enqueue(database, Target("owner", "Ana")) == enqueue(database, Target("owner", "ana"))

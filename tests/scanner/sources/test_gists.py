@@ -1,0 +1,158 @@
+"""Every file of every public gist is read once a version, gaps are known, and no address with a token is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import respx
+from sqlalchemy import select
+from starlette.responses import Response
+
+from scanner.detection import Detector
+from scanner.github.client import GitHub
+from scanner.records.database import Database
+from scanner.records.models import Gap
+from scanner.response.respond import Policy, look_up_again
+from scanner.sources import gists, remote_files
+from scanner.sources.polls import PollReport
+from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know, make_due, state_of
+from workers.sandbox.github import SandboxGitHub
+
+Token = Callable[[], str]
+
+
+class Gists:
+    def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
+        self.database, self.client, self.folder = database, client, folder
+
+    def poll(self) -> PollReport:
+        make_due(self.database)
+        return gists.poll(self.database, self.client, Detector(), wait=lambda _: None)
+
+    def fetch(self) -> None:
+        make_due(self.database)
+        options = {"threads": 4, "state_dir": self.folder}
+        while remote_files.scan_next(self.database, self.client, Detector(), Policy(), **options) is not None:  # type: ignore[arg-type]
+            pass
+
+
+@pytest.fixture
+def own(database: Database, client: GitHub, tmp_path: Path) -> Gists:
+    return Gists(database, client, tmp_path / "state")
+
+
+def test_a_token_in_any_file_of_a_gist_is_disabled(own: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
+    token = fresh_token()
+    digest = know(own.database, token)
+    gist = sandbox.create_gist({"a.txt": b"nothing", "b c.py": f"\nx = '{token}'\n".encode()})
+    assert own.poll().jobs == 1
+    own.fetch()
+    assert is_disabled(own.database, digest)
+    (place,) = exposures(own.database)
+    assert (place.kind, place.path, place.line, place.source) == ("gist", "b c.py", 2, "gists")
+    assert place.url.endswith(gist.id)
+    assert place.published_at is not None
+
+
+def test_a_version_is_read_once_and_a_new_one_again(own: Gists, sandbox: SandboxGitHub) -> None:
+    gist = sandbox.create_gist({"a.txt": b"one"})
+    own.poll()
+    own.fetch()
+    own.poll()
+    own.fetch()
+    assert sandbox.requests["raw"] == 1
+    gist.updated_at = "2037-01-01T00:00:00Z"
+    own.poll()
+    own.fetch()
+    assert sandbox.requests["raw"] == 2
+    assert state_of(own.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
+
+
+def test_pages_are_asked_for_while_they_bring_something_new(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    for number in range(249):
+        copy = type(first)(f"{number:08x}", "ana", {"a.txt": b"x"}, "", first.updated_at)
+        sandbox.gists.insert(0, copy)
+    own.poll()
+    assert state_of(own.database, "gists").counts["gists"] == 250
+    sandbox.requests.clear()
+    own.poll()
+    assert sandbox.requests["gists"] == 1
+
+
+def test_a_gap_is_recorded_with_its_estimate(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    sandbox.gists.clear()
+    for number in range(3001):
+        at = f"2026-01-01T0{3 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+    own.poll()
+    with own.database.read() as session:
+        gap = session.execute(select(Gap)).scalar_one()
+    assert (gap.source, gap.reason) == ("gists", "no_overlap")
+    assert 10_000 < gap.estimated < 12_000
+
+
+def test_text_of_the_list_itself_is_scanned(own: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
+    described, named = fresh_token(), fresh_token()
+    digests = [know(own.database, described), know(own.database, named)]
+    sandbox.create_gist({f"{named}.txt": b"x"}, description=f"my key {described}")
+    own.poll()
+    look_up_again(own.database, policy=Policy())
+    assert all(is_disabled(own.database, digest) for digest in digests)
+
+
+def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_never_stored(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    name, inside = fresh_token(), fresh_token()
+    digest = know(own.database, inside)
+    sandbox.create_gist({f"{name}.txt": inside.encode(), "plain.txt": b"x"})
+    own.poll()
+    look_up_again(own.database, policy=Policy())
+    assert is_disabled(own.database, digest)
+    (job,) = jobs_of(own.database, "files")
+    assert [entry["place"]["path"] for entry in job.target["files"]] == ["plain.txt"]
+    assert name not in json.dumps(job.target)
+
+
+def test_a_file_over_the_limit_is_counted(own: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gists, "LARGEST_FILE", 1000)
+    sandbox.create_gist({"big.txt": b"x" * 1001, "small.txt": b"x"})
+    own.poll()
+    own.fetch()
+    (job,) = jobs_of(own.database, "files")
+    assert (job.state, job.counts["unread_file_over_limit"], job.counts["bytes"]) == ("partial", 1, 1)
+
+
+def test_a_foreign_address_is_never_fetched(own: Gists, sandbox: SandboxGitHub) -> None:
+    body = [{"id": "abc", "updated_at": None, "files": {"x": {"filename": "x", "raw_url": "http://169.254.169.254/x"}}}]
+    sandbox.faults["gists"].append(lambda: Response(json.dumps(body).encode()))
+    own.poll()
+    own.fetch()
+    job = jobs_of(own.database, "files")[0]
+    assert job.counts["error_unknown_host"] == 1
+
+
+@pytest.mark.parametrize("body", [b'[null, 1, {}, {"id": 5}, {"id": "../x"}]', b"[]"])
+def test_a_list_of_rubbish_is_survived(own: Gists, sandbox: SandboxGitHub, body: bytes) -> None:
+    sandbox.faults["gists"].append(lambda: Response(body))
+    assert own.poll().error is None
+    assert state_of(own.database, "gists").failures == 0
+
+
+@respx.mock
+def test_a_later_page_that_fails_is_told_and_what_came_is_kept(client: GitHub) -> None:
+    listed = [{"id": f"{number:08x}", "updated_at": "2026-01-01T00:00:00Z", "files": {}} for number in range(100)]
+    answers = [httpx.Response(200, json=listed), httpx.Response(503)]
+    respx.get(f"{client.api_url}/gists/public").mock(side_effect=answers)
+    brought = gists.list_new(client, frozenset(), None)
+    assert len(brought.fresh) == 100
+    assert brought.error is not None
+    assert brought.error.reason == "http_503"

@@ -1,0 +1,203 @@
+"""Likelier pushes go first; when too much waits, the unlikeliest are dropped and counted; copies keep their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from scanner.detection import Detector
+from scanner.github.client import GitHub
+from scanner.github.packs import PackLimits
+from scanner.records import tallies
+from scanner.records.database import Database
+from scanner.records.jobs import claim_next
+from scanner.records.models import ReadPush, ScanJob
+from scanner.response.respond import Policy
+from scanner.sources.events import Found
+from scanner.sources.likelihood import PRIORITIES, Likelihood, likelihood_of
+from scanner.sources.public_events import enqueue_found
+from scanner.sources.push_content import Push
+from scanner.sources.push_scan import scan_next
+from scanner.sources.shedding import shed
+from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.workplace import Workplace
+
+Make = Callable[..., Workplace]
+Token = Callable[[], str]
+
+
+def push(head: str = "a" * 40, before: str = "b" * 40, likelihood: Likelihood = "ordinary", **changes: Any) -> Push:
+    values: dict[str, Any] = {
+        "repository": "ana/app",
+        "repository_id": 1001,
+        "before": before,
+        "head": head,
+        "ref": "refs/heads/main",
+        "ref_type": "",
+        "published_at": None,
+        "kind": "push",
+        "likelihood": likelihood,
+    }
+    return Push(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "ordinary"),
+        ({"is_created": True}, "likely"),
+        ({"repository_id": 999_999}, "likely"),
+        ({"actor": "dependabot[bot]"}, "unlikely"),
+        ({"actor": "renovate"}, "unlikely"),
+        ({"actor": "our-ci-bot"}, "unlikely"),
+        ({"actor": "abbott"}, "ordinary"),
+        ({"ref": "refs/heads/gh-pages"}, "unlikely"),
+        ({"ref": "refs/heads/dependabot/npm/x"}, "unlikely"),
+        ({"repository": "ana/linux-mirror"}, "unlikely"),
+        ({"repository": "mirrors/linux"}, "unlikely"),
+        ({"repository": "ana/mirrorless"}, "ordinary"),
+        ({"actor": "x[bot]", "is_created": True}, "unlikely"),
+        ({"newest_repository_id": 0, "repository_id": 5}, "ordinary"),
+        ({"repository_id": None}, "ordinary"),
+    ],
+)
+def test_people_and_new_repositories_come_before_machines(changes: dict[str, Any], expected: str) -> None:
+    values: dict[str, Any] = {
+        "actor": "ana",
+        "repository": "ana/app",
+        "repository_id": 500_000,
+        "ref": "refs/heads/main",
+        "is_created": False,
+        "newest_repository_id": 1_000_000,
+    }
+    assert likelihood_of(**(values | changes)) == expected
+
+
+def test_pages_are_claimed_in_the_order_of_their_likelihood(database: Database) -> None:
+    kinds: tuple[Likelihood, ...] = ("unlikely", "ordinary", "likely")
+    found = Found(pushes=[push(f"{number:040x}", likelihood=one) for number, one in enumerate(kinds)])
+    with database.write() as session:
+        enqueue_found(session, found)
+        enqueue_found(session, Found(pushes=[push("f" * 40)]), source="event_archive", priority=200)
+    order = []
+    while (job := claim_next(database, "pushes")) is not None:
+        order.append(job.target["pushes"][0]["head"][-1])
+    assert order == ["2", "1", "0", "f"]
+
+
+def test_what_is_beyond_the_limit_is_dropped_from_the_unlikeliest_and_counted(database: Database) -> None:
+    with database.write() as session:
+        for number in range(4):
+            for likelihood in PRIORITIES:
+                enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood=likelihood)] * 2))
+        assert shed(session, most_jobs=12) == 0
+        assert shed(session, most_jobs=6) == 12
+        counts = tallies.since(session, 1)["public_events"]
+    assert counts == {"dropped_backlog_unlikely": 8, "dropped_backlog_ordinary": 4}
+    with database.read() as session:
+        left = session.execute(select(ScanJob.priority).where(ScanJob.state == "queued")).scalars().all()
+    assert sorted(left) == [95, 95, 95, 95, 100, 100]
+
+
+def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
+    with database.write() as session:
+        for number in range(3):
+            enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")]))
+    assert claim_next(database, "pushes") is not None
+    with database.write() as session:
+        shed(session, most_jobs=0)
+    assert sorted(job.state for job in jobs_of(database, "pushes")) == ["dropped", "dropped", "running"]
+
+
+class Bench:
+    def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
+        self.database, self.client, self.folder = database, client, folder
+
+    def scan(self, *pushes: Push) -> ScanJob:
+        with self.database.write() as session:
+            enqueue_found(session, Found(pushes=list(pushes)))
+        scan_next(
+            self.database,
+            self.client,
+            Detector(),
+            Policy(),
+            limits=PackLimits(),
+            threads=2,
+            state_dir=self.folder,
+        )
+        return jobs_of(self.database, "pushes")[-1]
+
+
+@pytest.fixture
+def bench(database: Database, client: GitHub, tmp_path: Path) -> Bench:
+    return Bench(database, client, tmp_path / "state")
+
+
+def test_the_same_commits_in_a_fork_are_not_read_again_but_their_place_is_recorded(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = know(bench.database, token)
+    work = workplace("ana/app")
+    before = work.commit("first")
+    work.write("a b.py", f"\nx = '{token}'\n")
+    head = work.commit("oops")
+    work.push()
+    bench.scan(push(head, before))
+    assert is_disabled(bench.database, digest)
+    sandbox.requests.clear()
+    job = bench.scan(push(head, before, repository="ben/fork", repository_id=2002))
+    assert sandbox.requests["git"] == 0
+    assert job.counts["skipped_read_elsewhere"] == 1
+    original, fork = exposures(bench.database)
+    assert (fork.repository, fork.repository_id, fork.path, fork.line) == ("ben/fork", 2002, "a b.py", 2)
+    assert fork.url == original.url.replace("ana/app", "ben/fork")
+    assert original.place_key != fork.place_key
+
+
+def test_an_older_end_of_the_same_head_is_read(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+    work = workplace()
+    first, second, third = (work.commit(str(number)) for number in range(3))
+    work.push()
+    bench.scan(push(third, second))
+    sandbox.requests.clear()
+    bench.scan(push(third, first))
+    assert sandbox.requests["git"] == 1
+
+
+def test_a_push_with_too_many_hits_is_read_again_elsewhere(
+    bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.sources.push_memory.MOST_HITS", 1)
+    work = workplace()
+    before = work.commit("first")
+    for number in range(3):
+        work.write(f"{number}.py", f"x = '{fresh_token()}'\n")
+    head = work.commit("oops")
+    work.push()
+    bench.scan(push(head, before))
+    with bench.database.read() as session:
+        assert session.execute(select(ReadPush)).scalar_one().hits is None
+    job = bench.scan(push(head, before, repository_id=2002))
+    assert "skipped_read_elsewhere" not in job.counts
+    assert bench.scan(push(head, before)).counts["skipped_already_read"] == 1
+
+
+def test_a_commit_that_an_operator_names_is_read_though_it_was_read_before(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    work = workplace()
+    before = work.commit("first")
+    head = work.commit("second")
+    work.push()
+    bench.scan(push(head, before))
+    sandbox.requests.clear()
+    job = bench.scan(push(head, before, kind="commit", repository_id=None))
+    assert (sandbox.requests["git"], job.state) == (1, "done")
+    whole = bench.scan(push(head, "0" * 40, kind="commit", repository_id=None))
+    assert whole.counts["objects"] > job.counts["objects"]

@@ -1,0 +1,190 @@
+"""What an operator asks and orders: status, rescans, backfill. Wrong input is one line that says what to give."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from scanner.records import jobs, tallies
+from scanner.records.database import Database
+from scanner.records.models import BudgetState, CircuitState, Exposure, Gap, Incident, SourceState, db_now
+from scanner.records.schema import upgrade
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Database:
+    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(own)
+    return own
+
+
+def test_a_service_that_was_never_started_is_told(r8scan: Run, state: Database) -> None:
+    done = r8scan("status", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["problems"] == ["nothing was ever polled: start r8scan run"]
+
+
+def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: Database) -> None:
+    now = datetime.now(UTC)
+    with state.write() as session:
+        for source in ("public_events", "code_search", "gists", "event_archive"):
+            session.add(
+                SourceState(
+                    source=source,
+                    next_poll_at=db_now(60),
+                    last_success_at=db_now(-5),
+                    newest_seen_at=now - timedelta(seconds=40),
+                    counts={"polls": 7, "events": 2100},
+                )
+            )
+        session.add(
+            BudgetState(
+                credential="R8SCAN_GITHUB_TOKEN",
+                resource="core",
+                limit=5000,
+                remaining=4711,
+                resets_at=db_now(600),
+                reason="",
+                updated_at=db_now(),
+            )
+        )
+        span = {"from_at": now - timedelta(seconds=60), "until_at": now, "reason": "no_overlap"}
+        session.add(Gap(source="public_events", estimated=3900, found_at=db_now(), **span))
+        tallies.add(session, "public_events", {"pushes": 90, "unread_pack_over_limit": 2, "error_http_500": 1})
+        jobs.enqueue(session, "pushes", {"pushes": []}, source="public_events")
+        for seconds in (1, 2, 3):
+            incident = Incident(
+                digest=f"{seconds:064x}",
+                hint="r8_Ab1…xyz9",
+                token_id="1",
+                token_name="ci",
+                cause="public_repository",
+                action="disabled",
+                detected_at=now,
+                disabled_at=now,
+            )
+            session.add(incident)
+            session.flush()
+            place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
+            published = now - timedelta(seconds=seconds)
+            session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
+    done = r8scan("status", "--json")
+    found = json.loads(done.stdout)
+    events = next(one for one in found["sources"] if one["source"] == "public_events")
+    assert (done.returncode, found["problems"]) == (0, [])
+    assert 35 < events["lag_seconds"] < 60
+    assert (events["gaps_24h"], events["missed_by_estimate_24h"]) == (1, 3900)
+    assert (events["scanned_24h"], events["failed_24h"]) == ({"pushes": 90}, {"error_http_500": 1})
+    assert found["budgets"][0]["remaining"] == 4711
+    assert found["queues"][0]["jobs"] == 1
+    assert found["speed"]["p50_seconds"] == 2.0
+    shown = r8scan("status").stdout
+    for part in ("public_events", "4711", "3900", "r8_Ab1…xyz9", "p50 2.0 s", "all is well"):
+        assert part in shown
+
+
+def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Database) -> None:
+    with state.write() as session:
+        session.add(SourceState(source="public_events", next_poll_at=db_now(-900), last_success_at=db_now(-900)))
+        session.add(SourceState(source="gists", next_poll_at=db_now(60), error="x rejects y: replace it"))
+        session.add(
+            BudgetState(
+                credential="R8SCAN_GITHUB_TOKEN",
+                resource="credential",
+                limit=0,
+                remaining=0,
+                blocked_until=db_now(50),
+                reason="rejected",
+                updated_at=db_now(),
+            )
+        )
+        session.add(CircuitState(host="github.com", failures=12, open_until=db_now(50), updated_at=db_now()))
+        tallies.add(session, "public_events", {"dropped_backlog_unlikely": 25})
+    done = r8scan("status")
+    assert done.returncode == 1
+    for part in (
+        "not polled for more than 10 minutes",
+        "rejects the credential R8SCAN_GITHUB_TOKEN: replace it",
+        "github.com does not answer",
+        "25 pushes were dropped",
+    ):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("repo", "nothing"), "write OWNER/NAME"),
+        (("owner", "a/b"), "write it as GitHub does"),
+        (("gist", "xyz"), "write the hex digits"),
+        (("commit", "ana/app", "abc"), "write all 40 hex digits"),
+        (("push", "ana/app", "a" * 40, "b"), "write all 40 hex digits"),
+        (("url", "https://example.com/x"), "not an address of github.com"),
+        (("cancel", "4711"), "there is no job 4711"),
+    ],
+)
+def test_a_target_that_is_none_is_told_in_one_line(
+    r8scan: Run, state: Database, arguments: tuple[str, ...], line: str
+) -> None:
+    done = r8scan("rescan", *arguments)
+    assert done.returncode == 1
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_every_kind_of_target_becomes_one_job_that_can_be_listed_and_cancelled(r8scan: Run, state: Database) -> None:
+    orders = [
+        ("repo", "ana/app"),
+        ("owner", "ana"),
+        ("gist", "0123abcd"),
+        ("commit", "ana/app", "a" * 40),
+        ("push", "ana/app", "a" * 40, "b" * 40),
+        ("url", "https://github.com/ben/app/issues/7"),
+    ]
+    numbers = []
+    for order in orders:
+        done = r8scan("rescan", *order, "--no-wait", "--json")
+        assert done.returncode == 0
+        assert "no broker answers" in done.stderr
+        numbers.append(json.loads(done.stdout)["job"])
+    assert len(set(numbers)) == 6
+    again = r8scan("rescan", "repo", "Ana/App", "--no-wait", "--json")
+    assert json.loads(again.stdout)["job"] == numbers[0]
+    listed = [json.loads(line) for line in r8scan("rescan", "list", "--json").stdout.splitlines()]
+    assert [job["kind"] for job in listed] == ["repository", "pushes", "pushes", "gist", "owner", "repository"]
+    assert "ben/app" in r8scan("rescan", "list").stdout
+    assert r8scan("rescan", "cancel", str(numbers[0])).returncode == 0
+    assert r8scan("rescan", "cancel", str(numbers[0])).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--from", "yesterday"), "write it like 2026-11-23T10"),
+        (("--from", "2009-01-01T00"), "begins on 2011-02-12"),
+        (("--from", "2026-11-02T00", "--to", "2026-11-01T00"), "in this order"),
+        (("--from", "2026-01-01T00", "--to", "2026-11-01T00"), "hours apart"),
+    ],
+)
+def test_hours_that_are_none_are_told_in_one_line(
+    r8scan: Run, state: Database, arguments: tuple[str, ...], line: str
+) -> None:
+    done = r8scan("backfill", *arguments, env={"R8SCAN_ARCHIVE_URL": "https://archive.example"})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert line in done.stderr
+
+
+def test_hours_are_queued_once(r8scan: Run, state: Database) -> None:
+    assert "set R8SCAN_ARCHIVE_URL" in r8scan("backfill", "--from", "2026-11-01T00").stderr
+    arguments = ("backfill", "--from", "2026-11-01T00", "--to", "2026-11-01T03", "--no-wait", "--json")
+    env = {"R8SCAN_ARCHIVE_URL": "https://archive.example"}
+    first = json.loads(r8scan(*arguments, env=env).stdout)["jobs"]
+    assert len(first) == 3
+    assert json.loads(r8scan(*arguments, env=env).stdout)["jobs"] == first
