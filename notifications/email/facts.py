@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ MOST_TOKENS = 10
 """Tokens of one mail told in full: mail services cut a mail off at about 100 kB."""
 MOST_SHORT_TOKENS = 200
 """Further tokens told in one line each; beyond them only their number."""
+MOST_SIGNS = 3
 MOST_UNDELIVERED = 5
 
 VARIANTS = (
@@ -72,7 +74,8 @@ class TokenFacts:
     """One incident as its mail tells it.
 
     `occasion` is why this mail tells of it. `published_at` is the earliest time known; `published_everywhere` says that
-    no place lacks one. `places` holds the first ones of `places_total`.
+    no place lacks one. `places` holds the first ones of `places_total`. `signs`, for the operator only, are the newest
+    reports in a line each.
     """
 
     incident_id: str
@@ -90,6 +93,7 @@ class TokenFacts:
     places: tuple[PlaceFacts, ...] = ()
     places_total: int = 0
     undelivered: tuple[Undelivered, ...] = ()
+    signs: tuple[str, ...] = ()
 
     @property
     def disabled_before_exposure(self) -> bool:
@@ -120,6 +124,7 @@ class TokenFacts:
         known = _known(cls, value, times=times)
         known["places"] = tuple(PlaceFacts.from_json(place) for place in value.get("places", ()))
         known["undelivered"] = tuple(Undelivered.from_json(one) for one in value.get("undelivered", ()))
+        known["signs"] = tuple(value.get("signs", ()))
         return cls(**known)
 
 
@@ -176,11 +181,18 @@ def gather(session: Session, notification: Notification) -> MailFacts:
     ).all()
     share = max(1, MOST_PLACES // max(len(subjects), 1))
     totals = _totals(session, notification.id)
-    undelivered = _undelivered(session, notification.id) if notification.channel == "operator" else {}
+    is_operator = notification.channel == "operator"
+    undelivered = _undelivered(session, notification.id) if is_operator else {}
     tokens = tuple(
         _token(session, incident, occasion, totals.get(incident.id), undelivered.get(incident.id, ()), share)
         for occasion, incident in subjects[:MOST_TOKENS]
     )
+    if is_operator:
+        incidents = [incident for _, incident in subjects]
+        tokens = tuple(
+            dataclasses.replace(token, signs=_signs(incident))
+            for token, incident in zip(tokens, incidents, strict=False)
+        )
     others = tuple(
         ShortToken(redact(incident.token_name), incident.hint, str(incident.id))
         for _, incident in subjects[MOST_TOKENS : MOST_TOKENS + MOST_SHORT_TOKENS]
@@ -275,6 +287,13 @@ def _token(
         places_total=totals.places if totals else 0,
         undelivered=tuple(undelivered)[:MOST_UNDELIVERED],
     )
+
+
+def _signs(incident: Incident) -> tuple[str, ...]:
+    """What was reported of it, newest first: the sign, by whom, and their words."""
+    reported = (incident.evidence or {}).get("signs", ())
+    lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
+    return tuple(redact(line) for line in itertools.islice(lines, MOST_SIGNS))
 
 
 def _place(row: Exposure) -> PlaceFacts:

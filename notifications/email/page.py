@@ -17,8 +17,8 @@ from notifications.email.wording import LONGEST_NAME, LONGEST_PATH, clean, safe_
 
 FEW_PLACES = 3
 """With more places, or several tokens, what to do comes before the list."""
-OPERATOR_OCCASIONS = ("protected", "observed", "undeliverable")
-_LONG_FIELDS = {"path", "url", "container", "reason", "recipient"}
+OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
+_LONG_FIELDS = {"path", "url", "container", "reason", "recipient", "signs"}
 _BEFORE = ("stopped", "steps")
 _AFTER = ("how", "not_done", "genuine")
 

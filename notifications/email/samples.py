@@ -48,6 +48,8 @@ def samples() -> Iterator[tuple[str, MailFacts]]:
     yield "mixed-causes", _mail("public_place", single, _reported(7))
     yield "already-disabled", _mail("already_disabled", _already_disabled())
     yield "operator-protected", _mail("operator", _for_operator("protected", 8))
+    yield "operator-brake-closed", _mail("operator", _by_sign("brake_closed", 16))
+    yield "operator-flagged", _mail("operator", _by_sign("flagged", 17))
     yield "operator-observed", _mail("operator", _for_operator("observed", 9))
     yield "operator-undeliverable", _mail("operator", _for_operator("undeliverable", 10))
     everything = [_for_operator(one, 11 + at) for at, one in enumerate(("undeliverable", "observed", "protected"))]
@@ -186,4 +188,16 @@ def _for_operator(occasion: str, number: int) -> TokenFacts:
         disabled_at=None if works else _DISABLED,
         undelivered=() if works else lost,
         last_used_at=_SEEN + timedelta(seconds=3) if works else None,
+    )
+
+
+def _by_sign(occasion: str, number: int) -> TokenFacts:
+    sign = "usage_spread by usage: used from 41 networks and 9 countries within an hour"
+    return dataclasses.replace(
+        _for_operator(occasion, number),
+        cause="compromise_signs",
+        places=(),
+        places_total=0,
+        published_at=None,
+        signs=(sign,),
     )

@@ -123,7 +123,7 @@ def _one_report(
     decision = _act(session, token, incident, policy)
     _audit(session, decision, report, incident)
     if decision == "already_disabled":
-        if is_new:
+        if is_new or incident.action in ("held", "flagged"):
             incident.action, incident.disabled_at = decision, token.disabled_at
         return decision, incident, False
     is_news = is_new or decision != incident.action

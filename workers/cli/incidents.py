@@ -136,6 +136,7 @@ def _summary(session: Session, incident: Incident) -> dict[str, Any]:
 def _whole(session: Session, incident: Incident) -> dict[str, Any]:
     return {
         **_summary(session, incident),
+        "signs": incident.evidence.get("signs", []),
         "exposures": [_place(exposure) for exposure in incident.exposures],
         "notifications": [
             {

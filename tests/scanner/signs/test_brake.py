@@ -7,19 +7,27 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select, update
 
+from notifications.email.facts import gather
+from notifications.email.render import MailIdentity, render_strictly
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Incident, NotificationSubject, db_now
+from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now
 from scanner.records.sign_models import Report
 from scanner.response.respond import Policy, respond
 from scanner.signs import brake, reports
 from scanner.signs.reports import NewReport, new_report, subject_of
 from scanner.signs.settling import Settled, settle, settle_due
+from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 
 POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example")
+IDENTITY = MailIdentity(
+    sender="r8scan <security@vendor.example>",
+    vendor_name="Replicate",
+    account_tokens_url="https://vendor.example/account/api-tokens",
+)
 
 
 def store(database: Database, make: Callable[[], str], number: int) -> list[str]:
@@ -153,3 +161,31 @@ def test_reports_at_the_same_time_do_not_get_past_the_limit(database: Database, 
     assert sum(result.counts["disabled"] for result in results) == 10
     assert sum(result.counts["held"] for result in results) == 30
     assert live(database) == 30
+
+
+def test_the_mail_says_what_the_brake_holds(database: Database, fresh_token: Callable[[], str]) -> None:
+    token = store(database, fresh_token, 1)[0]
+    report = new_report(subject_of(token, sha256_digest), sign="abuse_report", note="from a chat", reporter="soc")
+    settle(database, reports.record(database, [report]), policy=POLICY, per_minute=0)
+    with database.read() as session:
+        notification = session.execute(select(Notification).where(Notification.channel == "operator")).scalar_one()
+        mail = render_strictly(gather(session, notification), IDENTITY)
+    assert "brake" in mail.subject
+    assert "r8scan brake release" in mail.text
+    assert "abuse_report by soc: from a chat" in mail.text
+    assert "NO, it still works" in mail.text
+
+
+def test_what_its_owner_disabled_meanwhile_is_held_no_longer(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
+    token = store(database, fresh_token, 1)[0]
+    submit(database, [token], per_minute=0)
+    with database.write() as session:
+        assert sql.disable(session, sha256_digest(token.encode()), "by its owner")
+        ids = brake.release(session, who="operator")
+    assert settle(database, ids, policy=POLICY, per_minute=0).counts == {"already_disabled": 1}
+    with database.read() as session:
+        incident = session.execute(select(Incident)).scalar_one()
+        assert (incident.action, incident.disabled_at is not None) == ("already_disabled", True)
+        assert not session.execute(select(Notification).where(Notification.channel == "email")).scalars().all()

@@ -1,0 +1,100 @@
+"""Reports, the brake and usage by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scanner.detection import sha256_digest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def with_tokens(r8scan: Run, make: Callable[[], str], number: int) -> list[str]:
+    assert r8scan("db", "upgrade").returncode == 0
+    tokens = [make() for _ in range(number)]
+    rows = "".join(f"ana@example.com,acme,ci,{token}\n" for token in tokens)
+    assert r8scan("tokens", "import", "-", stdin=f"email,account,name,token\n{rows}").returncode == 0
+    return tokens
+
+
+def live(r8scan: Run) -> int:
+    lines = r8scan("tokens", "list", "--json").stdout.splitlines()
+    return sum(json.loads(line)["disabled_at"] is None for line in lines)
+
+
+def test_tokens_and_digests_are_reported(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
+    tokens = with_tokens(r8scan, fresh_token, 3)
+    stranger = fresh_token()
+    lines = [tokens[0], "", sha256_digest(tokens[1].encode()).upper(), tokens[2][:-1], stranger, "x" * 3000]
+    (tmp_path / "stolen.txt").write_text("\n".join(lines))
+    command = ("report", "stolen.txt", "--sign", "stolen_laptop", "--note", f"it had {stranger} too", "--json")
+    result = r8scan(*command)
+    assert result.returncode == 1
+    told = json.loads(result.stdout)
+    assert (told["disabled"], told["unknown"], told["bad"], told["bad_lines"]) == (2, 1, 2, [4, 6])
+    assert "line 4 is neither a token" in result.stderr
+    assert "line 6 is longer" in result.stderr
+    assert live(r8scan) == 1
+    again = json.loads(r8scan(*command).stdout)
+    assert (again["disabled"], again["repeated"]) == (0, 3)
+    shown = r8scan("incidents", "list", "--json").stdout
+    incident = json.loads(shown.splitlines()[0])
+    assert incident["cause"] == "compromise_signs"
+    detail = r8scan("incidents", "show", incident["id"], "--json").stdout
+    assert json.loads(detail)["signs"][0]["sign"] == "stolen_laptop"
+    everything = result.stdout + result.stderr + shown + detail
+    assert not [token for token in (*tokens, stranger) if token[8:30] in everything]
+
+
+def test_wrong_words_are_refused_before_anything_is_read(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+    token = with_tokens(r8scan, fresh_token, 1)[0]
+    for arguments in (("--sign", "Not A Word"), ("--sign", "x", "--key", "k" * 300)):
+        result = r8scan("report", "-", *arguments, stdin=token)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "the report has a wrong" in result.stderr
+    result = r8scan("report", token, "--sign", "x")
+    assert (result.returncode, token[8:30] in result.stderr + result.stdout) == (1, False)
+    assert "cannot read the file" in result.stderr
+    assert live(r8scan) == 1
+
+
+def test_the_brake_holds_releases_and_rejects(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+    tokens = with_tokens(r8scan, fresh_token, 6)
+    env = {"R8SCAN_BRAKE_PER_MINUTE": "2"}
+    first = r8scan("report", "--sign", "abuse_report", stdin="\n".join(tokens[:4]), env=env)
+    assert first.returncode == 0
+    assert "2 disabled" in first.stdout
+    assert "2 held" in first.stdout
+    assert "r8scan brake status" in first.stderr
+    shown = json.loads(r8scan("brake", "status", "--json", env=env).stdout)
+    assert (shown["held"], shown["per_minute"], bool(shown["closed_at"])) == (2, 2, True)
+    assert "2 reports are held" in r8scan("brake", "status", env=env).stdout
+    assert r8scan("brake", "release", env=env).stdout == "2 released: 2 disabled\n"
+    assert live(r8scan) == 2
+    r8scan("report", "--sign", "abuse_report", stdin="\n".join(tokens[4:]), env=env | {"R8SCAN_BRAKE_PER_MINUTE": "0"})
+    assert "2 rejected" in r8scan("brake", "reject", env=env).stdout
+    assert json.loads(r8scan("brake", "status", "--json").stdout)["closed_at"] is None
+    assert live(r8scan) == 2
+
+
+def test_usage_is_taken_in_and_judged(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
+    token = with_tokens(r8scan, fresh_token, 1)[0]
+    (tmp_path / "listed.txt").write_text("203.0.113.0/25\n")
+    now = datetime.now(UTC).isoformat()
+    good = json.dumps({"token": token, "time": now, "ip": "203.0.113.5", "user_agent": f"with {token}"})
+    env = {"R8SCAN_USAGE_LISTED_FILE": str(tmp_path / "listed.txt")}
+    result = r8scan("usage", "-", stdin=f"{good}\nnonsense\n{good}\n", env=env)
+    assert (result.returncode, result.stdout) == (1, "2 records, 1 bad, 1 flagged\n")
+    assert "line 2 is not JSON" in result.stderr
+    assert live(r8scan) == 1
+    disabling = r8scan("usage", "--json", stdin=good, env=env | {"R8SCAN_USAGE_LISTED": "disable"})
+    assert json.loads(disabling.stdout)["decisions"] == {"disabled": 1}
+    assert live(r8scan) == 0
+    (tmp_path / "listed.txt").write_text("nonsense\n")
+    wrong = r8scan("usage", stdin=good, env=env)
+    assert wrong.returncode == 1
+    assert "R8SCAN_USAGE_LISTED_FILE line 1 is not a network" in wrong.stderr
