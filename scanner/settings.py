@@ -16,7 +16,15 @@ from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_dig
 from scanner.records.database import parse_url
 
 PREFIX = "R8SCAN_"
-SECRETS = ("DATABASE_URL", "REDIS_URL", "GITHUB_TOKEN", "GITHUB_APP_PRIVATE_KEY", "SMTP_URL", "REPORT_KEY")
+SECRETS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "GITHUB_TOKEN",
+    "GITHUB_APP_PRIVATE_KEY",
+    "TOKEN_STORE_SECRET",
+    "SMTP_URL",
+    "REPORT_KEY",
+)
 """Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
 
 KNOWN_SOURCES = ("public_events", "code_search", "gists", "event_archive")
@@ -119,6 +127,13 @@ class Settings(BaseSettings):
     """Seconds for which a new mail waits for more incidents of the same account."""
     mail_rate: int = Field(default=600, ge=1, le=100_000)
     """Mails a minute, at most, over all workers."""
+
+    token_store_url: HttpUrl | None = None
+    """Where the vendor's own token store answers; without it the tokens are in our database."""
+    token_store_secret: SecretStr | None = None
+    token_store_cert_file: Path | None = None
+    token_store_key_file: Path | None = None
+    token_store_ca_file: Path | None = None
 
     enforce: Literal["disable", "observe"] = "disable"
     digest: Literal["sha256", "hmac-sha256"] = "sha256"

@@ -15,8 +15,9 @@ from scanner.github.packs import PackLimits
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
 from scanner.response.respond import Policy
-from scanner.settings import Settings, load_settings
+from scanner.settings import Settings, SettingsError, load_settings
 from scanner.sources.shared_budget import DatabaseLedger
+from scanner.tokens.http import HttpStore, tls_context
 
 
 @dataclass
@@ -48,6 +49,21 @@ class Context:
         return own.github_token.get_secret_value() if own.github_token else None
 
     @cached_property
+    def store(self) -> HttpStore | None:
+        """The vendor's own token store. SettingsError when its certificates cannot be read."""
+        own = self.settings
+        if own.token_store_url is None:
+            return None
+        try:
+            tls = tls_context(own.token_store_cert_file, own.token_store_key_file, own.token_store_ca_file)
+        except OSError as err:
+            raise SettingsError(
+                f"R8SCAN_TOKEN_STORE_CERT_FILE, _KEY_FILE or _CA_FILE cannot be used ({err.strerror or err})"
+            ) from err
+        secret = own.token_store_secret
+        return HttpStore(own.token_store_url, secret.get_secret_value() if secret else None, tls=tls)
+
+    @cached_property
     def detector(self) -> Detector:
         return Detector(self.settings.digester())
 
@@ -62,6 +78,7 @@ class Context:
             operator_email=self.settings.operator_email,
             mail_window=self.settings.mail_window,
             mail_domain=domain_of(self.settings.email_from),
+            store=self.store,
         )
 
     @property

@@ -32,6 +32,7 @@ LAST_INCIDENTS = 10
 MOST_DELAYS = 20_000
 SILENT_AFTER = timedelta(minutes=10)
 WAITING_AFTER = timedelta(minutes=10)
+HALF_DONE_SECONDS = 60
 UNSENT_AFTER = timedelta(hours=1)
 
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
@@ -241,6 +242,10 @@ def _incidents(session: Session, found: Overview) -> None:
     if delays:
         p95 = statistics.quantiles(delays, n=20)[-1] if len(delays) > 1 else delays[0]
         found.speed |= {"p50_seconds": round(statistics.median(delays), 2), "p95_seconds": round(p95, 2)}
+    half_done = select(func.count(), func.min(Incident.detected_at)).where(Incident.action == "disabling")
+    waiting, oldest = session.execute(half_done).one()
+    if waiting and oldest and (_seconds(found.at, oldest) or 0) > HALF_DONE_SECONDS:
+        found.problems.append(f"{waiting} tokens wait for the token store to disable them: see the log")
     newest = select(Incident).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
     for incident in session.execute(newest).scalars():
         found.incidents.append(

@@ -17,15 +17,15 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from scanner.records.database import Database, is_unavailable
-from scanner.records.models import Notification, ScanJob, SourceState, db_now
+from scanner.records.models import Incident, Notification, ScanJob, SourceState, db_now
 
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10
 LONGEST_DELAY_SECONDS = 6 * 3600
 """No retry is planned further ahead. A time beyond it is a clock that jumped: the row counts as due."""
 
-Leased = type[ScanJob] | type[Notification] | type[SourceState]
-Row = TypeVar("Row", ScanJob, Notification, SourceState)
+Leased = type[ScanJob] | type[Notification] | type[SourceState] | type[Incident]
+Row = TypeVar("Row", ScanJob, Notification, SourceState, Incident)
 
 _log = logging.getLogger(__name__)
 

@@ -76,13 +76,20 @@ class Incident(Base):
     """What happened to one token. Names of token and account are copies: no mail may depend on what changes.
 
     `action`: `disabled` (by us), `already_disabled` (before, by its owner), `protected` (an operator was paged
-    instead), `observed` (nothing was done, by configuration), `held` (by the brake), `flagged` (by a rule that only
-    tells), `rejected` (held, then let go by an operator). `state`: `open` or `closed`; one open incident per digest.
+    instead), `disabling` (decided; the call to a token store that is not ours is under way), `unknown` (the store knew
+    it, and does not any more), `observed` (nothing was done, by configuration), `held` (by the brake), `flagged` (by a
+    rule that only tells), `rejected` (held, then let go by an operator). `state`: `open` or `closed`; one open incident per digest.
     `evidence` holds under `signs` what was reported.
     """
 
     __tablename__ = "incidents"
     __table_args__ = (
+        Index(
+            "ix_incidents_disabling",
+            "next_attempt_at",
+            postgresql_where=text("action = 'disabling'"),
+            sqlite_where=text("action = 'disabling'"),
+        ),
         Index(
             "uq_incidents_open_digest",
             "digest",
@@ -107,6 +114,10 @@ class Incident(Base):
     detected_at: Mapped[datetime] = mapped_column(index=True)
     disabled_at: Mapped[datetime | None]
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    leased_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    next_attempt_at: Mapped[datetime | None]
+    """When the call that disables the token is due, while `action` is `disabling`."""
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
 
 

@@ -18,9 +18,9 @@ from scanner.records.models import Incident, db_now
 from scanner.response import audit
 
 # The steps that a find and a report have in common; they stay private to this room.
-from scanner.response.respond import Policy, _act, _expose, _new_places, _open, _tell
+from scanner.response.respond import Policy, _act, _close_over, _expose, _new_places, _open, _tell
 from scanner.tokens import sql
-from scanner.tokens.protocol import TokenRecord
+from scanner.tokens.protocol import LookUp, TokenRecord
 
 SIGNS_AN_INCIDENT = 20
 """Reports whose words an incident keeps; every report has its own row anyway."""
@@ -63,8 +63,11 @@ def respond_to_reports(
     *,
     policy: Policy,
     may_disable: Callable[[Reported], bool],
+    found: LookUp | None = None,
 ) -> list[Outcome]:
     """Decide on the reports in the caller's writing transaction, in the order of digests.
+
+    `found`: what a store that is not ours has said already; a report on what it has not checked is left out.
 
     `may_disable` is asked for each token that would be disabled now; False leaves it as it is, with a `held` incident.
     Each report is a new sign: a token that was brought back is disabled again. So hand each over once.
@@ -72,12 +75,12 @@ def respond_to_reports(
     by_digest: dict[str, list[Reported]] = defaultdict(list)
     for report in reports:
         by_digest[report.digest].append(report)
-    records = sql.look_up(session, by_digest, lock=True)
+    found = found or LookUp(sql.look_up(session, by_digest, lock=True))
     outcomes: list[Outcome] = []
     news: list[tuple[Incident, TokenRecord]] = []
     flagged: list[uuid.UUID] = []
-    for digest in sorted(by_digest):
-        token = records.get(digest)
+    for digest in sorted(by_digest.keys() - found.not_checked):
+        token = found.records.get(digest)
         for report in by_digest[digest]:
             if token is None:
                 outcomes.append(Outcome(report.id, "unknown"))
@@ -126,6 +129,10 @@ def _one_report(
         if is_new or incident.action in ("held", "flagged"):
             incident.action, incident.disabled_at = decision, token.disabled_at
         return decision, incident, False
+    if decision == "disabling":
+        if incident.action != decision:
+            incident.action, incident.next_attempt_at = decision, session.execute(select(db_now())).scalar_one()
+        return decision, incident, False
     is_news = is_new or decision != incident.action
     incident.action = decision
     if decision == "disabled":
@@ -140,9 +147,7 @@ def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[I
     ).scalar_one_or_none()
     was_brought_back = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_brought_back and report.wanted == "disable":
-        incident.state = "closed"
-        session.flush()
-        audit.record(session, "incident_closed", {"reason": "the token was brought back"}, incident_id=incident.id)
+        _close_over(session, incident)
         incident = None
     if incident is not None:
         return incident, False

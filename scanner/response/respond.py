@@ -19,7 +19,7 @@ from scanner.records.models import Exposure, Incident, db_now
 from scanner.response import audit, sightings
 from scanner.response.places import columns_of
 from scanner.tokens import sql
-from scanner.tokens.protocol import TokenRecord
+from scanner.tokens.protocol import LookUp, RemoteStore, TokenRecord
 
 Cause = Literal["public_repository", "compromise_signs"]
 
@@ -32,19 +32,24 @@ EXPOSURES_AN_INCIDENT = 5000
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decided: how to respond and whom to tell. `mail_window` in seconds."""
+    """What the operator decided: how to respond and whom to tell. `mail_window` in seconds.
+
+    `store`: where the tokens are, if not in our own database.
+    """
 
     enforce: Literal["disable", "observe"] = "disable"
     operator_email: str | None = None
     mail_window: float = 10
     mail_domain: str = "localhost"
+    store: RemoteStore | None = None
 
 
 @dataclass(slots=True)
 class Response:
     """What one call did. Counts of candidates by what became of them, and the incidents that are new.
 
-    A digest is in neither set while the store has not been asked.
+    A digest is in neither set while the store has not been asked. `disabling`: incidents for which a store that is not
+    ours has still to be called.
     """
 
     disabled: list[uuid.UUID] = field(default_factory=list)
@@ -52,6 +57,7 @@ class Response:
     exposures: int = 0
     known: int = 0
     unknown: int = 0
+    disabling: list[uuid.UUID] = field(default_factory=list)
     known_digests: set[str] = field(default_factory=set)
     unknown_digests: set[str] = field(default_factory=set)
 
@@ -64,6 +70,7 @@ class Response:
         """Take in what a further transaction did."""
         self.disabled += other.disabled
         self.other_incidents += other.other_incidents
+        self.disabling += other.disabling
         self.exposures += other.exposures
         self.known += other.known
         self.unknown += other.unknown
@@ -117,19 +124,25 @@ def respond_within(
     source: str,
     policy: Policy,
     cause: Cause = "public_repository",
+    found: LookUp | None = None,
 ) -> Response:
-    """The same inside the caller's writing transaction."""
+    """The same inside the caller's writing transaction. `found`: what a store that is not ours has said already."""
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_digest[candidate.digest].append(candidate)
     response = Response()
-    records = sql.look_up(session, by_digest, lock=True)
-    strangers = [candidate for candidate in candidates if candidate.digest not in records]
+    found = found or LookUp(sql.look_up(session, by_digest, lock=True))
+    records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
+    missing = [candidate for candidate in candidates if candidate.digest not in records]
+    strangers = [candidate for candidate in missing if candidate.digest not in found.not_checked]
     if strangers:
         sightings.record(session, strangers, source=source, state="unknown")
-    response.unknown, response.known = len(strangers), len(candidates) - len(strangers)
+    if len(strangers) < len(missing):
+        unchecked = [candidate for candidate in missing if candidate.digest in found.not_checked]
+        sightings.record(session, unchecked, source=source, state="unchecked")
+    response.unknown, response.known = len(strangers), len(candidates) - len(missing)
     response.known_digests.update(records)
-    response.unknown_digests.update(by_digest.keys() - records.keys())
+    response.unknown_digests.update(by_digest.keys() - records.keys() - found.not_checked)
     news: list[tuple[Incident, TokenRecord]] = []
     for digest in sorted(records):
         decided = _one_token(session, records[digest], by_digest[digest], source, policy, cause, response)
@@ -156,6 +169,9 @@ def _one_token(
     # A place that was seen before disables nothing a second time: an operator may have brought the token back since.
     if not places and (incident is None or incident.action != "observed"):
         return None
+    if incident is not None and token.disabled_at is None and incident.disabled_at is not None:
+        _close_over(session, incident)
+        incident = None
     now = session.execute(select(db_now())).scalar_one()
     is_new = incident is None
     if incident is None:
@@ -173,6 +189,10 @@ def _one_token(
     if action == "disabled":
         incident.disabled_at = session.execute(select(db_now())).scalar_one()
         response.disabled.append(incident.id)
+    elif action == "disabling":
+        incident.next_attempt_at = now
+        response.disabling.append(incident.id)
+        return None
     elif action == "already_disabled":
         incident.disabled_at = token.disabled_at
         return None
@@ -189,7 +209,16 @@ def _act(session: Session, token: TokenRecord, incident: Incident, policy: Polic
         return "protected"
     if policy.enforce == "observe":
         return "observed"
+    if policy.store is not None:
+        return "disabling"
     return "disabled" if sql.disable(session, token.digest, f"incident {incident.id}") else "already_disabled"
+
+
+def _close_over(session: Session, incident: Incident) -> None:
+    """Its token was brought back since: what is found now is another incident, of which its owner has to be told."""
+    incident.state = "closed"
+    session.flush()
+    audit.record(session, "incident_closed", {"reason": "the token was brought back"}, incident_id=incident.id)
 
 
 def _open(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:

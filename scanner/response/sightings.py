@@ -56,6 +56,12 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
     )
 
 
+def put_off(session: Session, ids: Collection[int], *, seconds: float) -> None:
+    """The store could not be asked: the sightings stay what they are, and are due a little later."""
+    if ids:
+        session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
+
+
 def make_due_after_import(session: Session) -> int:
     """Have every sighting looked up now whose digest the SQL store has come to know; the number of them."""
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()

@@ -141,7 +141,11 @@ def _held_ids(session: Session) -> list[int]:
 
 
 def _disabled_last_minute(session: Session) -> int:
-    counted = (Report.decision == "disabled", Report.is_braked, Report.decided_at > db_now(-WINDOW_SECONDS))
+    counted = (
+        Report.decision.in_(("disabled", "disabling")),
+        Report.is_braked,
+        Report.decided_at > db_now(-WINDOW_SECONDS),
+    )
     return session.execute(select(func.count()).select_from(Report).where(*counted)).scalar_one()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +16,18 @@ from scanner.detection import Place
 from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.records.sign_models import Report
+from scanner.response import remote
 from scanner.response.reported import Outcome, Reported, respond_to_reports
 from scanner.response.respond import Policy
 from scanner.signs import brake
+from scanner.tokens.protocol import LookUp, StoreUnavailable
 
 REPORTS_A_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
+ASK_AGAIN_SECONDS = 15
 OPEN = ("received", "unknown")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -43,9 +50,29 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
     total = Settled()
     for start in range(0, len(ids), REPORTS_A_TRANSACTION):
         chunk = ids[start : start + REPORTS_A_TRANSACTION]
+        found = _ask(database, chunk, policy)
         with database.write() as session:
-            total.counts += _settle_within(session, chunk, policy, per_minute)
+            counts, disabling = _settle_within(session, chunk, policy, per_minute, found)
+        total.counts += counts
+        if policy.store is not None:
+            done = remote.finish(database, policy, policy.store, disabling)
+            total.counts["disabled"] += len(done.disabled)
     return total
+
+
+def _ask(database: Database, ids: Sequence[int], policy: Policy) -> LookUp | None:
+    """What a store that is not ours says of the reports' tokens; nothing is checked while it is away."""
+    if policy.store is None:
+        return None
+    with database.read() as session:
+        digests = set(
+            session.execute(select(Report.digest).where(Report.id.in_(ids), Report.state.in_(OPEN))).scalars()
+        )
+    try:
+        return policy.store.look_up(digests)
+    except StoreUnavailable as err:
+        _log.error("the token store is away: %s; reports are decided when it is back", err)
+        return LookUp({}, frozenset(digests))
 
 
 def settle_due(
@@ -75,7 +102,10 @@ def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
     return counts
 
 
-def _settle_within(session: Session, ids: Sequence[int], policy: Policy, per_minute: int) -> Counter[str]:
+def _settle_within(
+    session: Session, ids: Sequence[int], policy: Policy, per_minute: int, found: LookUp | None
+) -> tuple[Counter[str], list[uuid.UUID]]:
+    """Decisions, and incidents whose token has still to be disabled by a call."""
     statement = (
         select(Report)
         .where(Report.id.in_(ids), Report.state.in_(OPEN))
@@ -84,19 +114,24 @@ def _settle_within(session: Session, ids: Sequence[int], policy: Policy, per_min
     )
     rows = {row.id: row for row in session.execute(statement).scalars()}
     if not rows:
-        return Counter()
+        return Counter(), []
     gate = brake.Gate(session, per_minute)
     outcomes = respond_to_reports(
         session,
         [_reported(row) for row in rows.values()],
         policy=policy,
         may_disable=lambda report: not rows[report.id].is_braked or gate.lets_through(),
+        found=found,
     )
+    for row in rows.values():
+        if found is not None and row.digest in found.not_checked:
+            row.next_check_at = db_now(ASK_AGAIN_SECONDS)
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome)
     if gate.has_closed_now:
         brake.tell(session, [one.incident_id for one in outcomes if one.decision == "held" and one.incident_id], policy)
-    return Counter(outcome.decision for outcome in outcomes)
+    disabling = [one.incident_id for one in outcomes if one.decision == "disabling" and one.incident_id]
+    return Counter(outcome.decision for outcome in outcomes), disabling
 
 
 def _write(row: Report, outcome: Outcome) -> None:

@@ -24,7 +24,8 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
 from scanner.response.places import candidate_to_json
-from scanner.response.respond import Policy, Response, respond
+from scanner.response.respond import Policy, Response
+from scanner.response.responder import respond_to
 
 MOST_TRIES = 8
 LONGEST_RETRY_SECONDS = 3600.0
@@ -99,7 +100,7 @@ def respond_or_keep(
 ) -> Response:
     """Respond; when the database is away, put the candidates into the spool before its error goes on."""
     try:
-        return respond(database, candidates, source=source, policy=policy)
+        return respond_to(database, candidates, source=source, policy=policy)
     except Exception as err:
         if is_unavailable(err):
             content = {"source": source, "candidates": [candidate_to_json(candidate) for candidate in candidates]}

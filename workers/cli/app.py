@@ -27,6 +27,7 @@ GROUPS = {
     "rescan": "workers.cli.rescan",
     "email": "workers.cli.email",
     "brake": "workers.cli.brake",
+    "store": "workers.cli.store",
     "db": "workers.cli.database",
 }
 

@@ -37,6 +37,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 @contextmanager
 def _database() -> Iterator[tuple[Settings, Database]]:
     settings = load_settings()
+    if settings.token_store_url is not None:
+        raise UserError(f"the tokens are in the store at {settings.token_store_url}: change them there")
     database = Database(settings.database_url.get_secret_value())
     try:
         yield settings, database

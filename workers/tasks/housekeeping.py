@@ -6,7 +6,7 @@ from sqlalchemy import delete
 
 from scanner.records import jobs, leases, tallies
 from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
-from scanner.response import sightings
+from scanner.response import responder, sightings
 from scanner.signs import rates, reports, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
 from scanner.sources.public_events import PUSHES_A_JOB
@@ -30,6 +30,8 @@ def sweep() -> None:
     own = context.current()
     recovery.take_back(own.database, own.settings.state_dir)
     look_up()
+    if responder.finish_due(own.database, policy=own.policy).has_news:
+        ring("r8scan.deliver")
     settle_reports()
     with own.database.write() as session:
         shedding.shed(session, most_jobs=own.settings.queue_max_pushes // PUSHES_A_JOB)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scanner.response.respond import look_up_again
+from scanner.response.responder import look_up_due
 from scanner.sources import archive_hours, code_search, event_archive, gists, public_events
 from scanner.sources.polls import PollReport
 from workers import context
@@ -61,7 +61,7 @@ _RINGS = {
 def look_up() -> None:
     """Respond to the sightings that are due; rings again while there are more."""
     own = context.current()
-    looked_up, response = look_up_again(own.database, policy=own.policy)
+    looked_up, response = look_up_due(own.database, policy=own.policy)
     if looked_up:
         ring("r8scan.look_up")
     if response.has_news:

@@ -145,7 +145,7 @@ def test_a_database_that_is_away_makes_no_false_positive(
     def away(*_: Any, **__: Any) -> None:
         raise OperationalError("SELECT", {}, Exception("the server is gone"))
 
-    monkeypatch.setattr(page_work, "respond", away)
+    monkeypatch.setattr(page_work, "respond_to", away)
     token = fresh_token()
     with pytest.raises(OperationalError):
         answered(database, tmp_path, record(token))

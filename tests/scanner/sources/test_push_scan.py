@@ -231,7 +231,7 @@ def test_what_was_found_while_the_database_is_away_is_disabled_when_it_is_back_t
     def away(*_: Any, **__: Any) -> None:
         raise OperationalError("SELECT", {}, Exception("the server is gone"))
 
-    monkeypatch.setattr(page_work, "respond", away)
+    monkeypatch.setattr(page_work, "respond_to", away)
     with pytest.raises(OperationalError):
         bench.scan()
     monkeypatch.undo()

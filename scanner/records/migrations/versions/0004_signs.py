@@ -8,7 +8,7 @@ from alembic import op
 from scanner.records.columns import Id, Json, UtcDateTime
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,175 @@
+"""Whether a token store behind HTTP keeps the contract: rules that a vendor can run against their own implementation."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from scanner.tokens.http import DIGESTS_A_REQUEST, HttpStore
+from scanner.tokens.protocol import StoreUnavailable
+
+UNKNOWN = "0" * 63 + "1"
+LOOKUP, DISABLE = "/v1/tokens/lookup", "/v1/tokens/disable"
+SLOW_SECONDS = 2.0
+TIMEOUT = httpx.Timeout(10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of the contract: whether it is kept, and if not, what was seen and what to do."""
+
+    name: str
+    is_kept: bool
+    advice: str = ""
+
+
+class _Broken(Exception):
+    """The rule is broken; the text says what was seen."""
+
+
+def check(
+    url: str,
+    secret: str | None,
+    *,
+    known: str | None = None,
+    may_disable: bool = False,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Rule]:
+    """Check rule by rule. `known`: the digest of a token of the store's, live if `may_disable`: it is disabled then."""
+    with httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http:
+        own = _Check(http, HttpStore(url, secret, tls=tls), secret, known)
+        rules: list[tuple[str, Callable[[], None]]] = [
+            ("it answers, and takes the secret", own.takes_the_secret),
+            ("it refuses who has no secret (401)", own.refuses_strangers),
+            ("an unknown digest is left out of `tokens`", own.leaves_out_the_unknown),
+            ("no digests give no tokens", own.takes_an_empty_list),
+            ("a body that is no JSON is refused (400)", own.refuses_what_is_no_json),
+            ("what is no digest is refused (400)", own.refuses_what_is_no_digest),
+            (f"{DIGESTS_A_REQUEST} digests are taken within {SLOW_SECONDS:.0f} s", own.takes_a_batch),
+            ("too many digests are refused or taken, never an error of its own", own.survives_too_many),
+            ("disabling an unknown digest says `unknown`", own.knows_what_it_cannot_disable),
+            ("disabling needs an Idempotency-Key (400)", own.needs_a_key),
+        ]
+        if known is not None:
+            rules += [
+                ("a known digest gives a record as the contract says", own.describes_a_token),
+                ("known and unknown digests in one request give the known", own.tells_them_apart),
+            ]
+        if known is not None and may_disable:
+            rules += [
+                ("disabling disables, under our key", own.disables),
+                ("the same key again gives the same answer", own.repeats),
+                ("another key learns that it was disabled, and by which key", own.names_the_first_key),
+                ("the look-up shows it at once", own.shows_it),
+            ]
+        for name, rule in rules:
+            try:
+                rule()
+            except (_Broken, StoreUnavailable) as err:
+                yield Rule(name, False, str(err))
+            except httpx.HTTPError as err:
+                yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")
+            else:
+                yield Rule(name, True)
+
+
+class _Check:
+    def __init__(self, http: httpx.Client, store: HttpStore, secret: str | None, known: str | None) -> None:
+        self._http, self._store, self._known = http, store, known or UNKNOWN
+        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._key = f"conformance-{time.time_ns()}"
+
+    def takes_the_secret(self) -> None:
+        self._store.look_up([UNKNOWN])
+
+    def refuses_strangers(self) -> None:
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            for path in (LOOKUP, DISABLE):
+                answer = self._http.post(path, json={"digests": [UNKNOWN], "digest": UNKNOWN}, headers=headers)
+                _expect(answer, 401)
+
+    def leaves_out_the_unknown(self) -> None:
+        found = self._store.look_up([UNKNOWN])
+        if found.not_checked:
+            raise _Broken("it is in `not_checked`: that is for digests that could not be looked up just now")
+
+    def takes_an_empty_list(self) -> None:
+        answer = self._post(LOOKUP, {"digests": []})
+        _expect(answer, 200)
+        if answer.json().get("tokens") != []:
+            raise _Broken("`tokens` is not []")
+
+    def refuses_what_is_no_json(self) -> None:
+        _expect(self._http.post(LOOKUP, content=b"{", headers=self._headers), 400)
+
+    def refuses_what_is_no_digest(self) -> None:
+        for wrong in (["abc"], [5], "x", None, [UNKNOWN.upper().replace("0", "G")]):
+            _expect(self._post(LOOKUP, {"digests": wrong}), 400)
+
+    def takes_a_batch(self) -> None:
+        started = time.monotonic()
+        self._store.look_up([f"{number:064x}" for number in range(DIGESTS_A_REQUEST)])
+        seconds = time.monotonic() - started
+        if seconds > SLOW_SECONDS:
+            raise _Broken(f"it took {seconds:.1f} s: put an index on the digest")
+
+    def survives_too_many(self) -> None:
+        many = [f"{number:064x}" for number in range(DIGESTS_A_REQUEST * 10)]
+        _expect(self._post(LOOKUP, {"digests": many}), 200, 400, 413)
+
+    def knows_what_it_cannot_disable(self) -> None:
+        done = self._store.disable(UNKNOWN, key=f"{self._key}-unknown", reason="conformance", cause="compromise_signs")
+        if done.result != "unknown":
+            raise _Broken(f"it says {done.result}")
+
+    def needs_a_key(self) -> None:
+        _expect(self._post(DISABLE, {"digest": UNKNOWN, "reason": "conformance", "cause": "compromise_signs"}), 400)
+
+    def describes_a_token(self) -> None:
+        record = self._store.look_up([self._known]).records.get(self._known)
+        if record is None:
+            raise _Broken("the digest that you gave is unknown to it")
+        if not record.recipients:
+            raise _Broken("the token's account has no recipients: its owner could not be told")
+
+    def tells_them_apart(self) -> None:
+        found = self._store.look_up([self._known, UNKNOWN])
+        if set(found.records) != {self._known} or found.not_checked:
+            raise _Broken("it gives others")
+
+    def disables(self) -> None:
+        done = self._disable(self._key)
+        if done[:2] != ("disabled", self._key):
+            raise _Broken(f"it says {done[0]} under the key {done[1]}: was the token live?")
+
+    def repeats(self) -> None:
+        first, again = self._disable(self._key), self._disable(self._key)
+        if first != again or again[1] != self._key:
+            raise _Broken("the second answer differs: keep the key that disabled, and the time")
+
+    def names_the_first_key(self) -> None:
+        done = self._disable(f"{self._key}-other")
+        if done[:2] != ("already_disabled", self._key):
+            raise _Broken(f"it says {done[0]} under the key {done[1]}")
+
+    def shows_it(self) -> None:
+        record = self._store.look_up([self._known]).records.get(self._known)
+        if record is None or record.disabled_at is None:
+            raise _Broken("`disabled_at` is not set")
+
+    def _disable(self, key: str) -> tuple[str, str | None, object]:
+        done = self._store.disable(self._known, key=key, reason="conformance check", cause="compromise_signs")
+        return done.result, done.key, done.disabled_at
+
+    def _post(self, path: str, body: object) -> httpx.Response:
+        return self._http.post(path, json=body, headers=self._headers)
+
+
+def _expect(answer: httpx.Response, *statuses: int) -> None:
+    if answer.status_code not in statuses:
+        wanted = " or ".join(map(str, statuses))
+        raise _Broken(f"it answers {answer.status_code}, not {wanted}")

@@ -1,0 +1,211 @@
+"""The HTTP store: tokens behind a vendor's internal API. The contract is docs/token-store-openapi.yaml.
+
+Every answer that is not exactly what the contract says is StoreUnavailable, never "unknown".
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import stamina
+
+from scanner import __version__
+from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
+
+DIGESTS_A_REQUEST = 200
+LARGEST_ANSWER = 8 * 1024 * 1024
+MOST_RECIPIENTS = 50
+LONGEST_TEXT = 255
+LONGEST_EMAIL = 320
+TIMEOUT = httpx.Timeout(5.0, connect=3.0)
+ATTEMPTS = 3
+"""With the pauses between them below the 30 seconds of a lease."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class _Transient(StoreUnavailable):
+    """Worth asking again at once."""
+
+
+class HttpStore:
+    """A store behind `url`. Safe to share between threads."""
+
+    def __init__(self, url: str, secret: str | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        self._url = url.rstrip("/")
+        headers = {"User-Agent": f"r8scan/{__version__}", "Accept": "application/json"}
+        if secret:
+            headers["Authorization"] = f"Bearer {secret}"
+        self._http = httpx.Client(
+            headers=headers,
+            timeout=TIMEOUT,
+            verify=tls if tls is not None else True,
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def look_up(self, digests: Collection[str]) -> LookUp:
+        """`POST /v1/tokens/lookup`, a bounded number of digests a request. StoreUnavailable."""
+        records: dict[str, TokenRecord] = {}
+        not_checked: set[str] = set()
+        ordered = sorted(set(digests))
+        for start in range(0, len(ordered), DIGESTS_A_REQUEST):
+            asked = frozenset(ordered[start : start + DIGESTS_A_REQUEST])
+            value = self._post("/v1/tokens/lookup", {"digests": sorted(asked)}, {})
+            found, unasked = _looked_up(value, asked)
+            records.update(found)
+            not_checked.update(unasked)
+        return LookUp(records, frozenset(not_checked))
+
+    def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
+        """`POST /v1/tokens/disable` under an idempotency key. StoreUnavailable."""
+        body = {"digest": digest, "reason": reason, "cause": cause}
+        return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
+
+    def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
+        for attempt in stamina.retry_context(
+            on=_Transient, attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0, wait_jitter=0.3
+        ):
+            with attempt:
+                return self._post_once(path, body, headers)
+        raise AssertionError("unreachable")  # the last attempt raises
+
+    def _post_once(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
+        try:
+            with self._http.stream("POST", self._url + path, json=body, headers=dict(headers)) as response:
+                content = _content(response)
+        except httpx.HTTPError as err:
+            raise _Transient(f"the token store cannot be reached ({type(err).__name__})") from err
+        status = response.status_code
+        if status in (408, 425, 429) or status >= 500:
+            raise _Transient(f"the token store answered {status}")
+        if status in (401, 403):
+            raise StoreUnavailable(f"the token store answered {status}: check R8SCAN_TOKEN_STORE_SECRET")
+        if status != 200:
+            raise StoreUnavailable(f"the token store answered {status}: run r8scan store check")
+        try:
+            value = httpx.Response(200, content=content).json()
+        except (ValueError, RecursionError) as err:
+            raise _wrong("it is not JSON") from err
+        if not isinstance(value, dict):
+            raise _wrong("it is not a JSON object")
+        return value
+
+
+def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
+    """TLS with a client certificate and an authority of one's own; None for the usual. OSError, ssl.SSLError."""
+    if cert_file is None and ca_file is None:
+        return None
+    context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    if cert_file is not None:
+        context.load_cert_chain(str(cert_file), str(key_file) if key_file else None)
+    return context
+
+
+def _content(response: httpx.Response) -> bytes:
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            raise _wrong(f"it is larger than {LARGEST_ANSWER} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> tuple[dict[str, TokenRecord], set[str]]:
+    listed, unasked = value.get("tokens"), value.get("not_checked", [])
+    if not isinstance(listed, list) or not isinstance(unasked, list):
+        raise _wrong("`tokens` and `not_checked` must be lists")
+    records = {}
+    for entry in listed:
+        record = _record(entry)
+        if record.digest not in asked:
+            raise _wrong("it holds a token that was not asked for")
+        records[record.digest] = record
+    not_checked = {digest for digest in unasked if isinstance(digest, str) and digest in asked}
+    if len(not_checked) != len(unasked):
+        raise _wrong("`not_checked` holds what was not asked for")
+    return records, not_checked - records.keys()
+
+
+def _record(entry: Any) -> TokenRecord:
+    if not isinstance(entry, dict):
+        raise _wrong("a token must be an object")
+    digest = entry.get("digest")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise _wrong("`digest` must be 64 lower-case hex digits")
+    account = entry.get("account")
+    if account is not None and not isinstance(account, dict):
+        raise _wrong("`account` must be an object or null")
+    return TokenRecord(
+        id=_text(entry, "id", needed=True)[:64],
+        digest=digest,
+        name=_text(entry, "name"),
+        hint=_text(entry, "hint")[:16],
+        account_id=_text(account, "id", needed=True)[:64] if account else None,
+        account_name=(_text(account, "name") or None) if account else None,
+        recipients=_recipients(account) if account else (),
+        created_at=_time(entry, "created_at"),
+        last_used_at=_time(entry, "last_used_at"),
+        disabled_at=_time(entry, "disabled_at"),
+        disabled_reason=_text(entry, "disabled_reason") or None,
+        is_protected=entry.get("protected") is True,
+    )
+
+
+def _disabled(value: Mapping[str, Any]) -> Disabled:
+    result = value.get("result")
+    if result not in ("disabled", "already_disabled", "unknown"):
+        raise _wrong("`result` must be disabled, already_disabled or unknown")
+    key = value.get("idempotency_key")
+    if key is not None and not isinstance(key, str):
+        raise _wrong("`idempotency_key` must be text or null")
+    at = _time(value, "disabled_at")
+    if result != "unknown" and at is None:
+        raise _wrong("`disabled_at` is missing")
+    return Disabled(result, at, key)
+
+
+def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
+    found = value.get(name)
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if found is None and not needed:
+        return ""
+    if not isinstance(found, str) or (needed and not found):
+        raise _wrong(f"`{name}` must be text")
+    return found[:LONGEST_TEXT]
+
+
+def _recipients(account: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = account.get("recipients", [])
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise _wrong("`recipients` must be a list of mail addresses")
+    unique = dict.fromkeys(one.strip() for one in listed if one.strip() and len(one) <= LONGEST_EMAIL)
+    return tuple(unique)[:MOST_RECIPIENTS]
+
+
+def _time(value: Mapping[str, Any], name: str) -> datetime | None:
+    found = value.get(name)
+    if found is None:
+        return None
+    try:
+        at = datetime.fromisoformat(found)
+    except (TypeError, ValueError):
+        raise _wrong(f"`{name}` must be a time such as 2026-11-24T15:00:00Z, or null") from None
+    if at.tzinfo is None:
+        raise _wrong(f"`{name}` must say its zone: 2026-11-24T15:00:00Z")
+    return at.astimezone(UTC)
+
+
+def _wrong(why: str) -> StoreUnavailable:
+    return StoreUnavailable(f"the token store's answer breaks the contract: {why}; run r8scan store check")

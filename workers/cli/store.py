@@ -1,0 +1,80 @@
+"""`r8scan store`: a token store behind HTTP, checked against the contract, or played with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.settings import load_settings
+from scanner.tokens import conformance
+from scanner.tokens.http import tls_context
+from workers.cli import output
+from workers.cli.errors import UserError
+
+app = typer.Typer(help="A token store behind HTTP: check it, or try one.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    url: Annotated[str, typer.Argument(help="Where it answers (default: R8SCAN_TOKEN_STORE_URL).")] = "",
+    secret_file: Annotated[Path | None, typer.Option(help="The file that holds the bearer secret.")] = None,
+    digest: Annotated[str, typer.Option(help="The digest of a token that it knows.")] = "",
+    disable: Annotated[bool, typer.Option("--disable", help="Disable that token, to check disabling too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a rule.")] = False,
+) -> None:
+    """Check a token store against the contract, rule by rule (docs/token-store-openapi.yaml).
+
+    Without --digest only what needs no token of yours is checked; with --disable that token is disabled for good.
+    Exit status: 0 all rules are kept, 1 some are not.
+
+    Example: r8scan store check https://tokens.internal.example --secret-file secret --digest 9f86d081… --disable
+    """
+    settings = load_settings()
+    address = url or settings.token_store_url
+    if not address:
+        raise UserError("give the store's address, or set R8SCAN_TOKEN_STORE_URL")
+    if disable and not digest:
+        raise UserError("--disable needs --digest: which token may be disabled?")
+    secret = settings.token_store_secret.get_secret_value() if settings.token_store_secret else None
+    try:
+        if secret_file is not None:
+            secret = secret_file.read_text(encoding="utf-8").strip()
+        own = (settings.token_store_cert_file, settings.token_store_key_file, settings.token_store_ca_file)
+        tls = tls_context(*own)
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"a file cannot be read ({getattr(err, 'strerror', None) or err})") from err
+    broken = 0
+    for rule in conformance.check(address, secret, known=digest or None, may_disable=disable, tls=tls):
+        broken += not rule.is_kept
+        if as_json:
+            output.json_lines([asdict(rule)])
+        else:
+            word = "ok    " if rule.is_kept else "BROKEN"
+            typer.echo(f"{word}  {rule.name}" + (f": {rule.advice}" if rule.advice else ""))
+    if not as_json:
+        typer.echo("every rule is kept" if not broken else f"{broken} rules are broken")
+    raise typer.Exit(1 if broken else 0)
+
+
+@app.command()
+def reference(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen on loopback.")] = 8099,
+    secret: Annotated[str, typer.Option(help="The bearer secret that it wants.")] = "secret",
+    digest: Annotated[list[str] | None, typer.Option(help="A digest that it knows; may be repeated.")] = None,
+) -> None:
+    """Run a small store that keeps the contract, in memory, on loopback: to try r8scan store check, or to compare with.
+
+    Example: r8scan store reference --port 8099 --digest 9f86d081…
+    """
+    import uvicorn
+
+    from workers.sandbox.token_store import ReferenceStore, application
+
+    store = ReferenceStore(secret)
+    for one in digest or ():
+        store.add(one.lower())
+    typer.echo(f"a token store on http://127.0.0.1:{port}, secret {secret!r}; Ctrl-C stops", err=True)
+    uvicorn.run(application(store), host="127.0.0.1", port=port, log_config=None, lifespan="off")

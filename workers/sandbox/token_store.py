@@ -1,0 +1,134 @@
+"""A token store behind HTTP, as small as it can be: the reference for docs/token-store-openapi.yaml. Kept in memory."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from workers.sandbox.http_server import served
+
+MOST_DIGESTS = 200
+LARGEST_BODY = 64 * 1024
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class ReferenceStore:
+    """Tokens by digest, in the contract's form. `calls` counts what was asked."""
+
+    secret: str
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def add(self, digest: str, *, name: str = "training", recipients: tuple[str, ...] = ("ana@example.com",)) -> None:
+        """Make a token one of the store's."""
+        number = str(len(self.tokens) + 1)
+        self.tokens[digest] = {
+            "id": number,
+            "digest": digest,
+            "name": name,
+            "hint": "",
+            "account": {"id": recipients[0] if recipients else number, "name": "Ana", "recipients": list(recipients)},
+            "created_at": "2026-01-01T00:00:00Z",
+            "last_used_at": None,
+            "disabled_at": None,
+            "disabled_reason": None,
+            "protected": False,
+        }
+
+    def look_up(self, digests: list[str]) -> dict[str, Any]:
+        """Those that it knows."""
+        with self._lock:
+            self.calls.append("lookup")
+            return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
+
+    def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
+        """The first key disables; the same one again gets the same answer, any other one learns which it was."""
+        with self._lock:
+            self.calls.append("disable")
+            token = self.tokens.get(digest)
+            if token is None:
+                return {"result": "unknown", "disabled_at": None, "idempotency_key": None}
+            if token["disabled_at"] is None:
+                token["disabled_at"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+                token["disabled_reason"] = reason
+                self.keys[digest] = key
+            winner = self.keys.get(digest)
+            result = "disabled" if winner == key else "already_disabled"
+            return {"result": result, "disabled_at": token["disabled_at"], "idempotency_key": winner}
+
+
+def application(store: ReferenceStore) -> Starlette:
+    """The contract's two operations."""
+
+    async def body_of(request: Request) -> dict[str, Any] | Response:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {store.secret}".encode()):
+            return _error(401, "the secret is missing or wrong")
+        body = await request.body()
+        if len(body) > LARGEST_BODY:
+            return _error(413, "the body is too large")
+        try:
+            value = await request.json()
+        except ValueError:
+            return _error(400, "the body is not JSON")
+        return value if isinstance(value, dict) else _error(400, "the body is not a JSON object")
+
+    async def look_up(request: Request) -> Response:
+        body = await body_of(request)
+        if isinstance(body, Response):
+            return body
+        digests = body.get("digests")
+        if not isinstance(digests, list) or not all(_is_digest(one) for one in digests):
+            return _error(400, "digests must be a list of 64 lower-case hex digits each")
+        if len(digests) > MOST_DIGESTS:
+            return _error(413, f"at most {MOST_DIGESTS} digests")
+        return JSONResponse(store.look_up(digests))
+
+    async def disable(request: Request) -> Response:
+        body = await body_of(request)
+        if isinstance(body, Response):
+            return body
+        key = request.headers.get("idempotency-key", "")
+        if not _is_digest(body.get("digest")) or not key:
+            return _error(400, "give digest and the header Idempotency-Key")
+        return JSONResponse(store.disable(str(body["digest"]), key, str(body.get("reason", ""))))
+
+    return Starlette(
+        routes=[
+            Route("/v1/tokens/lookup", look_up, methods=["POST"]),
+            Route("/v1/tokens/disable", disable, methods=["POST"]),
+        ]
+    )
+
+
+@contextmanager
+def running(store: ReferenceStore) -> Iterator[ReferenceStore]:
+    """The store on loopback while the block runs."""
+    with served(application(store)) as url:
+        store.url = url
+        yield store
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and bool(_DIGEST.fullmatch(value))
+
+
+def _error(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status)
