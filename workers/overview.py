@@ -244,7 +244,7 @@ def _incidents(session: Session, found: Overview) -> None:
         found.speed |= {"p50_seconds": round(statistics.median(delays), 2), "p95_seconds": round(p95, 2)}
     half_done = select(func.count(), func.min(Incident.detected_at)).where(Incident.action == "disabling")
     waiting, oldest = session.execute(half_done).one()
-    if waiting and oldest and (_seconds(found.at, oldest) or 0) > HALF_DONE_SECONDS:
+    if waiting and (_seconds(found.at, oldest) or 0) > HALF_DONE_SECONDS:
         found.problems.append(f"{waiting} tokens wait for the token store to disable them: see the log")
     newest = select(Incident).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
     for incident in session.execute(newest).scalars():

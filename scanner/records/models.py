@@ -78,8 +78,8 @@ class Incident(Base):
     `action`: `disabled` (by us), `already_disabled` (before, by its owner), `protected` (an operator was paged
     instead), `disabling` (decided; the call to a token store that is not ours is under way), `unknown` (the store knew
     it, and does not any more), `observed` (nothing was done, by configuration), `held` (by the brake), `flagged` (by a
-    rule that only tells), `rejected` (held, then let go by an operator). `state`: `open` or `closed`; one open incident per digest.
-    `evidence` holds under `signs` what was reported.
+    rule that only tells), `rejected` (held, then let go by an operator). `state`: `open` or `closed`; one open incident
+    per digest. `evidence` holds under `signs` what was reported.
     """
 
     __tablename__ = "incidents"

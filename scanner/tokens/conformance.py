@@ -1,7 +1,8 @@
-"""Whether a token store behind HTTP keeps the contract: rules that a vendor can run against their own implementation."""
+"""Whether a token store behind HTTP keeps the contract: rules that a vendor can run against a store of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -40,8 +41,11 @@ def check(
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[Rule]:
     """Check rule by rule. `known`: the digest of a token of the store's, live if `may_disable`: it is disabled then."""
-    with httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http:
-        own = _Check(http, HttpStore(url, secret, tls=tls), secret, known)
+    with (
+        httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http,
+        contextlib.closing(HttpStore(url, secret, tls=tls)) as store,
+    ):
+        own = _Check(http, store, secret, known)
         rules: list[tuple[str, Callable[[], None]]] = [
             ("it answers, and takes the secret", own.takes_the_secret),
             ("it refuses who has no secret (401)", own.refuses_strangers),

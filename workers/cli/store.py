@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -62,7 +63,7 @@ def check(
 @app.command()
 def reference(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen on loopback.")] = 8099,
-    secret: Annotated[str, typer.Option(help="The bearer secret that it wants.")] = "secret",
+    secret: Annotated[str, typer.Option(help="The bearer secret that it wants (default: one is made up).")] = "",
     digest: Annotated[list[str] | None, typer.Option(help="A digest that it knows; may be repeated.")] = None,
 ) -> None:
     """Run a small store that keeps the contract, in memory, on loopback: to try r8scan store check, or to compare with.
@@ -73,8 +74,8 @@ def reference(
 
     from workers.sandbox.token_store import ReferenceStore, application
 
-    store = ReferenceStore(secret)
+    store = ReferenceStore(secret or secrets.token_urlsafe(16))
     for one in digest or ():
         store.add(one.lower())
-    typer.echo(f"a token store on http://127.0.0.1:{port}, secret {secret!r}; Ctrl-C stops", err=True)
+    typer.echo(f"a token store on http://127.0.0.1:{port}, secret {store.secret}; Ctrl-C stops", err=True)
     uvicorn.run(application(store), host="127.0.0.1", port=port, log_config=None, lifespan="off")

@@ -36,6 +36,10 @@ class ReferenceStore:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
+    def accepts(self, authorization: str) -> bool:
+        """Whether the header carries the secret."""
+        return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
+
     def add(self, digest: str, *, name: str = "training", recipients: tuple[str, ...] = ("ana@example.com",)) -> None:
         """Make a token one of the store's."""
         number = str(len(self.tokens) + 1)
@@ -78,8 +82,7 @@ def application(store: ReferenceStore) -> Starlette:
     """The contract's two operations."""
 
     async def body_of(request: Request) -> dict[str, Any] | Response:
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {store.secret}".encode()):
+        if not store.accepts(request.headers.get("authorization", "")):
             return _error(401, "the secret is missing or wrong")
         body = await request.body()
         if len(body) > LARGEST_BODY:

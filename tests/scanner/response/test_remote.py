@@ -1,0 +1,226 @@
+"""Responses with a store behind HTTP: outages lose nothing, workers do it once, and the owner's own disable counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from scanner.detection import Candidate, Place
+from scanner.records.database import Database
+from scanner.records.models import Incident, Notification, Sighting, db_now
+from scanner.response.respond import Policy
+from scanner.response.responder import finish_due, look_up_due, respond_to
+from scanner.signs import reports, settling
+from scanner.signs.reports import Subject, new_report
+from scanner.tokens.http import HttpStore
+from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable
+from workers.sandbox import token_store
+from workers.sandbox.token_store import ReferenceStore
+
+DIGEST = "a" * 64
+
+
+class Away(HttpStore):
+    """A store that is away for a number of calls, by name."""
+
+    def __init__(self, url: str, secret: str) -> None:
+        super().__init__(url, secret)
+        self.away: set[str] = set()
+
+    def look_up(self, digests: Collection[str]) -> LookUp:
+        if "look_up" in self.away:
+            raise StoreUnavailable("the token store answered 503")
+        return super().look_up(digests)
+
+    def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
+        if "disable" in self.away:
+            raise StoreUnavailable("the token store answered 503")
+        return super().disable(digest, key=key, reason=reason, cause=cause)
+
+
+@pytest.fixture
+def reference() -> Iterator[ReferenceStore]:
+    own = ReferenceStore("the-secret")
+    own.add(DIGEST)
+    with token_store.running(own):
+        yield own
+
+
+@pytest.fixture
+def store(reference: ReferenceStore) -> Iterator[Away]:
+    own = Away(reference.url, "the-secret")
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def policy(store: Away) -> Policy:
+    return Policy(operator_email="op@example.com", store=store)
+
+
+def candidate(path: str = "a.py") -> Candidate:
+    place = Place("file", url="https://github.com/ana/app", repository="ana/app", path=path)
+    return Candidate(DIGEST, "r8_Ab1…xyz9", place)
+
+
+def incidents(database: Database) -> list[Incident]:
+    with database.read() as session:
+        return list(session.execute(select(Incident)).scalars())
+
+
+def mails(database: Database) -> list[Any]:
+    with database.read() as session:
+        return list(session.execute(select(Notification.channel, Notification.recipient)))
+
+
+def due_now(database: Database) -> None:
+    with database.write() as session:
+        session.execute(update(Incident).values(next_attempt_at=db_now(), leased_until=None))
+        session.execute(update(Sighting).values(next_check_at=db_now()))
+
+
+def test_a_find_is_disabled_and_its_owner_told(database: Database, policy: Policy, reference: ReferenceStore) -> None:
+    done = respond_to(database, [candidate()], source="public_events", policy=policy)
+    (incident,) = incidents(database)
+    assert done.disabled == [incident.id]
+    assert (incident.action, incident.token_name, incident.account_name) == ("disabled", "training", "Ana")
+    assert reference.keys == {DIGEST: str(incident.id)}
+    assert mails(database) == [("email", "ana@example.com")]
+    assert reference.calls == ["lookup", "lookup", "disable"]
+
+
+def test_a_store_that_is_away_is_never_taken_for_unknown(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    store.away = {"look_up"}
+    done = respond_to(database, [candidate()], source="public_events", policy=policy)
+    assert done.known_digests | done.unknown_digests == set()
+    with database.read() as session:
+        assert session.execute(select(Sighting.state)).scalar_one() == "unchecked"
+    due_now(database)
+    assert look_up_due(database, policy=policy)[0] == 0
+    store.away = set()
+    due_now(database)
+    look_up_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["disabled"]
+    with database.read() as session:
+        assert session.execute(select(Sighting)).first() is None
+
+
+def test_a_disable_that_fails_is_done_later_and_told_then(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["disabling"]
+    assert mails(database) == []
+    finish_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["disabling"], "it is not due yet"
+    store.away = set()
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["disabled"]
+    assert mails(database) == [("email", "ana@example.com")]
+    assert reference.calls.count("disable") == 1
+
+
+def test_two_workers_that_find_it_at_once_disable_and_tell_once(
+    database: Database, policy: Policy, reference: ReferenceStore
+) -> None:
+    barrier = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        barrier.wait()
+        respond_to(database, [candidate(f"{number}.py")], source="public_events", policy=policy)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    due_now(database)
+    finish_due(database, policy=policy)
+    (incident,) = incidents(database)
+    assert incident.action == "disabled"
+    assert mails(database) == [("email", "ana@example.com")]
+    assert reference.keys == {DIGEST: str(incident.id)}
+
+
+def test_what_its_owner_disabled_before_is_nobodys_mail(
+    database: Database, policy: Policy, reference: ReferenceStore
+) -> None:
+    reference.disable(DIGEST, "the owner", "")
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["already_disabled"]
+    assert mails(database) == []
+
+
+def test_what_its_owner_disables_between_look_up_and_call_is_not_ours(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    reference.disable(DIGEST, "the owner", "")
+    store.away = set()
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["already_disabled"]
+    assert mails(database) == []
+
+
+def test_what_the_store_forgot_meanwhile_ends_in_sight(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    reference.tokens.clear()
+    store.away = set()
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["unknown"]
+
+
+def test_protected_and_observed_tokens_page_the_operator(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    reference.tokens[DIGEST]["protected"] = True
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["protected"]
+    assert mails(database) == [("operator", "op@example.com")]
+    assert "disable" not in reference.calls
+
+
+def test_a_brought_back_token_is_another_incident_when_it_is_found_elsewhere(
+    database: Database, policy: Policy, reference: ReferenceStore
+) -> None:
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    reference.tokens[DIGEST]["disabled_at"] = None
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    assert reference.tokens[DIGEST]["disabled_at"] is None, "this place is known"
+    respond_to(database, [candidate("other.py")], source="public_events", policy=policy)
+    assert sorted(incident.state for incident in incidents(database)) == ["closed", "open"]
+    assert reference.tokens[DIGEST]["disabled_at"] is not None
+    assert len(mails(database)) == 1, "both incidents share the mail that still waits"
+
+
+def test_reports_go_to_the_same_store(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    report = new_report(Subject(DIGEST), sign="abuse", note="", reporter="cli", key="1")
+    ids = reports.record(database, [report])
+    store.away = {"look_up"}
+    settling.settle(database, ids, policy=policy, per_minute=60)
+    assert incidents(database) == []
+    store.away = {"disable"}
+    settling.settle(database, ids, policy=policy, per_minute=60)
+    assert settling.decisions(database, ids) == {"disabling": 1}
+    store.away = set()
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert settling.decisions(database, ids) == {"disabled": 1}
+    assert [(incident.action, incident.cause) for incident in incidents(database)] == [("disabled", "compromise_signs")]
+    assert mails(database) == [("email", "ana@example.com")]

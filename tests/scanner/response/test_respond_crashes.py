@@ -1,0 +1,184 @@
+"""A crash after any single statement, or before or after any call of the store: then recovery, and all is as if not.
+
+Every token disabled, its owner told once, nothing lost, with both stores, on both databases.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select, update
+
+from scanner.detection import Candidate, Place
+from scanner.records.database import Database
+from scanner.records.models import (
+    ApiToken,
+    Exposure,
+    Incident,
+    Notification,
+    NotificationSubject,
+    Sighting,
+    db_now,
+)
+from scanner.response.respond import Policy
+from scanner.response.responder import finish_due, look_up_due, respond_to
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.protocol import Disabled, LookUp, RemoteStore
+from scanner.tokens.registry import ImportRun
+from workers.sandbox import token_store
+from workers.sandbox.token_store import ReferenceStore
+
+DIGESTS = ("a" * 64, "b" * 64)
+STRANGER = "c" * 64
+RECIPIENTS = ("ana@example.com", "ben@example.com")
+
+
+class Crash(BaseException):
+    """The worker is dead: nothing after this runs, no clean-up of ours either."""
+
+
+@dataclass
+class Injected:
+    """Counts points at which a crash could happen, and crashes at one of them."""
+
+    at: int = -1
+    points: int = 0
+
+    def statement(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        """After a statement; a BEGIN is none that could leave anything behind."""
+        del connection, cursor
+        if not statement.startswith("BEGIN"):
+            self.point()
+
+    def point(self) -> None:
+        """A point at which the worker may die."""
+        number = self.points
+        self.points += 1
+        if number == self.at:
+            raise Crash
+
+
+@dataclass
+class Remote:
+    """The HTTP store's answers, with a crash before or after each call."""
+
+    inner: ReferenceStore
+    injected: Injected
+    store: Any = field(default=None)
+
+    def look_up(self, digests: Collection[str]) -> LookUp:
+        self.injected.point()
+        found: LookUp = self.store.look_up(digests)
+        self.injected.point()
+        return found
+
+    def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
+        self.injected.point()
+        done: Disabled = self.store.disable(digest, key=key, reason=reason, cause=cause)
+        self.injected.point()
+        return done
+
+
+@pytest.fixture(params=["sql", "http"])
+def make_policy(
+    request: pytest.FixtureRequest, database: Database
+) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
+    """A policy with tokens in our database, or behind HTTP."""
+    from scanner.tokens.http import HttpStore
+
+    reference = ReferenceStore("the-secret")
+    with token_store.running(reference):
+        http = HttpStore(reference.url, "the-secret")
+
+        def make(injected: Injected) -> tuple[Policy, ReferenceStore | None]:
+            reference.tokens.clear()
+            reference.keys.clear()
+            with database.write() as session:
+                for model in (NotificationSubject, Notification, Exposure, Sighting, Incident, ApiToken):
+                    session.query(model).delete()
+            if request.param == "sql":
+                rows = [ImportedToken(digest, "r8_Ab1…xyz9", "ci", "ana", RECIPIENTS) for digest in DIGESTS]
+                with database.write() as session:
+                    ImportRun.begin().write(session, rows)
+                return Policy(operator_email="op@example.com"), None
+            for digest in DIGESTS:
+                reference.add(digest, recipients=RECIPIENTS)
+            remote: RemoteStore = Remote(reference, injected, http)
+            return Policy(operator_email="op@example.com", store=remote), reference
+
+        yield make
+        http.close()
+
+
+def found() -> list[Candidate]:
+    places = [Place("file", url=f"https://github.com/ana/app/{n}", repository="ana/app", path=str(n)) for n in range(2)]
+    return [Candidate(digest, "r8_Ab1…xyz9", place) for digest in (*DIGESTS, STRANGER) for place in places]
+
+
+def run(database: Database, policy: Policy) -> None:
+    respond_to(database, found(), source="public_events", policy=policy)
+
+
+def crashes(database: Database, policy: Policy) -> bool:
+    """Run until the crash; what the dead worker held is given free, as its end would do."""
+    try:
+        run(database, policy)
+    except Crash:
+        crashed = True
+    else:
+        crashed = False
+    gc.collect()  # cursors live on in the frames of a traceback, and SQLite's lock with them
+    return crashed
+
+
+def recover(database: Database, policy: Policy) -> None:
+    """What comes after a crash: the job's lease ends and it is done again; the sweeper looks at what is due."""
+    with database.write() as session:
+        session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
+        session.execute(update(Sighting).values(next_check_at=db_now()))
+    run(database, policy)
+    look_up_due(database, policy=policy)
+    finish_due(database, policy=policy)
+
+
+def assert_all_is_well(database: Database, reference: ReferenceStore | None) -> None:
+    with database.read() as session:
+        incidents = session.execute(select(Incident)).scalars().all()
+        told = session.execute(select(NotificationSubject.incident_id, Notification.recipient).join(Notification)).all()
+        places = session.execute(select(func.count()).select_from(Exposure)).scalar_one()
+        strangers = session.execute(select(func.count()).select_from(Sighting)).scalar_one()
+        live = session.execute(select(func.count()).where(ApiToken.disabled_at.is_(None))).scalar_one()
+    assert sorted(incident.digest for incident in incidents) == sorted(DIGESTS)
+    assert {incident.action for incident in incidents} == {"disabled"}
+    assert all(incident.disabled_at for incident in incidents)
+    assert sorted(told) == sorted((incident.id, one) for incident in incidents for one in RECIPIENTS)
+    assert (places, strangers, live) == (4, 2, 0)
+    if reference is not None:
+        assert all(token["disabled_at"] for token in reference.tokens.values())
+        assert reference.keys == {incident.digest: str(incident.id) for incident in incidents}
+
+
+def test_a_crash_anywhere_changes_nothing_in_the_end(
+    database: Database, make_policy: Callable[[Injected], tuple[Policy, ReferenceStore | None]]
+) -> None:
+    counting = Injected()
+    policy, reference = make_policy(counting)
+    event.listen(database.engine, "after_cursor_execute", counting.statement)
+    run(database, policy)
+    event.remove(database.engine, "after_cursor_execute", counting.statement)
+    assert_all_is_well(database, reference)
+    assert counting.points > 10
+    for number in range(counting.points):
+        injected = Injected(at=number)
+        policy, reference = make_policy(injected)
+        event.listen(database.engine, "after_cursor_execute", injected.statement)
+        assert crashes(database, policy), number
+        event.remove(database.engine, "after_cursor_execute", injected.statement)
+        recover(database, policy)
+        assert_all_is_well(database, reference)
+    recover(database, policy)
+    assert_all_is_well(database, reference)

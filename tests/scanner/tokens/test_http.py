@@ -1,0 +1,282 @@
+"""The HTTP store: every answer is used as the contract says, or it is "unavailable"; never "unknown"."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+import stamina
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.tokens import conformance
+from scanner.tokens.conformance import Rule
+from scanner.tokens.http import DIGESTS_A_REQUEST, LARGEST_ANSWER, HttpStore
+from scanner.tokens.protocol import StoreUnavailable
+from workers.sandbox import token_store
+from workers.sandbox.token_store import ReferenceStore
+
+URL = "https://tokens.example"
+DIGEST, OTHER = "a" * 64, "b" * 64
+GOOD: dict[str, Any] = {
+    "id": 7,
+    "digest": DIGEST,
+    "name": "ci",
+    "hint": "r8_Ab1…xyz9",
+    "account": {"id": 12, "name": "Ana", "recipients": ["ana@example.com", "ana@example.com", "ben@example.com"]},
+    "created_at": "2026-01-01T00:00:00Z",
+    "last_used_at": "2026-01-02T01:00:00+01:00",
+    "disabled_at": None,
+    "protected": False,
+    "something_new": {"x": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=3):
+        yield
+
+
+@pytest.fixture
+def store() -> Iterator[HttpStore]:
+    own = HttpStore(URL, "the-secret")
+    yield own
+    own.close()
+
+
+def answered(body: Any, status: int = 200) -> httpx.Response:
+    return httpx.Response(status, json=body)
+
+
+@respx.mock
+def test_a_record_is_what_the_contract_says(store: HttpStore) -> None:
+    route = respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [GOOD], "not_checked": []}))
+    found = store.look_up([DIGEST, OTHER])
+    record = found.records[DIGEST]
+    assert (record.id, record.account_id, record.account_name) == ("7", "12", "Ana")
+    assert record.recipients == ("ana@example.com", "ben@example.com")
+    assert record.last_used_at == datetime(2026, 1, 2, tzinfo=UTC)
+    assert (set(found.records), found.not_checked) == ({DIGEST}, frozenset())
+    request = route.calls.last.request
+    assert json.loads(request.content) == {"digests": [DIGEST, OTHER]}
+    assert request.headers["authorization"] == "Bearer the-secret"
+
+
+@respx.mock
+def test_what_could_not_be_checked_is_not_unknown(store: HttpStore) -> None:
+    respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [GOOD], "not_checked": [OTHER]}))
+    assert store.look_up([DIGEST, OTHER]).not_checked == {OTHER}
+
+
+@respx.mock
+def test_many_digests_go_in_several_requests(store: HttpStore) -> None:
+    route = respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": []}))
+    store.look_up([f"{number:064x}" for number in range(2 * DIGESTS_A_REQUEST + 1)])
+    assert [len(json.loads(call.request.content)["digests"]) for call in route.calls] == [200, 200, 1]
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answered({}),
+        answered([]),
+        answered({"tokens": None}),
+        answered({"tokens": [None]}),
+        answered({"tokens": [{**GOOD, "digest": OTHER}]}),
+        answered({"tokens": [{**GOOD, "digest": DIGEST.upper()}]}),
+        answered({"tokens": [{**GOOD, "id": None}]}),
+        answered({"tokens": [{**GOOD, "disabled_at": "yesterday"}]}),
+        answered({"tokens": [{**GOOD, "disabled_at": "2026-01-01T00:00:00"}]}),
+        answered({"tokens": [{**GOOD, "account": "ana"}]}),
+        answered({"tokens": [{**GOOD, "account": {"id": 1, "recipients": "ana@example.com"}}]}),
+        answered({"tokens": [], "not_checked": [OTHER]}),
+        answered({"tokens": [], "not_checked": [5]}),
+        httpx.Response(200, content=b"<html>"),
+        httpx.Response(200, content=b"[" * 100_000),
+        httpx.Response(200, content=b" " * (LARGEST_ANSWER + 1)),
+        httpx.Response(204),
+        httpx.Response(302, headers={"location": "https://evil.example"}),
+        httpx.Response(400),
+        httpx.Response(401),
+        httpx.Response(404),
+    ],
+)
+def test_whatever_breaks_the_contract_is_unavailable_at_once(store: HttpStore, answer: httpx.Response) -> None:
+    route = respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answer)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.look_up([DIGEST])
+    assert route.call_count == 1
+    assert "\n" not in str(caught.value)
+    assert "the-secret" not in repr(caught.value)
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    "trouble",
+    [httpx.Response(500), httpx.Response(503), httpx.Response(429), httpx.ReadTimeout("x"), httpx.ConnectError("x")],
+)
+def test_what_passes_by_itself_is_asked_again(store: HttpStore, trouble: Any) -> None:
+    route = respx.post(f"{URL}/v1/tokens/disable")
+    route.side_effect = [
+        trouble,
+        answered({"result": "disabled", "disabled_at": GOOD["created_at"], "idempotency_key": "k"}),
+    ]
+    assert store.disable(DIGEST, key="k", reason="r", cause="public_repository").result == "disabled"
+    assert {call.request.headers["idempotency-key"] for call in route.calls} == {"k"}
+    route.side_effect = [trouble] * 9
+    with pytest.raises(StoreUnavailable):
+        store.disable(DIGEST, key="k", reason="r", cause="public_repository")
+    assert route.call_count == 5
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"result": "yes"},
+        {"result": "disabled", "disabled_at": None},
+        {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": 5},
+    ],
+)
+def test_a_disable_that_is_not_answered_as_it_should_is_not_believed(store: HttpStore, body: Any) -> None:
+    respx.post(f"{URL}/v1/tokens/disable").mock(return_value=answered(body))
+    with pytest.raises(StoreUnavailable):
+        store.disable(DIGEST, key="k", reason="r", cause="public_repository")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, "recipients"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_no_answer_crashes(body: Any) -> None:
+    with respx.mock:
+        respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered(body))
+        own = HttpStore(URL)
+        try:
+            assert set(own.look_up([DIGEST]).records) <= {DIGEST}
+        except StoreUnavailable:
+            pass
+        finally:
+            own.close()
+
+
+def test_a_server_that_hangs_up_in_mid_body_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def cut_off() -> None:
+            for _ in range(3):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"tokens": [')
+
+        thread = threading.Thread(target=cut_off)
+        thread.start()
+        own = HttpStore(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            own.look_up([DIGEST])
+        thread.join()
+        own.close()
+
+
+@contextmanager
+def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
+    """The reference store, with methods replaced."""
+    own = ReferenceStore("the-secret")
+    own.add(DIGEST)
+    for name, method in changes.items():
+        setattr(own, name, method)
+    with token_store.running(own):
+        yield own
+
+
+def rules(own: ReferenceStore, secret: str = "the-secret") -> list[Rule]:
+    return list(conformance.check(own.url, secret, known=DIGEST, may_disable=True))
+
+
+def test_the_reference_keeps_every_rule() -> None:
+    with reference() as own:
+        found = rules(own)
+    assert len(found) == 16
+    assert [rule for rule in found if not rule.is_kept] == []
+
+
+def later(count: Iterator[int]) -> dict[str, str]:
+    return {"disabled_at": f"2026-01-01T00:00:{next(count):02}Z"}
+
+
+def broken(name: str) -> dict[str, Callable[..., Any]]:
+    """Ways in which a vendor's store may be wrong."""
+    record = {**GOOD, "digest": DIGEST}
+    done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
+    count = iter(range(100))
+    ways: dict[str, dict[str, Callable[..., Any]]] = {
+        "it gives all it has": {"look_up": lambda digests: {"tokens": [record]}},
+        "it does not know the token": {"look_up": lambda digests: {"tokens": []}},
+        "it gives null": {"look_up": lambda digests: {"tokens": None}},
+        "it cannot check anything": {"look_up": lambda digests: {"tokens": [], "not_checked": digests}},
+        "it forgets the key": {"disable": lambda digest, key, reason: {**done, "idempotency_key": key}},
+        "it has keys of its own": {"disable": lambda digest, key, reason: done},
+        "it disables what it does not know": {"disable": lambda digest, key, reason: done},
+        "its time changes": {"disable": lambda digest, key, reason: {**done, "idempotency_key": key, **later(count)}},
+    }
+    return ways[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "it gives all it has",
+        "it does not know the token",
+        "it gives null",
+        "it cannot check anything",
+        "it forgets the key",
+        "it has keys of its own",
+        "it disables what it does not know",
+        "its time changes",
+    ],
+)
+def test_a_store_that_breaks_a_rule_is_told_which(name: str) -> None:
+    with reference(**broken(name)) as own:
+        found = [rule for rule in rules(own) if not rule.is_kept]
+    assert found
+    assert all(rule.advice for rule in found)
+
+
+def test_a_store_that_takes_any_secret_is_told() -> None:
+    with reference(accepts=lambda given: True) as own:
+        names = [rule.name for rule in rules(own) if not rule.is_kept]
+    assert names == ["it refuses who has no secret (401)"]
+
+
+def test_nobody_there_is_told_rule_by_rule() -> None:
+    found = list(conformance.check("http://127.0.0.1:9", None))
+    assert found
+    assert not any(rule.is_kept for rule in found)
+
+
+def test_the_contract_names_what_the_code_asks() -> None:
+    contract = yaml.safe_load((Path(__file__).parents[3] / "docs/token-store-openapi.yaml").read_text())
+    assert set(contract["paths"]) == {conformance.LOOKUP, conformance.DISABLE}
+    body = contract["paths"][conformance.LOOKUP]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["properties"]["digests"]["maxItems"] == DIGESTS_A_REQUEST
+    assert set(contract["components"]["schemas"]["Token"]["properties"]) >= set(GOOD) - {"something_new"}
