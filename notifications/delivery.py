@@ -46,8 +46,8 @@ GIVE_UP_AFTER = timedelta(days=3)
 """From the moment the facts were frozen: a mail that nobody tried to send does not age."""
 MOST_ATTEMPTS = 200
 """Twice what the backoff makes of three days: a row that kills its worker each time ends too."""
-UNDELIVERABLE_WINDOW_SECONDS = 3600
-"""For which the operator's mail waits for more owners who could not be told."""
+UNDELIVERABLE_WINDOW_SECONDS = 24 * 3600
+"""For which the operator's mail waits for more owners who could not be told: one a day, not one an owner."""
 RECORD_TRIES = 5
 LONGEST_ERROR = 500
 

@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     email_templates_dir: Path | None = None
     mail_window: float = Field(default=10, ge=0, le=3600)
     """Seconds for which a new mail waits for more incidents of the same account."""
+    mail_already_disabled: bool = False
+    """Tell owners also of tokens that they have disabled themselves, but that still stand in public."""
     mail_rate: int = Field(default=600, ge=1, le=100_000)
     """Mails a minute, at most, over all workers."""
 

@@ -79,6 +79,7 @@ class Context:
             mail_window=self.settings.mail_window,
             mail_domain=domain_of(self.settings.email_from),
             store=self.store,
+            mail_already_disabled=self.settings.mail_already_disabled,
         )
 
     @property

@@ -21,7 +21,7 @@ from scanner.records.models import Incident, Notification, ScanJob, SourceState,
 
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10
-LONGEST_DELAY_SECONDS = 6 * 3600
+LONGEST_DELAY_SECONDS = 36 * 3600
 """No retry is planned further ahead. A time beyond it is a clock that jumped: the row counts as due."""
 
 Leased = type[ScanJob] | type[Notification] | type[SourceState] | type[Incident]

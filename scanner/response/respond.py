@@ -34,7 +34,8 @@ EXPOSURES_AN_INCIDENT = 5000
 class Policy:
     """What the operator decided: how to respond and whom to tell. `mail_window` in seconds.
 
-    `store`: where the tokens are, if not in our own database.
+    `store`: where the tokens are, if not in our own database. `mail_already_disabled`: tell owners also of tokens that
+    they have disabled themselves, but that still stand in public.
     """
 
     enforce: Literal["disable", "observe"] = "disable"
@@ -42,6 +43,7 @@ class Policy:
     mail_window: float = 10
     mail_domain: str = "localhost"
     store: RemoteStore | None = None
+    mail_already_disabled: bool = False
 
 
 @dataclass(slots=True)
@@ -195,7 +197,7 @@ def _one_token(
         return None
     elif action == "already_disabled":
         incident.disabled_at = token.disabled_at
-        return None
+        return incident if policy.mail_already_disabled else None
     else:
         response.other_incidents.append(incident.id)
     return incident
@@ -268,22 +270,24 @@ def _expose(session: Session, incident: Incident, places: dict[str, dict[str, An
 
 def _tell(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy: Policy) -> None:
     """Notification rows for what was decided; accounts in one order, as every transaction takes them."""
-    owners: dict[tuple[str, tuple[str, ...]], list[uuid.UUID]] = defaultdict(list)
+    owners: dict[tuple[str, str, tuple[str, ...]], list[uuid.UUID]] = defaultdict(list)
     operator: dict[str, list[uuid.UUID]] = defaultdict(list)
     for incident, token in news:
-        if incident.action != "disabled":
+        if incident.action not in ("disabled", "already_disabled"):
             operator[incident.action].append(incident.id)
             continue
-        owners[token.account_id or "", token.recipients].append(incident.id)
-        if not token.recipients:
+        owners[incident.action, token.account_id or "", token.recipients].append(incident.id)
+        if not token.recipients and incident.action == "disabled":
             operator["undeliverable"].append(incident.id)
-    for (account_id, recipients), incident_ids in sorted(owners.items()):
+    for (occasion, account_id, recipients), incident_ids in sorted(owners.items()):
+        if not recipients and occasion == "already_disabled":
+            continue
         outbox.tell_owner(
             session,
             incident_ids,
             account_id=account_id or None,
             recipients=recipients,
-            occasion="disabled",
+            occasion=occasion,
             window=policy.mail_window,
             domain=policy.mail_domain,
         )

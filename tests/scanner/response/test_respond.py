@@ -288,3 +288,19 @@ def test_a_repository_full_of_tokens_is_worked_through_in_short_transactions(
     assert len(response.disabled) == 450
     assert len(commits) == 3
     assert count(database, Notification) == 1
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_of_what_its_owner_disabled_the_owner_hears_only_where_that_is_wanted(
+    database: Database, fresh_token: Callable[[], str], wanted: bool
+) -> None:
+    token = fresh_token()
+    known(database, token)
+    with database.write() as session:
+        sql.disable(session, sha256_digest(token.encode()), "the owner")
+    policy = Policy(operator_email="op@example.com", mail_already_disabled=wanted)
+    for _ in range(2):
+        respond(database, [found(token)], source="public_events", policy=policy)
+    with database.read() as session:
+        occasions = session.execute(select(NotificationSubject.occasion)).scalars().all()
+    assert occasions == (["already_disabled"] if wanted else [])
