@@ -98,7 +98,7 @@ def test_a_renamed_repository_is_followed(
         (Response(b"fff0short"), Unavailable),
         (Response(b"no", status_code=403), Forbidden),
         (Response(b"no", status_code=502), Unavailable),
-        (RedirectResponse("https://evil.example/x.git/git-upload-pack", status_code=307), Unavailable),
+        (RedirectResponse("https://evil.example/x.git/git-upload-pack", status_code=307), Malformed),
     ],
 )
 def test_each_answer_that_is_no_pack_has_its_name(

@@ -1,0 +1,117 @@
+"""Ten thousand incidents at once: into the outbox, and out through a real SMTP server, each mail once.
+
+Run: python -m tests.benchmarks.bench_mails [--incidents N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from scanner.child_processes import start_child
+from scanner.detection import Candidate, Place
+from scanner.records import schema
+from scanner.records.database import Database
+from scanner.records.models import Notification
+from scanner.response.respond import Policy, respond
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from tests.servers import postgresql_server, redis_server
+from workers.sandbox import mailbox
+
+WORKERS = 2
+
+
+def measure(incidents: int, url: str, redis: str, folder: Path) -> None:
+    """Find every token, then let workers deliver."""
+    database = Database(url)
+    schema.upgrade(database)
+    digests = [f"{number:064x}" for number in range(incidents)]
+    for start in range(0, incidents, 1000):
+        rows = [
+            ImportedToken(digest, "r8_Ab1…xyz9", "ci", f"user{digest[-6:]}", (f"user{digest[-6:]}@example.com",))
+            for digest in digests[start : start + 1000]
+        ]
+        with database.write() as session:
+            ImportRun.begin().write(session, rows)
+    policy = Policy(operator_email="op@example.com", mail_window=0)
+    started = time.monotonic()
+    for start in range(0, incidents, 200):
+        found = [
+            Candidate(digest, "r8_Ab1…xyz9", Place("file", "https://github.com/a/b", "a/b", 1, f"{digest}.py"), 3, 1)
+            for digest in digests[start : start + 200]
+        ]
+        respond(database, found, source="public_events", policy=policy)
+    disabled = time.monotonic() - started
+    print(f"{incidents} incidents: disabled and in the outbox in {disabled:.1f} s", flush=True)
+    with mailbox.running() as own:
+        started = time.monotonic()
+        workers = [_worker(url, redis, own.url, folder, number) for number in range(WORKERS)]
+        try:
+            ring = [sys.executable, "-m", "celery", "-A", "workers", "call", "r8scan.deliver"]
+            for _ in range(2 * WORKERS):
+                subprocess.run(ring, env=_environment(url, redis, own.url, folder), check=True, capture_output=True)
+            while not own.wait_for(incidents, 5) and time.monotonic() - started < 900:
+                pass
+            seconds = time.monotonic() - started
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.wait(60)
+        copies = collections.Counter(own.recipients)
+        ids = {str(message["Message-ID"]) for message in own.messages}
+    with database.read() as session:
+        states = dict(list(session.execute(select(Notification.state, func.count()).group_by(Notification.state))))
+    database.close()
+    twice = sum(count > 1 for count in copies.values())
+    each = len(own.messages) / seconds
+    print(f"  delivered {len(own.messages)} in {seconds:.1f} s by {WORKERS} workers, {each:.0f} a second")
+    print(f"  owners {len(copies)}, told twice {twice}, different Message-IDs {len(ids)}, rows {states}")
+    if len(copies) != incidents or twice or states != {"sent": incidents}:
+        raise SystemExit("not every owner was told exactly once")
+
+
+def _environment(url: str, redis: str, smtp: str, folder: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("R8SCAN_")}
+    return {
+        **inherited,
+        "R8SCAN_DATABASE_URL": url,
+        "R8SCAN_REDIS_URL": f"redis+socket://{redis}",
+        "R8SCAN_SMTP_URL": smtp,
+        "R8SCAN_STATE_DIR": str(folder / "state"),
+        "R8SCAN_MAIL_RATE": "100000",
+        "R8SCAN_LOG_LEVEL": "error",
+    }
+
+
+def _worker(url: str, redis: str, smtp: str, folder: Path, number: int) -> subprocess.Popen[bytes]:
+    options = ["-Q", "notifying", "-P", "threads", "-c", "2", "-n", f"mail{number}@bench", "--without-gossip"]
+    command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", "worker", *options, "--without-mingle"]
+    return start_child(command, env=_environment(url, redis, smtp, folder), own_group=True)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--incidents", type=int, default=10_000)
+    parser.add_argument("--quick", action="store_true", help="a thousand")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    try:
+        with postgresql_server() as url, redis_server() as redis:
+            measure(1000 if options.quick else options.incidents, url, redis, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Throughput by worker processes, with answers that take 100 ms: on PostgreSQL and Redis, with Celery as it is run.
+
+Run: python -m tests.benchmarks.bench_scaling [--pushes N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import func, select
+
+from scanner.child_processes import start_child
+from scanner.records import jobs, schema
+from scanner.records.database import Database
+from scanner.records.models import ScanJob
+from scanner.sources.events import Found, parse_event, read_event
+from scanner.sources.public_events import enqueue_found
+from tests.benchmarks import firehose as prepared
+from tests.benchmarks.bench_firehose import cpu_seconds, firehose
+from tests.servers import postgresql_server, redis_server
+from workers.sandbox.world import until
+
+DELAY_SECONDS = 0.1
+
+
+def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:
+    """(pushes a second, processor seconds a 1,000 pushes) of so many worker processes on a database of their own."""
+    name = f"scaling_{processes}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    url = server.replace("/postgres?", f"/{name}?")
+    database = Database(url)
+    schema.upgrade(database)
+    found = Found()
+    for push in prepared.prepare(pushes, 0):
+        event = parse_event({**push.event, "created_at": "2026-01-01T00:00:00Z"})
+        assert event is not None
+        read_event(event, address, found)
+    with database.write() as session:
+        enqueue_found(session, found)
+    env = _environment(url, redis, address, folder / name)
+    workers = [_worker(env, number) for number in range(processes)]
+    try:
+        ping = [sys.executable, "-m", "celery", "-A", "workers", "inspect", "ping", "--timeout", "2", "--json"]
+
+        def are_up() -> bool:
+            done = subprocess.run(ping, env=env, capture_output=True, check=False)
+            return done.stdout.count(b"pong") >= processes
+
+        until(are_up, 60)
+        before = sum(cpu_seconds(worker.pid) for worker in workers)
+        ring = [sys.executable, "-m", "tests.benchmarks.bench_scaling", "--ring"]
+        subprocess.run(ring, env=env, check=True, capture_output=True)
+        until(lambda: _open_jobs(database) == 0, 600, pause=0.1)
+        with database.read() as session:
+            first, last = session.execute(select(func.min(ScanJob.finished_at), func.max(ScanJob.finished_at))).one()
+        cpu = sum(cpu_seconds(worker.pid) for worker in workers) - before
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait(60)
+        database.close()
+    return pushes / (last - first).total_seconds(), 1000 * cpu / pushes
+
+
+def _open_jobs(database: Database) -> int:
+    with database.read() as session:
+        return int(session.execute(select(func.count()).where(ScanJob.state.in_(jobs.OPEN))).scalar_one())
+
+
+def _environment(url: str, redis: str, address: str, folder: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("R8SCAN_")}
+    return {
+        **inherited,
+        "R8SCAN_DATABASE_URL": url,
+        "R8SCAN_REDIS_URL": f"redis+socket://{redis}",
+        "R8SCAN_GITHUB_API_URL": f"{address}/api",
+        "R8SCAN_GITHUB_WEB_URL": address,
+        "R8SCAN_STATE_DIR": str(folder),
+        "R8SCAN_LOG_LEVEL": "error",
+    }
+
+
+def _worker(env: dict[str, str], number: int) -> subprocess.Popen[bytes]:
+    options = ["-Q", "scanning", "-P", "prefork", "-c", "1", "-n", f"scan{number}@bench", "--without-gossip"]
+    command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", "worker", *options, "--without-mingle"]
+    return start_child(command, env=env, own_group=True)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pushes", type=int, default=3000)
+    parser.add_argument("--quick", action="store_true", help="fewer pushes")
+    parser.add_argument("--ring", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ring:
+        from workers.doorbell import ring
+
+        ring("r8scan.scan", 8)
+        return
+    pushes = 1500 if options.quick else options.pushes
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    try:
+        with (
+            postgresql_server() as server,
+            redis_server() as redis,
+            firehose(folder, pushes, 1.0, 0, DELAY_SECONDS) as address,
+        ):
+            alone = 0.0
+            for processes in (1, 2, 4):
+                rate, cpu = measure(pushes, processes, server, redis, address, folder)
+                alone = alone or rate
+                figures = f"{rate:.0f} pushes a second, {rate / alone:.2f} times one; processor {cpu:.2f} s a 1,000"
+                print(f"{processes} processes: {figures}", flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
