@@ -51,6 +51,8 @@ task_routes = {
     "r8scan.look_up": {"queue": "polling"},
     "r8scan.report": {"queue": "polling"},
     "r8scan.settle_reports": {"queue": "polling"},
+    # Before the mails: a gateway that still lets a token in is worse than an owner who waits.
+    "r8scan.announce": {"queue": "polling"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
     "r8scan.scan": {"queue": "scanning"},

@@ -24,6 +24,9 @@ SECRETS = (
     "TOKEN_STORE_SECRET",
     "SMTP_URL",
     "REPORT_KEY",
+    "ANNOUNCE_REDIS_URL",
+    "ANNOUNCE_WEBHOOK_SECRET",
+    "GATEWAY_KEY",
 )
 """Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
 
@@ -62,6 +65,12 @@ def _http_url(value: str) -> str:
 def _redis_url(value: str) -> str:
     if value != "embedded" and urlsplit(value).scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("must be 'embedded' or a redis://, rediss:// or redis+socket:// address")
+    return value
+
+
+def _other_redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must be a redis://, rediss:// or unix:// address")
     return value
 
 
@@ -136,6 +145,14 @@ class Settings(BaseSettings):
     token_store_cert_file: Path | None = None
     token_store_key_file: Path | None = None
     token_store_ca_file: Path | None = None
+
+    announce_redis_url: SecretStr | None = None
+    """The Redis whose stream `announce_stream` tells gateways of disabled tokens; none of ours."""
+    announce_stream: str = Field(default="r8scan:disabled", min_length=1, max_length=200)
+    announce_webhook_url: HttpUrl | None = None
+    announce_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    gateway_key: SecretStr | None = Field(default=None, min_length=16)
+    """The key of gateways that ask over HTTP what was disabled; without it they cannot."""
 
     enforce: Literal["disable", "observe"] = "disable"
     digest: Literal["sha256", "hmac-sha256"] = "sha256"
@@ -235,11 +252,21 @@ class Settings(BaseSettings):
         app = (self.github_app_id, self.github_app_installation_id, self.github_app_private_key)
         if any(app) and not all(app):
             raise ValueError("R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY belong together: set all three")
+        if self.announce_webhook_url and not self.announce_webhook_secret:
+            raise ValueError("R8SCAN_ANNOUNCE_WEBHOOK_SECRET must be set: announcements by webhook are signed")
         if self.digest == "hmac-sha256" and self.digest_key_file is None:
             raise ValueError("R8SCAN_DIGEST_KEY_FILE must name the key's file when R8SCAN_DIGEST is hmac-sha256")
-        for name, check in (("DATABASE_URL", parse_url), ("REDIS_URL", _redis_url), ("SMTP_URL", _smtp_url)):
+        checks = (
+            ("DATABASE_URL", parse_url),
+            ("REDIS_URL", _redis_url),
+            ("SMTP_URL", _smtp_url),
+            ("ANNOUNCE_REDIS_URL", _other_redis_url),
+        )
+        for name, check in checks:
+            value = getattr(self, name.lower())
             try:
-                check(getattr(self, name.lower()).get_secret_value())
+                if value is not None:
+                    check(value.get_secret_value())
             except ValueError as err:
                 raise ValueError(f"{PREFIX}{name} {err}") from err
         return self

@@ -9,9 +9,11 @@ from functools import cached_property
 from notifications.email.render import MailIdentity
 from notifications.email.transport import Transport
 from notifications.email.transports import transport_for
+from notifications.gateways import Channel, StreamChannel, WebhookChannel
 from scanner.detection import Detector
 from scanner.github.client import App, GitHub, connect
 from scanner.github.packs import PackLimits
+from scanner.records import announcements
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
 from scanner.response.respond import Policy
@@ -71,6 +73,18 @@ class Context:
     def transport(self) -> Transport:
         return transport_for(self.settings.smtp_url.get_secret_value())
 
+    @cached_property
+    def gateways(self) -> dict[str, Channel]:
+        """The channels by which gateways are told what was disabled, by name; none where none is configured."""
+        own = self.settings
+        found: dict[str, Channel] = {}
+        if own.announce_redis_url:
+            found[announcements.STREAM] = StreamChannel(own.announce_redis_url.get_secret_value(), own.announce_stream)
+        if own.announce_webhook_url and own.announce_webhook_secret:
+            secret = own.announce_webhook_secret.get_secret_value()
+            found[announcements.WEBHOOK] = WebhookChannel(own.announce_webhook_url, secret)
+        return found
+
     @property
     def policy(self) -> Policy:
         return Policy(
@@ -80,6 +94,7 @@ class Context:
             mail_domain=domain_of(self.settings.email_from),
             store=self.store,
             mail_already_disabled=self.settings.mail_already_disabled,
+            announce=tuple(sorted(self.gateways)),
         )
 
     @property

@@ -12,6 +12,15 @@ MOST_RINGS = 8
 EXPIRES_SECONDS = 60
 
 
+def ring_outbox() -> None:
+    """Somebody has to be told something: gateways first, then owners and the operator."""
+    from workers import context
+
+    if context.current().gateways:
+        ring("r8scan.announce")
+    ring("r8scan.deliver")
+
+
 def ring(task_name: str, times: int = 1) -> bool:
     """Ask workers to run the task, `times` of them at once; False (and a log line) when the broker is away."""
     from workers.celery import app

@@ -226,6 +226,24 @@ class NotificationSubject(Base):
     incident: Mapped[Incident] = relationship()
 
 
+class Announcement(Base):
+    """A token that we disabled, for gateways that cache authentications. Ids only grow, and none is used twice.
+
+    `incident_id` is None where an operator disabled it by hand. No foreign key: it outlives nothing and needs nothing.
+    """
+
+    __tablename__ = "announcements"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - that is SQLAlchemy's way to say it
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    token_id: Mapped[str] = mapped_column(String(64))
+    cause: Mapped[str] = mapped_column(String(32))
+    incident_id: Mapped[uuid.UUID | None] = mapped_column(unique=True)
+    disabled_at: Mapped[datetime]
+    announced_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class ScanJob(Base):
     """Something to read, by `kind`: a page of `pushes`, a `repository` with all of its history, a `gist`, …
 
@@ -390,6 +408,7 @@ class AuditEntry(Base):
 
 __all__ = [
     "Account",
+    "Announcement",
     "ApiToken",
     "AuditEntry",
     "Base",

@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
-from scanner.records import outbox
+from scanner.records import announcements, outbox
+from scanner.records.announcements import Stopped
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.response import audit, sightings
@@ -35,7 +36,8 @@ class Policy:
     """What the operator decided: how to respond and whom to tell. `mail_window` in seconds.
 
     `store`: where the tokens are, if not in our own database. `mail_already_disabled`: tell owners also of tokens that
-    they have disabled themselves, but that still stand in public.
+    they have disabled themselves, but that still stand in public. `announce`: the channels by which gateways are told
+    to forget what they cached.
     """
 
     enforce: Literal["disable", "observe"] = "disable"
@@ -44,6 +46,7 @@ class Policy:
     mail_domain: str = "localhost"
     store: RemoteStore | None = None
     mail_already_disabled: bool = False
+    announce: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -270,6 +273,9 @@ def _expose(session: Session, incident: Incident, places: dict[str, dict[str, An
 
 def _tell(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy: Policy) -> None:
     """Notification rows for what was decided; accounts in one order, as every transaction takes them."""
+    announcements.announce(
+        session, [_stopped(incident) for incident, _ in news if incident.action == "disabled"], policy.announce
+    )
     owners: dict[tuple[str, str, tuple[str, ...]], list[uuid.UUID]] = defaultdict(list)
     operator: dict[str, list[uuid.UUID]] = defaultdict(list)
     for incident, token in news:
@@ -300,6 +306,11 @@ def _tell(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy
             window=policy.mail_window,
             domain=policy.mail_domain,
         )
+
+
+def _stopped(incident: Incident) -> Stopped:
+    assert incident.disabled_at is not None  # noqa: S101 - its action says so
+    return Stopped(incident.digest, incident.token_id, incident.cause, incident.disabled_at, incident.id)
 
 
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:

@@ -68,6 +68,8 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
         for worker in workers:
             worker.wait(60)
         database.close()
+    assert first is not None
+    assert last is not None
     return pushes / (last - first).total_seconds(), 1000 * cpu / pushes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete
 
-from scanner.records import jobs, leases, tallies
+from scanner.records import announcements, jobs, leases, tallies
 from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, usage
@@ -12,7 +12,7 @@ from scanner.sources import mirror_folders, recovery, rescan, shedding
 from scanner.sources.public_events import PUSHES_A_JOB
 from workers import context
 from workers.celery import app
-from workers.doorbell import ring
+from workers.doorbell import ring, ring_outbox
 from workers.tasks.polling import look_up
 from workers.tasks.reporting import settle_reports
 
@@ -31,7 +31,7 @@ def sweep() -> None:
     recovery.take_back(own.database, own.settings.state_dir)
     look_up()
     if responder.finish_due(own.database, policy=own.policy).has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
     settle_reports()
     with own.database.write() as session:
         shedding.shed(session, most_jobs=own.settings.queue_max_pushes // PUSHES_A_JOB)
@@ -45,7 +45,7 @@ def sweep() -> None:
     if any(due.get(kind) for kind in rescan.KINDS):
         ring("r8scan.rescan")
     if unsent:
-        ring("r8scan.deliver")
+        ring_outbox()
 
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
@@ -59,6 +59,7 @@ def tidy() -> None:
         reports.forget_old(session)
         rates.forget_old(session)
         tallies.forget_old(session)
+        announcements.forget_old(session)
     # Each in a transaction of its own: a million rows at once would hold up everybody else.
     for old in (
         ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400),

@@ -1,7 +1,8 @@
-"""Notifying: the rows of the outbox that are due."""
+"""Notifying: the rows of the outbox that are due, mails and announcements each by a task of its own."""
 
 from __future__ import annotations
 
+from notifications.announcing import announce_due
 from notifications.delivery import deliver_due
 from workers import context
 from workers.celery import app
@@ -15,3 +16,11 @@ def deliver() -> None:
     report = deliver_due(own.database, own.transport, own.identity, rate=own.settings.mail_rate)
     if report.claimed:
         ring("r8scan.deliver")
+
+
+@app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
+def announce() -> None:
+    """Tell gateways of a bounded number of disabled tokens; rings again while there are more."""
+    own = context.current()
+    if announce_due(own.database, own.gateways).sent:
+        ring("r8scan.announce")

@@ -10,7 +10,7 @@ from scanner.sources.polls import PollReport
 from workers import context
 from workers.celery import app
 from workers.context import Context
-from workers.doorbell import MOST_RINGS, ring
+from workers.doorbell import MOST_RINGS, ring, ring_outbox
 
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
@@ -65,4 +65,4 @@ def look_up() -> None:
     if looked_up:
         ring("r8scan.look_up")
     if response.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()

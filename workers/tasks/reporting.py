@@ -9,7 +9,7 @@ from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport
 from workers import context
 from workers.celery import app
-from workers.doorbell import ring
+from workers.doorbell import ring, ring_outbox
 
 MOST_DIGESTS = 10_000
 
@@ -31,7 +31,7 @@ def report(digests: Any, sign: Any, note: Any = "", reporter: Any = "task", key:
     ids = reports.record(own.database, given)
     settled = settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
     if settled.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
 
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
@@ -42,7 +42,7 @@ def settle_reports() -> None:
     if due:
         ring("r8scan.settle_reports")
     if settled.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
 
 
 def _checked(digests: Any, sign: Any, note: Any, reporter: Any, key: Any) -> list[reports.NewReport]:

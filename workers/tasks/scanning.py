@@ -5,7 +5,7 @@ from __future__ import annotations
 from scanner.sources import push_scan, remote_files, rescan
 from workers import context
 from workers.celery import app
-from workers.doorbell import ring
+from workers.doorbell import ring, ring_outbox
 
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
@@ -25,7 +25,7 @@ def scan() -> None:
         return
     ring("r8scan.scan")
     if response.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
 
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
@@ -44,7 +44,7 @@ def fetch() -> None:
         return
     ring("r8scan.fetch")
     if response.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
 
 
 @app.task(name="r8scan.rescan")  # type: ignore[untyped-decorator]  # celery has no types
@@ -62,4 +62,4 @@ def rescan_repository() -> None:
         return
     ring("r8scan.rescan")
     if response.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from scanner.github.signatures import Forged, KeysUnavailable, PublicKeys
 from scanner.sources.alerts import NotAlerts, answer_alerts, parse_alerts
 from workers.context import Context
-from workers.doorbell import ring
+from workers.doorbell import ring, ring_outbox
 from workers.web.requests import Refused, body_of, guarded
 
 LARGEST_BODY = 10 * 1024 * 1024
@@ -46,5 +46,5 @@ def _take(context: Context, keys: PublicKeys, key_id: str, signature: str, body:
     if verdict.unfinished:
         ring("r8scan.look_up")
     if verdict.response.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
     return JSONResponse(verdict.feedback)

@@ -28,7 +28,7 @@ from scanner.signs.reports import BadReport, NewReport
 from scanner.signs.usage_records import LONGEST_LINE, BadRecord, RecordReader, UsageRecord
 from scanner.signs.usage_rules import rules_of
 from workers.context import Context
-from workers.doorbell import ring
+from workers.doorbell import ring_outbox
 from workers.web.requests import Refused, body_of, guarded, require_key
 
 REPORTS_BYTES = 1024 * 1024
@@ -178,7 +178,7 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
         context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute
     )
     if settled.has_news:
-        ring("r8scan.deliver")
+        ring_outbox()
     return settled.counts
 
 
