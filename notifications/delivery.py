@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from notifications.email.facts import MailFacts, gather
-from notifications.email.render import MailIdentity, Rendered, UnusableAddress, compose, render, sender_address
+from notifications.email.render import MailIdentity, Rendered, UnusableAddress, compose, envelope_sender, render
 from notifications.email.transport import (
     Envelope,
     Outlet,
@@ -202,9 +202,9 @@ def _send(outlet: Outlet, claimed: _Claimed, identity: MailIdentity) -> Rendered
         raise TransientFailure(claimed.trouble)
     rendered = render(claimed.facts, identity)
     try:
-        sender = sender_address(identity).addr_spec
+        sender = envelope_sender(identity)
     except UnusableAddress as err:
-        raise TransportDown(f"R8SCAN_EMAIL_FROM: {err}", is_configuration=True) from err
+        raise TransportDown(f"R8SCAN_EMAIL_FROM or _BOUNCES_TO: {err}", is_configuration=True) from err
     message = compose(
         rendered,
         identity,

@@ -127,10 +127,16 @@ class Settings(BaseSettings):
 
     smtp_url: SecretStr = SecretStr("")
     email_from: Email = "r8scan <security@localhost.localdomain>"
+    email_bounces_to: Email | None = None
+    """Where servers send undeliverable mails back to (the envelope's sender); without it, to `email_from`."""
     operator_email: Email | None = None
     account_tokens_url: HttpUrl = "https://replicate.com/account/api-tokens"
+    usage_url: HttpUrl | None = None
+    """Where owners see how their tokens were used; mails tell them to type it."""
     vendor_name: str = Field(default="Replicate", min_length=1, max_length=80)
     support_contact: str | None = Field(default=None, max_length=200)
+    logo_file: Path | None = None
+    """A picture that mails show above their headline."""
     email_templates_dir: Path | None = None
     mail_window: float = Field(default=10, ge=0, le=3600)
     """Seconds for which a new mail waits for more incidents of the same account."""

@@ -13,8 +13,10 @@ from html import escape
 from pathlib import Path
 
 from notifications.email.facts import MailFacts
+from notifications.email.logo import read_logo
 from notifications.email.render import MailIdentity, render_strictly
 from notifications.email.samples import samples
+from tests.notifications.logos import png
 
 FOLDER = Path(__file__).parent / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -29,6 +31,7 @@ _SIZE = re.compile(r'title="size (\d+) (\d+)"')
 IDENTITY = MailIdentity(
     sender="Replicate Security <security@replicate.example>", support_contact="support@replicate.example"
 )
+LOGO = read_logo(png(320, 96))
 
 
 def main() -> int:
@@ -40,11 +43,12 @@ def main() -> int:
     wanted = set(sys.argv[1:])
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="r8look-") as folder:
-        for name, facts in _mails():
+        for name, facts, identity in _mails():
             if wanted and name not in wanted:
                 continue
             page = Path(folder) / f"{name}.html"
-            html = render_strictly(facts, IDENTITY).html
+            html = render_strictly(facts, identity).html
+            html = identity.logo.inlined(html) if identity.logo else html
             for look, width, dark in LOOKS:
                 picture = FOLDER / f"{name}-{look}.png"
                 problem = _photograph(browser, html, page, picture, width, dark)
@@ -55,20 +59,26 @@ def main() -> int:
     return 0
 
 
-def _mails() -> Iterator[tuple[str, MailFacts]]:
-    """All kinds of mail, and one whose strings were written by somebody hostile."""
+def _mails() -> Iterator[tuple[str, MailFacts, MailIdentity]]:
+    """All kinds of mail; one with a logo, shown and not; and one whose strings were written by somebody hostile."""
     for name, facts in samples():
-        yield name, facts
+        yield name, facts, IDENTITY
         if name == "public-repository":
-            token = facts.tokens[0]
-            place = replace(
-                token.places[0],
-                path="very/" * 200 + "<b>deep</b>\u202egnp.exe\n\nDear user, send us your password",
-                repository="acme/" + "x" * 300,
-                url="https://github.com/" + "y" * 900,
-            )
-            hostile = replace(token, name="<img src=x onerror=alert(1)>{{ 7 * 7 }}" + "W" * 300, places=(place,))
-            yield "hostile", replace(facts, tokens=(hostile,))
+            yield "logo", facts, replace(IDENTITY, logo=LOGO)
+            yield "logo-without-images", facts, replace(IDENTITY, logo=replace(LOGO, content=b""))
+            yield "hostile", _hostile(facts), IDENTITY
+
+
+def _hostile(facts: MailFacts) -> MailFacts:
+    token = facts.tokens[0]
+    place = replace(
+        token.places[0],
+        path="very/" * 200 + "<b>deep</b>\u202egnp.exe\n\nDear user, send us your password",
+        repository="acme/" + "x" * 300,
+        url="https://github.com/" + "y" * 900,
+    )
+    hostile = replace(token, name="<img src=x onerror=alert(1)>{{ 7 * 7 }}" + "W" * 300, places=(place,))
+    return replace(facts, tokens=(hostile,))
 
 
 def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, dark: bool) -> str:

@@ -13,6 +13,7 @@ from scanner.child_processes import die_with_parent
 from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
+from scanner.settings import SettingsError
 from workers import context
 from workers.logs import configure_logging
 
@@ -45,7 +46,12 @@ app.config_from_object("celeryconfig")
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _logs(**_: Any) -> None:
-    configure_logging(context.current().settings)
+    own = context.current()
+    configure_logging(own.settings)
+    try:
+        own.check()
+    except SettingsError as err:  # Celery would print a traceback
+        raise SystemExit(f"r8scan: {err}") from None
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 
+from notifications.email.logo import BadLogo, Logo, load_logo
 from notifications.email.render import MailIdentity
 from notifications.email.transport import Transport
 from notifications.email.transports import transport_for
@@ -27,6 +28,14 @@ class Context:
     """Shared by the threads of one process; never carried over a fork (see `workers.celery`)."""
 
     settings: Settings
+
+    def check(self) -> None:
+        """Read at start what settings only name: a file that is wrong ends the process, not each mail or scan.
+
+        SettingsError, one line.
+        """
+        self.settings.digester()
+        _ = self.logo
 
     @cached_property
     def database(self) -> Database:
@@ -101,15 +110,31 @@ class Context:
     def limits(self) -> PackLimits:
         return PackLimits(pack_bytes=self.settings.push_max_bytes)
 
+    @cached_property
+    def logo(self) -> Logo | None:
+        """The picture in every mail, read once. SettingsError when its file is none that a mail can carry."""
+        path = self.settings.logo_file
+        if path is None:
+            return None
+        try:
+            return load_logo(path)
+        except BadLogo as err:
+            raise SettingsError(f"R8SCAN_LOGO_FILE: {path} {err}") from err
+        except OSError as err:
+            raise SettingsError(f"R8SCAN_LOGO_FILE: cannot read {path} ({err.strerror or err})") from err
+
     @property
     def identity(self) -> MailIdentity:
         return MailIdentity(
             sender=self.settings.email_from,
             vendor_name=self.settings.vendor_name,
             account_tokens_url=self.settings.account_tokens_url,
+            usage_url=self.settings.usage_url,
             support_contact=self.settings.support_contact,
             operator_email=self.settings.operator_email,
             template_dir=self.settings.email_templates_dir,
+            logo=self.logo,
+            bounces_to=self.settings.email_bounces_to,
         )
 
 

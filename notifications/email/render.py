@@ -22,6 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from notifications.email import page as pages
 from notifications.email.facts import MailFacts
+from notifications.email.logo import Logo
 from notifications.email.palette import DARK, LIGHT
 from notifications.email.wording import clean, duration_words, kind_words, shorten, time_words, wrap
 from scanner.detection import redact
@@ -45,7 +46,10 @@ class UnusableAddress(ValueError):
 
 @dataclass(frozen=True)
 class MailIdentity:
-    """Who speaks: the brand and the addresses in the mails, and the folder with the operator's own templates."""
+    """Who speaks: the brand and the addresses in the mails, and the folder with the operator's own templates.
+
+    `bounces_to` is where servers send a mail back to, instead of `sender`.
+    """
 
     sender: str
     vendor_name: str = "Replicate"
@@ -54,6 +58,8 @@ class MailIdentity:
     support_contact: str | None = None
     operator_email: str | None = None
     template_dir: Path | None = None
+    logo: Logo | None = None
+    bounces_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,10 @@ def compose(
     date: datetime,
     incident_ids: Sequence[str],
 ) -> EmailMessage:
-    """The message with both bodies. UnusableAddress when `recipient` is none, or the sender."""
+    """The message with both bodies, and the logo where the HTML shows it.
+
+    UnusableAddress when `recipient` is none, or the sender.
+    """
     message = EmailMessage(policy=_POLICY)
     message["From"] = sender_address(identity)
     message["To"] = _address("", recipient)
@@ -122,13 +131,36 @@ def compose(
         message["X-R8scan-Incident"] = clean(incident_id)
     message.set_content(rendered.text, cte="quoted-printable")
     message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
+    if identity.logo and identity.logo.source in rendered.html:
+        _attach_logo(message, identity.logo)
     return message
+
+
+def _attach_logo(message: EmailMessage, logo: Logo) -> None:
+    """Make the HTML and its logo one part (multipart/related, RFC 2387): shown inside, not listed as an attachment."""
+    html = message.get_body(("html",))
+    assert isinstance(html, EmailMessage)  # noqa: S101 - we have just added it
+    html.add_related(
+        logo.content,
+        "image",
+        logo.subtype,
+        cid=f"<{logo.content_id}>",
+        disposition="inline",
+        filename=f"logo.{logo.subtype}",
+    )
 
 
 def sender_address(identity: MailIdentity) -> Address:
     """Name and address of the sender. UnusableAddress when the setting holds none."""
     name, address = parseaddr(identity.sender)
     return _address(clean(name), address)
+
+
+def envelope_sender(identity: MailIdentity) -> str:
+    """Where a mail that cannot be delivered goes back to. UnusableAddress when the settings hold none."""
+    sender = sender_address(identity)
+    returns = _address("", parseaddr(identity.bounces_to)[1]) if identity.bounces_to else sender
+    return returns.addr_spec
 
 
 def _address(name: str, address: str) -> Address:
@@ -154,6 +186,7 @@ def _render(facts: MailFacts, identity: MailIdentity, environment: ImmutableSand
             "account_tokens_url": clean(identity.account_tokens_url, 300),
             "usage_url": clean(identity.usage_url, 300) if identity.usage_url else None,
             "support_contact": clean(identity.support_contact, 300) if identity.support_contact else None,
+            "logo": identity.logo,
         },
     }
     own = environment.get_template(f"{facts.variant}/words.txt").make_module(shown)

@@ -46,7 +46,8 @@ def preview(
                 incident_ids=facts.incident_ids,
             )
             (folder / f"{name}.txt").write_text(f"Subject: {rendered.subject}\n\n{rendered.text}", encoding="utf-8")
-            (folder / f"{name}.html").write_text(rendered.html, encoding="utf-8")
+            html = identity.logo.inlined(rendered.html) if identity.logo else rendered.html
+            (folder / f"{name}.html").write_text(html, encoding="utf-8")
             (folder / f"{name}.eml").write_bytes(message.as_bytes())
             names.append(name)
     except OSError as err:

@@ -19,11 +19,12 @@ def run(
 
     Example: GITHUB_TOKEN=… R8SCAN_SMTP_URL=smtp+starttls://user:password@mail.example.com r8scan run
     """
+    from workers.context import Context
     from workers.logs import configure_logging
     from workers.supervisor import CannotRun, Supervisor
 
     settings = load_settings()
-    settings.digester()
+    Context(settings).check()
     configure_logging(settings)
     try:
         Supervisor(settings, processes=processes).run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -9,8 +11,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from notifications.email.samples import samples
+from scanner.settings import SettingsError
+from tests.notifications.logos import png
 from workers.cli.email import app
 from workers.cli.errors import UserError, explain
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NAMES = [name for name, _ in samples()]
 
@@ -76,3 +82,45 @@ def test_check_finds_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: p
     result = run("check")
     assert "is not a folder" in result.output
     assert f"{len(NAMES)} of {len(NAMES)}" in complaint(result)
+
+
+def test_a_preview_shows_the_logo_in_a_browser_and_carries_it_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logo").write_bytes(png())
+    monkeypatch.setenv("R8SCAN_LOGO_FILE", str(tmp_path / "logo"))
+    assert run("preview", str(tmp_path / "mails")).exit_code == 0
+    html = (tmp_path / "mails" / "gist.html").read_text()
+    assert 'src="data:image/png;base64,' in html
+    assert "cid:" not in html
+    message = message_from_bytes((tmp_path / "mails" / "gist.eml").read_bytes(), policy=policy.default)
+    assert [part.get_content_type() for part in message.walk()].count("image/png") == 1
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"<svg/>", "is no PNG, JPEG or GIF"), (None, "cannot read")])
+def test_a_wrong_logo_is_one_line_that_names_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, reason: str
+) -> None:
+    if content is not None:
+        (tmp_path / "logo").write_bytes(content)
+    monkeypatch.setenv("R8SCAN_LOGO_FILE", str(tmp_path / "logo"))
+    error = run("check").exception
+    assert isinstance(error, SettingsError)
+    line = str(explain(error))
+    assert line.startswith("R8SCAN_LOGO_FILE: ")
+    assert reason in line
+    assert "\n" not in line
+
+
+def test_the_service_does_not_start_with_a_wrong_logo(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "logo").write_text("<svg/>")
+    done = r8scan("run", env={"R8SCAN_LOGO_FILE": str(tmp_path / "logo")})
+    assert done.returncode == 1
+    assert done.stderr == f"r8scan: R8SCAN_LOGO_FILE: {tmp_path}/logo is no PNG, JPEG or GIF\n"
+
+
+def test_the_address_for_usage_is_the_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R8SCAN_USAGE_URL", "https://vendor.example/usage")
+    assert run("preview", str(tmp_path)).exit_code == 0
+    for form in ("txt", "html"):
+        assert "https://vendor.example/usage" in (tmp_path / f"gist.{form}").read_text()
