@@ -46,8 +46,6 @@ GIVE_UP_AFTER = timedelta(days=3)
 """From the moment the facts were frozen: a mail that nobody tried to send does not age."""
 MOST_ATTEMPTS = 200
 """Twice what the backoff makes of three days: a row that kills its worker each time ends too."""
-UNDELIVERABLE_WINDOW_SECONDS = 24 * 3600
-"""For which the operator's mail waits for more owners who could not be told: one a day, not one an owner."""
 RECORD_TRIES = 5
 LONGEST_ERROR = 500
 
@@ -262,19 +260,22 @@ def _fail(database: Database, claimed: _Claimed, identity: MailIdentity, reason:
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(session, state="failed", error=clean(reason, LONGEST_ERROR), leased_until=None)
-        if claimed.channel != "email":
-            return
-        incident_ids = session.execute(
-            select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == claimed.id)
-        ).scalars()
-        outbox.tell_operator(
-            session,
-            sorted(set(incident_ids)),
-            "undeliverable",
-            identity.operator_email,
-            window=UNDELIVERABLE_WINDOW_SECONDS,
-            domain=outbox.domain_of(identity.sender),
-        )
+        if claimed.channel == "email":
+            tell_undeliverable(session, claimed.id, identity)
+
+
+def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
+    """Queue for the operator that an owner's mail has failed, in the transaction that writes so."""
+    incident_ids = session.execute(
+        select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
+    ).scalars()
+    outbox.tell_operator(
+        session,
+        sorted(set(incident_ids)),
+        outbox.UNDELIVERABLE,
+        identity.operator_email,
+        domain=outbox.domain_of(identity.sender),
+    )
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-from sqlalchemy import Insert, select
+from sqlalchemy import Insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -13,6 +13,9 @@ from scanner.records.models import Base, Notification, NotificationSubject, db_n
 
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
+UNDELIVERABLE = "undeliverable"
+DIGEST_SECONDS = 24 * 3600
+"""For which the mail about owners who could not be told waits for more of them: one a day, not one an owner."""
 
 
 def insert_or_nothing(session: Session, model: type[Base]) -> Insert:
@@ -52,12 +55,19 @@ def tell_operator(
     window: float = 10,
     domain: str | None = None,
 ) -> None:
-    """Queue it for the operator; without an address of theirs, a failed row says so."""
+    """Queue it for the operator; without an address of theirs, a failed row says so.
+
+    Owners who could not be told wait a day in a mail of their own, whatever `window` says: they hold up nothing that is
+    urgent, and a hundred of them do not bury it.
+    """
     if operator_email is None:
         _fail(session, incident_ids, "operator", None, occasion, NO_OPERATOR)
         return
     domain = domain or domain_of(operator_email)
-    _add(session, incident_ids, "operator", operator_email, None, occasion, window, domain)
+    if occasion == UNDELIVERABLE:
+        _add_to_digest(session, incident_ids, operator_email, domain)
+    else:
+        _add(session, incident_ids, "operator", operator_email, None, occasion, window, domain)
 
 
 def domain_of(address: str) -> str:
@@ -80,6 +90,16 @@ def _add(
     if untold:
         notification_id = _pending(session, channel, merge_key, recipient, account_id, window, domain)
         _link(session, notification_id, untold, channel, merge_key, occasion)
+
+
+def _add_to_digest(session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, domain: str) -> None:
+    """Add to the day's mail, or begin it. One mail tells an incident once; the next may tell it again.
+
+    For another recipient of the same incident may fail days later.
+    """
+    merge_key = f"digest:{operator_email}"
+    digest = _pending(session, "operator", merge_key, operator_email, None, DIGEST_SECONDS, domain)
+    _link(session, digest, sorted(set(incident_ids)), "operator", str(digest), UNDELIVERABLE)
 
 
 def _untold(
@@ -126,7 +146,10 @@ def _pending(
     window: float,
     domain: str,
 ) -> uuid.UUID:
-    """The row that still takes incidents, locked until our transaction ends: no deliverer freezes it under us."""
+    """The row that still takes incidents, locked until our transaction ends: no deliverer freezes it under us.
+
+    It is due after `window` seconds at the latest, also where it was begun with a longer one.
+    """
     while True:
         notification_id = uuid.uuid4()
         session.execute(
@@ -151,6 +174,12 @@ def _pending(
             .with_for_update()
         ).scalar_one_or_none()
         if found is not None:  # else a deliverer froze it between the two statements: begin the next one
+            session.execute(
+                update(Notification)
+                .where(Notification.id == found, Notification.next_attempt_at > db_now(window))
+                .values(next_attempt_at=db_now(window))
+                .execution_options(synchronize_session=False)
+            )
             return found
 
 

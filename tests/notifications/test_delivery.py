@@ -17,7 +17,7 @@ from notifications.email.transport import (
     TransportDown,
 )
 from notifications.email.transports import transport_for
-from scanner.records import leases
+from scanner.records import leases, outbox
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject, db_now
 from tests.notifications.mail_server import Mailbox, mail_server
@@ -256,3 +256,69 @@ def test_rows_of_other_channels_are_left_alone(database: Database) -> None:
         session.execute(update(Notification).values(channel="webhook"))
     assert deliver(database, Post()).claimed == 0
     assert row(database, notification_id).attempts == 0
+
+
+def test_every_recipient_of_an_organisation_gets_the_mail_once_whatever_becomes_of_the_others(
+    database: Database,
+) -> None:
+    people = [f"{name}@acme.example" for name in ("ana", "bob", "eve", "zoe")]
+    incident_id = incident(database, [place()])
+    for _ in range(2):  # found again: nobody is told twice
+        for person in people:
+            tell_owner(database, incident_id, recipient=person)
+    mailbox = Mailbox(answers={people[1]: "550 5.1.1 no such mailbox", people[2]: "450 4.2.1 try later"})
+    with mail_server(mailbox) as port:
+        transport = transport_for(f"smtp://127.0.0.1:{port}")
+        report = deliver(database, transport)
+        assert (report.sent, report.failed, report.postponed) == (2, 1, 1)
+        del mailbox.answers[people[2]]
+        make_due(database, newest(database, "email", people[2]))
+        assert deliver(database, transport).sent == 1
+    assert sorted(mailbox.recipients) == [people[0], people[2], people[3]]
+    assert len({message["Message-ID"] for message in mailbox.messages}) == 3
+    assert mailbox.connections == 2  # one a run
+    digest = newest(database, "operator", OPERATOR)
+    assert seconds_until_next(database, digest) == pytest.approx(86_400, abs=60)
+
+
+def test_an_account_without_an_address_waits_for_the_days_mail_too(database: Database) -> None:
+    for _ in range(3):
+        incident_id = incident(database, [place()])
+        with database.write() as session:
+            outbox.tell_operator(session, [incident_id], "undeliverable", OPERATOR, window=10)
+    with database.read() as session:
+        rows = session.execute(select(Notification).where(Notification.recipient == OPERATOR)).scalars().all()
+    assert len(rows) == 1
+    assert seconds_until_next(database, rows[0].id) == pytest.approx(86_400, abs=60)
+
+
+def test_a_shorter_window_brings_a_waiting_mail_forward(database: Database) -> None:
+    flagged, protected = incident(database), incident(database)
+    with database.write() as session:
+        outbox.tell_operator(session, [flagged], "flagged", OPERATOR, window=600)
+    waiting = newest(database, "operator", OPERATOR)
+    assert seconds_until_next(database, waiting) == pytest.approx(600, abs=30)
+    with database.write() as session:
+        outbox.tell_operator(session, [protected], "protected", OPERATOR, window=10)
+    assert newest(database, "operator", OPERATOR) == waiting
+    assert seconds_until_next(database, waiting) < 11
+
+
+def test_undeliverable_mail_comes_back_to_where_the_operator_wants_it(database: Database) -> None:
+    for bounces_to, sender in (
+        *((None, "security@vendor.example"), ("bounces@vendor.example", "bounces@vendor.example")),
+        ("Returns <returns@bücher.example>", "returns@xn--bcher-kva.example"),
+    ):
+        leak(database)
+        post = Post()
+        assert deliver(database, post, replace(IDENTITY, bounces_to=bounces_to)).sent == 1
+        assert post.taken[0].sender == sender
+        assert b"From: Vendor Security <security@vendor.example>" in post.taken[0].content
+
+
+def test_a_wrong_address_for_bounces_costs_no_owner_the_mail(database: Database) -> None:
+    notification_id = leak(database)
+    deliver(database, Post(), replace(IDENTITY, bounces_to="nobody"))
+    assert "_BOUNCES_TO" in str(row(database, notification_id).error)
+    make_due(database, notification_id)
+    assert deliver(database, Post()).sent == 1

@@ -1,22 +1,32 @@
-"""`r8scan email`: what the mails look like, and whether an operator's own templates are in order. Sends nothing."""
+"""`r8scan email`: what the mails look like, whether an operator's own templates are in order, and mails that came back.
+
+Sends nothing.
+"""
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from notifications import bouncing
+from notifications.email.bounces import LARGEST, NotABounce, read_bounce
 from notifications.email.render import MailIdentity, compose, reason_of, render_strictly
 from notifications.email.samples import samples
+from scanner.records.database import is_unavailable
 from scanner.settings import load_settings
-from workers.cli.errors import UserError
+from workers.cli import output
+from workers.cli.errors import UserError, explain
 from workers.context import Context
 
-app = typer.Typer(help="What the mails look like, and whether own templates are in order.", no_args_is_help=True)
+app = typer.Typer(help="What the mails look like, and which of them came back.", no_args_is_help=True)
 
 RECIPIENT = "owner@example.com"
+TEMPORARY_FAILURE = 75
+"""EX_TEMPFAIL of sysexits.h: by it a mail server keeps the message, and hands it over again later."""
 
 
 def _identity() -> MailIdentity:
@@ -79,3 +89,45 @@ def check() -> None:
             f"{bad} of {len(names)} kinds of mail cannot be made {where}: the built-in ones are used instead"
         )
     typer.echo(f"all {len(names)} kinds of mail can be made {where}")
+
+
+@app.command()
+def bounced(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The notification; - for stdin.")] = "-",
+) -> None:
+    """Read a delivery status notification, and record that the mail it returns has failed; the operator is told.
+
+    It is one mail, of at most 1 MB, as a mail server pipes it into a command. Exit status: 0 recorded, or nothing to
+    record; 1 it is no notification, or of no mail of ours; 75 not now, so that the server tries again.
+
+    Example, in /etc/aliases: r8scan-bounces: "|/usr/local/bin/r8scan email bounced -"
+    """
+    own = Context(load_settings())
+    try:
+        bounce = read_bounce(_content(file))
+        outcome = bouncing.record(own.database, bounce, own.identity)
+    except NotABounce as err:
+        raise UserError(f"not recorded: {err}") from err
+    except Exception as err:
+        if not is_unavailable(err):
+            raise
+        typer.echo(f"r8scan: {explain(err)}", err=True)
+        raise typer.Exit(TEMPORARY_FAILURE) from None
+    finally:
+        own.database.close()
+    if outcome is bouncing.Outcome.UNKNOWN:
+        raise UserError(f"{outcome.value}: {output.plain(bounce.message_id)}")
+    typer.echo(f"{bounce.message_id}: {outcome.value}")
+    if outcome is bouncing.Outcome.EARLY:
+        raise typer.Exit(TEMPORARY_FAILURE)
+
+
+def _content(file: str) -> bytes:
+    """The bytes of the file, or of standard input for -; one more than allowed is enough to know."""
+    if file == "-":
+        return sys.stdin.buffer.read(LARGEST + 1)
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(LARGEST + 1)
+    except OSError as err:
+        raise UserError(f"cannot read {file} ({err.strerror}): give its name, or - for standard input") from err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -11,8 +11,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from notifications.email.samples import samples
+from scanner.records.database import Database
+from scanner.records.schema import upgrade
 from scanner.settings import SettingsError
 from tests.notifications.logos import png
+from tests.notifications.outbox_rows import Post, deliver, leak, row
+from tests.notifications.returned_mail import bounce
 from workers.cli.email import app
 from workers.cli.errors import UserError, explain
 
@@ -124,3 +128,45 @@ def test_the_address_for_usage_is_the_operators(tmp_path: Path, monkeypatch: pyt
     assert run("preview", str(tmp_path)).exit_code == 0
     for form in ("txt", "html"):
         assert "https://vendor.example/usage" in (tmp_path / f"gist.{form}").read_text()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Database]:
+    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(own)
+    yield own
+    own.close()
+
+
+def test_a_returned_mail_piped_in_is_recorded_as_failed(r8scan: Run, state: Database) -> None:
+    notification_id = leak(state)
+    deliver(state, Post())
+    message_id = row(state, notification_id).message_id
+    done = r8scan("email", "bounced", "-", stdin=bounce(message_id).decode())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{message_id}: recorded: the mail has failed\n"
+    assert str(row(state, notification_id).error).startswith("bounced: 5.1.1 550")
+
+
+def test_a_returned_mail_from_a_file_that_is_not_ours_is_one_line(tmp_path: Path, state: Database) -> None:
+    (tmp_path / "mail").write_bytes(bounce("<somebody@elsewhere.example>"))
+    assert complaint(run("bounced", str(tmp_path / "mail"))) == (
+        "no mail of ours has this Message-ID: <somebody@elsewhere.example>"
+    )
+
+
+def test_what_is_no_notification_is_one_line(tmp_path: Path, state: Database) -> None:
+    (tmp_path / "mail").write_bytes(b"Subject: I am away\n\nUntil Monday.\n")
+    assert "not recorded: it is no delivery status notification" in complaint(run("bounced", str(tmp_path / "mail")))
+    assert "cannot read" in complaint(run("bounced", str(tmp_path / "gone")))
+
+
+def test_a_returned_mail_waits_at_the_server_while_the_database_or_the_sending_is_not_ready(
+    tmp_path: Path, state: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mail").write_bytes(bounce(row(state, leak(state)).message_id))
+    assert run("bounced", str(tmp_path / "mail")).exit_code == 75
+    monkeypatch.setenv("R8SCAN_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    result = run("bounced", str(tmp_path / "mail"))
+    assert result.exit_code == 75
+    assert "R8SCAN_DATABASE_URL" in result.output

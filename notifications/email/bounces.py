@@ -1,0 +1,120 @@
+"""Delivery status notifications (RFC 3464): what a mail server says of a mail that it took and could not deliver.
+
+Anybody may send us one: it is bounded, cleaned, and names a mail only by the Message-ID that its recipient alone knows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesHeaderParser, BytesParser
+from email.policy import compat32
+
+from notifications.email.wording import clean
+
+LARGEST = 1024 * 1024
+"""Bytes: our mails, which a notification may return whole, are smaller."""
+LONGEST_DIAGNOSTIC = 300
+MOST_RECIPIENTS = 100
+_LONGEST_FIELD = 2000
+
+# RFC 3463, section 2.
+_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
+_WITHOUT_STATUS = "5.0.0"
+_TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
+"""What a diagnostic begins with: `smtp; 550 …`."""
+
+
+class NotABounce(ValueError):
+    """It is no delivery status notification, or says too little; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """What became of the mail with this Message-ID: `action` as in RFC 3464, section 2.3.3, in small letters."""
+
+    message_id: str
+    action: str
+    status: str
+    diagnostic: str
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the server has given up. It may say so with a status of class 4: tried in vain for days."""
+        return self.action == "failed" and not self.status.startswith("2")
+
+    @property
+    def reason(self) -> str:
+        return clean(f"bounced: {self.status} {self.diagnostic}", LONGEST_DIAGNOSTIC + 20)
+
+
+def read_bounce(content: bytes) -> Bounce:
+    """Read one notification as a server hands it over. NotABounce for everything else, whatever it is."""
+    if len(content) > LARGEST:
+        raise NotABounce(f"it is larger than {LARGEST // 1024**2} MB")
+    try:
+        return _read(content)
+    except NotABounce:
+        raise
+    except Exception as err:  # the library's parser is not proof against what strangers send, nestings above all
+        raise NotABounce(f"it cannot be read ({type(err).__name__})") from err
+
+
+def _read(content: bytes) -> Bounce:
+    # compat32 leaves headers as they came; the newer policies parse each, which hostile ones make fail or take long.
+    message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
+    payload = message.get_payload()
+    if message.get_content_type() != "multipart/report" or not isinstance(payload, list):
+        raise NotABounce("it is no delivery status notification (multipart/report)")
+    parts = [part for part in payload if isinstance(part, Message)]
+    reports = [part for part in parts if part.get_content_type() == "message/delivery-status"]
+    returned = [id_ for part in parts for id_ in _message_ids(part)]
+    if not reports:
+        raise NotABounce("it has no delivery status (message/delivery-status)")
+    if not returned:
+        raise NotABounce("it does not return the Message-ID of the mail")
+    recipient = _recipient(reports[0])
+    status = _STATUS.search(_field(recipient, "Status"))
+    return Bounce(
+        message_id=returned[0],
+        action=_field(recipient, "Action").split(";")[0].strip().lower(),
+        status=status[0] if status else _WITHOUT_STATUS,
+        diagnostic=clean(_TYPE.sub("", _field(recipient, "Diagnostic-Code")), LONGEST_DIAGNOSTIC),
+    )
+
+
+def _without_envelope(content: bytes) -> bytes:
+    """Without the line `From …` that servers write before a mail that they pipe into a command."""
+    return content.partition(b"\n")[2] if content.startswith(b"From ") else content
+
+
+def _recipient(report: Message) -> Message:
+    """The fields of the first recipient whom the mail did not reach, else of the first one."""
+    blocks = report.get_payload()
+    if not isinstance(blocks, list):
+        raise NotABounce("its delivery status is empty")
+    recipients = [block for block in blocks[:MOST_RECIPIENTS] if isinstance(block, Message) and block["Action"]]
+    if not recipients:
+        raise NotABounce("its delivery status names no action")
+    failed = (block for block in recipients if _field(block, "Action").lower().startswith("failed"))
+    return next(failed, recipients[0])
+
+
+def _message_ids(part: Message) -> list[str]:
+    """The Message-ID in a part that returns the mail, or its headers."""
+    kind = part.get_content_type()
+    returned: object = None
+    if kind == "message/rfc822":
+        payload = part.get_payload()
+        returned = payload[0] if isinstance(payload, list) and payload else None
+    elif kind == "text/rfc822-headers":
+        content = part.get_payload(decode=True)
+        returned = BytesHeaderParser(policy=compat32).parsebytes(content) if isinstance(content, bytes) else None
+    found = _MESSAGE_ID.search(_field(returned, "Message-ID")) if isinstance(returned, Message) else None
+    return [found[0]] if found else []
+
+
+def _field(block: Message, name: str) -> str:
+    return " ".join(str(block.get(name, ""))[:_LONGEST_FIELD].split())

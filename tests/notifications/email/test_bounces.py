@@ -1,0 +1,144 @@
+"""What is read from delivery status notifications, and that nothing a stranger sends is more than refused."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifications.email.bounces import LARGEST, LONGEST_DIAGNOSTIC, Bounce, NotABounce, read_bounce
+from tests.notifications.returned_mail import REASON, bounce
+
+MESSAGE_ID = "<5f1c9a50-8f27-4a3e-9ed4-111111111111@vendor.example>"
+
+
+@pytest.mark.parametrize("headers_only", [False, True])
+def test_a_notification_says_which_mail_failed_and_why(headers_only: bool) -> None:
+    read = read_bounce(bounce(MESSAGE_ID, headers_only=headers_only))
+    assert read == Bounce(MESSAGE_ID, "failed", "5.1.1", REASON)
+    assert read.has_failed
+    assert read.reason == f"bounced: 5.1.1 {REASON}"
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_line_ends_do_not_matter(line_end: bytes) -> None:
+    content = bounce(MESSAGE_ID).replace(b"\n", line_end)
+    assert read_bounce(content).message_id == MESSAGE_ID
+    assert read_bounce(content.partition(line_end)[2]).message_id == MESSAGE_ID  # without the line `From …`
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "has_failed"),
+    [
+        *(("failed", "5.1.1", True), ("Failed", "5.2.2 (mailbox full)", True), ("failed", "4.4.7", True)),
+        *(
+            ("failed", "", True),
+            ("delayed", "4.4.1", False),
+            ("delivered", "2.0.0", False),
+            ("relayed", "2.0.0", False),
+        ),
+        *(("expanded", "2.0.0", False), ("failed", "2.0.0", False), ("failed-not", "5.0.0", False)),
+    ],
+)
+def test_only_a_server_that_has_given_up_makes_a_mail_fail(action: str, status: str, has_failed: bool) -> None:
+    assert read_bounce(bounce(MESSAGE_ID, action=action, status=status)).has_failed is has_failed
+
+
+def test_of_several_recipients_the_failed_one_counts() -> None:
+    relayed = b"Final-Recipient: rfc822; list@acme.example\nAction: relayed\nStatus: 2.0.0\n\nFinal-Recipient:"
+    content = bounce(MESSAGE_ID).replace(b"Final-Recipient:", relayed)
+    assert read_bounce(content).status == "5.1.1"
+
+
+def test_a_returned_mail_that_is_a_notification_itself_is_not_believed() -> None:
+    inner = bounce("<inner@vendor.example>").partition(b"\n")[2].replace(b"4C1F", b"INNER")
+    content = bounce(MESSAGE_ID, action="delayed", status="4.4.1").replace(b"The words of the mail.", inner)
+    read = read_bounce(content)
+    assert (read.message_id, read.has_failed) == (MESSAGE_ID, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *(
+            (b"", "no delivery status notification"),
+            (b"Subject: hello\n\nI am away.", "no delivery status notification"),
+        ),
+        *((bounce(MESSAGE_ID).replace(b"delivery-status\n", b"elsewhere\n"), "no delivery status"),),
+        *((bounce(MESSAGE_ID).replace(b"Action:", b"X:"), "names no action"),),
+        *((bounce("<>"), "does not return the Message-ID"), (bounce("<two words>"), "does not return the Message-ID")),
+        *((bounce(f"<{'x' * 300}@x>"), "does not return the Message-ID"),),
+        (bounce(MESSAGE_ID) + b"x" * LARGEST, "larger than 1 MB"),
+    ],
+)
+def test_everything_else_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(NotABounce, match=reason):
+        read_bounce(content)
+
+
+def test_what_the_server_says_is_one_clean_bounded_line_without_tokens(fresh_token: object) -> None:
+    assert callable(fresh_token)
+    token = fresh_token()
+    said = f"smtp; 550 \x1b[31m\u202e{token}\udcff\n  Bcc: all@x.example " + "x" * 5000
+    read = read_bounce(bounce(MESSAGE_ID, diagnostic=said))
+    assert token not in read.reason
+    assert read.reason.isprintable()
+    assert len(read.diagnostic) <= LONGEST_DIAGNOSTIC
+
+
+HOSTILE_HEADERS = [
+    "Content-Type: multipart/report; boundary*0=a; boundary*1*=utf-8''%ff; report-type=\xff",
+    "Content-Type: message/delivery-status; charset=\x00",
+    "Content-Type: text/rfc822-headers\nContent-Transfer-Encoding: base64",
+    "Content-Type: message/rfc822\nContent-Transfer-Encoding: x-uuencode",
+    "Message-ID: =?utf-8?q?<a@b>?=",
+    "Action: =?bogus?b?////?=",
+    "Status: " + "(" * 500,
+    "--4C1F.1762178700/mx.vendor.example",
+]
+LINES = st.one_of(st.sampled_from(HOSTILE_HEADERS), st.text(max_size=60))
+
+
+@given(st.lists(st.tuples(st.integers(0, 48), LINES), max_size=12))
+def test_a_notification_with_any_lines_changed_is_read_or_refused(changes: list[tuple[int, str]]) -> None:
+    lines = bounce(MESSAGE_ID).split(b"\n")
+    for at, line in changes:
+        lines[at % len(lines)] = line.encode("utf-8", "surrogatepass")
+    read_or_refused(b"\n".join(lines))
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_refused(content: bytes) -> None:
+    read_or_refused(b"Content-Type: multipart/report; boundary=b\n\n--b\n" + content)
+    read_or_refused(content)
+
+
+def read_or_refused(content: bytes) -> None:
+    try:
+        read = read_bounce(content)
+    except NotABounce:
+        return
+    assert read.reason.isprintable()
+    assert read.message_id.isascii()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"".join(b"Content-Type: multipart/report; boundary=%d\n\n--%d\n" % (n, n) for n in range(20_000)),
+        b"Content-Type: multipart/report; boundary=b\n\n" + b"--b\n\n" * 200_000,
+        b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n"
+        + b"A: b\n\n" * 170_000,
+        b"Content-Type: message/rfc822\n\n" * 30_000,
+        b"A: b\n" * 200_000,
+        b"Content-Type: multipart/report" + b"; a*0=b" * 140_000,
+    ],
+    ids=["nested", "parts", "recipients", "messages", "headers", "parameters"],
+)
+def test_the_worst_of_a_megabyte_is_refused_in_time(content: bytes) -> None:
+    began = time.monotonic()
+    with pytest.raises(NotABounce):
+        read_bounce(content[:LARGEST])
+    assert time.monotonic() - began < 30

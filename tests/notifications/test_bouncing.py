@@ -1,0 +1,172 @@
+"""Mails that come back after they were taken: in sight, the operator told once, and nobody else's row touched."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from sqlalchemy import event, func, select, update
+
+from notifications import bouncing
+from notifications.bouncing import Outcome
+from notifications.email.bounces import read_bounce
+from scanner.records.database import Database
+from scanner.records.models import Notification, db_now
+from tests.notifications.outbox_rows import (
+    IDENTITY,
+    OPERATOR,
+    Post,
+    deliver,
+    facts_of,
+    incident,
+    leak,
+    make_due,
+    newest,
+    place,
+    row,
+    tell_operator,
+    tell_owner,
+)
+from tests.notifications.returned_mail import REASON, bounce
+
+
+def bring_back(database: Database, notification_id: uuid.UUID, **values: str) -> Outcome:
+    content = bounce(row(database, notification_id).message_id, **values)  # type: ignore[arg-type]  # its words
+    return bouncing.record(database, read_bounce(content), IDENTITY)
+
+
+def sent(database: Database, recipient: str = "ana@acme.example") -> uuid.UUID:
+    notification_id = leak(database, recipient)
+    assert deliver(database, Post()).sent == 1
+    return notification_id
+
+
+def operators_mails(database: Database) -> int:
+    with database.read() as session:
+        return session.execute(select(func.count()).where(Notification.channel == "operator")).scalar_one()
+
+
+def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(database: Database) -> None:
+    notification_id = sent(database)
+    assert bring_back(database, notification_id) is Outcome.FAILED
+    told = row(database, notification_id)
+    assert (told.state, told.error) == ("failed", f"bounced: 5.1.1 {REASON}")
+    assert told.sent_at is not None
+    digest = newest(database, "operator", OPERATOR)
+    make_due(database, digest)
+    post = Post()
+    deliver(database, post)
+    content = post.taken[0].content.replace(b"=\r\n", b"").decode()
+    assert "bounced: 5.1.1 550 5.1.1" in content
+    assert "ana@acme.example" in content
+
+
+def test_the_same_notification_again_tells_nobody(database: Database) -> None:
+    notification_id = sent(database)
+    outcomes = [bring_back(database, notification_id) for _ in range(2)]
+    assert outcomes == [Outcome.FAILED, Outcome.UNCHANGED]
+    assert operators_mails(database) == 1
+
+
+def test_a_delay_changes_nothing(database: Database) -> None:
+    notification_id = sent(database)
+    assert bring_back(database, notification_id, action="delayed", status="4.4.1") is Outcome.UNCHANGED
+    assert (row(database, notification_id).state, operators_mails(database)) == ("sent", 0)
+
+
+def test_a_mail_that_comes_back_before_its_sending_is_recorded_is_handed_over_again(database: Database) -> None:
+    notification_id = sent(database)
+    with database.write() as session:
+        session.execute(update(Notification).values(state="frozen"))
+    assert bring_back(database, notification_id) is Outcome.EARLY
+    with database.write() as session:
+        session.execute(update(Notification).values(state="sent"))
+    assert bring_back(database, notification_id) is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    "message_id", ["<{id}@elsewhere.example>", "<{other}@vendor.example>", "<not-ours@vendor.example>"]
+)
+def test_a_message_id_that_is_not_ours_is_unknown(database: Database, message_id: str) -> None:
+    notification_id = sent(database)
+    content = bounce(message_id.format(id=notification_id, other=uuid.uuid4()))
+    assert bouncing.record(database, read_bounce(content), IDENTITY) is Outcome.UNKNOWN
+    assert row(database, notification_id).state == "sent"
+
+
+def test_an_operators_own_mail_that_came_back_is_in_sight_and_starts_no_other(database: Database) -> None:
+    notification_id = tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
+    deliver(database, Post())
+    assert bring_back(database, notification_id) is Outcome.FAILED
+    assert operators_mails(database) == 1
+
+
+def test_owners_who_could_not_be_told_are_one_mail_a_day(database: Database) -> None:
+    came_back = [sent(database, f"{name}@acme.example") for name in ("ana", "bob", "eve")]
+    for notification_id in came_back[:2]:
+        bring_back(database, notification_id)
+    digest = newest(database, "operator", OPERATOR)
+    with database.read() as session:
+        now = session.execute(select(db_now())).scalar_one()
+    assert (row(database, digest).next_attempt_at - now).total_seconds() == pytest.approx(86_400, abs=30)
+    assert facts_of(database, digest).tokens_total == 2
+    make_due(database, digest)
+    assert deliver(database, Post()).sent == 1
+    bring_back(database, came_back[2])
+    assert newest(database, "operator", OPERATOR) != digest
+
+
+def test_a_recipient_who_fails_days_after_another_is_told_too(database: Database) -> None:
+    incident_id = incident(database, [place()])
+    rows = [tell_owner(database, incident_id, recipient=f"{name}@acme.example") for name in ("ana", "bob")]
+    assert deliver(database, Post()).sent == 2
+    bring_back(database, rows[0])
+    first = newest(database, "operator", OPERATOR)
+    make_due(database, first)
+    deliver(database, Post())
+    bring_back(database, rows[1])
+    second = newest(database, "operator", OPERATOR)
+    assert second != first
+    assert [one.recipient for one in facts_of(database, second).tokens[0].undelivered] == [
+        "ana@acme.example",
+        "bob@acme.example",
+    ]
+
+
+def test_what_is_urgent_does_not_wait_for_the_days_mail(database: Database) -> None:
+    bring_back(database, sent(database))
+    tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
+    post = Post()
+    assert deliver(database, post).sent == 1
+    assert b"protected token" in post.taken[0].content
+
+
+def test_a_crash_at_any_statement_leaves_the_mail_sent_or_failed_and_told(database: Database) -> None:
+    notification_id = sent(database)
+    seen: list[int] = []
+
+    class Killed(BaseException):
+        pass
+
+    def die_at(number: int) -> None:
+        def count(*_: object) -> None:
+            seen.append(1)
+            if len(seen) == number:
+                raise Killed
+
+        event.listen(database.engine, "before_cursor_execute", count)
+        try:
+            bring_back(database, notification_id)
+        finally:
+            event.remove(database.engine, "before_cursor_execute", count)
+
+    for number in range(2, 40):
+        seen.clear()
+        try:
+            die_at(number)
+        except Killed:
+            assert (row(database, notification_id).state, operators_mails(database)) == ("sent", 0)
+        else:
+            break
+    assert number > 5
+    assert (row(database, notification_id).state, operators_mails(database)) == ("failed", 1)
