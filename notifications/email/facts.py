@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,9 @@ MOST_SHORT_TOKENS = 200
 """Further tokens told in one line each; beyond them only their number."""
 MOST_SIGNS = 3
 MOST_UNDELIVERED = 5
+
+OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
+"""Why the operator is told, the most urgent first."""
 
 VARIANTS = (
     *("public_repository", "gist", "conversation", "public_place", "compromise_signs", "already_disabled", "operator"),
@@ -74,8 +77,8 @@ class TokenFacts:
     """One incident as its mail tells it.
 
     `occasion` is why this mail tells of it. `published_at` is the earliest time known; `published_everywhere` says that
-    no place lacks one. `places` holds the first ones of `places_total`. `signs`, for the operator only, are the newest
-    reports in a line each.
+    no place lacks one. `places` holds the first ones of `places_total`, `undelivered` those of `undelivered_total`.
+    `signs`, for the operator only, are the newest reports in a line each.
     """
 
     incident_id: str
@@ -93,6 +96,7 @@ class TokenFacts:
     places: tuple[PlaceFacts, ...] = ()
     places_total: int = 0
     undelivered: tuple[Undelivered, ...] = ()
+    undelivered_total: int = 0
     signs: tuple[str, ...] = ()
 
     @property
@@ -182,6 +186,8 @@ def gather(session: Session, notification: Notification) -> MailFacts:
     share = max(1, MOST_PLACES // max(len(subjects), 1))
     totals = _totals(session, notification.id)
     is_operator = notification.channel == "operator"
+    if is_operator:
+        subjects = sorted(subjects, key=lambda subject: _urgency(subject[0]))
     undelivered = _undelivered(session, notification.id) if is_operator else {}
     tokens = tuple(
         _token(session, incident, occasion, totals.get(incident.id), undelivered.get(incident.id, ()), share)
@@ -211,6 +217,11 @@ def gather(session: Session, notification: Notification) -> MailFacts:
         tokens_total=len(subjects),
         places_total=sum(total.places for total in totals.values()),
     )
+
+
+def _urgency(occasion: str) -> int:
+    """The place among what the operator is told in full: what is urgent is never only listed."""
+    return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
@@ -264,7 +275,7 @@ def _token(
     incident: Incident,
     occasion: str,
     totals: _Totals | None,
-    undelivered: Iterable[Undelivered],
+    undelivered: Sequence[Undelivered],
     share: int,
 ) -> TokenFacts:
     exposures = session.execute(
@@ -285,7 +296,8 @@ def _token(
         last_used_at=incident.token_last_used_at,
         places=tuple(_place(exposure) for exposure in exposures),
         places_total=totals.places if totals else 0,
-        undelivered=tuple(undelivered)[:MOST_UNDELIVERED],
+        undelivered=tuple(undelivered[:MOST_UNDELIVERED]),
+        undelivered_total=len(undelivered),
     )
 
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from notifications.email.facts import MailFacts, PlaceFacts, TokenFacts
+from notifications.email.facts import OPERATOR_OCCASIONS, MailFacts, PlaceFacts, TokenFacts
 from notifications.email.wording import LONGEST_NAME, LONGEST_PATH, clean, safe_link, shorten
 
 FEW_PLACES = 3
 """With more places, or several tokens, what to do comes before the list."""
-OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
 _LONG_FIELDS = {"path", "url", "container", "reason", "recipient", "signs"}
 _BEFORE = ("stopped", "steps")
 _AFTER = ("how", "not_done", "genuine")

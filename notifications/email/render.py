@@ -11,7 +11,7 @@ from datetime import datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
 from functools import lru_cache
 from pathlib import Path
@@ -33,11 +33,34 @@ LONGEST_SUBJECT = 160
 LARGEST_BODY = 1024 * 1024
 MOST_INCIDENT_HEADERS = 20
 
-# Bodies are quoted-printable, whose lines have at most 76 characters (RFC 2045, section 6.7).
-_POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
+_EMPTY_FIRST_LINE = re.compile(rb"([!-9;-~]+:)\r\n( [^\r\n]+)")
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.\[\]:-]+>")
 
 _log = logging.getLogger(__name__)
+
+
+class _Policy(EmailPolicy):
+    """The library's policy, but no header becomes several, and none begins with an empty line.
+
+    It folds so whenever a value fits into one line of its own, but not beside the header's name: readers show a space
+    there, or nothing at all.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """The header in lines of at most `max_line_length`."""
+        folded = super().fold_binary(name, value)
+        if any(not line.startswith((b" ", b"\t")) for line in folded.splitlines()[1:]):
+            raise ValueError(f"the header {name} would become several")
+        found = _EMPTY_FIRST_LINE.match(folded)
+        if found is None:
+            return folded
+        line = found[1] + found[2]
+        at = line.rfind(b" ", len(found[1]) + 1, self.max_line_length)
+        return folded if at < 0 else line[:at] + b"\r\n" + line[at:] + folded[found.end() :]
+
+
+# Bodies are quoted-printable, whose lines have at most 76 characters (RFC 2045, section 6.7).
+_POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76)
 
 
 class UnusableAddress(ValueError):
@@ -118,7 +141,7 @@ def compose(
     message = EmailMessage(policy=_POLICY)
     message["From"] = sender_address(identity)
     message["To"] = _address("", recipient)
-    message["Subject"] = rendered.subject
+    message["Subject"] = _undecodable(rendered.subject)
     message["Date"] = format_datetime(date)
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError("the Message-ID of the row is malformed")
@@ -128,7 +151,7 @@ def compose(
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834
     message["X-Auto-Response-Suppress"] = "All"
     for incident_id in incident_ids[:MOST_INCIDENT_HEADERS]:
-        message["X-R8scan-Incident"] = clean(incident_id)
+        message["X-R8scan-Incident"] = _undecodable(clean(incident_id))
     message.set_content(rendered.text, cte="quoted-printable")
     message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
     if identity.logo and identity.logo.source in rendered.html:
@@ -150,10 +173,18 @@ def _attach_logo(message: EmailMessage, logo: Logo) -> None:
     )
 
 
+def _undecodable(value: str) -> str:
+    """The value without beginnings of encoded words (RFC 2047).
+
+    The library decodes them in what it is given to encode: a name that spells a line end so would begin a new header.
+    """
+    return value.replace("=?", "= ?")
+
+
 def sender_address(identity: MailIdentity) -> Address:
     """Name and address of the sender. UnusableAddress when the setting holds none."""
     name, address = parseaddr(identity.sender)
-    return _address(clean(name), address)
+    return _address(_undecodable(clean(name)), address)
 
 
 def envelope_sender(identity: MailIdentity) -> str:
@@ -164,7 +195,7 @@ def envelope_sender(identity: MailIdentity) -> str:
 
 
 def _address(name: str, address: str) -> Address:
-    if not address or any(char.isspace() or not char.isprintable() for char in address):
+    if not address or "=?" in address or any(char.isspace() or not char.isprintable() for char in address):
         raise UnusableAddress("this is no mail address")
     local, _, domain = address.rpartition("@")
     if not local or not domain:

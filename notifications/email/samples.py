@@ -180,13 +180,17 @@ def _already_disabled() -> TokenFacts:
 
 def _for_operator(occasion: str, number: int) -> TokenFacts:
     works = occasion != "undeliverable"
-    lost = (Undelivered("dev@acme.example", "refused by the server: 550 5.1.1 no such mailbox"),)
+    lost = (
+        Undelivered("dev@acme.example", "refused by the server: 550 5.1.1 no such mailbox"),
+        Undelivered("ops@acme.example", "bounced: 5.2.2 552 the mailbox is full"),
+    )
     return _token(
         *(number, f"{occasion} example"),
         occasion=occasion,
         places=(_file(),),
         disabled_at=None if works else _DISABLED,
         undelivered=() if works else lost,
+        undelivered_total=0 if works else len(lost),
         last_used_at=_SEEN + timedelta(seconds=3) if works else None,
     )
 

@@ -7,18 +7,24 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from notifications.email import facts as facts_module
 from notifications.email.facts import MailFacts
+from notifications.email.render import render_strictly
 from notifications.email.samples import samples
 from scanner.records import outbox
 from scanner.records.database import Database
+from scanner.records.models import Notification
 from tests.notifications.outbox_rows import (
     DISABLED,
+    IDENTITY,
+    OPERATOR,
     PUBLISHED,
     SEEN,
     facts_of,
     incident,
+    newest,
     place,
     tell_operator,
     tell_owner,
@@ -94,6 +100,31 @@ def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Databas
     assert facts.variant == "operator"
     assert facts.tokens[0].undelivered[0].recipient is None
     assert "no mail address" in facts.tokens[0].undelivered[0].reason
+
+
+def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "MOST_TOKENS", 2)
+    seen = [incident(database, [place()], token_name=f"observed {number}") for number in range(3)]
+    tell_operator(database, "observed", *seen)
+    notification_id = tell_operator(database, "protected", incident(database, [place()], token_name="the urgent one"))
+    facts = facts_of(database, notification_id)
+    assert [token.occasion for token in facts.tokens] == ["protected", "observed"]
+    assert (facts.tokens_total, len(facts.others)) == (4, 2)
+
+
+def test_of_many_recipients_who_could_not_be_told_the_first_are_named_and_all_counted(database: Database) -> None:
+    incident_id = incident(database, [place()])
+    for number in range(7):
+        tell_owner(database, incident_id, recipient=f"{number}@acme.example")
+    with database.write() as session:
+        session.execute(update(Notification).values(state="failed", error="550 gone"))
+    token = facts_of(database, tell_operator(database, "undeliverable", incident_id)).tokens[0]
+    assert [one.recipient for one in token.undelivered] == [f"{number}@acme.example" for number in range(5)]
+    assert token.undelivered_total == 7
+    facts = facts_of(database, newest(database, "operator", OPERATOR))
+    assert "Not delivered: 2 more" in " ".join(render_strictly(facts, IDENTITY).text.split())
 
 
 def test_use_since_the_leak_is_told_only_where_it_is_known(database: Database) -> None:

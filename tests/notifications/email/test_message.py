@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from notifications.email.render import MailIdentity, UnusableAddress, compose, render_strictly, sender_address
+from notifications.email.render import (
+    MailIdentity,
+    Rendered,
+    UnusableAddress,
+    compose,
+    render_strictly,
+    sender_address,
+)
 from notifications.email.samples import samples
 
 SAMPLES = dict(samples())
 IDENTITY = MailIdentity(sender="Sécurité <security@vendor.example>", support_contact="help@vendor.example")
 DATE = datetime(2026, 11, 3, 14, 3, tzinfo=UTC)
+INCIDENT = "x-r8scan-incident"
 MESSAGE_ID = "<5f1c9a50-8f27-4a3e-9ed4-111111111111@vendor.example>"
 
 
@@ -67,6 +78,56 @@ def test_every_mail_has_both_bodies_in_lines_that_every_server_takes(name: str) 
     assert list(parsed(message).iter_attachments()) == []
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_long_subject_begins_beside_its_name_and_reads_as_it_was_written(name: str) -> None:
+    message = composed(name)
+    assert b"\r\nSubject: " in message.as_bytes()
+    assert parsed(message)["Subject"] == render_strictly(SAMPLES[name], IDENTITY).subject
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=40),
+            st.sampled_from(
+                ["=?utf-8?q?=0D=0ABcc:_x?=", "=?utf-8?b?DQpCY2M6IHg=?=", "=?", "?=", "=?us-ascii?q?=0A?= "]
+            ),
+        ),
+        max_size=4,
+    ).map("".join)
+)
+def test_any_subject_stays_one_header(words: str) -> None:
+    subject = " ".join(words.split())
+    mail = Rendered(subject or "x", "text", "<p>html</p>")
+    written = compose(mail, IDENTITY, recipient="a@b.example", message_id=MESSAGE_ID, date=DATE, incident_ids=())
+    lines = written.as_bytes().split(b"\r\n")
+    assert max(map(len, lines)) <= 78
+    assert parsed(written)["Message-ID"] == MESSAGE_ID
+    assert {name.lower() for name in parsed(written)} == {name.lower() for name in composed("gist")} - {INCIDENT}
+
+
+@pytest.mark.parametrize(
+    "name", ["a\r\nBcc: all@x.example", "a\n\nDear user", "\u202eevil", "=?utf-8?q?=0ABcc:_x?=", "x" * 10_000]
+)
+def test_a_hostile_name_adds_no_header(name: str) -> None:
+    token = replace(SAMPLES["gist"].tokens[0], name=name, incident_id=name)
+    facts = replace(SAMPLES["gist"], tokens=(token,))
+    identity = replace(IDENTITY, vendor_name=name)
+    written = compose(
+        render_strictly(facts, identity),
+        identity,
+        recipient="ana@acme.example",
+        message_id=MESSAGE_ID,
+        date=DATE,
+        incident_ids=facts.incident_ids,
+    )
+    message = parsed(written)
+    assert message.keys() == parsed(composed("gist")).keys()
+    assert (message["To"], message["From"]) == ("ana@acme.example", "Sécurité <security@vendor.example>")
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+    assert len(message["Subject"]) <= 160
+
+
 def test_each_incident_has_its_header() -> None:
     message = parsed(composed("public-repository-several-tokens"))
     assert message.get_all("X-R8scan-Incident") == list(SAMPLES["public-repository-several-tokens"].incident_ids)
@@ -75,6 +136,7 @@ def test_each_incident_has_its_header() -> None:
 @pytest.mark.parametrize(
     "recipient",
     [
+        *("=?utf-8?q?ana=0ABcc:_x?=@acme.example", "ana@=?utf-8?q?=0A?=.example"),
         *("", "nobody", "@acme.example", "ana@", "ana@acme.example\r\nBcc: all@x.example", "a b@acme.example"),
         *("ana@acme.example, bob@acme.example", "ána@acme.example", "ana@" + "x" * 300 + ".example"),
     ],

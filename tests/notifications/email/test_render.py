@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from notifications.email.facts import MailFacts, PlaceFacts, TokenFacts
+from notifications.email.facts import OPERATOR_OCCASIONS, VARIANTS, MailFacts, PlaceFacts, TokenFacts
+from notifications.email.logo import read_logo
 from notifications.email.palette import DARK, LIGHT, Palette
 from notifications.email.render import BUILT_IN, MailIdentity, Rendered, render, render_strictly
 from notifications.email.samples import samples
 from notifications.email.wording import duration_words, time_words
+from tests.notifications.logos import png
 
 SAMPLES = dict(samples())
 IDENTITY = MailIdentity(
@@ -27,6 +29,7 @@ IDENTITY = MailIdentity(
     usage_url="https://vendor.example/usage",
     support_contact="help@vendor.example",
 )
+BRANDED = replace(IDENTITY, logo=read_logo(png()))
 
 
 class Reader(HTMLParser):
@@ -36,6 +39,7 @@ class Reader(HTMLParser):
         super().__init__()
         self.seen: list[str] = []
         self.links: list[str] = []
+        self.items: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self._hidden = 0
 
@@ -44,6 +48,9 @@ class Reader(HTMLParser):
         self._hidden += tag in ("style", "title")
         if tag == "a":
             self.links.append(dict(attrs)["href"] or "")
+            self.items[-1] += f" {self.links[-1]}"
+        if tag == "li":
+            self.items.append("")
         if tag in ("br", "p", "li", "td", "th", "h1", "h2", "h3", "div"):
             self.seen.append(" ")
 
@@ -53,6 +60,8 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._hidden:
             self.seen.append(data)
+            if self.items:
+                self.items[-1] += f" {data}" if data.strip() else ""
 
     @property
     def text(self) -> str:
@@ -91,12 +100,16 @@ def token_facts(token: TokenFacts) -> Iterator[str]:
     yield from (time_words(moment) for moment in times if moment)
     if token.exposed_seconds is not None and not token.disabled_before_exposure:
         yield duration_words(token.exposed_seconds)
+    if token.places_total:
+        known = {True: ("yes", "YES"), False: ("no use on record",) * 2, None: ("not known",) * 2}
+        yield f"Used since it was public: {known[token.used_since_exposure][token.occasion in OPERATOR_OCCASIONS]}"
     if token.places_total > len(token.places):
         yield f"{token.places_total} places"
     for place in token.places:
         yield from place_facts(place)
     for lost in token.undelivered:
         yield from (str(lost.recipient), lost.reason)
+    yield from token.signs
 
 
 def facts_told(facts: MailFacts) -> Iterator[str]:
@@ -116,7 +129,43 @@ def test_text_and_html_carry_every_fact(name: str) -> None:
     text, html = flat(rendered.text), read(rendered).text
     for fact in facts_told(SAMPLES[name]):
         assert fact in text, fact
-        assert fact in html or fact in read(rendered).links, fact
+        assert fact.replace(": ", " ") in html.replace(": ", " ") or fact in read(rendered).links, fact
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_each_place_is_told_with_its_own_facts_in_both_bodies(name: str) -> None:
+    rendered = render_strictly(SAMPLES[name], IDENTITY)
+    in_text = [flat(block) for block in re.split(r"\n\n|\n(?=\d+\. )", rendered.text)]
+    in_html = [flat(block) for block in read(rendered).items]
+    for place in (place for token in SAMPLES[name].tokens for place in token.places):
+        facts = list(place_facts(place))
+        assert any(all(fact in block for fact in facts) for block in in_text), place
+        assert any(all(fact in block for fact in facts) for block in in_html), place
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_is_not_known_is_said_to_be_not_known(name: str) -> None:
+    facts = SAMPLES[name]
+    unknown = dataclasses.replace(
+        facts,
+        tokens=tuple(
+            replace(
+                *(token,),
+                last_used_at=None,
+                published_at=None,
+                published_everywhere=False,
+                places=tuple(replace(place, published_at=None, line=0, commit=None) for place in token.places),
+            )
+            for token in facts.tokens
+        ),
+    )
+    text = flat(render_strictly(unknown, IDENTITY).text)
+    assert text.count("Last use on record: not known") == len(facts.tokens)
+    shown = [token for token in facts.tokens if token.places_total]
+    assert text.count("Public since: not known") == len(shown)
+    assert text.count("Public since a time that is not known to us") == sum(len(token.places) for token in shown)
+    assert "None" not in text
+    assert "line 0" not in text
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -127,6 +176,12 @@ def test_text_and_html_say_the_same_words(name: str) -> None:
         return set(re.sub(r"(^|\s)(\d+\.|==|-)(?=\s)", " ", text.lower().replace(":", "")).split())
 
     assert words(rendered.text) == words(read(rendered).text)
+
+
+def test_there_is_a_sample_of_every_variant_and_of_every_occasion_for_the_operator() -> None:
+    assert {facts.variant for facts in SAMPLES.values()} == set(VARIANTS)
+    operators = [facts for facts in SAMPLES.values() if facts.variant == "operator"]
+    assert {token.occasion for facts in operators for token in facts.tokens} == set(OPERATOR_OCCASIONS)
 
 
 OWNER_MAILS = [name for name in SAMPLES if not name.startswith("operator")]
@@ -142,9 +197,22 @@ def test_an_owner_is_told_what_happened_and_what_to_do(name: str) -> None:
         assert title in text
     assert re.search(r"WHAT TO DO NOW 1\. .* 2\. .* 3\. .* 4\. ", text)
     assert "no login link" in text
+    assert "asks for no password, no token and no payment" in text
     assert "fingerprint" in text
+    assert "We do not store" in text
+    assert f"type {IDENTITY.account_tokens_url}" in text or f"browser: {IDENTITY.account_tokens_url}" in text
+    assert f"{IDENTITY.usage_url} (type the address)" in text
     if SAMPLES[name].variant in ("public_repository", "gist", "conversation", "public_place"):
         assert "does not undo anything" in text
+        assert "What protects you is that the token is dead." in text
+        assert "environment variables" in text
+        assert "Other tokens, keys or passwords" in text
+
+
+def test_signs_are_told_as_how_we_know_only_where_there_are_any() -> None:
+    assert "Signs are not proof" in flat(render_strictly(SAMPLES["mixed-causes"], IDENTITY).text)
+    assert "Signs" not in flat(render_strictly(SAMPLES["package"], IDENTITY).text)
+    assert "since it was public" not in flat(render_strictly(SAMPLES["operator-flagged"], IDENTITY).text)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -162,8 +230,20 @@ def test_the_html_needs_nothing_from_outside_and_links_only_to_the_public_places
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_html_can_be_read_by_everybody(name: str) -> None:
-    reader = read(render_strictly(SAMPLES[name], IDENTITY))
+def test_the_logo_is_the_only_picture_and_comes_with_the_mail(name: str) -> None:
+    reader = read(render_strictly(SAMPLES[name], BRANDED))
+    (picture,) = [values for tag, values in reader.tags if tag == "img"]
+    assert picture["src"] == BRANDED.logo.source  # type: ignore[union-attr]  # it has one
+    assert picture["alt"] == "Vendor"
+    sources = [values for _, values in reader.tags if {"src", "srcset", "background"} & set(values)]
+    assert sources == [picture]
+    assert flat(reader.text) == read(render_strictly(SAMPLES[name], IDENTITY)).text
+
+
+@pytest.mark.parametrize("identity", ["plain", "branded"])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_html_can_be_read_by_everybody(name: str, identity: str) -> None:
+    reader = read(render_strictly(SAMPLES[name], BRANDED if identity == "branded" else IDENTITY))
     attributes = dict(reader.tags)
     assert attributes["html"]["lang"] == "en"
     headings = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
@@ -173,6 +253,7 @@ def test_the_html_can_be_read_by_everybody(name: str) -> None:
     assert all("role" in values or index for index, (tag, values) in enumerate(reader.tags) if tag == "table")
     assert all(values.get("scope") == "row" for tag, values in reader.tags if tag == "th")
     assert "color-scheme" in {values.get("name") for tag, values in reader.tags if tag == "meta"}
+    assert all(values.get("alt") for tag, values in reader.tags if tag == "img")
 
 
 def luminance(colour: str) -> float:
@@ -194,6 +275,56 @@ def test_every_pair_of_colours_has_the_contrast_that_reading_needs(palette: Pale
     assert contrast(palette.muted, palette.page) >= 4.5
 
 
+class Painter(HTMLParser):
+    """The colours of every piece of text and of what it stands on, as a browser mixes them, in light or dark mode."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "hr"})
+
+    def __init__(self, html: str, *, dark: bool) -> None:
+        super().__init__()
+        self.pairs: set[tuple[str, str]] = set()
+        self._stack: list[tuple[str, str]] = [("#000000", "#ffffff")]
+        self._dark = dict(self._rules(html)) if dark else {}
+        self.feed(html[html.index("</head>") :])
+
+    @staticmethod
+    def _rules(html: str) -> Iterator[tuple[str, dict[str, str]]]:
+        style = html[html.index("@media (prefers-color-scheme: dark)") : html.index("</style>")]
+        for name, rule in re.findall(r"\.([a-z]+) \{ ([^}]*) \}", style):
+            yield name, dict(re.findall(r"(background|color): (#[0-9a-f]{6}) !important", rule))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        colours = dict(re.findall(r"(?:^|;)(background|color):(#[0-9a-f]{6})", values.get("style") or ""))
+        for name in (values.get("class") or "").split():
+            colours.update(self._dark.get(name, {}))
+        ink, ground = self._stack[-1]
+        self._stack.append((colours.get("color", ink), colours.get("background", ground)))
+        if tag == "img":
+            self.pairs.add(self._stack[-1])  # its alternative text
+        if tag in self.VOID:
+            self._stack.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if len(self._stack) > 1:
+            self._stack.pop()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.pairs.add(self._stack[-1])
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_word_of_every_mail_stands_out_from_what_it_stands_on(name: str, dark: bool) -> None:
+    pairs = Painter(render_strictly(SAMPLES[name], BRANDED).html, dark=dark).pairs
+    palette = DARK if dark else LIGHT
+    assert {(palette.text, palette.card), (palette.muted, palette.page), (palette.text, palette.panel)} <= pairs
+    assert (LIGHT.text, LIGHT.card) in pairs  # the plate under the logo
+    for ink, ground in pairs:
+        assert contrast(ink, ground) >= 4.5, (ink, ground)
+
+
 def test_templates_use_no_colour_but_those() -> None:
     for template in BUILT_IN.rglob("*.html"):
         assert not re.findall(r"#[0-9a-fA-F]{3,8}\b(?!;)", re.sub(r"&#\d+;", "", template.read_text()))
@@ -213,15 +344,24 @@ HOSTILE = [
 ]
 
 
+def poison_of(value: Any, poison: str) -> Any:
+    return (poison,) * len(value) if isinstance(value, tuple) else poison
+
+
 def poisoned(value: Any, poison: str) -> Any:
     """The same facts with every string that an attacker may write replaced."""
     if isinstance(value, tuple):
         return tuple(poisoned(one, poison) for one in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    names = ("name", "account", "url", "repository", "path", "ref", "commit", "spelling", "container", "reason")
+    names = (
+        *("name", "account", "url", "repository", "path", "ref", "commit", "spelling", "container", "reason"),
+        *("recipient", "signs"),
+    )
     changes = {
-        field.name: poison if field.name in names and current is not None else poisoned(current, poison)
+        field.name: poison_of(current, poison)
+        if field.name in names and current is not None
+        else poisoned(current, poison)
         for field in dataclasses.fields(value)
         for current in [getattr(value, field.name)]
     }
@@ -229,7 +369,7 @@ def poisoned(value: Any, poison: str) -> Any:
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
-@pytest.mark.parametrize("name", ["public-repository", "gist", "issue", "package", "mixed-causes", "operator-several"])
+@pytest.mark.parametrize("name", SAMPLES)
 def test_hostile_strings_do_no_harm(name: str, poison: str) -> None:
     clean_mail = render_strictly(SAMPLES[name], IDENTITY)
     mail = render_strictly(poisoned(SAMPLES[name], poison), IDENTITY)
@@ -245,7 +385,9 @@ def test_hostile_strings_do_no_harm(name: str, poison: str) -> None:
     if "7 * 7" in poison:
         assert "{{ 7 * 7 }}" in mail.text
     assert len(mail.subject) <= 160
-    assert len(mail.text) < len(clean_mail.text) + 40 * 300
+    facts = SAMPLES[name]
+    strings = 10 + len(facts.others) + sum(10 + 6 * len(token.places) for token in facts.tokens)
+    assert len(mail.text) < len(clean_mail.text) + 300 * strings
 
 
 def test_no_raw_token_gets_out_whatever_held_it_together(fresh_token: Callable[[], str]) -> None:
