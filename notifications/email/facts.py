@@ -147,7 +147,10 @@ class ShortToken:
 
 @dataclass(frozen=True, slots=True)
 class MailFacts:
-    """Everything that one mail tells, and the variant that tells it: `tokens` in full, `others` in a line each."""
+    """Everything that one mail tells, and the variant that tells it: `tokens` in full, `others` in a line each.
+
+    `causes` are those of all of them, also of tokens that are only counted.
+    """
 
     variant: str
     frozen_at: datetime
@@ -155,6 +158,7 @@ class MailFacts:
     others: tuple[ShortToken, ...] = ()
     tokens_total: int = 0
     places_total: int = 0
+    causes: tuple[str, ...] = ()
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
@@ -172,6 +176,7 @@ class MailFacts:
         known = _known(cls, value, times=("frozen_at",))
         known["tokens"] = tuple(TokenFacts.from_json(token) for token in value["tokens"])
         known["others"] = tuple(ShortToken.from_json(other) for other in value.get("others", ()))
+        known["causes"] = tuple(value.get("causes") or sorted({token.cause for token in known["tokens"]}))
         return cls(**known)
 
 
@@ -203,10 +208,11 @@ def gather(session: Session, notification: Notification) -> MailFacts:
         ShortToken(redact(incident.token_name), incident.hint, str(incident.id))
         for _, incident in subjects[MOST_TOKENS : MOST_TOKENS + MOST_SHORT_TOKENS]
     )
+    causes = {incident.cause for _, incident in subjects}
     variant = _variant(
         notification.channel,
         {occasion for occasion, _ in subjects},
-        {incident.cause for _, incident in subjects},
+        causes,
         _kinds(session, notification.id),
     )
     return MailFacts(
@@ -216,6 +222,7 @@ def gather(session: Session, notification: Notification) -> MailFacts:
         others=others,
         tokens_total=len(subjects),
         places_total=sum(total.places for total in totals.values()),
+        causes=tuple(sorted(causes)),
     )
 
 

@@ -66,6 +66,7 @@ def _mail(
         others=others,
         tokens_total=total or len(tokens),
         places_total=sum(token.places_total for token in tokens),
+        causes=tuple(sorted({token.cause for token in tokens})),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifications.email.bounces import LARGEST, LONGEST_DIAGNOSTIC, Bounce, NotABounce, read_bounce
@@ -101,6 +101,7 @@ HOSTILE_HEADERS = [
 LINES = st.one_of(st.sampled_from(HOSTILE_HEADERS), st.text(max_size=60))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 48), LINES), max_size=12))
 def test_a_notification_with_any_lines_changed_is_read_or_refused(changes: list[tuple[int, str]]) -> None:
     lines = bounce(MESSAGE_ID).split(b"\n")
@@ -109,6 +110,7 @@ def test_a_notification_with_any_lines_changed_is_read_or_refused(changes: list[
     read_or_refused(b"\n".join(lines))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_refused(content: bytes) -> None:
     read_or_refused(b"Content-Type: multipart/report; boundary=b\n\n--b\n" + content)

@@ -102,6 +102,18 @@ def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Databas
     assert "no mail address" in facts.tokens[0].undelivered[0].reason
 
 
+def test_a_cause_counts_also_where_its_token_is_only_listed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "MOST_TOKENS", 1)
+    found = incident(database, [place()])
+    tell_owner(database, found)
+    facts = facts_of(database, tell_owner(database, incident(database, cause="compromise_signs")))
+    assert [token.cause for token in facts.tokens] == ["public_repository"]
+    assert facts.causes == ("compromise_signs", "public_repository")
+    assert "may be in other hands" in render_strictly(facts, IDENTITY).subject
+
+
 def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifications.email.logo import LARGEST_FILE, BadLogo, load_logo, read_logo
@@ -60,6 +60,7 @@ def test_any_other_file_is_refused_with_the_reason(content: bytes, reason: str) 
     assert len(str(caught.value).splitlines()) == 1
 
 
+@settings(deadline=None)
 @given(st.sampled_from([b"", png()[:8], b"GIF89a", b"\xff\xd8\xff"]), st.binary(max_size=300))
 def test_bytes_of_any_kind_are_a_logo_or_refused(begin: bytes, rest: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifications.email.render import (
@@ -85,6 +85,7 @@ def test_a_long_subject_begins_beside_its_name_and_reads_as_it_was_written(name:
     assert parsed(message)["Subject"] == render_strictly(SAMPLES[name], IDENTITY).subject
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(
