@@ -14,8 +14,10 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from scanner.detection import Candidate, Place
+from scanner.records.announcements import CHANNELS
 from scanner.records.database import Database
 from scanner.records.models import (
+    Announcement,
     ApiToken,
     Exposure,
     Incident,
@@ -98,17 +100,17 @@ def make_policy(
             reference.tokens.clear()
             reference.keys.clear()
             with database.write() as session:
-                for model in (NotificationSubject, Notification, Exposure, Sighting, Incident, ApiToken):
+                for model in (NotificationSubject, Notification, Announcement, Exposure, Sighting, Incident, ApiToken):
                     session.query(model).delete()
             if request.param == "sql":
                 rows = [ImportedToken(digest, "r8_Ab1…xyz9", "ci", "ana", RECIPIENTS) for digest in DIGESTS]
                 with database.write() as session:
                     ImportRun.begin().write(session, rows)
-                return Policy(operator_email="op@example.com"), None
+                return Policy(operator_email="op@example.com", announce=CHANNELS), None
             for digest in DIGESTS:
                 reference.add(digest, recipients=RECIPIENTS)
             remote: RemoteStore = Remote(reference, injected, http)
-            return Policy(operator_email="op@example.com", store=remote), reference
+            return Policy(operator_email="op@example.com", announce=CHANNELS, store=remote), reference
 
         yield make
         http.close()
@@ -148,7 +150,17 @@ def recover(database: Database, policy: Policy) -> None:
 def assert_all_is_well(database: Database, reference: ReferenceStore | None) -> None:
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()
-        told = session.execute(select(NotificationSubject.incident_id, Notification.recipient).join(Notification)).all()
+        told = session.execute(
+            select(NotificationSubject.incident_id, Notification.recipient)
+            .join(Notification)
+            .where(Notification.channel == "email")
+        ).all()
+        announced = session.execute(
+            select(Notification.channel, NotificationSubject.incident_id)
+            .join(NotificationSubject)
+            .where(Notification.channel.in_(CHANNELS))
+        ).all()
+        listed = session.execute(select(Announcement.incident_id)).scalars().all()
         places = session.execute(select(func.count()).select_from(Exposure)).scalar_one()
         strangers = session.execute(select(func.count()).select_from(Sighting)).scalar_one()
         live = session.execute(select(func.count()).where(ApiToken.disabled_at.is_(None))).scalar_one()
@@ -156,12 +168,15 @@ def assert_all_is_well(database: Database, reference: ReferenceStore | None) -> 
     assert {incident.action for incident in incidents} == {"disabled"}
     assert all(incident.disabled_at for incident in incidents)
     assert sorted(told) == sorted((incident.id, one) for incident in incidents for one in RECIPIENTS)
+    assert sorted(announced) == sorted((channel, incident.id) for incident in incidents for channel in CHANNELS)
+    assert sorted(map(str, listed)) == sorted(str(incident.id) for incident in incidents)
     assert (places, strangers, live) == (4, 2, 0)
     if reference is not None:
         assert all(token["disabled_at"] for token in reference.tokens.values())
         assert reference.keys == {incident.digest: str(incident.id) for incident in incidents}
 
 
+@pytest.mark.timeout(400)
 def test_a_crash_anywhere_changes_nothing_in_the_end(
     database: Database, make_policy: Callable[[Injected], tuple[Policy, ReferenceStore | None]]
 ) -> None:
