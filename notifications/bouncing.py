@@ -8,7 +8,7 @@ from enum import Enum
 
 from sqlalchemy import select, update
 
-from notifications.delivery import CHANNELS, LONGEST_ERROR, OPEN, tell_undeliverable
+from notifications.delivery import CHANNELS, LONGEST_ERROR, OPEN, audit_mail, tell_undeliverable
 from notifications.email.bounces import Bounce
 from notifications.email.render import MailIdentity
 from notifications.email.wording import clean
@@ -35,12 +35,12 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Outcom
         return Outcome.UNKNOWN
     with database.write() as session:
         row = session.execute(
-            select(Notification.id, Notification.channel, Notification.state).where(
+            select(Notification).where(
                 Notification.id == uuid.UUID(own[1]),
                 Notification.message_id == bounce.message_id,
                 Notification.channel.in_(CHANNELS),
             )
-        ).one_or_none()
+        ).scalar_one_or_none()
         if row is None:
             return Outcome.UNKNOWN
         if not bounce.has_failed or row.state == "failed":
@@ -56,6 +56,7 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Outcom
         )
         if not settled.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
             return Outcome.UNCHANGED
+        audit_mail(session, row, "mail_bounced", error=clean(bounce.reason, LONGEST_ERROR))
         if row.channel == "email":
             tell_undeliverable(session, row.id, identity)
         return Outcome.FAILED

@@ -31,7 +31,7 @@ from notifications.email.transport import (
     TransportDown,
 )
 from notifications.email.wording import clean
-from scanner.records import leases, outbox
+from scanner.records import audit, leases, outbox
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Notification, NotificationSubject, db_now
@@ -230,6 +230,7 @@ def _record_sent(database: Database, claimed: _Claimed, complaint: str | None) -
                     error=complaint,
                     leased_until=None,
                 )
+                audit_mail(session, claimed, "mail_sent")
         except Exception as err:
             if not is_unavailable(err) or not tries_left:
                 raise
@@ -260,6 +261,7 @@ def _fail(database: Database, claimed: _Claimed, identity: MailIdentity, reason:
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(session, state="failed", error=clean(reason, LONGEST_ERROR), leased_until=None)
+        audit_mail(session, claimed, "mail_failed", error=clean(reason, LONGEST_ERROR))
         if claimed.channel == "email":
             tell_undeliverable(session, claimed.id, identity)
 
@@ -276,6 +278,16 @@ def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: M
         identity.operator_email,
         domain=outbox.domain_of(identity.sender),
     )
+
+
+def audit_mail(session: Session, mail: _Claimed | Notification, what: str, **evidence: str) -> None:
+    """An entry for each incident that the mail tells of."""
+    told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
+        NotificationSubject.notification_id == mail.id
+    )
+    for incident_id, occasion in session.execute(told.order_by(NotificationSubject.id)).all():
+        about = {"recipient": mail.recipient, "occasion": occasion, "message_id": mail.message_id}
+        audit.record(session, what, {**about, **evidence}, incident_id=incident_id)
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:

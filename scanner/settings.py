@@ -194,6 +194,9 @@ class Settings(BaseSettings):
     """Active hours that a token's history must have before a burst is judged."""
     usage_keep_days: int = Field(default=35, ge=2, le=400)
 
+    keep_days: int = Field(default=730, ge=30, le=36_500)
+    """Days for which incidents, mails and the audit are kept."""
+
     web_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     web_port: int = Field(default=8080, ge=1, le=65535)
     """Where `r8scan serve` listens; a proxy in front of it does TLS."""

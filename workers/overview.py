@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from scanner.github.gate import FAILURES_TO_OPEN
@@ -34,6 +34,7 @@ SILENT_AFTER = timedelta(minutes=10)
 WAITING_AFTER = timedelta(minutes=10)
 HALF_DONE_SECONDS = 60
 UNSENT_AFTER = timedelta(hours=1)
+FAILED_SHOWN_DAYS = 7
 
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
@@ -204,18 +205,26 @@ def _queues(session: Session, found: Overview) -> None:
 
 
 def _outbox(session: Session, found: Overview) -> None:
+    # A digest may wait for a day by design: what counts is how long ago it was due first.
+    due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     statement = (
-        select(Notification.channel, Notification.state, func.count(), func.min(Notification.created_at))
-        .where((Notification.state != "sent") | (Notification.created_at > db_now(-3600 * HOURS)))
+        select(Notification.channel, Notification.state, func.count(), func.min(due_since))
+        .where(
+            Notification.state.in_(("pending", "frozen"))
+            | ((Notification.state == "sent") & (Notification.created_at > db_now(-3600 * HOURS)))
+            | ((Notification.state == "failed") & (Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS)))
+        )
         .group_by(Notification.channel, Notification.state)
         .order_by(Notification.channel, Notification.state)
     )
-    for channel, state, count, oldest in session.execute(statement):
-        age = _seconds(found.at, oldest)
+    for channel, state, count, due in session.execute(statement):
+        age = max(_seconds(found.at, due) or 0.0, 0.0)
         found.outbox.append({"channel": channel, "state": state, "rows": count, "oldest_seconds": age})
         if state == "failed":
-            found.problems.append(f"{count} messages ({channel}) could not be delivered: see r8scan incidents list")
-        elif state != "sent" and age and age > UNSENT_AFTER.total_seconds():
+            found.problems.append(
+                f"{count} messages ({channel}) failed in {FAILED_SHOWN_DAYS} days: see r8scan incidents list"
+            )
+        elif state != "sent" and age > UNSENT_AFTER.total_seconds():
             found.problems.append(f"the oldest message ({channel}) has waited for {age / 3600:.1f} hours")
 
 

@@ -46,6 +46,28 @@ def tell_owner(
     return max(len(recipients), 1)
 
 
+def tell_again(
+    session: Session,
+    incident_id: uuid.UUID,
+    *,
+    account_id: str | None,
+    recipients: Collection[str],
+    occasion: str,
+    domain: str,
+) -> list[uuid.UUID]:
+    """Queue one mail more for each recipient, due now, of an incident that may have been told before; the rows.
+
+    Each has a merge key of its own: nothing joins it, and the promise to tell once is not asked.
+    """
+    rows = []
+    for recipient in sorted(set(recipients)):
+        merge_key = f"again:{uuid.uuid4()}"
+        row = _pending(session, "email", merge_key, recipient, account_id, 0, domain)
+        _link(session, row, [incident_id], "email", merge_key, occasion)
+        rows.append(row)
+    return rows
+
+
 def tell_operator(
     session: Session,
     incident_ids: Collection[uuid.UUID],

@@ -17,12 +17,12 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from scanner.detection import Candidate
-from scanner.records import leases
+from scanner.records import audit, leases
 from scanner.records.database import Database
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
-from scanner.response import audit, sightings
+from scanner.response import sightings
 
 # The steps that all responses have in common; they stay private to this room.
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Cause, Policy, Response, _tell, respond_within

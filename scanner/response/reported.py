@@ -13,9 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Place
-from scanner.records import outbox
+from scanner.records import audit, outbox
 from scanner.records.models import Incident, db_now
-from scanner.response import audit
 
 # The steps that a find and a report have in common; they stay private to this room.
 from scanner.response.respond import Policy, _act, _close_over, _expose, _new_places, _open, _tell

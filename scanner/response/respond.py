@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
-from scanner.records import announcements, outbox
+from scanner.records import announcements, audit, outbox
 from scanner.records.announcements import Stopped
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, db_now
-from scanner.response import audit, sightings
+from scanner.response import sightings
 from scanner.response.places import columns_of
 from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, RemoteStore, TokenRecord

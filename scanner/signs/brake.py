@@ -14,11 +14,10 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from scanner.records import outbox
+from scanner.records import audit, outbox
 from scanner.records.models import Incident, db_now
 from scanner.records.outbox import insert_or_nothing
 from scanner.records.sign_models import Brake, Report
-from scanner.response import audit
 from scanner.response.respond import Policy
 
 _ROW = 1

@@ -11,7 +11,7 @@ from notifications import bouncing
 from notifications.bouncing import Outcome
 from notifications.email.bounces import read_bounce
 from scanner.records.database import Database
-from scanner.records.models import Notification, db_now
+from scanner.records.models import AuditEntry, Notification, db_now
 from tests.notifications.outbox_rows import (
     IDENTITY,
     OPERATOR,
@@ -52,6 +52,10 @@ def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(dat
     told = row(database, notification_id)
     assert (told.state, told.error) == ("failed", f"bounced: 5.1.1 {REASON}")
     assert told.sent_at is not None
+    with database.read() as session:
+        entries = session.execute(select(AuditEntry.what, AuditEntry.evidence).order_by(AuditEntry.id)).all()
+    assert [what for what, _ in entries] == ["mail_sent", "mail_bounced"]
+    assert (entries[1][1]["recipient"], entries[1][1]["error"]) == ("ana@acme.example", told.error)
     digest = newest(database, "operator", OPERATOR)
     make_due(database, digest)
     post = Post()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import sha256_digest
-from scanner.settings import SettingsError, load_settings
+from scanner.settings import Settings, SettingsError, load_settings
 
 
 def test_nothing_has_to_be_set(tmp_path: Path) -> None:
@@ -99,3 +99,12 @@ def test_a_digest_with_a_key_needs_the_key(monkeypatch: pytest.MonkeyPatch, tmp_
     digest = load_settings().digester()(b"x")
     assert len(digest) == 64
     assert digest != sha256_digest(b"x")
+
+
+def test_every_setting_is_in_the_documentation() -> None:
+    pages = "\n".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
+    for name in Settings.model_fields:
+        written = f"R8SCAN_{name.upper()}"
+        # Thresholds of a rule stand in one row with it: `R8SCAN_USAGE_DORMANT` with `…_DAYS`.
+        rule, _, threshold = written.rpartition("_")
+        assert written in pages or (rule in pages and f"`…_{threshold}`" in pages), written

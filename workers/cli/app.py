@@ -24,6 +24,7 @@ COMMANDS = {
 GROUPS = {
     "tokens": "workers.cli.tokens",
     "incidents": "workers.cli.incidents",
+    "accounts": "workers.cli.accounts",
     "rescan": "workers.cli.rescan",
     "email": "workers.cli.email",
     "brake": "workers.cli.brake",

@@ -11,6 +11,7 @@ import typer
 from scanner.settings import load_settings
 from scanner.signs import brake, settling
 from workers.cli import output
+from workers.cli.operators import operator_name
 from workers.context import Context
 
 app = typer.Typer(help="Disables by report or rule that wait for your decision.", no_args_is_help=True)
@@ -64,7 +65,7 @@ def release(as_json: JsonOption = False) -> None:
     """
     with _own() as own:
         with own.database.write() as session:
-            ids = brake.release(session, who="operator")
+            ids = brake.release(session, who=operator_name())
         settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
         counts = settling.decisions(own.database, ids)
     if as_json:
@@ -81,7 +82,7 @@ def reject(as_json: JsonOption = False) -> None:
     Example: r8scan brake reject
     """
     with _own() as own, own.database.write() as session:
-        number = brake.reject(session, who="operator")
+        number = brake.reject(session, who=operator_name())
     if as_json:
         output.json_lines([{"rejected": number}])
     else:

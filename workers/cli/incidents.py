@@ -1,28 +1,38 @@
-"""`r8scan incidents`: what was found and what was done about it."""
+"""`r8scan incidents`: what was found and what was done about it, and what an operator decides on it."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from typing import Annotated, Any
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, TextIO
 
 import typer
-from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.models import Incident
+from scanner.response import by_hand
+from scanner.response.by_hand import NotPossible
+from scanner.response.timeline import timeline
 from scanner.settings import load_settings
-from workers.cli import output
+from scanner.tokens import sql
+from scanner.tokens.protocol import StoreUnavailable
+from workers.cli import incident_records, incidents_export, output
 from workers.cli.errors import UserError
+from workers.cli.operators import operator_name
+from workers.context import Context
 
 PLACES_SHOWN = 50
-
-_OWN_COLUMNS = ("id", "incident_id", "place_key")
 
 app = typer.Typer(help="What was found and what was done about it.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+IdArgument = Annotated[str, typer.Argument(help="The incident's id, or the beginning of it.")]
+ReasonOption = Annotated[str, typer.Option(help="Why: kept in the audit.")]
 
 
 @app.command("list")
@@ -34,129 +44,181 @@ def list_(
 
     Example: r8scan incidents list --json | jq -r .id
     """
-    database = Database(load_settings().database_url.get_secret_value())
-    with database.read() as session:
-        statement = (
-            select(Incident)
-            .options(selectinload(Incident.exposures))
-            .order_by(Incident.detected_at.desc(), Incident.id)
-            .limit(limit)
-        )
-        incidents = session.execute(statement).scalars().all()
+    with _database() as database, database.read() as session:
+        incidents = incident_records.newest(session, limit)
+        states = incident_records.mail_states(session, incidents)
         if as_json:
-            output.json_lines(_summary(session, incident) for incident in incidents)
-        else:
-            columns = ("incident", "token", "account", "action", "detected", "disabled", "places", "mail")
-            output.table("Incidents", columns, _rows(session, incidents), empty="No incidents.")
-    database.close()
+            output.json_lines(incident_records.summary(incident, states[incident.id]) for incident in incidents)
+            return
+        rows = (
+            (
+                str(incident.id)[:8],
+                incident.hint,
+                incident.account_name,
+                incident.action,
+                incident.detected_at,
+                incident.disabled_at,
+                len(incident.exposures),
+                ", ".join(sorted(states[incident.id])) or "-",
+            )
+            for incident in incidents
+        )
+        columns = ("incident", "token", "account", "action", "detected", "disabled", "places", "mail")
+        output.table("Incidents", columns, rows, empty="No incidents.")
 
 
 @app.command()
-def show(
-    incident_id: Annotated[str, typer.Argument(help="The incident's id, or the beginning of it.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Show one incident: the token, every place, who was told.
+def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Show one incident: the token, every place, who was told, and the whole story as a timeline.
 
     Example: r8scan incidents show 1f3c
     """
-    database = Database(load_settings().database_url.get_secret_value())
-    with database.read() as session:
-        incident = _find(session, incident_id)
+    with _database() as database, database.read() as session:
+        incident = incident_records.find(session, incident_id)
         if as_json:
-            output.json_lines([_whole(session, incident)])
+            output.json_lines([incident_records.whole(session, incident)])
         else:
             _print(session, incident)
-    database.close()
 
 
-def _find(session: Session, wanted: str) -> Incident:
-    try:
-        found = session.get(Incident, uuid.UUID(wanted))
-        if found is not None:
-            return found
-    except ValueError:
-        pass
-    prefix = wanted.lower().replace("-", "")
-    matches: list[Incident] = []
-    if prefix and all(char in "0123456789abcdef" for char in prefix):
-        low, high = uuid.UUID(prefix[:32].ljust(32, "0")), uuid.UUID(prefix[:32].ljust(32, "f"))
-        statement = select(Incident).where(Incident.id.between(low, high)).limit(2)
-        matches = list(session.execute(statement).scalars())
-    if len(matches) != 1:
-        raise UserError(
-            f"{'several incidents begin' if matches else 'no incident begins'} with {wanted}: see incidents list"
-        )
-    return matches[0]
+@app.command()
+def note(incident_id: IdArgument, text: Annotated[str, typer.Argument(help="What is to be remembered.")]) -> None:
+    """Add a note to an incident's story.
+
+    Example: r8scan incidents note 1f3c "called the owner, they are replacing it"
+    """
+    _decide(incident_id, lambda session, incident: by_hand.annotate(session, incident, who=operator_name(), text=text))
+    typer.echo("noted")
 
 
-def _notifications(session: Session, incident: Incident) -> list[tuple[Notification, str]]:
-    statement = (
-        select(Notification, NotificationSubject.occasion)
-        .join(NotificationSubject)
-        .where(NotificationSubject.incident_id == incident.id)
-        .order_by(Notification.created_at)
+@app.command()
+def close(incident_id: IdArgument, reason: ReasonOption) -> None:
+    """Close an incident: what is found of its token later is a new one.
+
+    Example: r8scan incidents close 1f3c --reason "a sample from our own documentation"
+    """
+    _decide(incident_id, lambda session, incident: by_hand.close(session, incident, who=operator_name(), reason=reason))
+    typer.echo("closed")
+
+
+@app.command()
+def reopen(incident_id: IdArgument, reason: ReasonOption) -> None:
+    """Open a closed incident again. Nothing is disabled by that: r8scan tokens disable, or r8scan report, does.
+
+    Example: r8scan incidents reopen 1f3c --reason "it was no sample after all"
+    """
+    _decide(
+        incident_id, lambda session, incident: by_hand.reopen(session, incident, who=operator_name(), reason=reason)
     )
-    return list(session.execute(statement))
+    typer.echo("open again")
 
 
-def _rows(session: Session, incidents: Any) -> Iterator[tuple[Any, ...]]:
-    for incident in incidents:
-        told = ", ".join(sorted({notification.state for notification, _ in _notifications(session, incident)}))
-        yield (
-            str(incident.id)[:8],
-            incident.hint,
-            incident.account_name,
-            incident.action,
-            incident.detected_at,
-            incident.disabled_at,
-            len(incident.exposures),
-            told or "-",
-        )
+@app.command()
+def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
+    """Send the owner's mail once more, to the addresses that the account has now.
+
+    Example: r8scan incidents resend 1f3c --reason "the address was mended"
+    """
+    own = Context(load_settings())
+    try:
+        with own.database.read() as session:
+            incident = incident_records.find(session, incident_id)
+            found_id, digest = str(incident.id), incident.digest
+        recipients = _recipients(own, digest)
+        with own.database.write() as session, _as_user_error():
+            rows = by_hand.resend(
+                session,
+                incident_records.find(session, found_id),
+                recipients,
+                domain=own.policy.mail_domain,
+                who=operator_name(),
+                reason=reason,
+            )
+    finally:
+        own.database.close()
+    typer.echo(f"{len(rows)} mails are queued")
 
 
-def _summary(session: Session, incident: Incident) -> dict[str, Any]:
-    return {
-        "id": str(incident.id),
-        "sha256": incident.digest,
-        "hint": incident.hint,
-        "token_id": incident.token_id,
-        "token_name": incident.token_name,
-        "account": incident.account_name,
-        "cause": incident.cause,
-        "action": incident.action,
-        "state": incident.state,
-        "detected_at": incident.detected_at,
-        "disabled_at": incident.disabled_at,
-        "exposures": len(incident.exposures),
-        "notifications": [notification.state for notification, _ in _notifications(session, incident)],
-    }
+@app.command()
+def export(
+    form: Annotated[Literal["json", "csv"], typer.Option("--format", help="One JSON array, or a row for each place.")],
+    to: Annotated[Path | None, typer.Option("--output", help="The file to write (default: standard output).")] = None,
+    since: Annotated[str, typer.Option(help="Detected from then on: 2026-11-01 or 2026-11-01T10:00, UTC.")] = "",
+    until: Annotated[str, typer.Option(help="Detected before then.")] = "",
+    account: Annotated[str, typer.Option(help="Of this account only: its name or id.")] = "",
+) -> None:
+    """Write incidents for another program: with places, messages and timeline as JSON, flat as CSV. Oldest first.
+
+    Example: r8scan incidents export --format csv --since 2026-11-01 --output november.csv
+    """
+    write: Callable[[TextIO, Session, Iterator[Incident]], int]
+    write = incidents_export.write_json if form == "json" else incidents_export.write_csv
+    start, end = _time(since, "--since"), _time(until, "--until")
+    with _database() as database, database.read() as session, _opened(to) as out:
+        count = write(out, session, incident_records.between(session, start, end, account))
+    typer.echo(f"{count} incidents", err=True)
 
 
-def _whole(session: Session, incident: Incident) -> dict[str, Any]:
-    return {
-        **_summary(session, incident),
-        "signs": incident.evidence.get("signs", []),
-        "exposures": [_place(exposure) for exposure in incident.exposures],
-        "notifications": [
-            {
-                "id": str(notification.id),
-                "channel": notification.channel,
-                "occasion": occasion,
-                "recipient": notification.recipient,
-                "state": notification.state,
-                "attempts": notification.attempts,
-                "sent_at": notification.sent_at,
-                "error": notification.error,
-            }
-            for notification, occasion in _notifications(session, incident)
-        ],
-    }
+@contextmanager
+def _database() -> Iterator[Database]:
+    database = Database(load_settings().database_url.get_secret_value())
+    try:
+        yield database
+    finally:
+        database.close()
 
 
-def _place(exposure: Exposure) -> dict[str, Any]:
-    columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
-    return {name: getattr(exposure, name) for name in columns}
+@contextmanager
+def _as_user_error() -> Iterator[None]:
+    try:
+        yield
+    except NotPossible as err:
+        raise UserError(str(err)) from err
+
+
+def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None:
+    with _database() as database, database.write() as session, _as_user_error():
+        step(session, incident_records.find(session, incident_id))
+
+
+def _recipients(own: Context, digest: str) -> Sequence[str]:
+    """Whom the store names for the token now. UserError when it cannot be asked."""
+    if own.store is None:
+        with own.database.read() as session:
+            records = sql.look_up(session, [digest])
+    else:
+        try:
+            records = dict(own.store.look_up([digest]).records)
+        except StoreUnavailable as err:
+            raise UserError(f"the token store is away ({err}): try again later") from err
+    if digest not in records:
+        raise UserError("the token store does not know the token any more: nobody can be told")
+    return records[digest].recipients
+
+
+def _time(text: str, option: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as err:
+        raise UserError(f"{option} must be a day or a time, such as 2026-11-01 or 2026-11-01T10:00") from err
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or the file, for us alone to read. UserError when it cannot be written."""
+    if path is None:
+        with nullcontext(sys.stdout) as out:
+            yield out
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as err:
+        raise UserError(f"cannot write {path} ({err.strerror})") from err
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
+        yield out
 
 
 def _print(session: Session, incident: Incident) -> None:
@@ -184,19 +246,16 @@ def _print(session: Session, incident: Incident) -> None:
         rows,
         empty="No place is recorded.",
     )
-    notes = _notifications(session, incident)
+    messages = incident_records.notifications(session, incident)
     output.table(
         "Notifications",
         ("channel", "about", "to", "state", "attempts", "sent", "error"),
-        ((n.channel, occasion, n.recipient, n.state, n.attempts, n.sent_at, n.error) for n, occasion in notes),
+        ((n.channel, occasion, n.recipient, n.state, n.attempts, n.sent_at, n.error) for n, occasion in messages),
         empty="Nobody was told.",
     )
-    entries = session.execute(
-        select(AuditEntry).where(AuditEntry.incident_id == incident.id).order_by(AuditEntry.id)
-    ).scalars()
     output.table(
-        "Audit",
-        ("at", "who", "what", "evidence"),
-        ((entry.at, entry.who, entry.what, entry.evidence) for entry in entries),
+        "Timeline",
+        ("at", "who", "what", ""),
+        ((moment.at, moment.who, moment.what, moment.detail) for moment in timeline(session, incident)),
         empty="No entry.",
     )

@@ -26,7 +26,7 @@ def errors() -> Console:
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """One object a line, as rows come."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=_json_value) + "\n")
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=json_value) + "\n")
     sys.stdout.flush()
 
 
@@ -50,5 +50,6 @@ def plain(value: Any) -> str:
     return "".join(char if char.isprintable() else "�" for char in str(value))
 
 
-def _json_value(value: Any) -> str:
+def json_value(value: Any) -> str:
+    """What JSON has no form for, as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import itertools
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport, NewReport, Subject
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.operators import operator_name
 from workers.cli.streams import BadLines, opened
 from workers.context import Context
 
@@ -41,7 +41,7 @@ def report(
     Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
     """
     own = Context(load_settings())
-    reporter = _reporter()
+    reporter = operator_name()
     counts: Counter[str] = Counter()
     bad = BadLines()
     try:
@@ -78,16 +78,6 @@ def _new_reports(subjects: Iterable[Subject], sign: str, note: str, reporter: st
         return [reports.new_report(subject, sign=sign, note=note, reporter=reporter, key=key) for subject in subjects]
     except BadReport as err:
         raise UserError(f"the report {err}") from err
-
-
-def _reporter() -> str:
-    """The user who runs the command, as far as the system says."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        return "operator"
-    clean = "".join(char if char.isascii() and char.isalnum() else "_" for char in name)[:50]
-    return f"operator:{clean}"
 
 
 def _print(counts: Counter[str], bad: BadLines, as_json: bool) -> None:

@@ -12,8 +12,10 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from scanner.records import audit
 from scanner.records.database import Database
-from scanner.response import audit, sightings
+from scanner.response import by_hand, sightings
+from scanner.response.by_hand import NotPossible
 from scanner.settings import Settings, load_settings
 from scanner.signs import reports
 from scanner.tokens import sql
@@ -22,12 +24,14 @@ from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.operators import operator_name
+from workers.context import Context
 
 BATCH = 1000
 BAD_ROWS_SHOWN = 100
 
 app = typer.Typer(
-    help="The token store: import, list, disable, protect. Holds digests only.",
+    help="The token store: import, list, disable, enable, protect. Holds digests only.",
     no_args_is_help=True,
 )
 
@@ -63,7 +67,7 @@ def import_(
             rechecked = sightings.make_due_after_import(session)
             reports.make_due_after_import(session)
             evidence = {"rows": good, "bad_rows": bad, "sightings_to_look_up": rechecked}
-            audit.record(session, "tokens_imported", evidence, who="operator")
+            audit.record(session, "tokens_imported", evidence, who=operator_name())
     typer.echo(f"{good} imported, {bad} bad", err=bool(bad))
     if rechecked:
         typer.echo(f"{rechecked} earlier sightings of these tokens will be looked up now")
@@ -121,7 +125,7 @@ def add(
             ImportRun.begin().write(session, [token])
             sightings.make_due_after_import(session)
             reports.make_due_after_import(session)
-            audit.record(session, "token_added", {"digest": token.digest}, who="operator")
+            audit.record(session, "token_added", {"digest": token.digest}, who=operator_name())
     typer.echo(f"added {token.hint}  {token.digest}")
 
 
@@ -160,12 +164,29 @@ def disable(
 
     Example: r8scan tokens disable --sha256 9f86d081…
     """
+    with _database() as (settings, database), database.write() as session:
+        token = _wanted(session, token_id, sha256)
+        done = by_hand.disable_token(session, token, Context(settings).policy, who=operator_name())
+    typer.echo(f"disabled {token.digest}" if done else f"was disabled already: {token.digest}")
+
+
+@app.command()
+def enable(
+    reason: Annotated[str, typer.Option(help="Why: kept in the audit.")],
+    token_id: Annotated[str, typer.Argument(help="The token's id, as `list --json` shows it.")] = "",
+    sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
+) -> None:
+    """Bring a disabled token back. Only a new place or a new report disables it again; old places do not.
+
+    Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
+    """
     with _database() as (_, database), database.write() as session:
-        digest = _wanted(session, token_id, sha256)
-        done = sql.disable(session, digest, "operator")
-        if done:
-            audit.record(session, "token_disabled_by_hand", {"digest": digest}, who="operator")
-    typer.echo(f"disabled {digest}" if done else f"was disabled already: {digest}")
+        token = _wanted(session, token_id, sha256)
+        try:
+            done = by_hand.enable_token(session, token.digest, who=operator_name(), reason=reason)
+        except NotPossible as err:
+            raise UserError(str(err)) from err
+    typer.echo(f"works again: {token.digest}" if done else f"was not disabled: {token.digest}")
 
 
 @app.command()
@@ -179,21 +200,19 @@ def protect(
     Example: r8scan tokens protect 42
     """
     with _database() as (_, database), database.write() as session:
-        digest = _wanted(session, token_id, sha256)
-        sql.protect(session, digest, protected=not off)
-        audit.record(
-            session, "token_unprotected" if off else "token_protected_by_hand", {"digest": digest}, who="operator"
-        )
-    typer.echo(f"{'no longer protected' if off else 'protected'}: {digest}")
+        token = _wanted(session, token_id, sha256)
+        by_hand.protect_token(session, token.digest, protected=not off, who=operator_name())
+    typer.echo(f"{'no longer protected' if off else 'protected'}: {token.digest}")
 
 
-def _wanted(session: Any, token_id: str, sha256: str) -> str:
+def _wanted(session: Any, token_id: str, sha256: str) -> TokenRecord:
     if bool(token_id) == bool(sha256):
         raise UserError("give either the token's id or --sha256 HEX")
     digest = sha256.lower() if sha256 else sql.digest_of_id(session, token_id)
-    if digest is None or not sql.look_up(session, [digest]):
+    found = sql.look_up(session, [digest], lock=True) if digest else {}
+    if digest not in found:
         raise UserError("the store has no such token: see r8scan tokens list --json")
-    return digest
+    return found[digest]
 
 
 def _state(record: TokenRecord) -> str:

@@ -91,7 +91,7 @@ def _play(own: World, console: Console) -> None:
         delay = _disabled(own, digest) - visible
         story.tell(f"Found and disabled {delay:.2f} s after the push became visible", "green")
         story.expect("the vendor's API refuses the token", lambda: own.answer(token) == 401)
-        story.tell("The vendor's API answers 401 to the token", "green")
+        story.tell("The vendor's API, told by a signed webhook to forget what it had cached, answers 401", "green")
         if not own.mailbox.wait_for(1, STEP_SECONDS):
             raise StepFailed("the mail arrives: it did not come")
         story.tell("The mail to Ana has arrived", "green")

@@ -1,6 +1,7 @@
 """The vendor's API, as small as it can be: 200 for a token that lives, 401 for any other.
 
-It does what the vendor's real API has to do: ask the token table at each request.
+It does what the vendor's real API does: it asks the token table, caches what it heard for five minutes, and forgets
+what r8scan announces.
 """
 
 from __future__ import annotations
@@ -8,30 +9,48 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from scanner.records.database import Database
 from scanner.records.models import ApiToken
+from workers.sandbox import gateway
+from workers.sandbox.gateway import Cache
 from workers.sandbox.http_server import served
 
+WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - of the sandbox only
 
-def application(is_live: Callable[[str], bool]) -> Starlette:
-    """The API; `is_live` says of a digest whether it is that of a token that may be used."""
 
-    def account(request: Request) -> JSONResponse:
+@dataclass(frozen=True, slots=True)
+class VendorApi:
+    """A running API: its address, the address of its webhook, and its cache."""
+
+    url: str
+    cache: Cache
+
+    @property
+    def webhook_url(self) -> str:
+        return f"{self.url}/r8scan"
+
+
+def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette:
+    """The API; `cache` says of a digest whether it is that of a token that may be used."""
+
+    async def account(request: Request) -> JSONResponse:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(token.encode()).hexdigest()
-        if scheme != "Bearer" or not is_live(digest):
+        if scheme != "Bearer" or not await run_in_threadpool(cache.answers, digest):
             detail = "You did not pass a valid authentication token"
             return JSONResponse({"title": "Unauthenticated", "detail": detail, "status": 401}, status_code=401)
         return JSONResponse({"type": "user", "username": "ana"})
 
-    return Starlette(routes=[Route("/v1/account", account)])
+    return Starlette(routes=[Route("/v1/account", account), gateway.webhook(cache, webhook_secret)])
 
 
 def lives_in(database: Database) -> Callable[[str], bool]:
@@ -46,7 +65,8 @@ def lives_in(database: Database) -> Callable[[str], bool]:
 
 
 @contextmanager
-def running(database: Database) -> Iterator[str]:
-    """The API's address while the block runs."""
-    with served(application(lives_in(database))) as url:
-        yield url
+def running(database: Database) -> Iterator[VendorApi]:
+    """The API while the block runs."""
+    cache = Cache(lives_in(database))
+    with served(application(cache)) as url:
+        yield VendorApi(url, cache)

@@ -25,6 +25,7 @@ from scanner.tokens.registry import ImportRun
 from workers.sandbox import github_server, mailbox, vendor_api
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.mailbox import Mailbox
+from workers.sandbox.vendor_api import WEBHOOK_SECRET, VendorApi
 from workers.sandbox.workplace import Workplace
 
 OPERATOR = "operator@vendor.example"
@@ -37,7 +38,7 @@ class World:
     folder: Path
     github: SandboxGitHub
     mailbox: Mailbox
-    vendor_api: str
+    vendor_api: VendorApi
     database: Database
     settings: dict[str, str] = field(default_factory=dict)
 
@@ -65,7 +66,7 @@ class World:
     def answer(self, token: str) -> int:
         """The status with which the vendor's API answers to the token."""
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.get(f"{self.vendor_api}/v1/account", headers=headers, trust_env=False).status_code
+        return httpx.get(f"{self.vendor_api.url}/v1/account", headers=headers, trust_env=False).status_code
 
     def workplace(self, repository: str, name: str = "work") -> Workplace:
         """A working copy of a repository."""
@@ -120,6 +121,7 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
         schema.upgrade(database)
         stack.callback(database.close)
         api = stack.enter_context(vendor_api.running(database))
+        values = {"announce_webhook_url": api.webhook_url, "announce_webhook_secret": WEBHOOK_SECRET, **values}
         variables = {f"R8SCAN_{name.upper()}": value for name, value in values.items()}
         yield World(folder, own_github, own_mailbox, api, database, variables)
 

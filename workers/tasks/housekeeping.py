@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete
 
-from scanner.records import announcements, jobs, leases, tallies
+from scanner.records import announcements, jobs, leases, retention, tallies
 from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, usage
@@ -70,3 +70,4 @@ def tidy() -> None:
         with own.database.write() as session:
             session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
     usage.forget_old(own.database, keep_days=own.settings.usage_keep_days)
+    retention.forget_old(own.database, keep_days=own.settings.keep_days)

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from scanner.records import schema
 from workers.context import Context
-from workers.web import alerts, reports
+from workers.web import alerts, gateways, reports
 from workers.web.requests import Refused, guarded
 
 
@@ -23,7 +23,8 @@ def application(context: Context) -> Starlette:
             raise Refused(503, "the database is of another version: run r8scan db upgrade")
         return JSONResponse({"status": "ok"})
 
-    routes = [Route("/health", health), *alerts.routes(context), *reports.routes(context)]
+    rooms = (alerts, reports, gateways)
+    routes = [Route("/health", health), *(route for room in rooms for route in room.routes(context))]
     return Starlette(routes=routes, exception_handlers={404: _plain, 405: _plain, 500: _plain})
 
 

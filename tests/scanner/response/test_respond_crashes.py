@@ -5,17 +5,18 @@ Every token disabled, its owner told once, nothing lost, with both stores, on bo
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import func, select, update
 
 from scanner.detection import Candidate, Place
+from scanner.records.announcements import CHANNELS
 from scanner.records.database import Database
 from scanner.records.models import (
+    Announcement,
     ApiToken,
     Exposure,
     Incident,
@@ -24,42 +25,21 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
+from scanner.records.sign_models import Report
 from scanner.response.respond import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
+from scanner.signs import reports, settling
+from scanner.signs.reports import Subject
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.protocol import Disabled, LookUp, RemoteStore
 from scanner.tokens.registry import ImportRun
+from tests.fault_injection import Injected, crashes
 from workers.sandbox import token_store
 from workers.sandbox.token_store import ReferenceStore
 
 DIGESTS = ("a" * 64, "b" * 64)
 STRANGER = "c" * 64
 RECIPIENTS = ("ana@example.com", "ben@example.com")
-
-
-class Crash(BaseException):
-    """The worker is dead: nothing after this runs, no clean-up of ours either."""
-
-
-@dataclass
-class Injected:
-    """Counts points at which a crash could happen, and crashes at one of them."""
-
-    at: int = -1
-    points: int = 0
-
-    def statement(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        """After a statement; a BEGIN is none that could leave anything behind."""
-        del connection, cursor
-        if not statement.startswith("BEGIN"):
-            self.point()
-
-    def point(self) -> None:
-        """A point at which the worker may die."""
-        number = self.points
-        self.points += 1
-        if number == self.at:
-            raise Crash
 
 
 @dataclass
@@ -98,17 +78,26 @@ def make_policy(
             reference.tokens.clear()
             reference.keys.clear()
             with database.write() as session:
-                for model in (NotificationSubject, Notification, Exposure, Sighting, Incident, ApiToken):
+                for model in (
+                    NotificationSubject,
+                    Notification,
+                    Announcement,
+                    Exposure,
+                    Sighting,
+                    Incident,
+                    Report,
+                    ApiToken,
+                ):
                     session.query(model).delete()
             if request.param == "sql":
                 rows = [ImportedToken(digest, "r8_Ab1…xyz9", "ci", "ana", RECIPIENTS) for digest in DIGESTS]
                 with database.write() as session:
                     ImportRun.begin().write(session, rows)
-                return Policy(operator_email="op@example.com"), None
+                return Policy(operator_email="op@example.com", announce=CHANNELS), None
             for digest in DIGESTS:
                 reference.add(digest, recipients=RECIPIENTS)
             remote: RemoteStore = Remote(reference, injected, http)
-            return Policy(operator_email="op@example.com", store=remote), reference
+            return Policy(operator_email="op@example.com", announce=CHANNELS, store=remote), reference
 
         yield make
         http.close()
@@ -123,18 +112,6 @@ def run(database: Database, policy: Policy) -> None:
     respond_to(database, found(), source="public_events", policy=policy)
 
 
-def crashes(database: Database, policy: Policy) -> bool:
-    """Run until the crash; what the dead worker held is given free, as its end would do."""
-    try:
-        run(database, policy)
-    except Crash:
-        crashed = True
-    else:
-        crashed = False
-    gc.collect()  # cursors live on in the frames of a traceback, and SQLite's lock with them
-    return crashed
-
-
 def recover(database: Database, policy: Policy) -> None:
     """What comes after a crash: the job's lease ends and it is done again; the sweeper looks at what is due."""
     with database.write() as session:
@@ -145,10 +122,39 @@ def recover(database: Database, policy: Policy) -> None:
     finish_due(database, policy=policy)
 
 
-def assert_all_is_well(database: Database, reference: ReferenceStore | None) -> None:
+def report(database: Database, policy: Policy) -> None:
+    given = [reports.new_report(Subject(digest), sign="stolen", note="", reporter="ana") for digest in DIGESTS]
+    ids = reports.record(database, given)
+    settling.settle(database, ids, policy=policy, per_minute=60)
+
+
+def recover_report(database: Database, policy: Policy) -> None:
+    """The caller, who got no answer, reports again; the sweeper looks at what is due."""
+    with database.write() as session:
+        session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
+        session.execute(update(Report).values(next_check_at=db_now()))
+    report(database, policy)
+    settling.settle_due(database, policy=policy, per_minute=60)
+    finish_due(database, policy=policy)
+
+
+def assert_all_is_well(
+    database: Database, reference: ReferenceStore | None, *, expected: tuple[int, int, int] = (4, 2, 0)
+) -> None:
+    """`expected`: places, sightings, tokens of ours that live."""
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()
-        told = session.execute(select(NotificationSubject.incident_id, Notification.recipient).join(Notification)).all()
+        told = session.execute(
+            select(NotificationSubject.incident_id, Notification.recipient)
+            .join(Notification)
+            .where(Notification.channel == "email")
+        ).all()
+        announced = session.execute(
+            select(Notification.channel, NotificationSubject.incident_id)
+            .join(NotificationSubject)
+            .where(Notification.channel.in_(CHANNELS))
+        ).all()
+        listed = session.execute(select(Announcement.incident_id)).scalars().all()
         places = session.execute(select(func.count()).select_from(Exposure)).scalar_one()
         strangers = session.execute(select(func.count()).select_from(Sighting)).scalar_one()
         live = session.execute(select(func.count()).where(ApiToken.disabled_at.is_(None))).scalar_one()
@@ -156,29 +162,47 @@ def assert_all_is_well(database: Database, reference: ReferenceStore | None) -> 
     assert {incident.action for incident in incidents} == {"disabled"}
     assert all(incident.disabled_at for incident in incidents)
     assert sorted(told) == sorted((incident.id, one) for incident in incidents for one in RECIPIENTS)
-    assert (places, strangers, live) == (4, 2, 0)
+    assert sorted(announced) == sorted((channel, incident.id) for incident in incidents for channel in CHANNELS)
+    assert sorted(map(str, listed)) == sorted(str(incident.id) for incident in incidents)
+    assert (places, strangers, live) == expected
     if reference is not None:
         assert all(token["disabled_at"] for token in reference.tokens.values())
         assert reference.keys == {incident.digest: str(incident.id) for incident in incidents}
 
 
+@pytest.mark.timeout(400)
 def test_a_crash_anywhere_changes_nothing_in_the_end(
     database: Database, make_policy: Callable[[Injected], tuple[Policy, ReferenceStore | None]]
 ) -> None:
     counting = Injected()
     policy, reference = make_policy(counting)
-    event.listen(database.engine, "after_cursor_execute", counting.statement)
-    run(database, policy)
-    event.remove(database.engine, "after_cursor_execute", counting.statement)
+    assert not crashes(database, counting, lambda: run(database, policy))
     assert_all_is_well(database, reference)
     assert counting.points > 10
     for number in range(counting.points):
         injected = Injected(at=number)
         policy, reference = make_policy(injected)
-        event.listen(database.engine, "after_cursor_execute", injected.statement)
-        assert crashes(database, policy), number
-        event.remove(database.engine, "after_cursor_execute", injected.statement)
+        assert crashes(database, injected, lambda: run(database, policy)), number  # noqa: B023 - called at once
         recover(database, policy)
         assert_all_is_well(database, reference)
     recover(database, policy)
     assert_all_is_well(database, reference)
+
+
+@pytest.mark.timeout(400)
+def test_a_crash_anywhere_in_a_report_changes_nothing_in_the_end(
+    database: Database, make_policy: Callable[[Injected], tuple[Policy, ReferenceStore | None]]
+) -> None:
+    counting = Injected()
+    policy, reference = make_policy(counting)
+    assert not crashes(database, counting, lambda: report(database, policy))
+    assert_all_is_well(database, reference, expected=(0, 0, 0))
+    assert counting.points > 10
+    for number in range(counting.points):
+        injected = Injected(at=number)
+        policy, reference = make_policy(injected)
+        assert crashes(database, injected, lambda: report(database, policy)), number  # noqa: B023 - called at once
+        recover_report(database, policy)
+        assert_all_is_well(database, reference, expected=(0, 0, 0))
+        with database.read() as session:
+            assert set(session.execute(select(Report.decision)).scalars()) == {"disabled"}, number

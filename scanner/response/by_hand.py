@@ -1,0 +1,153 @@
+"""What operators decide by hand: tokens disabled and brought back, incidents closed, opened again, annotated, re-sent.
+
+Each is one step in the caller's writing transaction, and leaves an entry in the audit with who and why.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from scanner.detection import redact
+from scanner.records import announcements, audit, outbox
+from scanner.records.announcements import Stopped
+from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject
+from scanner.response.respond import Policy
+from scanner.tokens import sql
+from scanner.tokens.protocol import TokenRecord
+
+LONGEST_REASON = 500
+TOLD_ACTIONS = ("disabled", "already_disabled")
+"""Actions of which an owner can be told."""
+
+
+class NotPossible(Exception):
+    """The decision does not fit how things stand; the message is one line that says why."""
+
+
+def cleaned(reason: str) -> str:
+    """An operator's words as they are kept: one printable line without tokens. NotPossible when nothing is left."""
+    kept = redact("".join(char if char.isprintable() else " " for char in reason)).strip()
+    if not kept:
+        raise NotPossible("say why: the reason is empty")
+    return kept if len(kept) <= LONGEST_REASON else kept[: LONGEST_REASON - 1] + "…"
+
+
+def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: str) -> bool:
+    """Disable a token of the SQL store and tell gateways; its owner is not mailed. False: it was disabled already."""
+    if not sql.disable(session, token.digest, "operator"):
+        return False
+    at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == token.digest)).scalar_one()
+    assert at is not None  # noqa: S101 - we have just set it
+    announcements.announce(session, [Stopped(token.digest, token.id, "operator", at)], policy.announce)
+    _audit(session, "token_disabled_by_hand", token.digest, who=who)
+    return True
+
+
+def enable_token(session: Session, digest: str, *, who: str, reason: str) -> bool:
+    """Bring a disabled token of the SQL store back. False: it was not disabled.
+
+    It is disabled again only by a new exposure or report: places where it was seen before do nothing.
+    """
+    words = cleaned(reason)
+    result = session.execute(
+        update(ApiToken)
+        .where(ApiToken.digest == digest, ApiToken.disabled_at.is_not(None))
+        .values(disabled_at=None, disabled_reason=None)
+        .execution_options(synchronize_session=False)
+    )
+    if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
+        return False
+    _audit(session, "token_enabled_by_hand", digest, who=who, reason=words)
+    return True
+
+
+def protect_token(session: Session, digest: str, *, protected: bool, who: str) -> None:
+    """Have finds of the token page the operator instead of disabling it, or no longer."""
+    sql.protect(session, digest, protected=protected)
+    _audit(session, "token_protected_by_hand" if protected else "token_unprotected", digest, who=who)
+
+
+def annotate(session: Session, incident: Incident, *, who: str, text: str) -> None:
+    """Add an operator's note to the incident's story."""
+    audit.record(session, "note", {"text": cleaned(text)}, who=who, incident_id=incident.id)
+
+
+def close(session: Session, incident: Incident, *, who: str, reason: str) -> None:
+    """Close an incident: what is found of its token from now on is another one. NotPossible."""
+    words = cleaned(reason)
+    if incident.state != "open":
+        raise NotPossible("the incident is closed already")
+    if incident.action == "disabling":
+        raise NotPossible("its token is being disabled at this moment: try again when that is done")
+    incident.state = "closed"
+    audit.record(session, "incident_closed", {"reason": words}, who=who, incident_id=incident.id)
+
+
+def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> None:
+    """Open a closed incident again; nothing is disabled and nobody is told by that. NotPossible."""
+    words = cleaned(reason)
+    if incident.state == "open":
+        raise NotPossible("the incident is open")
+    other = session.execute(
+        select(Incident.id).where(Incident.digest == incident.digest, Incident.state == "open")
+    ).scalar_one_or_none()
+    if other is not None:
+        raise NotPossible(f"another incident of the same token is open: {other}")
+    incident.state = "open"
+    try:
+        session.flush()
+    except IntegrityError as err:
+        raise NotPossible("another incident of the same token was opened meanwhile: look again") from err
+    audit.record(session, "incident_reopened", {"reason": words}, who=who, incident_id=incident.id)
+
+
+def resend(
+    session: Session, incident: Incident, recipients: Sequence[str], *, domain: str, who: str, reason: str
+) -> list[uuid.UUID]:
+    """Queue the incident's mail once more for the account's recipients of now; the new rows. NotPossible."""
+    words = cleaned(reason)
+    if incident.action not in TOLD_ACTIONS:
+        raise NotPossible(f"there is no mail to an owner about it: its action is {incident.action}")
+    if not recipients:
+        raise NotPossible("the account has no mail address: add one in the token store first")
+    waiting: Sequence[str | None] = (
+        session.execute(
+            select(Notification.recipient)
+            .join(NotificationSubject)
+            .where(
+                NotificationSubject.incident_id == incident.id,
+                Notification.channel == "email",
+                Notification.state.in_(("pending", "frozen")),
+            )
+        )
+        .scalars()
+        .all()
+    )
+    held = [recipient for recipient in sorted(recipients) if recipient in waiting]
+    if held:
+        raise NotPossible(f"a mail to {held[0]} waits already: see r8scan incidents show")
+    rows = outbox.tell_again(
+        session,
+        incident.id,
+        account_id=incident.account_id,
+        recipients=recipients,
+        occasion=incident.action,
+        domain=domain,
+    )
+    evidence = {"reason": words, "recipients": len(rows), "notifications": [str(row) for row in rows]}
+    audit.record(session, "mail_resent", evidence, who=who, incident_id=incident.id)
+    return rows
+
+
+def _audit(session: Session, what: str, digest: str, *, who: str, reason: str = "") -> None:
+    """An entry about a token; its newest incident tells it too."""
+    incident_id = session.execute(
+        select(Incident.id).where(Incident.digest == digest).order_by(Incident.detected_at.desc()).limit(1)
+    ).scalar_one_or_none()
+    evidence = {"digest": digest, **({"reason": reason} if reason else {})}
+    audit.record(session, what, evidence, who=who, incident_id=incident_id)

@@ -1,0 +1,112 @@
+"""An incident's whole story in the order of time, read from all rows that know a part of it. Decides nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Announcement, AuditEntry, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.sign_models import Report
+
+MOST_PLACES = 50
+"""Places told one by one; the rest is told by its number."""
+MOST_ENTRIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened: when, by whom, the word for it, and particulars in a line."""
+
+    at: datetime
+    who: str
+    what: str
+    detail: str
+
+
+def timeline(session: Session, incident: Incident) -> list[Moment]:
+    """Everything on record, earliest first; what is of one moment in the order in which it follows."""
+    moments = [
+        *_token(incident),
+        *_places(session, incident.id),
+        *_reports(session, incident.id),
+        Moment(incident.detected_at, "r8scan", "incident opened", f"cause {incident.cause}"),
+        *_audit(session, incident.id),
+        *_notifications(session, incident.id),
+        *_announcements(session, incident.id),
+    ]
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def _token(incident: Incident) -> Iterator[Moment]:
+    if incident.token_created_at is not None:
+        yield Moment(incident.token_created_at, "owner", "token created", incident.token_name)
+    if incident.token_last_used_at is not None:
+        yield Moment(incident.token_last_used_at, "anybody", "token last used", "as the store told when we asked")
+    if incident.action == "already_disabled" and incident.disabled_at is not None:
+        yield Moment(incident.disabled_at, "owner", "token disabled", "before we did")
+
+
+def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
+    statement = select(Exposure).where(Exposure.incident_id == incident_id).order_by(Exposure.id)
+    for row in session.execute(statement.limit(MOST_PLACES)).scalars():
+        where = " ".join(part for part in (row.repository, row.path, f"line {row.line}" if row.line else None) if part)
+        place = f"{row.kind} {where or row.url}".strip()
+        if row.published_at is not None:
+            yield Moment(row.published_at, "anybody", "became public", place)
+        yield Moment(row.seen_at, row.source, "seen", place)
+    total, last = session.execute(
+        select(func.count(), func.max(Exposure.seen_at)).where(Exposure.incident_id == incident_id)
+    ).one()
+    if total > MOST_PLACES:
+        yield Moment(last, "r8scan", "seen", f"{total - MOST_PLACES} more places until then")
+
+
+def _reports(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
+    statement = select(Report).where(Report.incident_id == incident_id).order_by(Report.id).limit(MOST_ENTRIES)
+    for row in session.execute(statement).scalars():
+        yield Moment(row.received_at, row.reporter, "reported", f"{row.sign}: {row.note or '-'}")
+
+
+def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
+    statement = select(AuditEntry).where(AuditEntry.incident_id == incident_id).order_by(AuditEntry.id)
+    for entry in session.execute(statement.limit(MOST_ENTRIES)).scalars():
+        yield Moment(entry.at, entry.who, entry.what.replace("_", " "), _words(entry.evidence))
+
+
+def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
+    """When messages were queued; what became of mails is in the audit."""
+    statement = (
+        select(Notification, NotificationSubject.occasion)
+        .join(NotificationSubject)
+        .where(NotificationSubject.incident_id == incident_id)
+        .order_by(Notification.created_at)
+        .limit(MOST_ENTRIES)
+    )
+    for row, occasion in session.execute(statement):
+        if row.channel in ("email", "operator"):
+            to = row.recipient or "nobody: no address is known"
+            yield Moment(row.created_at, "r8scan", "mail queued", f"to {to} about {occasion.replace('_', ' ')}")
+        elif row.sent_at is not None:
+            yield Moment(row.sent_at, "r8scan", "announced", f"by {row.channel}")
+
+
+def _announcements(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
+    statement = select(Announcement).where(Announcement.incident_id == incident_id)
+    for row in session.execute(statement).scalars():
+        yield Moment(row.announced_at, "r8scan", "listed for gateways", f"announcement {row.id}")
+
+
+def _words(evidence: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {_word(value)}" for key, value in sorted(evidence.items()))
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(str(one) for one in value)
+    return "-" if value is None or value == "" else str(value)

@@ -1,0 +1,238 @@
+"""Announcements reach gateways, by a real Redis and a real HTTP server, until they are taken."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import select, update
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from notifications.announcing import BATCH, announce_due
+from notifications.gateways import (
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    Channel,
+    Content,
+    StreamChannel,
+    Undelivered,
+    WebhookChannel,
+    signature,
+)
+from scanner.records import announcements
+from scanner.records.announcements import STREAM, WEBHOOK, Stopped
+from scanner.records.database import Database
+from scanner.records.models import Notification, db_now
+from workers.sandbox import gateway
+from workers.sandbox.gateway import Cache
+from workers.sandbox.http_server import served
+from workers.sandbox.world import until
+
+AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
+SECRET = "a-secret-of-the-webhook"
+
+
+def announce(database: Database, *digests: str, channels: tuple[str, ...] = (STREAM, WEBHOOK)) -> None:
+    with database.write() as session:
+        announcements.announce(session, [Stopped(one, "7", "operator", AT) for one in digests], channels)
+
+
+def states(database: Database) -> list[tuple[str, str]]:
+    with database.read() as session:
+        return sorted((row[0], row[1]) for row in session.execute(select(Notification.channel, Notification.state)))
+
+
+def pass_time(database: Database, **values: Any) -> None:
+    with database.write() as session:
+        session.execute(update(Notification).values(next_attempt_at=db_now(-1), leased_until=None, **values))
+
+
+@dataclass
+class Kept:
+    """A channel that keeps what it takes, or fails."""
+
+    batches: list[list[Content]] = field(default_factory=list)
+    is_away: bool = False
+
+    def send(self, batch: Sequence[Content]) -> None:
+        if self.is_away:
+            raise Undelivered("the receiver is away")
+        self.batches.append(list(batch))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@pytest.fixture
+def redis_url(redis_socket: str) -> Iterator[str]:
+    yield f"unix://{redis_socket}"
+    with redis.Redis(unix_socket_path=redis_socket) as connection:
+        connection.flushall()
+
+
+def test_the_stream_gets_each_announcement_once_in_order(database: Database, redis_url: str) -> None:
+    announce(database, "a" * 64, "b" * 64, channels=(STREAM,))
+    channel = StreamChannel(redis_url, "gateways")
+    assert announce_due(database, {STREAM: channel}).sent == 2
+    assert announce_due(database, {STREAM: channel}).sent == 0
+    channel.close()
+    with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
+        entries: Any = connection.xrange("gateways")
+    assert [fields["digest"] for _, fields in entries] == ["a" * 64, "b" * 64]
+    assert set(entries[0][1]) == {"id", "type", "digest", "token_id", "cause", "disabled_at"}
+    assert states(database) == [(STREAM, "sent")] * 2
+
+
+def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Database) -> None:
+    cache = Cache(lambda digest: True)
+    assert cache.answers("a" * 64)
+    with served(Starlette(routes=[gateway.webhook(cache, SECRET)])) as url:
+        announce(database, "a" * 64, channels=(WEBHOOK,))
+        channel = WebhookChannel(f"{url}/r8scan", SECRET)
+        assert announce_due(database, {WEBHOOK: channel}).sent == 1
+        channel.close()
+        assert cache.entries == {}
+        forged = WebhookChannel(f"{url}/r8scan", "another-secret-entirely")
+        with pytest.raises(Undelivered, match="answered 403"):
+            forged.send([{"digest": "a" * 64}])
+        forged.close()
+
+
+def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
+    # Computed by: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
+    expected = "v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
+    assert signature(b"key", "1700000000", b"{}") == expected
+
+
+def test_a_channel_that_is_away_stops_no_other_and_gets_it_later(database: Database) -> None:
+    announce(database, "a" * 64)
+    stream, webhook = Kept(is_away=True), Kept()
+    report = announce_due(database, {STREAM: stream, WEBHOOK: webhook})
+    assert (report.sent, report.postponed) == (1, 1)
+    assert states(database) == [(STREAM, "frozen"), (WEBHOOK, "sent")]
+    stream.is_away = False
+    pass_time(database)
+    assert announce_due(database, {STREAM: stream, WEBHOOK: webhook}).sent == 1
+    assert len(stream.batches) == 1
+    assert len(webhook.batches) == 1
+
+
+def test_what_is_not_taken_for_three_days_fails_in_sight(database: Database) -> None:
+    announce(database, "a" * 64, channels=(WEBHOOK,))
+    pass_time(database, created_at=db_now(-3 * 86400 - 60))
+    assert announce_due(database, {WEBHOOK: Kept(is_away=True)}).failed == 1
+    with database.read() as session:
+        row = session.execute(select(Notification)).scalar_one()
+    assert row.state == "failed"
+    assert row.error == "gave up after 3 days: the receiver is away"
+
+
+def test_many_go_out_in_batches(database: Database) -> None:
+    announce(database, *(f"{number:064x}" for number in range(2 * BATCH + 1)), channels=(WEBHOOK,))
+    channel = Kept()
+    assert announce_due(database, {WEBHOOK: channel}).sent == 2 * BATCH + 1
+    assert [len(batch) for batch in channel.batches] == [BATCH, BATCH, 1]
+    told = [content["digest"] for batch in channel.batches for content in batch]
+    assert sorted(told) == [f"{number:064x}" for number in range(2 * BATCH + 1)]
+
+
+def test_a_worker_that_dies_after_sending_makes_a_repeat_with_the_same_id(database: Database) -> None:
+    class Dying(Kept):
+        def send(self, batch: Sequence[Content]) -> None:
+            super().send(batch)
+            raise KeyboardInterrupt
+
+    announce(database, "a" * 64, channels=(STREAM,))
+    dying = Dying()
+    with pytest.raises(KeyboardInterrupt):
+        announce_due(database, {STREAM: dying})
+    pass_time(database)
+    after = Kept()
+    assert announce_due(database, {STREAM: after}).sent == 1
+    assert after.batches == dying.batches
+
+
+def test_two_workers_announce_nothing_twice(database: Database) -> None:
+    announce(database, *(f"{number:064x}" for number in range(60)), channels=(STREAM,))
+    channel = Kept()
+    threads = [threading.Thread(target=announce_due, args=(database, {STREAM: channel})) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = [content["id"] for batch in channel.batches for content in batch]
+    assert len(told) == len(set(told)) == 60
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 500, 503])
+def test_every_status_but_2xx_is_a_failure(status: int) -> None:
+    async def answer(request: Request) -> Response:
+        await request.body()
+        return Response(status_code=status, headers={"Location": "/elsewhere"})
+
+    with served(Starlette(routes=[Route("/hook", answer, methods=["POST"])])) as url:
+        channel = WebhookChannel(f"{url}/hook", SECRET)
+        with pytest.raises(Undelivered, match=f"the webhook answered {status}"):
+            channel.send([{"digest": "a" * 64}])
+        channel.close()
+
+
+def test_a_receiver_that_is_not_there_is_named_without_secrets(tmp_path: Any) -> None:
+    webhook = WebhookChannel("http://127.0.0.1:9/hook", SECRET)
+    stream = StreamChannel(f"unix://user:password@{tmp_path}/none.sock", "gateways")
+    for channel in (webhook, stream):
+        with pytest.raises(Undelivered) as caught:
+            channel.send([{"digest": "a" * 64}])
+        assert SECRET not in str(caught.value)
+        assert "password" not in str(caught.value)
+        channel.close()
+
+
+def test_the_body_of_the_webhook_is_what_the_documentation_says() -> None:
+    bodies: list[tuple[bytes, str, str]] = []
+
+    async def take(request: Request) -> Response:
+        headers = request.headers
+        bodies.append((await request.body(), headers[TIMESTAMP_HEADER], headers[SIGNATURE_HEADER]))
+        return Response(status_code=204)
+
+    with served(Starlette(routes=[Route("/hook", take, methods=["POST"])])) as url:
+        channel = WebhookChannel(f"{url}/hook", SECRET)
+        channel.send([{"id": 1, "digest": "a" * 64}])
+        channel.close()
+    ((body, timestamp, given),) = bodies
+    assert json.loads(body) == {"announcements": [{"id": 1, "digest": "a" * 64}]}
+    assert given == signature(SECRET.encode(), timestamp, body)
+
+
+def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, redis_url: str) -> None:
+    cache = Cache(lambda digest: True)
+    with gateway.following(cache, redis_url, "gateways"):
+        assert cache.answers("a" * 64)
+        announce(database, "a" * 64, channels=(STREAM,))
+        channel: Channel = StreamChannel(redis_url, "gateways")
+        announce_due(database, {STREAM: channel})
+        channel.close()
+        until(lambda: not cache.entries, 30)
+
+
+def test_an_answer_that_was_read_before_the_announcement_is_not_kept_after_it() -> None:
+    cache: Cache
+
+    def is_live(digest: str) -> bool:
+        cache.forget(digest)  # comes in while the store answers
+        return True
+
+    cache = Cache(is_live)
+    check: Callable[[str], bool] = cache.answers
+    assert check("a" * 64)
+    assert cache.entries == {}

@@ -1,0 +1,162 @@
+"""A crash after any single statement of a delivery, or before or after the sending: each mail still goes out once.
+
+But for the instant between the server's acceptance and the commit: then the repeat is the same message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import select, update
+
+from notifications.announcing import announce_due
+from notifications.email.transport import Envelope, PermanentFailure
+from notifications.gateways import Content
+from scanner.records import announcements
+from scanner.records.announcements import WEBHOOK, Stopped
+from scanner.records.database import Database
+from scanner.records.models import (
+    Announcement,
+    AuditEntry,
+    Exposure,
+    Incident,
+    Notification,
+    NotificationSubject,
+    db_now,
+)
+from tests.fault_injection import Injected, crashes
+from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, place, tell_owner
+
+OWNERS = ("ana@acme.example", "bo@acme.example")
+LOST = "nobody@acme.example"
+
+
+@dataclass
+class Dying(Post):
+    """A transport at which the worker may die before the server has the mail, or after."""
+
+    injected: Injected = field(default_factory=Injected)
+
+    def __init__(self) -> None:
+        super().__init__({LOST: PermanentFailure("no such mailbox")})
+        self.injected = Injected()
+
+    def send(self, envelope: Envelope, *, deadline: float) -> None:
+        self.injected.point()
+        super().send(envelope, deadline=deadline)
+        self.injected.point()
+
+
+def begin(database: Database) -> None:
+    """Two owners to tell of one incident, and one who cannot be told of another; nothing else anywhere."""
+    with database.write() as session:
+        for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
+            session.query(model).delete()
+    told, lost = incident(database, [place()]), incident(database, [place()])
+    for owner in OWNERS:
+        tell_owner(database, told, recipient=owner)
+    tell_owner(database, lost, recipient=LOST)
+
+
+def let_time_pass(database: Database) -> None:
+    """A lease and a backoff; a day, for what waits that long."""
+    with database.write() as session:
+        session.execute(update(Notification).values(leased_until=None))
+        session.execute(
+            update(Notification).where(Notification.state.in_(("pending", "frozen"))).values(next_attempt_at=db_now(-1))
+        )
+
+
+def recover(database: Database, post: Post) -> None:
+    for _ in range(3):
+        let_time_pass(database)
+        deliver(database, post)
+
+
+def assert_all_is_well(database: Database, post: Post, number: int) -> None:
+    with database.read() as session:
+        rows = session.execute(select(Notification.recipient, Notification.state, Notification.message_id)).all()
+        entries = session.execute(select(AuditEntry.what, AuditEntry.evidence)).all()
+    states = sorted((recipient, state) for recipient, state, _ in rows if recipient)
+    assert states == sorted([*((owner, "sent") for owner in OWNERS), (LOST, "failed"), (OPERATOR, "sent")]), number
+    own_ids = {recipient: message_id for recipient, _, message_id in rows}
+    taken = Counter(envelope.recipient for envelope in post.taken)
+    assert set(taken) == {*OWNERS, OPERATOR}, number
+    assert all(envelope.message_id == own_ids[envelope.recipient] for envelope in post.taken), number
+    assert sum(taken.values()) <= len(taken) + 1, number
+    audited = Counter((what, evidence["recipient"]) for what, evidence in entries)
+    assert audited == Counter([*(("mail_sent", one) for one in (*OWNERS, OPERATOR)), ("mail_failed", LOST)]), number
+
+
+def test_a_crash_anywhere_in_a_delivery_loses_and_doubles_nothing(database: Database) -> None:
+    begin(database)
+    post = Dying()
+    assert not crashes(database, post.injected, lambda: deliver(database, post))
+    points = post.injected.points
+    assert points > 20
+    recover(database, post)
+    assert_all_is_well(database, post, -1)
+    doubled = 0
+    for number in range(points):
+        begin(database)
+        post = Dying()
+        post.injected.at = number
+        assert crashes(database, post.injected, _delivering(database, post)), number
+        post.injected.at = -1
+        recover(database, post)
+        assert_all_is_well(database, post, number)
+        doubled += len(post.taken) > len(OWNERS) + 1
+    # Only a death between acceptance and commit repeats a mail: the statements of that one transaction, for two mails.
+    assert 0 < doubled < points / 2
+
+
+def test_a_crash_anywhere_in_an_announcement_loses_nothing_and_repeats_the_same_id(database: Database) -> None:
+    points = announced_with_a_crash(database, -1)
+    assert points > 5
+    for number in range(points):
+        announced_with_a_crash(database, number)
+
+
+def announced_with_a_crash(database: Database, number: int) -> int:
+    """Announce two tokens, with a crash at this point, then recover; how many points there were."""
+    with database.write() as session:
+        for model in (NotificationSubject, Notification, Announcement):
+            session.query(model).delete()
+        stopped = [Stopped(letter * 64, "7", "operator", datetime(2026, 11, 3, tzinfo=UTC)) for letter in "ab"]
+        announcements.announce(session, stopped, (WEBHOOK,))
+    channel = _Channel(Injected(at=number))
+    assert crashes(database, channel.injected, _announcing(database, channel)) == (number >= 0), number
+    points, channel.injected.at = channel.injected.points, -1
+    let_time_pass(database)
+    announce_due(database, {WEBHOOK: channel})
+    told = {content["id"]: content["digest"] for batch in channel.batches for content in batch}
+    assert sorted(str(digest) for digest in told.values()) == ["a" * 64, "b" * 64], number
+    assert len(channel.batches) <= 2, number
+    with database.read() as session:
+        assert set(session.execute(select(Notification.state)).scalars()) == {"sent"}, number
+    return points
+
+
+@dataclass
+class _Channel:
+    injected: Injected
+    batches: list[list[Content]] = field(default_factory=list)
+
+    def send(self, batch: Sequence[Content]) -> None:
+        self.injected.point()
+        self.batches.append(list(batch))
+        self.injected.point()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _delivering(database: Database, post: Post) -> Callable[[], object]:
+    return lambda: deliver(database, post)
+
+
+def _announcing(database: Database, channel: _Channel) -> Callable[[], object]:
+    return lambda: announce_due(database, {WEBHOOK: channel})

@@ -1,0 +1,135 @@
+"""What gateways are told of disabled tokens, and that a cursor never loses one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from scanner.records import announcements
+from scanner.records.announcements import SETTLED_SECONDS, STREAM, WEBHOOK, Listing, Stopped, TooOld
+from scanner.records.database import Database
+from scanner.records.models import Announcement, Notification, db_now
+from tests.notifications.outbox_rows import incident
+
+AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
+
+
+def announce(database: Database, *digests: str, channels: tuple[str, ...] = ()) -> None:
+    with database.write() as session:
+        announcements.announce(session, [Stopped(one, "7", "operator", AT) for one in digests], channels)
+
+
+def listed(database: Database, after: int | None, **options: Any) -> Listing:
+    with database.read() as session:
+        return announcements.listed(session, after, **options)
+
+
+def age(database: Database, seconds: float) -> None:
+    """Let time pass for all that was announced so far."""
+    with database.write() as session:
+        session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
+
+
+def digests(listing: Listing) -> list[str]:
+    return [one["digest"] for one in listing.found]
+
+
+def test_an_announcement_has_a_row_for_each_channel_and_one_for_who_catches_up(database: Database) -> None:
+    announce(database, "a" * 64, "b" * 64, channels=(STREAM, WEBHOOK))
+    with database.read() as session:
+        rows = session.execute(select(Notification.channel, Notification.state, Notification.facts)).all()
+    assert sorted((channel, state, facts["digest"][0]) for channel, state, facts in rows if facts) == [
+        (channel, "frozen", letter) for channel in (STREAM, WEBHOOK) for letter in "ab"
+    ]
+    assert digests(listed(database, 0)) == ["a" * 64, "b" * 64]
+
+
+def test_what_is_told_names_the_token_and_holds_no_secret(database: Database) -> None:
+    announce(database, "a" * 64)
+    (one,) = listed(database, 0).found
+    assert one == {
+        "id": one["id"],
+        "type": "token.disabled",
+        "digest": "a" * 64,
+        "token_id": "7",
+        "cause": "operator",
+        "incident_id": None,
+        "disabled_at": AT.isoformat(),
+    }
+
+
+def test_an_incident_is_announced_once(database: Database) -> None:
+    incident_id = incident(database)
+    for _ in range(2):
+        with database.write() as session:
+            announcements.announce(session, [Stopped("a" * 64, "7", "public_repository", AT, incident_id)], (STREAM,))
+    with database.read() as session:
+        assert session.execute(select(func.count()).select_from(Announcement)).scalar_one() == 1
+        assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 1
+
+
+def test_without_a_cursor_only_the_cursor_of_now_is_given(database: Database) -> None:
+    assert listed(database, None) == Listing([], 0, more=False)
+    announce(database, "a" * 64)
+    age(database, SETTLED_SECONDS + 1)
+    start = listed(database, None)
+    assert start.found == []
+    announce(database, "b" * 64)
+    assert digests(listed(database, start.next)) == ["b" * 64]
+
+
+def test_the_newest_are_given_again_until_none_with_a_lower_id_can_follow(database: Database) -> None:
+    announce(database, "a" * 64)
+    first = listed(database, 0)
+    assert digests(listed(database, first.next)) == ["a" * 64]
+    age(database, SETTLED_SECONDS + 1)
+    settled = listed(database, first.next)
+    assert digests(settled) == ["a" * 64]
+    assert listed(database, settled.next).found == []
+
+
+def test_more_than_a_page_is_walked_to_its_end(database: Database) -> None:
+    announce(database, *(f"{number:064x}" for number in range(25)))
+    found: list[str] = []
+    after, more = 0, True
+    while more:
+        page = listed(database, after, limit=10)
+        found += digests(page)
+        after, more = page.next, page.more
+    assert found == [f"{number:064x}" for number in range(25)]
+
+
+def test_a_cursor_older_than_what_is_kept_is_told_so(database: Database) -> None:
+    for letter in "abc":
+        announce(database, letter * 64)
+    first = listed(database, 0).found[0]["id"]
+    age(database, 31 * 86400)
+    announce(database, "d" * 64)
+    with database.write() as session:
+        announcements.forget_old(session)
+    age(database, SETTLED_SECONDS + 1)
+    with pytest.raises(TooOld) as caught:
+        listed(database, first)
+    assert listed(database, caught.value.start).found == []
+
+
+def test_a_cursor_of_another_database_is_told_so(database: Database) -> None:
+    with pytest.raises(TooOld):
+        listed(database, 10)
+
+
+def test_what_was_sent_is_forgotten_with_its_announcement_and_the_count_goes_on(database: Database) -> None:
+    announce(database, "a" * 64, channels=(STREAM,))
+    with database.write() as session:
+        session.execute(update(Notification).values(state="sent", next_attempt_at=db_now(-31 * 86400)))
+    age(database, 31 * 86400)
+    with database.write() as session:
+        announcements.forget_old(session)
+    newest = listed(database, 0).found[0]["id"]
+    with database.read() as session:
+        assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 0
+    announce(database, "b" * 64)
+    assert listed(database, 0).found[-1]["id"] > newest

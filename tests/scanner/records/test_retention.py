@@ -1,0 +1,186 @@
+"""What is old is forgotten, what is under way is not, and what is kept of an account can be erased."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import MetaData, func, select, update
+
+from scanner.records import audit, outbox, retention
+from scanner.records.database import Database
+from scanner.records.models import (
+    Account,
+    ApiToken,
+    AuditEntry,
+    Exposure,
+    Incident,
+    Notification,
+    NotificationSubject,
+    Sighting,
+    db_now,
+)
+from scanner.records.retention import NotErasable
+from scanner.records.sign_models import Report, UsageBaseline, UsageHour
+from tests.notifications.outbox_rows import incident, place, tell_operator, tell_owner
+
+OLD = -800 * 86400
+
+
+def count(database: Database, model: type) -> int:
+    with database.read() as session:
+        return session.execute(select(func.count()).select_from(model)).scalar_one()
+
+
+def age(database: Database, *ids: uuid.UUID) -> None:
+    """Make incidents, their places and the mails about them two years old and more."""
+    with database.write() as session:
+        session.execute(update(Incident).where(Incident.id.in_(ids)).values(detected_at=db_now(OLD)))
+        session.execute(update(Exposure).where(Exposure.incident_id.in_(ids)).values(seen_at=db_now(OLD)))
+        told = select(NotificationSubject.notification_id).where(NotificationSubject.incident_id.in_(ids))
+        session.execute(update(Notification).where(Notification.id.in_(told)).values(created_at=db_now(OLD)))
+
+
+def forget(database: Database) -> int:
+    return retention.forget_old(database, keep_days=730)
+
+
+def everything(database: Database) -> str:
+    tables = MetaData()
+    tables.reflect(database.engine)
+    with database.engine.connect() as connection:
+        return "\n".join(str(row) for table in tables.sorted_tables for row in connection.execute(select(table)))
+
+
+def test_an_old_incident_goes_with_its_places_and_mails(database: Database) -> None:
+    old, young = incident(database, [place()]), incident(database, [place()])
+    tell_owner(database, old)
+    tell_owner(database, young, recipient="bo@acme.example")
+    age(database, old)
+    with database.write() as session:
+        session.execute(update(Exposure).where(Exposure.incident_id == young).values(seen_at=db_now()))
+        session.execute(update(Incident).where(Incident.id == young).values(detected_at=db_now()))
+    assert forget(database) == 1
+    assert (count(database, Incident), count(database, Exposure), count(database, Notification)) == (1, 1, 1)
+    assert forget(database) == 0
+
+
+def test_an_old_incident_that_was_seen_again_lately_stays(database: Database) -> None:
+    seen = incident(database, [place(), place()])
+    age(database, seen)
+    with database.write() as session:
+        first = select(func.min(Exposure.id)).scalar_subquery()
+        session.execute(update(Exposure).where(Exposure.id == first).values(seen_at=db_now()))
+    assert forget(database) == 0
+
+
+@pytest.mark.parametrize("action", retention.UNDER_WAY)
+def test_what_is_under_way_is_not_forgotten(database: Database, action: str) -> None:
+    age(database, incident(database, [place()], action=action))
+    assert forget(database) == 0
+
+
+def test_more_than_a_transaction_holds_is_forgotten_in_one_run(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "ROWS_A_TRANSACTION", 2)
+    age(database, *(incident(database, [place()]) for _ in range(5)))
+    assert forget(database) == 5
+
+
+def test_old_entries_of_the_audit_go_and_young_ones_stay(database: Database) -> None:
+    with database.write() as session:
+        audit.record(session, "young", {})
+        session.add(AuditEntry(at=db_now(OLD), who="r8scan", what="old", evidence={}))
+    forget(database)
+    with database.read() as session:
+        assert session.execute(select(AuditEntry.what)).scalars().all() == ["young"]
+
+
+def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
+    """An account with a token, an incident and a row in every table that knows of it; the incident's id."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    with database.write() as session:
+        account = Account(name=name, created_at=db_now())
+        session.add(account)
+        session.flush()
+        at = None if live else db_now()
+        token: Any = ApiToken(digest=digest, name=f"{name} ci", account_id=account.id, created_at=db_now())
+        token.disabled_at = at
+        session.add(token)
+        account_id = str(account.id)
+    own = incident(
+        database, [place()], digest=digest, account_id=account_id, account_name=name, token_name=f"{name} ci"
+    )
+    tell_owner(database, own, recipient=f"{name}@customers.example")
+    tell_operator(database, "undeliverable", own)
+    with database.write() as session:
+        audit.record(session, "token_added", {"digest": digest, "name": name})
+        audit.record(session, "mail_sent", {"recipient": f"{name}@customers.example"}, incident_id=own)
+        session.add(UsageHour(digest=digest, hour=db_now(), networks=[name]))
+        session.add(UsageBaseline(digest=digest))
+        session.add(
+            Report(
+                digest=digest, sign="s", idempotency_key="k", note=name, reporter="r", received_at=db_now(),
+                next_check_at=db_now(),
+            )
+        )  # fmt: skip
+        columns = {key: value for key, value in place(path=name).items() if key != "seen_at"}
+        session.add(
+            Sighting(digest=digest, hint="", state="unknown", seen_at=db_now(), next_check_at=db_now(), **columns)
+        )
+        frozen = update(Notification).where(Notification.channel == "operator", Notification.facts.is_(None))
+        session.execute(frozen.values(state="frozen", facts={"tokens": [name]}))
+    return own
+
+
+def test_nothing_of_an_erased_account_is_left_and_others_lose_nothing(database: Database) -> None:
+    customer(database, "erased-customer")
+    customer(database, "other-customer")
+    before = everything(database).count("other-customer")
+    with database.write() as session:
+        erased = retention.erase_account(session, "erased-customer", who="operator:ana")
+    after = everything(database)
+    assert "erased-customer" not in after
+    assert hashlib.sha256(b"erased-customer").hexdigest() not in after
+    assert after.count("other-customer") == before
+    assert erased["incidents"] == 1
+    assert erased["reports"] == 1
+    with database.read() as session:
+        entry = session.execute(select(AuditEntry).where(AuditEntry.what == "account_erased")).scalar_one()
+    assert (entry.who, entry.evidence["incidents"]) == ("operator:ana", 1)
+
+
+def test_an_account_whose_tokens_work_is_not_erased(database: Database) -> None:
+    customer(database, "busy-customer", live=True)
+    before = everything(database)
+    with pytest.raises(NotErasable, match="1 of the account's tokens work still"), database.write() as session:
+        retention.erase_account(session, "busy-customer", who="operator")
+    assert everything(database) == before
+
+
+def test_an_account_that_waits_for_a_disable_is_not_erased(database: Database) -> None:
+    own = customer(database, "busy-customer")
+    with database.write() as session:
+        session.execute(update(Incident).where(Incident.id == own).values(action="disabling"))
+    with pytest.raises(NotErasable, match="waits to be disabled"), database.write() as session:
+        retention.erase_account(session, "busy-customer", who="operator")
+
+
+def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -> None:
+    own = incident(database, [place()], account_id="remote-7", account_name="Remote")
+    with database.write() as session:
+        outbox.tell_owner(
+            session, [own], account_id="remote-7", recipients=["r@remote.example"], occasion="disabled", window=0,
+            domain="d",
+        )  # fmt: skip
+        erased = retention.erase_account(session, "remote-7", who="operator")
+    assert erased["incidents"] == 1
+    assert "r@remote.example" not in everything(database)
+
+
+def test_an_account_of_which_nothing_is_kept_is_an_error(database: Database) -> None:
+    with pytest.raises(NotErasable, match="nothing is kept"), database.write() as session:
+        retention.erase_account(session, "nobody", who="operator")

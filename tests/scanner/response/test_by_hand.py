@@ -1,0 +1,250 @@
+"""What operators decide by hand holds, is on record, and is undone only by something new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Place, sha256_digest
+from scanner.detection.digests import hint_of
+from scanner.records.announcements import STREAM
+from scanner.records.database import Database
+from scanner.records.models import Announcement, AuditEntry, Incident, Notification, NotificationSubject
+from scanner.response import by_hand
+from scanner.response.by_hand import NotPossible
+from scanner.response.respond import Policy, respond
+from scanner.response.timeline import MOST_PLACES, timeline
+from scanner.signs import reports, settling
+from scanner.tokens import sql
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+
+POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example", announce=(STREAM,))
+WHO = "operator:ana"
+
+
+@pytest.fixture
+def token(database: Database, fresh_token: Callable[[], str]) -> str:
+    """One that the store knows."""
+    raw = fresh_token()
+    row = ImportedToken(sha256_digest(raw.encode()), hint_of(raw.encode()), "ci", "acme", ("a@acme.example",))
+    with database.write() as session:
+        ImportRun.begin().write(session, [row])
+    return raw
+
+
+def find(database: Database, token: str, *paths: str) -> list[Incident]:
+    """Find the token in these files; all incidents afterwards, oldest first."""
+    candidates = [
+        Candidate(
+            sha256_digest(token.encode()),
+            hint_of(token.encode()),
+            Place("file", f"https://github.example/ana/app/{path}", "ana/app", 1, path=path, commit="a" * 40),
+            3,
+            7,
+        )
+        for path in paths
+    ]
+    respond(database, candidates, source="public_events", policy=POLICY)
+    return incidents(database)
+
+
+def incidents(database: Database) -> list[Incident]:
+    with database.read() as session:
+        return list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())
+
+
+def is_live(database: Database, token: str) -> bool:
+    digest = sha256_digest(token.encode())
+    with database.read() as session:
+        return sql.look_up(session, [digest])[digest].disabled_at is None
+
+
+def enable(database: Database, token: str, reason: str = "a mistake of ours") -> bool:
+    with database.write() as session:
+        return by_hand.enable_token(session, sha256_digest(token.encode()), who=WHO, reason=reason)
+
+
+def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
+    """Do a step on an incident in a transaction of its own."""
+    with database.write() as session:
+        rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())
+        step(session, rows[at])
+
+
+def entries(database: Database, what: str) -> list[AuditEntry]:
+    with database.read() as session:
+        return list(session.execute(select(AuditEntry).where(AuditEntry.what == what)).scalars())
+
+
+def mails(database: Database) -> list[tuple[str | None, str, str]]:
+    with database.read() as session:
+        statement = (
+            select(Notification.recipient, Notification.state, NotificationSubject.occasion)
+            .join(NotificationSubject)
+            .where(Notification.channel == "email")
+            .order_by(Notification.created_at)
+        )
+        return [(row[0], row[1], row[2]) for row in session.execute(statement)]
+
+
+def test_a_token_that_was_brought_back_stays_so_when_it_is_seen_where_it_was(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    assert enable(database, token)
+    find(database, token, "app.py")
+    assert is_live(database, token)
+
+
+def test_a_token_that_was_brought_back_is_disabled_by_a_new_place(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    enable(database, token)
+    first, second = find(database, token, "app.py", "other.py")
+    assert not is_live(database, token)
+    assert (first.state, second.state, second.action) == ("closed", "open", "disabled")
+    assert [recipient for recipient, _, _ in mails(database)] == ["a@acme.example"] * 2
+
+
+def test_a_token_that_was_brought_back_is_disabled_by_a_report(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    enable(database, token)
+    subject = reports.Subject(sha256_digest(token.encode()))
+    ids = reports.record(database, [reports.new_report(subject, sign="stolen", note="", reporter="ana")])
+    settling.settle(database, ids, policy=POLICY, per_minute=60)
+    assert not is_live(database, token)
+
+
+def test_bringing_back_says_who_and_why_and_does_nothing_twice(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    assert enable(database, token, "a test token")
+    assert not enable(database, token, "again")
+    (entry,) = entries(database, "token_enabled_by_hand")
+    assert (entry.who, entry.evidence["reason"]) == (WHO, "a test token")
+    assert entry.incident_id == incidents(database)[0].id
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "\n\t"])
+def test_a_decision_needs_a_reason(database: Database, token: str, reason: str) -> None:
+    find(database, token, "app.py")
+    with pytest.raises(NotPossible, match="say why"):
+        enable(database, token, reason)
+    assert not is_live(database, token)
+
+
+def test_a_reason_keeps_no_token_and_no_line_breaks(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    enable(database, token, f"it was\n{token}\nafter all" + "x" * 900)
+    (entry,) = entries(database, "token_enabled_by_hand")
+    kept = entry.evidence["reason"]
+    assert token not in kept
+    assert "\n" not in kept
+    assert len(kept) <= by_hand.LONGEST_REASON
+
+
+def test_a_token_disabled_by_hand_is_announced_and_nobody_is_mailed(database: Database, token: str) -> None:
+    digest = sha256_digest(token.encode())
+    for expected in (True, False):
+        with database.write() as session:
+            record = sql.look_up(session, [digest])[digest]
+            assert by_hand.disable_token(session, record, POLICY, who=WHO) is expected
+    with database.read() as session:
+        announced = session.execute(select(Announcement.digest, Announcement.cause)).all()
+        channels = session.execute(select(Notification.channel)).scalars().all()
+    assert [tuple(row) for row in announced] == [(digest, "operator")]
+    assert channels == [STREAM]
+    assert not is_live(database, token)
+
+
+def test_a_closed_incident_can_be_opened_again(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    decide(database, lambda session, one: by_hand.close(session, one, who=WHO, reason="a sample"))
+    assert incidents(database)[0].state == "closed"
+    with pytest.raises(NotPossible, match="closed already"):
+        decide(database, lambda session, one: by_hand.close(session, one, who=WHO, reason="a sample"))
+    decide(database, lambda session, one: by_hand.reopen(session, one, who=WHO, reason="no sample"))
+    assert incidents(database)[0].state == "open"
+    assert [entry.evidence["reason"] for entry in entries(database, "incident_reopened")] == ["no sample"]
+
+
+def test_a_token_has_one_open_incident(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    enable(database, token)
+    _, second = find(database, token, "other.py")
+    with pytest.raises(NotPossible, match=f"another incident of the same token is open: {second.id}"):
+        decide(database, lambda session, one: by_hand.reopen(session, one, who=WHO, reason="why not"), at=0)
+
+
+def test_a_mail_can_be_sent_again_to_whoever_the_account_names_now(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+
+    def resend(session: Session, incident: Incident) -> None:
+        rows = by_hand.resend(
+            session, incident, ["a@acme.example", "b@acme.example"], domain="vendor.example", who=WHO, reason="mended"
+        )
+        assert len(rows) == 2
+
+    with pytest.raises(NotPossible, match=r"a mail to a@acme\.example waits already"):
+        decide(database, resend)
+    with database.write() as session:
+        session.execute(text("UPDATE notifications SET state = 'failed' WHERE channel = 'email'"))
+    decide(database, resend)
+    assert mails(database)[0] == ("a@acme.example", "failed", "disabled")
+    assert sorted(mails(database)[1:]) == [
+        ("a@acme.example", "pending", "disabled"),
+        ("b@acme.example", "pending", "disabled"),
+    ]
+    with database.read() as session:
+        ids = session.execute(select(Notification.message_id)).scalars().all()
+    assert len(set(ids)) == len(ids)
+
+
+def test_nobody_is_told_of_what_was_not_disabled(database: Database, token: str) -> None:
+    with database.write() as session:
+        sql.protect(session, sha256_digest(token.encode()), protected=True)
+    find(database, token, "app.py")
+    with pytest.raises(NotPossible, match="its action is protected"):
+        decide(
+            database,
+            lambda session, one: by_hand.resend(session, one, ["a@acme.example"], domain="d", who=WHO, reason="x"),
+        )
+
+
+def test_without_an_address_there_is_nobody_to_send_to(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    with pytest.raises(NotPossible, match="no mail address"):
+        decide(database, lambda session, one: by_hand.resend(session, one, [], domain="d", who=WHO, reason="x"))
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET who = 'nobody'", "UPDATE audit SET evidence = '{}'"])
+def test_an_entry_of_the_audit_cannot_be_changed(database: Database, token: str, statement: str) -> None:
+    find(database, token, "app.py")
+    with pytest.raises(DBAPIError, match="cannot be changed"), database.write() as session:
+        session.execute(text(statement))
+    assert [entry.who for entry in entries(database, "token_disabled")] == ["r8scan"]
+
+
+def test_the_timeline_tells_the_whole_story_in_order(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    decide(database, lambda session, one: by_hand.annotate(session, one, who=WHO, text="called the owner"))
+    enable(database, token)
+    with database.read() as session:
+        story = timeline(session, session.execute(select(Incident)).scalar_one())
+    words = [moment.what for moment in story]
+    assert [moment.at for moment in story] == sorted(moment.at for moment in story)
+    for earlier, later in (("token disabled", "note"), ("note", "token enabled by hand"), ("seen", "note")):
+        assert words.index(earlier) < words.index(later)
+    assert {"incident opened", "mail queued", "listed for gateways"} <= set(words)
+    note = next(moment for moment in story if moment.what == "note")
+    assert (note.who, note.detail) == (WHO, "text called the owner")
+
+
+def test_the_timeline_of_a_storm_stays_short(database: Database, token: str) -> None:
+    find(database, token, *(f"{number}.py" for number in range(MOST_PLACES + 7)))
+    with database.read() as session:
+        story = timeline(session, session.execute(select(Incident)).scalar_one())
+    seen = [moment.detail for moment in story if moment.what == "seen"]
+    assert len(seen) == MOST_PLACES + 1
+    assert "7 more places until then" in seen

@@ -1,0 +1,161 @@
+"""Incidents as plain values, for whatever command prints them. Reads only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
+from scanner.response.timeline import timeline
+from workers.cli.errors import UserError
+
+PAGE = 200
+
+_OWN_COLUMNS = ("id", "incident_id", "place_key")
+
+
+def find(session: Session, wanted: str) -> Incident:
+    """The incident with this id, or whose id begins so. UserError when there is none, or several."""
+    try:
+        found = session.get(Incident, uuid.UUID(wanted))
+        if found is not None:
+            return found
+    except ValueError:
+        pass
+    prefix = wanted.lower().replace("-", "")
+    matches: list[Incident] = []
+    if prefix and all(char in "0123456789abcdef" for char in prefix):
+        low, high = uuid.UUID(prefix[:32].ljust(32, "0")), uuid.UUID(prefix[:32].ljust(32, "f"))
+        statement = select(Incident).where(Incident.id.between(low, high)).limit(2)
+        matches = list(session.execute(statement).scalars())
+    if len(matches) != 1:
+        raise UserError(
+            f"{'several incidents begin' if matches else 'no incident begins'} with {wanted}: see incidents list"
+        )
+    return matches[0]
+
+
+def newest(session: Session, limit: int) -> Sequence[Incident]:
+    """The newest incidents with their places, newest first."""
+    statement = (
+        select(Incident)
+        .options(selectinload(Incident.exposures))
+        .order_by(Incident.detected_at.desc(), Incident.id)
+        .limit(limit)
+    )
+    return session.execute(statement).scalars().all()
+
+
+def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
+    """Incidents detected from `since` to before `until`, oldest first, read by pages so that none are held."""
+    after: tuple[datetime, uuid.UUID] | None = None
+    while True:
+        statement = (
+            select(Incident)
+            .options(selectinload(Incident.exposures))
+            .order_by(Incident.detected_at, Incident.id)
+            .limit(PAGE)
+        )
+        if since is not None:
+            statement = statement.where(Incident.detected_at >= since)
+        if until is not None:
+            statement = statement.where(Incident.detected_at < until)
+        if account:
+            statement = statement.where((Incident.account_name == account) | (Incident.account_id == account))
+        if after is not None:
+            at, key = after
+            statement = statement.where(
+                (Incident.detected_at > at) | ((Incident.detected_at == at) & (Incident.id > key))
+            )
+        page = session.execute(statement).scalars().all()
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = (page[-1].detected_at, page[-1].id)
+        session.expunge_all()
+
+
+def notifications(session: Session, incident: Incident) -> list[tuple[Notification, str]]:
+    """The messages that tell of it, each with its occasion, oldest first."""
+    statement = (
+        select(Notification, NotificationSubject.occasion)
+        .join(NotificationSubject)
+        .where(NotificationSubject.incident_id == incident.id)
+        .order_by(Notification.created_at)
+    )
+    return [(row, occasion) for row, occasion in session.execute(statement)]
+
+
+def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
+    """How the mails about each of them stand."""
+    states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
+    ids = list(states)
+    for start in range(0, len(ids), PAGE):
+        statement = (
+            select(NotificationSubject.incident_id, Notification.state)
+            .join(Notification)
+            .where(
+                NotificationSubject.incident_id.in_(ids[start : start + PAGE]),
+                Notification.channel.in_(("email", "operator")),
+            )
+        )
+        for incident_id, state in session.execute(statement):
+            states[incident_id].add(state)
+    return states
+
+
+def summary(incident: Incident, states: set[str]) -> dict[str, Any]:
+    """An incident in one flat object; `exposures` is their number."""
+    return {
+        "id": str(incident.id),
+        "sha256": incident.digest,
+        "hint": incident.hint,
+        "token_id": incident.token_id,
+        "token_name": incident.token_name,
+        "account": incident.account_name,
+        "cause": incident.cause,
+        "action": incident.action,
+        "state": incident.state,
+        "detected_at": incident.detected_at,
+        "disabled_at": incident.disabled_at,
+        "exposures": len(incident.exposures),
+        "notifications": sorted(states),
+    }
+
+
+def whole(session: Session, incident: Incident) -> dict[str, Any]:
+    """Everything on record about it, its timeline too."""
+    messages = notifications(session, incident)
+    return {
+        **summary(incident, {row.state for row, _ in messages if row.channel in ("email", "operator")}),
+        "signs": incident.evidence.get("signs", []),
+        "exposures": [place(exposure) for exposure in incident.exposures],
+        "notifications": [
+            {
+                "id": str(row.id),
+                "channel": row.channel,
+                "occasion": occasion,
+                "recipient": row.recipient,
+                "state": row.state,
+                "attempts": row.attempts,
+                "message_id": row.message_id,
+                "created_at": row.created_at,
+                "sent_at": row.sent_at,
+                "error": row.error,
+            }
+            for row, occasion in messages
+        ],
+        "timeline": [asdict(moment) for moment in timeline(session, incident)],
+    }
+
+
+def place(exposure: Exposure) -> dict[str, Any]:
+    """A place by its columns."""
+    columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
+    return {name: getattr(exposure, name) for name in columns}

@@ -1,0 +1,65 @@
+"""`r8scan incidents export`: all incidents for another program, as JSON or CSV, a page at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Incident
+from workers.cli import incident_records, output
+
+COLUMNS = (
+    *("id", "state", "action", "cause", "detected_at", "disabled_at", "hint", "sha256", "token_id", "token_name"),
+    *("account", "mail", "kind", "repository", "path", "line", "commit", "url", "published_at", "seen_at"),
+)
+"""Of the CSV: a row for each place, or one for an incident without any."""
+
+# What a spreadsheet takes for a formula. Names and paths are written by whoever wants to.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
+    """One JSON array of whole incidents, one a line; their number."""
+    count = 0
+    out.write("[")
+    for incident in incidents:
+        out.write(",\n" if count else "\n")
+        value = incident_records.whole(session, incident)
+        out.write(json.dumps(value, ensure_ascii=False, default=output.json_value))
+        count += 1
+    out.write("\n]\n")
+    return count
+
+
+def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
+    """A head line and a row for each place; the number of incidents."""
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    count = 0
+    for incident in incidents:
+        states = incident_records.mail_states(session, [incident])[incident.id]
+        for row in _rows(incident, ", ".join(sorted(states))):
+            writer.writerow([_cell(value) for value in row])
+        count += 1
+    return count
+
+
+def _rows(incident: Incident, mail: str) -> Iterator[Sequence[Any]]:
+    own = {**incident_records.summary(incident, set()), "mail": mail}
+    for place in [incident_records.place(one) for one in incident.exposures] or [{}]:
+        values = {**place, **own}
+        yield [values.get(column) for column in COLUMNS]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = output.plain(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,129 @@
+"""What a gateway has to do that caches authentications: forget at once what is announced, and catch up after an outage.
+
+An example to copy from, and what tests and the demo run against: by webhook, by stream, and by `GET /disabled`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import redis
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+
+CACHE_SECONDS = 300.0
+MOST_ENTRIES = 10_000
+OLDEST_SECONDS = 300
+LARGEST_BODY = 1024 * 1024
+
+
+@dataclass
+class Cache:
+    """Tokens that lived when the store was asked, for five minutes. `asked` counts how often it had to be asked."""
+
+    is_live: Callable[[str], bool]
+    entries: dict[str, float] = field(default_factory=dict)
+    asked: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._generation = 0
+
+    def answers(self, digest: str) -> bool:
+        """Whether the token with this digest may be used."""
+        with self._lock:
+            if self.entries.get(digest, 0.0) > time.monotonic():
+                return True
+            generation = self._generation
+        live = self.is_live(digest)
+        with self._lock:
+            self.asked += 1
+            # What was read before an announcement came must not be kept after it.
+            if live and generation == self._generation:
+                if len(self.entries) >= MOST_ENTRIES:
+                    self.entries.clear()
+                self.entries[digest] = time.monotonic() + CACHE_SECONDS
+        return live
+
+    def forget(self, digest: str) -> None:
+        """Ask the store when it is used next."""
+        with self._lock:
+            self._generation += 1
+            self.entries.pop(digest, None)
+
+    def forget_all(self) -> None:
+        """The same for every token."""
+        with self._lock:
+            self._generation += 1
+            self.entries.clear()
+
+
+def webhook(cache: Cache, secret: str) -> Route:
+    """`POST /r8scan`: signed announcements. 403 for what is not signed by us or is old, which may be a replay."""
+
+    async def take(request: Request) -> Response:
+        body = await request.body()
+        if len(body) > LARGEST_BODY:
+            return Response(status_code=413)
+        timestamp = request.headers.get(TIMESTAMP_HEADER, "")
+        expected = signature(secret.encode(), timestamp, body)
+        is_ours = hmac.compare_digest(expected.encode(), request.headers.get(SIGNATURE_HEADER, "").encode())
+        if not is_ours or abs(time.time() - int(timestamp)) > OLDEST_SECONDS:
+            return Response(status_code=403)
+        for one in json.loads(body)["announcements"]:
+            cache.forget(one["digest"])
+        return Response(status_code=204)
+
+    return Route("/r8scan", take, methods=["POST"])
+
+
+@contextmanager
+def following(cache: Cache, url: str, stream: str) -> Iterator[None]:
+    """Read the stream in a thread while the block runs. Afterwards, or with gaps, `catch_up` is the way."""
+    connection: Any = redis.Redis.from_url(url)  # its types cover more answers than these commands give
+    newest = connection.xrevrange(stream, count=1)
+    last = newest[0][0] if newest else b"0-0"
+    stop = threading.Event()
+
+    def follow() -> None:
+        nonlocal last
+        while not stop.is_set():
+            for _, entries in connection.xread({stream: last}, block=100):
+                for last, fields in entries:  # noqa: B007 - read on from there
+                    cache.forget(fields[b"digest"].decode())
+
+    thread = threading.Thread(target=follow, name="sandbox-gateway")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        connection.close()
+
+
+def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
+    """Forget what was disabled since the cursor; the cursor for the next time. None: begin here."""
+    while True:
+        answer = client.get("/disabled", params={} if after is None else {"after": after}, headers=headers)
+        if answer.status_code == 410:
+            cache.forget_all()
+            return int(answer.json()["next"])
+        answer.raise_for_status()
+        page = answer.json()
+        for one in page["announcements"]:
+            cache.forget(one["digest"])
+        after = int(page["next"])
+        if not page["more"]:
+            return after

@@ -1,0 +1,42 @@
+"""`GET /disabled?after=N`: what was disabled since a gateway looked last, so that it can catch up after an outage."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from scanner.records import announcements
+from scanner.records.announcements import TooOld
+from workers.context import Context
+from workers.web.requests import Refused, guarded, require_key
+
+LONGEST_CURSOR = 18
+
+
+def routes(context: Context) -> list[Route]:
+    """The route; only where R8SCAN_GATEWAY_KEY is set."""
+    key = context.settings.gateway_key
+    if key is None:
+        return []
+
+    @guarded
+    async def list_disabled(request: Request) -> Response:
+        require_key(request, key)
+        return await run_in_threadpool(_listed, context, request.query_params.get("after"))
+
+    return [Route("/disabled", list_disabled, methods=["GET"])]
+
+
+def _listed(context: Context, after: str | None) -> Response:
+    """410 with the cursor to go on from where what followed is not kept any more: whatever is cached must go then."""
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) <= LONGEST_CURSOR):
+        raise Refused(400, "after must be a number that an earlier answer gave as next")
+    with context.database.read() as session:
+        try:
+            found = announcements.listed(session, None if after is None else int(after))
+        except TooOld as err:
+            words = "this is older than what is kept: forget all that you have cached, and go on from next"
+            return JSONResponse({"error": words, "next": err.start}, 410)
+    return JSONResponse({"announcements": found.found, "next": found.next, "more": found.more})
