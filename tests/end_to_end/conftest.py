@@ -46,7 +46,8 @@ def idle(own: World) -> bool:
 def told(own: World) -> int:
     """How often an owner was told of an incident."""
     with own.database.read() as session:
-        return len(session.execute(select(NotificationSubject.id)).all())
+        statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
+        return len(session.execute(statement).all())
 
 
 __all__ = ["disabled", "idle", "told", "until"]
