@@ -6,6 +6,7 @@ request, whoever makes it, passes the gate, which knows the budgets and the host
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ PASSING = ("connection", "cut_off", "http_502", "http_503", "http_504")
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
 
 T = TypeVar("T")
+
+_BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:blocked|disabled)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +230,7 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
 
 def is_blocked(words: bytes) -> bool:
     """Whether a refusal's words say that nobody may see the repository any more, rather than that we may not."""
-    text = words[:4096].lower()
-    return any(word in text for word in (b"access blocked", b"dmca", b"has been disabled", b"is disabled"))
+    return _BLOCKED.search(words[:4096].lower()) is not None
 
 
 def _tried(github: GitHub, once: Callable[[], T]) -> T:

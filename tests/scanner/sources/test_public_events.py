@@ -27,7 +27,7 @@ from scanner.records.database import Database
 from scanner.records.models import Gap, ScanJob, Sighting, SourceState, db_now
 from scanner.response.respond import Policy, look_up_again
 from scanner.settings import load_settings
-from scanner.sources import recovery
+from scanner.sources import recovery, turns
 from scanner.sources.polls import PollReport
 from scanner.sources.public_events import Cursor, poll, poll_pages
 from workers.overview import overview
@@ -517,3 +517,13 @@ def test_what_a_poll_brought_that_lost_its_turn_is_read_all_the_same(
     assert state(database).cursor == {"known_ids": ["x"]}
     with database.read() as session:
         assert session.execute(select(Sighting.state)).scalars().all() == ["unchecked"]
+
+
+def test_a_poll_that_failed_comes_back_at_no_set_time(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "spread", lambda seconds: seconds + 5000)
+    api.get("/events").mock(return_value=httpx.Response(500))
+    polled()
+    with database.read() as session:
+        assert session.execute(select(SourceState.next_poll_at > db_now(4900))).scalar_one()

@@ -392,6 +392,20 @@ def test_what_is_blocked_or_empty_is_nothing_to_read_and_its_reason_is_counted(
     assert (sandbox.requests["compare"], sandbox.requests["commit"]) == (by_rest is not None, 0)
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_retry_is_spread(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(page_work, "spread", lambda seconds: seconds + 5000)
+    workplace()
+    sandbox.faults["git"].append(lambda: Response(status_code=status))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    with bench.database.read() as session:
+        late = select(ScanJob.id).where(ScanJob.next_attempt_at > db_now(4900), ScanJob.state == "queued")
+        assert session.execute(late).first() is not None
+
+
 def corrupt() -> Response:
     body = b"PACK\0\0\0\2\0\0\0\0" + bytes(20)
     return Response(pkt_line(b"packfile\n") + pkt_line(b"\x01" + body) + b"0000")
