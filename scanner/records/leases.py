@@ -125,4 +125,4 @@ def kept(database: Database, lease: Lease, *, every: float | None = None) -> Ite
         yield lost
     finally:
         done.set()
-        keeper.join(timeout=every)
+        keeper.join(timeout=LEASE_SECONDS / 3)  # it may be at the database just now
