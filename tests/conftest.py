@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import stamina
 
 from scanner.github.client import GitHub, connect
 from scanner.records import schema
@@ -30,6 +31,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("R8SCAN_") or name == "GITHUB_TOKEN":
             monkeypatch.delenv(name)
     monkeypatch.setenv("R8SCAN_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture(autouse=True)
+def _one_try() -> Iterator[None]:
+    """A request that fails is not tried again; a test of trying again says so, and waits for nothing."""
+    with stamina.set_testing(True, attempts=1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -110,11 +110,18 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
 def _trouble(state: SourceState, now: datetime) -> list[str]:
     if state.error:
         return [f"{state.source}: {state.error}"]
+    if state.cursor.get("is_stale"):
+        return [f"{state.source}: GitHub serves an old list, with nothing newer than {_age(state, now)}"]
     is_silent = state.last_success_at is None or now - state.last_success_at > SILENT_AFTER
     if is_silent and state.next_poll_at <= now:
         minutes = SILENT_AFTER.seconds // 60
         return [f"{state.source}: not polled for more than {minutes} minutes; is a worker up?"]
     return []
+
+
+def _age(state: SourceState, now: datetime) -> str:
+    seconds = _seconds(now, state.newest_seen_at)
+    return "ever" if seconds is None else f"{seconds / 60:.0f} minutes"
 
 
 def _round_of(state: SourceState | None) -> dict[str, Any]:

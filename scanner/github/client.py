@@ -6,15 +6,17 @@ request, whoever makes it, passes the gate, which knows the budgets and the host
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import stamina
 
 from scanner import __version__
 from scanner.github.credentials import AppInstallation, Credential, NoCredential, PersonalToken
@@ -36,7 +38,16 @@ ACCEPT = "application/vnd.github+json"
 LARGEST_JSON_BYTES = 32 * 1024 * 1024
 LONGEST_REDIRECTS = 5
 EXCHANGE_SECONDS = 60.0
+TRIES, TRY_SECONDS = 3, 10.0
+"""Of one GET that fails for a moment; after these seconds none is begun."""
+SLOWEST_PACE = 5.0
+"""Seconds a request; a budget that allows no faster one has none to spare for trying again."""
+PASSING = ("connection", "cut_off", "http_502", "http_503", "http_504")
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
+
+T = TypeVar("T")
+
+_BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:blocked|disabled)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +104,25 @@ def connect(
     http = httpx.Client(
         transport=gated,
         auth=authorization,
-        headers={"User-Agent": f"r8scan/{__version__}"},
+        # gzip alone, since whether that came to its end can be told (see transport.py).
+        headers={"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "gzip"},
         timeout=TIMEOUT,
         follow_redirects=True,
         max_redirects=LONGEST_REDIRECTS,
         trust_env=False,
     )
     own: Credential = NoCredential()
+
+    def exchanged(signed: str, installation: int) -> tuple[str, datetime]:
+        try:
+            return _exchange(http, api_url, signed, installation)
+        except BadCredential as err:
+            if err.asked:
+                gated.gate.reject()
+            raise
+
     if isinstance(credential, App):
-        own = AppInstallation(
-            credential.app_id,
-            credential.installation_id,
-            credential.private_key,
-            lambda signed, installation: _exchange(http, api_url, signed, installation),
-        )
+        own = AppInstallation(credential.app_id, credential.installation_id, credential.private_key, exchanged)
     elif credential:
         own = PersonalToken(credential)
     gated.gate = authorization.gate = Gate(own.label, ledger)
@@ -126,16 +142,24 @@ def get_json(
 ) -> tuple[httpx.Response, Any]:
     """GET an address of the REST API: the response and its decoded body, None for 304. Raises GitHubError.
 
-    `clock` (seconds) measures the deadline for the whole answer.
+    `clock` (seconds) measures the deadline for the whole answer. What fails for a moment is tried again.
     """
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
     if etag:
         headers["If-None-Match"] = etag
-    with _exchanged(github, url, params, headers) as response:
-        body = read_body(response, LARGEST_JSON_BYTES, clock)
+
+    def once() -> tuple[httpx.Response, bytes]:
+        with _exchanged(github, url, params, headers) as response:
+            body = read_body(response, LARGEST_JSON_BYTES, clock)
+        if response.status_code != 304:
+            check_status(response, body, github.credential_label)
+        return response, body
+
+    response, body = _tried(github, once)
     if response.status_code == 304:
+        if not etag:
+            raise Malformed("not_modified", f"{_host(url)} answered 304 to nothing that we have")
         return response, None
-    check_status(response, body, github.credential_label)
     return response, decoded(body, _host(url), expected)
 
 
@@ -147,11 +171,18 @@ def get_bytes(
     accept: str = "*/*",
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """GET a file, `limit` bytes at most (Malformed "too_large" beyond). Raises GitHubError."""
-    with _exchanged(github, url, None, {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}) as response:
-        if response.status_code >= 300:
-            check_status(response, next(response.iter_bytes(4096), b""), github.credential_label)
-        return read_body(response, limit, clock)
+    """GET a file, `limit` bytes at most (Malformed "too_large" beyond). Raises GitHubError.
+
+    What fails for a moment is tried again.
+    """
+
+    def once() -> bytes:
+        with _exchanged(github, url, None, {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}) as response:
+            if response.status_code >= 300:
+                check_status(response, next(response.iter_bytes(4096), b""), github.credential_label)
+            return read_body(response, limit, clock)
+
+    return _tried(github, once)
 
 
 def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, Any]]) -> Any:
@@ -183,13 +214,38 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
         raise BadCredential("bad_credential", f"{host} rejects the credential {credential_label}: replace it")
     if status == 429 or (status == 403 and is_limit(response, body)):
         raise RateLimited("rate_limited", f"{host} limits our requests", retry_after=seconds_to_wait(response))
+    if status == 451 or (status == 403 and is_blocked(body)):
+        raise NotFound("blocked", f"{host} has blocked access to this")
     if status == 403:
         raise Forbidden("forbidden", f"{host} forbids this request")
-    if status in (404, 410, 451):
-        raise NotFound("not_found" if status != 451 else "blocked", f"{host} answered {status}")
-    if status >= 500:
+    if status in (404, 410):
+        raise NotFound("not_found", f"{host} answered {status}")
+    if status == 409:
+        # https://docs.github.com/rest/commits/commits: a repository without a commit.
+        raise NotFound("empty", f"{host} has nothing there yet")
+    if status >= 500 or status == 408:
         raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))
-    raise GitHubError(f"http_{status}", f"{host} answered {status}")
+    raise GitHubError(f"http_{status}", f"{host} answered {status}", is_final=status >= 400)
+
+
+def is_blocked(words: bytes) -> bool:
+    """Whether a refusal's words say that nobody may see the repository any more, rather than that we may not."""
+    return _BLOCKED.search(words[:4096].lower()) is not None
+
+
+def _tried(github: GitHub, once: Callable[[], T]) -> T:
+    """What the request comes to, tried again where the failure is of a moment and the budget has room for it."""
+
+    def is_passing(err: Exception) -> bool:
+        is_of_a_moment = isinstance(err, Unavailable) and err.asked and err.reason in PASSING and not err.retry_after
+        return is_of_a_moment and github.gate.seconds_a_request("core") <= SLOWEST_PACE
+
+    for attempt in stamina.retry_context(
+        on=is_passing, attempts=TRIES, timeout=TRY_SECONDS, wait_initial=0.2, wait_max=2.0, wait_jitter=0.5
+    ):
+        with attempt:
+            return once()
+    raise AssertionError("unreachable")  # the last attempt raises
 
 
 @contextmanager
@@ -201,7 +257,9 @@ def _exchanged(
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
             yield response
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as err:
-        raise Malformed("unusable_address", "an address cannot be fetched") from err
+        raise Malformed("unusable_address", "an address cannot be fetched", is_final=True) from err
+    except httpx.TooManyRedirects as err:
+        raise Unavailable("too_many_redirects", f"{_host(url)} redirects in circles") from err
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
 

@@ -11,11 +11,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
 from scanner.github.urls import is_repository_name
 
 MOST_FILES = 300
 MOST_COMMITS = 250
+MOST_SINGLE = 20
+"""Commits that are read one by one where GitHub compares nothing; each is a request."""
 
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
@@ -27,6 +30,7 @@ class ChangedText:
     path: str
     text: str
     lines: tuple[int, ...]
+    commit: str
 
 
 @dataclass(slots=True)
@@ -40,31 +44,52 @@ class Comparison:
 
 def compare(github: GitHub, repository: str, before: str, head: str) -> Comparison:
     """What is new between two commits; a single commit when there is no `before`. Raises GitHubError."""
-    if not is_repository_name(repository):
-        raise ValueError("not a repository's name")
-    api = f"{github.api_url}/repos/{repository}"
-    if before.strip("0"):
-        _, value = get_json(github, f"{api}/compare/{before}...{head}", expected=dict)
-        commits = value.get("commits")
-    else:
-        _, value = get_json(github, f"{api}/commits/{head}", expected=dict)
-        commits = [value]
     found = Comparison()
-    for item in _list(value.get("files")):
-        _add_file(found, item)
-    for item in _list(commits):
-        sha, message = item.get("sha"), _dict(item.get("commit")).get("message")
-        if isinstance(sha, str) and isinstance(message, str):
-            found.messages.append((sha, message))
+    if not before.strip("0"):
+        _read_commit(github, repository, head, found)
+        return found
+    _, value = get_json(github, f"{_address(github, repository)}/compare/{before}...{head}", expected=dict)
+    _add_files(found, value, head)
+    for item in _list(value.get("commits")):
+        _add_message(found, item)
     total = value.get("total_commits")
     if isinstance(total, int) and total > len(found.messages):
         found.unread["commits_over_limit"] += total - len(found.messages)
-    if len(_list(value.get("files"))) >= MOST_FILES:
-        found.unread["files_over_limit"] += 1
     # It shows two ends only: what came and went in between is not in it.
     found.unread["between_commits"] += len(found.messages) > 1
     found.unread = +found.unread
     return found
+
+
+def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
+    """The same, commit by commit along the first parents, where GitHub cannot compare. Raises GitHubError.
+
+    A merge is shown against its first parent, so that what came by its others is in it.
+    """
+    found = Comparison()
+    sha: str | None = head
+    for _ in range(MOST_SINGLE):
+        if sha is None or sha == before:
+            break
+        sha = _read_commit(github, repository, sha, found)
+    found.unread["commits_over_limit"] += sha not in (None, before)
+    found.unread = +found.unread
+    return found
+
+
+def _read_commit(github: GitHub, repository: str, sha: str, found: Comparison) -> str | None:
+    """Add one commit; the id of its first parent, None for a root."""
+    _, value = get_json(github, f"{_address(github, repository)}/commits/{sha}", expected=dict)
+    _add_files(found, value, sha)
+    _add_message(found, value)
+    parent = next(iter(_list(value.get("parents"))), {}).get("sha")
+    return parent if isinstance(parent, str) and is_object_id(parent) else None
+
+
+def _address(github: GitHub, repository: str) -> str:
+    if not is_repository_name(repository):
+        raise ValueError("not a repository's name")
+    return f"{github.api_url}/repos/{repository}"
 
 
 def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
@@ -83,7 +108,21 @@ def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
     return "\n".join(texts), tuple(numbers)
 
 
-def _add_file(found: Comparison, item: dict[str, Any]) -> None:
+def _add_message(found: Comparison, item: dict[str, Any]) -> None:
+    sha, message = item.get("sha"), _dict(item.get("commit")).get("message")
+    if isinstance(sha, str) and isinstance(message, str):
+        found.messages.append((sha, message))
+
+
+def _add_files(found: Comparison, value: dict[str, Any], commit: str) -> None:
+    files = _list(value.get("files"))
+    for item in files:
+        _add_file(found, item, commit)
+    found.unread["files_over_limit"] += len(files) >= MOST_FILES
+    found.unread = +found.unread
+
+
+def _add_file(found: Comparison, item: dict[str, Any], commit: str) -> None:
     path, patch = item.get("filename"), item.get("patch")
     if not isinstance(path, str):
         found.unread["unusable_file"] += 1
@@ -91,7 +130,7 @@ def _add_file(found: Comparison, item: dict[str, Any]) -> None:
         found.unread["no_patch"] += item.get("status") not in ("removed", "renamed") or bool(item.get("changes"))
     else:
         text, numbers = new_side(patch)
-        found.files.append(ChangedText(path, text, numbers))
+        found.files.append(ChangedText(path, text, numbers, commit))
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

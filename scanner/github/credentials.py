@@ -112,4 +112,4 @@ class AppInstallation:
             return jwt.encode(claims, self._private_key, algorithm="RS256")
         except (ValueError, TypeError, jwt.PyJWTError) as err:
             message = "R8SCAN_GITHUB_APP_PRIVATE_KEY is no RSA private key in PEM form"
-            raise BadCredential("bad_private_key", message, retry_after=BAD_KEY_SECONDS) from err
+            raise BadCredential("bad_private_key", message, retry_after=BAD_KEY_SECONDS, asked=False) from err

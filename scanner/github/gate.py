@@ -14,8 +14,15 @@ from typing import Protocol, TypeVar
 
 import httpx
 
-from scanner.github.errors import BadCredential, RateLimited, Unavailable
-from scanner.github.rate_limit import LONGEST_WAIT_SECONDS, is_limit, rate_limit_of, retry_after, seconds_to_wait
+from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
+from scanner.github.rate_limit import (
+    LONGEST_WAIT_SECONDS,
+    SECONDARY_LIMIT_SECONDS,
+    is_limit,
+    rate_limit_of,
+    retry_after,
+    seconds_to_wait,
+)
 
 FAILURES_TO_OPEN = 10
 """Failures of one host in a row, of whatever requests, after which it is left alone."""
@@ -65,8 +72,8 @@ class Ledger(Protocol):
     def write_circuit(self, circuit: Circuit) -> None:
         """Keep this for the others."""
 
-    def take_probe(self, host: str, now: float, until: float) -> bool:
-        """Leave the host alone until then, if it is not already; True for the one caller that did."""
+    def take_probe(self, circuit: Circuit, now: float) -> bool:
+        """Keep the circuit, unless its host is left alone already; True for the one caller that did."""
 
 
 class Gate:
@@ -87,8 +94,16 @@ class Gate:
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
         """Return if the request may go out. RateLimited, BadCredential or Unavailable, with `retry_after`, if not.
 
-        `reserve`: the share of the budget (0 to 1) that this request has to leave to others.
+        `reserve`: the share of the budget (0 to 1) that this request has to leave to others. What it raises is not
+        `asked`.
         """
+        try:
+            self._decide(host, resource, reserve)
+        except GitHubError as err:
+            err.asked, err.resource = False, resource
+            raise
+
+    def _decide(self, host: str, resource: str, reserve: float) -> None:
         now = self._clock()
         self._refresh(now)
         with self._lock:
@@ -100,14 +115,19 @@ class Gate:
             if budget is not None:
                 self._check(budget, host, now, reserve)
 
-    def note(self, host: str, resource: str, response: httpx.Response, body: bytes = b"") -> None:
-        """Learn from an answer. `body`: the beginning of a refusal's, where it is at hand."""
+    def note(
+        self, host: str, resource: str, response: httpx.Response, body: bytes = b"", *, is_whole: bool = True
+    ) -> None:
+        """Learn from an answer. `body`: the beginning of a refusal's, where it is at hand.
+
+        Not `is_whole`: its body is still to come, so that it is no success yet.
+        """
         now = self._clock()
         status = response.status_code
-        if status < 500:
-            self._note_success(host)
-        else:
+        if status >= 500:
             self.note_failure(host)
+        elif is_whole:
+            self.note_success(host)
         found = rate_limit_of(response)
         if found is not None and resource in API_RESOURCES:
             self._keep(
@@ -117,14 +137,23 @@ class Gate:
             resource = found.resource
         if status == 401 and self._credential != "none" and resource in API_RESOURCES:
             # git may answer 401 for a repository that is gone; the API does so for a bad credential only.
-            self._block("credential", now + REJECTED_SECONDS, "rejected")
+            self.reject()
         elif status == 429 or (status == 403 and is_limit(response, body)):
             self._block(resource, now + seconds_to_wait(response), "rate_limited")
         elif status == 503 and (seconds := retry_after(response)):
             self._block(resource, now + seconds, "unavailable")
 
+    def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
+        """Learn from a request that somebody else made for us: what it came to, None if all went well."""
+        if isinstance(err, RateLimited):
+            self._block(resource, self._clock() + (err.retry_after or SECONDARY_LIMIT_SECONDS), "rate_limited")
+        elif err is None or isinstance(err, NotFound):
+            self.note_success(host)
+        elif isinstance(err, Unavailable) and err.reason in ("connection", "http_5xx"):
+            self.note_failure(host)
+
     def note_failure(self, host: str) -> None:
-        """A request did not come back, or came back with 5xx."""
+        """A request did not come back, broke off, or came back with 5xx."""
         now = self._clock()
         with self._lock:
             circuit = self._circuits.get(host, Circuit(host))
@@ -136,6 +165,10 @@ class Gate:
         if opens:
             _log.error("%s fails: it is asked once a minute until it answers", host, extra={"host": host})
             self._share(lambda ledger: ledger.write_circuit(circuit))
+
+    def reject(self) -> None:
+        """What gives the credential gives none: nobody asks for it for a minute."""
+        self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
         """The credential has been made anew: what was said of the old one says nothing of it."""
@@ -165,7 +198,7 @@ class Gate:
             if self._circuits.get(circuit.host) != circuit:
                 raise _left_alone(circuit, OPEN_SECONDS)
             self._circuits[circuit.host] = taken
-        if self._share(lambda ledger: ledger.take_probe(circuit.host, now, taken.open_until)) is False:
+        if self._share(lambda ledger: ledger.take_probe(taken, now)) is False:
             raise _left_alone(circuit, OPEN_SECONDS)
 
     def _check(self, budget: Budget, host: str, now: float, reserve: float) -> None:
@@ -184,7 +217,8 @@ class Gate:
                 message = f"the rest of the {budget.resource} budget of {self._credential} is kept for polling"
                 raise RateLimited("budget_reserved", message, retry_after=until_reset)
 
-    def _note_success(self, host: str) -> None:
+    def note_success(self, host: str) -> None:
+        """The host answered, to the end."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.failures:

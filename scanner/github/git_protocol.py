@@ -86,8 +86,10 @@ def _length(digits: bytearray) -> int:
 
 
 def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Refs:
-    """Every ref of a repository, up to a limit, with HEAD's target."""
+    """Every branch and tag of a repository, up to a limit, with HEAD's target."""
     body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
+    # Large repositories have many more refs of pull requests, which sort before their tags.
+    body += [b"ref-prefix %s\n" % prefix for prefix in (b"HEAD", b"refs/heads/", b"refs/tags/")]
     with _exchange(github, repository, body) as chunks:
         oids: dict[str, str] = {}
         head, size = None, 0

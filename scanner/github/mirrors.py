@@ -13,8 +13,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+import httpx
+
 from scanner.child_processes import start_child
-from scanner.github.errors import BadCredential, GitHubError, Malformed, NotFound, RateLimited, Unavailable
+from scanner.github.client import GitHub, is_blocked
+from scanner.github.errors import (
+    BadCredential,
+    Forbidden,
+    GitHubError,
+    Malformed,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
+from scanner.github.rate_limit import SECONDARY_LIMIT_SECONDS
 
 CHECK_SECONDS = 0.5
 LONGEST_SECONDS = 6 * 3600
@@ -22,7 +34,21 @@ STDERR_READ = 64 * 1024
 MOST_STDERR = 16 * 1024 * 1024
 LONGEST_CHECK_SECONDS = 120
 COMMITS_A_FETCH = 100
+FORBIDDEN_SECONDS = 600.0
+"""A 403 without words may be a limit as well."""
 
+_BROKEN = (
+    b"could not resolve",
+    b"failed to connect",
+    b"couldn't connect",
+    b"connection reset",
+    b"connection refused",
+    b"timed out",
+    b"too slow",
+    b"early eof",
+    b"hung up unexpectedly",
+    b"empty reply",
+)
 _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
@@ -35,10 +61,10 @@ class MirrorStopped(Exception):
 
 
 def clone(
+    github: GitHub,
     url: str,
     folder: Path,
     *,
-    credential: str | None,
     limit_bytes: int,
     stop: threading.Event,
     on_progress: Callable[[int, int], None] = lambda *_: None,
@@ -46,11 +72,11 @@ def clone(
 ) -> None:
     """Mirror `url` into `folder` (which must not exist). Raises GitHubError, or MirrorStopped when `stop` was set.
 
-    `credential` is a token; git gets it through its environment, so that no list of processes shows it. Redirects are
-    not followed: git would take the credential along, so `url` has to be the repository's present address.
+    git gets the credential through its environment, so that no list of processes shows it. Redirects are not
+    followed: git would take the credential along, so `url` has to be the repository's present address.
     """
     command = ["git", "clone", "--mirror", "--progress", "--template=", "--", url, str(folder)]
-    _run(command, url, folder, credential, limit_bytes, stop, on_progress, clock)
+    _run(github, command, url, folder, limit_bytes, stop, on_progress, clock)
     if _size(folder) > limit_bytes:
         raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
 
@@ -72,11 +98,11 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
 
 
 def fetch_commits(
+    github: GitHub,
     url: str,
     folder: Path,
     oids: Sequence[str],
     *,
-    credential: str | None,
     limit_bytes: int,
     stop: threading.Event,
     on_progress: Callable[[int, int], None] = lambda *_: None,
@@ -94,8 +120,10 @@ def fetch_commits(
         options = ["--quiet", "--no-tags", "--no-write-fetch-head"]
         command = ["git", "-C", str(folder), "fetch", *options, "--", url, *refspecs]
         try:
-            _run(command, url, folder, credential, limit_bytes, stop, _no_report, clock)
-        except (Unavailable, NotFound):
+            _run(github, command, url, folder, limit_bytes, stop, _no_report, clock)
+        except (Unavailable, NotFound) as err:
+            if not err.asked:
+                raise
             if len(batch) > 1:
                 waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 continue
@@ -107,6 +135,28 @@ def fetch_commits(
 
 
 def _run(
+    github: GitHub,
+    command: Sequence[str],
+    url: str,
+    folder: Path,
+    limit_bytes: int,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None],
+    clock: Callable[[], float],
+) -> None:
+    """Run git as if its requests were ours: the gate is asked before, and told what came of it."""
+    host = httpx.URL(url).netloc.decode()
+    credential = github.credential.token()
+    github.gate.admit(host, "git", github.reserve)
+    try:
+        _watch(command, url, folder, credential, limit_bytes, stop, on_progress, clock)
+    except GitHubError as err:
+        github.gate.note_result(host, "git", err)
+        raise
+    github.gate.note_result(host, "git", None)
+
+
+def _watch(
     command: Sequence[str],
     url: str,
     folder: Path,
@@ -210,9 +260,12 @@ def _size(folder: Path) -> int:
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
     """What git's words mean. They are hostile, so none of them is passed on."""
     lower = text.lower()
-    if b"returned error: 429" in lower:
-        return RateLimited("rate_limited", "git requests are limited", retry_after=60.0)
-    if b"not found" in lower or b"returned error: 404" in lower or b"returned error: 451" in lower:
+    is_forbidden = b"returned error: 403" in lower
+    if b"returned error: 429" in lower or (is_forbidden and b"rate limit" in lower):
+        return RateLimited("rate_limited", "git requests are limited", retry_after=SECONDARY_LIMIT_SECONDS)
+    if b"returned error: 451" in lower or (is_forbidden and is_blocked(lower)):
+        return NotFound("blocked", "access to the repository is blocked")
+    if b"not found" in lower or b"returned error: 404" in lower:
         return NotFound("not_found", "there is no such public repository")
     if re.search(rb"returned error: 30[1278]\b", lower):
         return NotFound("moved", "the repository has another address by now")
@@ -221,6 +274,10 @@ def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
             return BadCredential("bad_credential", "git access is refused: check the GitHub credential")
         # Without a credential, a repository that does not exist looks like this.
         return NotFound("not_found", "there is no such public repository")
-    if b"returned error: 403" in lower:
-        return BadCredential("forbidden", "git access is forbidden: check the GitHub credential")
+    if is_forbidden:
+        return Forbidden("forbidden", "git access is forbidden", retry_after=FORBIDDEN_SECONDS)
+    if re.search(rb"returned error: 5\d\d\b", lower):
+        return Unavailable("http_5xx", "the git server has failed")
+    if b"remote error" not in lower and any(words in lower for words in _BROKEN):
+        return Unavailable("connection", "the git server cannot be reached, or has broken off")
     return Unavailable("clone_failed", f"git clone ended with status {status}")

@@ -96,6 +96,11 @@ class PackReading:
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it is corrupt, which it may have become on its way."""
+        return any(self.unread[reason] for reason in ("pack_damaged", "pack_checksum", "delta_damaged"))
+
     def __iter__(self) -> Iterator[PackObject]:
         return _resolve(self)
 

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +26,8 @@ KEPT_SECONDS = 3600.0
 """Keys are asked for again after an hour; until that succeeds the old ones count."""
 REFETCH_SECONDS = 30.0
 """An unknown key has them asked for again, but not more often: anybody can send one."""
+WAIT_SECONDS = 10.0
+"""For keys, with an alert in hand: GitHub gives an alert up after 30 seconds."""
 MOST_KEYS = 100
 LONGEST_ID = 128
 LONGEST_SIGNATURE = 1024
@@ -64,45 +67,79 @@ def verify(pem: str, signature: str, body: bytes) -> None:
         raise Forged("the signature does not fit the body") from err
 
 
-class PublicKeys:
-    """GitHub's keys, kept, and asked for again when they are old or one is unknown. Safe to share between threads."""
+def _in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="public-keys", daemon=True).start()
 
-    def __init__(self, github: GitHub, clock: Callable[[], float] = time.monotonic) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Keys by their identifiers. `is_current`: GitHub gave them when it was asked last."""
+
+    keys: Mapping[str, str]
+    kept_until: float = 0.0
+    is_current: bool = False
+
+
+class PublicKeys:
+    """GitHub's keys, kept, and asked for again when they are old or one is unknown. Safe to share between threads.
+
+    They are asked for aside (`start` runs it), so that no alert with a known key waits for that, however slow it is.
+    """
+
+    def __init__(
+        self,
+        github: GitHub,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[Callable[[], None]], None] = _in_background,
+    ) -> None:
         self._github = github
         self._clock = clock
+        self._start = start
         self._lock = threading.Lock()
-        self._keys: dict[str, str] = {}
-        self._kept_until = 0.0
-        self._asked_at: float | None = None
+        self._known = _Known({})
+        self._asked_at = 0.0
+        self._ended: threading.Event | None = None
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
         """Return if GitHub signed the body. Forged, or KeysUnavailable when that cannot be known."""
         if not key_id or not signature or len(key_id) > LONGEST_ID or len(signature) > LONGEST_SIGNATURE:
             raise Forged("the request carries no signature")
-        verify(self._key(key_id), signature, body)
-
-    def _key(self, key_id: str) -> str:
-        with self._lock:  # others wait for the one who asks
-            now = self._clock()
-            if key_id in self._keys and now < self._kept_until:
-                return self._keys[key_id]
-            if self._asked_at is None or now - self._asked_at >= REFETCH_SECONDS:
-                self._asked_at = now
-                self._fetch(now)
-            if key_id in self._keys:
-                return self._keys[key_id]
-            if not self._keys:
-                raise KeysUnavailable("GitHub's keys cannot be had")
+        known = self._known
+        if key_id not in known.keys:
+            self._ask().wait(WAIT_SECONDS)
+            known = self._known
+        elif self._clock() >= known.kept_until:
+            self._ask()
+        if key_id in known.keys:
+            verify(known.keys[key_id], signature, body)
+        elif known.is_current:
             raise Forged("the key is none of GitHub's")
+        else:
+            # It may be a new one: of that only GitHub knows.
+            raise KeysUnavailable("GitHub's keys cannot be had")
 
-    def _fetch(self, now: float) -> None:
+    def _ask(self) -> threading.Event:
+        """Have the keys asked for, unless they were just now; the event is set when that has ended."""
+        with self._lock:
+            now = self._clock()
+            last = self._ended
+            if last is not None and (not last.is_set() or now - self._asked_at < REFETCH_SECONDS):
+                return last
+            self._asked_at, ended = now, threading.Event()
+            self._ended = ended
+            # Until it has ended, nobody can say that an unknown key is none of GitHub's.
+            self._known = replace(self._known, is_current=False)
+        self._start(lambda: self._fetch(now, ended))
+        return ended
+
+    def _fetch(self, now: float, ended: threading.Event) -> None:
         try:
             _, value = get_json(self._github, f"{self._github.api_url}/{KEYS_PATH}", expected=dict)
+            if keys := parse_keys(value):
+                self._known = _Known(keys, now + KEPT_SECONDS, is_current=True)
+            else:
+                _log.warning("GitHub names no keys of secret scanning")
         except GitHubError as err:
             _log.warning("the keys of secret scanning cannot be had: %s", err)
-            return
-        keys = parse_keys(value)
-        if keys:
-            self._keys, self._kept_until = keys, now + KEPT_SECONDS
-        else:
-            _log.warning("GitHub names no keys of secret scanning")
+        finally:
+            ended.set()

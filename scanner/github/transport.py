@@ -1,18 +1,23 @@
-"""What stands between our client and the network: the allow-list of hosts, the credential's way, and the gate."""
+"""What stands between our client and the network: the allow-list of hosts, the credential's way, and the gate.
+
+Bodies leave here as they were before they were compressed, and whole: what breaks off is an error.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Generator
+import zlib
+from collections.abc import Callable, Collection, Generator, Iterator
 
 import httpx
 
 from scanner.github.credentials import Credential, NoCredential
-from scanner.github.errors import Malformed
+from scanner.github.errors import Malformed, Unavailable
 from scanner.github.gate import Gate
 
 Origin = tuple[str, str, int | None]
 REFUSAL_BYTES = 4096
+_SLICE = 1 << 16
 
 
 def origin_of(url: httpx.URL) -> Origin:
@@ -29,7 +34,8 @@ class KnownHosts(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if origin_of(request.url) not in self._allowed:
-            raise Malformed("unknown_host", "an address leads to an unknown host: see R8SCAN_GITHUB_HOSTS")
+            message = "an address leads to an unknown host: see R8SCAN_GITHUB_HOSTS"
+            raise Malformed("unknown_host", message, is_final=True)
         return self._inner.handle_request(request)
 
     def close(self) -> None:
@@ -53,10 +59,29 @@ class Gated(httpx.BaseTransport):
         except httpx.HTTPError:
             self.gate.note_failure(host)
             raise
+        is_read = response.is_stream_consumed
+        if not is_read:
+            self._follow(response, host)
         if response.status_code == 403:
-            response = _with_words(response, request)
-        self.gate.note(host, resource, response, response.content if response.status_code == 403 else b"")
+            response, is_read = _with_words(response, request), True
+        words = response.content if response.status_code == 403 else b""
+        self.gate.note(host, resource, response, words, is_whole=is_read)
         return response
+
+    def _follow(self, response: httpx.Response, host: str) -> None:
+        """Have the body inflated and watched: only at its end is known whether the host has answered."""
+        chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
+        if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
+            chunks = inflated(chunks, host)
+            for name in _OF_THE_BODY:
+                response.headers.pop(name, None)
+        failed = response.status_code >= 500  # it has been counted by its status
+        response.stream = _Body(
+            chunks,
+            response.stream.close,  # type: ignore[union-attr]  # as above
+            on_end=(lambda: None) if failed else (lambda: self.gate.note_success(host)),
+            on_failure=(lambda: None) if failed else (lambda: self.gate.note_failure(host)),
+        )
 
     def close(self) -> None:
         self._inner.close()
@@ -71,6 +96,64 @@ class Gated(httpx.BaseTransport):
         return "git" if origin_of(url) == origin_of(self._web) else "files"
 
 
+class _Body(httpx.SyncByteStream):
+    """A body that tells whether it came to its end; what is closed before that, by us, is no failure."""
+
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        close: Callable[[], None],
+        *,
+        on_end: Callable[[], None],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._on_end = on_end
+        self._on_failure = on_failure
+        self._is_told = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except (httpx.HTTPError, Unavailable):
+            self._tell(self._on_failure)
+            raise
+        self._tell(self._on_end)
+
+    def close(self) -> None:
+        self._tell(self._on_end)
+        self._close()
+
+    def _tell(self, told: Callable[[], None]) -> None:
+        if not self._is_told:
+            self._is_told = True
+            told()
+
+
+def inflated(chunks: Iterator[bytes], host: str) -> Iterator[bytes]:
+    """What was compressed by gzip, by slices. Unavailable when its end is missing, which httpx takes for an end."""
+    inflater = zlib.decompressobj(31)
+    is_empty = True
+    for chunk in chunks:
+        data = chunk
+        while data:
+            is_empty = False
+            if inflater.eof:
+                if not data.startswith(b"\x1f"):
+                    return  # padding
+                inflater = zlib.decompressobj(31)
+            try:
+                part = inflater.decompress(data, _SLICE)
+            except zlib.error as err:
+                raise Unavailable("damaged", f"{host} sent something that cannot be inflated") from err
+            if part:
+                yield part
+            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+    if not inflater.eof and not is_empty:
+        raise Unavailable("cut_off", f"{host} ended in the middle of its answer")
+
+
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
     """A refusal with the beginning of its body read: only its words tell a limit from "forbidden"."""
     start = bytearray()
@@ -79,7 +162,7 @@ def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Respo
             start += chunk
             if len(start) >= REFUSAL_BYTES:
                 break
-    except httpx.HTTPError:
+    except (httpx.HTTPError, Unavailable):
         start.clear()  # cut off: its headers have to do
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}

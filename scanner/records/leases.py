@@ -88,9 +88,10 @@ def claim(
 
 
 def renew(database: Database, lease: Lease) -> bool:
-    """Move the lease's end; False when it is lost."""
+    """Move the lease's end; False when it is lost, or was given back."""
+    held = (lease.holds(), lease.model.leased_until.is_not(None))
     with database.write() as session:
-        result = session.execute(update(lease.model).where(lease.holds()).values(leased_until=db_now(LEASE_SECONDS)))
+        result = session.execute(update(lease.model).where(*held).values(leased_until=db_now(LEASE_SECONDS)))
         return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
@@ -102,8 +103,9 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
 
 
 @contextmanager
-def kept(database: Database, lease: Lease, *, every: float = RENEW_SECONDS) -> Iterator[threading.Event]:
+def kept(database: Database, lease: Lease, *, every: float | None = None) -> Iterator[threading.Event]:
     """Renew the lease from a thread while the block runs; the event is set when it is lost: work may then stop."""
+    every = RENEW_SECONDS if every is None else every
     lost, done = threading.Event(), threading.Event()
 
     def keep() -> None:
@@ -123,4 +125,4 @@ def kept(database: Database, lease: Lease, *, every: float = RENEW_SECONDS) -> I
         yield lost
     finally:
         done.set()
-        keeper.join(timeout=every)
+        keeper.join(timeout=LEASE_SECONDS / 3)  # it may be at the database just now

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
-from scanner.github.client import GitHub, get_bytes
+from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
@@ -65,9 +65,10 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
     """Ask for the next page of the round, if it is due."""
-    turn = turns.take(database, SOURCE, wait)
-    if turn is None:
-        return PollReport()
+    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, queries, turn))
+
+
+def _poll(database: Database, github: GitHub, detector: Detector, queries: Sequence[str], turn: Turn) -> PollReport:
     if github.credential_label == "none":
         # https://docs.github.com/rest/search/search#search-code: it answers nobody without one.
         missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
@@ -146,7 +147,7 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
         own = candidates
         if number < MOST_LOOKED_AT:
             try:
-                content = get_bytes(github, file.url, limit=file.limit, accept=file.accept)
+                content = remote_files.fetch(github, file)
             except GitHubError as err:
                 found.counts[f"error_{err.reason}"] += 1
                 found.files.append(file)

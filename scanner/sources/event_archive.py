@@ -15,6 +15,7 @@ from scanner.records.models import Gap, ReadObject, ScanJob
 from scanner.sources import turns
 from scanner.sources.archive_hours import PUBLISHED_AFTER, SOURCE, hours_between
 from scanner.sources.polls import PollReport
+from scanner.sources.turns import Turn
 
 INTERVAL = 60.0
 LOOK_BACK = timedelta(hours=48)
@@ -24,9 +25,10 @@ PRIORITY = 150
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
     """Queue the hours with gaps whose files should be there by now."""
-    turn = turns.take(database, SOURCE, wait)
-    if turn is None:
-        return PollReport()
+    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, turn))
+
+
+def _poll(database: Database, turn: Turn) -> PollReport:
     with database.write() as session:
         now = datetime.now(UTC)
         count = 0

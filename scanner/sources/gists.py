@@ -58,9 +58,10 @@ def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
     """Poll if it is due; the files of what is new become jobs."""
-    turn = turns.take(database, SOURCE, wait)
-    if turn is None:
-        return PollReport()
+    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, turn))
+
+
+def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) -> PollReport:
     known = frozenset(turn.cursor.get("known", ()))
     try:
         brought = list_new(github, known, turn.newest_seen_at)

@@ -26,12 +26,11 @@ from scanner.records.leases import LeaseLost
 from scanner.response.places import candidate_to_json
 from scanner.response.respond import Policy, Response
 from scanner.response.responder import respond_to
+from scanner.sources.delays import spread
 
 MOST_TRIES = 8
 LONGEST_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 95
-NOT_ASKED = ("circuit_open", "budget_spent", "budget_reserved")
-"""Refusals of our own gate: nothing went out, so it is no try."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +54,8 @@ T = TypeVar("T", bound=Item)
 class Outcome(Generic[T]):
     """What became of one item: counts of what was read, or the error that kept us from it.
 
-    `is_partial`: not all of it was read; `is_cut_off`: asking again may bring the rest; not `asked`: nothing went out.
+    `is_partial`: not all of it was read; `is_cut_off`: asking again may bring the rest, `is_damaged`: perhaps once.
+    An error that was not `asked` for is a refusal of our own: it is no try.
     """
 
     item: T
@@ -64,7 +64,11 @@ class Outcome(Generic[T]):
     error: GitHubError | None = None
     is_partial: bool = False
     is_cut_off: bool = False
-    asked: bool = True
+    is_damaged: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return self.error is not None and not self.error.asked
 
 
 def work(
@@ -116,31 +120,22 @@ def first_visible(items: Sequence[T]) -> datetime | None:
 def _read_all(
     job: ClaimedJob, items: Sequence[T], read: Callable[[T], Outcome[T]], threads: int, lost: threading.Event
 ) -> list[Outcome[T]]:
-    refusals: list[GitHubError] = []
+    """Each item by itself: a limit that one runs into, the gate keeps from the others, where it is theirs as well."""
 
     def one(item: T) -> Outcome[T]:
         if lost.is_set():
             raise LeaseLost(f"the lease on job {job.id} went to another worker")
-        if refusals:
-            # Asking on would make the limit worse; it is not the item's failure.
-            return Outcome(item, error=refusals[0], asked=False)
-        outcome = read(item)
-        err = outcome.error
-        if err is not None and (isinstance(err, RateLimited | BadCredential) or err.reason in NOT_ASKED):
-            refusals.append(err)
-            outcome.asked = err.reason not in NOT_ASKED
-        return outcome
+        return read(item)
 
     with ThreadPoolExecutor(min(threads, len(items))) as pool:
         return list(pool.map(one, items))
 
 
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) -> None:
-    waiting = [outcome for outcome in outcomes if not outcome.asked and outcome.error is not None]
-    if len(waiting) == len(outcomes):
+    waiting = _waiting(outcomes)
+    if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
         # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
-        first = waiting[0].error
-        assert first is not None  # noqa: S101 - chosen by it
+        first = waiting[0][0]
         job.lease.write(session, failures=0)
         jobs.postpone(session, job, delay=_wait(first), error=str(first))
         return
@@ -148,11 +143,11 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     errors: list[str] = []
     for outcome in outcomes:
         counts[job.kind] += 1
-        if outcome.asked:
+        if not outcome.waits:
             _settle(session, job, outcome, counts, errors)
-    if waiting and (first := waiting[0].error) is not None:
-        _enqueue(session, job, [outcome.item for outcome in waiting], delay=_wait(first))
-        counts["retried"] += len(waiting)
+    for err, items in waiting:
+        _enqueue(session, job, items, delay=_wait(err))
+        counts["retried"] += len(items)
     counts = +counts
     state = "done"
     if counts["partly_read"] or counts["given_up"]:
@@ -161,22 +156,32 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
 
 
+def _waiting(outcomes: Sequence[Outcome[T]]) -> list[tuple[GitHubError, list[T]]]:
+    """Items that our own gate kept back, and why: those for one budget need not wait for another."""
+    found: dict[tuple[str, str], tuple[GitHubError, list[T]]] = {}
+    for outcome in outcomes:
+        err = outcome.error
+        if err is not None and outcome.waits:
+            found.setdefault((err.reason, err.resource), (err, []))[1].append(outcome.item)
+    return list(found.values())
+
+
 def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Counter[str], errors: list[str]) -> None:
     """Count what became of one item; try it again where that can help."""
     item, err = outcome.item, outcome.error
     counts.update(outcome.counts)
     may_try = item.tries + 1 < MOST_TRIES
     if err is None:
-        if outcome.is_cut_off and may_try:
-            _retry(session, job, item, 2.0 * 4.0**item.tries, counts)
+        if may_try and (outcome.is_cut_off or (outcome.is_damaged and not item.tries)):
+            _retry(session, job, item, spread(2.0 * 4.0**item.tries), counts)
         elif outcome.is_partial:
             counts["partly_read"] += 1
         return
     counts[f"error_{err.reason}"] += 1
     if isinstance(err, NotFound):
-        return  # deleted or made private since: nothing is public there any more
+        return  # deleted, made private, blocked or empty: nothing is public there
     errors.append(f"{item.label}: {err}")
-    if may_try:
+    if may_try and not err.is_final:
         _retry(session, job, item, _delay(item, err), counts)
     else:
         counts["given_up"] += 1
@@ -202,7 +207,7 @@ def _enqueue(
 
 
 def _wait(err: GitHubError) -> float:
-    return min(err.retry_after or 60.0, LONGEST_RETRY_SECONDS)
+    return spread(min(err.retry_after or 60.0, LONGEST_RETRY_SECONDS))
 
 
 def _delay(item: Item, err: GitHubError) -> float:
@@ -211,7 +216,7 @@ def _delay(item: Item, err: GitHubError) -> float:
         wait = (err.retry_after or 60.0) * 2.0**item.tries
     else:
         wait = max(err.retry_after or 0.0, 2.0 * 4.0**item.tries)
-    return min(wait, LONGEST_RETRY_SECONDS)
+    return spread(min(wait, LONGEST_RETRY_SECONDS))
 
 
 def _split(database: Database, job: ClaimedJob, items: Sequence[Item]) -> None:

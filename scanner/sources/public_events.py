@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate, Detector
 from scanner.github.client import GitHub, get_json
 from scanner.github.errors import GitHubError
+from scanner.github.rate_limit import server_time
 from scanner.records import jobs, spool
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
@@ -39,10 +40,16 @@ from scanner.sources.turns import MissedSpan, Turn
 SOURCE = "public_events"
 PAGES = 3
 PAGE_SIZE = 100
+NEARLY_FULL = 90
+"""Events of a page that has another behind it, where GitHub does not say: it leaves some out of its pages."""
 IDS_KEPT = 1500
 DEFAULT_INTERVAL = 60.0
 STALE_AFTER = timedelta(minutes=15)
 """GitHub's own latency is mostly below; what is older each time is a list that somebody forgot to renew."""
+MOST_CLOCK_SECONDS = 86_400
+"""Between our clock and GitHub's; what is more is no clock."""
+STRAGGLING = 3
+"""Times the width of the middle half of a list's times, beyond which a time tells of no span that was seen."""
 MOST_ESTIMATED = 10_000_000
 PUSHES_A_JOB = 25
 """Small enough for several processes to share a page, large enough to cost few rows."""
@@ -52,12 +59,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the last poll stopped. `etags` by page number and `credential` (a label) they were given to."""
+    """Where the last poll stopped. `etags` by page number and `credential` (a label) they were given to.
+
+    `is_stale`: the list that GitHub served then was an old one.
+    """
 
     known_ids: tuple[str, ...] = ()
     etags: Mapping[str, str] = field(default_factory=dict)
     owed_pages: tuple[int, ...] = ()
     credential: str = ""
+    is_stale: bool = False
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cursor:
@@ -66,6 +77,7 @@ class Cursor:
             etags=dict(value.get("etags", {})),
             owed_pages=tuple(value.get("owed_pages", ())),
             credential=str(value.get("credential", "")),
+            is_stale=bool(value.get("is_stale")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +86,7 @@ class Cursor:
             "etags": dict(self.etags),
             "owed_pages": list(self.owed_pages),
             "credential": self.credential,
+            "is_stale": self.is_stale,
         }
 
 
@@ -81,7 +94,7 @@ class Cursor:
 class Poll:
     """What one poll brought. `interval` in seconds; `has_gap`: nothing of it had been seen before.
 
-    `has_read`: GitHub sent a list, whatever was in it. `oldest` and `newest` are times of all that the list held.
+    `times` are those of all that the lists held, in order; `at` is the time by GitHub's clock, ours may be wrong.
     """
 
     events: list[Event]
@@ -90,9 +103,8 @@ class Poll:
     has_gap: bool
     counts: Counter[str]
     error: GitHubError | None = None
-    has_read: bool = False
-    oldest: datetime | None = None
-    newest: datetime | None = None
+    times: Sequence[datetime] = ()
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
@@ -107,6 +119,7 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
     interval, overlaps, read_any, error = DEFAULT_INTERVAL, False, False, None
     owed: list[int] = []
     times: list[datetime] = []
+    at = datetime.now(UTC)
     page = 1
     while page <= PAGES:
         try:
@@ -117,6 +130,7 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
             owed, error = list(range(page, PAGES + 1)), err
             break
         interval = _interval(answer.response, interval)
+        at = _time(answer.response)
         if answer.etag:
             etags[str(page)] = answer.etag
         counts["requests"] += 1
@@ -129,7 +143,7 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
             overlaps = overlaps or any(event.id in known for event in answer.events)
             times += [event.created_at for event in answer.events if event.created_at is not None]
             events.update(fresh)
-            if fresh and len(answer.events) >= PAGE_SIZE and page < PAGES:
+            if fresh and answer.has_next and page < PAGES:
                 page += 1
                 continue
         # Page 1 may be unchanged while a page that failed last time was never read.
@@ -144,9 +158,8 @@ def poll_pages(github: GitHub, cursor: Cursor) -> Poll:
         has_gap,
         counts,
         error,
-        has_read=read_any,
-        oldest=min(times, default=None),
-        newest=max(times, default=None),
+        times=sorted(times),
+        at=at,
     )
 
 
@@ -162,9 +175,10 @@ def poll(
 
     What a database that went away meanwhile cannot take goes to the spool.
     """
-    turn = turns.take(database, SOURCE, wait)
-    if turn is None:
-        return PollReport()
+    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, turn))
+
+
+def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Path, turn: Turn) -> PollReport:
     try:
         brought = poll_pages(github, Cursor.from_json(turn.cursor))
     except GitHubError as err:
@@ -177,16 +191,18 @@ def poll(
     candidates = _scan(detector, found)
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
     try:
-        with database.write() as session:
-            report = _commit(session, turn, brought, found, candidates, pace)
-    except LeaseLost:
-        _log.warning("public events: another worker polled meanwhile; its poll counts")
-        return PollReport(polled=True)
+        try:
+            with database.write() as session:
+                return _commit(session, turn, brought, found, candidates, pace)
+        except LeaseLost:
+            # The cursor is another worker's by now, but that one need not have seen the same events.
+            _log.warning("public events: another worker polled meanwhile; its cursor counts")
+            with database.write() as session:
+                return _take(session, brought, found, candidates)
     except Exception as err:
         if is_unavailable(err):
             _keep(state_dir, found, candidates)
         raise
-    return report
 
 
 def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int | None = None) -> int:
@@ -229,6 +245,7 @@ class _Page:
     etag: str
     events: list[Event] | None
     unusable: int = 0
+    has_next: bool = False
 
 
 def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
@@ -241,7 +258,14 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
         return _Page(response, tag, None)
     parsed = [parse_event(value) for value in body]
     events = [event for event in parsed if event is not None]
-    return _Page(response, tag, events, len(parsed) - len(events))
+    has_next = "next" in response.links or ("link" not in response.headers and len(body) >= NEARLY_FULL)
+    return _Page(response, tag, events, len(parsed) - len(events), has_next)
+
+
+def _time(response: httpx.Response) -> datetime:
+    """Now, by the clock that set the events' times, as far as it can be believed."""
+    ours, theirs = time.time(), server_time(response)
+    return datetime.fromtimestamp(theirs if abs(theirs - ours) < MOST_CLOCK_SECONDS else ours, UTC)
 
 
 def _interval(response: httpx.Response, default: float) -> float:
@@ -266,23 +290,32 @@ def _commit(
 ) -> PollReport:
     counts = brought.counts + found.counts
     missed = _missed(turn, brought)
-    is_stale = _is_stale(turn, brought)
-    counts["stale_list"] += is_stale
+    cursor = brought.cursor
+    newest = _newest(turn.newest_seen_at, (event.created_at for event in brought.events), brought.at)
+    is_stale = _is_stale(newest, brought, _usual(brought.times))
     if is_stale:
-        _log.warning("public events: GitHub serves an old list", extra={"newest": str(brought.newest)})
+        _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
+        # Its ETag would have us told for ever that nothing has changed.
+        cursor = replace(cursor, etags={}, is_stale=True)
+    counts["stale_list"] += is_stale
     if missed is not None:
         counts["missed_by_estimate"] += missed.estimated
     turns.end(
         session,
         turn,
-        cursor=brought.cursor.to_json(),
+        cursor=cursor.to_json(),
         # A small budget is spread over its hour: a poll every few minutes sees more than a burst and a silence.
         interval=max(brought.interval, pace),
         counts=+counts,
-        newest=_newest(turn.newest_seen_at, [event.created_at for event in brought.events]),
+        newest=newest,
         missed=missed,
         error=brought.error,
     )
+    return _take(session, brought, found, candidates)
+
+
+def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
+    """Rows for what was found; which events these were is kept, too."""
     _remember(session, brought.events)
     job_count = enqueue_found(session, found)
     if candidates:
@@ -301,26 +334,36 @@ def _remember(session: Session, events: Sequence[Event]) -> None:
 
 
 def _missed(turn: Turn, brought: Poll) -> MissedSpan | None:
-    """The span between the newest event known before and the oldest of this poll, if nothing overlapped."""
-    if not brought.has_gap or turn.newest_seen_at is None or brought.oldest is None or brought.newest is None:
+    """The span between the newest event known before and the oldest usual one of this poll, if nothing overlapped."""
+    usual = _usual(brought.times)
+    if not brought.has_gap or turn.newest_seen_at is None or not usual:
         return None
-    seconds_seen = max((brought.newest - brought.oldest).total_seconds(), 1.0)
-    seconds_missed = max((brought.oldest - turn.newest_seen_at).total_seconds(), 0.0)
-    estimated = min(int(len(brought.events) / seconds_seen * seconds_missed), MOST_ESTIMATED)
-    return MissedSpan(min(turn.newest_seen_at, brought.oldest), brought.oldest, estimated, "no_overlap")
+    seconds_seen = max((usual[-1] - usual[0]).total_seconds(), 1.0)
+    seconds_missed = max((usual[0] - turn.newest_seen_at).total_seconds(), 0.0)
+    estimated = min(int(len(usual) / seconds_seen * seconds_missed), MOST_ESTIMATED)
+    return MissedSpan(min(turn.newest_seen_at, usual[0]), usual[0], estimated, "no_overlap")
 
 
-def _is_stale(turn: Turn, brought: Poll) -> bool:
-    """Whether GitHub answers, but with nothing younger than what it should be (it happens to some)."""
-    if not brought.has_read:
-        return False
-    newest = brought.newest or turn.newest_seen_at
-    return newest is not None and datetime.now(UTC) - newest > STALE_AFTER
+def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
+    """The times without those far from the middle half: some events are served hours late, some clocks are wrong."""
+    if not ordered:
+        return ordered
+    low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
+    reach = STRAGGLING * max(high - low, timedelta(seconds=1))
+    return [at for at in ordered if at - high <= reach and low - at <= reach]
 
 
-def _newest(before: datetime | None, times: Iterable[datetime | None]) -> datetime | None:
+def _is_stale(known: datetime | None, brought: Poll, usual: Sequence[datetime]) -> bool:
+    """Whether GitHub answers, but with nothing younger than what it should be (it happens to some).
+
+    `known`: the newest of all that was ever seen, for a list of which we are told only that it has not changed.
+    """
+    newest = usual[-1] if usual else known
+    return newest is not None and brought.at - newest > STALE_AFTER
+
+
+def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
     # A time in the future is somebody's wrong clock and would hide every lag after it.
-    now = datetime.now(UTC)
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
 
 

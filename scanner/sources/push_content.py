@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, redact
 from scanner.github import git_protocol
 from scanner.github.client import GitHub, get_json
-from scanner.github.compare import compare
+from scanner.github.compare import Comparison, compare, read_singly
 from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound
 from scanner.github.git_protocol import Refs
 from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
@@ -22,6 +22,8 @@ from scanner.sources.likelihood import Likelihood
 MOST_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
 """Blobs above it are left out of the second request for a push whose first answer was over the limit."""
+NOT_COMPARED = ("http_406", "http_500")
+"""https://docs.github.com/rest/commits/commits#compare-two-commits: the difference is too large, or takes too long."""
 KEPT_BYTES = 128 * 1024 * 1024
 """Of the trees and commits of one pack, kept to find paths in."""
 
@@ -76,6 +78,7 @@ class Push:
 class PushReading:
     """What was read. `unread` counts what was not, by reason; `is_cut_off`: asking again may bring the rest.
 
+    `is_damaged`: the pack was corrupt, perhaps on its way only.
     `tip` is the commit that was read up to, for a created ref the one that was found.
     """
 
@@ -85,6 +88,7 @@ class PushReading:
     objects: int = 0
     bytes: int = 0
     is_cut_off: bool = False
+    is_damaged: bool = False
 
     @property
     def complete(self) -> bool:
@@ -248,6 +252,7 @@ def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, readi
                 kept.append(item)
     reading.unread.update(pack.unread)
     reading.is_cut_off = reading.is_cut_off or bool(pack.unread["pack_truncated"])
+    reading.is_damaged = reading.is_damaged or pack.is_damaged
     reading.bytes += pack.pack_bytes
     locations = locate(kept, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
     for item, candidates in hits:
@@ -324,36 +329,46 @@ def _published(push: Push, location: Location | None) -> datetime | None:
     return push.published_at
 
 
+def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
+    """What the REST API shows of it, in whatever way it still can."""
+    try:
+        return compare(github, repository, before, head)
+    except NotFound as err:
+        if not before or err.reason != "not_found":
+            raise
+        # The old end is not there any more (a force push): the new one alone is.
+        comparison = compare(github, repository, "", head)
+        comparison.unread["between_commits"] += 1
+        return comparison
+    except GitHubError as err:
+        if not before or err.reason not in NOT_COMPARED:
+            raise
+        return read_singly(github, repository, before, head)
+
+
 def _read_comparison(
     github: GitHub, push: Push, before: str, head: str, detector: Detector, reading: PushReading
 ) -> None:
-    try:
-        comparison = compare(github, push.repository, before, head)
-    except NotFound:
-        if not before:
-            raise
-        # The old end is not there any more (a force push): the new one alone is.
-        comparison = compare(github, push.repository, "", head)
-        comparison.unread["between_commits"] += 1
+    comparison = _compared(github, push.repository, before, head)
     reading.unread.update(comparison.unread)
     reading.unread["read_by_rest"] += 1
     place = Place(
         "file",
         repository=redact(push.repository),
         repository_id=push.repository_id,
-        commit=head,
         ref=push.ref or None,
         published_at=push.published_at,
     )
     for changed in comparison.files:
-        file_place = replace(place, path=changed.path)
-        name_place = replace(file_place, kind="file_name", url=commit_url(github.web_url, push.repository, head))
+        file_place = replace(place, path=changed.path, commit=changed.commit)
+        name_url = commit_url(github.web_url, push.repository, changed.commit)
+        name_place = replace(file_place, kind="file_name", url=name_url)
         named = detector.scan(Document(changed.path.encode("utf-8", "surrogatepass"), name_place))
         reading.candidates.extend(replace(candidate, line=0) for candidate in named.candidates)
         result = detector.scan(Document(changed.text.encode("utf-8", "surrogatepass"), file_place))
         for candidate in result.candidates:
             line = changed.lines[candidate.line - 1] if 0 < candidate.line <= len(changed.lines) else 0
-            url = redact(blob_url(github.web_url, push.repository, head, changed.path, line))
+            url = redact(blob_url(github.web_url, push.repository, changed.commit, changed.path, line))
             reading.candidates.append(replace(candidate, line=line, place=replace(candidate.place, url=url)))
     for sha, message in comparison.messages:
         url = commit_url(github.web_url, push.repository, sha)

@@ -79,4 +79,5 @@ def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
     outcome.counts["objects"] += reading.objects
     outcome.counts["bytes"] += reading.bytes
     outcome.counts.update({f"unread_{reason}": count for reason, count in reading.unread.items()})
-    outcome.is_partial, outcome.is_cut_off = not reading.complete, reading.is_cut_off
+    outcome.is_partial = not reading.complete
+    outcome.is_cut_off, outcome.is_damaged = reading.is_cut_off, reading.is_damaged

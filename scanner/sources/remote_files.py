@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.github.client import GitHub, get_bytes
-from scanner.github.errors import GitHubError
+from scanner.github.errors import GitHubError, Unavailable
+from scanner.github.packs import object_id
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ReadObject, db_now
@@ -91,6 +92,16 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
     return count
 
 
+def fetch(github: GitHub, file: RemoteFile) -> bytes:
+    """Its content. Raises GitHubError, Unavailable also for a blob that is not what its id says."""
+    content = get_bytes(github, file.url, limit=file.limit, accept=file.accept)
+    if file.key is not None and file.key[0] == "blob":
+        sha = file.key[1]
+        if object_id("blob", content, "sha256" if len(sha) == 64 else "sha1") != sha:
+            raise Unavailable("cut_off", "a blob came with other bytes than its id says")
+    return content
+
+
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
     """What stood in those of the contents that were read before."""
     if not keys:
@@ -131,7 +142,7 @@ def scan_next(
             candidates = placed(known[file.key], file.place)
         else:
             try:
-                content = get_bytes(polite, file.url, limit=file.limit, accept=file.accept)
+                content = fetch(polite, file)
             except GitHubError as err:
                 if err.reason == "too_large":
                     outcome.counts["unread_file_over_limit"] += 1

@@ -21,8 +21,8 @@ from scanner.records.leases import LeaseLost
 from scanner.response.respond import Policy, Response
 from scanner.settings import Settings
 from scanner.sources import archive_hours, conversations, owners, rescan_history
+from scanner.sources.delays import spread
 from scanner.sources.mirror_folders import remove_abandoned
-from scanner.sources.page_work import NOT_ASKED
 from scanner.sources.rescan_steps import NotNow, Work
 
 LONGEST_RETRY_SECONDS = 3600.0
@@ -124,7 +124,7 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         _next_step(session, job, work.step, counts)  # no wiki, issues switched off: there is nothing to read
         return
     _log.warning("rescan: %s", err, extra={"job": job.id, "step": step.name})
-    waits = isinstance(err, RateLimited | NotNow) or err.reason in NOT_ASKED
+    waits = isinstance(err, RateLimited | NotNow) or not err.asked
     if waits or isinstance(err, Unavailable | BadCredential) or err.retry_after:
         wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
         delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
@@ -132,7 +132,7 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         kept: dict[str, Any] = {"failures": 0} if waits else {}
         progress = {**job.progress, "step": work.step, "counts": dict(counts), "at": dict(work.at)}
         job.lease.write(session, progress=progress, **kept)
-        jobs.postpone(session, job, delay=min(delay, LONGEST_RETRY_SECONDS), error=str(err))
+        jobs.postpone(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
         return
     counts[f"error_{err.reason}"] += 1
     if step.optional:

@@ -70,6 +70,8 @@ def repository_of(github: GitHub, target: Any) -> tuple[str, int | None]:
     try:
         _, value = get_json(github, f"{github.api_url}/{path}", expected=dict)
     except NotFound as err:
+        if err.reason == "blocked":
+            raise NotFound("blocked", f"access to {redact(name)} is blocked") from err
         raise NotFound("not_found", f"there is no public repository {redact(name)}") from err
     full_name, found_id = value.get("full_name"), value.get("id")
     is_usable = isinstance(full_name, str) and is_repository_name(full_name)
@@ -82,16 +84,15 @@ def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:
     """Clone, add the commits that no ref reaches, and scan every object."""
     with mirror_folder(work.settings.state_dir, work.job.id) as mirror:
         work.report("cloning", 0, 0)
-        credential = work.github.credential.token()
         mirrors.clone(
+            work.github,
             url,
             mirror,
-            credential=credential,
             limit_bytes=work.settings.rescan_max_bytes,
             stop=work.lost,
             on_progress=lambda done, total: work.report("cloning", done, total),
         )
-        _fetch_unreached(work, mirror, url, tips, credential)
+        _fetch_unreached(work, mirror, url, tips)
         try:
             history = scan_history(
                 mirror,
@@ -140,15 +141,15 @@ def _ends(entry: Any) -> list[str]:
     return [end for end in ends if isinstance(end, str) and is_object_id(end) and end.strip("0")]
 
 
-def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...], credential: str | None) -> None:
+def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) -> None:
     missing = mirrors.missing_commits(mirror, tips)
     if not missing:
         return
     got = mirrors.fetch_commits(
+        work.github,
         url,
         mirror,
         missing,
-        credential=credential,
         limit_bytes=work.settings.rescan_max_bytes,
         stop=work.lost,
         on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),

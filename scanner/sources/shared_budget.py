@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Table, or_, select, update
+from sqlalchemy import ColumnElement, Table, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -47,31 +47,35 @@ class DatabaseLedger:
         with self._database.write() as session:
             _upsert(session, CircuitState, {"host": circuit.host}, values)
 
-    def take_probe(self, host: str, now: float, until: float) -> bool:
+    def take_probe(self, circuit: Circuit, now: float) -> bool:
+        values = {"failures": circuit.failures, "open_until": _time(circuit.open_until)}
+        is_due = or_(
+            CircuitState.open_until.is_(None),
+            CircuitState.open_until <= _time(now),
+            # Further ahead than anybody sets: a clock has jumped.
+            CircuitState.open_until > _time(now + LONGEST_WAIT_SECONDS),
+        )
         with self._database.write() as session:
-            result = session.execute(
-                update(CircuitState)
-                .where(
-                    CircuitState.host == host,
-                    or_(
-                        CircuitState.open_until.is_(None),
-                        CircuitState.open_until <= _time(now),
-                        # Further ahead than anybody sets: a clock has jumped.
-                        CircuitState.open_until > _time(now + LONGEST_WAIT_SECONDS),
-                    ),
-                )
-                .values(open_until=_time(until), updated_at=db_now())
-                .execution_options(synchronize_session=False)
-            )
-            return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+            # There may be no row: the database was away when the circuit opened.
+            return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
 
-def _upsert(session: Session, model: type[Base], key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def _upsert(
+    session: Session,
+    model: type[Base],
+    key: Mapping[str, Any],
+    values: Mapping[str, Any],
+    condition: ColumnElement[bool] | None = None,
+) -> bool:
+    """Insert the row, or update it if it meets the condition; whether either was done."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     table = model.__table__
     assert isinstance(table, Table)  # noqa: S101 - each model has one
     statement = dialect.insert(table).values(**key, **values, updated_at=db_now())
-    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_={**values, "updated_at": db_now()}))
+    changed = statement.on_conflict_do_update(
+        index_elements=list(key), set_={**values, "updated_at": db_now()}, where=condition
+    )
+    return session.execute(changed.returning(*(table.c[name] for name in key))).first() is not None
 
 
 def _budget(row: BudgetState) -> Budget:

@@ -1,4 +1,4 @@
-"""A source's turn: taken by lease when it is due, ended with what it brought. What a source asks is not here."""
+"""A source's turn: taken by lease when it is due, kept, ended with what it brought. What a source asks is not here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from sqlalchemy.orm import Session
 from scanner.github.errors import GitHubError
 from scanner.records import leases
 from scanner.records.database import Database
-from scanner.records.leases import Lease
+from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Gap, SourceState, db_now
 from scanner.records.outbox import insert_or_nothing
+from scanner.sources.delays import spread
+from scanner.sources.polls import PollReport
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 3600.0
 LONGEST_BACKOFF = 60.0
@@ -79,6 +81,21 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         return Turn(lease, source, state.cursor, state.newest_seen_at)
 
 
+def in_turn(
+    database: Database, source: str, wait: Callable[[float], None], work: Callable[[Turn], PollReport]
+) -> PollReport:
+    """What `work` makes of the source's turn, if it is due; its lease is kept meanwhile, however long that takes."""
+    turn = take(database, source, wait)
+    if turn is None:
+        return PollReport()
+    with leases.kept(database, turn.lease):
+        try:
+            return work(turn)
+        except LeaseLost:
+            _log.warning("%s: another worker polled meanwhile; its poll counts", source)
+            return PollReport(polled=True)
+
+
 def end(
     session: Session,
     turn: Turn,
@@ -128,7 +145,7 @@ def postpone(session: Session, turn: Turn, err: GitHubError) -> None:
     turn.lease.write(
         session,
         leased_until=None,
-        next_poll_at=db_now(min(delay, LONGEST_INTERVAL)),
+        next_poll_at=db_now(spread(min(delay, LONGEST_INTERVAL))),
         failures=min(state.failures + 1, 16),
         counts=dict(counts),
         error=str(err),

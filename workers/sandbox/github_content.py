@@ -37,7 +37,8 @@ def commit(path: Path, sha: str) -> dict[str, Any] | None:
     """A commit with its files; None when there is no such commit."""
     try:
         parents = git("rev-list", "--parents", "-n", "1", sha, cwd=path).decode().split()[1:]
-        return {**_commit(path, sha), "files": _files(path, parents[0] if parents else _EMPTY_TREE, sha)}
+        files = _files(path, parents[0] if parents else _EMPTY_TREE, sha)
+        return {**_commit(path, sha), "parents": [{"sha": parent} for parent in parents], "files": files}
     except subprocess.CalledProcessError:
         return None
 

@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 import pytest
 import respx
+import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.github import client as client_module
-from scanner.github.client import GitHub, check_status, connect, get_json
+from scanner.github.client import GitHub, check_status, connect, get_bytes, get_json
 from scanner.github.errors import (
     BadCredential,
     Forbidden,
@@ -28,6 +29,7 @@ from scanner.github.errors import (
     RateLimited,
     Unavailable,
 )
+from scanner.github.gate import FAILURES_TO_OPEN
 
 API, WEB = "https://api.github.com", "https://github.com"
 NONE_LEFT = {"x-ratelimit-remaining": "0"}
@@ -59,7 +61,9 @@ def error_of(status: int, headers: dict[str, str], body: bytes = b"") -> GitHubE
         (403, b"You have exceeded a secondary rate limit.", {}, RateLimited, "rate_limited"),
         (404, b"", {}, NotFound, "not_found"),
         (406, b"", {}, GitHubError, "http_406"),
-        (409, b"", {}, GitHubError, "http_409"),
+        (403, b"Repository access blocked", {}, NotFound, "blocked"),
+        (408, b"", {}, Unavailable, "http_408"),
+        (409, b"", {}, NotFound, "empty"),
         (410, b"", {}, NotFound, "not_found"),
         (422, b"", {}, GitHubError, "http_422"),
         (429, b"", {}, RateLimited, "rate_limited"),
@@ -166,7 +170,7 @@ def test_a_redirect_between_our_two_hosts_takes_no_credential_along(own: GitHub)
 @respx.mock
 def test_redirects_in_circles_end(own: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(301, headers={"location": f"{API}/x"}))
-    with pytest.raises(Unavailable, match="TooManyRedirects"):
+    with pytest.raises(Unavailable, match="circles"):
         get_json(own, f"{API}/x", expected=dict)
     assert route.call_count < 10
 
@@ -199,7 +203,7 @@ def test_without_a_credential_none_is_sent() -> None:
         (b"[]", {}, Malformed),
         (b"\xff\xfe\x00", {}, Malformed),
         (b"not gzip", {"content-encoding": "gzip"}, Unavailable),
-        (gzip.compress(b'{"a": 1}' * 1000)[:30], {"content-encoding": "gzip"}, Malformed),
+        (gzip.compress(b'{"a": 1}' * 1000)[:30], {"content-encoding": "gzip"}, Unavailable),
         (b"[" * 200_000, {}, Malformed),
     ],
 )
@@ -273,3 +277,98 @@ def test_what_has_not_changed_costs_no_body(own: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(304))
     assert get_json(own, f"{API}/x", etag='W/"1"', expected=list)[1] is None
     assert route.calls.last.request.headers["if-none-match"] == 'W/"1"'
+
+
+@respx.mock
+def test_not_modified_is_no_answer_to_who_has_nothing(own: GitHub) -> None:
+    respx.get(f"{API}/x").mock(return_value=httpx.Response(304))
+    with pytest.raises(Malformed) as caught:
+        get_json(own, f"{API}/x", expected=list)
+    assert caught.value.reason == "not_modified"
+
+
+class Reset(httpx.SyncByteStream):
+    """A body of which a part comes, and then the connection's end."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b'{"a": [1, 2'
+        raise httpx.ReadError("connection reset by peer")
+
+
+@respx.mock
+def test_resets_in_mid_body_count_for_the_circuit_like_any_failure(own: GitHub) -> None:
+    route = respx.get(f"{API}/x").mock(side_effect=lambda _: httpx.Response(200, stream=Reset()))
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(Unavailable) as caught:
+            get_json(own, f"{API}/x", expected=dict)
+        assert caught.value.reason == "connection"
+    with pytest.raises(Unavailable) as caught:
+        get_json(own, f"{API}/x", expected=dict)
+    assert (caught.value.reason, caught.value.asked, route.call_count) == ("circuit_open", False, FAILURES_TO_OPEN)
+
+
+@respx.mock
+def test_a_body_that_we_do_not_read_to_its_end_is_no_failure_of_its_host(own: GitHub) -> None:
+    respx.get(f"{API}/x").mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(bytes(5000))))
+    for _ in range(FAILURES_TO_OPEN + 1):
+        with pytest.raises(Malformed):
+            get_bytes(own, f"{API}/x", limit=100)
+
+
+@respx.mock
+@pytest.mark.parametrize("cut", [1, 9, 40])
+def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(own: GitHub, cut: int) -> None:
+    whole = gzip.compress(b"the file\n" * 1000)
+    packed = {"content-encoding": "gzip"}
+
+    def answer(content: bytes) -> httpx.Response:
+        return httpx.Response(200, stream=httpx.ByteStream(content), headers=packed)
+
+    respx.get(f"{API}/cut").mock(return_value=answer(whole[:-cut]))
+    respx.get(f"{API}/whole").mock(return_value=answer(whole))
+    respx.get(f"{API}/twice").mock(return_value=answer(whole * 2 + bytes(9)))
+    respx.get(f"{API}/nothing").mock(return_value=answer(b""))
+    with pytest.raises(Unavailable) as caught:
+        get_bytes(own, f"{API}/cut", limit=1 << 20)
+    assert caught.value.reason == "cut_off"
+    sizes = [len(get_bytes(own, f"{API}/{name}", limit=1 << 20)) for name in ("whole", "twice", "nothing")]
+    assert sizes == [9000, 18000, 0]
+
+
+@respx.mock
+@pytest.mark.parametrize("failure", [httpx.Response(502), httpx.Response(503), httpx.ReadError("reset")])
+def test_what_fails_for_a_moment_is_tried_again_at_once(own: GitHub, failure: Any) -> None:
+    route = respx.get(f"{API}/x").mock(side_effect=[failure, failure, httpx.Response(200, json={"a": 1})])
+    with stamina.set_testing(True, attempts=3):
+        assert get_json(own, f"{API}/x", expected=dict)[1] == {"a": 1}
+    assert route.call_count == 3
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        httpx.Response(429),
+        httpx.Response(401),
+        httpx.Response(404),
+        httpx.Response(422),
+        httpx.Response(500),
+        httpx.Response(503, headers={"retry-after": "5"}),
+    ],
+)
+def test_a_refusal_is_not_tried_again_nor_what_says_how_long_it_lasts(own: GitHub, refusal: httpx.Response) -> None:
+    route = respx.get(f"{API}/x").mock(return_value=refusal)
+    with stamina.set_testing(True, attempts=3), pytest.raises(GitHubError):
+        get_json(own, f"{API}/x", expected=dict)
+    assert route.call_count == 1
+
+
+@respx.mock
+def test_a_small_budget_is_not_spent_on_trying_again(own: GitHub) -> None:
+    small = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 3000)}
+    respx.get(f"{API}/first").mock(return_value=httpx.Response(200, json={}, headers=small))
+    route = respx.get(f"{API}/x").mock(return_value=httpx.Response(502))
+    get_json(own, f"{API}/first", expected=dict)
+    with stamina.set_testing(True, attempts=3), pytest.raises(Unavailable):
+        get_json(own, f"{API}/x", expected=dict)
+    assert route.call_count == 1

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from starlette.responses import Response
 
 from scanner.github.client import App, GitHub, connect, get_json
 from scanner.github.credentials import AppInstallation
@@ -84,4 +85,20 @@ def test_a_key_that_is_none_is_told_in_one_line(sandbox: SandboxGitHub) -> None:
         get_json(own, f"{own.api_url}/events", expected=list)
     assert str(caught.value) == "R8SCAN_GITHUB_APP_PRIVATE_KEY is no RSA private key in PEM form"
     assert "no key" not in repr(own)
+    own.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_an_app_that_is_rejected_asks_for_no_token_for_a_minute(
+    sandbox: SandboxGitHub, keys: tuple[str, str], status: int
+) -> None:
+    own = connect(sandbox.api_url, sandbox.url, App("4711", 99, keys[0]))
+    sandbox.faults["app"].extend([lambda: Response(status_code=status)] * 9)
+    asked = []
+    for _ in range(5):
+        with pytest.raises(BadCredential) as caught:
+            get_json(own, f"{own.api_url}/events", expected=list)
+        asked.append(caught.value.asked)
+    assert asked == [True, False, False, False, False]
+    assert sandbox.requests["app"] == 1
     own.close()

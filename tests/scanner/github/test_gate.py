@@ -9,7 +9,7 @@ from email.utils import formatdate
 import httpx
 import pytest
 
-from scanner.github.errors import BadCredential, RateLimited, Unavailable
+from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.gate import FAILURES_TO_OPEN, OPEN_SECONDS, Budget, Circuit, Gate
 
 HOST = "api.github.example"
@@ -44,12 +44,12 @@ class Memory:
         self._check()
         self.circuits[circuit.host] = circuit
 
-    def take_probe(self, host: str, now: float, until: float) -> bool:
+    def take_probe(self, circuit: Circuit, now: float) -> bool:
         self._check()
-        circuit = self.circuits[host]
-        if now < circuit.open_until <= now + 3600:
+        known = self.circuits.get(circuit.host, Circuit(circuit.host))
+        if now < known.open_until <= now + 3600:
             return False
-        self.circuits[host] = Circuit(host, circuit.failures, until)
+        self.circuits[circuit.host] = circuit
         return True
 
     def _check(self) -> None:
@@ -241,3 +241,48 @@ def test_many_threads_take_one_probe(clock: Clock, memory: Memory) -> None:
     for thread in threads:
         thread.join()
     assert admitted.count(True) == 1
+
+
+def test_what_the_gate_refuses_itself_was_not_asked(gates: tuple[Gate, Gate]) -> None:
+    gate = gates[0]
+    gate.note(HOST, "core", answer(401))
+    gate.note(HOST, "git", answer(429))
+    gate.note(HOST, "search", budget(0, resource="search"))
+    for _ in range(FAILURES_TO_OPEN):
+        gate.note_failure("raw.example")
+    for host, resource in ((HOST, "core"), (HOST, "git"), (HOST, "search"), ("raw.example", "files")):
+        with pytest.raises(GitHubError) as caught:
+            gate.admit(host, resource)
+        assert not caught.value.asked
+
+
+def test_an_answer_is_no_success_before_its_body_has_come(gates: tuple[Gate, Gate]) -> None:
+    gate = gates[0]
+    for _ in range(FAILURES_TO_OPEN):
+        gate.admit(HOST, "core")
+        gate.note(HOST, "core", answer(), is_whole=False)
+        gate.note_failure(HOST)
+    with pytest.raises(Unavailable):
+        gate.admit(HOST, "core")
+
+
+@pytest.mark.parametrize(
+    ("err", "refused"),
+    [
+        (RateLimited("rate_limited", "limited", retry_after=30), True),
+        (Unavailable("connection", "cannot be reached"), True),
+        (NotFound("blocked", "blocked"), False),
+        (Unavailable("clone_failed", "a commit is gone"), False),
+        (None, False),
+    ],
+)
+def test_what_git_itself_was_told_counts_as_well(
+    gates: tuple[Gate, Gate], err: GitHubError | None, refused: bool
+) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        gates[0].note_result(HOST, "git", err)
+    if refused:
+        with pytest.raises(GitHubError):
+            gates[1].admit(HOST, "git")
+    else:
+        gates[1].admit(HOST, "git")

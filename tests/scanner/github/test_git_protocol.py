@@ -53,6 +53,19 @@ def test_refs_and_the_default_branch_are_listed(
     assert not refs.is_truncated
 
 
+def test_refs_of_pull_requests_do_not_push_tags_out_of_the_list(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = workplace()
+    head = work.commit("first")
+    work.git("tag", "v1")
+    work.push("HEAD", "v1", *(f"HEAD:refs/pull/{number}/head" for number in range(5)))
+    monkeypatch.setattr(git_protocol, "MOST_REFS", 3)
+    refs = list_refs(client, "ana/app")
+    assert refs.oids == {"refs/heads/main": head, "refs/tags/v1": head}
+    assert (refs.head, refs.is_truncated) == ("refs/heads/main", False)
+
+
 def test_too_many_refs_are_cut_and_it_is_said(
     client: GitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
 ) -> None:

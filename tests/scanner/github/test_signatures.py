@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.github import signatures
 from scanner.github.client import GitHub, connect
 from scanner.github.signatures import (
     KEPT_SECONDS,
@@ -81,11 +84,15 @@ class Clock:
         return self.now
 
 
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
 @respx.mock
 def test_keys_are_kept_for_an_hour_and_old_ones_count_while_new_ones_cannot_be_had(github: GitHub) -> None:
     route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
     clock = Clock()
-    keys = PublicKeys(github, clock)
+    keys = PublicKeys(github, clock, start=at_once)
     for _ in range(5):
         keys.check(KEY_ID, SIGNATURE, BODY)
     assert route.call_count == 1
@@ -99,7 +106,7 @@ def test_keys_are_kept_for_an_hour_and_old_ones_count_while_new_ones_cannot_be_h
 def test_an_unknown_key_has_them_asked_for_once_in_a_while(github: GitHub) -> None:
     route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json={"public_keys": []}))
     clock = Clock()
-    keys = PublicKeys(github, clock)
+    keys = PublicKeys(github, clock, start=at_once)
     with pytest.raises(KeysUnavailable):
         keys.check(KEY_ID, SIGNATURE, BODY)
     route.mock(return_value=httpx.Response(200, json=KEYS))
@@ -116,12 +123,69 @@ def test_a_key_that_is_new_to_us_is_learned(github: GitHub) -> None:
     signer = AlertSigner()
     route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
     clock = Clock()
-    keys = PublicKeys(github, clock)
+    keys = PublicKeys(github, clock, start=at_once)
     keys.check(KEY_ID, SIGNATURE, BODY)
     route.mock(return_value=httpx.Response(200, json={"public_keys": [signer.public_key()]}))
     clock.now += REFETCH_SECONDS
     headers = signer.headers(b"[]")
     keys.check(headers["Github-Public-Key-Identifier"], headers["Github-Public-Key-Signature"], b"[]")
+
+
+@respx.mock
+def test_a_new_key_that_cannot_be_fetched_is_unknown_and_not_forged(github: GitHub) -> None:
+    signer = AlertSigner()
+    headers = signer.headers(b"[]")
+    new = (headers["Github-Public-Key-Identifier"], headers["Github-Public-Key-Signature"], b"[]")
+    route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
+    clock = Clock()
+    keys = PublicKeys(github, clock, start=at_once)
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    with pytest.raises(Forged):
+        keys.check(*new)
+    route.mock(return_value=httpx.Response(500))
+    clock.now += REFETCH_SECONDS
+    for _ in range(3):
+        with pytest.raises(KeysUnavailable):
+            keys.check(*new)
+    assert route.call_count == 2, "it is not stormed for"
+    route.mock(return_value=httpx.Response(200, json={"public_keys": [signer.public_key()]}))
+    clock.now += REFETCH_SECONDS
+    keys.check(*new)
+
+
+@respx.mock
+def test_an_alert_with_a_known_key_waits_for_nobody_who_fetches(github: GitHub) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        assert answered.wait(60)
+        return httpx.Response(200, json=KEYS)
+
+    route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
+    clock = Clock()
+    keys = PublicKeys(github, clock)
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    route.mock(side_effect=slow)
+    clock.now += KEPT_SECONDS + 1
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    assert asked.wait(60)
+    keys.check(KEY_ID, SIGNATURE, BODY)
+    assert not answered.is_set()
+    answered.set()
+
+
+@respx.mock
+def test_an_alert_with_an_unknown_key_waits_no_longer_than_github_does(
+    github: GitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "WAIT_SECONDS", 0.01)
+    started: list[Callable[[], None]] = []
+    keys = PublicKeys(github, start=started.append)
+    for _ in range(3):
+        with pytest.raises(KeysUnavailable):
+            keys.check(KEY_ID, SIGNATURE, BODY)
+    assert len(started) == 1
 
 
 @respx.mock

@@ -240,6 +240,21 @@ def test_no_raw_token_is_stored_though_names_hold_one(
     assert sandbox.requests["blob"] == 1
 
 
+def test_a_blob_that_is_not_what_its_id_says_is_not_taken_for_read(
+    search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+) -> None:
+    token = fresh_token()
+    digest = know(search.database, token)
+    publish(workplace, "ana/app", "REPLICATE_API_TOKEN" + "\n" * 500 + token)
+    search.turn()
+    sandbox.faults["blob"].append(lambda: Response(b"REPLICATE_API_TOKEN" + b"\n" * 500))
+    search.fetch()
+    first, again = jobs_of(search.database, "files")
+    assert (first.counts["error_cut_off"], again.state) == (1, "queued")
+    search.fetch()
+    assert is_disabled(search.database, digest)
+
+
 @respx.mock
 @pytest.mark.parametrize(
     ("answer", "error"),

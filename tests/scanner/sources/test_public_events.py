@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import respx
+import stamina
 from sqlalchemy import select, update
 
 from scanner.detection import Detector
 from scanner.github.client import GitHub, connect
 from scanner.github.credentials import PersonalToken
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable
-from scanner.records import spool
+from scanner.records import leases, spool
 from scanner.records.database import Database
-from scanner.records.models import ScanJob, Sighting, SourceState, db_now
+from scanner.records.models import Gap, ScanJob, Sighting, SourceState, db_now
 from scanner.response.respond import Policy, look_up_again
-from scanner.sources import recovery
+from scanner.settings import load_settings
+from scanner.sources import recovery, turns
 from scanner.sources.polls import PollReport
 from scanner.sources.public_events import Cursor, poll, poll_pages
+from workers.overview import overview
 
 API = "https://api.github.example"
 HEAD, BEFORE = "a" * 40, "b" * 40
@@ -73,6 +79,15 @@ def full(start: int) -> list[dict[str, Any]]:
     return [push(number) for number in range(start, start + 100)]
 
 
+def ago(seconds: float) -> str:
+    return f"{datetime.now(UTC) - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
+    """A list whose newest event is `newest` seconds old, over so many seconds."""
+    return [push(start + n, created_at=ago(newest + seconds * n / count)) for n in range(count)]
+
+
 def test_further_pages_are_asked_for_while_they_are_full_and_bring_something_new(
     api: respx.Router, github: GitHub
 ) -> None:
@@ -81,6 +96,23 @@ def test_further_pages_are_asked_for_while_they_are_full_and_bring_something_new
     assert len(brought.events) == 300
     assert route.call_count == 3
     assert not brought.has_gap
+
+
+@pytest.mark.parametrize("unusable", [1, 5])
+def test_events_that_cannot_be_used_do_not_end_the_paging(api: respx.Router, github: GitHub, unusable: int) -> None:
+    odd = [{"id": None}] * unusable + full(200)[unusable:]
+    route = api.get("/events").mock(side_effect=pages(odd, full(100)[3:], full(0)))
+    assert len(poll_pages(github, Cursor()).events) == 297 - unusable
+    assert route.call_count == 3
+
+
+def test_github_itself_says_whether_there_is_a_next_page(api: respx.Router, github: GitHub) -> None:
+    more = pages(full(200)[:40], full(100), link=f'<{API}/events?page=2>; rel="next"')
+    route = api.get("/events").mock(side_effect=more)
+    assert len(poll_pages(github, Cursor()).events) == 140
+    route.mock(side_effect=pages(full(200), full(100), link=f'<{API}/events?page=1>; rel="first"'))
+    route.calls.reset()
+    assert len(poll_pages(github, Cursor()).events) == 100
 
 
 def test_a_page_that_is_not_full_is_the_last(api: respx.Router, github: GitHub) -> None:
@@ -143,9 +175,42 @@ def test_a_page_that_failed_is_still_owed_when_the_first_one_has_not_changed(api
     assert again.cursor.owed_pages == ()
 
 
+def test_a_burst_of_503_on_the_second_page_is_outlasted_within_the_poll(api: respx.Router, github: GitHub) -> None:
+    serve, failures = pages(full(200), full(100), full(0)), [503, 502]
+
+    def bursts(request: httpx.Request) -> httpx.Response:
+        if request.url.params["page"] == "2" and failures:
+            return httpx.Response(failures.pop())
+        return serve(request)
+
+    api.get("/events").mock(side_effect=bursts)
+    with stamina.set_testing(True, attempts=3):
+        brought = poll_pages(github, Cursor())
+    assert (len(brought.events), brought.error, brought.cursor.owed_pages) == (300, None, ())
+
+
+def test_a_body_that_breaks_off_is_an_error_and_its_page_is_owed(api: respx.Router, github: GitHub) -> None:
+    class Reset(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield json.dumps(full(100)).encode()[:5000]
+            raise httpx.ReadError("reset")
+
+    serve = pages(full(200), full(100), full(0))
+
+    def second_breaks(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Reset()) if request.url.params["page"] == "2" else serve(request)
+
+    api.get("/events").mock(side_effect=second_breaks)
+    brought = poll_pages(github, Cursor())
+    assert brought.error is not None
+    assert (brought.error.reason, brought.cursor.owed_pages) == ("connection", (2, 3))
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "reason"),
     [
+        (httpx.Response(406, json={}), GitHubError, "http_406"),
+        (httpx.Response(304), Malformed, "not_modified"),
         (httpx.Response(401, json={"message": "Bad credentials"}), BadCredential, "bad_credential"),
         (httpx.Response(403, json={"message": "nope"}), Forbidden, "forbidden"),
         (httpx.Response(403, headers={"x-ratelimit-remaining": "0"}), RateLimited, "rate_limited"),
@@ -334,3 +399,131 @@ def test_what_the_database_cannot_take_waits_in_the_spool(
         assert sorted(session.execute(select(ScanJob.kind)).scalars()) == ["pushes", "repository"]
         assert session.execute(select(Sighting.state)).scalars().all() == ["unchecked"]
     assert recovery.take_back(database, tmp_path) == 0
+
+
+# --- lists that are old, late or of another clock ----------------------------------------------------------------
+
+
+def gaps(database: Database) -> list[Gap]:
+    with database.read() as session:
+        return list(session.execute(select(Gap).order_by(Gap.id)).scalars())
+
+
+def test_a_list_that_never_changes_again_is_noticed_behind_its_etag(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
+) -> None:
+    route = api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30)))
+    polled()
+    polled()
+    assert route.calls.last.response.status_code == 304
+    assert ("stale_list" in state(database).counts, state(database).cursor["is_stale"]) == (False, False)
+    with database.write() as session:
+        session.execute(update(SourceState).values(newest_seen_at=datetime.now(UTC) - timedelta(minutes=16)))
+    polled()
+    assert route.calls.last.response.status_code == 304
+    assert state(database).counts["stale_list"] == 1
+    polled()
+    assert "if-none-match" not in route.calls.last.request.headers
+    with database.write() as session:
+        found = overview(session, load_settings(state_dir=tmp_path, sources=["public_events"]))
+    assert not found.problems, "the list that came is no older than a minute"
+    api.get("/events").mock(side_effect=pages(list_of(900, newest=3600, count=30)))
+    polled()
+    with database.write() as session:
+        (problem,) = overview(session, load_settings(state_dir=tmp_path, sources=["public_events"])).problems
+    assert problem.startswith("public_events: GitHub serves an old list")
+    api.get("/events").mock(side_effect=pages(list_of(1900, newest=5, count=30)))
+    polled()
+    assert not state(database).cursor["is_stale"]
+
+
+def test_one_event_that_is_hours_late_does_not_hide_a_gap(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport]
+) -> None:
+    api.get("/events").mock(side_effect=pages(list_of(0, newest=600)))
+    polled()
+    late = [push(5000, created_at=ago(5 * 3600)), push(5001, created_at="9999-01-01T00:00:00Z")]
+    api.get("/events").mock(side_effect=pages([*list_of(900, newest=0, count=98), *late]))
+    polled()
+    (gap,) = gaps(database)
+    assert 590 < (gap.until_at - gap.from_at).total_seconds() < 601
+    assert abs((datetime.now(UTC) - gap.until_at).total_seconds()) < 30
+    assert 10_000 < gap.estimated < 20_000, "some 25 a second for ten minutes"
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_a_clock_that_differs_from_githubs_hides_no_gap_and_makes_no_list_old(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], ahead: int
+) -> None:
+    date = formatdate(time.time() + ahead, usegmt=True)
+    api.get("/events").mock(side_effect=pages(list_of(0, newest=600 - ahead), date=date))
+    polled()
+    seen = state(database).newest_seen_at
+    assert seen is not None
+    assert abs((seen - datetime.now(UTC)).total_seconds() + 600 - ahead) < 30
+    api.get("/events").mock(side_effect=pages(list_of(900, newest=5 - ahead), date=date))
+    polled()
+    assert len(gaps(database)) == 1
+    assert "stale_list" not in state(database).counts
+
+
+def test_a_date_that_is_none_is_not_believed(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport]
+) -> None:
+    for date in ("Fri, 31 Dec 9999 23:59:59 -1400", "Thu, 01 Jan 1970 00:00:00 GMT", "soon"):
+        api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30), date=date))
+        polled()
+    assert "stale_list" not in state(database).counts
+
+
+def test_a_slow_poll_keeps_its_turn(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    renewed = threading.Event()
+    renew = leases.renew
+
+    def noted(*arguments: Any) -> bool:
+        kept = renew(*arguments)
+        renewed.set()
+        return kept
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        with database.write() as session:
+            session.execute(update(SourceState).values(leased_until=db_now(1)))
+        renewed.clear()
+        assert renewed.wait(20)
+        with database.read() as session:
+            assert session.execute(select(SourceState.leased_until > db_now(20))).scalar_one()
+        return pages([push(1)])(request)
+
+    monkeypatch.setattr(leases, "renew", noted)
+    api.get("/events").mock(side_effect=slow)
+    assert polled().jobs == 1
+
+
+def test_what_a_poll_brought_that_lost_its_turn_is_read_all_the_same(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], fresh_token: Callable[[], str]
+) -> None:
+    def overtaken(request: httpx.Request) -> httpx.Response:
+        with database.write() as session:
+            session.execute(update(SourceState).values(attempts=SourceState.attempts + 1, cursor={"known_ids": ["x"]}))
+        comment = {"body": fresh_token()}
+        return pages([push(1), push(2, type="CommitCommentEvent", payload={"comment": comment})])(request)
+
+    api.get("/events").mock(side_effect=overtaken)
+    report = polled()
+    assert (report.events, report.jobs, report.candidates) == (2, 1, 1)
+    assert state(database).cursor == {"known_ids": ["x"]}
+    with database.read() as session:
+        assert session.execute(select(Sighting.state)).scalars().all() == ["unchecked"]
+
+
+def test_a_poll_that_failed_comes_back_at_no_set_time(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "spread", lambda seconds: seconds + 5000)
+    api.get("/events").mock(return_value=httpx.Response(500))
+    polled()
+    with database.read() as session:
+        assert session.execute(select(SourceState.next_poll_at > db_now(4900))).scalar_one()

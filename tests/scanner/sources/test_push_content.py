@@ -358,3 +358,36 @@ def test_a_push_survives_json(fresh_token: Token) -> None:
     push = pushed("a" * 40, "b" * 40)
     assert Push.from_json(push.to_json()) == push
     assert JSONResponse(push.to_json()).status_code == 200
+
+
+@pytest.mark.parametrize("status", [406, 500])
+def test_what_the_rest_api_cannot_compare_is_read_commit_by_commit(
+    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub, status: int
+) -> None:
+    work, token, old = workplace(), fresh_token(), fresh_token()
+    work.write("old.py", old)
+    before = work.commit("first")
+    work.write("a.py", f"x = '{token}'\n")
+    added = work.commit("oops")
+    work.write("a.py", "x = 2\n")
+    head = work.commit("remove it")
+    work.push()
+    sandbox.faults["git"].append(lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git"))
+    sandbox.faults["compare"].append(lambda: Response(status_code=status))
+    reading = read(client, pushed(before, head))
+    (candidate,) = reading.candidates
+    assert (candidate.digest, candidate.place.commit) == (digest(token), added)
+    assert candidate.place.url.endswith(f"/blob/{added}/a.py#L1")
+    assert reading.unread == {"read_by_rest": 1}
+
+
+def test_too_many_single_commits_are_counted(
+    client: GitHub, workplace: Make, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.github.compare.MOST_SINGLE", 2)
+    work = workplace()
+    before, *_, head = (work.commit(str(number)) for number in range(4))
+    work.push()
+    sandbox.faults["git"].append(lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git"))
+    sandbox.faults["compare"].append(lambda: Response(status_code=406))
+    assert read(client, pushed(before, head)).unread["commits_over_limit"] == 1

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
-from scanner.github.client import GitHub
+from scanner.github.client import GitHub, get_json
+from scanner.github.git_protocol import pkt_line
 from scanner.github.packs import PackLimits
 from scanner.records import jobs, spool
 from scanner.records.database import Database
@@ -53,14 +54,14 @@ class Bench:
         assert job_id is not None
         return job_id
 
-    def scan(self) -> Responded | None:
+    def scan(self, threads: int = 4) -> Responded | None:
         return scan_next(
             self.database,
             self.client,
             Detector(),
             Policy(),
             limits=PackLimits(),
-            threads=4,
+            threads=threads,
             state_dir=self.state_dir,
         )
 
@@ -270,3 +271,167 @@ def test_a_worker_that_lost_its_lease_closes_nothing_and_nobody_is_told_twice(
     assert bench.jobs()[0].state == "done"
     with bench.database.read() as session:
         assert len(session.execute(select(NotificationSubject.id)).all()) == 1
+
+
+def waiting(bench: Bench) -> list[tuple[int, list[int]]]:
+    """Of each job that waits: how many items it has, and their tries."""
+    found = [job.target["pushes"] for job in bench.jobs() if job.state == "queued"]
+    return [(len(pushes), [one["tries"] for one in pushes]) for pushes in found]
+
+
+def test_a_page_that_our_own_gate_refuses_stays_a_page_and_loses_no_try(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    workplace()
+    sandbox.faults["git"].append(lambda: Response(status_code=429, headers={"retry-after": "3000"}))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    bench.queue(*(push("a" * 40, f"{number:040x}") for number in range(1, 4)))
+    sandbox.requests.clear()
+    for _ in range(page_work.MOST_TRIES + 2):
+        bench.make_due()
+        while bench.scan() is not None:
+            pass
+    assert sandbox.requests["git"] == 0
+    assert sorted(waiting(bench)) == [(1, [1]), (3, [0, 0, 0])]
+
+
+def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
+    """git refuses the next push, which is left to the REST API."""
+    refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
+    sandbox.faults["git"].append(answer or refusal)
+
+
+def test_a_push_that_waits_for_the_rest_budget_holds_up_no_other(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    tokens = [fresh_token() for _ in range(3)]
+    digests = [bench.know(token) for token in tokens]
+    pushes = [leaked(workplace, token, f"ana/app{n}") for n, token in enumerate(tokens)]
+    sandbox.rate_limit = 1
+    get_json(bench.client, f"{sandbox.api_url}/repositories/1001", expected=dict)
+    without_git(sandbox)
+    bench.queue(*pushes)
+    bench.scan(threads=1)
+    assert [bench.is_disabled(digest) for digest in digests] == [False, True, True]
+    assert waiting(bench) == [(1, [0])]
+
+
+def test_what_waits_for_two_budgets_waits_for_each_by_itself(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    for name in ("ana/one", "ana/two", "ana/three"):
+        workplace(name)
+    sandbox.rate_limit = 1
+    get_json(bench.client, f"{sandbox.api_url}/repositories/1001", expected=dict)
+    without_git(sandbox)
+    without_git(sandbox, lambda: Response(status_code=429, headers={"retry-after": "30"}))
+    bench.queue(*(push("a" * 40, "b" * 40, name) for name in ("ana/one", "ana/two", "ana/three")))
+    bench.scan(threads=1)
+    assert sorted(waiting(bench)) == [(1, [0]), (1, [0]), (1, [1])]
+    with bench.database.read() as session:
+        soon = select(ScanJob.target).where(ScanJob.next_attempt_at < db_now(50), ScanJob.state == "queued")
+        names = {one["repository"] for target in session.execute(soon).scalars() for one in target["pushes"]}
+    assert names == {"ana/two", "ana/three"}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_will_be_answered_the_same_is_not_asked_again(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, status: int
+) -> None:
+    workplace()
+    without_git(sandbox)
+    sandbox.faults["compare"].append(lambda: Response(status_code=status))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts["given_up"], job.counts[f"error_http_{status}"]) == ("failed", 1, 1)
+
+
+def test_an_address_that_leads_to_an_unknown_host_is_not_asked_again(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    workplace()
+    away = lambda: Response(status_code=302, headers={"location": "https://evil.example/"})  # noqa: E731
+    without_git(sandbox, away)
+    sandbox.faults["compare"].append(away)
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts["error_unknown_host"]) == ("failed", 1)
+
+
+BLOCKED = {"message": "Repository access blocked", "block": {"reason": "tos"}}
+
+
+@pytest.mark.parametrize(
+    ("by_git", "by_rest", "reason"),
+    [
+        (lambda: Response(b"no", status_code=403), lambda: JSONResponse(BLOCKED, status_code=403), "blocked"),
+        (lambda: Response(b"Repository access blocked", status_code=403), None, "blocked"),
+        (lambda: Response(b"no", status_code=403), lambda: Response(status_code=451), "blocked"),
+        (None, lambda: JSONResponse({"message": "Git Repository is empty."}, status_code=409), "empty"),
+    ],
+)
+def test_what_is_blocked_or_empty_is_nothing_to_read_and_its_reason_is_counted(
+    bench: Bench,
+    workplace: Make,
+    sandbox: SandboxGitHub,
+    by_git: Callable[[], Response] | None,
+    by_rest: Callable[[], Response] | None,
+    reason: str,
+) -> None:
+    workplace()
+    without_git(sandbox, by_git)
+    if by_rest is not None:
+        sandbox.faults["compare"].append(by_rest)
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts[f"error_{reason}"], "retried" in job.counts) == ("done", 1, False)
+    assert (sandbox.requests["compare"], sandbox.requests["commit"]) == (by_rest is not None, 0)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_retry_is_spread(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(page_work, "spread", lambda seconds: seconds + 5000)
+    workplace()
+    sandbox.faults["git"].append(lambda: Response(status_code=status))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    with bench.database.read() as session:
+        late = select(ScanJob.id).where(ScanJob.next_attempt_at > db_now(4900), ScanJob.state == "queued")
+        assert session.execute(late).first() is not None
+
+
+def corrupt() -> Response:
+    body = b"PACK\0\0\0\2\0\0\0\0" + bytes(20)
+    return Response(pkt_line(b"packfile\n") + pkt_line(b"\x01" + body) + b"0000")
+
+
+def test_a_corrupt_pack_is_asked_for_once_more(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    bench.queue(leaked(workplace, token))
+    sandbox.faults["git"].append(corrupt)
+    bench.scan()
+    assert waiting(bench) == [(1, [1])]
+    bench.make_due()
+    bench.scan()
+    assert bench.is_disabled(digest)
+    assert [job.state for job in bench.jobs()] == ["done", "done"]
+
+
+def test_a_pack_that_stays_corrupt_is_recorded(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+    workplace()
+    sandbox.faults["git"].extend([corrupt, corrupt])
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    bench.make_due()
+    bench.scan()
+    last = bench.jobs()[-1]
+    assert (last.state, last.counts["unread_pack_checksum"], waiting(bench)) == ("partial", 1, [])

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.github import mirrors
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub
+from scanner.github.errors import Forbidden, GitHubError, NotFound, RateLimited, Unavailable
+from scanner.github.gate import FAILURES_TO_OPEN
+from scanner.github.git_protocol import list_refs
 from scanner.github.mirrors import MirrorStopped, clone, git_environment
 from scanner.records import jobs
 from scanner.records.database import Database
@@ -26,6 +29,7 @@ from scanner.response.respond import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
 from scanner.sources import manual
+from scanner.sources import rescan as rescan_module
 from scanner.sources.mirror_folders import FOLDER, remove_abandoned
 from scanner.sources.rescan import rescan_next
 from scanner.sources.rescan_steps import Work
@@ -130,6 +134,28 @@ def test_an_outage_is_waited_for(
     assert rescan() is not None
 
 
+def test_a_rescan_that_failed_comes_back_at_no_set_time_and_what_we_refuse_ourselves_is_no_failure(
+    database: Database,
+    client: GitHub,
+    workplace: Make,
+    sandbox: SandboxGitHub,
+    rescan: Callable[[], Responded | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workplace().commit("first")
+    monkeypatch.setattr(rescan_module, "spread", lambda seconds: seconds + 5000)
+    sandbox.faults["repository"].append(lambda: Response(status_code=500))
+    job_id = queue(database)
+    rescan()
+    with database.write() as session:
+        assert session.execute(select(ScanJob.next_attempt_at > db_now(4900))).scalar_one()
+        session.execute(update(ScanJob).values(next_attempt_at=db_now()))
+    client.gate.reject()
+    rescan()
+    refused = job(database, job_id)
+    assert (refused.failures, "rejects the credential" in str(refused.error)) == (0, True)
+
+
 def test_a_cancelled_rescan_ends_and_leaves_nothing(
     database: Database,
     workplace: Make,
@@ -151,7 +177,9 @@ def test_a_cancelled_rescan_ends_and_leaves_nothing(
     assert not list((settings.state_dir / FOLDER).iterdir())
 
 
-def test_a_clone_stops_when_it_is_told_to(sandbox: SandboxGitHub, workplace: Make, tmp_path: Path) -> None:
+def test_a_clone_stops_when_it_is_told_to(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Make, tmp_path: Path
+) -> None:
     workplace().commit("first")
     stop = threading.Event()
     stop.set()
@@ -160,9 +188,78 @@ def test_a_clone_stops_when_it_is_told_to(sandbox: SandboxGitHub, workplace: Mak
     mirrors.CHECK_SECONDS = 0.0
     try:
         with pytest.raises(MirrorStopped):
-            clone(sandbox.push_address("ana/app"), tmp_path / "m.git", credential=None, limit_bytes=1 << 30, stop=stop)
+            clone(client, sandbox.push_address("ana/app"), tmp_path / "m.git", limit_bytes=1 << 30, stop=stop)
     finally:
         mirrors.CHECK_SECONDS = before
+
+
+def cloned(client: GitHub, sandbox: SandboxGitHub, folder: Path) -> GitHubError:
+    with pytest.raises(GitHubError) as caught:
+        clone(client, sandbox.push_address("ana/app"), folder, limit_bytes=1 << 30, stop=threading.Event())
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (Response("Repository access blocked", status_code=403, media_type="text/plain"), NotFound, "blocked"),
+        (Response(status_code=451), NotFound, "blocked"),
+        (Response(status_code=403), Forbidden, "forbidden"),
+        (Response("secondary rate limit", status_code=403, media_type="text/plain"), RateLimited, "rate_limited"),
+        (Response(status_code=429), RateLimited, "rate_limited"),
+        (Response(status_code=404), NotFound, "not_found"),
+        (Response(status_code=502), Unavailable, "http_5xx"),
+        (Response(b"0010ERR no way\n0000"), Unavailable, "clone_failed"),
+    ],
+)
+def test_what_stops_a_clone_has_its_name(
+    client: GitHub, sandbox: SandboxGitHub, tmp_path: Path, answer: Response, error: type[GitHubError], reason: str
+) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.faults["git"].append(lambda: answer)
+    found = cloned(client, sandbox, tmp_path / "m.git")
+    assert (type(found), found.reason) == (error, reason)
+
+
+def test_a_clone_obeys_limits_and_tells_of_them(client: GitHub, sandbox: SandboxGitHub, tmp_path: Path) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.faults["git"].append(lambda: Response(status_code=429))
+    assert cloned(client, sandbox, tmp_path / "m.git").asked
+    sandbox.requests.clear()
+    with pytest.raises(RateLimited):
+        list_refs(client, "ana/app")
+    assert not cloned(client, sandbox, tmp_path / "m.git").asked
+    assert not sandbox.requests
+
+
+def test_clones_that_fail_count_for_the_circuit(client: GitHub, sandbox: SandboxGitHub, tmp_path: Path) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.faults["git"].extend([lambda: Response(status_code=503)] * (FAILURES_TO_OPEN + 1))
+    for _ in range(FAILURES_TO_OPEN):
+        cloned(client, sandbox, tmp_path / "m.git")
+    assert cloned(client, sandbox, tmp_path / "m.git").reason == "circuit_open"
+
+
+def test_a_blocked_repository_is_told_from_one_that_is_not_there(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    sandbox.create_repository("ana/app")
+    blocked = JSONResponse({"message": "Repository access blocked"}, status_code=403)
+    sandbox.faults["repository"].append(lambda: blocked)
+    job_id = queue(database)
+    run(rescan)
+    failed = job(database, job_id)
+    assert (failed.state, failed.error, failed.counts) == (
+        "failed",
+        "access to ana/app is blocked",
+        {"error_blocked": 1},
+    )
+    sandbox.faults["git"].append(
+        lambda: Response("Repository access blocked", status_code=403, media_type="text/plain")
+    )
+    job_id = queue(database)
+    run(rescan)
+    assert job(database, job_id).counts == {"error_blocked": 1}
 
 
 def test_what_a_crash_left_is_removed_and_what_is_in_use_is_kept(settings: Settings) -> None:
