@@ -17,7 +17,8 @@ from workers.sandbox import git_backend, github_forms
 from workers.sandbox.alert_signer import AlertSigner
 from workers.sandbox.timeline import Timeline
 
-Fault = Callable[[], Response]
+Fault = Callable[[], Response | None]
+"""What is answered instead; None: this request is answered as usual."""
 
 
 @dataclass

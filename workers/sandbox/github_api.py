@@ -183,8 +183,9 @@ class Answers:
         github = self.github
         with github.lock:
             github.requests[route] += 1
-            if github.faults[route]:
-                return github.faults[route].popleft()()
+            answer = github.faults[route].popleft()() if github.faults[route] else None
+        if answer is not None:
+            return answer
         given = request.headers.get("authorization", "")
         checks = needs_credential and (github.credential is not None or github.installation_tokens)
         if given and checks and given not in self._accepted(route):
