@@ -21,11 +21,7 @@ PRIORITY = 10
 def queue(session: Session, target: Target) -> tuple[int, str]:
     """The number and kind of the job that reads the target; of the one that waits already, if there is one."""
     kind, content, key = _job_of(target)
-    job_id = jobs.enqueue(session, kind, content, source=SOURCE, priority=PRIORITY, dedupe_key=key)
-    if job_id is None:
-        job_id = jobs.queued_id(session, key)
-    assert job_id is not None  # noqa: S101 - within one transaction it is either new or there
-    return job_id, kind
+    return jobs.enqueue_or_hasten(session, kind, content, source=SOURCE, priority=PRIORITY, dedupe_key=key), kind
 
 
 def queue_hours(session: Session, hours: Sequence[datetime]) -> list[int]:
