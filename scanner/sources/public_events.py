@@ -46,6 +46,7 @@ STALE_AFTER = timedelta(minutes=15)
 MOST_ESTIMATED = 10_000_000
 PUSHES_A_JOB = 25
 """Small enough for several processes to share a page, large enough to cost few rows."""
+REPOSITORY_PRIORITY = 100
 
 _log = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
             "published_at": published_at.isoformat() if published_at else None,
         }
         key = f"repository:{name.lower()}"
-        own = 100 if priority is None else priority
+        own = REPOSITORY_PRIORITY if priority is None else priority
         row = jobs.enqueue(
             session, "repository", target, source=source, priority=own, dedupe_key=key, visible_at=published_at
         )
@@ -283,7 +284,7 @@ def _commit(
         missed=missed,
         error=brought.error,
     )
-    _remember(session, brought.events)
+    remember_events(session, brought.events)
     job_count = enqueue_found(session, found)
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state="unchecked")
@@ -292,7 +293,7 @@ def _commit(
     )
 
 
-def _remember(session: Session, events: Sequence[Event]) -> None:
+def remember_events(session: Session, events: Sequence[Event]) -> None:
     """So that the archive's file of this hour need not bring them again."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:
