@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from scanner.detection import Detector
 from scanner.github.client import App, GitHub, connect
+from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Gap
 from scanner.response.respond import Policy, look_up_again
@@ -122,6 +124,30 @@ def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_neve
     (job,) = jobs_of(own.database, "files")
     assert [entry["place"]["path"] for entry in job.target["files"]] == ["plain.txt"]
     assert name not in json.dumps(job.target)
+
+
+def test_a_content_that_two_open_jobs_or_one_hold_twice_is_fetched_once(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = fresh_token()
+    know(own.database, token)
+    for owner in ("ana", "ben", "eve"):
+        sandbox.create_gist({"a.py": token.encode()}, owner=owner)
+    own.poll()
+    sandbox.create_gist({"a.py": token.encode()}, owner="zoe")
+    own.poll()
+    claim = jobs.claim_next
+
+    def claim_while_another_works(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        job = claim(*arguments)
+        remote_files.scan_next(own.database, own.client, Detector(), Policy(), threads=4, state_dir=own.folder)
+        return job
+
+    monkeypatch.setattr(jobs, "claim_next", claim_while_another_works)
+    own.fetch()
+    assert sandbox.requests["raw"] == 1
+    assert len(exposures(own.database)) == 4
 
 
 def test_a_file_over_the_limit_is_counted(own: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
