@@ -170,6 +170,10 @@ class Settings(BaseSettings):
     """Size of a push's pack above which only a part is read, and recorded as such."""
     queue_max_pushes: int = Field(default=100_000, ge=1000, le=10_000_000)
     """Pushes that may wait; beyond it the unlikeliest are dropped, and counted."""
+    queue_max_files: int = Field(default=100_000, ge=1000, le=10_000_000)
+    """Files of gists and code search that may wait; beyond it the oldest are dropped, and counted."""
+    queue_max_repositories: int = Field(default=5000, ge=10, le=1_000_000)
+    """Repositories that became public and may wait; beyond it the oldest are dropped, and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
     """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
 

@@ -43,21 +43,34 @@ class Context:
 
     @cached_property
     def github(self) -> GitHub:
+        return self._connected(self._app or self._token, self.settings.scan_threads + 4)
+
+    @cached_property
+    def github_of_gists(self) -> GitHub:
+        """The client that lists gists: an App is not let in there, so beside one it is the personal token's."""
+        return self._connected(self._token, 2) if self._app and self._token else self.github
+
+    def _connected(self, credential: App | str | None, connections: int) -> GitHub:
         return connect(
             self.settings.github_api_url,
             self.settings.github_web_url,
-            self._credential(),
+            credential,
             hosts=self.settings.github_hosts,
             ledger=DatabaseLedger(self.database),
-            connections=self.settings.scan_threads + 4,
+            connections=connections,
         )
 
-    def _credential(self) -> App | str | None:
+    @property
+    def _app(self) -> App | None:
         own = self.settings
         if own.github_app_id and own.github_app_installation_id and own.github_app_private_key:
             key = own.github_app_private_key.get_secret_value()
             return App(own.github_app_id, own.github_app_installation_id, key)
-        return own.github_token.get_secret_value() if own.github_token else None
+        return None
+
+    @property
+    def _token(self) -> str | None:
+        return self.settings.github_token.get_secret_value() if self.settings.github_token else None
 
     @cached_property
     def store(self) -> HttpStore | None:

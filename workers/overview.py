@@ -31,7 +31,13 @@ HOURS = 24
 LAST_INCIDENTS = 10
 MOST_DELAYS = 20_000
 SILENT_AFTER = timedelta(minutes=10)
-WAITING_AFTER = timedelta(minutes=10)
+WAITING_AFTER = {
+    "pushes": timedelta(minutes=10),
+    "files": timedelta(hours=1),
+    **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
+    "archive_hour": timedelta(hours=24),
+}
+"""How long jobs of a kind may wait before somebody should know."""
 HALF_DONE_SECONDS = 60
 UNSENT_AFTER = timedelta(hours=1)
 FAILED_SHOWN_DAYS = 7
@@ -101,8 +107,9 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
         )
         if state is not None and name in settings.sources:
             found.problems += _trouble(state, found.at)
-        if dropped := sum(_beginning(own, "dropped_").values()):
-            found.problems.append(f"{name}: {dropped} pushes were dropped in 24 hours; add workers")
+        found.problems += [
+            f"{name}: {count} {what} were dropped in 24 hours; add workers" for what, count in _dropped(own).items()
+        ]
     if settings.sources and not states:
         found.problems.append("nothing was ever polled: start r8scan run")
 
@@ -122,6 +129,14 @@ def _trouble(state: SourceState, now: datetime) -> list[str]:
 def _age(state: SourceState, now: datetime) -> str:
     seconds = _seconds(now, state.newest_seen_at)
     return "ever" if seconds is None else f"{seconds / 60:.0f} minutes"
+
+
+def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many of what were dropped."""
+    others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
+    found = {what: counts.get(key, 0) for what, key in others.items()}
+    pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values())
+    return {what: count for what, count in {"pushes": pushes, **found}.items() if count}
 
 
 def _round_of(state: SourceState | None) -> dict[str, Any]:
@@ -188,8 +203,9 @@ def _queues(session: Session, found: Overview) -> None:
         found.queues.append(
             {"kind": kind, "state": state, "jobs": count, "oldest_seconds": age, "oldest_visible_at": visible}
         )
-        if kind == "pushes" and state == "queued" and age and age > WAITING_AFTER.total_seconds():
-            found.problems.append(f"the oldest page of pushes has waited for {age / 60:.0f} minutes; add workers")
+        if state == "queued" and kind in WAITING_AFTER and age and age > WAITING_AFTER[kind].total_seconds():
+            waited = f"{age / 60:.0f} minutes" if age < 2 * 3600 else f"{age / 3600:.0f} hours"
+            found.problems.append(f"the oldest job of kind {kind} has waited for {waited}; add workers")
     rescans = (
         select(ScanJob)
         .where(ScanJob.source == "rescan", ScanJob.parent_id.is_(None))
@@ -236,9 +252,11 @@ def _outbox(session: Session, found: Overview) -> None:
 
 
 def _incidents(session: Session, found: Overview) -> None:
+    # Where else it stands is found out later, often in places that are much older: they delayed nothing.
     first_public = (
         select(Exposure.incident_id, func.min(Exposure.published_at).label("published_at"))
-        .where(Exposure.published_at.is_not(None))
+        .join(Incident, Incident.id == Exposure.incident_id)
+        .where(Exposure.published_at.is_not(None), Exposure.seen_at <= Incident.disabled_at)
         .group_by(Exposure.incident_id)
         .subquery()
     )

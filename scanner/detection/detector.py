@@ -14,6 +14,10 @@ from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import hit_offsets
 from scanner.detection.redact import redact
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins whose content is elsewhere: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+LARGEST_LFS_POINTER = 1024
+
 _NOWHERE = Place("other")
 _DEFAULT_LIMITS = Limits()
 
@@ -50,15 +54,16 @@ class Detector:
         """Every occurrence of a token in the document, in the order of their positions; those in containers last."""
         content = document.content
         seen = glance(content)
+        pointer = {"lfs_pointer": 1} if is_lfs_pointer(content) else {}
         if seen is None:
-            return ScanResult((), bytes_read=len(content))
+            return ScanResult((), pointer, len(content))
         meter = Meter(self._limits, len(content), self._clock)
         name = _base_name(document.place)
         found = findings_after(seen, content, name, meter)
         place = redacted_place(document.place) if found else _NOWHERE
         candidates = [self._candidate(finding, place, name) for finding in located(found, content)]
         candidates.sort(key=_order)
-        return ScanResult(tuple(candidates), dict(meter.unread), len(content) + meter.expanded)
+        return ScanResult(tuple(candidates), {**meter.unread, **pointer}, len(content) + meter.expanded)
 
     def scan_bytes(self, content: bytes, name: str = "") -> ScanResult | None:
         """The same for bytes whose place is not looked up yet: candidates have an empty place of kind `other`.
@@ -92,6 +97,11 @@ class Detector:
             spelling=">".join(finding.spelling),
             container=redact("!/".join((name, *finding.members))) if finding.members else "",
         )
+
+
+def is_lfs_pointer(content: bytes) -> bool:
+    """Whether it only says where the file's real content is."""
+    return len(content) < LARGEST_LFS_POINTER and content.startswith(LFS_POINTER)
 
 
 def _order(candidate: Candidate) -> tuple[str, int, int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from scanner.detection.containers import container_kind
-from scanner.detection.detector import Detector, ScanResult
+from scanner.detection.detector import Detector, ScanResult, is_lfs_pointer
 from scanner.detection.git_processes import lines, started
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.detection.wide import wide_codec
@@ -30,7 +30,6 @@ MOST_RESTARTS = 200
 FEED = 2048
 
 _TYPES = (b"blob", b"tree", b"commit", b"tag")
-_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(slots=True)
@@ -273,7 +272,7 @@ class _Parser:
         """Whether the blob has to be looked at though nothing in it looks like a token."""
         if end - start <= 600:
             probe = data[start:end]
-            if probe.startswith(_LFS):
+            if is_lfs_pointer(probe):
                 self._shard.unread["lfs_pointer"] += 1
         else:
             # A container shows at its beginning, or, behind a program, at its very end.

@@ -55,14 +55,19 @@ def is_object_id(value: str) -> bool:
 def parse_address(text: str, web_url: str, api_url: str) -> Target:
     """The target of an address. ValueError, one line that says what to give instead, for what is none."""
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
-    ssh = _SSH.fullmatch(text.strip())
-    url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text.strip())
+    text = text.strip()
+    ssh = _SSH.fullmatch(text)
+    # Browsers show addresses without their scheme.
+    url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text if "://" in text else f"https://{text}")
     host = url.netloc.rpartition("@")[2].lower()
     parts = [unquote(part) for part in url.path.split("/") if part]
     if host in (f"gist.{web_host}", "gist.githubusercontent.com"):
         return _gist(parts)
-    if host == api_host and parts[: 1 if api_host != web_host else 2][-1:] == ["repos"]:
-        parts = parts[parts.index("repos") + 1 :]
+    root = [part for part in urlsplit(api_url).path.split("/") if part]
+    if host == api_host and parts[: len(root)] == root and parts[len(root) :][:1] in (["repos"], ["gists"]):
+        kind, *parts = parts[len(root) :]
+        if kind == "gists":
+            return _gist(parts)
     elif host not in (web_host, f"www.{web_host}", "raw.githubusercontent.com"):
         raise ValueError(f"not an address of {web_host}: give https://{web_host}/OWNER/NAME or a page below it")
     if parts[:1] == ["gist"]:

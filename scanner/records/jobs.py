@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from scanner.records import leases
+from scanner.records import leases, tallies
 from scanner.records.database import Database
 from scanner.records.leases import Lease
 from scanner.records.models import ScanJob, db_now
@@ -76,10 +76,44 @@ def enqueue(
     return session.execute(statement).scalar_one_or_none()
 
 
-def queued_id(session: Session, dedupe_key: str) -> int | None:
-    """The job with this key that waits already."""
-    statement = select(ScanJob.id).where(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued")
-    return session.execute(statement).scalar_one_or_none()
+def enqueue_or_hasten(
+    session: Session,
+    kind: str,
+    target: Mapping[str, Any],
+    *,
+    source: str,
+    priority: int,
+    dedupe_key: str,
+    parent_id: int | None = None,
+) -> int:
+    """Queue a job that somebody waits for; one with its key that waits already becomes as urgent, and is due now.
+
+    It becomes his as well, or a child of `parent_id` that keeps the source which wanted it first.
+    """
+    job_id = enqueue(
+        session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
+    )
+    if job_id is not None:
+        return job_id
+    statement = (
+        update(ScanJob)
+        .where(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued")
+        .values(
+            source=source if parent_id is None else ScanJob.source,
+            priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
+            next_attempt_at=db_now(),
+            parent_id=func.coalesce(ScanJob.parent_id, parent_id),
+        )
+        .returning(ScanJob.id)
+        .execution_options(synchronize_session=False)
+    )
+    hastened = session.execute(statement).scalar_one_or_none()
+    if hastened is not None:
+        return hastened
+    # A worker has taken it just now, and may be past what has changed since.
+    return enqueue_or_hasten(
+        session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
+    )
 
 
 def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
@@ -162,6 +196,27 @@ def cancel(session: Session, job_id: int) -> bool:
     return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
+def cancel_all(session: Session, job_id: int) -> list[int]:
+    """Cancel a job and those that only it led to; the numbers of those that were open.
+
+    The job itself first: whoever is just about to add to what it led to has done so by then, or cannot any more.
+    """
+    found = [job_id] if cancel(session, job_id) else []
+    own_source = select(ScanJob.source).where(ScanJob.id == job_id).scalar_subquery()
+    children = (
+        select(ScanJob.id)
+        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN), ScanJob.source == own_source)
+        .order_by(ScanJob.id)
+    )
+    return found + [one for one in session.execute(children).scalars().all() if cancel(session, one)]
+
+
+def item_count(job: ScanJob) -> int:
+    """How many things the job reads: a page has them in a list under its kind, any other job is one."""
+    items = job.target.get(job.kind)
+    return len(items) if isinstance(items, list) else 1
+
+
 def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
     """How many jobs of each kind are due."""
     statement = (
@@ -185,6 +240,10 @@ def delete_old(session: Session, *, days: int, failed_days: int) -> int:
 def _give_up(database: Database, job_id: int) -> None:
     with database.write() as session:
         lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN))
-        if lease is not None:
-            error = f"gave up after {MOST_FAILURES} attempts without progress"
-            lease.write(session, state="failed", error=error, leased_until=None, finished_at=db_now())
+        if lease is None:
+            return
+        job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
+        counts = {**job.counts, "given_up": item_count(job)}
+        tallies.add(session, job.source, {"given_up": counts["given_up"], "jobs": 1})
+        error = f"gave up after {MOST_FAILURES} attempts without progress"
+        lease.write(session, state="failed", counts=counts, error=error, leased_until=None, finished_at=db_now())

@@ -333,7 +333,7 @@ class ReadObject(Base):
 
 
 class SeenEvent(Base):
-    """An event of the public timeline that a poll brought; kept until the archive's file of its hour was read."""
+    """An event of the public timeline that a poll or the archive brought; kept until the archive's file is read."""
 
     __tablename__ = "seen_events"
 

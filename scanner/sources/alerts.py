@@ -62,6 +62,10 @@ class NotAlerts(Exception):
     """The body is no list of alerts; the text says what it is instead, without repeating it."""
 
 
+class TooManyAlerts(Exception):
+    """The body holds more records than are taken at once; none of them was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One record. `token_hash` is SHA-256 in hex, whatever the store's digest is: GitHub knows it by that."""
@@ -89,16 +93,18 @@ class Verdict:
 
 
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
-    """The records of a body. NotAlerts when it is none of theirs."""
+    """The records of a body. NotAlerts when it is none of theirs, TooManyAlerts when it is more than we take."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None
     if not isinstance(value, list):
         raise NotAlerts("the body is not a JSON array of alerts")
+    if len(value) > MOST_RECORDS:
+        # Taking a part of them would tell GitHub that all is well.
+        raise TooManyAlerts(f"the body holds more than {MOST_RECORDS} records: send them in parts")
     found = Alerts()
-    found.counts["records_over_limit"] += max(len(value) - MOST_RECORDS, 0)
-    for record in value[:MOST_RECORDS]:
+    for record in value:
         alert = _alert(record, digester, web_url, found.counts)
         if alert is not None:
             found.alerts.append(alert)

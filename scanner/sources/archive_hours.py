@@ -24,14 +24,17 @@ from scanner.response import sightings
 from scanner.response.respond import Response
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
 from scanner.sources.likelihood import ARCHIVE_PRIORITY
-from scanner.sources.public_events import PUSHES_A_JOB, enqueue_found
+from scanner.sources.public_events import PUSHES_A_JOB, enqueue_found, remember_events
 from scanner.sources.rescan_steps import NotNow, Work
 
 SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
 IDS_A_QUERY = 500
-QUEUE_SHARE = 0.5
-"""Of the pushes that may wait; beyond it the archive waits, since what is new goes first."""
+QUEUE_SHARE, START_SHARE = 0.5, 0.25
+"""Of the pushes that may wait; beyond the first the archive waits, since what is new goes first. It goes on below the
+second only: each time it does, the file is fetched from its beginning."""
+REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
+"""Events that led to jobs; reading the text of the others once more costs next to nothing."""
 WAIT_SECONDS = 60.0
 PUBLISHED_AFTER = timedelta(minutes=6)
 LOST_AFTER = timedelta(hours=12)
@@ -44,6 +47,7 @@ def read_hour(work: Work) -> Response:
         raise Malformed("archive_off", "no archive is configured: set R8SCAN_ARCHIVE_URL")
     hour = datetime.fromisoformat(str(work.job.target["hour"]))
     done = int(work.at.get("lines", 0))
+    _wait_for_room(work, START_SHARE)
     try:
         with event_files.opened(work.settings.archive_url, hour) as lines:
             for _ in islice(lines, done):
@@ -73,6 +77,16 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
     return found
 
 
+def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
+    """Those of the hours that were read to their end."""
+    found: set[str] = set()
+    keys = [hour.isoformat() for hour in hours]
+    for start in range(0, len(keys), IDS_A_QUERY):
+        listed = ReadObject.key.in_(keys[start : start + IDS_A_QUERY])
+        found.update(session.execute(select(ReadObject.key).where(ReadObject.kind == "archive_hour", listed)).scalars())
+    return {hour for hour in hours if hour.isoformat() in found}
+
+
 def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
     while batch := list(islice(lines, LINES_AT_ONCE)):
         yield batch
@@ -80,7 +94,7 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 
 def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
     """Commit what one batch of lines holds, together with how far we are."""
-    _wait_for_room(work)
+    _wait_for_room(work, QUEUE_SHARE)
     counts = Counter[str]()
     events = list(_events(batch, counts))
     with work.database.read() as session:
@@ -99,6 +113,8 @@ def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
     work.counts["lines"] = lines_done
     with work.database.write() as session:
         enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY)
+        # So that the hour asked for again, or another archive's file of it, brings only what is new in it.
+        remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state="unchecked")
         # In the same transaction: a crash neither loses a batch nor reads it twice.
@@ -114,8 +130,8 @@ def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
         work.job.lease.write(session, progress=progress, failures=1)
 
 
-def _wait_for_room(work: Work) -> None:
-    most = work.settings.queue_max_pushes // PUSHES_A_JOB * QUEUE_SHARE
+def _wait_for_room(work: Work, share: float) -> None:
+    most = work.settings.queue_max_pushes // PUSHES_A_JOB * share
     with work.database.read() as session:
         waiting = session.execute(
             select(func.count()).where(ScanJob.kind == "pushes", ScanJob.state == "queued")

@@ -1,6 +1,6 @@
-"""The steps of a rescan that read what people wrote: issues, pull requests, comments, releases, page by page.
+"""The steps of a rescan that read what people wrote: issues, pull requests, comments, reviews, releases, page by page.
 
-https://docs.github.com/rest/issues and its neighbours. Reviews have no list of their own and are not read.
+https://docs.github.com/rest/issues and its neighbours. Discussions are in no list of the REST API and are not read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from scanner.sources.texts import strings_of
 
 PAGE_SIZE = 100
 MOST_PAGES = 1000
+MOST_REVIEWED = 2000
+"""Pull requests, the newest first, whose reviews are read: each costs a request."""
+MOST_REVIEW_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,12 @@ LISTINGS: dict[str, Listing] = {
     "releases": Listing("releases", "release"),
     "gist_comments": Listing("comments", "gist_comment"),
 }
-OF_REPOSITORIES = tuple(name for name in LISTINGS if name != "gist_comments")
+OF_REPOSITORIES = (*(name for name in LISTINGS if name != "gist_comments"), "reviews")
 
 
 def reader(name: str) -> Callable[[Work], Response]:
     """The step that reads this list."""
-    return lambda work: _read(work, name, LISTINGS[name])
+    return _read_reviews if name == "reviews" else lambda work: _read(work, name, LISTINGS[name])
 
 
 def _read(work: Work, name: str, listing: Listing) -> Response:
@@ -69,6 +72,45 @@ def _read(work: Work, name: str, listing: Listing) -> Response:
     return total
 
 
+def _read_reviews(work: Work) -> Response:
+    """The reviews of each pull request; they are in no list of the repository's."""
+    base, address = _base(work, "reviews")
+    page, total = int(work.at.get("page", 1)), Response()
+    while page <= MOST_PAGES:
+        params = {"state": "all", "per_page": str(PAGE_SIZE), "page": str(page)}
+        response, entries = get_json(work.github, f"{address}/pulls", params=params, expected=list)
+        if (page - 1) * PAGE_SIZE >= MOST_REVIEWED:
+            work.counts["unread_reviews"] += len(entries)
+        else:
+            for entry in entries:
+                total.add(_read_reviews_of(work, entry, base, address))
+        if not entries or next_page(work.github, response) is None:
+            return total
+        page += 1
+        work.checkpoint({"page": page})
+        work.report("reading reviews", (page - 1) * PAGE_SIZE, 0)
+    work.counts["unread_reviews_over_limit"] += 1
+    return total
+
+
+def _read_reviews_of(work: Work, pull: Any, base: Place, address: str) -> Response:
+    number = pull.get("number") if isinstance(pull, dict) else None
+    if not isinstance(number, int):
+        work.counts["unusable_entry"] += 1
+        return Response()
+    url: str | None = f"{address}/pulls/{number}/reviews?per_page={PAGE_SIZE}"
+    pages, candidates = 0, list[Candidate]()
+    while url is not None and pages < MOST_REVIEW_PAGES:
+        response, entries = get_json(work.github, url, expected=list)
+        for entry in entries:
+            candidates += _scan(work, entry, "review", base)
+        work.counts["reviews"] += len(entries)
+        url, pages = next_page(work.github, response), pages + 1
+    work.counts["unread_reviews"] += url is not None
+    work.counts["candidates"] += len(candidates)
+    return work.respond(candidates)
+
+
 def _base(work: Work, name: str) -> tuple[Place, str]:
     api = work.github.api_url
     if name == "gist_comments":
@@ -90,11 +132,11 @@ def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place) -> tuple[Candida
         url=redact(str(page)) if is_own_page(work.github.web_url, page) else base.url,
         repository=base.repository,
         repository_id=base.repository_id,
-        published_at=parse_time(entry.get("created_at")),
+        published_at=parse_time(entry.get("created_at") or entry.get("submitted_at")),
     )
     text = "\n".join(strings_of(entry, work.counts)).encode("utf-8", "surrogatepass")
     result = work.detector.scan(Document(text, place))
     work.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     if kind == "release" and isinstance(entry.get("assets"), list):
-        work.counts["release_assets_not_read"] += len(entry["assets"])
+        work.counts["unread_release_assets"] += len(entry["assets"])
     return result.candidates

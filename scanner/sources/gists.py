@@ -1,10 +1,12 @@
 """Public gists: what is new or changed since the last look; each poll has to overlap with the one before.
 
 https://docs.github.com/rest/gists/gists#list-public-gists: at most 3,000 of the newest, by the time of their change.
+Apps are not let in: https://docs.github.com/rest/authentication/endpoints-available-for-github-app-installation-access-tokens
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections import Counter
@@ -12,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
-from scanner.github.client import GitHub, get_bytes, get_json
-from scanner.github.errors import GitHubError
+from scanner.github.client import GitHub, get_bytes, get_json, next_page
+from scanner.github.credentials import AppInstallation
+from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page
 from scanner.records.database import Database
 from scanner.response import sightings
@@ -30,6 +34,10 @@ from scanner.sources.turns import MissedSpan, Turn
 SOURCE = "gists"
 INTERVAL = 60.0
 PAGE_SIZE, MOST_PAGES = 100, 30
+FIRST_PAGES = 3
+"""Of the first poll, which has nothing to overlap with: what is older than it is nobody's gap."""
+RESERVE = 0.5
+"""Of the REST budget, left to public events: what they miss is gone, gists stay in their list for longer."""
 OVERLAP = timedelta(seconds=120)
 KNOWN_KEPT = 4000
 LARGEST_FILE = 10 * 1024 * 1024
@@ -40,17 +48,22 @@ MOST_FETCHED_AT_ONCE = 20
 PRIORITY = 100
 
 _ID = re.compile(r"[0-9a-f]{1,64}")
+_RAW = re.compile(r"/raw/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
 
 
 @dataclass(slots=True)
 class GistPoll:
-    """What one poll brought. `versions`: (id, time of change) of every gist listed, newest first."""
+    """What one poll brought. `versions`: (id, time of change) of every gist listed, newest first.
+
+    `owed`: the time since which the list still has to be read, since this poll did not come to its end.
+    """
 
     fresh: list[Mapping[str, Any]] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
     times: list[datetime] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     overlaps: bool = False
+    owed: str | None = None
     error: GitHubError | None = None
 
 
@@ -64,7 +77,10 @@ def poll(
 def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) -> PollReport:
     known = frozenset(turn.cursor.get("known", ()))
     try:
-        brought = list_new(github, known, turn.newest_seen_at)
+        if isinstance(github.credential, AppInstallation):
+            message = "public gists are not open to a GitHub App: set R8SCAN_GITHUB_TOKEN as well, for gists alone"
+            raise Forbidden("needs_personal_token", message, retry_after=turns.LONGEST_INTERVAL)
+        brought = list_new(github.reserving(RESERVE), known, turn.newest_seen_at, owed=turn.cursor.get("owed"))
     except GitHubError as err:
         with database.write() as session:
             turns.postpone(session, turn, err)
@@ -74,35 +90,49 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) ->
     for gist in brought.fresh:
         read_gist(gist, github.web_url, detector, candidates, files, brought.counts)
     files = _fetch_what_must_not_be_stored(github, detector, files, candidates, brought.counts)
+    # At most its own share of what is left is spent until the budget is full again.
+    pace = github.gate.seconds_a_request("core") * brought.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
-        jobs = _commit(session, turn, brought, candidates, files)
+        jobs = _commit(session, turn, brought, candidates, files, pace)
     return PollReport(True, len(brought.fresh), jobs, len(candidates), brought.error.reason if brought.error else None)
 
 
-def list_new(github: GitHub, known: frozenset[str], newest_seen_at: datetime | None) -> GistPoll:
-    """Ask for pages until one holds nothing new. An error on the first is raised, on a later one reported."""
+def list_new(
+    github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: str | None = None
+) -> GistPoll:
+    """Ask for pages until one holds nothing new. An error on the first is raised, on a later one reported.
+
+    `owed`: the time since which an earlier poll was to read and could not; then only the list's end is an overlap, as
+    what that poll still brought is known and says nothing of what lies behind it.
+    """
     brought = GistPoll()
-    params: dict[str, str | int] = {"per_page": PAGE_SIZE}
-    if newest_seen_at is not None:
-        params["since"] = f"{newest_seen_at - OVERLAP:%Y-%m-%dT%H:%M:%SZ}"
+    has_met_known, is_at_end = False, False
+    since = owed or (f"{newest_seen_at - OVERLAP:%Y-%m-%dT%H:%M:%SZ}" if newest_seen_at is not None else None)
+    first: dict[str, str | int] = {"per_page": PAGE_SIZE, "page": 1, **({"since": since} if since else {})}
+    first_url = f"{github.api_url}/gists/public"
+    url: str = first_url
+    params: dict[str, str | int] | None = first
     seen: set[str] = set()
-    for page in range(1, MOST_PAGES + 1):
+    for page in range(1, (MOST_PAGES if since else FIRST_PAGES) + 1):
         try:
-            _, listed = get_json(
-                github, f"{github.api_url}/gists/public", params={**params, "page": page}, expected=list
-            )
+            response, listed = get_json(github, url, params=params, expected=list)
         except GitHubError as err:
             if page == 1:
                 raise
-            brought.error = err
+            brought.error, brought.owed = err, since
             break
         brought.counts["requests"] += 1
-        fresh = [gist for gist in listed if _take(gist, known, seen, brought)]
+        fresh = [gist for gist in listed if _take(gist, seen, brought) and brought.versions[-1] not in known]
         brought.fresh += fresh
-        if len(listed) < PAGE_SIZE or not fresh:
-            # The list is asked for from before the newest known one, so its end is an overlap too.
-            brought.overlaps = brought.overlaps or len(listed) < PAGE_SIZE
+        has_met_known = has_met_known or not known.isdisjoint(brought.versions)
+        following = next_page(github, response)
+        # The list is asked for from before the newest known one, so its end is an overlap too.
+        is_at_end = following is None and len(listed) < PAGE_SIZE
+        if is_at_end or not (fresh or owed):
             break
+        # The address of the next page holds all its parameters; one that is full has a next page, whatever is said.
+        url, params = (following, None) if following else (first_url, {**first, "page": page + 1})
+    brought.overlaps = is_at_end or (has_met_known and not owed)
     return brought
 
 
@@ -135,12 +165,22 @@ def read_gist(
             counts["unusable_file"] += 1
             continue
         own = Place("gist", url=place.url, path=redact(name), published_at=at)
-        # A raw address names a version of its content.
-        files.append(RemoteFile(raw_url, own, LARGEST_FILE))
+        files.append(RemoteFile(raw_url, own, LARGEST_FILE, key=_content_key(raw_url, name)))
 
 
-def _take(gist: Any, known: frozenset[str], seen: set[str], brought: GistPoll) -> bool:
-    """Whether the gist is new to us; notes what the cursor has to know."""
+def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
+    """What the content is known by: an update of a gist brings all its files again, most of them unchanged.
+
+    The id in a raw address is the blob's; should it be the commit's one day, the name still tells the files apart.
+    """
+    found = _RAW.search(urlsplit(raw_url).path)
+    if found is None:
+        return None
+    return "gist_file", f"{found[1]}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _take(gist: Any, seen: set[str], brought: GistPoll) -> bool:
+    """Whether the gist can be used and is new to this poll; notes what the cursor has to know."""
     if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
         brought.counts["unusable_gist"] += 1
         return False
@@ -148,9 +188,6 @@ def _take(gist: Any, known: frozenset[str], seen: set[str], brought: GistPoll) -
     version = f"{gist['id']}@{at.isoformat() if at else ''}"
     if at is not None:
         brought.times.append(at)
-    if version in known:
-        brought.overlaps = True
-        return False
     if version in seen:
         return False
     seen.add(version)
@@ -185,24 +222,30 @@ def _fetch_what_must_not_be_stored(
 
 
 def _commit(
-    session: Session, turn: Turn, brought: GistPoll, candidates: Sequence[Candidate], files: Sequence[RemoteFile]
+    session: Session,
+    turn: Turn,
+    brought: GistPoll,
+    candidates: Sequence[Candidate],
+    files: Sequence[RemoteFile],
+    pace: float,
 ) -> int:
     known = tuple(turn.cursor.get("known", ()))
     now = datetime.now(UTC)
     newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
+    # What an earlier poll owed lies before all that it still brought.
+    covered = parse_time(turn.cursor.get("owed")) or turn.newest_seen_at
     missed = None
-    if known and not brought.overlaps and brought.times and turn.newest_seen_at:
+    if known and not brought.overlaps and not brought.owed and brought.times and covered:
         oldest = min(brought.times)
         seconds = max((max(brought.times) - oldest).total_seconds(), 1.0)
-        missing = max((oldest - turn.newest_seen_at).total_seconds(), 0.0)
-        missed = MissedSpan(
-            min(turn.newest_seen_at, oldest), oldest, int(len(brought.fresh) / seconds * missing), "no_overlap"
-        )
+        missing = max((oldest - covered).total_seconds(), 0.0)
+        estimated = int(len(brought.versions) / seconds * missing)
+        missed = MissedSpan(min(covered, oldest), oldest, estimated, "no_overlap")
     turns.end(
         session,
         turn,
-        cursor={"known": list(dict.fromkeys([*brought.versions, *known]))[:KNOWN_KEPT]},
-        interval=INTERVAL,
+        cursor={"known": list(dict.fromkeys([*brought.versions, *known]))[:KNOWN_KEPT], "owed": brought.owed},
+        interval=max(INTERVAL, pace),
         counts=+brought.counts,
         newest=newest,
         missed=missed,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from scanner.detection import redact
 from scanner.github.addresses import Target
 from scanner.records import jobs
+from scanner.sources.archive_hours import was_read
 from scanner.sources.event_archive import open_hour, queue_hour
 from scanner.sources.push_content import Push
 
@@ -21,17 +22,19 @@ PRIORITY = 10
 def queue(session: Session, target: Target) -> tuple[int, str]:
     """The number and kind of the job that reads the target; of the one that waits already, if there is one."""
     kind, content, key = _job_of(target)
-    job_id = jobs.enqueue(session, kind, content, source=SOURCE, priority=PRIORITY, dedupe_key=key)
-    if job_id is None:
-        job_id = jobs.queued_id(session, key)
-    assert job_id is not None  # noqa: S101 - within one transaction it is either new or there
-    return job_id, kind
+    return jobs.enqueue_or_hasten(session, kind, content, source=SOURCE, priority=PRIORITY, dedupe_key=key), kind
 
 
-def queue_hours(session: Session, hours: Sequence[datetime]) -> list[int]:
-    """The jobs that read these hours of the archive; those that wait or run already are among them."""
+def queue_hours(session: Session, hours: Sequence[datetime], *, again: bool = False) -> list[int]:
+    """The jobs that read these hours of the archive; those that wait or run already are among them.
+
+    An hour that was read to its end is left out, unless `again`.
+    """
+    read = set() if again else was_read(session, hours)
     found = []
     for hour in hours:
+        if hour in read:
+            continue
         job_id = queue_hour(session, hour, priority=PRIORITY)
         found.append(job_id if job_id is not None else open_hour(session, hour))
     return [job_id for job_id in found if job_id is not None]

@@ -45,13 +45,15 @@ def _queue(work: Work, path: str, name: str, job_of: JobOf) -> Response:
         except NotFound as err:
             raise NotFound("not_found", f"there is no user or organisation {owner}") from err
         with work.database.write() as session:
+            # First of all: what was cancelled meanwhile must not lead to anything any more.
+            work.job.lease.write(session, failures=1)
             for entry in listed:
                 found = job_of(entry)
                 if found is None:
                     work.counts["unusable_entry"] += 1
                     continue
                 kind, target, key = found
-                jobs.enqueue(
+                jobs.enqueue_or_hasten(
                     session,
                     kind,
                     target,

@@ -53,6 +53,7 @@ STRAGGLING = 3
 MOST_ESTIMATED = 10_000_000
 PUSHES_A_JOB = 25
 """Small enough for several processes to share a page, large enough to cost few rows."""
+REPOSITORY_PRIORITY = 100
 
 _log = logging.getLogger(__name__)
 
@@ -231,7 +232,7 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
             "published_at": published_at.isoformat() if published_at else None,
         }
         key = f"repository:{name.lower()}"
-        own = 100 if priority is None else priority
+        own = REPOSITORY_PRIORITY if priority is None else priority
         row = jobs.enqueue(
             session, "repository", target, source=source, priority=own, dedupe_key=key, visible_at=published_at
         )
@@ -316,7 +317,7 @@ def _commit(
 
 def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
     """Rows for what was found; which events these were is kept, too."""
-    _remember(session, brought.events)
+    remember_events(session, brought.events)
     job_count = enqueue_found(session, found)
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state="unchecked")
@@ -325,7 +326,7 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     )
 
 
-def _remember(session: Session, events: Sequence[Event]) -> None:
+def remember_events(session: Session, events: Sequence[Event]) -> None:
     """So that the archive's file of this hour need not bring them again."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, redact
 from scanner.github import git_protocol
+from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
 from scanner.github.compare import Comparison, compare, read_singly
 from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound
@@ -32,7 +33,8 @@ KEPT_BYTES = 128 * 1024 * 1024
 class Push:
     """A push, or a ref that was created (`kind` "create": no commits are known yet, `head` is empty).
 
-    `kind` "commit": all that `head` reaches and `before` (zeros: nothing) does not, read again by an operator's wish.
+    `kind` "commit": all that `head` reaches and `before` (zeros: nothing) does not, read again by an operator's wish,
+    what `head` itself brought first.
 
     `repository` and `ref` are redacted, since names can hold a token; `published_at` is the event's time; `tries`
     counts how often reading it has failed.
@@ -119,10 +121,13 @@ def read_push(
         if not wants:
             return reading
     else:
-        wants, haves = [push.head], [push.before] if push.before.strip("0") else []
+        wants, haves = [push.head], [push.before] if push.before.strip("0") else _parents(github, push)
     reading.tip = reading.tip or wants[0]
     try:
         _read_objects(github, push, wants, haves, refs, limits, detector, reading)
+        if not is_created and not push.before.strip("0") and haves:
+            # The commit that was named came by itself, whatever becomes of all that it builds on.
+            _read_objects(github, push, haves, [], refs, limits, detector, reading)
     except GitHubError as err:
         if not reading.objects:
             raise
@@ -169,6 +174,20 @@ def _named(github: GitHub, push: Push) -> Push:
     if not isinstance(name, str) or not is_repository_name(name) or not isinstance(repository_id, int):
         raise Malformed("unusable_repository_name", "the repository has no usable name")
     return replace(push, repository=name, repository_id=repository_id)
+
+
+def _parents(github: GitHub, push: Push) -> list[str]:
+    """What the commit builds on; nothing where the REST API has no such commit: then all is asked for at once."""
+    url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
+    try:
+        _, value = get_json(github, url, params={"per_page": 1}, expected=dict)
+    except GitHubError as err:
+        if isinstance(err, NotFound | Malformed) or err.reason == "http_422":
+            return []
+        raise
+    listed = value.get("parents")
+    found = [one.get("sha") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MOST_HAVES]
 
 
 def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushReading) -> tuple[list[str], list[str]]:
@@ -218,11 +237,15 @@ def _ask_for_less(
     detector: Detector,
     reading: PushReading,
 ) -> None:
-    """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial."""
-    if refs is None:
+    """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial.
+
+    Of what an operator names no ref is claimed: the branches hold it by now.
+    """
+    if refs is None and push.kind != "commit":
         hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
         refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
-    claimed = dict.fromkeys([*haves, *(oid for name, oid in refs.oids.items() if name.startswith("refs/heads/"))])
+    listed = refs.oids if refs is not None and push.kind != "commit" else {}
+    claimed = dict.fromkeys([*haves, *(oid for name, oid in listed.items() if name.startswith("refs/heads/"))])
     more = [oid for oid in claimed if oid not in wants][:MOST_HAVES]
     blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
     if blob_limit is None and set(more) == set(haves):

@@ -5,7 +5,9 @@ Code search and gists end here: both name files that are fetched over HTTP and s
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -129,17 +131,32 @@ def scan_next(
     if job is None:
         return None
     files = [RemoteFile.from_json(value) for value in job.target["files"]]
-    with database.read() as session:
-        known = known_hits(session, [file.key for file in files if file.key])
     found: dict[RemoteFile, list[Candidate]] = {}
+    # Copies of one content wait for the first of them.
+    one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
     polite = github.reserving(RESERVE)
 
+    def known_by_now(file: RemoteFile) -> Sequence[Any] | None:
+        """What the content holds, if it was read before, by a job that was open together with ours as well."""
+        if file.key is None:
+            return None
+        same = next((candidates for one, candidates in list(found.items()) if one.key == file.key), None)
+        if same is not None:
+            return [candidate_to_json(candidate) for candidate in same]
+        with database.read() as session:
+            return known_hits(session, [file.key]).get(file.key)
+
     def read(file: RemoteFile) -> Outcome[RemoteFile]:
+        with one_at_a_time[file.key] if file.key else nullcontext():
+            return read_alone(file)
+
+    def read_alone(file: RemoteFile) -> Outcome[RemoteFile]:
         outcome = Outcome(file)
         candidates: Sequence[Candidate]
-        if file.key in known:
+        hits = known_by_now(file)
+        if hits is not None:
             outcome.counts["skipped_already_read"] += 1
-            candidates = placed(known[file.key], file.place)
+            candidates = placed(hits, file.place)
         else:
             try:
                 content = fetch(polite, file)

@@ -28,9 +28,12 @@ MOST_UNREACHED = 5000
 
 def read_repository(work: Work) -> Response:
     """Mirror the repository with what force pushes left behind, and scan all of it."""
-    name, repository_id = repository_of(work.github, work.job.target)
+    name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
+    if described.get("has_discussions") is True:
+        # How many there are no list of the REST API says.
+        work.counts["unread_discussions"] = 1
     tips = _activity_tips(work, name)
     candidates = _scan(work, url, tips)
     return work.respond([_placed(candidate, base, work.github.web_url, name, "repository") for candidate in candidates])
@@ -61,8 +64,14 @@ def read_gist(work: Work) -> Response:
     return work.respond([replace(candidate, place=_in_gist(candidate.place, base)) for candidate in candidates])
 
 
-def repository_of(github: GitHub, target: Any) -> tuple[str, int | None]:
+def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
     """The repository's present name, which may have changed since, and its id, by which places are the same."""
+    name, repository_id, _ = _described(github, target)
+    return name, repository_id
+
+
+def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
+    """The repository's name and id, checked, and all that GitHub says of it."""
     name, repository_id = str(target["repository"]), target.get("repository_id")
     if repository_id is None and not is_repository_name(name):
         raise NotFound("unusable_repository_name", "the repository has no usable name")
@@ -77,7 +86,7 @@ def repository_of(github: GitHub, target: Any) -> tuple[str, int | None]:
     is_usable = isinstance(full_name, str) and is_repository_name(full_name)
     if not is_usable or not isinstance(found_id, int) or not 0 < found_id < 2**62:
         raise Malformed("unexpected_json", "the repository's description cannot be used")
-    return full_name, found_id
+    return full_name, found_id, value
 
 
 def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:

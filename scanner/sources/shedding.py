@@ -1,4 +1,4 @@
-"""When more pushes wait than can be read in time: the unlikeliest are dropped, oldest first, and counted by reason.
+"""When more waits than can be read in time: the unlikeliest is dropped, oldest first, and counted by reason.
 
 Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence.
 """
@@ -12,41 +12,49 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.records import tallies
+from scanner.records.jobs import item_count
 from scanner.records.models import ScanJob, db_now
+from scanner.sources import code_search, gists
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
+from scanner.sources.public_events import REPOSITORY_PRIORITY
 
 MOST_DROPPED_AT_ONCE = 500
 """Jobs; the next sweep drops more."""
+PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES.items()}, ARCHIVE_PRIORITY: "archive"}
+DROPPABLE: dict[str, tuple[int, ...]] = {
+    "pushes": tuple(PUSH_NAMES),
+    "files": (gists.PRIORITY, code_search.PRIORITY),
+    "repository": (REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
+}
+"""Priorities, by kind, of what polls have brought: what an operator waits for, and what is tried again, has others."""
 
 _log = logging.getLogger(__name__)
 
 
-def shed(session: Session, *, most_jobs: int) -> int:
-    """Drop what is beyond `most_jobs` waiting jobs of pushes; the number of pushes dropped.
+def shed(session: Session, kind: str, *, most_jobs: int) -> int:
+    """Drop what is beyond `most_jobs` waiting jobs of the kind; the number of pushes, files or repositories dropped.
 
-    Only what has never been tried is dropped: a retry holds a push that somebody has begun to read.
+    Only what has never been tried is dropped: a retry holds something that somebody has begun to read.
     """
-    waiting = session.execute(
-        select(func.count()).where(ScanJob.kind == "pushes", ScanJob.state == "queued")
-    ).scalar_one()
+    waiting = session.execute(select(func.count()).where(ScanJob.kind == kind, ScanJob.state == "queued")).scalar_one()
     excess = min(waiting - most_jobs, MOST_DROPPED_AT_ONCE)
     if excess <= 0:
         return 0
-    names = {priority: name for name, priority in PRIORITIES.items()}
     statement = (
         select(ScanJob)
         .where(
-            ScanJob.kind == "pushes",
+            ScanJob.kind == kind,
             ScanJob.state == "queued",
             ScanJob.attempts == 0,
-            ScanJob.priority.in_([*names, ARCHIVE_PRIORITY]),
+            ScanJob.priority.in_(DROPPABLE[kind]),
         )
         .order_by(ScanJob.priority.desc(), ScanJob.created_at)
         .limit(excess)
     )
     counts: dict[str, Counter[str]] = {}
     for job in session.execute(statement).scalars().all():
-        dropped = {f"dropped_backlog_{names.get(job.priority, 'archive')}": len(job.target["pushes"])}
+        name = PUSH_NAMES[job.priority] if kind == "pushes" else kind
+        dropped = {f"dropped_backlog_{name}": item_count(job)}
         taken = session.execute(
             update(ScanJob)
             .where(ScanJob.id == job.id, ScanJob.state == "queued", ScanJob.attempts == 0)
@@ -59,5 +67,5 @@ def shed(session: Session, *, most_jobs: int) -> int:
         tallies.add(session, source, counts[source])
     total = sum(sum(counter.values()) for counter in counts.values())
     if total:
-        _log.error("more pushes wait than can be read: the unlikeliest were dropped", extra={"pushes": total})
+        _log.error("more %s jobs wait than can be done: the unlikeliest were dropped", kind, extra={"items": total})
     return total

@@ -145,6 +145,7 @@ class Firehose:
         self.shown = 0
         self.started = 0.0
         self.served = 0
+        self.served_tokens: set[str] = set()
         self.etag = b""
 
     def flow(self) -> None:
@@ -180,12 +181,15 @@ class Firehose:
             push = self.by_head.get(wanted[1]) if wanted else None
             if push is not None:
                 self.served += 1
+                if push.token:
+                    self.served_tokens.add(push.token)
                 return b"200 OK", b"", push.pack
         if target == b"/start":
             self.started = time.time()
             return b"200 OK", b"", b""
         if target == b"/state":
             state = {"shown": self.shown, "served": self.served, "visible": self.visible, "now": time.time()}
+            state["served_leaks"] = len(self.served_tokens)
             return b"200 OK", b"", json.dumps(state).encode()
         return b"404 Not Found", b"", b"{}"
 

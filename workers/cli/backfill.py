@@ -21,12 +21,14 @@ MOST_HOURS = 24 * 31
 def backfill(
     start: Annotated[str, typer.Option("--from", help="The first hour: 2026-11-23T10, in UTC.")],
     end: Annotated[str, typer.Option("--to", help="The hour after the last one (default: now).")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Hours that were read before as well.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object an hour.")] = False,
 ) -> None:
     """Read what the event archive has of these hours; what was seen already is dropped. Needs R8SCAN_ARCHIVE_URL.
 
-    Interrupted, it goes on by itself where it stopped; asked again, it watches what is under way.
+    Interrupted, it goes on by itself where it stopped; asked again, it watches what is under way, and leaves out what
+    was read to its end (with --again it is read once more for what is new in it).
     Exit status: 0 all read, 1 an hour failed, 2 read in part.
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
@@ -40,7 +42,9 @@ def backfill(
         raise UserError(f"--from and --to must be 1 to {MOST_HOURS} hours apart, in this order")
     database = Database(settings.database_url.get_secret_value())
     with database.write() as session:
-        ids = queue_hours(session, hours)
+        ids = queue_hours(session, hours, again=again)
+    if not ids and not as_json:
+        typer.echo(f"all {len(hours)} hours were read before: --again reads them once more")
     from workers.doorbell import ring
 
     if not ring("r8scan.rescan"):

@@ -144,10 +144,7 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
     """
     database = Database(load_settings().database_url.get_secret_value())
     with database.write() as session:
-        children = session.execute(
-            select(ScanJob.id).where(ScanJob.parent_id == job_id, ScanJob.state.in_(jobs.OPEN))
-        ).scalars()
-        done = [one for one in [job_id, *children.all()] if jobs.cancel(session, one)]
+        done = jobs.cancel_all(session, job_id)
     database.close()
     if not done:
         raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")

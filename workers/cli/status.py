@@ -57,13 +57,22 @@ def status(
 
 
 def _watch(look: Any) -> None:
-    with Live(_screen(look()), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
+    def screen() -> RenderableType:
+        # What is wrong comes first: a terminal shows no more lines than it has.
+        found = look()
+        return Group(*_problems(found), _screen(found))
+
+    with Live(screen(), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(WATCH_SECONDS)
-                live.update(_screen(look()), refresh=True)
+                live.update(screen(), refresh=True)
         except KeyboardInterrupt:
             return
+
+
+def _problems(found: Overview) -> list[RenderableType]:
+    return [Text(f"! {output.plain(problem)}", style="red") for problem in found.problems]
 
 
 def _screen(found: Overview) -> RenderableType:
@@ -90,11 +99,7 @@ def _screen(found: Overview) -> RenderableType:
     )
     columns = ("incident", "token", "account", "action", "detected", "disabled")
     parts.append(_table("Last incidents", columns, incident_rows))
-    if found.problems:
-        parts += [Text(f"! {output.plain(problem)}", style="red") for problem in found.problems]
-    else:
-        parts.append(Text("all is well", style="green"))
-    return Group(*parts)
+    return Group(*parts, *(_problems(found) or [Text("all is well", style="green")]))
 
 
 _SOURCE_COLUMNS = (
@@ -153,7 +158,7 @@ def _summed(counts: dict[str, int]) -> str | None:
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]
-    names = ", ".join(key.partition("_")[2] or key for key in common)
+    names = ", ".join(key if key == "given_up" else key.partition("_")[2] for key in common)
     return f"{sum(counts.values())} ({names}{', …' if len(counts) > 2 else ''})"
 
 

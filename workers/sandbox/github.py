@@ -13,11 +13,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from workers.sandbox import git_backend
+from workers.sandbox import git_backend, github_forms
 from workers.sandbox.alert_signer import AlertSigner
 from workers.sandbox.timeline import Timeline
 
-Fault = Callable[[], Response]
+Fault = Callable[[], Response | None]
+"""What is answered instead; None: this request is answered as usual."""
 
 
 @dataclass
@@ -29,9 +30,10 @@ class Repository:
     path: Path
     description: str = ""
     hidden: bool = False
+    has_discussions: bool = False
     listings: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    """What people wrote, by what the REST API calls it: issues, issues/comments, pulls/comments, comments, releases,
-    activity. Oldest first."""
+    """What people wrote, by the REST API's names: issues, issues/comments, pulls, pulls/comments, pulls/1/reviews,
+    comments, releases, activity. Oldest first."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Gist:
     files: dict[str, bytes]
     description: str
     updated_at: str
+    comments: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -84,7 +87,9 @@ class SandboxGitHub:
             repository = Repository(number, name, self.root / f"{number}.git", description)
             git_backend.create_bare(repository.path, allow_filter=self.allow_filter)
             self.repositories[name.lower()] = repository
-        self.emit("CreateEvent", name, {"ref": None, "ref_type": "repository", **self._created(repository)})
+        self.emit(
+            "CreateEvent", name, {"ref": None, "ref_type": "repository", "full_ref": "", **self._created(repository)}
+        )
         return repository
 
     def find(self, name: str) -> Repository | None:
@@ -110,20 +115,15 @@ class SandboxGitHub:
 
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
         """Somebody opens an issue."""
-        url = f"{self.url}/{repository}/issues/{number}"
-        issue = {"number": number, "title": title, "body": body, "html_url": url, "state": "open"}
+        issue = self._issue(repository, number, title, body)
         self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
         """Somebody comments on an issue."""
-        issue = {
-            "number": number,
-            "title": "a question",
-            "body": "",
-            "html_url": f"{self.url}/{repository}/issues/{number}",
-        }
-        comment = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
+        issue = self._issue(repository, number, "a question", "")
+        own = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
+        comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, own)
         self.repositories[repository.lower()].listings["issues/comments"].append(comment)
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
@@ -144,6 +144,8 @@ class SandboxGitHub:
             repository.listings["activity"].append(
                 {
                     "id": next(self._ids),
+                    "node_id": github_forms.node_id("activity", change.after),
+                    "actor": github_forms.user(self.api_url, "ana"),
                     "before": change.before,
                     "after": change.after,
                     "ref": change.ref,
@@ -176,6 +178,10 @@ class SandboxGitHub:
     def push_address(self, repository: str) -> str:
         """Where `git push` goes."""
         return f"{self.url}/{repository}.git"
+
+    def _issue(self, repository: str, number: int, title: str, body: str) -> dict[str, Any]:
+        own = {"title": title, "body": body, "html_url": f"{self.url}/{repository}/issues/{number}"}
+        return github_forms.written("issues", f"{self.api_url}/repos/{repository}", number, own)
 
     @staticmethod
     def _created(repository: Repository) -> dict[str, Any]:

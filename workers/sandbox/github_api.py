@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from workers.sandbox import git_backend, github_content
+from workers.sandbox import git_backend, github_content, github_forms
 from workers.sandbox.github import Repository, SandboxGitHub
 from workers.sandbox.github_listings import more_routes
 
@@ -81,7 +81,9 @@ class Answers:
         name = f"{request.path_params['owner']}/{request.path_params['name']}".lower()
         present = self.github.find(self.github.renamed.get(name, ""))
         if refused is None and present is not None:
-            return RedirectResponse(f"{self.github.api_url}/repositories/{present.id}", status_code=301)
+            url = f"{self.github.api_url}/repositories/{present.id}"
+            body = {"message": "Moved Permanently", "url": url, "documentation_url": DOCUMENTATION}
+            return JSONResponse(body, status_code=301, headers={"Location": url})
         return refused or self._described(self.find(request))
 
     async def repository_by_id(self, request: Request) -> Response:
@@ -96,7 +98,8 @@ class Answers:
         before, dots, head = request.path_params["ends"].partition("...")
         if refused is not None or repository is None or not dots:
             return refused or self.error(404, "Not Found")
-        return self._content(await to_thread.run_sync(github_content.compare, repository.path, before, head))
+        address = self.address(repository)
+        return self._content(await to_thread.run_sync(github_content.compare, repository.path, address, before, head))
 
     async def commit(self, request: Request) -> Response:
         refused = self.refused(request, "commit")
@@ -104,14 +107,16 @@ class Answers:
         if refused is not None or repository is None:
             return refused or self.error(404, "Not Found")
         sha = request.path_params["sha"]
-        return self._content(await to_thread.run_sync(github_content.commit, repository.path, sha))
+        address = self.address(repository)
+        return self._content(await to_thread.run_sync(github_content.commit, repository.path, address, sha))
 
     async def blob(self, request: Request) -> Response:
         refused = self.refused(request, "blob")
         repository = self.find(request)
         if refused is not None or repository is None:
             return refused or self.error(404, "Not Found")
-        found = await to_thread.run_sync(github_content.blob, repository.path, request.path_params["sha"])
+        sha, address = request.path_params["sha"], self.address(repository)
+        found = await to_thread.run_sync(github_content.blob, repository.path, address, sha)
         if found is not None and "raw" in request.headers.get("accept", ""):
             raw = base64.b64decode(found["content"])
             return Response(raw, media_type="application/vnd.github.raw+json", headers=self.limits("core"))
@@ -130,7 +135,7 @@ class Answers:
         query = request.query_params.get("q", "")
         if "(" in query or not any(":" not in word for word in query.split()):
             return self.error(422, "Validation Failed")
-        found = await to_thread.run_sync(github_content.search, visible, query, self.github.url)
+        found = await to_thread.run_sync(github_content.search, visible, query, self.github)
         body = {
             "total_count": len(found),
             "incomplete_results": self.github.search_incomplete,
@@ -178,8 +183,9 @@ class Answers:
         github = self.github
         with github.lock:
             github.requests[route] += 1
-            if github.faults[route]:
-                return github.faults[route].popleft()()
+            answer = github.faults[route].popleft()() if github.faults[route] else None
+        if answer is not None:
+            return answer
         given = request.headers.get("authorization", "")
         checks = needs_credential and (github.credential is not None or github.installation_tokens)
         if given and checks and given not in self._accepted(route):
@@ -205,21 +211,17 @@ class Answers:
             return self.error(404, "Not Found")
         return JSONResponse(self.description(repository), headers=self.limits("core"))
 
+    def address(self, repository: Repository) -> str:
+        """Where the API has the repository."""
+        return f"{self.github.api_url}/repos/{repository.name}"
+
     def description(self, repository: Repository) -> dict[str, Any]:
         """A repository in GitHub's form."""
-        owner, _, name = repository.name.partition("/")
-        return {
-            "id": repository.id,
-            "name": name,
-            "full_name": repository.name,
-            "owner": {"login": owner},
-            "private": False,
-            "fork": False,
-            "size": 1,
-            "description": repository.description or None,
-            "html_url": f"{self.github.url}/{repository.name}",
-            "default_branch": "main",
-        }
+        github = self.github
+        described = github_forms.repository(
+            github.api_url, github.url, repository.id, repository.name, repository.description or None
+        )
+        return described | {"has_discussions": repository.has_discussions}
 
     def _content(self, body: dict[str, Any] | None) -> Response:
         return self.error(404, "Not Found") if body is None else JSONResponse(body, headers=self.limits("core"))

@@ -8,9 +8,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from workers.sandbox import github_forms
 from workers.sandbox.git_backend import git
-from workers.sandbox.github import Repository
+from workers.sandbox.github import Repository, SandboxGitHub
+from workers.sandbox.github_forms import LONG_AGO, node_id
 
 MOST_FILES = 300
 MOST_COMMITS = 250
@@ -18,42 +21,56 @@ SEARCHED_BYTES = 384 * 1024
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
-def compare(path: Path, before: str, head: str) -> dict[str, Any] | None:
-    """The answer to a comparison; None when one of its ends does not exist."""
+def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
+    """The answer to a comparison; None when one of its ends does not exist. `address`: of the repository in the API."""
+    own = f"{address}/compare/{before}...{head}"
     try:
         base = git("merge-base", before, head, cwd=path).decode().strip()
         listed = git("rev-list", "--reverse", f"{base}..{head}", cwd=path).decode().split()
         return {
+            **dict.fromkeys(("url", "html_url", "permalink_url", "diff_url", "patch_url"), own),
+            "base_commit": _commit(path, address, before),
+            "merge_base_commit": _commit(path, address, base),
             "status": "ahead",
+            "ahead_by": len(listed),
+            "behind_by": 0,
             "total_commits": len(listed),
-            "commits": [_commit(path, sha) for sha in listed[:MOST_COMMITS]],
-            "files": _files(path, base, head),
+            "commits": [_commit(path, address, sha) for sha in listed[:MOST_COMMITS]],
+            "files": _files(path, address, base, head),
         }
     except subprocess.CalledProcessError:
         return None
 
 
-def commit(path: Path, sha: str) -> dict[str, Any] | None:
+def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
     """A commit with its files; None when there is no such commit."""
     try:
-        parents = git("rev-list", "--parents", "-n", "1", sha, cwd=path).decode().split()[1:]
-        files = _files(path, parents[0] if parents else _EMPTY_TREE, sha)
-        return {**_commit(path, sha), "parents": [{"sha": parent} for parent in parents], "files": files}
+        described = _commit(path, address, sha)
+        parents = [parent["sha"] for parent in described["parents"]]
+        return {**described, "files": _files(path, address, parents[0] if parents else _EMPTY_TREE, sha)}
     except subprocess.CalledProcessError:
         return None
 
 
-def blob(path: Path, sha: str) -> dict[str, Any] | None:
+def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
     """A blob's content, in base64."""
     try:
         content = git("cat-file", "blob", sha, cwd=path)
     except subprocess.CalledProcessError:
         return None
     encoded = base64.encodebytes(content).decode()
-    return {"sha": sha, "size": len(content), "encoding": "base64", "content": encoded}
+    url = f"{address}/git/blobs/{sha}"
+    return {
+        "sha": sha,
+        "node_id": node_id(sha),
+        "url": url,
+        "size": len(content),
+        "encoding": "base64",
+        "content": encoded,
+    }
 
 
-def search(repositories: Sequence[Repository], query: str, web_url: str) -> list[dict[str, Any]]:
+def search(repositories: Sequence[Repository], query: str, github: SandboxGitHub) -> list[dict[str, Any]]:
     """Files of default branches that hold the first word of the query, each with a fragment around it.
 
     Of the qualifiers only `size:low..high` is known.
@@ -70,11 +87,11 @@ def search(repositories: Sequence[Repository], query: str, web_url: str) -> list
             path = name.removeprefix("HEAD:")
             content = git("cat-file", "blob", f"HEAD:{path}", cwd=repository.path)
             if low <= len(content) <= min(high, SEARCHED_BYTES):
-                items.append(_item(repository, path, content, word, web_url))
+                items.append(_item(repository, path, content, word, github))
     return items
 
 
-def _item(repository: Repository, path: str, content: bytes, word: str, web_url: str) -> dict[str, Any]:
+def _item(repository: Repository, path: str, content: bytes, word: str, github: SandboxGitHub) -> dict[str, Any]:
     text = content.decode("utf-8", "replace")
     at = text.find(word)
     fragment = text[max(at - 60, 0) : at + 120]
@@ -84,19 +101,41 @@ def _item(repository: Repository, path: str, content: bytes, word: str, web_url:
         "name": path.rpartition("/")[2],
         "path": path,
         "sha": sha,
-        "html_url": f"{web_url}/{repository.name}/blob/{head}/{path}",
-        "repository": {"id": repository.id, "full_name": repository.name, "description": None},
+        "url": f"{github.api_url}/repositories/{repository.id}/contents/{path}?ref={head}",
+        "git_url": f"{github.api_url}/repositories/{repository.id}/git/blobs/{sha}",
+        "html_url": f"{github.url}/{repository.name}/blob/{head}/{path}",
+        "repository": github_forms.repository(github.api_url, github.url, repository.id, repository.name, None),
         "score": 1.0,
         "text_matches": [{"object_type": "FileContent", "property": "content", "fragment": fragment}],
     }
 
 
-def _commit(path: Path, sha: str) -> dict[str, Any]:
-    message = git("log", "-1", "--format=%B", sha, cwd=path).decode("utf-8", "replace")
-    return {"sha": git("rev-parse", sha, cwd=path).decode().strip(), "commit": {"message": message.rstrip("\n")}}
+def _commit(path: Path, address: str, sha: str) -> dict[str, Any]:
+    listed = git("log", "-1", "--format=%H%x00%T%x00%P%x00%B", sha, cwd=path).decode("utf-8", "replace")
+    own, tree, parents, message = listed.split("\0", 3)
+    url = f"{address}/commits/{own}"
+    person = {"name": "ana", "email": "ana@example.com", "date": LONG_AGO}
+    return {
+        "sha": own,
+        "node_id": node_id(own),
+        "url": url,
+        "html_url": url,
+        "comments_url": f"{url}/comments",
+        "author": None,
+        "committer": None,
+        "commit": {
+            "author": person,
+            "committer": person,
+            "message": message.rstrip("\n"),
+            "comment_count": 0,
+            "tree": {"sha": tree, "url": f"{address}/git/trees/{tree}"},
+            "url": f"{address}/git/commits/{own}",
+        },
+        "parents": [{"sha": parent, "url": f"{address}/commits/{parent}"} for parent in parents.split()],
+    }
 
 
-def _files(path: Path, before: str, head: str) -> list[dict[str, Any]]:
+def _files(path: Path, address: str, before: str, head: str) -> list[dict[str, Any]]:
     raw = git("diff-tree", "-r", "-z", "--name-only", before, head, cwd=path)
     files: list[dict[str, Any]] = []
     for name in filter(None, raw.decode("utf-8", "surrogateescape").split("\0")):
@@ -104,6 +143,15 @@ def _files(path: Path, before: str, head: str) -> list[dict[str, Any]]:
             "utf-8", "replace"
         )
         at = patch.find("\n@@ ")
-        file = {"filename": name, "status": "modified", "changes": 1}
+        page = f"{address}/contents/{quote(name, errors='surrogateescape')}?ref={head}"
+        file = {
+            "filename": name,
+            "status": "modified",
+            "sha": None,
+            "changes": 1,
+            "additions": 1,
+            "deletions": 0,
+            **dict.fromkeys(("blob_url", "raw_url", "contents_url"), page),
+        }
         files.append({**file, "patch": patch[at + 1 :].rstrip("\n")} if at >= 0 else file)
     return files[:MOST_FILES]

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from workers.sandbox import github_forms
 from workers.sandbox.github import Gist
 
 if TYPE_CHECKING:
     from workers.sandbox.github_api import Answers
 
-LISTINGS = ("issues", "issues/comments", "pulls/comments", "comments", "releases")
+LISTINGS = ("issues", "issues/comments", "pulls", "pulls/comments", "comments", "releases")
 
 
 def more_routes(own: Answers) -> list[Route]:
@@ -27,12 +28,14 @@ def more_routes(own: Answers) -> list[Route]:
     listings = Listings(own)
     return [
         *(Route(f"/api/repos/{{owner}}/{{name}}/{what}", listings.of(what)) for what in LISTINGS),
+        Route("/api/repos/{owner}/{name}/pulls/{number:int}/reviews", listings.reviews),
         Route("/api/repos/{owner}/{name}/activity", listings.activity),
         Route("/api/users/{owner}/repos", listings.repositories),
         Route("/api/users/{owner}/gists", listings.gists_of),
         Route("/api/gists/public", listings.public_gists),
         Route("/api/gists/{id}", listings.gist),
-        Route("/gist-raw/{id}/{sha}/{file:path}", listings.raw_gist),
+        Route("/api/gists/{id}/comments", listings.gist_comments),
+        Route("/gist-raw/{owner}/{id}/raw/{sha}/{file:path}", listings.raw_gist),
         Route("/api/meta/public_keys/secret_scanning", listings.alert_keys),
         Route("/api/app/installations/{id:int}/access_tokens", listings.installation_token, methods=["POST"]),
     ]
@@ -53,9 +56,17 @@ class Listings:
             refused = self._own.refused(request, what)
             if refused is not None or repository is None:
                 return refused or self._own.error(404, "Not Found")
-            return self._page(request, repository.listings[what])
+            return self._written(request, what, self._own.address(repository), repository.listings[what])
 
         return listing
+
+    async def reviews(self, request: Request) -> Response:
+        repository = self._own.find(request)
+        refused = self._own.refused(request, "reviews")
+        if refused is not None or repository is None:
+            return refused or self._own.error(404, "Not Found")
+        what = f"pulls/{request.path_params['number']}/reviews"
+        return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
         """By cursor, newest first, as only this list is."""
@@ -101,6 +112,13 @@ class Listings:
             return refused or self._own.error(404, "Not Found")
         return JSONResponse(self._described(found), headers=self._own.limits("core"))
 
+    async def gist_comments(self, request: Request) -> Response:
+        refused = self._own.refused(request, "gist_comments")
+        found = next((gist for gist in self._github.gists if gist.id == request.path_params["id"]), None)
+        if refused is not None or found is None:
+            return refused or self._own.error(404, "Not Found")
+        return self._written(request, "comments", f"{self._github.api_url}/gists/{found.id}", found.comments)
+
     async def raw_gist(self, request: Request) -> Response:
         refused = self._own.refused(request, "raw")
         gist = next((gist for gist in self._github.gists if gist.id == request.path_params["id"]), None)
@@ -132,6 +150,14 @@ class Listings:
         refused = self._own.refused(request, "alert_keys")
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
+    def _written(self, request: Request, what: str, address: str, listed: Sequence[Any]) -> Response:
+        """A page of what people wrote; what is no object stays as strange as it is."""
+        forms = [
+            github_forms.written(what, address, number, entry) if isinstance(entry, dict) else entry
+            for number, entry in enumerate(listed, 1)
+        ]
+        return self._page(request, forms)
+
     def _page(self, request: Request, listed: Sequence[dict[str, Any]]) -> Response:
         size = min(max(int(request.query_params.get("per_page", "30")), 1), 100)
         number = max(int(request.query_params.get("page", "1")), 1)
@@ -143,20 +169,23 @@ class Listings:
         return JSONResponse(list(listed[(number - 1) * size : number * size]), headers=headers)
 
     def _described(self, gist: Gist) -> dict[str, Any]:
-        base = self._github.url
+        base, address = self._github.url, f"{self._github.api_url}/gists/{gist.id}"
         files = {
             name: {
                 "filename": name,
                 "type": "text/plain",
                 "language": "Text",
-                "raw_url": f"{base}/gist-raw/{gist.id}/{hashlib.sha1(content).hexdigest()}/{quote(name)}",  # noqa: S324 - as git names it
+                "raw_url": f"{base}/gist-raw/{gist.owner}/{gist.id}/raw/{_blob_id(content)}/{quote(name)}",
                 "size": len(content),
             }
             for name, content in gist.files.items()
         }
         return {
             "id": gist.id,
-            "url": f"{self._github.api_url}/gists/{gist.id}",
+            "node_id": github_forms.node_id("gist", gist.id),
+            "url": address,
+            **{f"{name}_url": f"{address}/{name}" for name in ("forks", "commits", "comments")},
+            "git_push_url": f"{base}/gist/{gist.id}.git",
             "html_url": f"{base}/gist/{gist.id}",
             "git_pull_url": f"{base}/gist/{gist.id}.git",
             "files": files,
@@ -164,7 +193,13 @@ class Listings:
             "created_at": gist.updated_at,
             "updated_at": gist.updated_at,
             "description": gist.description or None,
-            "comments": 0,
-            "owner": {"login": gist.owner, "id": 1},
+            "comments": len(gist.comments),
+            "user": None,
+            "owner": github_forms.user(self._github.api_url, gist.owner),
             "truncated": False,
         }
+
+
+def _blob_id(content: bytes) -> str:
+    """As git names the content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # noqa: S324 - git's own choice

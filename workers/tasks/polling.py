@@ -36,7 +36,7 @@ def _code_search(own: Context) -> PollReport:
 
 
 def _gists(own: Context) -> PollReport:
-    return gists.poll(own.database, own.github, own.detector)
+    return gists.poll(own.database, own.github_of_gists, own.detector)
 
 
 def _event_archive(own: Context) -> PollReport:

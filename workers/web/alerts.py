@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scanner.github.signatures import Forged, KeysUnavailable, PublicKeys
-from scanner.sources.alerts import NotAlerts, answer_alerts, parse_alerts
+from scanner.sources.alerts import NotAlerts, TooManyAlerts, answer_alerts, parse_alerts
 from workers.context import Context
 from workers.doorbell import ring, ring_outbox
 from workers.web.requests import Refused, body_of, guarded
 
 LARGEST_BODY = 10 * 1024 * 1024
 RETRY_SECONDS = 60
+_log = logging.getLogger(__name__)
+
 KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"
 
 
@@ -42,6 +46,9 @@ def _take(context: Context, keys: PublicKeys, key_id: str, signature: str, body:
         found = parse_alerts(body, context.settings.digester(), context.settings.github_web_url)
     except NotAlerts as err:
         raise Refused(400, str(err)) from None
+    except TooManyAlerts as err:
+        _log.error("alerts were refused: %s", err)
+        raise Refused(413, str(err)) from None
     verdict = answer_alerts(context.database, found, policy=context.policy, state_dir=context.settings.state_dir)
     if verdict.unfinished:
         ring("r8scan.look_up")

@@ -140,3 +140,10 @@ def test_rarely_needed_libraries_are_loaded_when_they_are_needed() -> None:
 def test_bytes_read_counts_what_was_expanded() -> None:
     content = zipped(b"word " * 2000)
     assert Detector().scan(Document(content, FILE)).bytes_read >= len(content) + 10_000
+
+
+def test_a_pointer_to_a_file_that_is_kept_elsewhere_is_counted() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 5\n"
+    place = Place("file", path="model.bin")
+    assert Detector().scan(Document(pointer, place)).unread == {"lfs_pointer": 1}
+    assert Detector().scan(Document(pointer + b" " * 1024, place)).unread == {}, "no pointer is that long"

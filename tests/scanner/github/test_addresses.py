@@ -33,6 +33,11 @@ SHA, OTHER = "a" * 40, "b" * 40
         (f"https://raw.githubusercontent.com/ana/app/{SHA}/x.py", Target("repository", "ana/app")),
         ("https://api.github.com/repos/ana/app/commits", Target("repository", "ana/app")),
         ("https://gist.github.com/ana/0123abcd", Target("gist", "0123abcd")),
+        ("github.com/ana/app", Target("repository", "ana/app")),
+        (" www.github.com/ana ", Target("owner", "ana")),
+        ("gist.github.com/ana/0123abcd", Target("gist", "0123abcd")),
+        ("https://api.github.com/gists/0123abcd/comments", Target("gist", "0123abcd")),
+        ("api.github.com/repos/ana/app/issues/1", Target("repository", "ana/app")),
         ("https://gist.github.com/0123abcd.git", Target("gist", "0123abcd")),
         ("https://gist.githubusercontent.com/ana/0123abcd/raw/x", Target("gist", "0123abcd")),
     ],
@@ -41,11 +46,20 @@ def test_an_address_leads_to_what_it_shows(address: str, target: Target) -> None
     assert parse_address(address, WEB, API) == target
 
 
+def test_an_enterprise_server_has_its_api_below_its_own_address() -> None:
+    web, api = "https://git.example", "https://git.example/api/v3"
+    assert parse_address("git.example/api/v3/repos/ana/app", web, api) == Target("repository", "ana/app")
+    assert parse_address("https://git.example/api/v3/gists/0123abcd", web, api) == Target("gist", "0123abcd")
+    assert parse_address("https://git.example/ana/app", web, api) == Target("repository", "ana/app")
+
+
 @pytest.mark.parametrize(
     "address",
     [
         "",
         "ana/app",
+        "example.com/ana/app",
+        "https://api.github.com/gists/public",
         "https://example.com/ana/app",
         "https://github.com.evil.example/ana/app",
         "https://github.com/",

@@ -7,7 +7,7 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from scanner.records import jobs, leases
+from scanner.records import jobs, leases, tallies
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ScanJob, db_now
@@ -118,6 +118,17 @@ def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database:
     assert "without progress" in str(failed.error)
 
 
+def test_what_was_given_up_is_in_the_tallies(database: Database) -> None:
+    with database.write() as session:
+        jobs.enqueue(session, "files", {"files": [{}, {}, {}]}, source="gists")
+        jobs.enqueue(session, "repository", {"repository": "ana/app"}, source="public_events")
+        session.execute(update(ScanJob).values(failures=jobs.MOST_FAILURES))
+    assert jobs.claim_next(database, "files", "repository") is None
+    with database.read() as session:
+        counted = tallies.since(session, 1)
+    assert {source: one["given_up"] for source, one in counted.items()} == {"gists": 3, "public_events": 1}
+
+
 def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: Database) -> None:
     job_id = queue(database)
     for step in range(3 * jobs.MOST_FAILURES):
@@ -149,12 +160,37 @@ def test_urgent_jobs_go_first(database: Database) -> None:
 
 
 def test_a_job_with_the_same_key_is_queued_once_and_again_after_it_began(database: Database) -> None:
-    first = queue(database, dedupe_key="repository:a/b")
+    queue(database, dedupe_key="repository:a/b")
     with database.write() as session:
         assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
-        assert jobs.queued_id(session, "repository:a/b") == first
     assert jobs.claim_next(database, "pushes") is not None
     queue(database, dedupe_key="repository:a/b")
+
+
+def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Database) -> None:
+    urgent = queue(database, priority=1, dedupe_key="a")
+    waiting = queue(database, priority=100, delay=3600, dedupe_key="b")
+    with database.write() as session:
+        for key in ("a", "b"):
+            jobs.enqueue_or_hasten(session, "pushes", {}, source="rescan", priority=10, dedupe_key=key)
+        child = jobs.enqueue_or_hasten(
+            session, "pushes", {}, source="rescan", priority=20, dedupe_key="b", parent_id=urgent
+        )
+    assert child == waiting
+    hastened = state(database, waiting)
+    assert (hastened.priority, hastened.source, hastened.parent_id) == (10, "rescan", urgent)
+    assert state(database, urgent).priority == 1
+    assert [jobs.claim_next(database, "pushes") is not None for _ in range(3)] == [True, True, False]
+
+
+def test_a_job_is_cancelled_with_what_only_it_led_to(database: Database) -> None:
+    parent = queue(database)
+    own, other = queue(database, parent_id=parent), queue(database, parent_id=parent)
+    age(database, other, source="public_events")
+    with database.write() as session:
+        assert jobs.cancel_all(session, parent) == [parent, own]
+        assert jobs.cancel_all(session, parent) == []
+    assert state(database, other).state == "queued", "somebody else has wanted it first"
 
 
 def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) -> None:

@@ -22,7 +22,7 @@ from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, Sighting
 from scanner.response.respond import Policy
 from scanner.sources import alerts, page_work
-from scanner.sources.alerts import NotAlerts, Verdict, answer_alerts, parse_alerts
+from scanner.sources.alerts import NotAlerts, TooManyAlerts, Verdict, answer_alerts, parse_alerts
 from tests.scanner.sources.knowing import exposures, is_disabled, know
 
 Token = Callable[[], str]
@@ -181,7 +181,8 @@ def test_no_record_costs_its_siblings(records: list[Any]) -> None:
         assert sha256_digest(good["token"].encode()) in {alert.token_hash for alert in found.alerts}
 
 
-def test_records_over_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_records_than_are_taken_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "MOST_RECORDS", 3)
-    found = parse_alerts(json.dumps([record("x")] * 5).encode(), sha256_digest, WEB)
-    assert (len(found.alerts), found.counts["records_over_limit"]) == (3, 2)
+    assert len(parse_alerts(json.dumps([record("x")] * 3).encode(), sha256_digest, WEB).alerts) == 3
+    with pytest.raises(TooManyAlerts, match="more than 3 records"):
+        parse_alerts(json.dumps([record("x")] * 4).encode(), sha256_digest, WEB)

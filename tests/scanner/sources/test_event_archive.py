@@ -153,6 +153,37 @@ def test_the_archive_waits_while_too_many_pushes_wait(own: Archive, monkeypatch:
     assert own.hour().progress["at"] == {"lines": 60}
 
 
+def test_a_file_is_fetched_anew_only_when_there_is_room_for_much_of_it(
+    own: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
+    own.settings = own.settings.model_copy(update={"queue_max_pushes": 1000})  # 40 jobs: stop above 20, start below 11
+    route = own.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
+    own.queue(HOUR)
+    own.work()
+    assert (route.call_count, len(jobs_of(own.database, "pushes"))) == (1, 21)
+    while own.hour().state != "done":
+        # One page of pushes is done at a time.
+        with own.database.write() as session:
+            first = session.execute(select(ScanJob.id).where(ScanJob.kind == "pushes", ScanJob.state == "queued"))
+            session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))
+        own.work()
+    assert route.call_count <= 4
+    assert len(own.pushes()) == 1000
+
+
+def test_an_hour_that_was_read_is_left_out_and_read_again_for_what_is_new(own: Archive) -> None:
+    own.publish(HOUR, packed(push(1)))
+    own.queue(HOUR)
+    own.work()
+    assert own.queue(HOUR) == []
+    own.publish(HOUR, packed(push(1), push(2)))
+    with own.database.write() as session:
+        assert len(queue_hours(session, [HOUR], again=True)) == 1
+    own.work()
+    assert (own.hour().counts["already_seen"], sorted(own.pushes())) == (1, [f"{1:040x}", f"{2:040x}"])
+
+
 def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(own: Archive) -> None:
     with own.database.write() as session:
         for hours, source in ((3, "public_events"), (0, "public_events"), (5, "gists")):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,8 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from scanner.detection import Detector
-from scanner.github.client import GitHub
+from scanner.github.client import App, GitHub, connect
+from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Gap
 from scanner.response.respond import Policy, look_up_again
@@ -58,17 +61,18 @@ def test_a_token_in_any_file_of_a_gist_is_disabled(own: Gists, sandbox: SandboxG
     assert place.published_at is not None
 
 
-def test_a_version_is_read_once_and_a_new_one_again(own: Gists, sandbox: SandboxGitHub) -> None:
-    gist = sandbox.create_gist({"a.txt": b"one"})
+def test_a_file_is_fetched_once_and_again_when_it_was_changed(own: Gists, sandbox: SandboxGitHub) -> None:
+    gist = sandbox.create_gist({"a.txt": b"one", "b.txt": b"the same"})
     own.poll()
     own.fetch()
-    own.poll()
-    own.fetch()
-    assert sandbox.requests["raw"] == 1
-    gist.updated_at = "2037-01-01T00:00:00Z"
     own.poll()
     own.fetch()
     assert sandbox.requests["raw"] == 2
+    gist.files["a.txt"], gist.updated_at = b"two", "2037-01-01T00:00:00Z"
+    own.poll()
+    own.fetch()
+    assert sandbox.requests["raw"] == 3
+    assert jobs_of(own.database, "files")[-1].counts["skipped_already_read"] == 1
     assert state_of(own.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
 
 
@@ -122,6 +126,30 @@ def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_neve
     assert name not in json.dumps(job.target)
 
 
+def test_a_content_that_two_open_jobs_or_one_hold_twice_is_fetched_once(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = fresh_token()
+    know(own.database, token)
+    for owner in ("ana", "ben", "eve"):
+        sandbox.create_gist({"a.py": token.encode()}, owner=owner)
+    own.poll()
+    sandbox.create_gist({"a.py": token.encode()}, owner="zoe")
+    own.poll()
+    claim = jobs.claim_next
+
+    def claim_while_another_works(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        job = claim(*arguments)
+        remote_files.scan_next(own.database, own.client, Detector(), Policy(), threads=4, state_dir=own.folder)
+        return job
+
+    monkeypatch.setattr(jobs, "claim_next", claim_while_another_works)
+    own.fetch()
+    assert sandbox.requests["raw"] == 1
+    assert len(exposures(own.database)) == 4
+
+
 def test_a_file_over_the_limit_is_counted(own: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gists, "LARGEST_FILE", 1000)
     sandbox.create_gist({"big.txt": b"x" * 1001, "small.txt": b"x"})
@@ -145,6 +173,81 @@ def test_a_list_of_rubbish_is_survived(own: Gists, sandbox: SandboxGitHub, body:
     sandbox.faults["gists"].append(lambda: Response(body))
     assert own.poll().error is None
     assert state_of(own.database, "gists").failures == 0
+
+
+def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    for number in range(350):
+        at = f"2026-01-01T03:{number // 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+    sandbox.faults["gists"].extend([lambda: None, lambda: None, lambda: Response(status_code=503)])
+    assert own.poll().error == "http_503"
+    assert state_of(own.database, "gists").counts["gists"] == 201
+    sandbox.gists.insert(0, type(first)("f" * 8, "ana", {}, "", "2026-01-01T03:06:00Z"))
+    own.poll()
+    state = state_of(own.database, "gists")
+    assert (state.counts["gists"], state.gaps) == (352, 0)
+    sandbox.requests.clear()
+    own.poll()
+    assert sandbox.requests["gists"] == 1, "nothing is owed any more"
+
+
+def test_a_rest_that_is_further_away_than_the_list_reaches_is_a_gap(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    for number in range(150):
+        at = f"2026-01-01T03:{number // 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+    sandbox.faults["gists"].extend([lambda: None, lambda: Response(status_code=503)])
+    own.poll()
+    for number in range(3001):
+        at = f"2026-01-01T0{4 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number + 1000:08x}", "ana", {}, "", at))
+    own.poll()
+    with own.database.read() as session:
+        gap = session.execute(select(Gap)).scalar_one()
+    assert gap.from_at < datetime(2026, 1, 1, 3, tzinfo=UTC), (
+        "it begins where everything was read, not where the poll that failed began"
+    )
+
+
+def test_a_short_page_with_a_next_one_is_not_the_end(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    entries = [{"id": f"{number:08x}", "updated_at": first.updated_at, "files": {}} for number in range(120)]
+    following = {"Link": f'<{sandbox.api_url}/gists/public?page=2&per_page=100>; rel="next"'}
+    sandbox.faults["gists"].append(lambda: Response(json.dumps(entries[:99]).encode(), headers=following))
+    sandbox.faults["gists"].append(lambda: Response(json.dumps(entries[99:]).encode()))
+    own.poll()
+    assert state_of(own.database, "gists").counts["gists"] == 120
+
+
+def test_half_of_a_small_budget_is_left_to_public_events(own: Gists, sandbox: SandboxGitHub) -> None:
+    sandbox.rate_limit = 20
+    first = sandbox.create_gist({"a.txt": b"x"})
+    for number in range(2000):
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", first.updated_at))
+    own.poll()
+    assert sandbox.requests["gists"] == gists.FIRST_PAGES
+    pause = state_of(own.database, "gists").next_poll_at - datetime.now(UTC)
+    assert pause.total_seconds() > gists.INTERVAL or datetime.now(UTC).minute >= 50, "the pace is the budget's"
+    for _ in range(30):
+        sandbox.create_gist({"a.txt": b"x"})
+        own.poll()
+    assert sandbox.requests["gists"] <= sandbox.rate_limit * gists.RESERVE
+
+
+def test_an_app_is_told_that_it_cannot_list_gists(own: Gists, sandbox: SandboxGitHub) -> None:
+    app = connect(sandbox.api_url, sandbox.url, App("4711", 99, "no key"))
+    own.client = app
+    assert own.poll().error == "needs_personal_token"
+    state = state_of(own.database, "gists")
+    assert "set R8SCAN_GITHUB_TOKEN as well" in str(state.error)
+    assert (state.next_poll_at - datetime.now(UTC)).total_seconds() > 3000
+    assert sandbox.requests["gists"] == 0
+    app.close()
 
 
 @respx.mock

@@ -391,3 +391,43 @@ def test_too_many_single_commits_are_counted(
     sandbox.faults["git"].append(lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git"))
     sandbox.faults["compare"].append(lambda: Response(status_code=406))
     assert read(client, pushed(before, head)).unread["commits_over_limit"] == 1
+
+
+def test_a_commit_that_is_named_is_read_before_all_that_it_builds_on(
+    client: GitHub, workplace: Make, fresh_token: Token
+) -> None:
+    work, old, named = workplace(), fresh_token(), fresh_token()
+    work.write("a.bin", os.urandom(3 << 20))
+    work.write("b.py", old)
+    work.commit("first")
+    work.write("z.py", named)
+    head = work.commit("second")
+    work.commit("and the branch goes on")
+    work.push()
+    commit = pushed("0" * 40, head, kind="commit")
+    small = read(client, commit, PackLimits(pack_bytes=64 * 1024))
+    assert digest(named) in digests(small), "however large its history is"
+    assert not small.complete
+    whole = read(client, commit)
+    assert (digests(whole), whole.complete) == ({digest(old), digest(named)}, True)
+
+
+def test_a_commit_without_parents_or_that_the_api_does_not_know_is_read_at_once(
+    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+) -> None:
+    work, token = workplace(), fresh_token()
+    work.write("a.py", token)
+    head = work.commit("first")
+    work.push()
+    assert digests(read(client, pushed("0" * 40, head, kind="commit"))) == {digest(token)}
+    sandbox.faults["commit"].append(lambda: Response(status_code=422))
+    assert digests(read(client, pushed("0" * 40, head, kind="commit"))) == {digest(token)}
+
+
+def test_a_file_that_is_kept_elsewhere_is_counted_as_not_read(client: GitHub, workplace: Make) -> None:
+    work = workplace()
+    before = work.commit("first")
+    work.write("model.bin", f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 5\n")
+    head = work.commit("a model")
+    work.push()
+    assert read(client, pushed(before, head)).unread == {"lfs_pointer": 1}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from scanner.detection import Detector
+from scanner.detection import Detector, Place
+from scanner.github.addresses import Target
 from scanner.github.client import GitHub
 from scanner.github.packs import PackLimits
 from scanner.records import tallies
@@ -17,11 +18,13 @@ from scanner.records.database import Database
 from scanner.records.jobs import claim_next
 from scanner.records.models import ReadPush, ScanJob
 from scanner.response.respond import Policy
+from scanner.sources import code_search, gists, manual, remote_files
 from scanner.sources.events import Found
 from scanner.sources.likelihood import PRIORITIES, Likelihood, likelihood_of
 from scanner.sources.public_events import enqueue_found
 from scanner.sources.push_content import Push
 from scanner.sources.push_scan import scan_next
+from scanner.sources.remote_files import RemoteFile
 from scanner.sources.shedding import shed
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know
 from workers.sandbox.github import SandboxGitHub
@@ -95,8 +98,8 @@ def test_what_is_beyond_the_limit_is_dropped_from_the_unlikeliest_and_counted(da
         for number in range(4):
             for likelihood in PRIORITIES:
                 enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood=likelihood)] * 2))
-        assert shed(session, most_jobs=12) == 0
-        assert shed(session, most_jobs=6) == 12
+        assert shed(session, "pushes", most_jobs=12) == 0
+        assert shed(session, "pushes", most_jobs=6) == 12
         counts = tallies.since(session, 1)["public_events"]
     assert counts == {"dropped_backlog_unlikely": 8, "dropped_backlog_ordinary": 4}
     with database.read() as session:
@@ -110,8 +113,29 @@ def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")]))
     assert claim_next(database, "pushes") is not None
     with database.write() as session:
-        shed(session, most_jobs=0)
+        shed(session, "pushes", most_jobs=0)
     assert sorted(job.state for job in jobs_of(database, "pushes")) == ["dropped", "dropped", "running"]
+
+
+def test_files_and_repositories_are_dropped_and_counted_but_none_that_an_operator_waits_for(
+    database: Database,
+) -> None:
+    files = [RemoteFile(f"https://example.com/{number}", Place("gist"), 1) for number in range(30)]
+    with database.write() as session:
+        remote_files.enqueue(session, files, source="gists", priority=gists.PRIORITY)
+        remote_files.enqueue(session, files, source="code_search", priority=code_search.PRIORITY)
+        enqueue_found(session, Found(repositories=[(f"ana/app{number}", number, None) for number in range(3)]))
+        manual.queue(session, Target("repository", "ben/app"))
+        manual.queue(session, Target("repository", "ana/app0"))
+        assert shed(session, "files", most_jobs=2) == 30
+        assert shed(session, "repository", most_jobs=1) == 2
+        counted = tallies.since(session, 1)
+    assert counted == {
+        "code_search": {"dropped_backlog_files": 30},
+        "public_events": {"dropped_backlog_repository": 2},
+    }
+    left = [job.target["repository"] for job in jobs_of(database, "repository") if job.state == "queued"]
+    assert left == ["ana/app0", "ben/app"]
 
 
 class Bench:

@@ -17,7 +17,7 @@ from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.github import mirrors
 from scanner.github.addresses import Target
-from scanner.github.client import GitHub
+from scanner.github.client import GitHub, get_json
 from scanner.github.errors import Forbidden, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.gate import FAILURES_TO_OPEN
 from scanner.github.git_protocol import list_refs
@@ -28,7 +28,7 @@ from scanner.records.models import Exposure, ScanJob, db_now
 from scanner.response.respond import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
-from scanner.sources import manual
+from scanner.sources import conversations, manual, owners
 from scanner.sources import rescan as rescan_module
 from scanner.sources.mirror_folders import FOLDER, remove_abandoned
 from scanner.sources.rescan import rescan_next
@@ -442,6 +442,67 @@ def test_everything_of_an_owner_becomes_a_job(
         children = session.execute(select(ScanJob).where(ScanJob.parent_id == job_id)).scalars().all()
     assert sorted(child.kind for child in children) == ["gist", "repository", "repository"]
     assert {child.state for child in children} == {"done"}
+
+
+def test_reviews_are_read_and_what_is_in_no_list_is_counted(
+    database: Database,
+    sandbox: SandboxGitHub,
+    fresh_token: Token,
+    rescan: Callable[[], Responded | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversations, "MOST_REVIEWED", 100)
+    token = fresh_token()
+    known(database, token)
+    sandbox.create_repository("ana/app").has_discussions = True
+    listings = sandbox.repositories["ana/app"].listings
+    listings["pulls"] += [{"number": number} for number in range(1, 104)]
+    listings["pulls/7/reviews"] += [{"body": "fine"}] * 100 + [{"body": f"use {token}", "html_url": None}]
+    listings["releases"].append({"body": "v1", "assets": [{}, {}]})
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    run(rescan)
+    done = job(database, job_id)
+    assert (done.state, done.counts["reviews"], done.counts["unread_reviews"]) == ("partial", 101, 3)
+    assert (done.counts["unread_discussions"], done.counts["unread_release_assets"]) == (1, 2)
+    with database.read() as session:
+        place = session.execute(select(Exposure)).scalar_one()
+    assert (place.kind, place.published_at is not None) == ("review", True)
+
+
+def test_a_cancelled_owner_leads_to_nothing_more(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/one")
+    job_id = enqueue(database, Target("owner", "ana"))
+
+    def cancelled_meanwhile(*arguments: Any, **options: Any) -> Any:
+        answer = get_json(*arguments, **options)
+        with database.write() as session:
+            assert jobs.cancel_all(session, job_id) == [job_id]
+        return answer
+
+    monkeypatch.setattr(owners, "get_json", cancelled_meanwhile)
+    rescan()
+    with database.read() as session:
+        assert [one.state for one in session.execute(select(ScanJob)).scalars()] == ["cancelled"]
+
+
+def test_a_repository_that_waits_already_is_hastened_and_waited_for_by_its_owner(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    sandbox.create_repository("ana/one")
+    target = {"repository": "ana/one", "repository_id": None, "published_at": None}
+    with database.write() as session:
+        options: dict[str, Any] = {"priority": 100, "delay": 3600, "dedupe_key": "repository:ana/one"}
+        waiting = jobs.enqueue(session, "repository", target, source="public_events", **options)
+    assert waiting is not None
+    owner_id = enqueue(database, Target("owner", "ana"))
+    rescan()
+    assert (job(database, waiting).parent_id, job(database, waiting).priority) == (owner_id, owners.CHILD_PRIORITY)
+    assert enqueue(database, Target("repository", "ana/one")) == waiting
+    assert (job(database, waiting).priority, job(database, waiting).source) == (manual.PRIORITY, "rescan")
+    run(rescan)
+    assert job(database, waiting).state == "done"
 
 
 @pytest.mark.parametrize("target", [Target("owner", "nobody"), Target("gist", "abc"), Target("repository", "no/body")])

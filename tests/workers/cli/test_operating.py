@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
+from scanner.child_processes import start_child
 from scanner.records import jobs, tallies
 from scanner.records.database import Database
-from scanner.records.models import BudgetState, CircuitState, Exposure, Gap, Incident, SourceState, db_now
+from scanner.records.models import BudgetState, CircuitState, Exposure, Gap, Incident, ScanJob, SourceState, db_now
 from scanner.records.schema import upgrade
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -75,6 +80,9 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
             place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
             published = now - timedelta(seconds=seconds)
             session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
+            # Another place of it, older and found later, delayed nothing.
+            older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
+            session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
     done = r8scan("status", "--json")
     found = json.loads(done.stdout)
     events = next(one for one in found["sources"] if one["source"] == "public_events")
@@ -106,7 +114,12 @@ def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Da
             )
         )
         session.add(CircuitState(host="github.com", failures=12, open_until=db_now(50), updated_at=db_now()))
-        tallies.add(session, "public_events", {"dropped_backlog_unlikely": 25})
+        dropped = {"dropped_backlog_unlikely": 25, "dropped_backlog_repository": 3, "given_up": 7}
+        tallies.add(session, "public_events", dropped)
+        for kind, hours in (("pushes", 1), ("files", 3), ("repository", 7), ("archive_hour", 5)):
+            job_id = jobs.enqueue(session, kind, {kind: []}, source="public_events")
+            aged = {"created_at": db_now(-3600 * hours - 60)}
+            session.execute(update(ScanJob).where(ScanJob.id == job_id).values(aged))
     done = r8scan("status")
     assert done.returncode == 1
     for part in (
@@ -114,8 +127,47 @@ def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Da
         "rejects the credential R8SCAN_GITHUB_TOKEN: replace it",
         "github.com does not answer",
         "25 pushes were dropped",
+        "3 repositories were dropped",
+        "the oldest job of kind pushes has waited for 61 minutes",
+        "the oldest job of kind files has waited for 3 hours",
+        "the oldest job of kind repository has waited for 7 hours",
+        "7 (given_up)",
     ):
         assert part in done.stdout
+    assert "kind archive_hour" not in done.stdout
+
+
+@pytest.mark.parametrize(("options", "mark"), [((), b"Sources (24 hours)"), (("--json",), b'"sources"')])
+def test_watching_shows_it_again_and_again_until_it_is_interrupted(
+    state: Database, tmp_path: Path, options: tuple[str, ...], mark: bytes
+) -> None:
+    terminal, its_side = os.openpty()
+    command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
+    env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
+    child = start_child(command, env=env, stdout=its_side, stderr=its_side)
+    os.close(its_side)
+    shown = b""
+    try:
+        # A problem that comes up meanwhile is seen, without the command being given anew.
+        while mark not in shown:
+            shown += os.read(terminal, 65536)
+        with state.write() as session:
+            session.add(CircuitState(host="github.com", failures=12, open_until=db_now(50), updated_at=db_now()))
+        while b"github.com does not answer" not in shown:
+            shown += os.read(terminal, 65536)
+        child.send_signal(signal.SIGINT)
+        while True:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:
+                break  # the other side is closed
+        status = child.wait(30)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(terminal)
+    assert status in (0, 130)
+    assert b"Traceback" not in shown
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,8 @@ def test_every_other_request_has_its_answer(server: httpx.Client, sandbox: Sandb
         assert told.status_code == 400
         assert told.json()["error"].startswith("the body is not")
     assert alert(sandbox, server, b" " * (10 * 1024 * 1024 + 1)).status_code == 413
+    many = alert(sandbox, server, b"[" + b"{}," * 10_000 + b"{}]")
+    assert (many.status_code, "more than 10000 records" in many.json()["error"]) == (413, True)
     assert server.get(ROUTE).status_code == 405
     assert server.get("/nothing").json() == {"error": "there is nothing here"}
 

@@ -1,0 +1,32 @@
+"""What a benchmark promises: each figure stands beside its target, and a promise that is broken is the exit status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Targets:
+    """The figures of one benchmark. `broken`: names of those that miss their target."""
+
+    broken: list[str] = field(default_factory=list)
+
+    def at_least(self, name: str, figure: float, target: float, unit: str = "") -> None:
+        self._told(name, figure, f"at least {target:g}{unit}", figure >= target, unit)
+
+    def below(self, name: str, figure: float, target: float, unit: str = "") -> None:
+        self._told(name, figure, f"below {target:g}{unit}", figure < target, unit)
+
+    def exactly(self, name: str, figure: float, target: float, unit: str = "") -> None:
+        self._told(name, figure, f"{target:g}{unit}", figure == target, unit)
+
+    def status(self) -> int:
+        """1 when a promise is broken."""
+        if self.broken:
+            print(f"not kept: {', '.join(self.broken)}", flush=True)
+        return 1 if self.broken else 0
+
+    def _told(self, name: str, figure: float, target: str, is_kept: bool, unit: str) -> None:
+        print(f"  {name}: {figure:.4g}{unit} (target: {target}){'' if is_kept else '  NOT KEPT'}", flush=True)
+        if not is_kept:
+            self.broken.append(name)

@@ -1,0 +1,116 @@
+"""Makes `github_openapi.json` out of GitHub's published OpenAPI description: the operations that we call, no more.
+
+The description is the file `api.github.com.json` of the npm package `@octokit/openapi` (MIT licence, GitHub and the
+Octokit contributors). Texts and examples are left out, and OpenAPI 3.0's `nullable` is written as JSON Schema has it,
+so that a plain validator of JSON Schema understands what is left. `oneOf` becomes `anyOf`: the description's own
+alternatives overlap (the payload of a PublicEvent is any object), so that no real answer could fulfil it.
+Run: python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+OPERATIONS = (
+    "GET /events",
+    "GET /gists/public",
+    "GET /gists/{gist_id}",
+    "GET /gists/{gist_id}/comments",
+    "GET /repos/{owner}/{repo}",
+    "GET /repos/{owner}/{repo}/activity",
+    "GET /repos/{owner}/{repo}/comments",
+    "GET /repos/{owner}/{repo}/commits/{ref}",
+    "GET /repos/{owner}/{repo}/compare/{basehead}",
+    "GET /repos/{owner}/{repo}/git/blobs/{file_sha}",
+    "GET /repos/{owner}/{repo}/issues",
+    "GET /repos/{owner}/{repo}/issues/comments",
+    "GET /repos/{owner}/{repo}/pulls",
+    "GET /repos/{owner}/{repo}/pulls/comments",
+    "GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews",
+    "GET /repos/{owner}/{repo}/releases",
+    "GET /search/code",
+    "GET /users/{username}/gists",
+    "GET /users/{username}/repos",
+    "POST /app/installations/{installation_id}/access_tokens",
+)
+TEXTS = ("description", "summary", "example", "examples", "externalDocs", "title", "tags", "operationId", "deprecated")
+LICENCE = (
+    "From GitHub's OpenAPI description (npm package @octokit/openapi). MIT License, (c) 2020 Octokit contributors."
+)
+
+
+def trimmed(described: dict[str, Any]) -> dict[str, Any]:
+    """The operations, with all that they refer to."""
+    operations: dict[str, Any] = {}
+    for name in OPERATIONS:
+        method, path = name.split(" ")
+        operation = described["paths"].get(path, {}).get(method.lower())
+        if operation is None:
+            continue
+        operations[name] = {
+            "parameters": [_plain(_resolved(one, described)) for one in operation.get("parameters", ())],
+            "responses": {status: _schema(one, described) for status, one in operation["responses"].items()},
+        }
+    schemas: dict[str, Any] = {}
+    waiting = sorted(_referred(operations))
+    while waiting:
+        name = waiting.pop()
+        if name not in schemas:
+            schemas[name] = _plain(described["components"]["schemas"][name])
+            waiting += sorted(_referred(schemas[name]))
+    version = described["info"]["version"]
+    return {"licence": LICENCE, "version": version, "operations": operations, "schemas": dict(sorted(schemas.items()))}
+
+
+def _schema(response: dict[str, Any], described: dict[str, Any]) -> Any:
+    """What an answer's JSON has to be; None for an answer without."""
+    content = _resolved(response, described).get("content", {})
+    media = content.get("application/json") or next((content[one] for one in sorted(content)), None)
+    return None if media is None or "schema" not in media else _plain(media["schema"])
+
+
+def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """What the value refers to, where it only refers to it."""
+    while "$ref" in value:
+        found: Any = described
+        for part in value["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        value = found
+    return value
+
+
+def _plain(value: Any, *, is_names: bool = False) -> Any:
+    """The schema without texts, in JSON Schema's words. `is_names`: its keys are names of properties, not words."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {
+        ("anyOf" if key == "oneOf" and not is_names else key): _plain(
+            part, is_names=key == "properties" and not is_names
+        )
+        for key, part in value.items()
+        if is_names or not (key in TEXTS or key.startswith("x-") or key == "nullable")
+    }
+    if "$ref" in found and not is_names:
+        found["$ref"] = found["$ref"].replace("#/components/schemas/", "#/schemas/")
+    return {"anyOf": [found, {"type": "null"}]} if value.get("nullable") is True and not is_names else found
+
+
+def _referred(value: Any) -> set[str]:
+    """Names of the schemas that are referred to."""
+    if isinstance(value, list):
+        return {name for one in value for name in _referred(one)}
+    if not isinstance(value, dict):
+        return set()
+    own = value.get("$ref")
+    names = {own.removeprefix("#/schemas/")} if isinstance(own, str) else set()
+    return names | {name for part in value.values() for name in _referred(part)}
+
+
+if __name__ == "__main__":
+    description = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    print(json.dumps(trimmed(description), separators=(",", ":"), sort_keys=True))

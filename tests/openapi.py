@@ -1,0 +1,108 @@
+"""GitHub's published description of its API, asked whether a request and its answer are as it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from jsonschema import Draft202012Validator, FormatChecker
+
+MOST_A_PAGE = 100
+"""GitHub says it in words only: https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api"""
+
+# By its id GitHub has a repository too, and redirects there itself when one was renamed; the description leaves it out.
+_BY_ID = re.compile(r"/repositories/\d+(?=/|$)")
+
+_formats = FormatChecker(())
+
+
+@_formats.checks("date-time", raises=ValueError)  # type: ignore[untyped-decorator]  # jsonschema has no types
+def _is_time(value: object) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
+
+@_formats.checks("uri")  # type: ignore[untyped-decorator]  # jsonschema has no types
+def _is_uri(value: object) -> bool:
+    return not isinstance(value, str) or bool(urlsplit(value).scheme)
+
+
+@dataclass
+class Description:
+    """The description, and what of it was exercised so far. `complaints`: one line for each thing that is not so."""
+
+    content: dict[str, Any]
+    exercised: set[tuple[str, int]] = field(default_factory=set)
+    complaints: list[str] = field(default_factory=list)
+
+    @classmethod
+    def published(cls) -> Description:
+        path = Path(__file__).parent / "data" / "github_openapi.json"
+        return cls(json.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def operations(self) -> set[str]:
+        return set(self.content["operations"])
+
+    def judge(self, api_url: str, response: httpx.Response) -> None:
+        """Compare one exchange with the description; `response` has been read."""
+        request = response.request
+        path = _BY_ID.sub("/repos/by/id", urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path))
+        name = self._operation(request.method, path)
+        if name is None:
+            self.complaints.append(f"{request.method} {path}: there is no such operation")
+            return
+        self.exercised.add((name, response.status_code))
+        operation = self.content["operations"][name]
+        declared = {one["name"]: one for one in operation["parameters"] if one["in"] == "query"}
+        given = dict(request.url.params)
+        for key, value in given.items():
+            self._parameter(name, key, value, declared.get(key))
+        for key, one in declared.items():
+            if one.get("required") and key not in given:
+                self.complaints.append(f"{name}: {key} is missing")
+        self._answer(name, operation, response)
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """One of the description's schemas, with all that it may refer to."""
+        return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
+
+    def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
+        """Complain of everything in the value that the schema does not allow."""
+        whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
+        for error in whole.iter_errors(value):
+            self.complaints.append(f"{what}: {error.json_path}: {error.message[:300]}")
+
+    def _operation(self, method: str, path: str) -> str | None:
+        """The operation with the fewest placeholders that the path fits."""
+        fitting = [
+            name
+            for name in self.operations
+            if name.startswith(f"{method} ") and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", name.split(" ")[1]), path)
+        ]
+        return min(fitting, key=lambda name: name.count("{"), default=None)
+
+    def _parameter(self, name: str, key: str, value: str, declared: dict[str, Any] | None) -> None:
+        if declared is None:
+            self.complaints.append(f"{name}: knows no parameter {key}")
+            return
+        schema = declared["schema"]
+        plain: Any = int(value) if schema.get("type") == "integer" and value.isdecimal() else value
+        self.check(f"{name}?{key}", schema, plain)
+        if key == "per_page" and not 1 <= int(value) <= MOST_A_PAGE:
+            self.complaints.append(f"{name}: per_page is {value}")
+
+    def _answer(self, name: str, operation: dict[str, Any], response: httpx.Response) -> None:
+        status = str(response.status_code)
+        if status not in operation["responses"]:
+            self.complaints.append(f"{name}: there is no answer {status}")
+            return
+        schema = operation["responses"][status]
+        if schema is None or "raw" in response.headers.get("content-type", ""):
+            return  # a blob may be asked for as it is; the description has its JSON only
+        self.check(f"{name} {status}", schema, response.json())

@@ -1,0 +1,66 @@
+"""A benchmark that breaks a promise says which, beside the figure, and fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks import bench_scaling
+from tests.benchmarks.bench_firehose import Run, report
+from tests.benchmarks.targets import Targets
+
+
+def run(**changes: object) -> Run:
+    values: dict[str, object] = {
+        "leaks": 3,
+        "found": 3,
+        "delays": [0.5, 0.7, 0.9],
+        "pushes": 1000,
+        "seconds": 5.0,
+        "cpu": 10.0,
+        "memory": [50, 100, 100, 101, 100, 99],
+        "gaps": 0,
+        "dropped": 0,
+        "served_leaks": 3,
+        "unread": 0,
+    }
+    return Run(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({}, []),
+        ({"found": 2}, ["leaks found in what was read"]),
+        ({"dropped": 1}, ["pages dropped"]),
+        ({"unread": 1}, ["pages not read to their end"]),
+    ],
+)
+def test_every_leak_has_to_be_found_and_nothing_dropped(changes: dict[str, object], broken: list[str]) -> None:
+    targets = Targets()
+    report("a run", run(**changes), targets)
+    assert (targets.broken, targets.status()) == (broken, int(bool(broken)))
+
+
+def test_figures_are_of_the_run_they_describe() -> None:
+    assert (run().rate, run(delays=[]).p95) == (200.0, float("inf"))
+    assert run().p95 >= 0.9
+    assert run().growth == pytest.approx(1.0, abs=0.02)
+    assert run(memory=[100, 100, 100, 150, 200, 200]).growth > 1.25
+
+
+@pytest.mark.parametrize(
+    ("figures", "status"),
+    [
+        ({1: (100.0, 8.0), 2: (180.0, 8.5), 4: (200.0, 9.0)}, 0),
+        ({1: (100.0, 8.0), 2: (160.0, 8.5), 4: (200.0, 9.0)}, 1),
+        ({1: (100.0, 8.0), 2: (180.0, 8.5), 4: (200.0, 11.0)}, 1),
+    ],
+)
+def test_more_processes_are_compared_with_one(figures: dict[int, tuple[float, float]], status: int) -> None:
+    assert bench_scaling.judge(figures) == status
+
+
+def test_the_figure_stands_beside_its_target(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = Targets()
+    targets.below("p95", 6.0, 5.0, " s")
+    assert capsys.readouterr().out == "  p95: 6 s (target: below 5 s)  NOT KEPT\n"

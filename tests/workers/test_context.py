@@ -1,0 +1,34 @@
+"""What a process works with: each client of GitHub has the credential that its endpoints take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scanner.records.schema import upgrade
+from scanner.settings import load_settings
+from workers.context import Context
+
+APP = {"github_app_id": "4711", "github_app_installation_id": 99, "github_app_private_key": "no key"}
+
+
+@pytest.mark.parametrize(
+    ("app", "token", "general", "of_gists"),
+    [
+        ({}, None, "none", "none"),
+        ({}, "a-token", "R8SCAN_GITHUB_TOKEN", "R8SCAN_GITHUB_TOKEN"),
+        (APP, None, "GitHub App 4711, installation 99", "GitHub App 4711, installation 99"),
+        (APP, "a-token", "GitHub App 4711, installation 99", "R8SCAN_GITHUB_TOKEN"),
+    ],
+)
+def test_gists_are_listed_with_the_personal_token_beside_an_app(
+    tmp_path: Path, app: dict[str, object], token: str | None, general: str, of_gists: str
+) -> None:
+    own = Context(load_settings(state_dir=tmp_path / "state", github_token=token, **app))
+    upgrade(own.database)
+    assert own.github.credential_label == general
+    assert own.github_of_gists.credential_label == of_gists
+    for client in (own.github, own.github_of_gists):
+        client.close()
+    own.database.close()
