@@ -397,7 +397,8 @@ def test_a_commit_that_is_named_is_read_before_all_that_it_builds_on(
     client: GitHub, workplace: Make, fresh_token: Token
 ) -> None:
     work, old, named = workplace(), fresh_token(), fresh_token()
-    work.write("a.bin", os.urandom(3 << 20))
+    for number in range(3):
+        work.write(f"a{number}.bin", os.urandom(600 << 10))  # too small to be left out as large
     work.write("b.py", old)
     work.commit("first")
     work.write("z.py", named)
