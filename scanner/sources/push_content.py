@@ -239,28 +239,33 @@ def _ask_for_less(
 ) -> None:
     """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial.
 
-    Of what an operator names no ref is claimed: the branches hold it by now.
+    Of what an operator names no ref is claimed: the branches hold it by now. So may the branch of a push that has moved
+    on since, or one that it was merged into: where the answer lacks what was wanted, only what was known is claimed.
     """
     if refs is None and push.kind != "commit":
         hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
         refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
     listed = refs.oids if refs is not None and push.kind != "commit" else {}
-    claimed = dict.fromkeys([*haves, *(oid for name, oid in listed.items() if name.startswith("refs/heads/"))])
-    more = [oid for oid in claimed if oid not in wants][:MOST_HAVES]
+    others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
+    more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MOST_HAVES]
     blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
     if blob_limit is None and set(more) == set(haves):
         return
-    pack = git_protocol.fetch(github, push.repository, wants, more, limits=limits, blob_limit=blob_limit)
     if blob_limit is not None:
         reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
-    _take(pack, push, github.web_url, detector, reading)
+    for claims in (more, list(haves)):
+        pack = git_protocol.fetch(github, push.repository, wants, claims, limits=limits, blob_limit=blob_limit)
+        seen = _take(pack, push, github.web_url, detector, reading)
+        if not seen.isdisjoint(wants) or set(claims) == set(haves):
+            return
 
 
-def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, reading: PushReading) -> None:
-    """Scan every object as it is made; look up paths and commits only for those that hold something."""
+def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, reading: PushReading) -> set[str]:
+    """Scan every object as it is made; look up paths and commits only for those that hold something; the commits."""
     hits: list[tuple[PackObject, Sequence[Candidate]]] = []
     kept: list[PackObject] = []
     kept_bytes, is_all_kept = 0, True
+    commits: set[str] = set()
     for item in pack:
         content = _names(item) if item.type == "tree" else item.content
         result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)))
@@ -268,6 +273,8 @@ def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, readi
         reading.unread.update(result.unread)
         if result.candidates:
             hits.append((item if item.type == "commit" else replace(item, content=b""), result.candidates))
+        if item.type == "commit":
+            commits.add(item.oid)
         if item.type in ("commit", "tree"):
             kept_bytes += len(item.content)
             is_all_kept = kept_bytes <= KEPT_BYTES
@@ -285,6 +292,7 @@ def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, readi
         reading.unread["not_located"] += location is None and not is_all_kept
         reading.candidates.extend(_placed(candidate, item, location, push, web_url) for candidate in candidates)
     reading.unread = +reading.unread
+    return commits
 
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}

@@ -432,3 +432,22 @@ def test_a_file_that_is_kept_elsewhere_is_counted_as_not_read(client: GitHub, wo
     head = work.commit("a model")
     work.push()
     assert read(client, pushed(before, head)).unread == {"lfs_pointer": 1}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_large_push_whose_branch_has_moved_on_is_read_all_the_same(
+    client: GitHub, workplace: Make, fresh_token: Token, merged: bool
+) -> None:
+    work, token = workplace(), fresh_token()
+    before = work.commit("first")
+    work.write("a.bin", os.urandom(3 << 20))
+    work.write("z.py", token)
+    head = work.commit("second")
+    work.commit("and the branch goes on")
+    work.push()
+    if merged:
+        work.git("branch", "release")
+        work.push("release")
+    reading = read(client, pushed(before, head), PackLimits(pack_bytes=1024 * 1024))
+    assert digests(reading) == {digest(token)}
+    assert not reading.complete
