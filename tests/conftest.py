@@ -9,6 +9,7 @@ import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import stamina
@@ -22,6 +23,10 @@ from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
+
+# How long an example takes says nothing on a machine that does other things too.
+hypothesis.settings.register_profile("r8scan", deadline=None)
+hypothesis.settings.load_profile("r8scan")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from scanner.detection import redact
 from scanner.records import announcements, audit, outbox
 from scanner.records.announcements import Stopped
 from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject
-from scanner.response.respond import Policy
+from scanner.response.respond import Policy, _close_over, _open_incident
 from scanner.tokens import sql
 from scanner.tokens.protocol import TokenRecord
 
@@ -63,6 +63,9 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
     _audit(session, "token_enabled_by_hand", digest, who=who, reason=words)
+    incident = _open_incident(session, digest)
+    if incident is not None:  # else an old place of it could be acted on again
+        _close_over(session, incident)
     return True
 
 
@@ -80,6 +83,7 @@ def annotate(session: Session, incident: Incident, *, who: str, text: str) -> No
 def close(session: Session, incident: Incident, *, who: str, reason: str) -> None:
     """Close an incident: what is found of its token from now on is another one. NotPossible."""
     words = cleaned(reason)
+    session.refresh(incident, with_for_update=True)
     if incident.state != "open":
         raise NotPossible("the incident is closed already")
     if incident.action == "disabling":
@@ -91,6 +95,7 @@ def close(session: Session, incident: Incident, *, who: str, reason: str) -> Non
 def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> None:
     """Open a closed incident again; nothing is disabled and nobody is told by that. NotPossible."""
     words = cleaned(reason)
+    session.refresh(incident, with_for_update=True)
     if incident.state == "open":
         raise NotPossible("the incident is open")
     other = session.execute(

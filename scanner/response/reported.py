@@ -17,7 +17,7 @@ from scanner.records import audit, outbox
 from scanner.records.models import Incident, db_now
 
 # The steps that a find and a report have in common; they stay private to this room.
-from scanner.response.respond import Policy, _act, _close_over, _expose, _new_places, _open, _tell
+from scanner.response.respond import Policy, _act, _close_over, _expose, _new_places, _open, _open_incident, _tell
 from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, TokenRecord
 
@@ -111,11 +111,15 @@ def _one_report(
     """The decision, its incident if there is one, and whether the owner or the operator has to be told of it."""
     if report.wanted == "flag" and token.disabled_at is not None:
         return "already_disabled", None, False
-    is_live = token.disabled_at is None and not token.is_protected and policy.enforce == "disable"
-    is_held = report.wanted == "disable" and is_live and not may_disable(report)
     incident, is_new = _incident(session, token, report)
+    is_live = token.disabled_at is None and not token.is_protected and policy.enforce == "disable"
     _keep_sign(incident, report)
     _keep_place(session, incident, report)
+    if incident.action == "disabling":
+        # For a public find, perhaps: it is neither counted nor held by the brake, and comes to its end.
+        _audit(session, "disabling", report, incident)
+        return "disabling", incident, False
+    is_held = report.wanted == "disable" and is_live and not may_disable(report)
     if report.wanted == "flag" or is_held:
         decision = "held" if is_held else "flagged"
         if is_new or (is_held and incident.action != "held"):
@@ -141,9 +145,7 @@ def _one_report(
 
 def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[Incident, bool]:
     """The token's open incident, or a new one; one that ended with a disable is over when the token is live again."""
-    incident = session.execute(
-        select(Incident).where(Incident.digest == token.digest, Incident.state == "open")
-    ).scalar_one_or_none()
+    incident = _open_incident(session, token.digest)
     was_brought_back = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_brought_back and report.wanted == "disable":
         _close_over(session, incident)

@@ -27,6 +27,9 @@ Cause = Literal["public_repository", "compromise_signs"]
 CANDIDATES_A_TRANSACTION = 200
 """A repository with 10,000 tokens must not hold the write lock for a minute."""
 
+LET_PASS = ("observed", "protected", "unknown")
+"""Actions after which the token may live where it was found: seen there again, it is decided on again."""
+
 EXPOSURES_AN_INCIDENT = 5000
 """Places kept of one incident; one token in a hundred thousand forks needs no hundred thousand rows."""
 
@@ -114,7 +117,8 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = CANDIDATES
         by_source = defaultdict(list)
         for row, candidate in rows:
             by_source[row.source].append(candidate)
-        known = sql.look_up(session, {row.digest for row, _ in rows})
+        # All of them at once: taken source by source they would be taken in another order than everybody's.
+        known = sql.look_up(session, {row.digest for row, _ in rows}, lock=True)
         sightings.settle(session, [row.id for row, _ in rows], known=known)
         total = Response()
         for source, candidates in sorted(by_source.items()):
@@ -167,12 +171,10 @@ def _one_token(
     response: Response,
 ) -> Incident | None:
     """Record where the token was found and decide; the incident if somebody has to be told of it."""
-    incident = session.execute(
-        select(Incident).where(Incident.digest == token.digest, Incident.state == "open")
-    ).scalar_one_or_none()
+    incident = _open_incident(session, token.digest)
     places = _new_places(session, token.digest, candidates, source)
     # A place that was seen before disables nothing a second time: an operator may have brought the token back since.
-    if not places and (incident is None or incident.action != "observed"):
+    if not places and (incident is None or incident.action not in LET_PASS):
         return None
     if incident is not None and token.disabled_at is None and incident.disabled_at is not None:
         _close_over(session, incident)
@@ -204,6 +206,17 @@ def _one_token(
     else:
         response.other_incidents.append(incident.id)
     return incident
+
+
+def _open_incident(session: Session, digest: str) -> Incident | None:
+    """The token's open incident, locked: an operator who closes it at this moment comes before us or after us."""
+    statement = (
+        select(Incident)
+        .where(Incident.digest == digest, Incident.state == "open")
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return session.execute(statement).scalar_one_or_none()
 
 
 def _act(session: Session, token: TokenRecord, incident: Incident, policy: Policy) -> str:
@@ -276,16 +289,16 @@ def _tell(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy
     announcements.announce(
         session, [_stopped(incident) for incident, _ in news if incident.action == "disabled"], policy.announce
     )
-    owners: dict[tuple[str, str, tuple[str, ...]], list[uuid.UUID]] = defaultdict(list)
+    owners: dict[tuple[str, tuple[str, ...], str], list[uuid.UUID]] = defaultdict(list)
     operator: dict[str, list[uuid.UUID]] = defaultdict(list)
     for incident, token in news:
         if incident.action not in ("disabled", "already_disabled"):
             operator[incident.action].append(incident.id)
             continue
-        owners[incident.action, token.account_id or "", token.recipients].append(incident.id)
+        owners[token.account_id or "", token.recipients, incident.action].append(incident.id)
         if not token.recipients and incident.action == "disabled":
             operator["undeliverable"].append(incident.id)
-    for (occasion, account_id, recipients), incident_ids in sorted(owners.items()):
+    for (account_id, recipients, occasion), incident_ids in sorted(owners.items()):
         if not recipients and occasion == "already_disabled":
             continue
         outbox.tell_owner(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from sqlalchemy import func, select
+
 from scanner.detection import Candidate
-from scanner.records.database import Database
-from scanner.response import remote, respond
-from scanner.response.respond import Cause, Policy, Response
+from scanner.records.database import Database, is_unavailable
+from scanner.records.models import Exposure, Incident
+from scanner.response import remote, respond, sightings
+from scanner.response.places import candidate_of
+from scanner.response.respond import CANDIDATES_A_TRANSACTION, Cause, Policy, Response
+
+MOST_DECIDED_AGAIN = 1000
+SPOILT_SECONDS = 3600
+
+_log = logging.getLogger(__name__)
 
 
 def respond_to(
@@ -29,10 +39,63 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> tuple[int, Response]:
-    """Look up the sightings that are due; their number, what was done."""
+    """Look up the sightings that are due; their number, what was done.
+
+    One that cannot be dealt with, for whatever reason, costs the others nothing: it is put off for an hour, and logged.
+    """
+    try:
+        return _look_up_due(database, policy, CANDIDATES_A_TRANSACTION)
+    except Exception as err:
+        if is_unavailable(err):
+            raise
+        _log.exception("sightings could not be looked up together: one by one now")
+    total, count = Response(), 0
+    for _ in range(CANDIDATES_A_TRANSACTION):
+        try:
+            looked_up, response = _look_up_due(database, policy, 1)
+        except Exception as err:
+            if is_unavailable(err):
+                raise
+            _log.error("a sighting cannot be looked up (%s): put off for an hour", type(err).__name__)
+            looked_up, response = _put_off_next(database), Response()
+        total.add(response)
+        count += looked_up
+        if not looked_up:
+            break
+    return count, total
+
+
+def _look_up_due(database: Database, policy: Policy, limit: int) -> tuple[int, Response]:
     if policy.store is None:
-        return respond.look_up_again(database, policy=policy)
-    return remote.look_up_again_remotely(database, policy=policy, store=policy.store)
+        return respond.look_up_again(database, policy=policy, limit=limit)
+    return remote.look_up_again_remotely(database, policy=policy, store=policy.store, limit=limit)
+
+
+def _put_off_next(database: Database) -> int:
+    with database.write() as session:
+        ids = [row.id for row, _ in sightings.due(session, limit=1)]
+        sightings.put_off(session, ids, seconds=SPOILT_SECONDS)
+    return len(ids)
+
+
+def decide_again(database: Database, *, policy: Policy) -> Response:
+    """Decide once more on tokens that were found in public and let live: by `observe`, by their protection.
+
+    What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever see again. Those
+    for which nothing has changed stay as they are.
+    """
+    wanted = ("protected",) if policy.enforce == "observe" else ("protected", "observed")
+    first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
+    with database.read() as session:
+        rows = session.execute(
+            select(Incident.digest, Incident.hint, Exposure)
+            .join(Exposure, Exposure.incident_id == Incident.id)
+            .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first))
+            .order_by(Incident.detected_at)
+            .limit(MOST_DECIDED_AGAIN)
+        ).all()
+        found = [candidate_of(exposure, digest, hint) for digest, hint, exposure in rows]
+    return respond_to(database, found, source="decided_again", policy=policy) if found else Response()
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:

@@ -14,12 +14,14 @@ from scanner.response.places import candidate_of, columns_of
 
 KEPT_DAYS = 30
 RECHECK_SECONDS = 6 * 3600
+FIRST_RECHECK_SECONDS = 60
+"""An import, or a token just made, may be a moment behind the find."""
 ROWS_A_STATEMENT = 200
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: str) -> None:
-    """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones hours later."""
-    delay = 0 if state == "unchecked" else RECHECK_SECONDS
+    """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones a minute later."""
+    delay = 0 if state == "unchecked" else FIRST_RECHECK_SECONDS
     rows = {}
     for candidate in candidates:
         columns = columns_of(candidate, source)
@@ -40,8 +42,16 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
 
 
 def due(session: Session, *, limit: int) -> list[tuple[Sighting, Candidate]]:
-    """Sightings whose time to be looked up has come, longest waiting first, and the candidates that they are."""
-    statement = select(Sighting).where(Sighting.next_check_at <= db_now()).order_by(Sighting.next_check_at).limit(limit)
+    """Sightings whose time to be looked up has come, and the candidates that they are.
+
+    Those that were never checked come first, so that no flood of invented tokens holds them up; then who waits longest.
+    """
+    statement = (
+        select(Sighting)
+        .where(Sighting.next_check_at <= db_now())
+        .order_by(Sighting.state, Sighting.next_check_at)
+        .limit(limit)
+    )
     rows = session.execute(statement).scalars().all()
     return [(row, candidate_of(row, row.digest, row.hint)) for row in rows]
 

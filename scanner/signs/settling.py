@@ -115,6 +115,7 @@ def _settle_within(
     rows = {row.id: row for row in session.execute(statement).scalars()}
     if not rows:
         return Counter(), []
+    found = found and remote.believed(session, found, {row.digest for row in rows.values()})
     gate = brake.Gate(session, per_minute)
     outcomes = respond_to_reports(
         session,

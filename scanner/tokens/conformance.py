@@ -134,7 +134,10 @@ class _Check:
         _expect(self._post(DISABLE, {"digest": UNKNOWN, "reason": "conformance", "cause": "compromise_signs"}), 400)
 
     def describes_a_token(self) -> None:
-        record = self._store.look_up([self._known]).records.get(self._known)
+        found = self._store.look_up([self._known])
+        if found.complaint:
+            raise _Broken(found.complaint)
+        record = found.records.get(self._known)
         if record is None:
             raise _Broken("the digest that you gave is unknown to it")
         if not record.recipients:

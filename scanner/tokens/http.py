@@ -5,8 +5,10 @@ Every answer that is not exactly what the contract says is StoreUnavailable, nev
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
+import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ import httpx
 import stamina
 
 from scanner import __version__
+from scanner.detection import redact
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
 
 DIGESTS_A_REQUEST = 200
@@ -23,11 +26,16 @@ LARGEST_ANSWER = 8 * 1024 * 1024
 MOST_RECIPIENTS = 50
 LONGEST_TEXT = 255
 LONGEST_EMAIL = 320
-TIMEOUT = httpx.Timeout(5.0, connect=3.0)
+TIMEOUT = httpx.Timeout(4.0, connect=2.0)
+EXCHANGE_SECONDS = 6.0
+"""For one request and its whole answer, however slowly it comes."""
 ATTEMPTS = 3
-"""With the pauses between them below the 30 seconds of a lease."""
+ATTEMPTS_SECONDS = 8.0
+"""After which no further attempt begins."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_log = logging.getLogger(__name__)
 
 
 class _Transient(StoreUnavailable):
@@ -57,14 +65,18 @@ class HttpStore:
         """`POST /v1/tokens/lookup`, a bounded number of digests a request. StoreUnavailable."""
         records: dict[str, TokenRecord] = {}
         not_checked: set[str] = set()
+        complaint = ""
         ordered = sorted(set(digests))
         for start in range(0, len(ordered), DIGESTS_A_REQUEST):
             asked = frozenset(ordered[start : start + DIGESTS_A_REQUEST])
             value = self._post("/v1/tokens/lookup", {"digests": sorted(asked)}, {})
-            found, unasked = _looked_up(value, asked)
-            records.update(found)
-            not_checked.update(unasked)
-        return LookUp(records, frozenset(not_checked))
+            found = _looked_up(value, asked)
+            records.update(found.records)
+            not_checked.update(found.not_checked)
+            complaint = complaint or found.complaint
+        if complaint:
+            _log.error("%s; the rest of the answer is used", complaint)
+        return LookUp(records, frozenset(not_checked), complaint)
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         """`POST /v1/tokens/disable` under an idempotency key. StoreUnavailable."""
@@ -73,16 +85,17 @@ class HttpStore:
 
     def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
         for attempt in stamina.retry_context(
-            on=_Transient, attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0, wait_jitter=0.3
+            on=_Transient, attempts=ATTEMPTS, timeout=ATTEMPTS_SECONDS, wait_initial=0.2, wait_max=2.0, wait_jitter=0.3
         ):
             with attempt:
                 return self._post_once(path, body, headers)
         raise AssertionError("unreachable")  # the last attempt raises
 
     def _post_once(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
+        deadline = time.monotonic() + EXCHANGE_SECONDS
         try:
             with self._http.stream("POST", self._url + path, json=body, headers=dict(headers)) as response:
-                content = _content(response)
+                content = _content(response, deadline)
         except httpx.HTTPError as err:
             raise _Transient(f"the token store cannot be reached ({type(err).__name__})") from err
         status = response.status_code
@@ -111,30 +124,41 @@ def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | N
     return context
 
 
-def _content(response: httpx.Response) -> bytes:
+def _content(response: httpx.Response, deadline: float) -> bytes:
     parts, size = [], 0
     for part in response.iter_bytes():
         size += len(part)
+        if time.monotonic() > deadline:
+            raise _Transient("the token store's answer takes too long")
         if size > LARGEST_ANSWER:
             raise _wrong(f"it is larger than {LARGEST_ANSWER} bytes")
         parts.append(part)
     return b"".join(parts)
 
 
-def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> tuple[dict[str, TokenRecord], set[str]]:
+def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
+    """What the answer says. A record that cannot be used costs its siblings nothing: its digest is asked for again."""
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):
         raise _wrong("`tokens` and `not_checked` must be lists")
-    records = {}
-    for entry in listed:
-        record = _record(entry)
-        if record.digest not in asked:
-            raise _wrong("it holds a token that was not asked for")
-        records[record.digest] = record
     not_checked = {digest for digest in unasked if isinstance(digest, str) and digest in asked}
     if len(not_checked) != len(unasked):
         raise _wrong("`not_checked` holds what was not asked for")
-    return records, not_checked - records.keys()
+    records: dict[str, TokenRecord] = {}
+    complaint = ""
+    for entry in listed:
+        try:
+            record = _record(entry)
+            if record.digest not in asked:
+                raise _wrong("it holds a token that was not asked for")
+        except StoreUnavailable as err:
+            complaint = complaint or str(err)
+            digest = entry.get("digest") if isinstance(entry, dict) else None
+            # Whose record it is may be unreadable too: then nobody else can be said to be unknown.
+            not_checked |= {digest} if digest in asked else asked
+        else:
+            records[record.digest] = record
+    return LookUp(records, frozenset(not_checked - records.keys()), complaint)
 
 
 def _record(entry: Any) -> TokenRecord:
@@ -183,15 +207,20 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
         return ""
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
-    return found[:LONGEST_TEXT]
+    # Owners name their tokens as they like: no name may be what a database refuses, or a token.
+    return redact("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in found[:LONGEST_TEXT]))
 
 
 def _recipients(account: Mapping[str, Any]) -> tuple[str, ...]:
     listed = account.get("recipients", [])
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise _wrong("`recipients` must be a list of mail addresses")
-    unique = dict.fromkeys(one.strip() for one in listed if one.strip() and len(one) <= LONGEST_EMAIL)
-    return tuple(unique)[:MOST_RECIPIENTS]
+    given = [one.strip() for one in listed if one.strip()]
+    usable = [one for one in given if len(one) <= LONGEST_EMAIL and one.isprintable()]
+    unique = tuple(dict.fromkeys(usable))
+    if len(usable) < len(given) or len(unique) > MOST_RECIPIENTS:
+        _log.error("the token store gives recipients that are no addresses, or more than %d: left out", MOST_RECIPIENTS)
+    return unique[:MOST_RECIPIENTS]
 
 
 def _time(value: Mapping[str, Any], name: str) -> datetime | None:
@@ -204,7 +233,10 @@ def _time(value: Mapping[str, Any], name: str) -> datetime | None:
         raise _wrong(f"`{name}` must be a time such as 2026-11-24T15:00:00Z, or null") from None
     if at.tzinfo is None:
         raise _wrong(f"`{name}` must say its zone: 2026-11-24T15:00:00Z")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise _wrong(f"`{name}` is a time outside the calendar") from None
 
 
 def _wrong(why: str) -> StoreUnavailable:

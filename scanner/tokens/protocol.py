@@ -32,17 +32,24 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Records by digest. A digest that is in neither is unknown to the store; `not_checked` has to be asked again."""
+    """Records by digest. A digest that is in neither is unknown to the store; `not_checked` has to be asked again.
+
+    `complaint`: what was wrong with the answer, where a part of it could be used.
+    """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)
     not_checked: frozenset[str] = frozenset()
+    complaint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """What came of a disable. `key`: of the call that disabled the token, by which ours is told from another's."""
+    """What came of a disable. `key`: of the call that disabled the token, by which ours is told from another's.
 
-    result: Literal["disabled", "already_disabled", "unknown"]
+    `observed` and `protected`: it was not made, by a decision of the operator's; no store answers so.
+    """
+
+    result: Literal["disabled", "already_disabled", "unknown", "observed", "protected"]
     disabled_at: datetime | None = None
     key: str | None = None
 

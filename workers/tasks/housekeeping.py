@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import delete
 
 from scanner.records import announcements, jobs, leases, retention, tallies
+from scanner.records.database import is_unavailable
 from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, usage
@@ -24,16 +27,36 @@ READ_OBJECTS_KEPT_DAYS = 90
 SEEN_EVENTS_KEPT_DAYS = 2
 GAPS_KEPT_DAYS = 40
 
+_log = logging.getLogger(__name__)
+
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Find what a lost message or a dead worker left undone, and ring for it."""
+    for step in (_take_back, look_up, _finish, settle_reports, _ring):
+        try:
+            step()
+        except Exception as err:
+            # Whatever spoils one step must not keep the others from their rows.
+            if is_unavailable(err):
+                raise
+            _log.exception("a step of the sweep failed: %s", getattr(step, "__name__", step))
+
+
+def _take_back() -> None:
     own = context.current()
     recovery.take_back(own.database, own.settings.state_dir)
-    look_up()
+
+
+def _finish() -> None:
+    own = context.current()
     if responder.finish_due(own.database, policy=own.policy).has_news:
         ring_outbox()
-    settle_reports()
+
+
+def _ring() -> None:
+    """Ring for every kind of row that is due."""
+    own = context.current()
     with own.database.write() as session:
         shedding.shed(session, "pushes", most_jobs=own.settings.queue_max_pushes // PUSHES_A_JOB)
         shedding.shed(session, "files", most_jobs=own.settings.queue_max_files // FILES_A_JOB)
@@ -55,6 +78,8 @@ def sweep() -> None:
 def tidy() -> None:
     """Delete rows and folders whose time is over."""
     own = context.current()
+    if responder.decide_again(own.database, policy=own.policy).has_news:
+        ring_outbox()
     mirror_folders.remove_abandoned(own.settings.state_dir)
     with own.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
+from scanner.records import schema
 from scanner.records.announcements import STREAM
 from scanner.records.database import Database
 from scanner.records.models import Announcement, AuditEntry, Incident, Notification, NotificationSubject
 from scanner.response import by_hand
 from scanner.response.by_hand import NotPossible
 from scanner.response.respond import Policy, respond
+from scanner.response.responder import decide_again
 from scanner.response.timeline import MOST_PLACES, timeline
 from scanner.signs import reports, settling
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
+from tests.notifications.outbox_rows import incident as incident_row
 
 POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example", announce=(STREAM,))
 WHO = "operator:ana"
@@ -97,6 +101,51 @@ def test_a_token_that_was_brought_back_stays_so_when_it_is_seen_where_it_was(dat
     assert enable(database, token)
     find(database, token, "app.py")
     assert is_live(database, token)
+
+
+def test_a_token_that_was_only_observed_and_then_brought_back_stays_so(database: Database, token: str) -> None:
+    digest = sha256_digest(token.encode())
+    observe = replace(POLICY, enforce="observe")
+    place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
+    respond(database, [Candidate(digest, "", place, 3, 7)], source="public_events", policy=observe)
+    with database.write() as session:
+        by_hand.disable_token(session, sql.look_up(session, [digest])[digest], POLICY, who=WHO)
+    enable(database, token)
+    find(database, token, "app.py")
+    assert is_live(database, token)
+
+
+@pytest.mark.parametrize("let_pass", ["observed", "protected"])
+def test_what_was_let_pass_is_decided_on_again_without_being_seen_again(
+    database: Database, token: str, let_pass: str
+) -> None:
+    digest = sha256_digest(token.encode())
+    place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
+    policy = replace(POLICY, enforce="observe" if let_pass == "observed" else "disable")
+    with database.write() as session:
+        by_hand.protect_token(session, digest, protected=let_pass == "protected", who=WHO)
+    respond(database, [Candidate(digest, "", place, 3, 7)], source="public_events", policy=policy)
+    assert [incident.action for incident in incidents(database)] == [let_pass]
+    assert not decide_again(database, policy=policy).has_news, "nothing has changed"
+    with database.write() as session:
+        by_hand.protect_token(session, digest, protected=False, who=WHO)
+    assert len(decide_again(database, policy=POLICY).disabled) == 1
+    assert not is_live(database, token)
+    assert not decide_again(database, policy=POLICY).has_news
+
+
+def test_an_incident_cannot_be_closed_over_a_disable_that_is_under_way(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    schema.upgrade(database)
+    key = incident_row(database, action="protected")
+    with database.write() as closing:
+        seen = closing.get(Incident, key)
+        assert seen is not None
+        with database.write() as other:
+            other.execute(update(Incident).values(action="disabling"))
+        with pytest.raises(NotPossible, match="being disabled"):
+            by_hand.close(closing, seen, who=WHO, reason="a sample")
+    database.close()
 
 
 def test_a_token_that_was_brought_back_is_disabled_by_a_new_place(database: Database, token: str) -> None:

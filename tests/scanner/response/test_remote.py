@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
-from scanner.records.models import Incident, Notification, Sighting, db_now
+from scanner.records.models import Exposure, Incident, Notification, Sighting, db_now
+from scanner.response import remote
 from scanner.response.respond import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
 from scanner.signs import reports, settling
@@ -177,11 +179,128 @@ def test_what_the_store_forgot_meanwhile_ends_in_sight(
 ) -> None:
     store.away = {"disable"}
     respond_to(database, [candidate()], source="public_events", policy=policy)
-    reference.tokens.clear()
+    known = reference.tokens.pop(DIGEST)
     store.away = set()
+    for _ in range(remote.DOUBTS - 2):
+        due_now(database)
+        finish_due(database, policy=policy)
+        assert [incident.action for incident in incidents(database)] == ["disabling"], "a copy may lag"
     due_now(database)
     finish_due(database, policy=policy)
     assert [incident.action for incident in incidents(database)] == ["unknown"]
+    reference.tokens[DIGEST] = known
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    assert reference.tokens[DIGEST]["disabled_at"], "what is known again is disabled where it stands"
+
+
+def test_what_cannot_be_checked_just_now_is_not_taken_for_unknown(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    store.away = set()
+    with reference.unsure():
+        for _ in range(remote.DOUBTS + 2):
+            due_now(database)
+            finish_due(database, policy=policy)
+            assert [incident.action for incident in incidents(database)] == ["disabling"]
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == ["disabled"]
+
+
+def test_a_record_that_is_missing_does_not_keep_a_token_alive(
+    database: Database, policy: Policy, store: Away, monkeypatch: pytest.MonkeyPatch, reference: ReferenceStore
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    store.away = set()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "look_up", lambda digests: LookUp())
+        due_now(database)
+        finish_due(database, policy=policy)
+    assert reference.tokens[DIGEST]["disabled_at"], "disabled although nobody says whose it is"
+    assert mails(database) == []
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert mails(database) == [("email", "ana@example.com")]
+
+
+def test_a_store_that_is_away_is_asked_once_not_for_every_token(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [f"{number:064x}" for number in range(20)]
+    for digest in digests:
+        reference.add(digest)
+    store.away = {"disable"}
+    calls: list[str] = []
+    real = store.disable
+
+    def disable(digest: str, *, key: str, reason: str, cause: str) -> Disabled:
+        calls.append(digest)
+        return real(digest, key=key, reason=reason, cause=cause)
+
+    monkeypatch.setattr(store, "disable", disable)
+    places = Place("file", url="https://github.com/ana/app", repository="ana/app", path="a.py")
+    found = [Candidate(digest, "r8_Ab1…xyz9", places) for digest in digests]
+    respond_to(database, found, source="public_events", policy=policy)
+    assert len(calls) == 1
+    store.away = set()
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert {incident.action for incident in incidents(database)} == {"disabled"}
+
+
+@pytest.mark.parametrize("decided", ["observe", "protect"])
+def test_what_an_operator_decides_before_the_call_is_obeyed(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore, decided: str
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    store.away = set()
+    if decided == "observe":
+        policy = replace(policy, enforce="observe")
+    else:
+        reference.tokens[DIGEST]["protected"] = True
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert [incident.action for incident in incidents(database)] == [
+        "protected" if decided == "protect" else "observed"
+    ]
+    assert reference.tokens[DIGEST]["disabled_at"] is None
+    assert mails(database) == [("operator", "op@example.com")]
+
+
+def test_a_public_find_under_way_is_not_held_by_the_brake(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    store.away = {"disable"}
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    for sign in ("abuse", "usage"):
+        report = new_report(Subject(DIGEST), sign=sign, note="", reporter="cli", key="1")
+        settling.settle(database, reports.record(database, [report]), policy=policy, per_minute=0)
+        assert [incident.action for incident in incidents(database)] == ["disabling"]
+    store.away = set()
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert reference.tokens[DIGEST]["disabled_at"]
+
+
+def test_an_answer_older_than_our_own_disable_brings_nothing_back(
+    database: Database, policy: Policy, store: Away
+) -> None:
+    stale = store.look_up([DIGEST])
+    respond_to(database, [candidate()], source="public_events", policy=policy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "look_up", lambda digests: stale)
+        respond_to(database, [candidate("other.py")], source="public_events", policy=policy)
+    assert [(one.state, one.action) for one in incidents(database)] == [("open", "disabled")]
+    due_now(database)
+    look_up_due(database, policy=policy)
+    with database.read() as session:
+        assert session.execute(select(func.count()).select_from(Exposure)).scalar_one() == 2
+        assert session.execute(select(func.count()).select_from(Sighting)).scalar_one() == 0
+    assert [(one.state, one.action) for one in incidents(database)] == [("open", "disabled")]
 
 
 def test_protected_and_observed_tokens_page_the_operator(
@@ -199,6 +318,8 @@ def test_a_brought_back_token_is_another_incident_when_it_is_found_elsewhere(
 ) -> None:
     respond_to(database, [candidate()], source="public_events", policy=policy)
     reference.tokens[DIGEST]["disabled_at"] = None
+    with database.write() as session:
+        session.execute(update(Incident).values(disabled_at=db_now(-remote.SETTLING_SECONDS - 1)))
     respond_to(database, [candidate()], source="public_events", policy=policy)
     assert reference.tokens[DIGEST]["disabled_at"] is None, "this place is known"
     respond_to(database, [candidate("other.py")], source="public_events", policy=policy)

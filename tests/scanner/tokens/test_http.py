@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,17 @@ import stamina
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
-from scanner.tokens import conformance
+from scanner.tokens import conformance, http
 from scanner.tokens.conformance import Rule
 from scanner.tokens.http import DIGESTS_A_REQUEST, LARGEST_ANSWER, HttpStore
 from scanner.tokens.protocol import StoreUnavailable
 from workers.sandbox import token_store
+from workers.sandbox.http_server import served
 from workers.sandbox.token_store import ReferenceStore
 
 URL = "https://tokens.example"
@@ -93,14 +99,6 @@ def test_many_digests_go_in_several_requests(store: HttpStore) -> None:
         answered({}),
         answered([]),
         answered({"tokens": None}),
-        answered({"tokens": [None]}),
-        answered({"tokens": [{**GOOD, "digest": OTHER}]}),
-        answered({"tokens": [{**GOOD, "digest": DIGEST.upper()}]}),
-        answered({"tokens": [{**GOOD, "id": None}]}),
-        answered({"tokens": [{**GOOD, "disabled_at": "yesterday"}]}),
-        answered({"tokens": [{**GOOD, "disabled_at": "2026-01-01T00:00:00"}]}),
-        answered({"tokens": [{**GOOD, "account": "ana"}]}),
-        answered({"tokens": [{**GOOD, "account": {"id": 1, "recipients": "ana@example.com"}}]}),
         answered({"tokens": [], "not_checked": [OTHER]}),
         answered({"tokens": [], "not_checked": [5]}),
         httpx.Response(200, content=b"<html>"),
@@ -120,6 +118,75 @@ def test_whatever_breaks_the_contract_is_unavailable_at_once(store: HttpStore, a
     assert route.call_count == 1
     assert "\n" not in str(caught.value)
     assert "the-secret" not in repr(caught.value)
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {**GOOD, "digest": "c" * 64},
+        {**GOOD, "digest": DIGEST.upper()},
+        {**GOOD, "id": None},
+        {**GOOD, "created_at": "2026-01-01T00:00:00"},
+        {**GOOD, "disabled_at": "yesterday"},
+        {**GOOD, "last_used_at": "0001-01-01T00:00:00+01:00"},
+        {**GOOD, "last_used_at": "9999-12-31T23:59:59-01:00"},
+        {**GOOD, "account": "ana"},
+        {**GOOD, "account": {"id": 1, "recipients": "ana@example.com"}},
+    ],
+)
+def test_a_record_that_breaks_the_contract_is_asked_for_again_and_costs_its_siblings_nothing(
+    store: HttpStore, entry: Any
+) -> None:
+    respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [entry, {**GOOD, "digest": OTHER}]}))
+    found = store.look_up([DIGEST, OTHER])
+    assert set(found.records) == {OTHER}
+    assert found.not_checked == {DIGEST}, "nobody may take it for unknown"
+    assert "breaks the contract" in found.complaint
+
+
+@respx.mock
+def test_no_name_is_what_a_database_refuses(store: HttpStore) -> None:
+    account = {
+        "id": "a\0",
+        "name": "\ud800 Ana",
+        "recipients": ["a\0@b.example", "ana@example.com", "\ud800@x.example"],
+    }
+    respx.post(f"{URL}/v1/tokens/lookup").mock(
+        return_value=httpx.Response(
+            200, content=json.dumps({"tokens": [{**GOOD, "name": "x\0\ud800\n", "account": account}]}).encode()
+        )
+    )
+    record = store.look_up([DIGEST]).records[DIGEST]
+    assert (record.name, record.account_id, record.account_name) == ("x���", "a�", "� Ana")
+    assert record.recipients == ("ana@example.com",)
+
+
+@respx.mock
+def test_a_name_that_is_a_token_is_masked(store: HttpStore, fresh_token: Callable[[], str]) -> None:
+    token = fresh_token()
+    respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [{**GOOD, "name": f"my {token}"}]}))
+    assert token not in store.look_up([DIGEST]).records[DIGEST].name
+
+
+def test_an_answer_that_drips_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "EXCHANGE_SECONDS", 0.2)
+    monkeypatch.setattr(http, "ATTEMPTS", 1)
+
+    async def drip(request: Request) -> StreamingResponse:
+        async def drops() -> AsyncIterator[bytes]:
+            for _ in range(10_000):
+                yield b" "
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(drops())
+
+    with served(Starlette(routes=[Route("/v1/tokens/lookup", drip, methods=["POST"])])) as url:
+        own = HttpStore(url)
+        with pytest.raises(StoreUnavailable, match="takes too long"):
+            own.look_up([DIGEST])
+        own.close()
 
 
 @respx.mock

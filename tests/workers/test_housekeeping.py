@@ -1,0 +1,69 @@
+"""Housekeeping goes on whatever spoils a part of it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from sqlalchemy import select
+
+from scanner.detection import Candidate, Place
+from scanner.records.database import Database
+from scanner.records.models import ApiToken, Sighting
+from scanner.response import respond as respond_module
+from scanner.response import sightings
+from scanner.response.respond import Policy
+from scanner.response.responder import look_up_due
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.protocol import TokenRecord
+from scanner.tokens.registry import ImportRun
+from workers.tasks import housekeeping
+
+GOOD, BAD = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize("broken", ["look_up", "_finish", "settle_reports", "_take_back"])
+def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    done: list[str] = []
+    for name in ("look_up", "_finish", "settle_reports", "_take_back", "_ring"):
+
+        def step(name: str = name) -> None:
+            if name == broken:
+                raise ValueError("spoilt")
+            done.append(name)
+
+        monkeypatch.setattr(housekeeping, name, step)
+    with caplog.at_level(logging.ERROR):
+        housekeeping.sweep()
+    assert sorted([*done, broken]) == sorted(["look_up", "_finish", "settle_reports", "_take_back", "_ring"])
+    assert done[-1] == "_ring"
+    assert "a step of the sweep failed" in caplog.text
+
+
+def test_a_sighting_that_cannot_be_dealt_with_costs_the_others_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        rows = [ImportedToken(digest, "", "ci", "ana", ("ana@example.com",)) for digest in (GOOD, BAD)]
+        ImportRun.begin().write(session, rows)
+        place = Place("file", url="https://github.com/ana/app", repository="ana/app", path="a.py")
+        found = [Candidate(digest, "", place) for digest in (BAD, GOOD)]
+        sightings.record(session, found, source="gists", state="unchecked")
+    real = respond_module._one_token
+
+    def trip(session: object, token: TokenRecord, *rest: object) -> object:
+        if token.digest == BAD:
+            raise ValueError("spoilt")
+        return real(session, token, *rest)  # type: ignore[arg-type]  # handed on as they came
+
+    monkeypatch.setattr(respond_module, "_one_token", trip)
+    count, response = look_up_due(database, policy=Policy(operator_email="op@example.com"))
+    assert (count, len(response.disabled)) == (2, 1)
+    with database.read() as session:
+        live = session.execute(select(ApiToken.digest).where(ApiToken.disabled_at.is_(None))).scalars().all()
+        waiting = session.execute(select(Sighting.digest, Sighting.state)).all()
+    assert live == [BAD]
+    assert [tuple(row) for row in waiting] == [(BAD, "unchecked")]
+    assert look_up_due(database, policy=Policy())[0] == 0, "it is put off, not asked for without end"
