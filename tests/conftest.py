@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import shutil
 import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,24 +58,53 @@ def redis_socket() -> Iterator[str]:
         yield socket
 
 
+def _created(postgresql: str, name: str, template: str = "template1") -> str:
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+    return postgresql.replace("/postgres?", f"/{name}?")
+
+
+def _upgraded(url: str) -> None:
+    own = Database(url)
+    schema.upgrade(own)
+    own.close()
+
+
 @pytest.fixture
 def postgresql_url(postgresql: str) -> str:
     """A database of its own."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    return postgresql.replace("/postgres?", f"/{name}?")
+    return _created(postgresql, f"test_{os.getpid()}_{next(_numbers)}")
+
+
+@pytest.fixture(scope="session")
+def upgraded_postgresql(postgresql: str) -> str:
+    """The name of an upgraded database to copy: migrating each test's anew would take most of its time."""
+    name = f"upgraded_{os.getpid()}"
+    _upgraded(_created(postgresql, name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("upgraded") / "r8scan.db"
+    _upgraded(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An upgraded database; each test that takes it runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/state/r8scan.db"
+        path = tmp_path / "state" / "r8scan.db"
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(request.getfixturevalue("upgraded_sqlite"), path)
+        url = f"sqlite:///{path}"
     else:
-        url = request.getfixturevalue("postgresql_url")
+        template = request.getfixturevalue("upgraded_postgresql")
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        url = _created(request.getfixturevalue("postgresql"), name, template)
     own = Database(url)
-    schema.upgrade(own)
     yield own
     own.close()
 
