@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from scanner.records import leases, tallies
@@ -49,7 +50,7 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already.
+    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key waits to be begun.
 
     `visible_at`: when the first of what it reads became public. `parent_id`: the job that led to this one.
     """
@@ -97,7 +98,7 @@ def enqueue_or_hasten(
         return job_id
     statement = (
         update(ScanJob)
-        .where(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued")
+        .where(_waits(dedupe_key))
         .values(
             source=source if parent_id is None else ScanJob.source,
             priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
@@ -152,6 +153,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             ScanJob.state.in_(OPEN),
             state="running",
             failures=ScanJob.failures + 1,
+            begun_at=func.coalesce(ScanJob.begun_at, db_now()),
         )
         if lease is None:
             return None
@@ -182,8 +184,20 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
 
 
 def postpone(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Give the job back, due in `delay` seconds."""
+    """Give the job back, due in `delay` seconds. What is asked for under its key meanwhile is a job of its own."""
     job.lease.write(session, state="queued", leased_until=None, next_attempt_at=db_now(delay), error=error)
+
+
+def give_back(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
+    """Give back a job of which nothing was read: due in `delay` seconds, and otherwise as if nobody had claimed it."""
+    try:
+        with session.begin_nested():
+            job.lease.write(session, begun_at=None, failures=0)
+            postpone(session, job, delay=delay, error=error)
+    except IntegrityError:
+        # One with its key was queued meanwhile; its time may come first, so both stay.
+        job.lease.write(session, failures=0)
+        postpone(session, job, delay=delay, error=error)
 
 
 def cancel(session: Session, job_id: int) -> bool:
@@ -235,6 +249,10 @@ def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     )
     result = session.execute(delete(ScanJob).where(old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
+
+
+def _waits(dedupe_key: str | None) -> ColumnElement[bool]:
+    return and_(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued", ScanJob.begun_at.is_(None))
 
 
 def _give_up(database: Database, job_id: int) -> None:

@@ -136,8 +136,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
         # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
         first = waiting[0][0]
-        job.lease.write(session, failures=0)
-        jobs.postpone(session, job, delay=_wait(first), error=str(first))
+        jobs.give_back(session, job, delay=_wait(first), error=str(first))
         return
     counts = Counter[str]()
     errors: list[str] = []

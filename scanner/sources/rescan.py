@@ -132,7 +132,9 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         kept: dict[str, Any] = {"failures": 0} if waits else {}
         progress = {**job.progress, "step": work.step, "counts": dict(counts), "at": dict(work.at)}
         job.lease.write(session, progress=progress, **kept)
-        jobs.postpone(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
+        is_unread = waits and work.step == 0 and not work.at
+        put_off = jobs.give_back if is_unread else jobs.postpone
+        put_off(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
         return
     counts[f"error_{err.reason}"] += 1
     if step.optional:

@@ -167,6 +167,36 @@ def test_a_job_with_the_same_key_is_queued_once_and_again_after_it_began(databas
     queue(database, dedupe_key="repository:a/b")
 
 
+def test_what_was_asked_for_since_a_job_began_stays_a_job_of_its_own(database: Database) -> None:
+    first = queue(database, dedupe_key="repository:a/b")
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    second = queue(database, dedupe_key="repository:a/b")
+    with database.write() as session:
+        jobs.postpone(session, job, delay=0, error=None)
+        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+    assert [state(database, one).state for one in (first, second)] == ["queued", "queued"]
+    claimed = [jobs.claim_next(database, "pushes") for _ in range(3)]
+    assert sorted(one.id for one in claimed if one is not None) == [first, second]
+
+
+@pytest.mark.parametrize("has_twin", [False, True])
+def test_a_job_of_which_nothing_was_read_stands_for_what_is_asked_for_later(database: Database, has_twin: bool) -> None:
+    queue(database, dedupe_key="repository:a/b")
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    if has_twin:
+        queue(database, dedupe_key="repository:a/b", delay=60)
+    with database.write() as session:
+        jobs.give_back(session, job, delay=0, error="a limit")
+        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+    given_back = state(database, job.id)
+    assert (given_back.state, given_back.failures, given_back.begun_at is not None) == ("queued", 0, has_twin)
+    again = jobs.claim_next(database, "pushes")
+    assert again is not None
+    assert again.id == job.id
+
+
 def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Database) -> None:
     urgent = queue(database, priority=1, dedupe_key="a")
     waiting = queue(database, priority=100, delay=3600, dedupe_key="b")

@@ -30,7 +30,9 @@ from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
 from scanner.sources import conversations, manual, owners
 from scanner.sources import rescan as rescan_module
+from scanner.sources.events import Found
 from scanner.sources.mirror_folders import FOLDER, remove_abandoned
+from scanner.sources.public_events import enqueue_found
 from scanner.sources.rescan import rescan_next
 from scanner.sources.rescan_steps import Work
 from scanner.tokens.imports import ImportedToken
@@ -387,6 +389,30 @@ def test_a_step_that_breaks_off_goes_on_at_its_page(
     rescan()
     assert sandbox.requests["issues"] == 2
     assert job(database, job_id).progress["counts"]["issues"] == 350
+
+
+def test_a_repository_that_is_asked_for_while_it_is_read_is_read_on_and_then_once_more(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    clone_whole, clones = mirrors.clone, []
+
+    def made_public_meanwhile(*arguments: Any, **options: Any) -> None:
+        clones.append(1)
+        clone_whole(*arguments, **options)
+        if len(clones) == 1:
+            with database.write() as session:
+                enqueue_found(session, Found(repositories=[("ana/app", 1001, None)]))
+
+    monkeypatch.setattr(mirrors, "clone", made_public_meanwhile)
+    run(rescan)
+    with database.read() as session:
+        ended = session.execute(select(ScanJob).order_by(ScanJob.id)).scalars().all()
+    assert [(one.source, one.state) for one in ended] == [("rescan", "done"), ("public_events", "done")]
+    assert ended[0].id == job_id
+    # Each asks for a wiki, too.
+    assert len(clones) == 4
 
 
 def test_a_limit_is_waited_for_without_counting_as_failure(

@@ -1,0 +1,48 @@
+"""Jobs that wait are told from those that were begun."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from scanner.records.columns import UtcDateTime
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+_WAITING = sa.text("state = 'queued' AND begun_at IS NULL")
+_QUEUED = sa.text("state = 'queued'")
+
+
+def upgrade() -> None:
+    op.add_column("scan_jobs", sa.Column("begun_at", UtcDateTime(), nullable=True))
+    # A page that was claimed and is queued was refused as a whole: nothing of it was read.
+    op.execute(
+        "UPDATE scan_jobs SET begun_at = created_at WHERE attempts > 0 "
+        "AND (state <> 'queued' OR kind NOT IN ('pushes', 'files'))"
+    )
+    op.drop_index("uq_scan_jobs_queued_dedupe_key", "scan_jobs")
+    op.create_index(
+        "uq_scan_jobs_waiting_dedupe_key",
+        "scan_jobs",
+        ["dedupe_key"],
+        unique=True,
+        postgresql_where=_WAITING,
+        sqlite_where=_WAITING,
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("uq_scan_jobs_waiting_dedupe_key", "scan_jobs")
+    with op.batch_alter_table("scan_jobs", schema=None) as batch_op:
+        batch_op.drop_column("begun_at")
+    op.create_index(
+        "uq_scan_jobs_queued_dedupe_key",
+        "scan_jobs",
+        ["dedupe_key"],
+        unique=True,
+        postgresql_where=_QUEUED,
+        sqlite_where=_QUEUED,
+    )
