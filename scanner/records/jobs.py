@@ -32,6 +32,7 @@ class ClaimedJob:
     id: int
     kind: str
     source: str
+    priority: int
     target: Mapping[str, Any]
     progress: Mapping[str, Any]
     counts: Mapping[str, Any]
@@ -60,6 +61,7 @@ def enqueue(
             kind=kind,
             source=source,
             priority=priority,
+            items=_item_count(kind, target),
             target=dict(target),
             dedupe_key=dedupe_key,
             state="queued",
@@ -163,6 +165,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             id=job.id,
             kind=job.kind,
             source=job.source,
+            priority=job.priority,
             target=job.target,
             progress=job.progress,
             counts=job.counts,
@@ -225,10 +228,9 @@ def cancel_all(session: Session, job_id: int) -> list[int]:
     return found + [one for one in session.execute(children).scalars().all() if cancel(session, one)]
 
 
-def item_count(job: ScanJob) -> int:
-    """How many things the job reads: a page has them in a list under its kind, any other job is one."""
-    items = job.target.get(job.kind)
-    return len(items) if isinstance(items, list) else 1
+def item_count(session: Session, *conditions: ColumnElement[bool]) -> int:
+    """How many things the jobs read that meet `conditions`."""
+    return int(session.execute(select(func.coalesce(func.sum(ScanJob.items), 0)).where(*conditions)).scalar_one())
 
 
 def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
@@ -251,6 +253,12 @@ def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
+def _item_count(kind: str, target: Mapping[str, Any]) -> int:
+    """A page has its items in a list under its kind, any other job is one."""
+    items = target.get(kind)
+    return len(items) if isinstance(items, list) else 1
+
+
 def _waits(dedupe_key: str | None) -> ColumnElement[bool]:
     return and_(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued", ScanJob.begun_at.is_(None))
 
@@ -261,7 +269,7 @@ def _give_up(database: Database, job_id: int) -> None:
         if lease is None:
             return
         job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
-        counts = {**job.counts, "given_up": item_count(job)}
+        counts = {**job.counts, "given_up": job.items}
         tallies.add(session, job.source, {"given_up": counts["given_up"], "jobs": 1})
         error = f"gave up after {MOST_FAILURES} attempts without progress"
         lease.write(session, state="failed", counts=counts, error=error, leased_until=None, finished_at=db_now())

@@ -269,6 +269,8 @@ class ScanJob(Base):
     kind: Mapped[str] = mapped_column(String(32))
     source: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int] = mapped_column(default=100)
+    items: Mapped[int] = mapped_column(default=1, server_default="1")
+    """How many things it reads: pushes, files; 1 where it is one thing."""
     target: Mapped[dict[str, Any]]
     dedupe_key: Mapped[str | None] = mapped_column(String(400))
     state: Mapped[str] = mapped_column(String(16), default="queued")

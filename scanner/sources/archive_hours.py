@@ -18,13 +18,14 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
+from scanner.records import jobs
 from scanner.records.models import Gap, ReadObject, ScanJob, SeenEvent, db_now
 from scanner.records.outbox import insert_or_nothing
 from scanner.response import sightings
 from scanner.response.respond import Response
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
 from scanner.sources.likelihood import ARCHIVE_PRIORITY
-from scanner.sources.public_events import PUSHES_A_JOB, enqueue_found, remember_events
+from scanner.sources.public_events import enqueue_found, remember_events
 from scanner.sources.rescan_steps import NotNow, Work
 
 SOURCE = "event_archive"
@@ -131,12 +132,9 @@ def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
 
 
 def _wait_for_room(work: Work, share: float) -> None:
-    most = work.settings.queue_max_pushes // PUSHES_A_JOB * share
     with work.database.read() as session:
-        waiting = session.execute(
-            select(func.count()).where(ScanJob.kind == "pushes", ScanJob.state == "queued")
-        ).scalar_one()
-    if waiting > most:
+        waiting = jobs.item_count(session, ScanJob.kind == "pushes", ScanJob.state == "queued")
+    if waiting > work.settings.queue_max_pushes * share:
         raise NotNow("queue_full", "too many pushes wait: the archive goes on later", retry_after=WAIT_SECONDS)
 
 

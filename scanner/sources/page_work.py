@@ -145,7 +145,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
         if not outcome.waits:
             _settle(session, job, outcome, counts, errors)
     for err, items in waiting:
-        _enqueue(session, job, items, delay=_wait(err))
+        # They have lost nothing but time: as likely as before, and still among what may be dropped.
+        _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts
     state = "done"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from scanner.records import tallies
-from scanner.records.jobs import item_count
+from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
 from scanner.sources import code_search, gists
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
@@ -31,33 +30,33 @@ DROPPABLE: dict[str, tuple[int, ...]] = {
 _log = logging.getLogger(__name__)
 
 
-def shed(session: Session, kind: str, *, most_jobs: int) -> int:
-    """Drop what is beyond `most_jobs` waiting jobs of the kind; the number of pushes, files or repositories dropped.
+def shed(session: Session, kind: str, *, most_items: int) -> int:
+    """Drop what is beyond `most_items` pushes, files or repositories that wait; the number dropped, by whole jobs.
 
-    Only what has never been tried is dropped: a retry holds something that somebody has begun to read.
+    Only what nobody has begun is dropped, and only that counts: a retry holds something that somebody has begun to
+    read, what an operator waits for must not push out what polls bring.
     """
-    waiting = session.execute(select(func.count()).where(ScanJob.kind == kind, ScanJob.state == "queued")).scalar_one()
-    excess = min(waiting - most_jobs, MOST_DROPPED_AT_ONCE)
+    waiting = (ScanJob.state == "queued", ScanJob.begun_at.is_(None))
+    droppable = (ScanJob.kind == kind, *waiting, ScanJob.priority.in_(DROPPABLE[kind]))
+    excess = jobs.item_count(session, *droppable) - most_items
     if excess <= 0:
         return 0
     statement = (
         select(ScanJob)
-        .where(
-            ScanJob.kind == kind,
-            ScanJob.state == "queued",
-            ScanJob.attempts == 0,
-            ScanJob.priority.in_(DROPPABLE[kind]),
-        )
+        .where(*droppable)
         .order_by(ScanJob.priority.desc(), ScanJob.created_at)
-        .limit(excess)
+        .limit(MOST_DROPPED_AT_ONCE)
     )
     counts: dict[str, Counter[str]] = {}
     for job in session.execute(statement).scalars().all():
+        if excess <= 0:
+            break
         name = PUSH_NAMES[job.priority] if kind == "pushes" else kind
-        dropped = {f"dropped_backlog_{name}": item_count(job)}
+        dropped = {f"dropped_backlog_{name}": job.items}
+        excess -= job.items
         taken = session.execute(
             update(ScanJob)
-            .where(ScanJob.id == job.id, ScanJob.state == "queued", ScanJob.attempts == 0)
+            .where(ScanJob.id == job.id, *waiting)
             .values(state="dropped", counts=dropped, finished_at=db_now())
             .execution_options(synchronize_session=False)
         )

@@ -1,4 +1,4 @@
-"""Jobs that wait are told from those that were begun."""
+"""Jobs that wait are told from those that were begun, and say how much they hold."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def upgrade() -> None:
         "UPDATE scan_jobs SET begun_at = created_at WHERE attempts > 0 "
         "AND (state <> 'queued' OR kind NOT IN ('pushes', 'files'))"
     )
+    op.add_column("scan_jobs", sa.Column("items", sa.Integer(), server_default="1", nullable=False))
+    length = (
+        "jsonb_array_length(target -> '{0}')"
+        if op.get_bind().dialect.name == "postgresql"
+        else "json_array_length(target, '$.{0}')"
+    )
+    for kind in ("pushes", "files"):
+        op.execute(f"UPDATE scan_jobs SET items = {length.format(kind)} WHERE kind = '{kind}' AND state = 'queued'")  # noqa: S608
     op.drop_index("uq_scan_jobs_queued_dedupe_key", "scan_jobs")
     op.create_index(
         "uq_scan_jobs_waiting_dedupe_key",
@@ -37,6 +45,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("uq_scan_jobs_waiting_dedupe_key", "scan_jobs")
     with op.batch_alter_table("scan_jobs", schema=None) as batch_op:
+        batch_op.drop_column("items")
         batch_op.drop_column("begun_at")
     op.create_index(
         "uq_scan_jobs_queued_dedupe_key",
