@@ -53,7 +53,8 @@ def enqueue(
 ) -> int | None:
     """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key waits to be begun.
 
-    `visible_at`: when the first of what it reads became public. `parent_id`: the job that led to this one.
+    That one becomes as urgent. `visible_at`: when the first of what it reads became public. `parent_id`: the job that
+    led to this one.
     """
     statement = (
         insert_or_nothing(session, ScanJob)
@@ -72,11 +73,16 @@ def enqueue(
             counts={},
             visible_at=visible_at,
             parent_id=parent_id,
+            is_shared=False,
             created_at=db_now(),
         )
         .returning(ScanJob.id)
     )
-    return session.execute(statement).scalar_one_or_none()
+    while (job_id := session.execute(statement).scalar_one_or_none()) is None:
+        if _join(session, dedupe_key, priority, parent_id):
+            return None
+        # A worker has taken it just now, and may be past what has changed since.
+    return job_id
 
 
 def enqueue_or_hasten(
@@ -98,25 +104,15 @@ def enqueue_or_hasten(
     )
     if job_id is not None:
         return job_id
+    # Joined, it is locked until our transaction ends: no worker has taken it.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
-        .values(
-            source=source if parent_id is None else ScanJob.source,
-            priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
-            next_attempt_at=db_now(),
-            parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-        )
+        .values(source=source if parent_id is None else ScanJob.source, next_attempt_at=db_now())
         .returning(ScanJob.id)
         .execution_options(synchronize_session=False)
     )
-    hastened = session.execute(statement).scalar_one_or_none()
-    if hastened is not None:
-        return hastened
-    # A worker has taken it just now, and may be past what has changed since.
-    return enqueue_or_hasten(
-        session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
-    )
+    return session.execute(statement).scalar_one()
 
 
 def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
@@ -219,10 +215,9 @@ def cancel_all(session: Session, job_id: int) -> list[int]:
     The job itself first: whoever is just about to add to what it led to has done so by then, or cannot any more.
     """
     found = [job_id] if cancel(session, job_id) else []
-    own_source = select(ScanJob.source).where(ScanJob.id == job_id).scalar_subquery()
     children = (
         select(ScanJob.id)
-        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN), ScanJob.source == own_source)
+        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN), ScanJob.is_shared.is_(False))
         .order_by(ScanJob.id)
     )
     return found + [one for one in session.execute(children).scalars().all() if cancel(session, one)]
@@ -251,6 +246,22 @@ def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     )
     result = session.execute(delete(ScanJob).where(old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
+
+
+def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
+    """Ask for the job with this key that waits to be begun, beside whoever has asked for it; False: none does."""
+    statement = (
+        update(ScanJob)
+        .where(_waits(dedupe_key))
+        .values(
+            priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
+            parent_id=func.coalesce(ScanJob.parent_id, parent_id),
+            # Its parent that asks once more, after a crash, is nobody else.
+            is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return bool(session.execute(statement).rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
 def _item_count(kind: str, target: Mapping[str, Any]) -> int:

@@ -284,6 +284,8 @@ class ScanJob(Base):
     visible_at: Mapped[datetime | None]
     """When the first of what it reads became public."""
     parent_id: Mapped[int | None] = mapped_column(Id, index=True)
+    is_shared: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether somebody besides its parent has asked for it: it is not cancelled with its parent."""
     created_at: Mapped[datetime]
     begun_at: Mapped[datetime | None]
     """When it was first claimed; None again when it was given back with nothing of it read."""

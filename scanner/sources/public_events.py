@@ -225,7 +225,8 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
                 visible_at=first_visible(page),
             )
             count += 1
-    for name, repository_id, published_at in found.repositories:
+    # In one order, so that two who ask for the same never deadlock.
+    for name, repository_id, published_at in sorted(found.repositories, key=lambda one: one[0].lower()):
         target = {
             "repository": name,
             "repository_id": repository_id,

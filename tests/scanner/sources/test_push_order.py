@@ -23,7 +23,7 @@ from scanner.sources import code_search, gists, manual, page_work, remote_files
 from scanner.sources.events import Found
 from scanner.sources.likelihood import PRIORITIES, Likelihood, likelihood_of
 from scanner.sources.page_work import Outcome
-from scanner.sources.public_events import enqueue_found
+from scanner.sources.public_events import REPOSITORY_PRIORITY, enqueue_found
 from scanner.sources.push_content import Push
 from scanner.sources.push_scan import scan_next
 from scanner.sources.remote_files import RemoteFile
@@ -173,6 +173,18 @@ def test_what_an_operator_waits_for_pushes_out_nothing_that_polls_brought(databa
             manual.queue(session, Target("repository", f"ben/app{number}"))
         enqueue_found(session, Found(repositories=[("ana/app", 1, None)]))
         assert shed(session, "repository", most_items=1) == 0
+
+
+def test_what_became_public_just_now_does_not_wait_and_fall_with_what_the_archive_brought(database: Database) -> None:
+    found = Found(repositories=[("ana/app", 1, None)])
+    with database.write() as session:
+        enqueue_found(session, Found(repositories=[("ben/app", 2, None)]), source="event_archive", priority=200)
+        enqueue_found(session, found, source="event_archive", priority=200)
+        enqueue_found(session, found)
+        assert shed(session, "repository", most_items=1) == 1
+    job = claim_next(database, "repository")
+    assert job is not None
+    assert (job.target["repository"], job.priority) == ("ana/app", REPOSITORY_PRIORITY)
 
 
 def test_files_and_repositories_are_dropped_and_counted_but_none_that_an_operator_waits_for(

@@ -531,6 +531,22 @@ def test_a_repository_that_waits_already_is_hastened_and_waited_for_by_its_owner
     assert job(database, waiting).state == "done"
 
 
+def test_a_repository_that_became_public_is_read_though_its_owners_rescan_is_cancelled(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    for name in ("ana/one", "ana/two"):
+        sandbox.create_repository(name)
+    owner_id = enqueue(database, Target("owner", "ana"))
+    rescan()
+    with database.write() as session:
+        enqueue_found(session, Found(repositories=[("ana/one", 1001, None)]))
+        assert len(jobs.cancel_all(session, owner_id)) == 2
+    run(rescan)
+    with database.read() as session:
+        repositories = session.execute(select(ScanJob).where(ScanJob.kind == "repository")).scalars().all()
+    assert {one.target["repository"]: one.state for one in repositories} == {"ana/one": "done", "ana/two": "cancelled"}
+
+
 @pytest.mark.parametrize("target", [Target("owner", "nobody"), Target("gist", "abc"), Target("repository", "no/body")])
 def test_what_is_not_there_fails_in_one_line(
     database: Database, rescan: Callable[[], Responded | None], target: Target

@@ -1,4 +1,4 @@
-"""Jobs that wait are told from those that were begun, and say how much they hold."""
+"""Jobs that wait are told from those that were begun, say how much they hold, and whether several want them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def upgrade() -> None:
         "UPDATE scan_jobs SET begun_at = created_at WHERE attempts > 0 "
         "AND (state <> 'queued' OR kind NOT IN ('pushes', 'files'))"
     )
+    op.add_column("scan_jobs", sa.Column("is_shared", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    # Until now a child kept the source that had wanted it before its parent did.
+    op.execute(
+        "UPDATE scan_jobs SET is_shared = true WHERE EXISTS (SELECT 1 FROM scan_jobs AS parent "
+        "WHERE parent.id = scan_jobs.parent_id AND parent.source <> scan_jobs.source)"
+    )
     op.add_column("scan_jobs", sa.Column("items", sa.Integer(), server_default="1", nullable=False))
     length = (
         "jsonb_array_length(target -> '{0}')"
@@ -46,6 +52,7 @@ def downgrade() -> None:
     op.drop_index("uq_scan_jobs_waiting_dedupe_key", "scan_jobs")
     with op.batch_alter_table("scan_jobs", schema=None) as batch_op:
         batch_op.drop_column("items")
+        batch_op.drop_column("is_shared")
         batch_op.drop_column("begun_at")
     op.create_index(
         "uq_scan_jobs_queued_dedupe_key",
