@@ -119,13 +119,13 @@ def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state="unchecked")
         # In the same transaction: a crash neither loses a batch nor reads it twice.
-        work.at = {"lines": lines_done}
+        work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,
             "phase": "reading the archive",
             "done": lines_done,
             "total": None,
-            "counts": dict(work.counts),
+            "counts": dict(work.counts_there),
             "at": dict(work.at),
         }
         work.job.lease.write(session, progress=progress, failures=1)

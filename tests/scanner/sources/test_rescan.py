@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -37,6 +38,7 @@ from scanner.sources.rescan import rescan_next
 from scanner.sources.rescan_steps import Work
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
+from tests.scanner.sources.knowing import make_due
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
@@ -440,6 +442,45 @@ def test_what_cannot_be_listed_is_told_and_the_rest_is_read(
     assert (done.state, done.counts["unread_releases"], done.counts["error_forbidden"]) == ("partial", 1, 1)
 
 
+def test_a_part_that_stays_out_of_reach_does_not_keep_the_rest_from_being_read(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.repositories["ana/app"].listings["releases"].append({"body": "v1"})
+    sandbox.faults["issues"].extend([lambda: Response(status_code=502)] * jobs.MOST_FAILURES)
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    for _ in range(20):
+        make_due(database)
+        rescan()
+    done = job(database, job_id)
+    assert (done.state, done.counts["unread_issues"], done.counts["error_http_502"]) == ("partial", 1, 1)
+    assert done.counts["releases"] == 1
+
+
+def test_a_part_that_ends_its_worker_does_not_keep_the_rest_from_being_read(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    listings = sandbox.repositories["ana/app"].listings
+    listings["issues"].append({"body": "deadly"})
+    listings["releases"].append({"body": "v1"})
+    scan = conversations._scan
+
+    def dies(work: Work, entry: Any, *arguments: Any) -> Any:
+        if entry["body"] == "deadly":
+            raise KeyboardInterrupt
+        return scan(work, entry, *arguments)
+
+    monkeypatch.setattr(conversations, "_scan", dies)
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    for _ in range(20):
+        make_due(database)
+        with contextlib.suppress(KeyboardInterrupt):
+            rescan()
+    done = job(database, job_id)
+    assert (done.state, done.counts["unread_issues"], done.counts["releases"]) == ("partial", 1, 1)
+
+
 def test_a_gist_is_read_with_its_history(
     database: Database, sandbox: SandboxGitHub, fresh_token: Token, rescan: Callable[[], Responded | None]
 ) -> None:
@@ -493,6 +534,34 @@ def test_reviews_are_read_and_what_is_in_no_list_is_counted(
     with database.read() as session:
         place = session.execute(select(Exposure)).scalar_one()
     assert (place.kind, place.published_at is not None) == ("review", True)
+
+
+def test_reviews_are_read_though_an_hours_budget_is_smaller_than_a_page_of_pull_requests(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    listings = sandbox.repositories["ana/app"].listings
+    for number in range(1, 121):
+        listings["pulls"].append({"number": number})
+        listings[f"pulls/{number}/reviews"] += [{"body": "fine"}] * (150 if number % 10 == 0 else 1)
+    left = [0]
+
+    def limited(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RateLimited("budget_reserved", "spent", retry_after=3600, asked=False)
+        return get_json(*arguments, **options)
+
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    while job(database, job_id).progress.get("phase") != "reviews":
+        rescan()
+    monkeypatch.setattr(conversations, "get_json", limited)
+    for _ in range(10):
+        left[0] = 30
+        make_due(database)
+        rescan()
+    done = job(database, job_id)
+    assert (done.state, done.counts["reviews"]) == ("done", 108 + 12 * 150)
 
 
 def test_a_cancelled_owner_leads_to_nothing_more(
