@@ -198,7 +198,8 @@ def _enqueue(
     jobs.enqueue(
         session,
         job.kind,
-        {job.kind: [item.to_json() for item in items]},
+        # What else the target says of where the items come from is true of each of them.
+        {**job.target, job.kind: [item.to_json() for item in items]},
         source=job.source,
         priority=priority,
         delay=delay,

@@ -1,6 +1,7 @@
 """When more waits than can be read in time: the unlikeliest is dropped, oldest first, and counted by reason.
 
-Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence.
+Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence. What
+was dropped counts as not seen: the archive can bring it once more.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from sqlalchemy.orm import Session
 
 from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
-from scanner.sources import code_search, gists
+from scanner.sources import archive_hours, code_search, gists, public_events
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
-from scanner.sources.public_events import REPOSITORY_PRIORITY
 
 MOST_DROPPED_AT_ONCE = 500
 """Jobs; the next sweep drops more."""
@@ -23,7 +23,7 @@ PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES
 DROPPABLE: dict[str, tuple[int, ...]] = {
     "pushes": tuple(PUSH_NAMES),
     "files": (gists.PRIORITY, code_search.PRIORITY),
-    "repository": (REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
+    "repository": (public_events.REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
 }
 """Priorities, by kind, of what polls have brought: what an operator waits for, and what is tried again, has others."""
 
@@ -48,6 +48,7 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
         .limit(MOST_DROPPED_AT_ONCE)
     )
     counts: dict[str, Counter[str]] = {}
+    events, hours = set[str](), set[str]()
     for job in session.execute(statement).scalars().all():
         if excess <= 0:
             break
@@ -62,6 +63,10 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
         )
         if taken.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
             counts.setdefault(job.source, Counter()).update(dropped)
+            events.update(job.target.get("events", ()))
+            hours.update([job.target["hour"]] if "hour" in job.target else ())
+    public_events.forget_events(session, events)
+    archive_hours.reopen(session, hours)
     for source in sorted(counts):
         tallies.add(session, source, counts[source])
     total = sum(sum(counter.values()) for counter in counts.values())
