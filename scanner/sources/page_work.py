@@ -30,7 +30,7 @@ from scanner.sources.delays import spread
 
 MOST_TRIES = 8
 LONGEST_RETRY_SECONDS = 3600.0
-RETRY_PRIORITY, SINGLE_PRIORITY = 90, 95
+RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
 
 _log = logging.getLogger(__name__)
 

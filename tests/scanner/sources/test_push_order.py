@@ -27,7 +27,7 @@ from scanner.sources.public_events import REPOSITORY_PRIORITY, enqueue_found
 from scanner.sources.push_content import Push
 from scanner.sources.push_scan import scan_next
 from scanner.sources.remote_files import RemoteFile
-from scanner.sources.shedding import shed
+from scanner.sources.shedding import DROPPABLE, shed
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
@@ -156,6 +156,11 @@ def test_a_push_that_waits_for_a_budget_keeps_its_place_in_the_queue(database: D
     assert waiting.priority == PRIORITIES["unlikely"]
     with database.write() as session:
         assert shed(session, "pushes", most_items=0) == 1
+
+
+def test_what_is_tried_again_is_not_among_what_may_be_dropped() -> None:
+    tried_again = {page_work.RETRY_PRIORITY, page_work.SINGLE_PRIORITY}
+    assert tried_again.isdisjoint(priority for priorities in DROPPABLE.values() for priority in priorities)
 
 
 def test_retries_of_single_pushes_do_not_fill_the_queue_like_pages(database: Database) -> None:
