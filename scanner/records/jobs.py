@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from scanner.records import leases, tallies
@@ -31,6 +32,7 @@ class ClaimedJob:
     id: int
     kind: str
     source: str
+    priority: int
     target: Mapping[str, Any]
     progress: Mapping[str, Any]
     counts: Mapping[str, Any]
@@ -49,9 +51,10 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key is queued already.
+    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key waits to be begun.
 
-    `visible_at`: when the first of what it reads became public. `parent_id`: the job that led to this one.
+    That one becomes as urgent. `visible_at`: when the first of what it reads became public. `parent_id`: the job that
+    led to this one.
     """
     statement = (
         insert_or_nothing(session, ScanJob)
@@ -59,6 +62,7 @@ def enqueue(
             kind=kind,
             source=source,
             priority=priority,
+            items=_item_count(kind, target),
             target=dict(target),
             dedupe_key=dedupe_key,
             state="queued",
@@ -69,11 +73,16 @@ def enqueue(
             counts={},
             visible_at=visible_at,
             parent_id=parent_id,
+            is_shared=False,
             created_at=db_now(),
         )
         .returning(ScanJob.id)
     )
-    return session.execute(statement).scalar_one_or_none()
+    while (job_id := session.execute(statement).scalar_one_or_none()) is None:
+        if _join(session, dedupe_key, priority, parent_id):
+            return None
+        # A worker has taken it just now, and may be past what has changed since.
+    return job_id
 
 
 def enqueue_or_hasten(
@@ -95,25 +104,15 @@ def enqueue_or_hasten(
     )
     if job_id is not None:
         return job_id
+    # Joined, it is locked until our transaction ends: no worker has taken it.
     statement = (
         update(ScanJob)
-        .where(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued")
-        .values(
-            source=source if parent_id is None else ScanJob.source,
-            priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
-            next_attempt_at=db_now(),
-            parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-        )
+        .where(_waits(dedupe_key))
+        .values(source=source if parent_id is None else ScanJob.source, next_attempt_at=db_now())
         .returning(ScanJob.id)
         .execution_options(synchronize_session=False)
     )
-    hastened = session.execute(statement).scalar_one_or_none()
-    if hastened is not None:
-        return hastened
-    # A worker has taken it just now, and may be past what has changed since.
-    return enqueue_or_hasten(
-        session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
-    )
+    return session.execute(statement).scalar_one()
 
 
 def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
@@ -152,6 +151,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             ScanJob.state.in_(OPEN),
             state="running",
             failures=ScanJob.failures + 1,
+            begun_at=func.coalesce(ScanJob.begun_at, db_now()),
         )
         if lease is None:
             return None
@@ -161,6 +161,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             id=job.id,
             kind=job.kind,
             source=job.source,
+            priority=job.priority,
             target=job.target,
             progress=job.progress,
             counts=job.counts,
@@ -182,8 +183,20 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
 
 
 def postpone(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Give the job back, due in `delay` seconds."""
+    """Give the job back, due in `delay` seconds. What is asked for under its key meanwhile is a job of its own."""
     job.lease.write(session, state="queued", leased_until=None, next_attempt_at=db_now(delay), error=error)
+
+
+def give_back(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
+    """Give back a job of which nothing was read: due in `delay` seconds, and otherwise as if nobody had claimed it."""
+    try:
+        with session.begin_nested():
+            job.lease.write(session, begun_at=None, failures=0)
+            postpone(session, job, delay=delay, error=error)
+    except IntegrityError:
+        # One with its key was queued meanwhile; its time may come first, so both stay.
+        job.lease.write(session, failures=0)
+        postpone(session, job, delay=delay, error=error)
 
 
 def cancel(session: Session, job_id: int) -> bool:
@@ -202,19 +215,17 @@ def cancel_all(session: Session, job_id: int) -> list[int]:
     The job itself first: whoever is just about to add to what it led to has done so by then, or cannot any more.
     """
     found = [job_id] if cancel(session, job_id) else []
-    own_source = select(ScanJob.source).where(ScanJob.id == job_id).scalar_subquery()
     children = (
         select(ScanJob.id)
-        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN), ScanJob.source == own_source)
+        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN), ScanJob.is_shared.is_(False))
         .order_by(ScanJob.id)
     )
     return found + [one for one in session.execute(children).scalars().all() if cancel(session, one)]
 
 
-def item_count(job: ScanJob) -> int:
-    """How many things the job reads: a page has them in a list under its kind, any other job is one."""
-    items = job.target.get(job.kind)
-    return len(items) if isinstance(items, list) else 1
+def item_count(session: Session, *conditions: ColumnElement[bool]) -> int:
+    """How many things the jobs read that meet `conditions`."""
+    return int(session.execute(select(func.coalesce(func.sum(ScanJob.items), 0)).where(*conditions)).scalar_one())
 
 
 def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
@@ -237,13 +248,39 @@ def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
+def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
+    """Ask for the job with this key that waits to be begun, beside whoever has asked for it; False: none does."""
+    statement = (
+        update(ScanJob)
+        .where(_waits(dedupe_key))
+        .values(
+            priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
+            parent_id=func.coalesce(ScanJob.parent_id, parent_id),
+            # Its parent that asks once more, after a crash, is nobody else.
+            is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return bool(session.execute(statement).rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def _item_count(kind: str, target: Mapping[str, Any]) -> int:
+    """A page has its items in a list under its kind, any other job is one."""
+    items = target.get(kind)
+    return len(items) if isinstance(items, list) else 1
+
+
+def _waits(dedupe_key: str | None) -> ColumnElement[bool]:
+    return and_(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued", ScanJob.begun_at.is_(None))
+
+
 def _give_up(database: Database, job_id: int) -> None:
     with database.write() as session:
         lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN))
         if lease is None:
             return
         job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
-        counts = {**job.counts, "given_up": item_count(job)}
+        counts = {**job.counts, "given_up": job.items}
         tallies.add(session, job.source, {"given_up": counts["given_up"], "jobs": 1})
         error = f"gave up after {MOST_FAILURES} attempts without progress"
         lease.write(session, state="failed", counts=counts, error=error, leased_until=None, finished_at=db_now())

@@ -249,17 +249,19 @@ class ScanJob(Base):
 
     `state`: queued, running, done, partial (something was not read: see `counts`), failed, cancelled, dropped (too much
     waited). `attempts` is the fence of the lease; `failures` counts claims since the last progress, and is bounded.
+    While nobody has begun it (`begun_at`), it stands for all that is asked for under its `dedupe_key`; later, what has
+    changed since may be past where it is.
     """
 
     __tablename__ = "scan_jobs"
     __table_args__ = (
         Index("ix_scan_jobs_kind_state_priority_next_attempt_at", "kind", "state", "priority", "next_attempt_at"),
         Index(
-            "uq_scan_jobs_queued_dedupe_key",
+            "uq_scan_jobs_waiting_dedupe_key",
             "dedupe_key",
             unique=True,
-            postgresql_where=text("state = 'queued'"),
-            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued' AND begun_at IS NULL"),
+            sqlite_where=text("state = 'queued' AND begun_at IS NULL"),
         ),
     )
 
@@ -267,6 +269,8 @@ class ScanJob(Base):
     kind: Mapped[str] = mapped_column(String(32))
     source: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int] = mapped_column(default=100)
+    items: Mapped[int] = mapped_column(default=1, server_default="1")
+    """How many things it reads: pushes, files; 1 where it is one thing."""
     target: Mapped[dict[str, Any]]
     dedupe_key: Mapped[str | None] = mapped_column(String(400))
     state: Mapped[str] = mapped_column(String(16), default="queued")
@@ -280,7 +284,11 @@ class ScanJob(Base):
     visible_at: Mapped[datetime | None]
     """When the first of what it reads became public."""
     parent_id: Mapped[int | None] = mapped_column(Id, index=True)
+    is_shared: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether somebody besides its parent has asked for it: it is not cancelled with its parent."""
     created_at: Mapped[datetime]
+    begun_at: Mapped[datetime | None]
+    """When it was first claimed; None again when it was given back with nothing of it read."""
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
 

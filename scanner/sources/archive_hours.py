@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
+from scanner.records import jobs
+from scanner.records.jobs import ClaimedJob
 from scanner.records.models import Gap, ReadObject, ScanJob, SeenEvent, db_now
 from scanner.records.outbox import insert_or_nothing
 from scanner.response import sightings
 from scanner.response.respond import Response
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
 from scanner.sources.likelihood import ARCHIVE_PRIORITY
-from scanner.sources.public_events import PUSHES_A_JOB, enqueue_found, remember_events
+from scanner.sources.public_events import enqueue_found, remember_events
 from scanner.sources.rescan_steps import NotNow, Work
 
 SOURCE = "event_archive"
@@ -35,6 +37,8 @@ QUEUE_SHARE, START_SHARE = 0.5, 0.25
 second only: each time it does, the file is fetched from its beginning."""
 REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
 """Events that led to jobs; reading the text of the others once more costs next to nothing."""
+REMEMBERED_FOR = timedelta(hours=48)
+"""Events of hours that are older are not remembered: months of them would be more than the database is made for."""
 WAIT_SECONDS = 60.0
 PUBLISHED_AFTER = timedelta(minutes=6)
 LOST_AFTER = timedelta(hours=12)
@@ -53,13 +57,18 @@ def read_hour(work: Work) -> Response:
             for _ in islice(lines, done):
                 pass
             for batch in _batches(lines):
-                _take(work, batch, done + len(batch))
+                _take(work, hour, batch, done + len(batch))
                 done += len(batch)
     except NotFound as err:
         if datetime.now(UTC) - hour < LOST_AFTER:
             raise NotNow("archive_not_yet", "the archive has no file of this hour yet", retry_after=600.0) from err
         raise
     with work.database.write() as session:
+        dropped = _dropped(session, work.job, hour)
+        if dropped:
+            # It is not marked as read: it is read once more when there is room.
+            work.counts["unread_dropped_backlog"] += dropped
+            return Response()
         session.execute(
             insert_or_nothing(session, ReadObject).values(kind="archive_hour", key=hour.isoformat(), read_at=db_now())
         )
@@ -87,12 +96,28 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
     return {hour for hour in hours if hour.isoformat() in found}
 
 
+def reopen(session: Session, hours: Collection[str]) -> None:
+    """Something of these hours (as in the jobs' targets) was dropped: they are not read, and fill no gap."""
+    for key in sorted(hours):
+        session.execute(
+            delete(ReadObject)
+            .where(ReadObject.kind == "archive_hour", ReadObject.key == key)
+            .execution_options(synchronize_session=False)
+        )
+        session.execute(
+            update(Gap)
+            .where(_touches(datetime.fromisoformat(key)), Gap.filled_at.is_not(None))
+            .values(filled_at=None)
+            .execution_options(synchronize_session=False)
+        )
+
+
 def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
     while batch := list(islice(lines, LINES_AT_ONCE)):
         yield batch
 
 
-def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
+def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
     """Commit what one batch of lines holds, together with how far we are."""
     _wait_for_room(work, QUEUE_SHARE)
     counts = Counter[str]()
@@ -112,31 +137,29 @@ def _take(work: Work, batch: Sequence[bytes | None], lines_done: int) -> None:
     work.counts.update(counts + found.counts)
     work.counts["lines"] = lines_done
     with work.database.write() as session:
-        enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY)
-        # So that the hour asked for again, or another archive's file of it, brings only what is new in it.
-        remember_events(session, [event for event in fresh if event.type in REMEMBERED])
+        enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY, archive_hour=hour)
+        if datetime.now(UTC) - hour < REMEMBERED_FOR:
+            # So that the hour asked for again, or another archive's file of it, brings only what is new in it.
+            remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state="unchecked")
         # In the same transaction: a crash neither loses a batch nor reads it twice.
-        work.at = {"lines": lines_done}
+        work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,
             "phase": "reading the archive",
             "done": lines_done,
             "total": None,
-            "counts": dict(work.counts),
+            "counts": dict(work.counts_there),
             "at": dict(work.at),
         }
         work.job.lease.write(session, progress=progress, failures=1)
 
 
 def _wait_for_room(work: Work, share: float) -> None:
-    most = work.settings.queue_max_pushes // PUSHES_A_JOB * share
     with work.database.read() as session:
-        waiting = session.execute(
-            select(func.count()).where(ScanJob.kind == "pushes", ScanJob.state == "queued")
-        ).scalar_one()
-    if waiting > most:
+        waiting = jobs.item_count(session, ScanJob.kind == "pushes", ScanJob.state == "queued")
+    if waiting > work.settings.queue_max_pushes * share:
         raise NotNow("queue_full", "too many pushes wait: the archive goes on later", retry_after=WAIT_SECONDS)
 
 
@@ -165,9 +188,26 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
     return found
 
 
+def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
+    """How many pushes and repositories of the hour were dropped since it was asked for."""
+    asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
+    return jobs.item_count(
+        session,
+        ScanJob.kind.in_(("pushes", "repository")),
+        ScanJob.state == "dropped",
+        ScanJob.finished_at >= asked,
+        ScanJob.target["hour"].as_string() == hour.isoformat(),
+    )
+
+
+def _touches(hour: datetime) -> ColumnElement[bool]:
+    """Gaps of the timeline in this hour; the archive knows nothing of what other sources have missed."""
+    return and_(Gap.source == "public_events", Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
+
+
 def _fill_gaps(session: Session, hour: datetime) -> None:
     """Gaps of which every hour was read by now are filled, as far as the archive goes."""
-    open_gaps = select(Gap).where(Gap.filled_at.is_(None), Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
+    open_gaps = select(Gap).where(Gap.filled_at.is_(None), _touches(hour))
     for gap in session.execute(open_gaps).scalars().all():
         keys = [one.isoformat() for one in hours_between(gap.from_at, gap.until_at)]
         read = session.execute(

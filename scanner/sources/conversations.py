@@ -73,22 +73,27 @@ def _read(work: Work, name: str, listing: Listing) -> Response:
 
 
 def _read_reviews(work: Work) -> Response:
-    """The reviews of each pull request; they are in no list of the repository's."""
+    """The reviews of each pull request; they are in no list of the repository's.
+
+    Each costs a request, and a budget may be smaller than a page of them: so far and no further is kept for each.
+    """
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
+    done = int(work.at.get("index", 0))
     while page <= MOST_PAGES:
         params = {"state": "all", "per_page": str(PAGE_SIZE), "page": str(page)}
         response, entries = get_json(work.github, f"{address}/pulls", params=params, expected=list)
         if (page - 1) * PAGE_SIZE >= MOST_REVIEWED:
             work.counts["unread_reviews"] += len(entries)
         else:
-            for entry in entries:
+            for index, entry in enumerate(entries[done:], done + 1):
                 total.add(_read_reviews_of(work, entry, base, address))
+                work.checkpoint({"page": page, "index": index})
+                work.report("reading reviews", (page - 1) * PAGE_SIZE + index, 0)
         if not entries or next_page(work.github, response) is None:
             return total
-        page += 1
+        page, done = page + 1, 0
         work.checkpoint({"page": page})
-        work.report("reading reviews", (page - 1) * PAGE_SIZE, 0)
     work.counts["unread_reviews_over_limit"] += 1
     return total
 

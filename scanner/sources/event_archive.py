@@ -83,7 +83,7 @@ def _hours_with_gaps(session: Session, now: datetime) -> list[datetime]:
         return []
     keys = [hour.isoformat() for hour in wanted]
     read = select(ReadObject.key).where(ReadObject.kind == "archive_hour", ReadObject.key.in_(keys))
-    failed = select(ScanJob.dedupe_key).where(ScanJob.kind == "archive_hour", ScanJob.state.in_(("failed", "partial")))
+    failed = select(ScanJob.dedupe_key).where(ScanJob.kind == "archive_hour", ScanJob.state == "failed")
     done = set(session.execute(read).scalars()) | {
         str(key).removeprefix("archive:") for key in session.execute(failed).scalars()
     }

@@ -7,7 +7,7 @@ and what cannot be used is counted by reason. Event shapes: https://docs.github.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -73,7 +73,8 @@ class Event:
 class Found:
     """What some events hold. `repositories` became public as a whole: name, id, time.
 
-    `newest_repository_id`: the highest id among the events, by which new repositories are told.
+    `newest_repository_id`: the highest id among the events, by which new repositories are told. `event_ids`: of the
+    events that brought a push or a repository.
     """
 
     pushes: list[Push] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Found:
     documents: list[Document] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     newest_repository_id: int = 0
+    event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 def newest_repository_id(events: Iterable[Event]) -> int:
@@ -119,7 +121,9 @@ def read_event(event: Event, web_url: str, found: Found) -> None:
     if not is_repository_name(event.repository):
         found.counts["unusable_repository_name"] += 1
     elif event.type == "PublicEvent":
-        found.repositories.append((redact(event.repository), event.repository_id, event.created_at))
+        repository = (redact(event.repository), event.repository_id, event.created_at)
+        found.repositories.append(repository)
+        found.event_ids[repository].append(event.id)
     else:
         _read_push(event, found)
 
@@ -158,26 +162,26 @@ def _read_push(event: Event, found: Found) -> None:
         if not head.strip("0"):
             found.counts["deletions"] += 1
             return
-    found.pushes.append(
-        Push(
-            repository=redact(event.repository),
+    push = Push(
+        repository=redact(event.repository),
+        repository_id=event.repository_id,
+        before=before or "0" * (len(head) or 40),
+        head=head,
+        ref=redact(ref),
+        ref_type=ref_type,
+        published_at=event.created_at,
+        kind="create" if event.type == "CreateEvent" else "push",
+        likelihood=likelihood_of(
+            actor=event.actor,
+            repository=event.repository,
             repository_id=event.repository_id,
-            before=before or "0" * (len(head) or 40),
-            head=head,
-            ref=redact(ref),
-            ref_type=ref_type,
-            published_at=event.created_at,
-            kind="create" if event.type == "CreateEvent" else "push",
-            likelihood=likelihood_of(
-                actor=event.actor,
-                repository=event.repository,
-                repository_id=event.repository_id,
-                ref=ref,
-                is_created=event.type == "CreateEvent",
-                newest_repository_id=found.newest_repository_id,
-            ),
-        )
+            ref=ref,
+            is_created=event.type == "CreateEvent",
+            newest_repository_id=found.newest_repository_id,
+        ),
     )
+    found.pushes.append(push)
+    found.event_ids[push].append(event.id)
 
 
 def _documents(event: Event, web_url: str, counts: Counter[str]) -> Iterator[Document]:

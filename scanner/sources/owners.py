@@ -47,12 +47,10 @@ def _queue(work: Work, path: str, name: str, job_of: JobOf) -> Response:
         with work.database.write() as session:
             # First of all: what was cancelled meanwhile must not lead to anything any more.
             work.job.lease.write(session, failures=1)
-            for entry in listed:
-                found = job_of(entry)
-                if found is None:
-                    work.counts["unusable_entry"] += 1
-                    continue
-                kind, target, key = found
+            found = [job for entry in listed if (job := job_of(entry)) is not None]
+            work.counts["unusable_entry"] += len(listed) - len(found)
+            # In one order, so that two who ask for the same never deadlock.
+            for kind, target, key in sorted(found, key=lambda job: job[2]):
                 jobs.enqueue_or_hasten(
                     session,
                     kind,

@@ -30,7 +30,7 @@ from scanner.sources.delays import spread
 
 MOST_TRIES = 8
 LONGEST_RETRY_SECONDS = 3600.0
-RETRY_PRIORITY, SINGLE_PRIORITY = 90, 95
+RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
 
 _log = logging.getLogger(__name__)
 
@@ -136,8 +136,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
         # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
         first = waiting[0][0]
-        job.lease.write(session, failures=0)
-        jobs.postpone(session, job, delay=_wait(first), error=str(first))
+        jobs.give_back(session, job, delay=_wait(first), error=str(first))
         return
     counts = Counter[str]()
     errors: list[str] = []
@@ -146,7 +145,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
         if not outcome.waits:
             _settle(session, job, outcome, counts, errors)
     for err, items in waiting:
-        _enqueue(session, job, items, delay=_wait(err))
+        # They have lost nothing but time: as likely as before, and still among what may be dropped.
+        _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts
     state = "done"
@@ -198,7 +198,8 @@ def _enqueue(
     jobs.enqueue(
         session,
         job.kind,
-        {job.kind: [item.to_json() for item in items]},
+        # What else the target says of where the items come from is true of each of them.
+        {**job.target, job.kind: [item.to_json() for item in items]},
         source=job.source,
         priority=priority,
         delay=delay,

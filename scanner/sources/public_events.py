@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector
@@ -43,6 +44,7 @@ PAGE_SIZE = 100
 NEARLY_FULL = 90
 """Events of a page that has another behind it, where GitHub does not say: it leaves some out of its pages."""
 IDS_KEPT = 1500
+IDS_A_STATEMENT = 500
 DEFAULT_INTERVAL = 60.0
 STALE_AFTER = timedelta(minutes=15)
 """GitHub's own latency is mostly below; what is older each time is a list that somebody forgot to renew."""
@@ -206,10 +208,17 @@ def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Pat
         raise
 
 
-def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, priority: int | None = None) -> int:
+def enqueue_found(
+    session: Session,
+    found: Found,
+    *,
+    source: str = SOURCE,
+    priority: int | None = None,
+    archive_hour: datetime | None = None,
+) -> int:
     """Job rows for the pushes and repositories that were found, the likelier pushes first; the number of rows.
 
-    `priority`: one for all, for what can wait.
+    `priority`: one for all, for what can wait. `archive_hour`: whose file of the archive has brought them.
     """
     count = 0
     for likelihood, own_priority in PRIORITIES.items():
@@ -219,17 +228,20 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
             jobs.enqueue(
                 session,
                 "pushes",
-                {"pushes": [push.to_json() for push in page]},
+                {"pushes": [push.to_json() for push in page], **_brought_by(found, page, archive_hour)},
                 source=source,
                 priority=own_priority if priority is None else priority,
                 visible_at=first_visible(page),
             )
             count += 1
-    for name, repository_id, published_at in found.repositories:
+    # In one order, so that two who ask for the same never deadlock.
+    for repository in sorted(found.repositories, key=lambda one: one[0].lower()):
+        name, repository_id, published_at = repository
         target = {
             "repository": name,
             "repository_id": repository_id,
             "published_at": published_at.isoformat() if published_at else None,
+            **_brought_by(found, [repository], archive_hour),
         }
         key = f"repository:{name.lower()}"
         own = REPOSITORY_PRIORITY if priority is None else priority
@@ -238,6 +250,13 @@ def enqueue_found(session: Session, found: Found, *, source: str = SOURCE, prior
         )
         count += row is not None
     return count
+
+
+def _brought_by(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
+    """By what the archive can bring them once more, should the job be dropped."""
+    ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
+    hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
+    return {**({"events": sorted(ids)} if ids else {}), **hour}
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +351,14 @@ def remember_events(session: Session, events: Sequence[Event]) -> None:
     if rows:
         statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())
         session.connection().execute(statement, rows)
+
+
+def forget_events(session: Session, ids: Collection[str]) -> None:
+    """What they brought was not read after all: the archive may bring it once more."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), IDS_A_STATEMENT):
+        listed = SeenEvent.id.in_(ordered[start : start + IDS_A_STATEMENT])
+        session.execute(delete(SeenEvent).where(listed).execution_options(synchronize_session=False))
 
 
 def _missed(turn: Turn, brought: Poll) -> MissedSpan | None:

@@ -29,6 +29,8 @@ LONGEST_RETRY_SECONDS = 3600.0
 CREDENTIAL_RETRY_SECONDS = 600.0
 RESERVE = 0.2
 """Of the REST budget, left to polling."""
+MOST_TRIES = jobs.MOST_FAILURES - 1
+"""Of an optional step, without progress: then it is passed over, before the whole job would be given up."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +85,12 @@ def _work(
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
+    if step.optional and job.failures >= MOST_TRIES:
+        # It had not even the time to say what is wrong: it ends the worker.
+        _log.warning("rescan: a step led nowhere too often", extra={"job": job.id, "step": step.name})
+        with database.write() as session:
+            _pass_over(session, job, number, counts)
+        return Response()
     response, failure = Response(), None
     with leases.kept(database, job.lease) as lost:
         work = Work(
@@ -125,18 +133,31 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         return
     _log.warning("rescan: %s", err, extra={"job": job.id, "step": step.name})
     waits = isinstance(err, RateLimited | NotNow) or not err.asked
-    if waits or isinstance(err, Unavailable | BadCredential) or err.retry_after:
+    may_pass = isinstance(err, Unavailable | BadCredential) or bool(err.retry_after)
+    if waits or (may_pass and not _is_last_try(work, step)):
         wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
         delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
         # A limit lifts by itself: waiting for it is no failure, however often.
         kept: dict[str, Any] = {"failures": 0} if waits else {}
-        progress = {**job.progress, "step": work.step, "counts": dict(counts), "at": dict(work.at)}
+        progress = {**job.progress, "step": work.step, "counts": dict(work.counts_there), "at": dict(work.at)}
         job.lease.write(session, progress=progress, **kept)
-        jobs.postpone(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
+        is_unread = waits and work.step == 0 and not work.at
+        put_off = jobs.give_back if is_unread else jobs.postpone
+        put_off(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
         return
     counts[f"error_{err.reason}"] += 1
     if step.optional:
-        counts[f"unread_{step.name}"] += 1
-        _next_step(session, job, work.step, counts)
+        _pass_over(session, job, work.step, counts)
     else:
         _finish(session, job, counts, error=str(err))
+
+
+def _is_last_try(work: Work, step: Step) -> bool:
+    has_progress = dict(work.at) != (work.job.progress.get("at") or {})
+    return step.optional and not has_progress and work.job.failures + 1 >= MOST_TRIES
+
+
+def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:
+    """Without an optional step the rest is still worth reading."""
+    counts[f"unread_{STEPS[job.kind][number].name}"] += 1
+    _next_step(session, job, number, counts)

@@ -31,7 +31,10 @@ class NotNow(GitHubError):
 
 @dataclass
 class Work:
-    """One step in hand. `at` is where an earlier attempt at it stopped; `lost` is set when nobody waits for it."""
+    """One step in hand. `at` is where an earlier attempt at it stopped; `lost` is set when nobody waits for it.
+
+    `counts_there` are the counts up to `at`: what is read again from there on is not counted twice.
+    """
 
     database: Database
     github: GitHub
@@ -43,7 +46,11 @@ class Work:
     lost: threading.Event
     step: int = 0
     at: Mapping[str, Any] = field(default_factory=dict)
+    counts_there: Counter[str] = field(init=False)
     _reported: float = -PROGRESS_SECONDS
+
+    def __post_init__(self) -> None:
+        self.counts_there = Counter(self.counts)
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
         """Respond to what the step found."""
@@ -57,9 +64,14 @@ class Work:
             state_dir=self.settings.state_dir,
         )
 
+    def reached(self, at: Mapping[str, Any]) -> None:
+        """The step got so far; who says so sees to it that it is recorded."""
+        self.at = dict(at)
+        self.counts_there = Counter(self.counts)
+
     def checkpoint(self, at: Mapping[str, Any]) -> None:
         """The step got so far and goes on from there after a crash. LeaseLost when it is somebody else's by now."""
-        self.at = dict(at)
+        self.reached(at)
         jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
 
     def report(self, phase: str, done: int, total: int) -> None:
@@ -85,6 +97,6 @@ class Work:
             "phase": phase,
             "done": done,
             "total": total or None,
-            "counts": dict(self.counts),
+            "counts": dict(self.counts_there),
             "at": dict(self.at),
         }

@@ -1,6 +1,7 @@
 """When more waits than can be read in time: the unlikeliest is dropped, oldest first, and counted by reason.
 
-Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence.
+Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence. What
+was dropped counts as not seen: the archive can bring it once more.
 """
 
 from __future__ import annotations
@@ -8,15 +9,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from scanner.records import tallies
-from scanner.records.jobs import item_count
+from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
-from scanner.sources import code_search, gists
+from scanner.sources import archive_hours, code_search, gists, public_events
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
-from scanner.sources.public_events import REPOSITORY_PRIORITY
 
 MOST_DROPPED_AT_ONCE = 500
 """Jobs; the next sweep drops more."""
@@ -24,45 +23,50 @@ PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES
 DROPPABLE: dict[str, tuple[int, ...]] = {
     "pushes": tuple(PUSH_NAMES),
     "files": (gists.PRIORITY, code_search.PRIORITY),
-    "repository": (REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
+    "repository": (public_events.REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
 }
 """Priorities, by kind, of what polls have brought: what an operator waits for, and what is tried again, has others."""
 
 _log = logging.getLogger(__name__)
 
 
-def shed(session: Session, kind: str, *, most_jobs: int) -> int:
-    """Drop what is beyond `most_jobs` waiting jobs of the kind; the number of pushes, files or repositories dropped.
+def shed(session: Session, kind: str, *, most_items: int) -> int:
+    """Drop what is beyond `most_items` pushes, files or repositories that wait; the number dropped, by whole jobs.
 
-    Only what has never been tried is dropped: a retry holds something that somebody has begun to read.
+    Only what nobody has begun is dropped, and only that counts: a retry holds something that somebody has begun to
+    read, what an operator waits for must not push out what polls bring.
     """
-    waiting = session.execute(select(func.count()).where(ScanJob.kind == kind, ScanJob.state == "queued")).scalar_one()
-    excess = min(waiting - most_jobs, MOST_DROPPED_AT_ONCE)
+    waiting = (ScanJob.state == "queued", ScanJob.begun_at.is_(None))
+    droppable = (ScanJob.kind == kind, *waiting, ScanJob.priority.in_(DROPPABLE[kind]))
+    excess = jobs.item_count(session, *droppable) - most_items
     if excess <= 0:
         return 0
     statement = (
         select(ScanJob)
-        .where(
-            ScanJob.kind == kind,
-            ScanJob.state == "queued",
-            ScanJob.attempts == 0,
-            ScanJob.priority.in_(DROPPABLE[kind]),
-        )
+        .where(*droppable)
         .order_by(ScanJob.priority.desc(), ScanJob.created_at)
-        .limit(excess)
+        .limit(MOST_DROPPED_AT_ONCE)
     )
     counts: dict[str, Counter[str]] = {}
+    events, hours = set[str](), set[str]()
     for job in session.execute(statement).scalars().all():
+        if excess <= 0:
+            break
         name = PUSH_NAMES[job.priority] if kind == "pushes" else kind
-        dropped = {f"dropped_backlog_{name}": item_count(job)}
+        dropped = {f"dropped_backlog_{name}": job.items}
+        excess -= job.items
         taken = session.execute(
             update(ScanJob)
-            .where(ScanJob.id == job.id, ScanJob.state == "queued", ScanJob.attempts == 0)
+            .where(ScanJob.id == job.id, *waiting)
             .values(state="dropped", counts=dropped, finished_at=db_now())
             .execution_options(synchronize_session=False)
         )
         if taken.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
             counts.setdefault(job.source, Counter()).update(dropped)
+            events.update(job.target.get("events", ()))
+            hours.update([job.target["hour"]] if "hour" in job.target else ())
+    public_events.forget_events(session, events)
+    archive_hours.reopen(session, hours)
     for source in sorted(counts):
         tallies.add(session, source, counts[source])
     total = sum(sum(counter.values()) for counter in counts.values())

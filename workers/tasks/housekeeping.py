@@ -12,8 +12,6 @@ from scanner.records.models import Gap, Notification, ReadObject, ReadPush, Seen
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
-from scanner.sources.public_events import PUSHES_A_JOB
-from scanner.sources.remote_files import FILES_A_JOB
 from workers import context
 from workers.celery import app
 from workers.doorbell import ring, ring_outbox
@@ -58,9 +56,9 @@ def _ring() -> None:
     """Ring for every kind of row that is due."""
     own = context.current()
     with own.database.write() as session:
-        shedding.shed(session, "pushes", most_jobs=own.settings.queue_max_pushes // PUSHES_A_JOB)
-        shedding.shed(session, "files", most_jobs=own.settings.queue_max_files // FILES_A_JOB)
-        shedding.shed(session, "repository", most_jobs=own.settings.queue_max_repositories)
+        shedding.shed(session, "pushes", most_items=own.settings.queue_max_pushes)
+        shedding.shed(session, "files", most_items=own.settings.queue_max_files)
+        shedding.shed(session, "repository", most_items=own.settings.queue_max_repositories)
     with own.database.read() as session:
         due = jobs.due_count(session, ("pushes", "files", *rescan.KINDS))
         unsent = leases.due_keys(session, Notification, Notification.state.in_(("pending", "frozen")), limit=1)

@@ -167,6 +167,36 @@ def test_a_job_with_the_same_key_is_queued_once_and_again_after_it_began(databas
     queue(database, dedupe_key="repository:a/b")
 
 
+def test_what_was_asked_for_since_a_job_began_stays_a_job_of_its_own(database: Database) -> None:
+    first = queue(database, dedupe_key="repository:a/b")
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    second = queue(database, dedupe_key="repository:a/b")
+    with database.write() as session:
+        jobs.postpone(session, job, delay=0, error=None)
+        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+    assert [state(database, one).state for one in (first, second)] == ["queued", "queued"]
+    claimed = [jobs.claim_next(database, "pushes") for _ in range(3)]
+    assert sorted(one.id for one in claimed if one is not None) == [first, second]
+
+
+@pytest.mark.parametrize("has_twin", [False, True])
+def test_a_job_of_which_nothing_was_read_stands_for_what_is_asked_for_later(database: Database, has_twin: bool) -> None:
+    queue(database, dedupe_key="repository:a/b")
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    if has_twin:
+        queue(database, dedupe_key="repository:a/b", delay=60)
+    with database.write() as session:
+        jobs.give_back(session, job, delay=0, error="a limit")
+        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+    given_back = state(database, job.id)
+    assert (given_back.state, given_back.failures, given_back.begun_at is not None) == ("queued", 0, has_twin)
+    again = jobs.claim_next(database, "pushes")
+    assert again is not None
+    assert again.id == job.id
+
+
 def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Database) -> None:
     urgent = queue(database, priority=1, dedupe_key="a")
     waiting = queue(database, priority=100, delay=3600, dedupe_key="b")
@@ -185,12 +215,53 @@ def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Da
 
 def test_a_job_is_cancelled_with_what_only_it_led_to(database: Database) -> None:
     parent = queue(database)
-    own, other = queue(database, parent_id=parent), queue(database, parent_id=parent)
-    age(database, other, source="public_events")
+    own = queue(database, parent_id=parent)
     with database.write() as session:
         assert jobs.cancel_all(session, parent) == [parent, own]
         assert jobs.cancel_all(session, parent) == []
-    assert state(database, other).state == "queued", "somebody else has wanted it first"
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("is_operator", [False, True])
+def test_what_somebody_else_has_asked_for_is_not_cancelled_with_the_job_that_led_to_it(
+    database: Database, is_first: bool, is_operator: bool
+) -> None:
+    parent = queue(database)
+
+    def led_to() -> None:
+        jobs.enqueue_or_hasten(session, "pushes", {}, source="rescan", priority=20, dedupe_key="b", parent_id=parent)
+
+    def asked_for() -> None:
+        if is_operator:
+            jobs.enqueue_or_hasten(session, "pushes", {}, source="rescan", priority=10, dedupe_key="b")
+        else:
+            jobs.enqueue(session, "pushes", {}, source="public_events", dedupe_key="b")
+
+    with database.write() as session:
+        for ask in (asked_for, led_to) if is_first else (led_to, asked_for):
+            ask()
+        led_to()
+        assert jobs.cancel_all(session, parent) == [parent]
+
+
+def test_a_job_that_led_to_another_twice_cancels_it(database: Database) -> None:
+    parent = queue(database)
+    with database.write() as session:
+        child = [
+            jobs.enqueue_or_hasten(
+                session, "pushes", {}, source="rescan", priority=20, dedupe_key="b", parent_id=parent
+            )
+            for _ in range(2)
+        ]
+        assert jobs.cancel_all(session, parent) == [parent, child[0]]
+
+
+def test_what_waits_becomes_as_urgent_as_whoever_asks_for_it_again(database: Database) -> None:
+    waiting = queue(database, priority=200, dedupe_key="b")
+    for priority in (100, 150):
+        with database.write() as session:
+            assert jobs.enqueue(session, "pushes", {}, source="test", priority=priority, dedupe_key="b") is None
+        assert state(database, waiting).priority == 100
 
 
 def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) -> None:

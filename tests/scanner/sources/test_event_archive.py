@@ -21,16 +21,19 @@ from sqlalchemy.exc import OperationalError
 from scanner.detection import Detector
 from scanner.github import event_files
 from scanner.github.client import GitHub
-from scanner.github.errors import Malformed, Unavailable
+from scanner.github.errors import Malformed, RateLimited, Unavailable
 from scanner.github.event_files import file_name, opened
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Gap, ScanJob, SeenEvent, Sighting, db_now
 from scanner.response.respond import Policy, look_up_again
 from scanner.settings import Settings, load_settings
-from scanner.sources import archive_hours, event_archive, public_events
+from scanner.sources import archive_hours, event_archive, page_work, public_events, shedding
 from scanner.sources.archive_hours import hours_between
+from scanner.sources.events import Found, parse_event, read_event
 from scanner.sources.manual import queue_hours
+from scanner.sources.page_work import Outcome
+from scanner.sources.push_content import Push
 from scanner.sources.rescan import rescan_next
 from tests.scanner.sources.knowing import is_disabled, jobs_of, know, make_due
 
@@ -182,6 +185,112 @@ def test_an_hour_that_was_read_is_left_out_and_read_again_for_what_is_new(own: A
         assert len(queue_hours(session, [HOUR], again=True)) == 1
     own.work()
     assert (own.hour().counts["already_seen"], sorted(own.pushes())) == (1, [f"{1:040x}", f"{2:040x}"])
+
+
+def gap_of(own: Archive) -> Gap:
+    with own.database.read() as session:
+        return session.execute(select(Gap)).scalar_one()
+
+
+def drop_all(own: Archive) -> int:
+    with own.database.write() as session:
+        return shedding.shed(session, "pushes", most_items=0)
+
+
+def waiting(own: Archive) -> list[str]:
+    pages = [job.target["pushes"] for job in jobs_of(own.database, "pushes") if job.state == "queued"]
+    return sorted(one["head"] for page in pages for one in page)
+
+
+@pytest.fixture
+def gap(own: Archive) -> None:
+    with own.database.write() as session:
+        span = {"from_at": HOUR + timedelta(minutes=1), "until_at": HOUR + timedelta(minutes=2), "estimated": 5}
+        session.add(Gap(source="public_events", reason="no_overlap", found_at=db_now(), **span))
+
+
+@pytest.mark.usefixtures("gap")
+def test_what_was_dropped_is_brought_once_more_and_fills_no_gap_until_then(own: Archive) -> None:
+    own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
+    own.queue(HOUR)
+    own.work()
+    assert gap_of(own).filled_at is not None
+    assert drop_all(own) == 3
+    assert gap_of(own).filled_at is None
+    make_due(own.database)
+    assert event_archive.poll(own.database, wait=lambda _: None).jobs == 1
+    own.work()
+    assert waiting(own) == [f"{number:040x}" for number in range(1, 4)]
+    assert gap_of(own).filled_at is not None
+
+
+@pytest.mark.usefixtures("gap")
+def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
+    own: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 2)
+    own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
+    own.queue(HOUR)
+    enqueue, calls = public_events.enqueue_found, []
+
+    def drops_first(session: Any, *arguments: Any, **options: Any) -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            assert shedding.shed(session, "pushes", most_items=0) == 2
+        return enqueue(session, *arguments, **options)
+
+    monkeypatch.setattr(archive_hours, "enqueue_found", drops_first)
+    own.work()
+    assert (own.hour().state, own.hour().counts["unread_dropped_backlog"]) == ("partial", 2)
+    assert gap_of(own).filled_at is None
+    assert len(own.queue(HOUR)) == 1
+    own.work()
+    assert (own.hour().state, own.hour().counts["already_seen"]) == ("done", 1)
+    assert waiting(own) == [f"{number:040x}" for number in range(1, 4)]
+    assert gap_of(own).filled_at is not None
+
+
+def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(own: Archive) -> None:
+    event_of = parse_event(push(1))
+    assert event_of is not None
+    found = Found()
+    read_event(event_of, "https://github.com", found)
+    with own.database.write() as session:
+        public_events.remember_events(session, [event_of])
+        public_events.enqueue_found(session, found)
+    assert drop_all(own) == 1
+    own.publish(HOUR, packed(push(1)))
+    own.queue(HOUR)
+    own.work()
+    assert waiting(own) == [f"{1:040x}"]
+
+
+def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(own: Archive) -> None:
+    own.publish(HOUR, packed(push(1), push(2)))
+    own.queue(HOUR)
+    own.work()
+
+    def read(item: Push) -> Outcome[Push]:
+        err = RateLimited("budget_spent", "spent", retry_after=60, asked=False)
+        return Outcome(item, error=err if item.head.endswith("2") else None)
+
+    job = jobs.claim_next(own.database, "pushes")
+    assert job is not None
+    page_work.work(own.database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
+    assert drop_all(own) == 1
+    with own.database.read() as session:
+        assert archive_hours.was_read(session, [HOUR]) == set()
+        assert session.execute(select(SeenEvent)).all() == []
+
+
+def test_a_backfill_of_long_ago_leaves_no_list_of_its_events(own: Archive) -> None:
+    old = HOUR - archive_hours.REMEMBERED_FOR
+    own.publish(old, packed(push(1)))
+    own.queue(old)
+    own.work()
+    assert waiting(own) == [f"{1:040x}"]
+    with own.database.read() as session:
+        assert session.execute(select(SeenEvent)).all() == []
 
 
 def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(own: Archive) -> None:

@@ -12,20 +12,22 @@ from sqlalchemy import select
 from scanner.detection import Detector, Place
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub
+from scanner.github.errors import RateLimited
 from scanner.github.packs import PackLimits
-from scanner.records import tallies
+from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import claim_next
 from scanner.records.models import ReadPush, ScanJob
 from scanner.response.respond import Policy
-from scanner.sources import code_search, gists, manual, remote_files
+from scanner.sources import code_search, gists, manual, page_work, remote_files
 from scanner.sources.events import Found
 from scanner.sources.likelihood import PRIORITIES, Likelihood, likelihood_of
-from scanner.sources.public_events import enqueue_found
+from scanner.sources.page_work import Outcome
+from scanner.sources.public_events import REPOSITORY_PRIORITY, enqueue_found
 from scanner.sources.push_content import Push
 from scanner.sources.push_scan import scan_next
 from scanner.sources.remote_files import RemoteFile
-from scanner.sources.shedding import shed
+from scanner.sources.shedding import DROPPABLE, shed
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
@@ -98,8 +100,8 @@ def test_what_is_beyond_the_limit_is_dropped_from_the_unlikeliest_and_counted(da
         for number in range(4):
             for likelihood in PRIORITIES:
                 enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood=likelihood)] * 2))
-        assert shed(session, "pushes", most_jobs=12) == 0
-        assert shed(session, "pushes", most_jobs=6) == 12
+        assert shed(session, "pushes", most_items=24) == 0
+        assert shed(session, "pushes", most_items=12) == 12
         counts = tallies.since(session, 1)["public_events"]
     assert counts == {"dropped_backlog_unlikely": 8, "dropped_backlog_ordinary": 4}
     with database.read() as session:
@@ -113,8 +115,81 @@ def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")]))
     assert claim_next(database, "pushes") is not None
     with database.write() as session:
-        shed(session, "pushes", most_jobs=0)
+        shed(session, "pushes", most_items=0)
     assert sorted(job.state for job in jobs_of(database, "pushes")) == ["dropped", "dropped", "running"]
+
+
+def refuse(database: Database, *only: str) -> None:
+    """Claim every page that is due; our own gate keeps back those of its pushes whose heads end like this, or all."""
+
+    def read(item: Push) -> Outcome[Push]:
+        err = RateLimited("budget_spent", "spent", retry_after=1800, asked=False)
+        return Outcome(item, error=err if item.head.endswith(only or "") else None)
+
+    while (job := claim_next(database, "pushes")) is not None:
+        page_work.work(database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
+
+
+def test_what_our_own_gate_refused_is_dropped_before_what_is_likelier(database: Database) -> None:
+    with database.write() as session:
+        for number in range(6):
+            enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")] * 2))
+    refuse(database)
+    with database.write() as session:
+        assert shed(session, "pushes", most_items=4) == 8
+        for number in range(2):
+            enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="likely")] * 2))
+        assert shed(session, "pushes", most_items=4) == 4
+        counts = tallies.since(session, 1)["public_events"]
+    assert counts == {"dropped_backlog_unlikely": 12}
+    assert {job.priority for job in jobs_of(database, "pushes") if job.state == "queued"} == {PRIORITIES["likely"]}
+
+
+def test_a_push_that_waits_for_a_budget_keeps_its_place_in_the_queue(database: Database) -> None:
+    with database.write() as session:
+        enqueue_found(
+            session, Found(pushes=[push("a" * 40, likelihood="unlikely"), push("b" * 40, likelihood="unlikely")])
+        )
+    refuse(database, "b")
+    done, waiting = jobs_of(database, "pushes")
+    assert (done.state, [one["head"] for one in waiting.target["pushes"]]) == ("done", ["b" * 40])
+    assert waiting.priority == PRIORITIES["unlikely"]
+    with database.write() as session:
+        assert shed(session, "pushes", most_items=0) == 1
+
+
+def test_what_is_tried_again_is_not_among_what_may_be_dropped() -> None:
+    tried_again = {page_work.RETRY_PRIORITY, page_work.SINGLE_PRIORITY}
+    assert tried_again.isdisjoint(priority for priorities in DROPPABLE.values() for priority in priorities)
+
+
+def test_retries_of_single_pushes_do_not_fill_the_queue_like_pages(database: Database) -> None:
+    with database.write() as session:
+        for number in range(40):
+            target = {"pushes": [push(f"{number:040x}").to_json()]}
+            jobs.enqueue(session, "pushes", target, source="public_events", priority=page_work.RETRY_PRIORITY)
+        enqueue_found(session, Found(pushes=[push("c" * 40, likelihood="likely")] * 25))
+        assert shed(session, "pushes", most_items=25) == 0
+
+
+def test_what_an_operator_waits_for_pushes_out_nothing_that_polls_brought(database: Database) -> None:
+    with database.write() as session:
+        for number in range(5):
+            manual.queue(session, Target("repository", f"ben/app{number}"))
+        enqueue_found(session, Found(repositories=[("ana/app", 1, None)]))
+        assert shed(session, "repository", most_items=1) == 0
+
+
+def test_what_became_public_just_now_does_not_wait_and_fall_with_what_the_archive_brought(database: Database) -> None:
+    found = Found(repositories=[("ana/app", 1, None)])
+    with database.write() as session:
+        enqueue_found(session, Found(repositories=[("ben/app", 2, None)]), source="event_archive", priority=200)
+        enqueue_found(session, found, source="event_archive", priority=200)
+        enqueue_found(session, found)
+        assert shed(session, "repository", most_items=1) == 1
+    job = claim_next(database, "repository")
+    assert job is not None
+    assert (job.target["repository"], job.priority) == ("ana/app", REPOSITORY_PRIORITY)
 
 
 def test_files_and_repositories_are_dropped_and_counted_but_none_that_an_operator_waits_for(
@@ -127,8 +202,8 @@ def test_files_and_repositories_are_dropped_and_counted_but_none_that_an_operato
         enqueue_found(session, Found(repositories=[(f"ana/app{number}", number, None) for number in range(3)]))
         manual.queue(session, Target("repository", "ben/app"))
         manual.queue(session, Target("repository", "ana/app0"))
-        assert shed(session, "files", most_jobs=2) == 30
-        assert shed(session, "repository", most_jobs=1) == 2
+        assert shed(session, "files", most_items=30) == 30
+        assert shed(session, "repository", most_items=0) == 2
         counted = tallies.since(session, 1)
     assert counted == {
         "code_search": {"dropped_backlog_files": 30},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -30,11 +31,14 @@ from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
 from scanner.sources import conversations, manual, owners
 from scanner.sources import rescan as rescan_module
+from scanner.sources.events import Found
 from scanner.sources.mirror_folders import FOLDER, remove_abandoned
+from scanner.sources.public_events import enqueue_found
 from scanner.sources.rescan import rescan_next
 from scanner.sources.rescan_steps import Work
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
+from tests.scanner.sources.knowing import make_due
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
@@ -389,6 +393,30 @@ def test_a_step_that_breaks_off_goes_on_at_its_page(
     assert job(database, job_id).progress["counts"]["issues"] == 350
 
 
+def test_a_repository_that_is_asked_for_while_it_is_read_is_read_on_and_then_once_more(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    clone_whole, clones = mirrors.clone, []
+
+    def made_public_meanwhile(*arguments: Any, **options: Any) -> None:
+        clones.append(1)
+        clone_whole(*arguments, **options)
+        if len(clones) == 1:
+            with database.write() as session:
+                enqueue_found(session, Found(repositories=[("ana/app", 1001, None)]))
+
+    monkeypatch.setattr(mirrors, "clone", made_public_meanwhile)
+    run(rescan)
+    with database.read() as session:
+        ended = session.execute(select(ScanJob).order_by(ScanJob.id)).scalars().all()
+    assert [(one.source, one.state) for one in ended] == [("rescan", "done"), ("public_events", "done")]
+    assert ended[0].id == job_id
+    # Each asks for a wiki, too.
+    assert len(clones) == 4
+
+
 def test_a_limit_is_waited_for_without_counting_as_failure(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
@@ -412,6 +440,45 @@ def test_what_cannot_be_listed_is_told_and_the_rest_is_read(
     run(rescan)
     done = job(database, job_id)
     assert (done.state, done.counts["unread_releases"], done.counts["error_forbidden"]) == ("partial", 1, 1)
+
+
+def test_a_part_that_stays_out_of_reach_does_not_keep_the_rest_from_being_read(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.repositories["ana/app"].listings["releases"].append({"body": "v1"})
+    sandbox.faults["issues"].extend([lambda: Response(status_code=502)] * jobs.MOST_FAILURES)
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    for _ in range(20):
+        make_due(database)
+        rescan()
+    done = job(database, job_id)
+    assert (done.state, done.counts["unread_issues"], done.counts["error_http_502"]) == ("partial", 1, 1)
+    assert done.counts["releases"] == 1
+
+
+def test_a_part_that_ends_its_worker_does_not_keep_the_rest_from_being_read(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    listings = sandbox.repositories["ana/app"].listings
+    listings["issues"].append({"body": "deadly"})
+    listings["releases"].append({"body": "v1"})
+    scan = conversations._scan
+
+    def dies(work: Work, entry: Any, *arguments: Any) -> Any:
+        if entry["body"] == "deadly":
+            raise KeyboardInterrupt
+        return scan(work, entry, *arguments)
+
+    monkeypatch.setattr(conversations, "_scan", dies)
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    for _ in range(20):
+        make_due(database)
+        with contextlib.suppress(KeyboardInterrupt):
+            rescan()
+    done = job(database, job_id)
+    assert (done.state, done.counts["unread_issues"], done.counts["releases"]) == ("partial", 1, 1)
 
 
 def test_a_gist_is_read_with_its_history(
@@ -469,6 +536,34 @@ def test_reviews_are_read_and_what_is_in_no_list_is_counted(
     assert (place.kind, place.published_at is not None) == ("review", True)
 
 
+def test_reviews_are_read_though_an_hours_budget_is_smaller_than_a_page_of_pull_requests(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.create_repository("ana/app")
+    listings = sandbox.repositories["ana/app"].listings
+    for number in range(1, 121):
+        listings["pulls"].append({"number": number})
+        listings[f"pulls/{number}/reviews"] += [{"body": "fine"}] * (150 if number % 10 == 0 else 1)
+    left = [0]
+
+    def limited(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RateLimited("budget_reserved", "spent", retry_after=3600, asked=False)
+        return get_json(*arguments, **options)
+
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    while job(database, job_id).progress.get("phase") != "reviews":
+        rescan()
+    monkeypatch.setattr(conversations, "get_json", limited)
+    for _ in range(10):
+        left[0] = 30
+        make_due(database)
+        rescan()
+    done = job(database, job_id)
+    assert (done.state, done.counts["reviews"]) == ("done", 108 + 12 * 150)
+
+
 def test_a_cancelled_owner_leads_to_nothing_more(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +598,22 @@ def test_a_repository_that_waits_already_is_hastened_and_waited_for_by_its_owner
     assert (job(database, waiting).priority, job(database, waiting).source) == (manual.PRIORITY, "rescan")
     run(rescan)
     assert job(database, waiting).state == "done"
+
+
+def test_a_repository_that_became_public_is_read_though_its_owners_rescan_is_cancelled(
+    database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
+) -> None:
+    for name in ("ana/one", "ana/two"):
+        sandbox.create_repository(name)
+    owner_id = enqueue(database, Target("owner", "ana"))
+    rescan()
+    with database.write() as session:
+        enqueue_found(session, Found(repositories=[("ana/one", 1001, None)]))
+        assert len(jobs.cancel_all(session, owner_id)) == 2
+    run(rescan)
+    with database.read() as session:
+        repositories = session.execute(select(ScanJob).where(ScanJob.kind == "repository")).scalars().all()
+    assert {one.target["repository"]: one.state for one in repositories} == {"ana/one": "done", "ana/two": "cancelled"}
 
 
 @pytest.mark.parametrize("target", [Target("owner", "nobody"), Target("gist", "abc"), Target("repository", "no/body")])
