@@ -53,22 +53,24 @@ class Gated(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         resource = self._resource_of(request.url)
         host = request.url.netloc.decode()
+        is_retry = bool(request.extensions.get("is_retry"))
         self.gate.admit(host, resource, float(request.extensions.get("reserve", 0.0)))
         try:
             response = self._inner.handle_request(request)
         except httpx.HTTPError:
-            self.gate.note_failure(host)
+            if not is_retry:
+                self.gate.note_failure(host)
             raise
         is_read = response.is_stream_consumed
         if not is_read:
-            self._follow(response, host)
+            self._follow(response, host, is_retry)
         if response.status_code == 403:
             response, is_read = _with_words(response, request), True
         words = response.content if response.status_code == 403 else b""
-        self.gate.note(host, resource, response, words, is_whole=is_read)
+        self.gate.note(host, resource, response, words, is_whole=is_read, is_retry=is_retry)
         return response
 
-    def _follow(self, response: httpx.Response, host: str) -> None:
+    def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
         """Have the body inflated and watched: only at its end is known whether the host has answered."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
@@ -76,11 +78,12 @@ class Gated(httpx.BaseTransport):
             for name in _OF_THE_BODY:
                 response.headers.pop(name, None)
         failed = response.status_code >= 500  # it has been counted by its status
+        is_counted = failed or is_retry
         response.stream = _Body(
             chunks,
             response.stream.close,  # type: ignore[union-attr]  # as above
             on_end=(lambda: None) if failed else (lambda: self.gate.note_success(host)),
-            on_failure=(lambda: None) if failed else (lambda: self.gate.note_failure(host)),
+            on_failure=(lambda: None) if is_counted else (lambda: self.gate.note_failure(host)),
         )
 
     def close(self) -> None:

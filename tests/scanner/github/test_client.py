@@ -372,3 +372,34 @@ def test_a_small_budget_is_not_spent_on_trying_again(own: GitHub) -> None:
     with stamina.set_testing(True, attempts=3), pytest.raises(Unavailable):
         get_json(own, f"{API}/x", expected=dict)
     assert route.call_count == 1
+
+
+@respx.mock
+@pytest.mark.parametrize("failure", [503, httpx.ReadError("reset"), None])
+def test_a_call_counts_once_for_the_circuit_however_often_it_was_tried(own: GitHub, failure: Any) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        if isinstance(failure, Exception):
+            raise failure
+        return httpx.Response(failure) if failure else httpx.Response(200, stream=Reset())
+
+    route = respx.get(f"{API}/x").mock(side_effect=fail)
+    with stamina.set_testing(True, attempts=3):
+        for _ in range(FAILURES_TO_OPEN - 2):
+            with pytest.raises(Unavailable):
+                get_json(own, f"{API}/x", expected=dict)
+        assert route.call_count == 3 * (FAILURES_TO_OPEN - 2)
+        route.mock(side_effect=[httpx.Response(503), httpx.Response(200, json={"a": 1})])
+        assert get_json(own, f"{API}/x", expected=dict)[1] == {"a": 1}
+
+
+@respx.mock
+def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(own: GitHub) -> None:
+    route = respx.get(f"{API}/x").mock(return_value=httpx.Response(503))
+    seen = []
+    with stamina.set_testing(True, attempts=3):
+        for _ in range(FAILURES_TO_OPEN + 1):
+            with pytest.raises(Unavailable) as caught:
+                get_json(own, f"{API}/x", expected=dict)
+            seen.append((caught.value.reason, caught.value.asked))
+    assert seen == [("http_503", True)] * FAILURES_TO_OPEN + [("circuit_open", False)]
+    assert route.call_count == 3 * (FAILURES_TO_OPEN - 1) + 1, "once it is open, nothing is tried again"
