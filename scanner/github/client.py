@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-import stamina
 
 from scanner import __version__
 from scanner.github.credentials import AppInstallation, Credential, NoCredential, PersonalToken
@@ -32,6 +31,7 @@ from scanner.github.errors import (
 from scanner.github.gate import Gate, Ledger
 from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
 from scanner.github.transport import Authorization, Gated, KnownHosts, origin_of
+from scanner.retries import tries
 
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json"
@@ -249,9 +249,7 @@ def _tried(github: GitHub, once: Callable[[int], T]) -> T:
         return is_of_a_moment and github.gate.seconds_a_request("core") <= SLOWEST_PACE
 
     try:
-        for attempt in stamina.retry_context(
-            on=is_passing, attempts=TRIES, timeout=TRY_SECONDS, wait_initial=0.2, wait_max=2.0, wait_jitter=0.5
-        ):
+        for attempt in tries(is_passing, attempts=TRIES, timeout=TRY_SECONDS):
             with attempt:
                 return once(attempt.num)
     except GitHubError as err:
