@@ -6,6 +6,7 @@ Bodies leave here as they were before they were compressed, and whole: what brea
 from __future__ import annotations
 
 import base64
+import time
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator
 
@@ -17,6 +18,8 @@ from scanner.github.gate import Gate
 
 Origin = tuple[str, str, int | None]
 REFUSAL_BYTES = 4096
+SILENT_SECONDS = 60.0
+"""For which what is compressed may come to nothing: a reader sees no time pass before the first bytes reach it."""
 _SLICE = 1 << 16
 
 
@@ -134,11 +137,17 @@ class _Body(httpx.SyncByteStream):
             told()
 
 
-def inflated(chunks: Iterator[bytes], host: str) -> Iterator[bytes]:
-    """What was compressed by gzip, by slices. Unavailable when its end is missing, which httpx takes for an end."""
+def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    """What was compressed by gzip, by slices. Unavailable when its end is missing, which httpx takes for an end.
+
+    And when it comes to nothing for too long, such as the name in a gzip header that never ends.
+    """
     inflater = zlib.decompressobj(31)
     is_empty = True
+    silent_since = clock()
     for chunk in chunks:
+        if clock() - silent_since > SILENT_SECONDS:
+            raise Unavailable("too_slow", f"{host} took longer than {SILENT_SECONDS:.0f} s for any of its answer")
         data = chunk
         while data:
             is_empty = False
@@ -152,6 +161,7 @@ def inflated(chunks: Iterator[bytes], host: str) -> Iterator[bytes]:
                 raise Unavailable("damaged", f"{host} sent something that cannot be inflated") from err
             if part:
                 yield part
+                silent_since = clock()
             data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     if not inflater.eof and not is_empty:
         raise Unavailable("cut_off", f"{host} ended in the middle of its answer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import itertools
+import random
 import time
 import traceback
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from scanner.github.errors import (
     Unavailable,
 )
 from scanner.github.gate import FAILURES_TO_OPEN
+from scanner.github.transport import SILENT_SECONDS, inflated
 
 API, WEB = "https://api.github.com", "https://github.com"
 NONE_LEFT = {"x-ratelimit-remaining": "0"}
@@ -333,6 +335,24 @@ def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(own: GitHub, cut
     assert caught.value.reason == "cut_off"
     sizes = [len(get_bytes(own, f"{API}/{name}", limit=1 << 20)) for name in ("whole", "twice", "nothing")]
     assert sizes == [9000, 18000, 0]
+
+
+def test_gzip_that_comes_to_nothing_has_an_end() -> None:
+    with_name = b"\x1f\x8b\x08\x08" + bytes(4) + b"\0\xff"
+    given_out = itertools.count(1)
+    endless = itertools.chain([with_name], (b"a" for _ in range(100_000) if next(given_out)))
+    clock = itertools.count(0.0, 1.0)
+    with pytest.raises(Unavailable) as caught:
+        list(inflated(endless, "raw.example", clock=lambda: next(clock)))
+    assert caught.value.reason == "too_slow"
+    assert next(given_out) < 2 * SILENT_SECONDS
+
+
+def test_gzip_that_comes_slowly_is_left_to_its_reader() -> None:
+    packed = gzip.compress(random.Random(5).randbytes(1 << 20))
+    clock = itertools.count(0.0, SILENT_SECONDS / 4)
+    pieces = (packed[start : start + 4096] for start in range(0, len(packed), 4096))
+    assert sum(map(len, inflated(pieces, "raw.example", clock=lambda: next(clock)))) == 1 << 20
 
 
 @respx.mock
