@@ -30,7 +30,7 @@ from scanner.github.errors import (
 )
 from scanner.github.gate import Gate, Ledger
 from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
-from scanner.github.transport import Authorization, Gated, KnownHosts, origin_of
+from scanner.github.transport import Authorization, Gated, KnownHosts, beginning, origin_of
 from scanner.retries import tries
 
 API_VERSION = "2022-11-28"
@@ -181,7 +181,7 @@ def get_bytes(
     def once(number: int) -> bytes:
         with _exchanged(github, url, None, headers, number) as response:
             if response.status_code >= 300:
-                check_status(response, next(response.iter_bytes(4096), b""), github.credential_label)
+                check_status(response, beginning(response), github.credential_label)
             return read_body(response, limit, clock)
 
     return _tried(github, once)

@@ -17,7 +17,7 @@ from scanner.github.errors import Malformed, Unavailable
 from scanner.github.gate import Gate
 
 Origin = tuple[str, str, int | None]
-REFUSAL_BYTES = 4096
+REFUSAL_BYTES, REFUSAL_SECONDS = 4096, 10.0
 SILENT_SECONDS = 60.0
 """For which what is compressed may come to nothing: a reader sees no time pass before the first bytes reach it."""
 _SLICE = 1 << 16
@@ -167,19 +167,26 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
         raise Unavailable("cut_off", f"{host} ended in the middle of its answer")
 
 
+def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
+    """The first bytes of a refusal's body, as many as come while it is worth waiting for them."""
+    deadline = clock() + REFUSAL_SECONDS
+    start = bytearray()
+    for chunk in response.iter_bytes():
+        start += chunk
+        if len(start) >= REFUSAL_BYTES or clock() > deadline:
+            break
+    return bytes(start[:REFUSAL_BYTES])
+
+
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
     """A refusal with the beginning of its body read: only its words tell a limit from "forbidden"."""
-    start = bytearray()
     try:
-        for chunk in response.iter_bytes(REFUSAL_BYTES):
-            start += chunk
-            if len(start) >= REFUSAL_BYTES:
-                break
+        start = beginning(response)
     except (httpx.HTTPError, Unavailable):
-        start.clear()  # cut off: its headers have to do
+        start = b""  # cut off: its headers have to do
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}
-    return httpx.Response(response.status_code, headers=headers, content=bytes(start), request=request)
+    return httpx.Response(response.status_code, headers=headers, content=start, request=request)
 
 
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")

@@ -31,7 +31,7 @@ from scanner.github.errors import (
     Unavailable,
 )
 from scanner.github.gate import FAILURES_TO_OPEN
-from scanner.github.transport import SILENT_SECONDS, inflated
+from scanner.github.transport import SILENT_SECONDS, beginning, inflated
 
 API, WEB = "https://api.github.com", "https://github.com"
 NONE_LEFT = {"x-ratelimit-remaining": "0"}
@@ -353,6 +353,18 @@ def test_gzip_that_comes_slowly_is_left_to_its_reader() -> None:
     clock = itertools.count(0.0, SILENT_SECONDS / 4)
     pieces = (packed[start : start + 4096] for start in range(0, len(packed), 4096))
     assert sum(map(len, inflated(pieces, "raw.example", clock=lambda: next(clock)))) == 1 << 20
+
+
+def test_the_words_of_a_refusal_that_drip_are_not_waited_for() -> None:
+    given_out = itertools.count(1)
+
+    class Dripping(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield from (b"a" for _ in range(4000) if next(given_out))
+
+    clock = itertools.count(0.0, 1.0)
+    assert 0 < len(beginning(httpx.Response(403, stream=Dripping()), clock=lambda: next(clock))) < 20
+    assert next(given_out) < 20
 
 
 @respx.mock
