@@ -14,10 +14,11 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "scanner.child_processes": set(),
     "scanner.detection": {"scanner.child_processes"},
-    "scanner.github": {"scanner.child_processes"},
+    "scanner.retries": set(),
+    "scanner.github": {"scanner.child_processes", "scanner.retries"},
     "scanner.records": set(),
     "scanner.settings": {"scanner.detection", "scanner.records"},
-    "scanner.tokens": {"scanner.detection", "scanner.records"},
+    "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries"},
     "scanner.response": {"scanner.detection", "scanner.records", "scanner.tokens"},
     "scanner.signs": {"scanner.detection", "scanner.records", "scanner.response", "scanner.settings", "scanner.tokens"},
     "scanner.sources": {

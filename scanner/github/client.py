@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-import stamina
 
 from scanner import __version__
 from scanner.github.credentials import AppInstallation, Credential, NoCredential, PersonalToken
@@ -31,7 +30,8 @@ from scanner.github.errors import (
 )
 from scanner.github.gate import Gate, Ledger
 from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
-from scanner.github.transport import Authorization, Gated, KnownHosts, origin_of
+from scanner.github.transport import Authorization, Gated, KnownHosts, beginning, origin_of
+from scanner.retries import tries
 
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json"
@@ -148,8 +148,8 @@ def get_json(
     if etag:
         headers["If-None-Match"] = etag
 
-    def once() -> tuple[httpx.Response, bytes]:
-        with _exchanged(github, url, params, headers) as response:
+    def once(number: int) -> tuple[httpx.Response, bytes]:
+        with _exchanged(github, url, params, headers, number) as response:
             body = read_body(response, LARGEST_JSON_BYTES, clock)
         if response.status_code != 304:
             check_status(response, body, github.credential_label)
@@ -176,10 +176,12 @@ def get_bytes(
     What fails for a moment is tried again.
     """
 
-    def once() -> bytes:
-        with _exchanged(github, url, None, {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}) as response:
+    headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
+
+    def once(number: int) -> bytes:
+        with _exchanged(github, url, None, headers, number) as response:
             if response.status_code >= 300:
-                check_status(response, next(response.iter_bytes(4096), b""), github.credential_label)
+                check_status(response, beginning(response), github.credential_label)
             return read_body(response, limit, clock)
 
     return _tried(github, once)
@@ -233,26 +235,37 @@ def is_blocked(words: bytes) -> bool:
     return _BLOCKED.search(words[:4096].lower()) is not None
 
 
-def _tried(github: GitHub, once: Callable[[], T]) -> T:
-    """What the request comes to, tried again where the failure is of a moment and the budget has room for it."""
+def _tried(github: GitHub, once: Callable[[int], T]) -> T:
+    """What the request comes to, tried again where the failure is of a moment and the budget has room for it.
+
+    `once` is told the number of its try, from 1 on.
+    """
+    failed: list[Exception] = []
 
     def is_passing(err: Exception) -> bool:
         is_of_a_moment = isinstance(err, Unavailable) and err.asked and err.reason in PASSING and not err.retry_after
+        if is_of_a_moment:
+            failed.append(err)
         return is_of_a_moment and github.gate.seconds_a_request("core") <= SLOWEST_PACE
 
-    for attempt in stamina.retry_context(
-        on=is_passing, attempts=TRIES, timeout=TRY_SECONDS, wait_initial=0.2, wait_max=2.0, wait_jitter=0.5
-    ):
-        with attempt:
-            return once()
+    try:
+        for attempt in tries(is_passing, attempts=TRIES, timeout=TRY_SECONDS):
+            with attempt:
+                return once(attempt.num)
+    except GitHubError as err:
+        if failed and not err.asked:
+            # The gate has refused to try again; what was asked has failed all the same, and why is what counts.
+            raise failed[0] from None
+        raise
     raise AssertionError("unreachable")  # the last attempt raises
 
 
 @contextmanager
 def _exchanged(
-    github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str]
+    github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], number: int
 ) -> Iterator[httpx.Response]:
-    extensions = {"reserve": github.reserve}
+    """`number`: of the try; the failure of a call counts once for the circuit, however often it was tried."""
+    extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
             yield response

@@ -16,6 +16,7 @@ import httpx
 from scanner import __version__
 from scanner.github.client import check_status
 from scanner.github.errors import Malformed, Unavailable
+from scanner.github.transport import beginning
 
 LONGEST_LINE = 16 * 1024 * 1024
 LARGEST_FILE = 64 * 1024**3
@@ -46,7 +47,7 @@ def opened(
             http.stream("GET", url, follow_redirects=False) as response,
         ):
             if response.status_code >= 300:
-                check_status(response, next(response.iter_bytes(4096), b""), "none")
+                check_status(response, beginning(response), "none")
             yield _lines(_inflated(response.iter_raw(), clock() + LONGEST_SECONDS, clock))
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"the archive cannot be reached ({type(err).__name__})") from err

@@ -25,7 +25,7 @@ from scanner.github.rate_limit import (
 )
 
 FAILURES_TO_OPEN = 10
-"""Failures of one host in a row, of whatever requests, after which it is left alone."""
+"""Failures of one host in a row, of whatever calls, after which it is left alone; tries of one call count once."""
 OPEN_SECONDS = 60.0
 REJECTED_SECONDS = 60.0
 SHARE_SECONDS = 1.0
@@ -116,16 +116,25 @@ class Gate:
                 self._check(budget, host, now, reserve)
 
     def note(
-        self, host: str, resource: str, response: httpx.Response, body: bytes = b"", *, is_whole: bool = True
+        self,
+        host: str,
+        resource: str,
+        response: httpx.Response,
+        body: bytes = b"",
+        *,
+        is_whole: bool = True,
+        is_retry: bool = False,
     ) -> None:
         """Learn from an answer. `body`: the beginning of a refusal's, where it is at hand.
 
-        Not `is_whole`: its body is still to come, so that it is no success yet.
+        Not `is_whole`: its body is still to come, so that it is no success yet. `is_retry`: the call's failure has been
+        counted by its first try.
         """
         now = self._clock()
         status = response.status_code
         if status >= 500:
-            self.note_failure(host)
+            if not is_retry:
+                self.note_failure(host)
         elif is_whole:
             self.note_success(host)
         found = rate_limit_of(response)

@@ -17,6 +17,7 @@ import httpx
 from scanner.github.client import GitHub, check_status
 from scanner.github.errors import Malformed, NotFound, Unavailable
 from scanner.github.packs import PackLimits, PackReading, read_pack
+from scanner.github.transport import beginning
 from scanner.github.urls import git_url
 
 MOST_REFS = 50_000
@@ -214,7 +215,7 @@ def _answer(
 def _check(response: httpx.Response, github: GitHub) -> None:
     if response.status_code < 300:
         return
-    start = next(response.iter_bytes(4096), b"")
+    start = beginning(response)
     host = response.request.url.host
     if response.status_code == 401 and github.credential.token() is None:
         # Without a credential, a repository that is private or gone asks for one.

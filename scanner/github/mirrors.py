@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +35,12 @@ STDERR_READ = 64 * 1024
 MOST_STDERR = 16 * 1024 * 1024
 LONGEST_CHECK_SECONDS = 120
 COMMITS_A_FETCH = 100
+MOST_FETCHES = 500
+"""Of commits by their ids in one mirror; each that is gone costs some fifteen."""
+LONGEST_WAIT_SECONDS = 1800.0
+"""For limits, with a mirror in hand: given back, it would have to be cloned anew."""
+GONE = ("not_our_ref", "not_found", "blocked")
+"""Why a commit that is asked for by itself does not come: it is not public any more."""
 FORBIDDEN_SECONDS = 600.0
 """A 403 without words may be a limit as well."""
 
@@ -58,6 +65,15 @@ class MirrorTooLarge(GitHubError):
 
 class MirrorStopped(Exception):
     """The clone was stopped because nobody waits for it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How many commits came, how many the server has no more, and of how many nothing is known."""
+
+    got: int
+    gone: int
+    unread: int
 
 
 def clone(
@@ -107,31 +123,55 @@ def fetch_commits(
     stop: threading.Event,
     on_progress: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
-) -> int:
-    """Fetch commits by their ids into the mirror, below refs of our own; how many came. Raises what `clone` raises.
+) -> Fetched:
+    """Fetch commits by their ids into the mirror, below refs of our own. Raises what `clone` raises.
 
-    One that is gone spoils its whole request, so a request that fails is halved.
+    One that is gone spoils its whole request, so a request that the server refuses is halved. A limit is waited for
+    here, since the mirror would not outlive it elsewhere; what it leaves no time for is counted.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
-    got = done = 0
-    while waiting:
+    got = gone = 0
+    patience = LONGEST_WAIT_SECONDS
+    for _ in range(MOST_FETCHES):
+        if not waiting or patience < 0:
+            break
         batch = waiting.pop()
         refspecs = [f"+{oid}:refs/r8scan/{oid}" for oid in batch]
         options = ["--quiet", "--no-tags", "--no-write-fetch-head"]
         command = ["git", "-C", str(folder), "fetch", *options, "--", url, *refspecs]
         try:
             _run(github, command, url, folder, limit_bytes, stop, _no_report, clock)
-        except (Unavailable, NotFound) as err:
-            if not err.asked:
-                raise
-            if len(batch) > 1:
-                waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-                continue
-        else:
             got += len(batch)
-        done += len(batch)
-        on_progress(done, len(oids))
-    return got
+        except GitHubError as err:
+            if _is_limit(err):
+                waiting.append(batch)
+                patience -= _waited(err, stop, patience)
+            elif not _is_refusal(err):
+                raise
+            elif len(batch) > 1:
+                waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+            else:
+                gone += err.reason in GONE
+        on_progress(got + gone, len(oids))
+    return Fetched(got, gone, len(oids) - got - gone)
+
+
+def _is_limit(err: GitHubError) -> bool:
+    """Whether it lifts by itself, and soon: a limit of GitHub's, or a host that is left alone for a moment."""
+    return isinstance(err, RateLimited) or err.reason == "circuit_open"
+
+
+def _is_refusal(err: GitHubError) -> bool:
+    """Whether it is about what was asked for, so that a smaller request may fare better. An outage is not."""
+    return err.asked and (isinstance(err, NotFound) or err.reason in ("not_our_ref", "clone_failed"))
+
+
+def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
+    """Wait for a limit unless it outlasts the patience; the seconds that it asks for. MirrorStopped."""
+    seconds = err.retry_after or SECONDARY_LIMIT_SECONDS
+    if seconds <= patience and stop.wait(seconds):
+        raise MirrorStopped from err
+    return seconds
 
 
 def _run(
@@ -265,6 +305,8 @@ def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
         return RateLimited("rate_limited", "git requests are limited", retry_after=SECONDARY_LIMIT_SECONDS)
     if b"returned error: 451" in lower or (is_forbidden and is_blocked(lower)):
         return NotFound("blocked", "access to the repository is blocked")
+    if b"not our ref" in lower:
+        return Unavailable("not_our_ref", "the git server has no such object")
     if b"not found" in lower or b"returned error: 404" in lower:
         return NotFound("not_found", "there is no such public repository")
     if re.search(rb"returned error: 30[1278]\b", lower):

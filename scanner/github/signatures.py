@@ -28,6 +28,8 @@ REFETCH_SECONDS = 30.0
 """An unknown key has them asked for again, but not more often: anybody can send one."""
 WAIT_SECONDS = 10.0
 """For keys, with an alert in hand: GitHub gives an alert up after 30 seconds."""
+MOST_WAITING = 2
+"""Each waits in a thread of the server's, and anybody can send a key that is unknown."""
 MOST_KEYS = 100
 LONGEST_ID = 128
 LONGEST_SIGNATURE = 1024
@@ -96,6 +98,7 @@ class PublicKeys:
         self._clock = clock
         self._start = start
         self._lock = threading.Lock()
+        self._places = threading.Semaphore(MOST_WAITING)
         self._known = _Known({})
         self._asked_at = 0.0
         self._ended: threading.Event | None = None
@@ -106,7 +109,7 @@ class PublicKeys:
             raise Forged("the request carries no signature")
         known = self._known
         if key_id not in known.keys:
-            self._ask().wait(WAIT_SECONDS)
+            self._wait_for(self._ask())
             known = self._known
         elif self._clock() >= known.kept_until:
             self._ask()
@@ -129,8 +132,24 @@ class PublicKeys:
             self._ended = ended
             # Until it has ended, nobody can say that an unknown key is none of GitHub's.
             self._known = replace(self._known, is_current=False)
-        self._start(lambda: self._fetch(now, ended))
+        try:
+            self._start(lambda: self._fetch(now, ended))
+        except RuntimeError:
+            # Out of threads: nobody will end it, and while it has not ended nobody asks again.
+            ended.set()
+            _log.exception("the keys of secret scanning cannot be asked for")
         return ended
+
+    def _wait_for(self, ended: threading.Event) -> None:
+        """Wait until the keys have been asked for, not for too long. KeysUnavailable where enough others wait."""
+        if ended.is_set():
+            return
+        if not self._places.acquire(blocking=False):
+            raise KeysUnavailable("GitHub's keys are being asked for, and others wait for them already")
+        try:
+            ended.wait(WAIT_SECONDS)
+        finally:
+            self._places.release()
 
     def _fetch(self, now: float, ended: threading.Event) -> None:
         try:

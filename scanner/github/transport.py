@@ -6,6 +6,7 @@ Bodies leave here as they were before they were compressed, and whole: what brea
 from __future__ import annotations
 
 import base64
+import time
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator
 
@@ -16,7 +17,9 @@ from scanner.github.errors import Malformed, Unavailable
 from scanner.github.gate import Gate
 
 Origin = tuple[str, str, int | None]
-REFUSAL_BYTES = 4096
+REFUSAL_BYTES, REFUSAL_SECONDS = 4096, 10.0
+SILENT_SECONDS = 60.0
+"""For which what is compressed may come to nothing: a reader sees no time pass before the first bytes reach it."""
 _SLICE = 1 << 16
 
 
@@ -53,22 +56,24 @@ class Gated(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         resource = self._resource_of(request.url)
         host = request.url.netloc.decode()
+        is_retry = bool(request.extensions.get("is_retry"))
         self.gate.admit(host, resource, float(request.extensions.get("reserve", 0.0)))
         try:
             response = self._inner.handle_request(request)
         except httpx.HTTPError:
-            self.gate.note_failure(host)
+            if not is_retry:
+                self.gate.note_failure(host)
             raise
         is_read = response.is_stream_consumed
         if not is_read:
-            self._follow(response, host)
+            self._follow(response, host, is_retry)
         if response.status_code == 403:
             response, is_read = _with_words(response, request), True
         words = response.content if response.status_code == 403 else b""
-        self.gate.note(host, resource, response, words, is_whole=is_read)
+        self.gate.note(host, resource, response, words, is_whole=is_read, is_retry=is_retry)
         return response
 
-    def _follow(self, response: httpx.Response, host: str) -> None:
+    def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
         """Have the body inflated and watched: only at its end is known whether the host has answered."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
@@ -76,11 +81,12 @@ class Gated(httpx.BaseTransport):
             for name in _OF_THE_BODY:
                 response.headers.pop(name, None)
         failed = response.status_code >= 500  # it has been counted by its status
+        is_counted = failed or is_retry
         response.stream = _Body(
             chunks,
             response.stream.close,  # type: ignore[union-attr]  # as above
             on_end=(lambda: None) if failed else (lambda: self.gate.note_success(host)),
-            on_failure=(lambda: None) if failed else (lambda: self.gate.note_failure(host)),
+            on_failure=(lambda: None) if is_counted else (lambda: self.gate.note_failure(host)),
         )
 
     def close(self) -> None:
@@ -131,11 +137,17 @@ class _Body(httpx.SyncByteStream):
             told()
 
 
-def inflated(chunks: Iterator[bytes], host: str) -> Iterator[bytes]:
-    """What was compressed by gzip, by slices. Unavailable when its end is missing, which httpx takes for an end."""
+def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    """What was compressed by gzip, by slices. Unavailable when its end is missing, which httpx takes for an end.
+
+    And when it comes to nothing for too long, such as the name in a gzip header that never ends.
+    """
     inflater = zlib.decompressobj(31)
     is_empty = True
+    silent_since = clock()
     for chunk in chunks:
+        if clock() - silent_since > SILENT_SECONDS:
+            raise Unavailable("too_slow", f"{host} took longer than {SILENT_SECONDS:.0f} s for any of its answer")
         data = chunk
         while data:
             is_empty = False
@@ -149,24 +161,32 @@ def inflated(chunks: Iterator[bytes], host: str) -> Iterator[bytes]:
                 raise Unavailable("damaged", f"{host} sent something that cannot be inflated") from err
             if part:
                 yield part
+                silent_since = clock()
             data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     if not inflater.eof and not is_empty:
         raise Unavailable("cut_off", f"{host} ended in the middle of its answer")
 
 
+def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
+    """The first bytes of a refusal's body, as many as come while it is worth waiting for them."""
+    deadline = clock() + REFUSAL_SECONDS
+    start = bytearray()
+    for chunk in response.iter_bytes():
+        start += chunk
+        if len(start) >= REFUSAL_BYTES or clock() > deadline:
+            break
+    return bytes(start[:REFUSAL_BYTES])
+
+
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
     """A refusal with the beginning of its body read: only its words tell a limit from "forbidden"."""
-    start = bytearray()
     try:
-        for chunk in response.iter_bytes(REFUSAL_BYTES):
-            start += chunk
-            if len(start) >= REFUSAL_BYTES:
-                break
+        start = beginning(response)
     except (httpx.HTTPError, Unavailable):
-        start.clear()  # cut off: its headers have to do
+        start = b""  # cut off: its headers have to do
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}
-    return httpx.Response(response.status_code, headers=headers, content=bytes(start), request=request)
+    return httpx.Response(response.status_code, headers=headers, content=start, request=request)
 
 
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")

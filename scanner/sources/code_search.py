@@ -155,7 +155,9 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
                 whole = detector.scan(Document(content, file.place))
                 digests = {candidate.digest for candidate in whole.candidates}
                 own = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
-                if not whole.unread:
+                if not remote_files.is_as_named(file, content):
+                    found.files.append(file)
+                elif not whole.unread:
                     found.read[file] = whole.candidates
         else:
             found.files.append(file)

@@ -40,6 +40,8 @@ RESERVE = 0.5
 """Of the REST budget, left to public events: what they miss is gone, gists stay in their list for longer."""
 OVERLAP = timedelta(seconds=120)
 KNOWN_KEPT = 4000
+MOST_OWED_POLLS = 10
+"""That fail to read the rest of a list; then it is a gap. Each goes on where the one before it failed."""
 LARGEST_FILE = 10 * 1024 * 1024
 """Bytes that a raw address serves; larger files come with a clone only."""
 MOST_FILES = 300
@@ -51,11 +53,32 @@ _ID = re.compile(r"[0-9a-f]{1,64}")
 _RAW = re.compile(r"/raw/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """The rest of a list that was not read to its end: asked for since `since`, read down to `until`.
+
+    `page` is the one that failed, `polls` how many have failed to read the rest.
+    """
+
+    since: str
+    page: int = 1
+    until: datetime | None = None
+    polls: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        until = self.until.isoformat() if self.until else None
+        return {"since": self.since, "page": self.page, "until": until, "polls": self.polls}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Owed:
+        return cls(**{**value, "until": parse_time(value["until"])})
+
+
 @dataclass(slots=True)
 class GistPoll:
     """What one poll brought. `versions`: (id, time of change) of every gist listed, newest first.
 
-    `owed`: the time since which the list still has to be read, since this poll did not come to its end.
+    `owed`: what this poll did not come to. `passed_over`: gists that lie between those listed, known from before.
     """
 
     fresh: list[Mapping[str, Any]] = field(default_factory=list)
@@ -63,7 +86,8 @@ class GistPoll:
     times: list[datetime] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     overlaps: bool = False
-    owed: str | None = None
+    owed: Owed | None = None
+    passed_over: int = 0
     error: GitHubError | None = None
 
 
@@ -80,7 +104,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) ->
         if isinstance(github.credential, AppInstallation):
             message = "public gists are not open to a GitHub App: set R8SCAN_GITHUB_TOKEN as well, for gists alone"
             raise Forbidden("needs_personal_token", message, retry_after=turns.LONGEST_INTERVAL)
-        brought = list_new(github.reserving(RESERVE), known, turn.newest_seen_at, owed=turn.cursor.get("owed"))
+        brought = list_new(github.reserving(RESERVE), known, turn.newest_seen_at, owed=_owed(turn))
     except GitHubError as err:
         with database.write() as session:
             turns.postpone(session, turn, err)
@@ -98,28 +122,29 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) ->
 
 
 def list_new(
-    github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: str | None = None
+    github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
     """Ask for pages until one holds nothing new. An error on the first is raised, on a later one reported.
 
-    `owed`: the time since which an earlier poll was to read and could not; then only the list's end is an overlap, as
-    what that poll still brought is known and says nothing of what lies behind it.
+    `owed`: what an earlier poll was to read and could not; then only the list's end is an overlap, as what that poll
+    still brought is known and says nothing of what lies behind it.
     """
     brought = GistPoll()
     has_met_known, is_at_end = False, False
-    since = owed or (f"{newest_seen_at - OVERLAP:%Y-%m-%dT%H:%M:%SZ}" if newest_seen_at is not None else None)
+    since = owed.since if owed else f"{newest_seen_at - OVERLAP:%Y-%m-%dT%H:%M:%SZ}" if newest_seen_at else None
     first: dict[str, str | int] = {"per_page": PAGE_SIZE, "page": 1, **({"since": since} if since else {})}
     first_url = f"{github.api_url}/gists/public"
-    url: str = first_url
+    url, page = first_url, 1
     params: dict[str, str | int] | None = first
     seen: set[str] = set()
-    for page in range(1, (MOST_PAGES if since else FIRST_PAGES) + 1):
+    while page <= (MOST_PAGES if since else FIRST_PAGES):
         try:
             response, listed = get_json(github, url, params=params, expected=list)
         except GitHubError as err:
             if page == 1:
                 raise
-            brought.error, brought.owed = err, since
+            brought.error = err
+            brought.owed = _still_owed(since, page, brought, owed, has_met_known=has_met_known) if since else None
             break
         brought.counts["requests"] += 1
         fresh = [gist for gist in listed if _take(gist, seen, brought) and brought.versions[-1] not in known]
@@ -130,10 +155,23 @@ def list_new(
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
+        page += 1
+        if owed and not fresh and page < owed.page - 1:
+            # Down to the page that failed all is known; one before it, since what is deleted moves the others up.
+            brought.passed_over += (owed.page - 1 - page) * PAGE_SIZE
+            page, following = owed.page - 1, None
         # The address of the next page holds all its parameters; one that is full has a next page, whatever is said.
-        url, params = (following, None) if following else (first_url, {**first, "page": page + 1})
+        url, params = (following, None) if following else (first_url, {**first, "page": page})
     brought.overlaps = is_at_end or (has_met_known and not owed)
     return brought
+
+
+def _still_owed(since: str, page: int, brought: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
+    """What a poll owes that failed at this page, after one that owed `before`."""
+    # What an earlier poll read is one piece with what this one did only where they meet.
+    earlier = [before.until] if before and before.until and has_met_known else []
+    until = min([*brought.times, *earlier], default=None)
+    return Owed(since, page, until, before.polls + 1 if before else 1)
 
 
 def read_gist(
@@ -232,19 +270,16 @@ def _commit(
     known = tuple(turn.cursor.get("known", ()))
     now = datetime.now(UTC)
     newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
-    # What an earlier poll owed lies before all that it still brought.
-    covered = parse_time(turn.cursor.get("owed")) or turn.newest_seen_at
-    missed = None
-    if known and not brought.overlaps and not brought.owed and brought.times and covered:
-        oldest = min(brought.times)
-        seconds = max((max(brought.times) - oldest).total_seconds(), 1.0)
-        missing = max((oldest - covered).total_seconds(), 0.0)
-        estimated = int(len(brought.versions) / seconds * missing)
-        missed = MissedSpan(min(covered, oldest), oldest, estimated, "no_overlap")
+    missed = _missed(turn, brought) if known else None
+    # What is a gap is owed no more.
+    owed = brought.owed if missed is None else None
     turns.end(
         session,
         turn,
-        cursor={"known": list(dict.fromkeys([*brought.versions, *known]))[:KNOWN_KEPT], "owed": brought.owed},
+        cursor={
+            "known": list(dict.fromkeys([*brought.versions, *known]))[:KNOWN_KEPT],
+            "owed": owed.to_json() if owed else None,
+        },
         interval=max(INTERVAL, pace),
         counts=+brought.counts,
         newest=newest,
@@ -254,3 +289,25 @@ def _commit(
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state="unchecked")
     return remote_files.enqueue(session, files, source=SOURCE, priority=PRIORITY)
+
+
+def _missed(turn: Turn, brought: GistPoll) -> MissedSpan | None:
+    """What nobody reads any more: it is out of the list's reach, or could not be read for too long."""
+    before = _owed(turn)
+    # What an earlier poll owed lies before all that it still brought.
+    covered = (parse_time(before.since) if before else None) or turn.newest_seen_at
+    oldest = brought.owed.until if brought.owed else min(brought.times, default=None)
+    is_left = brought.owed.polls >= MOST_OWED_POLLS if brought.owed else not brought.overlaps
+    if not is_left or oldest is None or covered is None or not brought.times:
+        return None
+    seconds = max((max(brought.times) - min(brought.times)).total_seconds(), 1.0)
+    missing = max((oldest - covered).total_seconds(), 0.0)
+    estimated = int((len(brought.versions) + brought.passed_over) / seconds * missing)
+    reason = "page_fails" if brought.owed else "no_overlap"
+    return MissedSpan(min(covered, oldest), oldest, estimated, reason)
+
+
+def _owed(turn: Turn) -> Owed | None:
+    value = turn.cursor.get("owed")
+    # An earlier version kept the time alone.
+    return Owed(value) if isinstance(value, str) else Owed.from_json(value) if value else None

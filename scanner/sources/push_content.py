@@ -13,7 +13,7 @@ from scanner.github import git_protocol
 from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
 from scanner.github.compare import Comparison, compare, read_singly
-from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound
+from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound, RateLimited
 from scanner.github.git_protocol import Refs
 from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
 from scanner.github.packs import PackLimits, PackObject, PackReading
@@ -80,7 +80,7 @@ class Push:
 class PushReading:
     """What was read. `unread` counts what was not, by reason; `is_cut_off`: asking again may bring the rest.
 
-    `is_damaged`: the pack was corrupt, perhaps on its way only.
+    `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
     `tip` is the commit that was read up to, for a created ref the one that was found.
     """
 
@@ -91,6 +91,7 @@ class PushReading:
     bytes: int = 0
     is_cut_off: bool = False
     is_damaged: bool = False
+    refusal: GitHubError | None = None
 
     @property
     def complete(self) -> bool:
@@ -133,7 +134,8 @@ def read_push(
             raise
         # What came before is not given up for what did not come.
         reading.unread[f"second_request_{err.reason}"] += 1
-        reading.is_cut_off = not isinstance(err, NotFound | Malformed)
+        reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
+        reading.refusal = None if err.asked else err
     return reading
 
 
@@ -177,14 +179,14 @@ def _named(github: GitHub, push: Push) -> Push:
 
 
 def _parents(github: GitHub, push: Push) -> list[str]:
-    """What the commit builds on; nothing where the REST API has no such commit: then all is asked for at once."""
+    """What the commit builds on; nothing where the REST API does not say: then all is asked for at once, of git."""
     url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
     try:
         _, value = get_json(github, url, params={"per_page": 1}, expected=dict)
     except GitHubError as err:
-        if isinstance(err, NotFound | Malformed) or err.reason == "http_422":
-            return []
-        raise
+        if isinstance(err, RateLimited) or not err.asked:
+            raise
+        return []
     listed = value.get("parents")
     found = [one.get("sha") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MOST_HAVES]
@@ -249,11 +251,11 @@ def _ask_for_less(
     others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
     more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MOST_HAVES]
     blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
-    if blob_limit is None and set(more) == set(haves):
-        return
     if blob_limit is not None:
         reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
     for claims in (more, list(haves)):
+        if blob_limit is None and set(claims) == set(haves):
+            return  # that was the first request
         pack = git_protocol.fetch(github, push.repository, wants, claims, limits=limits, blob_limit=blob_limit)
         seen = _take(pack, push, github.web_url, detector, reading)
         if not seen.isdisjoint(wants) or set(claims) == set(haves):
@@ -261,11 +263,14 @@ def _ask_for_less(
 
 
 def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, reading: PushReading) -> set[str]:
-    """Scan every object as it is made; look up paths and commits only for those that hold something; the commits."""
+    """Scan every object as it is made; look up paths and commits only for those that hold something.
+
+    The ids of its commits and tags.
+    """
     hits: list[tuple[PackObject, Sequence[Candidate]]] = []
     kept: list[PackObject] = []
     kept_bytes, is_all_kept = 0, True
-    commits: set[str] = set()
+    named: set[str] = set()
     for item in pack:
         content = _names(item) if item.type == "tree" else item.content
         result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)))
@@ -273,8 +278,8 @@ def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, readi
         reading.unread.update(result.unread)
         if result.candidates:
             hits.append((item if item.type == "commit" else replace(item, content=b""), result.candidates))
-        if item.type == "commit":
-            commits.add(item.oid)
+        if item.type in ("commit", "tag"):
+            named.add(item.oid)
         if item.type in ("commit", "tree"):
             kept_bytes += len(item.content)
             is_all_kept = kept_bytes <= KEPT_BYTES
@@ -292,7 +297,7 @@ def _take(pack: PackReading, push: Push, web_url: str, detector: Detector, readi
         reading.unread["not_located"] += location is None and not is_all_kept
         reading.candidates.extend(_placed(candidate, item, location, push, web_url) for candidate in candidates)
     reading.unread = +reading.unread
-    return commits
+    return named
 
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}

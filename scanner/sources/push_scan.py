@@ -81,3 +81,5 @@ def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
     outcome.counts.update({f"unread_{reason}": count for reason, count in reading.unread.items()})
     outcome.is_partial = not reading.complete
     outcome.is_cut_off, outcome.is_damaged = reading.is_cut_off, reading.is_damaged
+    # What came is responded to; for the rest the push waits like any that was not asked for.
+    outcome.error = reading.refusal

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.github.client import GitHub, get_bytes
-from scanner.github.errors import GitHubError, Unavailable
+from scanner.github.errors import GitHubError
 from scanner.github.packs import object_id
 from scanner.records import jobs
 from scanner.records.database import Database
@@ -95,13 +95,16 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
 
 
 def fetch(github: GitHub, file: RemoteFile) -> bytes:
-    """Its content. Raises GitHubError, Unavailable also for a blob that is not what its id says."""
-    content = get_bytes(github, file.url, limit=file.limit, accept=file.accept)
-    if file.key is not None and file.key[0] == "blob":
-        sha = file.key[1]
-        if object_id("blob", content, "sha256" if len(sha) == 64 else "sha1") != sha:
-            raise Unavailable("cut_off", "a blob came with other bytes than its id says")
-    return content
+    """Its content. Raises GitHubError."""
+    return get_bytes(github, file.url, limit=file.limit, accept=file.accept)
+
+
+def is_as_named(file: RemoteFile, content: bytes) -> bool:
+    """Whether the bytes are those that a blob's id says; what has no such id is what it is."""
+    if file.key is None or file.key[0] != "blob":
+        return True
+    sha = file.key[1]
+    return object_id("blob", content, "sha256" if len(sha) == 64 else "sha1") == sha
 
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
@@ -172,8 +175,13 @@ def scan_next(
             outcome.counts["bytes"] += len(content)
             outcome.counts["candidates"] += len(candidates)
             outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-            outcome.is_partial = bool(result.unread)
-            if not result.unread:
+            if not is_as_named(file, content):
+                # It may be cut off: what came is scanned, and asked for again.
+                outcome.counts["unread_blob_differs"] += 1
+                outcome.is_partial = outcome.is_cut_off = True
+            elif result.unread:
+                outcome.is_partial = True
+            else:
                 found[file] = list(candidates)
         if candidates:
             outcome.response = respond_or_keep(

@@ -128,11 +128,7 @@ def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
     try:
         while url is not None and pages < MOST_ACTIVITY_PAGES and len(found) < MOST_UNREACHED:
             response, listed = get_json(work.github, url, expected=list)
-            for entry in listed:
-                ends = (entry.get("before"), entry.get("after")) if isinstance(entry, dict) else ()
-                found.update(
-                    (end, None) for end in ends if isinstance(end, str) and is_object_id(end) and end.strip("0")
-                )
+            found.update((end, None) for entry in listed for end in _ends(entry))
             url, pages = next_page(work.github, response), pages + 1
             work.report("listing activity", len(found), 0)
     except GitHubError as err:
@@ -154,7 +150,7 @@ def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) 
     missing = mirrors.missing_commits(mirror, tips)
     if not missing:
         return
-    got = mirrors.fetch_commits(
+    fetched = mirrors.fetch_commits(
         work.github,
         url,
         mirror,
@@ -163,9 +159,10 @@ def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) 
         stop=work.lost,
         on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),
     )
-    work.counts["unreached_commits"] += got
+    work.counts["unreached_commits"] += fetched.got
     # GitHub removes such commits in time: what is gone is not public any more.
-    work.counts["unreached_commits_gone"] += len(missing) - got
+    work.counts["unreached_commits_gone"] += fetched.gone
+    work.counts["unread_unreached_commits"] += fetched.unread
 
 
 def _published(target: Any) -> datetime | None:

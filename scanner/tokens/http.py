@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import stamina
 
 from scanner import __version__
 from scanner.detection import redact
+from scanner.retries import tries
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
 
 DIGESTS_A_REQUEST = 200
@@ -84,9 +84,7 @@ class HttpStore:
         return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
 
     def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
-        for attempt in stamina.retry_context(
-            on=_Transient, attempts=ATTEMPTS, timeout=ATTEMPTS_SECONDS, wait_initial=0.2, wait_max=2.0, wait_jitter=0.3
-        ):
+        for attempt in tries(_Transient, attempts=ATTEMPTS, timeout=ATTEMPTS_SECONDS):
             with attempt:
                 return self._post_once(path, body, headers)
         raise AssertionError("unreachable")  # the last attempt raises

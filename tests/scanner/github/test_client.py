@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import itertools
+import random
 import time
 import traceback
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from scanner.github.errors import (
     Unavailable,
 )
 from scanner.github.gate import FAILURES_TO_OPEN
+from scanner.github.transport import SILENT_SECONDS, beginning, inflated
 
 API, WEB = "https://api.github.com", "https://github.com"
 NONE_LEFT = {"x-ratelimit-remaining": "0"}
@@ -335,6 +337,36 @@ def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(own: GitHub, cut
     assert sizes == [9000, 18000, 0]
 
 
+def test_gzip_that_comes_to_nothing_has_an_end() -> None:
+    with_name = b"\x1f\x8b\x08\x08" + bytes(4) + b"\0\xff"
+    given_out = itertools.count(1)
+    endless = itertools.chain([with_name], (b"a" for _ in range(100_000) if next(given_out)))
+    clock = itertools.count(0.0, 1.0)
+    with pytest.raises(Unavailable) as caught:
+        list(inflated(endless, "raw.example", clock=lambda: next(clock)))
+    assert caught.value.reason == "too_slow"
+    assert next(given_out) < 2 * SILENT_SECONDS
+
+
+def test_gzip_that_comes_slowly_is_left_to_its_reader() -> None:
+    packed = gzip.compress(random.Random(5).randbytes(1 << 20))
+    clock = itertools.count(0.0, SILENT_SECONDS / 4)
+    pieces = (packed[start : start + 4096] for start in range(0, len(packed), 4096))
+    assert sum(map(len, inflated(pieces, "raw.example", clock=lambda: next(clock)))) == 1 << 20
+
+
+def test_the_words_of_a_refusal_that_drip_are_not_waited_for() -> None:
+    given_out = itertools.count(1)
+
+    class Dripping(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield from (b"a" for _ in range(4000) if next(given_out))
+
+    clock = itertools.count(0.0, 1.0)
+    assert 0 < len(beginning(httpx.Response(403, stream=Dripping()), clock=lambda: next(clock))) < 20
+    assert next(given_out) < 20
+
+
 @respx.mock
 @pytest.mark.parametrize("failure", [httpx.Response(502), httpx.Response(503), httpx.ReadError("reset")])
 def test_what_fails_for_a_moment_is_tried_again_at_once(own: GitHub, failure: Any) -> None:
@@ -372,3 +404,34 @@ def test_a_small_budget_is_not_spent_on_trying_again(own: GitHub) -> None:
     with stamina.set_testing(True, attempts=3), pytest.raises(Unavailable):
         get_json(own, f"{API}/x", expected=dict)
     assert route.call_count == 1
+
+
+@respx.mock
+@pytest.mark.parametrize("failure", [503, httpx.ReadError("reset"), None])
+def test_a_call_counts_once_for_the_circuit_however_often_it_was_tried(own: GitHub, failure: Any) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        if isinstance(failure, Exception):
+            raise failure
+        return httpx.Response(failure) if failure else httpx.Response(200, stream=Reset())
+
+    route = respx.get(f"{API}/x").mock(side_effect=fail)
+    with stamina.set_testing(True, attempts=3):
+        for _ in range(FAILURES_TO_OPEN - 2):
+            with pytest.raises(Unavailable):
+                get_json(own, f"{API}/x", expected=dict)
+        assert route.call_count == 3 * (FAILURES_TO_OPEN - 2)
+        route.mock(side_effect=[httpx.Response(503), httpx.Response(200, json={"a": 1})])
+        assert get_json(own, f"{API}/x", expected=dict)[1] == {"a": 1}
+
+
+@respx.mock
+def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(own: GitHub) -> None:
+    route = respx.get(f"{API}/x").mock(return_value=httpx.Response(503))
+    seen = []
+    with stamina.set_testing(True, attempts=3):
+        for _ in range(FAILURES_TO_OPEN + 1):
+            with pytest.raises(Unavailable) as caught:
+                get_json(own, f"{API}/x", expected=dict)
+            seen.append((caught.value.reason, caught.value.asked))
+    assert seen == [("http_503", True)] * FAILURES_TO_OPEN + [("circuit_open", False)]
+    assert route.call_count == 3 * (FAILURES_TO_OPEN - 1) + 1, "once it is open, nothing is tried again"

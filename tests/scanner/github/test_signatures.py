@@ -19,6 +19,7 @@ from scanner.github.client import GitHub, connect
 from scanner.github.signatures import (
     KEPT_SECONDS,
     KEYS_PATH,
+    MOST_WAITING,
     REFETCH_SECONDS,
     Forged,
     KeysUnavailable,
@@ -186,6 +187,57 @@ def test_an_alert_with_an_unknown_key_waits_no_longer_than_github_does(
         with pytest.raises(KeysUnavailable):
             keys.check(KEY_ID, SIGNATURE, BODY)
     assert len(started) == 1
+
+
+@respx.mock
+def test_no_more_than_two_wait_for_keys_whoever_sends_unknown_ones(github: GitHub) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        assert answered.wait(60)
+        return httpx.Response(200, json=KEYS)
+
+    respx.get(f"{API}/{KEYS_PATH}").mock(side_effect=slow)
+    keys = PublicKeys(github)
+    verified, refused = threading.Semaphore(0), threading.Semaphore(0)
+
+    def send() -> None:
+        try:
+            keys.check(KEY_ID, SIGNATURE, BODY)
+            verified.release()
+        except KeysUnavailable:
+            refused.release()
+
+    threads = [threading.Thread(target=send) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    assert asked.wait(60)
+    for _ in range(16 - MOST_WAITING):
+        assert refused.acquire(timeout=5), "the others are answered at once"
+    answered.set()
+    for thread in threads:
+        thread.join()
+    for _ in range(MOST_WAITING):
+        assert verified.acquire(blocking=False)
+
+
+@respx.mock
+def test_a_thread_that_cannot_be_started_does_not_end_the_asking(github: GitHub) -> None:
+    respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
+    clock, starts = Clock(), [0]
+
+    def start(work: Callable[[], None]) -> None:
+        starts[0] += 1
+        if starts[0] == 1:
+            raise RuntimeError("can't start new thread")
+        work()
+
+    keys = PublicKeys(github, clock, start)
+    with pytest.raises(KeysUnavailable):
+        keys.check(KEY_ID, SIGNATURE, BODY)
+    clock.now += REFETCH_SECONDS
+    keys.check(KEY_ID, SIGNATURE, BODY)
 
 
 @respx.mock

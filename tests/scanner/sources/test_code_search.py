@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import respx
+from sqlalchemy import select
 from starlette.responses import Response
 
 from scanner.detection import Detector
@@ -17,9 +18,11 @@ from scanner.github.client import GitHub, connect
 from scanner.github.errors import GitHubError, Malformed, RateLimited, Unavailable
 from scanner.github.search import search_code
 from scanner.records.database import Database
+from scanner.records.models import ReadObject
 from scanner.response.respond import Policy, look_up_again
 from scanner.sources import remote_files
 from scanner.sources.code_search import poll
+from scanner.sources.page_work import MOST_TRIES
 from scanner.sources.polls import PollReport
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know, make_due, state_of
 from workers.sandbox.github import SandboxGitHub
@@ -250,9 +253,39 @@ def test_a_blob_that_is_not_what_its_id_says_is_not_taken_for_read(
     sandbox.faults["blob"].append(lambda: Response(b"REPLICATE_API_TOKEN" + b"\n" * 500))
     search.fetch()
     first, again = jobs_of(search.database, "files")
-    assert (first.counts["error_cut_off"], again.state) == (1, "queued")
+    assert (first.counts["unread_blob_differs"], again.state) == (1, "queued")
     search.fetch()
     assert is_disabled(search.database, digest)
+
+
+def test_a_blob_that_is_never_what_its_id_says_is_scanned_as_it_is(
+    search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+) -> None:
+    token = fresh_token()
+    digest = know(search.database, token)
+    publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
+    search.turn()
+    sandbox.faults["blob"].extend([lambda: Response(token.encode())] * 100)
+    for _ in range(MOST_TRIES):
+        search.fetch()
+    assert is_disabled(search.database, digest)
+    last = jobs_of(search.database, "files")[-1]
+    assert (last.state, last.counts["partly_read"], sandbox.requests["blob"]) == ("partial", 1, MOST_TRIES)
+    with search.database.read() as session:
+        assert session.execute(select(ReadObject)).first() is None, "another copy of the blob is read for itself"
+
+
+def test_a_blob_that_is_looked_at_closer_and_differs_is_fetched_again(
+    search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+) -> None:
+    near, far = fresh_token(), fresh_token()
+    digests = [know(search.database, token) for token in (near, far)]
+    publish(workplace, "ana/app", f"REPLICATE_API_TOKEN={near}" + "\n" * 500 + far)
+    sandbox.faults["blob"].append(lambda: Response(b"something else"))
+    search.turn()
+    search.fetch()
+    look_up_again(search.database, policy=Policy())
+    assert all(is_disabled(search.database, digest) for digest in digests)
 
 
 @respx.mock

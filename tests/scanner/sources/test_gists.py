@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -192,6 +193,70 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(own: Gists,
     sandbox.requests.clear()
     own.poll()
     assert sandbox.requests["gists"] == 1, "nothing is owed any more"
+
+
+def owing(own: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
+    """A poll that failed at a page of a long list; what makes the next one do so as well, after some new gists."""
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    numbers = itertools.count()
+
+    def add(count: int) -> None:
+        for number in itertools.islice(numbers, count):
+            at = f"2026-01-01T0{3 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
+            sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+
+    def poll() -> None:
+        add(10)
+        requests = sandbox.requests["gists"]
+        sandbox.faults["gists"].extend([lambda: None] * (failing - 1) + [lambda: Response(status_code=503)])
+        own.poll()
+        sandbox.faults["gists"].clear()
+        assert sandbox.requests["gists"] - requests <= failing
+
+    add(pages * 100 - 10)
+    poll()
+    return poll
+
+
+def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(own: Gists, sandbox: SandboxGitHub) -> None:
+    poll = owing(own, sandbox, pages=8, failing=3)
+    for _ in range(gists.MOST_OWED_POLLS - 1):
+        assert state_of(own.database, "gists").gaps == 0
+        poll()
+    state = state_of(own.database, "gists")
+    assert (state.gaps, state.cursor["owed"]) == (1, None)
+    with own.database.read() as session:
+        gap = session.execute(select(Gap)).scalar_one()
+    assert gap.reason == "page_fails"
+    assert gap.from_at < datetime(2026, 1, 1, 0, 1, tzinfo=UTC) < datetime(2026, 1, 1, 3, tzinfo=UTC) < gap.until_at
+    sandbox.requests.clear()
+    own.poll()
+    assert (sandbox.requests["gists"], state_of(own.database, "gists").gaps) == (1, 1)
+
+
+def test_a_poll_goes_on_at_the_page_that_failed(own: Gists, sandbox: SandboxGitHub) -> None:
+    owing(own, sandbox, pages=9, failing=7)
+    sandbox.requests.clear()
+    own.poll()
+    state = state_of(own.database, "gists")
+    assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (901, 0, None)
+    assert sandbox.requests["gists"] == 6, "the first page, and from one before the one that failed to the end"
+
+
+def test_a_poll_that_fails_sooner_than_the_one_before_it_loses_nothing_between_them(
+    own: Gists, sandbox: SandboxGitHub
+) -> None:
+    owing(own, sandbox, pages=6, failing=5)
+    for number in range(350):
+        at = f"2026-01-01T05:{number // 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(sandbox.gists[0])(f"{number + 5000:08x}", "ana", {}, "", at))
+    sandbox.faults["gists"].extend([lambda: None, lambda: Response(status_code=503)])
+    own.poll()
+    own.poll()
+    state = state_of(own.database, "gists")
+    assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (951, 0, None)
 
 
 def test_a_rest_that_is_further_away_than_the_list_reaches_is_a_gap(own: Gists, sandbox: SandboxGitHub) -> None:

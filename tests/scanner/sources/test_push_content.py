@@ -302,14 +302,8 @@ def test_what_git_answers_has_its_name(
     assert "\n" not in str(caught.value)
 
 
-def test_a_pack_that_breaks_off_gives_what_came_and_is_to_be_asked_for_again(
-    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
-) -> None:
-    work = workplace()
-    before = work.commit("first")
-    work.write("a", fresh_token())
-    head = work.commit("a")
-    work.push()
+def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
+    """What git would answer, without its end."""
     repository = sandbox.find("ana/app")
     assert repository is not None
     asked = [
@@ -331,10 +325,34 @@ def test_a_pack_that_breaks_off_gives_what_came_and_is_to_be_asked_for_again(
         encoding="",
         body=b"".join(pkt_line(line) if line else b"0001" for line in asked) + b"0000",
     )
-    sandbox.faults["git"].append(lambda: Response(whole.body[: len(whole.body) - 40]))
+    return Response(whole.body[: len(whole.body) - 40])
+
+
+def test_a_pack_that_breaks_off_gives_what_came_and_is_to_be_asked_for_again(
+    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+) -> None:
+    work = workplace()
+    before = work.commit("first")
+    work.write("a", fresh_token())
+    head = work.commit("a")
+    work.push()
+    sandbox.faults["git"].append(lambda: cut_off(sandbox, before, head))
     reading = read(client, pushed(before, head))
     assert reading.is_cut_off
     assert not reading.complete
+
+
+def test_what_broke_off_is_asked_for_again_though_a_later_request_finds_nothing(
+    client: GitHub, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    work = workplace()
+    before = work.commit("first")
+    work.write("a", os.urandom(300_000))  # more than one line of git's, of which the last is lost
+    head = work.commit("a")
+    work.push()
+    sandbox.faults["git"].extend([lambda: cut_off(sandbox, before, head), lambda: Response(status_code=404)])
+    reading = read(client, pushed("0" * 40, head, kind="commit"))
+    assert (reading.unread["second_request_not_found"], reading.is_cut_off) == (1, True)
 
 
 def test_a_repository_whose_name_holds_a_token_is_asked_for_by_its_id(
@@ -413,16 +431,32 @@ def test_a_commit_that_is_named_is_read_before_all_that_it_builds_on(
     assert (digests(whole), whole.complete) == ({digest(old), digest(named)}, True)
 
 
-def test_a_commit_without_parents_or_that_the_api_does_not_know_is_read_at_once(
-    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+@pytest.mark.parametrize("status", [403, 404, 422, 500, 503])
+def test_a_commit_without_parents_or_of_which_the_api_says_nothing_is_read_at_once(
+    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub, status: int
 ) -> None:
     work, token = workplace(), fresh_token()
     work.write("a.py", token)
     head = work.commit("first")
     work.push()
     assert digests(read(client, pushed("0" * 40, head, kind="commit"))) == {digest(token)}
-    sandbox.faults["commit"].append(lambda: Response(status_code=422))
+    sandbox.faults["commit"].append(lambda: Response(status_code=status))
     assert digests(read(client, pushed("0" * 40, head, kind="commit"))) == {digest(token)}
+
+
+def test_a_limit_on_asking_for_a_commits_parents_is_waited_for(
+    client: GitHub, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    work = workplace()
+    head = work.commit("first")
+    work.push()
+    sandbox.faults["commit"].append(lambda: Response(status_code=429))
+    with pytest.raises(RateLimited) as caught:
+        read(client, pushed("0" * 40, head, kind="commit"))
+    assert caught.value.asked
+    with pytest.raises(RateLimited) as caught:
+        read(client, pushed("0" * 40, head, kind="commit"))
+    assert not caught.value.asked
 
 
 def test_a_file_that_is_kept_elsewhere_is_counted_as_not_read(client: GitHub, workplace: Make) -> None:
@@ -451,3 +485,40 @@ def test_a_large_push_whose_branch_has_moved_on_is_read_all_the_same(
     reading = read(client, pushed(before, head), PackLimits(pack_bytes=1024 * 1024))
     assert digests(reading) == {digest(token)}
     assert not reading.complete
+
+
+def test_a_large_tag_that_came_is_not_asked_for_again(
+    client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
+) -> None:
+    work, token = workplace(), fresh_token()
+    work.commit("first")
+    work.git("branch", "side")
+    work.git("checkout", "-q", "--detach")
+    work.write("a.bin", os.urandom(3 << 20))
+    work.write("z.py", token)
+    work.commit("large")
+    work.git("tag", "-a", "v1", "-m", "release")
+    work.git("checkout", "-q", "side")
+    work.commit("aside")
+    work.push("main")
+    work.push("side", "v1")
+    sandbox.requests.clear()
+    reading = read(client, created("refs/tags/v1", "tag"), PackLimits(pack_bytes=1024 * 1024))
+    assert digests(reading) == {digest(token)}
+    assert sandbox.requests["git"] == 4, "the refs, the pack, what the server can filter, and the pack without the blob"
+
+
+def test_without_a_filter_the_first_request_is_not_repeated(
+    client: GitHub, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    sandbox.allow_filter = False
+    work = workplace()
+    before = work.commit("first")
+    work.write("a.bin", os.urandom(3 << 20))
+    head = work.commit("second")
+    work.commit("and the branch goes on")
+    work.git("branch", "release")
+    work.push("HEAD", "release")
+    sandbox.requests.clear()
+    assert not read(client, pushed(before, head), PackLimits(pack_bytes=1024 * 1024)).complete
+    assert sandbox.requests["git"] == 4, "the pack, the refs, what the server can filter, and with every ref claimed"

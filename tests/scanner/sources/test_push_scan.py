@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
@@ -14,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.github.client import GitHub, get_json
+from scanner.github.errors import RateLimited
 from scanner.github.git_protocol import pkt_line
 from scanner.github.packs import PackLimits
 from scanner.records import jobs, spool
@@ -158,6 +161,24 @@ def test_a_limit_is_waited_for_as_long_as_it_says(bench: Bench, workplace: Make,
     with bench.database.read() as session:
         statement = select(ScanJob.id).where(ScanJob.next_attempt_at > db_now(900), ScanJob.state == "queued")
         assert session.execute(statement).first() is not None
+
+
+def test_a_push_whose_second_request_we_refuse_ourselves_waits_without_a_try_and_what_came_counts(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    found = leaked(workplace, token)
+    bench.queue(replace(found, before="0" * 40, kind="commit"))
+
+    def limited_meanwhile() -> None:
+        bench.client.gate.note_result(httpx.URL(sandbox.url).netloc.decode(), "git", RateLimited("rate_limited", "x"))
+
+    sandbox.faults["git"].append(limited_meanwhile)
+    bench.scan()
+    assert bench.is_disabled(digest)
+    (job,) = bench.jobs()
+    assert (job.state, job.failures, [one["tries"] for one in job.target["pushes"]]) == ("queued", 0, [0])
 
 
 def test_after_eight_tries_a_push_is_given_up_in_sight(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:

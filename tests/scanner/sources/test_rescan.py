@@ -7,6 +7,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from scanner.detection.digests import hint_of
 from scanner.github import mirrors
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub, get_json
+from scanner.github.credentials import NoCredential
 from scanner.github.errors import Forbidden, GitHubError, NotFound, RateLimited, Unavailable
-from scanner.github.gate import FAILURES_TO_OPEN
+from scanner.github.gate import FAILURES_TO_OPEN, Gate
 from scanner.github.git_protocol import list_refs
-from scanner.github.mirrors import MirrorStopped, clone, git_environment
+from scanner.github.mirrors import Fetched, MirrorStopped, clone, fetch_commits, git_environment
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Exposure, ScanJob, db_now
@@ -336,6 +338,120 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
     run(rescan)
     counts = job(database, job_id).counts
     assert (counts["unreached_commits"], counts["unreached_commits_gone"]) == (1, 3)
+
+
+class Patient(threading.Event):
+    """Is told to wait, and notes how long; time passes meanwhile on the gate's clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.waits = 0.0, list[float]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        self.now += timeout or 0.0
+        return self.is_set()
+
+
+@dataclass
+class Unreached:
+    """A mirror, and a commit that no ref of its repository reaches any more."""
+
+    client: GitHub
+    url: str
+    mirror: Path
+    commit: str
+    stop: Patient
+
+    def fetch(self, *others: str) -> Fetched:
+        oids = [self.commit, *others]
+        return fetch_commits(self.client, self.url, self.mirror, oids, limit_bytes=1 << 30, stop=self.stop)
+
+
+@pytest.fixture
+def unreached(client: GitHub, sandbox: SandboxGitHub, workplace: Make, tmp_path: Path) -> Unreached:
+    work = workplace()
+    work.commit("first")
+    work.push()
+    lost = work.commit("left behind")
+    work.push()
+    work.git("reset", "--hard", "--quiet", "HEAD~1")
+    work.commit("other")
+    work.push("+HEAD")
+    stop = Patient()
+    patient = replace(client, gate=Gate("none", clock=lambda: 1_800_000_000 + stop.now))
+    url, mirror = sandbox.push_address("ana/app"), tmp_path / "m.git"
+    clone(patient, url, mirror, limit_bytes=1 << 30, stop=threading.Event())
+    return Unreached(patient, url, mirror, lost, stop)
+
+
+@pytest.mark.parametrize("answer", [Response(status_code=503), Response(status_code=403)])
+def test_an_outage_makes_no_commit_gone(unreached: Unreached, sandbox: SandboxGitHub, answer: Response) -> None:
+    sandbox.faults["git"].append(lambda: answer)
+    with pytest.raises((Unavailable, Forbidden)) as caught:
+        unreached.fetch()
+    assert caught.value.reason in ("http_5xx", "forbidden")
+    assert unreached.fetch() == Fetched(1, 0, 0)
+
+
+def test_an_app_that_gets_no_token_makes_no_commit_gone(unreached: Unreached, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: object) -> str:
+        raise Unavailable("http_502", "the App's token cannot be had")
+
+    monkeypatch.setattr(NoCredential, "token", away)
+    with pytest.raises(Unavailable):
+        unreached.fetch()
+
+
+def test_a_commit_that_is_refused_in_other_words_is_not_taken_for_gone(
+    unreached: Unreached, sandbox: SandboxGitHub
+) -> None:
+    sandbox.faults["git"].append(lambda: Response(b"0010ERR no way\n0000"))
+    assert unreached.fetch() == Fetched(0, 0, 1)
+    assert unreached.fetch("1" * 40) == Fetched(1, 1, 0)
+
+
+def test_a_limit_is_waited_for_with_the_mirror_in_hand(unreached: Unreached, sandbox: SandboxGitHub) -> None:
+    sandbox.faults["git"].extend([lambda: Response(status_code=429)] * 3)
+    assert unreached.fetch() == Fetched(1, 0, 0)
+    assert unreached.stop.waits == [60.0] * 3
+
+
+def test_a_limit_that_does_not_lift_leaves_the_rest_unread(unreached: Unreached, sandbox: SandboxGitHub) -> None:
+    sandbox.faults["git"].extend([lambda: Response(status_code=429)] * 100)
+    assert unreached.fetch() == Fetched(0, 0, 1)
+    assert sum(unreached.stop.waits) <= mirrors.LONGEST_WAIT_SECONDS
+
+
+def test_who_waits_for_a_limit_stops_when_told_to(unreached: Unreached, sandbox: SandboxGitHub) -> None:
+    sandbox.faults["git"].append(lambda: Response(status_code=429))
+    unreached.stop.wait = lambda timeout=None: True  # type: ignore[method-assign]  # it is set meanwhile
+    with pytest.raises(MirrorStopped):
+        unreached.fetch()
+
+
+def test_the_search_for_commits_that_are_there_has_an_end(
+    unreached: Unreached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "MOST_FETCHES", 5)
+    found = unreached.fetch(*(f"{number:040x}" for number in range(1, 9)))
+    assert found.got + found.gone < 9
+    assert found.unread == 9 - found.got - found.gone
+
+
+def test_unreached_commits_that_were_not_read_are_told(
+    database: Database, workplace: Make, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "MOST_FETCHES", 0)
+    work = workplace()
+    work.commit("first")
+    work.push()
+    work.git("commit", "--quiet", "--amend", "--allow-empty", "-m", "better")
+    work.push("+HEAD")
+    job_id = enqueue(database, Target("repository", "ana/app"))
+    run(rescan)
+    done = job(database, job_id)
+    assert (done.state, done.counts["unread_unreached_commits"]) == ("partial", 1)
 
 
 def test_what_people_wrote_is_read_page_by_page(

@@ -1,0 +1,29 @@
+"""What fails for a moment is tried again, and an outage does not fill the log."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import stamina
+
+from scanner.retries import tries
+
+
+def test_a_further_try_is_a_debug_line_and_nothing_on_standard_output(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def call() -> None:
+        for attempt in tries(ConnectionError, attempts=3, timeout=None):
+            with attempt:
+                raise ConnectionError("away")
+
+    with stamina.set_testing(True, attempts=3), pytest.raises(ConnectionError):
+        call()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("DEBUG", "try 1 has failed: away"),
+        ("DEBUG", "try 2 has failed: away"),
+    ]
+    assert capsys.readouterr().out == ""
