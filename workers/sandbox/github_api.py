@@ -1,4 +1,4 @@
-"""What the sandbox's GitHub answers over HTTP: the REST API below /api, git's smart HTTP at the root."""
+"""What the sandbox's GitHub answers over HTTP about one thing, about events and searches, and to git."""
 
 from __future__ import annotations
 
@@ -10,37 +10,30 @@ import time
 from typing import Any
 
 from anyio import to_thread
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from workers.sandbox import git_backend, github_content, github_forms
 from workers.sandbox.github import Repository, SandboxGitHub
-from workers.sandbox.github_listings import more_routes
 
 LARGEST_BODY = 256 * 1024 * 1024
 DOCUMENTATION = "https://docs.github.com/rest"
 
 
-def application(github: SandboxGitHub) -> Starlette:
-    """The ASGI application of one GitHub."""
-    own = Answers(github)
-    return Starlette(
-        routes=[
-            Route("/api/events", own.events),
-            Route("/api/rate_limit", own.rate_limit),
-            Route("/api/search/code", own.search),
-            Route("/api/repositories/{id:int}", own.repository_by_id),
-            Route("/api/repos/{owner}/{name}", own.repository),
-            Route("/api/repos/{owner}/{name}/compare/{ends}", own.compare),
-            Route("/api/repos/{owner}/{name}/commits/{sha}", own.commit),
-            Route("/api/repos/{owner}/{name}/git/blobs/{sha}", own.blob),
-            Route("/api/repositories/{id:int}/git/blobs/{sha}", own.blob),
-            *more_routes(own),
-            Route("/{owner}/{name}/{rest:path}", own.git, methods=["GET", "POST"]),
-        ]
-    )
+def routes(own: Answers) -> list[Route]:
+    """Routes of what the REST API answers about one thing, and of searches and events."""
+    return [
+        Route("/api/events", own.events),
+        Route("/api/rate_limit", own.rate_limit),
+        Route("/api/search/code", own.search),
+        Route("/api/repositories/{id:int}", own.repository_by_id),
+        Route("/api/repos/{owner}/{name}", own.repository),
+        Route("/api/repos/{owner}/{name}/compare/{ends}", own.compare),
+        Route("/api/repos/{owner}/{name}/commits/{sha}", own.commit),
+        Route("/api/repos/{owner}/{name}/git/blobs/{sha}", own.blob),
+        Route("/api/repositories/{id:int}/git/blobs/{sha}", own.blob),
+    ]
 
 
 class Answers:

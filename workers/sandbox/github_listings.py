@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import jwt
@@ -16,14 +16,12 @@ from starlette.routing import Route
 
 from workers.sandbox import github_forms
 from workers.sandbox.github import Gist
-
-if TYPE_CHECKING:
-    from workers.sandbox.github_api import Answers
+from workers.sandbox.github_api import Answers
 
 LISTINGS = ("issues", "issues/comments", "pulls", "pulls/comments", "comments", "releases")
 
 
-def more_routes(own: Answers) -> list[Route]:
+def routes(own: Answers) -> list[Route]:
     """Routes of everything that is a list."""
     listings = Listings(own)
     return [

@@ -1,4 +1,4 @@
-"""Serves a sandbox's GitHub on loopback."""
+"""Serves a sandbox's GitHub on loopback: the REST API below /api, git's smart HTTP at the root."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from workers.sandbox import github_api, github_listings
 from workers.sandbox.github import SandboxGitHub
-from workers.sandbox.github_api import application
+from workers.sandbox.github_api import Answers
 from workers.sandbox.http_server import served
+
+
+def application(github: SandboxGitHub) -> Starlette:
+    """The ASGI application of one GitHub."""
+    own = Answers(github)
+    git = Route("/{owner}/{name}/{rest:path}", own.git, methods=["GET", "POST"])
+    return Starlette(routes=[*github_api.routes(own), *github_listings.routes(own), git])
 
 
 @contextmanager
