@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +35,7 @@ from scanner.records import announcements
 from scanner.records.announcements import STREAM, WEBHOOK, Stopped
 from scanner.records.database import Database
 from scanner.records.models import Notification, db_now
+from tests.servers import redis_server
 from workers.sandbox import gateway
 from workers.sandbox.gateway import Cache
 from workers.sandbox.http_server import served
@@ -288,13 +291,36 @@ def test_the_body_of_the_webhook_is_what_the_documentation_says() -> None:
 
 def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, redis_url: str) -> None:
     cache = Cache(lambda digest: True)
-    with gateway.following(cache, redis_url, "gateways"):
+    with gateway.following(cache, redis_url, "gateways", lambda: None):
         assert cache.answers("a" * 64)
         announce(database, "a" * 64, channels=(STREAM,))
         channel: Channel = StreamChannel(redis_url, "gateways")
         announce_due(database, {STREAM: channel})
         channel.close()
         until(lambda: not cache.entries, 30)
+
+
+def test_a_gateway_catches_up_each_time_its_stream_was_away_and_follows_it_again() -> None:
+    cache, calls = Cache(lambda digest: True), list[str]()
+
+    def missed() -> None:
+        calls.append("missed")
+        if len(calls) == 1:
+            raise ConnectionError("the list is away too")
+        cache.forget("a" * 64)
+
+    with tempfile.TemporaryDirectory(prefix="r8gateway-") as folder, ExitStack() as stack:
+        socket = f"{folder}/redis.sock"
+        with redis_server(socket):
+            stack.enter_context(gateway.following(cache, f"unix://{socket}", "gateways", missed, pause=0.01))
+            assert cache.answers("a" * 64)
+            assert cache.answers("b" * 64)
+        with redis_server(socket), redis.Redis(unix_socket_path=socket) as connection:
+            until(lambda: set(cache.entries) == {"b" * 64}, 30)
+            connection.xadd("gateways", {"digest": "b" * 64})
+            until(lambda: not cache.entries, 30)
+            stack.close()
+    assert calls == ["missed", "missed"]
 
 
 def test_an_answer_that_was_read_before_the_announcement_is_not_kept_after_it() -> None:
