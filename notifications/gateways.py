@@ -18,6 +18,8 @@ import redis
 STREAM_KEEPS = 100_000
 """Entries of the stream, about; who needs older ones asks over HTTP."""
 SEND_SECONDS = 10.0
+LATER = (408, 425, 429, 502, 503, 504)
+"""Statuses that are about the moment, whatever was sent."""
 SIGNATURE_HEADER = "R8scan-Signature"
 TIMESTAMP_HEADER = "R8scan-Timestamp"
 
@@ -28,11 +30,15 @@ class Undelivered(Exception):
     """Nobody is known to have got it; the message is one line without secrets. It is tried again."""
 
 
+class Refused(Undelivered):
+    """The receiver is there and does not take this batch: one announcement in it may be what it cannot read."""
+
+
 class Channel(Protocol):
     """One way. `send` takes at most 100 announcements and is done within `SEND_SECONDS`."""
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Hand over all of the batch. Undelivered."""
+        """Hand over all of the batch. Undelivered, Refused."""
 
     def close(self) -> None:
         """Let go of connections."""
@@ -48,14 +54,16 @@ class StreamChannel:
         )
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Undelivered when Redis does not take them."""
+        """Undelivered when Redis cannot be reached, Refused when it does not take them."""
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
                 for content in batch:
                     pipeline.xadd(self._stream, _fields(content), maxlen=STREAM_KEEPS, approximate=True)
                 pipeline.execute()
-        except (redis.RedisError, OSError) as err:
-            raise Undelivered(f"the stream's Redis does not take it ({type(err).__name__})") from err
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as err:
+            raise Undelivered(f"the stream's Redis cannot be reached ({type(err).__name__})") from err
+        except redis.RedisError as err:
+            raise Refused(f"the stream's Redis does not take it ({type(err).__name__})") from err
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,7 +79,7 @@ class WebhookChannel:
         self._http = httpx.Client(timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False)
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Undelivered when the receiver is away or answers anything but 2xx."""
+        """Undelivered when the receiver is away or busy, Refused when it answers anything else but 2xx."""
         body = json.dumps({"announcements": list(batch)}, separators=(",", ":")).encode()
         timestamp = str(int(time.time()))
         headers = {
@@ -86,7 +94,7 @@ class WebhookChannel:
         except httpx.HTTPError as err:
             raise Undelivered(f"the webhook cannot be reached ({type(err).__name__})") from err
         if not 200 <= status < 300:
-            raise Undelivered(f"the webhook answered {status}")
+            raise (Undelivered if status in LATER else Refused)(f"the webhook answered {status}")
 
     def close(self) -> None:
         """Close the connections."""

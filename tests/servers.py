@@ -23,10 +23,10 @@ READY_SECONDS = 30.0
 
 
 @contextmanager
-def redis_server() -> Iterator[str]:
-    """A Redis on a socket of its own: the path of the socket."""
+def redis_server(at: str = "") -> Iterator[str]:
+    """A Redis on a socket of its own, or on this one: the path of the socket."""
     with tempfile.TemporaryDirectory(prefix="r8redis-") as folder:
-        socket = f"{folder}/redis.sock"
+        socket = at or f"{folder}/redis.sock"
         parent = os.getpid()
         child = subprocess.Popen(
             [server_binary(), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder],

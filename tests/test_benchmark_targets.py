@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks import bench_scaling
+from tests.benchmarks import bench_mails, bench_scaling
 from tests.benchmarks.bench_firehose import Run, report
 from tests.benchmarks.targets import Targets
 
@@ -58,6 +58,20 @@ def test_figures_are_of_the_run_they_describe() -> None:
 )
 def test_more_processes_are_compared_with_one(figures: dict[int, tuple[float, float]], status: int) -> None:
     assert bench_scaling.judge(figures) == status
+
+
+@pytest.mark.parametrize(
+    ("copies", "states", "broken"),
+    [
+        ({"a": 1, "b": 1}, {"sent": 2}, []),
+        ({"a": 2, "b": 1}, {"sent": 2}, ["owners told more than once"]),
+        ({"a": 1}, {"sent": 1, "pending": 1}, ["owners told", "rows sent", "rows in another state"]),
+    ],
+)
+def test_every_owner_has_to_be_told_once(copies: dict[str, int], states: dict[str, int], broken: list[str]) -> None:
+    targets = Targets()
+    bench_mails.judge(targets, 2, copies, 2, states)
+    assert targets.broken == broken
 
 
 def test_the_figure_stands_beside_its_target(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.detection import redact
-from scanner.records.models import Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
 
 MOST_PLACES = 20
 """Places shown in one mail; their total is always told."""
@@ -78,7 +78,8 @@ class TokenFacts:
 
     `occasion` is why this mail tells of it. `published_at` is the earliest time known; `published_everywhere` says that
     no place lacks one. `places` holds the first ones of `places_total`, `undelivered` those of `undelivered_total`.
-    `signs`, for the operator only, are the newest reports in a line each.
+    `signs`, for the operator only, are the newest reports in a line each. `brought_back_at`: the token worked again
+    when the facts were read, since somebody had brought it back at that time.
     """
 
     incident_id: str
@@ -98,6 +99,7 @@ class TokenFacts:
     undelivered: tuple[Undelivered, ...] = ()
     undelivered_total: int = 0
     signs: tuple[str, ...] = ()
+    brought_back_at: datetime | None = None
 
     @property
     def disabled_before_exposure(self) -> bool:
@@ -124,7 +126,7 @@ class TokenFacts:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TokenFacts:
-        times = ("detected_at", "disabled_at", "published_at", "seen_at", "last_used_at")
+        times = ("detected_at", "disabled_at", "published_at", "seen_at", "last_used_at", "brought_back_at")
         known = _known(cls, value, times=times)
         known["places"] = tuple(PlaceFacts.from_json(place) for place in value.get("places", ()))
         known["undelivered"] = tuple(Undelivered.from_json(one) for one in value.get("undelivered", ()))
@@ -203,6 +205,11 @@ def gather(session: Session, notification: Notification) -> MailFacts:
         tokens = tuple(
             dataclasses.replace(token, signs=_signs(incident))
             for token, incident in zip(tokens, incidents, strict=False)
+        )
+    else:
+        back = _brought_back(session, notification.id)
+        tokens = tuple(
+            dataclasses.replace(token, brought_back_at=back.get(uuid.UUID(token.incident_id))) for token in tokens
         )
     others = tuple(
         ShortToken(redact(incident.token_name), incident.hint, str(incident.id))
@@ -306,6 +313,22 @@ def _token(
         undelivered=tuple(undelivered[:MOST_UNDELIVERED]),
         undelivered_total=len(undelivered),
     )
+
+
+def _brought_back(session: Session, notification_id: uuid.UUID) -> dict[uuid.UUID, datetime]:
+    """When an operator brought back, before this mail went out, what works still; by incident. Our tables only."""
+    statement = (
+        select(AuditEntry.incident_id, func.max(AuditEntry.at))
+        .join(Incident, Incident.id == AuditEntry.incident_id)
+        .join(ApiToken, ApiToken.digest == Incident.digest)
+        .where(
+            AuditEntry.what == "token_enabled_by_hand",
+            AuditEntry.incident_id.in_(_incident_ids(notification_id)),
+            ApiToken.disabled_at.is_(None),
+        )
+        .group_by(AuditEntry.incident_id)
+    )
+    return {incident_id: at for incident_id, at in session.execute(statement) if incident_id is not None}
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Announcements after a cursor. `next`: the cursor to ask with next; `more`: ask at once."""
+    """Announcements after a cursor. `next`: the cursor to ask with next, safe to keep; `more`: ask at once."""
 
     found: list[dict[str, Any]]
     next: int
@@ -93,29 +93,36 @@ def content_of(row: Announcement) -> dict[str, Any]:
 def listed(session: Session, after: int | None, *, limit: int = MOST_LISTED) -> Listing:
     """What was announced after the cursor; without one, only the cursor of now. TooOld.
 
-    The newest are given again until they are `SETTLED_SECONDS` old, since one with a lower id may still be under way.
+    At most `limit` of those that are `SETTLED_SECONDS` old. The newer ones are all given, and again the next time:
+    one with a lower id may still be under way, so no cursor ever points above those that are settled.
     """
-    settled, newest = session.execute(
+    settled, oldest, newest = session.execute(
         select(
             func.max(Announcement.id).filter(Announcement.announced_at < db_now(-SETTLED_SECONDS)),
+            func.min(Announcement.id),
             func.max(Announcement.id),
         )
     ).one()
-    settled, newest = settled or 0, newest or 0
+    settled, oldest, newest = settled or 0, oldest or 0, newest or 0
     if after is None:
         return Listing([], settled, more=False)
-    oldest = session.execute(select(func.min(Announcement.id))).scalar_one_or_none() or 0
     # Rows end with their age: where the one that follows the cursor is missing, others may be. A cursor from the
     # future was given by a database that was restored since.
-    if (0 < after < settled and after + 1 < oldest) or after > newest:
-        raise TooOld(settled)
+    if after + 1 < oldest or after > newest:
+        raise TooOld(max(settled, oldest - 1, 0))
     rows = list(
         session.execute(
-            select(Announcement).where(Announcement.id > after).order_by(Announcement.id).limit(limit)
+            select(Announcement)
+            .where(Announcement.id > after, Announcement.id <= settled)
+            .order_by(Announcement.id)
+            .limit(limit + 1)
         ).scalars()
     )
-    more = bool(rows) and rows[-1].id < newest
-    return Listing([content_of(row) for row in rows], rows[-1].id if more else settled, more)
+    if len(rows) > limit:
+        return Listing([content_of(row) for row in rows[:limit]], rows[limit - 1].id, more=True)
+    rest = select(Announcement).where(Announcement.id > max(after, settled)).order_by(Announcement.id)
+    rows += session.execute(rest).scalars()
+    return Listing([content_of(row) for row in rows], settled, more=False)
 
 
 def forget_old(session: Session) -> None:

@@ -329,7 +329,7 @@ class ReadPush(Base):
 class ReadObject(Base):
     """Something with a name of its own that was read completely: a blob, a version of a gist, an archived hour.
 
-    `hits`: the candidates in it, as JSON; None where they are not kept.
+    `hits`: the candidates in it, as JSON; None where they are not kept. Of a `usage_batch`: how far it was stored.
     """
 
     __tablename__ = "read_objects"

@@ -39,7 +39,7 @@ def tell_owner(
 
     Without recipients a failed row is written: the mail that nobody could get stays in sight.
     """
-    for recipient in sorted(recipients):
+    for recipient in distinct(recipients):
         _add(session, incident_ids, "email", recipient, account_id, occasion, window, domain)
     if not recipients:
         _fail(session, incident_ids, "email", account_id, occasion, NO_RECIPIENT)
@@ -60,7 +60,7 @@ def tell_again(
     Each has a merge key of its own: nothing joins it, and the promise to tell once is not asked.
     """
     rows = []
-    for recipient in sorted(set(recipients)):
+    for recipient in distinct(recipients):
         merge_key = f"again:{uuid.uuid4()}"
         row = _pending(session, "email", merge_key, recipient, account_id, 0, domain)
         _link(session, row, [incident_id], "email", merge_key, occasion)
@@ -92,6 +92,16 @@ def tell_operator(
         _add(session, incident_ids, "operator", operator_email, None, occasion, window, domain)
 
 
+def distinct(recipients: Collection[str]) -> list[str]:
+    """In order, one of those that differ only in case: to every mail server that matters they are one mailbox."""
+    return sorted({folded(recipient): recipient for recipient in sorted(recipients, reverse=True)}.values())
+
+
+def folded(recipient: str) -> str:
+    """What is equal for two spellings of one address."""
+    return recipient.lower()
+
+
 def domain_of(address: str) -> str:
     """The domain of a mail address, with or without a display name."""
     return address.rpartition("@")[2].rstrip("> ").lower() or "localhost"
@@ -107,7 +117,7 @@ def _add(
     window: float,
     domain: str,
 ) -> None:
-    merge_key = recipient if account_id is None else f"{account_id}:{recipient}"
+    merge_key = recipient if account_id is None else f"{account_id}:{folded(recipient)}"
     untold = _untold(session, incident_ids, channel, merge_key, occasion)
     if untold:
         notification_id = _pending(session, channel, merge_key, recipient, account_id, window, domain)

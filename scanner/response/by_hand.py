@@ -6,7 +6,6 @@ Each is one step in the caller's writing transaction, and leaves an entry in the
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -112,35 +111,36 @@ def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> No
 
 
 def resend(
-    session: Session, incident: Incident, recipients: Sequence[str], *, domain: str, who: str, reason: str
+    session: Session, incident: Incident, token: TokenRecord, *, domain: str, who: str, reason: str
 ) -> list[uuid.UUID]:
-    """Queue the incident's mail once more for the account's recipients of now; the new rows. NotPossible."""
+    """Queue the incident's mail once more for whom the token's store names now; the new rows. NotPossible."""
     words = cleaned(reason)
     if incident.action not in TOLD_ACTIONS:
         raise NotPossible(f"there is no mail to an owner about it: its action is {incident.action}")
-    if not recipients:
+    if token.disabled_at is None:
+        raise NotPossible("the token works again: its owner must not be told that it is disabled")
+    if not token.recipients:
         raise NotPossible("the account has no mail address: add one in the token store first")
-    waiting: Sequence[str | None] = (
-        session.execute(
-            select(Notification.recipient)
-            .join(NotificationSubject)
-            .where(
-                NotificationSubject.incident_id == incident.id,
-                Notification.channel == "email",
-                Notification.state.in_(("pending", "frozen")),
-            )
+    # Two at once would both find that nothing waits.
+    session.execute(select(Incident.id).where(Incident.id == incident.id).with_for_update())
+    waiting = session.execute(
+        select(Notification.recipient)
+        .join(NotificationSubject)
+        .where(
+            NotificationSubject.incident_id == incident.id,
+            Notification.channel == "email",
+            Notification.state.in_(("pending", "frozen")),
         )
-        .scalars()
-        .all()
-    )
-    held = [recipient for recipient in sorted(recipients) if recipient in waiting]
+    ).scalars()
+    known = {outbox.folded(recipient) for recipient in waiting if recipient}
+    held = [recipient for recipient in outbox.distinct(token.recipients) if outbox.folded(recipient) in known]
     if held:
         raise NotPossible(f"a mail to {held[0]} waits already: see r8scan incidents show")
     rows = outbox.tell_again(
         session,
         incident.id,
         account_id=incident.account_id,
-        recipients=recipients,
+        recipients=token.recipients,
         occasion=incident.action,
         domain=domain,
     )

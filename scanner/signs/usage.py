@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from scanner.records.database import Database
-from scanner.records.models import Base, db_now
+from scanner.records.models import Base, ReadObject, db_now
 from scanner.records.outbox import insert_or_nothing
 from scanner.records.sign_models import UsageBaseline, UsageHour
 from scanner.signs.reports import NewReport, Subject, idempotency_key, record_within
@@ -21,6 +21,10 @@ from scanner.signs.usage_rules import History, Hit, Hour, Rules, judge
 
 TOKENS_A_TRANSACTION = 250
 BASELINES_KEPT_DAYS = 400
+BATCH_KIND = "usage_batch"
+"""Of the rows in `read_objects` that say how far a batch was stored; they end with the others there."""
+PREFIX = 8
+"""Digits of a digest that such a row holds: enough to go on from, too few to tell whose token it is."""
 
 Sums = dict[str, dict[datetime, HourSum]]
 """By digest and hour."""
@@ -28,10 +32,14 @@ Sums = dict[str, dict[datetime, HourSum]]
 
 @dataclass(slots=True)
 class Stored:
-    """What one call did: tokens and hours touched, and the ids of new reports, which are still to be settled."""
+    """What one call did: tokens and hours touched, and the ids of new reports, which are still to be settled.
+
+    `repeated`: tokens that an earlier call under the same batch key had stored, so that this one did not.
+    """
 
     tokens: int = 0
     hours: int = 0
+    repeated: int = 0
     report_ids: list[int] = field(default_factory=list)
 
 
@@ -44,14 +52,24 @@ def summed(records: Iterable[UsageRecord]) -> Sums:
     return sums
 
 
-def store(database: Database, sums: Sums, rules: Rules) -> Stored:
-    """Merge the sums into what is known, a bounded number of tokens a transaction, and report what the rules say."""
+def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> Stored:
+    """Merge the sums into what is known, a bounded number of tokens a transaction, and report what the rules say.
+
+    `batch`, 64 hex digits: what the same batch has stored before, in transactions that came through, is left out.
+    """
     total = Stored()
-    digests = sorted(sums)
-    for start in range(0, len(digests), TOKENS_A_TRANSACTION):
-        chunk = {digest: sums[digest] for digest in digests[start : start + TOKENS_A_TRANSACTION]}
+    waiting = sorted(sums)
+    while waiting:
         with database.write() as session:
-            total.report_ids += _store_within(session, chunk, rules)
+            done = _done_until(session, batch) if batch else ""
+            left = [digest for digest in waiting if digest[:PREFIX] > done]
+            total.repeated += len(waiting) - len(left)
+            chunk = {digest: sums[digest] for digest in left[: _end_of_chunk(left)]}
+            report_ids = _store_within(session, chunk, rules) if chunk else []
+            if batch and chunk:
+                _set_done(session, batch, max(chunk)[:PREFIX])
+        waiting = left[len(chunk) :]
+        total.report_ids += report_ids
         total.tokens += len(chunk)
         total.hours += sum(len(hours) for hours in chunk.values())
     return total
@@ -62,6 +80,34 @@ def forget_old(database: Database, *, keep_days: int) -> None:
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINES_KEPT_DAYS * 86400)))
+
+
+def _done_until(session: Session, batch: str) -> str:
+    """The beginning of the last digest that this batch has stored; its row is ours until the transaction ends.
+
+    Digests are stored in their order, so it says what is done also where a repeat leaves out what is too old by now.
+    """
+    start = insert_or_nothing(session, ReadObject).values(kind=BATCH_KIND, key=batch, hits=[""], read_at=db_now())
+    session.execute(start)
+    own = select(ReadObject.hits).where(ReadObject.kind == BATCH_KIND, ReadObject.key == batch).with_for_update()
+    return str((session.execute(own).scalar_one() or [""])[0])
+
+
+def _set_done(session: Session, batch: str, prefix: str) -> None:
+    session.execute(
+        update(ReadObject)
+        .where(ReadObject.kind == BATCH_KIND, ReadObject.key == batch)
+        .values(hits=[prefix])
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _end_of_chunk(digests: Sequence[str]) -> int:
+    """Where a chunk ends, which tears no digests of one beginning apart."""
+    end = min(TOKENS_A_TRANSACTION, len(digests))
+    while 0 < end < len(digests) and digests[end][:PREFIX] == digests[end - 1][:PREFIX]:
+        end += 1
+    return end
 
 
 def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum]], rules: Rules) -> list[int]:

@@ -39,16 +39,24 @@ def check(
     known: str | None = None,
     may_disable: bool = False,
     tls: ssl.SSLContext | None = None,
+    stranger_tls: ssl.SSLContext | None = None,
 ) -> Iterator[Rule]:
-    """Check rule by rule. `known`: the digest of a token of the store's, live if `may_disable`: it is disabled then."""
+    """Check rule by rule. `known`: the digest of a token of the store's, live if `may_disable`: it is disabled then.
+
+    `stranger_tls`: TLS without our certificate, for a store that knows us by nothing else; then without `secret`.
+    """
     with (
         httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http,
+        httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=stranger_tls or True) as bare,
         contextlib.closing(HttpStore(url, secret, tls=tls)) as store,
     ):
         own = _Check(http, store, secret, known)
+        strangers = ("it refuses who has no secret (401)", own.refuses_strangers)
+        if stranger_tls is not None and not secret:
+            strangers = ("it refuses who has no certificate", lambda: own.refuses_without_certificate(bare))
         rules: list[tuple[str, Callable[[], None]]] = [
             ("it answers, and takes the secret", own.takes_the_secret),
-            ("it refuses who has no secret (401)", own.refuses_strangers),
+            strangers,
             ("an unknown digest is left out of `tokens`", own.leaves_out_the_unknown),
             ("no digests give no tokens", own.takes_an_empty_list),
             ("a body that is no JSON is refused (400)", own.refuses_what_is_no_json),
@@ -95,6 +103,18 @@ class _Check:
             for path in (LOOKUP, DISABLE):
                 answer = self._http.post(path, json={"digests": [UNKNOWN], "digest": UNKNOWN}, headers=headers)
                 _expect(answer, 401)
+
+    def refuses_without_certificate(self, stranger: httpx.Client) -> None:
+        """A handshake that fails, or an answer that says so; 400 is what nginx answers."""
+        self.takes_the_secret()  # else a store that is away would seem to refuse
+        headers = {"Idempotency-Key": f"{self._key}-stranger"}
+        for path in (LOOKUP, DISABLE):
+            body = {"digests": [UNKNOWN], "digest": UNKNOWN, "reason": "conformance", "cause": "compromise_signs"}
+            try:
+                answer = stranger.post(path, json=body, headers=headers)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                continue
+            _expect(answer, 400, 401, 403)
 
     def leaves_out_the_unknown(self) -> None:
         found = self._store.look_up([UNKNOWN])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,12 +19,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifications.announcing import BATCH, announce_due
+from notifications.announcing import BATCH, MOST_REFUSED, announce_due
 from notifications.gateways import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     Channel,
     Content,
+    Refused,
     StreamChannel,
     Undelivered,
     WebhookChannel,
@@ -32,6 +35,7 @@ from scanner.records import announcements
 from scanner.records.announcements import STREAM, WEBHOOK, Stopped
 from scanner.records.database import Database
 from scanner.records.models import Notification, db_now
+from tests.servers import redis_server
 from workers.sandbox import gateway
 from workers.sandbox.gateway import Cache
 from workers.sandbox.http_server import served
@@ -58,14 +62,19 @@ def pass_time(database: Database, **values: Any) -> None:
 
 @dataclass
 class Kept:
-    """A channel that keeps what it takes, or fails."""
+    """A channel that keeps what it takes, or fails; it cannot read the digests that are `unreadable`."""
 
     batches: list[list[Content]] = field(default_factory=list)
     is_away: bool = False
+    unreadable: set[str] = field(default_factory=set)
+    tries: int = 0
 
     def send(self, batch: Sequence[Content]) -> None:
+        self.tries += 1
         if self.is_away:
             raise Undelivered("the receiver is away")
+        if self.unreadable.intersection(content["digest"] for content in batch):
+            raise Refused("the webhook answered 500")
         self.batches.append(list(batch))
 
     def close(self) -> None:
@@ -136,6 +145,62 @@ def test_what_is_not_taken_for_three_days_fails_in_sight(database: Database) -> 
     assert row.error == "gave up after 3 days: the receiver is away"
 
 
+def test_one_that_the_receiver_cannot_read_holds_up_nobody(database: Database) -> None:
+    announce(database, *(f"{number:064x}" for number in range(8)), channels=(WEBHOOK,))
+    channel = Kept(unreadable={f"{3:064x}"})
+    report = announce_due(database, {WEBHOOK: channel})
+    assert (report.sent, report.postponed) == (7, 1)
+    told = [content["digest"] for batch in channel.batches for content in batch]
+    assert sorted(told) == [f"{number:064x}" for number in range(8) if number != 3]
+    with database.read() as session:
+        waiting = session.execute(select(Notification).where(Notification.state == "frozen")).scalar_one()
+    assert (waiting.error, waiting.leased_until) == ("the webhook answered 500", None)
+
+
+def test_a_receiver_that_refuses_everything_is_not_asked_about_each(database: Database) -> None:
+    every = {f"{number:064x}" for number in range(BATCH)}
+    announce(database, *every, channels=(WEBHOOK,))
+    channel = Kept(unreadable=every)
+    report = announce_due(database, {WEBHOOK: channel})
+    assert (report.sent, report.postponed, channel.tries) == (0, BATCH, 1 + MOST_REFUSED)
+
+
+def test_many_that_cannot_be_read_come_after_the_others(database: Database) -> None:
+    bad = {f"{number:064x}" for number in range(MOST_REFUSED + 1)}
+    announce(database, *sorted(bad), "f" * 64, channels=(WEBHOOK,))
+    channel = Kept(unreadable=bad)
+    for _ in range(3):
+        announce_due(database, {WEBHOOK: channel})
+        with database.write() as session:  # two seconds go by
+            at = {"next_attempt_at": db_now(-1)}
+            let_go = Notification.error.is_(None) & (Notification.state == "frozen")
+            session.execute(update(Notification).where(let_go).values(**at))
+    assert [content["digest"] for batch in channel.batches for content in batch] == ["f" * 64]
+
+
+def test_a_row_that_tells_of_nothing_fails_in_sight_and_is_never_sent(database: Database) -> None:
+    announce(database, "a" * 64, "b" * 64, channels=(STREAM,))
+    with database.write() as session:
+        first = select(Notification.id).limit(1).scalar_subquery()
+        session.execute(update(Notification).where(Notification.id == first).values(facts=None))
+    channel = Kept()
+    report = announce_due(database, {STREAM: channel})
+    assert (report.sent, report.failed) == (1, 1)
+    assert [len(batch) for batch in channel.batches] == [1]
+    assert states(database) == [(STREAM, "failed"), (STREAM, "sent")]
+
+
+def test_what_waits_for_a_channel_that_is_not_set_any_more_fails_after_three_days(database: Database) -> None:
+    announce(database, "a" * 64)
+    assert announce_due(database, {STREAM: Kept()}).failed == 0
+    pass_time(database, created_at=db_now(-3 * 86400 - 60))
+    assert announce_due(database, {STREAM: Kept()}).failed == 1
+    assert states(database) == [(STREAM, "sent"), (WEBHOOK, "failed")]
+    with database.read() as session:
+        row = session.execute(select(Notification).where(Notification.state == "failed")).scalar_one()
+    assert row.error == "gave up after 3 days: its channel is not set any more"
+
+
 def test_many_go_out_in_batches(database: Database) -> None:
     announce(database, *(f"{number:064x}" for number in range(2 * BATCH + 1)), channels=(WEBHOOK,))
     channel = Kept()
@@ -181,9 +246,19 @@ def test_every_status_but_2xx_is_a_failure(status: int) -> None:
 
     with served(Starlette(routes=[Route("/hook", answer, methods=["POST"])])) as url:
         channel = WebhookChannel(f"{url}/hook", SECRET)
-        with pytest.raises(Undelivered, match=f"the webhook answered {status}"):
+        with pytest.raises(Undelivered, match=f"the webhook answered {status}") as caught:
             channel.send([{"digest": "a" * 64}])
         channel.close()
+    assert isinstance(caught.value, Refused) == (status != 503), "503 is about the moment, not about the batch"
+
+
+def test_a_stream_that_is_no_stream_refuses(redis_url: str) -> None:
+    channel = StreamChannel(redis_url, "gateways")
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.set("gateways", "something else")
+    with pytest.raises(Refused):
+        channel.send([{"digest": "a" * 64}])
+    channel.close()
 
 
 def test_a_receiver_that_is_not_there_is_named_without_secrets(tmp_path: Any) -> None:
@@ -216,13 +291,36 @@ def test_the_body_of_the_webhook_is_what_the_documentation_says() -> None:
 
 def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, redis_url: str) -> None:
     cache = Cache(lambda digest: True)
-    with gateway.following(cache, redis_url, "gateways"):
+    with gateway.following(cache, redis_url, "gateways", lambda: None):
         assert cache.answers("a" * 64)
         announce(database, "a" * 64, channels=(STREAM,))
         channel: Channel = StreamChannel(redis_url, "gateways")
         announce_due(database, {STREAM: channel})
         channel.close()
         until(lambda: not cache.entries, 30)
+
+
+def test_a_gateway_catches_up_each_time_its_stream_was_away_and_follows_it_again() -> None:
+    cache, calls = Cache(lambda digest: True), list[str]()
+
+    def missed() -> None:
+        calls.append("missed")
+        if len(calls) == 1:
+            raise ConnectionError("the list is away too")
+        cache.forget("a" * 64)
+
+    with tempfile.TemporaryDirectory(prefix="r8gateway-") as folder, ExitStack() as stack:
+        socket = f"{folder}/redis.sock"
+        with redis_server(socket):
+            stack.enter_context(gateway.following(cache, f"unix://{socket}", "gateways", missed, pause=0.01))
+            assert cache.answers("a" * 64)
+            assert cache.answers("b" * 64)
+        with redis_server(socket), redis.Redis(unix_socket_path=socket) as connection:
+            until(lambda: set(cache.entries) == {"b" * 64}, 30)
+            connection.xadd("gateways", {"digest": "b" * 64})
+            until(lambda: not cache.entries, 30)
+            stack.close()
+    assert calls == ["missed", "missed"]
 
 
 def test_an_answer_that_was_read_before_the_announcement_is_not_kept_after_it() -> None:

@@ -8,7 +8,7 @@ import typer
 
 from scanner.records import retention
 from scanner.records.database import Database
-from scanner.records.retention import NotErasable
+from scanner.records.retention import NotErasable, Wanted
 from scanner.settings import load_settings
 from workers.cli import output
 from workers.cli.errors import UserError
@@ -24,23 +24,28 @@ def _group() -> None:
 
 @app.command()
 def erase(
-    name: Annotated[str, typer.Argument(help="The account's name, as the token store gives it (or its id there).")],
+    name: Annotated[str, typer.Argument(help="The account's name, as the token store gives it.")] = "",
+    account_id: Annotated[str, typer.Option("--id", help="Its id there instead: names may be those of several.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
     """Erase all that is kept of an account: tokens, addresses, incidents, places, mails, reports, usage, audit.
 
-    Refused while a token of it works. What stays is one audit entry with the counts. A token store that is not ours
-    keeps what it keeps.
+    Refused while a token of it in our tables works. What stays is one audit entry with the counts. A token store
+    behind HTTP is not asked and keeps what it keeps.
 
     Example: r8scan accounts erase acme-weather --yes
     """
-    if not yes and not typer.confirm(f"Erase all that is kept of {output.plain(name)}? It cannot be brought back"):
+    if bool(name) == bool(account_id):
+        raise UserError("give the account's name, or --id")
+    shown = output.plain(name or account_id)
+    if not yes and not typer.confirm(f"Erase all that is kept of {shown}? It cannot be brought back"):
         raise UserError("nothing was erased")
-    database = Database(load_settings().database_url.get_secret_value())
+    settings = load_settings()
+    wanted = Wanted(name, account_id, is_ours=settings.token_store_url is None)
+    database = Database(settings.database_url.get_secret_value())
     try:
-        with database.write() as session:
-            erased = retention.erase_account(session, name, who=operator_name())
+        erased = retention.erase_account(database, wanted, who=operator_name())
     except NotErasable as err:
         raise UserError(str(err)) from err
     finally:

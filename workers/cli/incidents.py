@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from scanner.response.by_hand import NotPossible
 from scanner.response.timeline import timeline
 from scanner.settings import load_settings
 from scanner.tokens import sql
-from scanner.tokens.protocol import StoreUnavailable
+from scanner.tokens.protocol import StoreUnavailable, TokenRecord
 from workers.cli import incident_records, incidents_export, output
 from workers.cli.errors import UserError
 from workers.cli.operators import operator_name
@@ -124,12 +124,12 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
         with own.database.read() as session:
             incident = incident_records.find(session, incident_id)
             found_id, digest = str(incident.id), incident.digest
-        recipients = _recipients(own, digest)
+        token = _token(own, digest)
         with own.database.write() as session, _as_user_error():
             rows = by_hand.resend(
                 session,
                 incident_records.find(session, found_id),
-                recipients,
+                token,
                 domain=own.policy.mail_domain,
                 who=operator_name(),
                 reason=reason,
@@ -181,8 +181,8 @@ def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None
         step(session, incident_records.find(session, incident_id))
 
 
-def _recipients(own: Context, digest: str) -> Sequence[str]:
-    """Whom the store names for the token now. UserError when it cannot be asked."""
+def _token(own: Context, digest: str) -> TokenRecord:
+    """What the store says of the token now. UserError when it cannot be asked."""
     if own.store is None:
         with own.database.read() as session:
             records = sql.look_up(session, [digest])
@@ -193,7 +193,7 @@ def _recipients(own: Context, digest: str) -> Sequence[str]:
             raise UserError(f"the token store is away ({err}): try again later") from err
     if digest not in records:
         raise UserError("the token store does not know the token any more: nobody can be told")
-    return records[digest].recipients
+    return records[digest]
 
 
 def _time(text: str, option: str) -> datetime | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import ssl
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -34,21 +37,26 @@ def check(
     Example: r8scan store check https://tokens.internal.example --secret-file secret --digest 9f86d081… --disable
     """
     settings = load_settings()
-    address = url or settings.token_store_url
+    address = _address(url) if url else settings.token_store_url
     if not address:
         raise UserError("give the store's address, or set R8SCAN_TOKEN_STORE_URL")
     if disable and not digest:
         raise UserError("--disable needs --digest: which token may be disabled?")
+    known = _digest(digest) if digest else None
     secret = settings.token_store_secret.get_secret_value() if settings.token_store_secret else None
     try:
         if secret_file is not None:
             secret = secret_file.read_text(encoding="utf-8").strip()
-        own = (settings.token_store_cert_file, settings.token_store_key_file, settings.token_store_ca_file)
-        tls = tls_context(*own)
+        ca_file = settings.token_store_ca_file
+        tls = tls_context(settings.token_store_cert_file, settings.token_store_key_file, ca_file)
+        has_certificate = settings.token_store_cert_file is not None
+        stranger_tls = tls_context(None, None, ca_file) or ssl.create_default_context() if has_certificate else None
     except (OSError, UnicodeDecodeError) as err:
         raise UserError(f"a file cannot be read ({getattr(err, 'strerror', None) or err})") from err
     broken = 0
-    for rule in conformance.check(address, secret, known=digest or None, may_disable=disable, tls=tls):
+    for rule in conformance.check(
+        address, secret, known=known, may_disable=disable, tls=tls, stranger_tls=stranger_tls
+    ):
         broken += not rule.is_kept
         if as_json:
             output.json_lines([asdict(rule)])
@@ -58,6 +66,22 @@ def check(
     if not as_json:
         typer.echo("every rule is kept" if not broken else f"{broken} rules are broken")
     raise typer.Exit(1 if broken else 0)
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError as err:
+        raise UserError(f"{url} is no address ({err})") from err
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{url} is no address of a store: write http://… or https://…")
+    return url
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise UserError("--digest must be 64 hex digits: the digest of a token, never the token itself")
+    return text.lower()
 
 
 @app.command()

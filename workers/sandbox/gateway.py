@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 
 import httpx
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,6 +29,9 @@ CACHE_SECONDS = 300.0
 MOST_ENTRIES = 10_000
 OLDEST_SECONDS = 300
 LARGEST_BODY = 1024 * 1024
+PAUSE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -89,19 +95,34 @@ def webhook(cache: Cache, secret: str) -> Route:
 
 
 @contextmanager
-def following(cache: Cache, url: str, stream: str) -> Iterator[None]:
-    """Read the stream in a thread while the block runs. Afterwards, or with gaps, `catch_up` is the way."""
-    connection: Any = redis.Redis.from_url(url)  # its types cover more answers than these commands give
-    newest = connection.xrevrange(stream, count=1)
-    last = newest[0][0] if newest else b"0-0"
+def following(
+    cache: Cache, url: str, stream: str, missed: Callable[[], object], *, pause: float = PAUSE_SECONDS
+) -> Iterator[None]:
+    """Read the stream in a thread while the block runs. `missed` is called, to `catch_up`, after each time it was away.
+
+    Whatever `missed` raises counts as still away: both are tried again, every `pause` seconds.
+    """
+    # The client's own retries would hide that the stream was away, and with it what came meanwhile.
+    connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # its types cover more than it answers
+    last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
 
     def follow() -> None:
         nonlocal last
         while not stop.is_set():
-            for _, entries in connection.xread({stream: last}, block=100):
-                for last, fields in entries:  # noqa: B007 - read on from there
-                    cache.forget(fields[b"digest"].decode())
+            try:
+                if last is None:
+                    # The place to go on from comes first: what is announced while we catch up is told twice.
+                    newest = _newest(connection, stream)
+                    missed()
+                    last = newest
+                for _, entries in connection.xread({stream: last}, block=100):
+                    for last, fields in entries:  # noqa: B007 - read on from there
+                        cache.forget(fields[b"digest"].decode())
+            except Exception:  # noqa: BLE001 - no error may end the thread
+                _log.exception("the stream cannot be followed: trying again")
+                last = None
+                stop.wait(pause)
 
     thread = threading.Thread(target=follow, name="sandbox-gateway")
     thread.start()
@@ -111,6 +132,12 @@ def following(cache: Cache, url: str, stream: str) -> Iterator[None]:
         stop.set()
         thread.join()
         connection.close()
+
+
+def _newest(connection: Any, stream: str) -> bytes:
+    """The id of the newest entry."""
+    newest = connection.xrevrange(stream, count=1)
+    return newest[0][0] if newest else b"0-0"
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,9 +17,18 @@ from starlette.types import ASGIApp
 READY_SECONDS = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A server's certificate and key, and the authority whose certificates clients have to show."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path
+
+
 @contextmanager
-def served(application: ASGIApp) -> Iterator[str]:
-    """The address, `http://127.0.0.1:PORT`, while it is served."""
+def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
+    """The address, `http://127.0.0.1:PORT` (https with `tls`), while it is served."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -27,6 +39,10 @@ def served(application: ASGIApp) -> Iterator[str]:
         http="h11",
         loop="asyncio",
         timeout_graceful_shutdown=2,
+        ssl_certfile=tls.cert_file if tls else None,
+        ssl_keyfile=tls.key_file if tls else None,
+        ssl_ca_certs=str(tls.client_ca_file) if tls else None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if tls else ssl.CERT_NONE,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox-http", daemon=True)
@@ -37,7 +53,7 @@ def served(application: ASGIApp) -> Iterator[str]:
             raise RuntimeError("the sandbox's server did not start")
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(10)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from workers.sandbox.http_server import served
+from workers.sandbox.http_server import Tls, served
 
 MOST_DIGESTS = 200
 LARGEST_BODY = 64 * 1024
@@ -134,9 +134,9 @@ def application(store: ReferenceStore) -> Starlette:
 
 
 @contextmanager
-def running(store: ReferenceStore) -> Iterator[ReferenceStore]:
+def running(store: ReferenceStore, tls: Tls | None = None) -> Iterator[ReferenceStore]:
     """The store on loopback while the block runs."""
-    with served(application(store)) as url:
+    with served(application(store), tls) as url:
         store.url = url
         yield store
 

@@ -55,8 +55,9 @@ def routes(context: Context) -> list[Route]:
     async def take_usage(request: Request) -> Response:
         assert key is not None  # noqa: S101 - only mounted then
         require_key(request, key)
+        batch = _batch_key(request.headers.get("idempotency-key", ""))
         body = await body_of(request, USAGE_BYTES)
-        return await run_in_threadpool(_usage, context, body)
+        return await run_in_threadpool(_usage, context, body, batch)
 
     @guarded
     async def take_leaked_token(request: Request) -> Response:
@@ -104,7 +105,16 @@ def _report(context: Context, one: Any) -> NewReport:
     return reports.new_report(subject, sign=one.get("sign"), note=one.get("note"), reporter="api", key=one.get("key"))
 
 
-def _usage(context: Context, body: bytes) -> Response:
+def _batch_key(given: str) -> str:
+    """Hashed, as every key is; empty where none was given."""
+    try:
+        return reports.idempotency_key(given, "") if given else ""
+    except BadReport as err:
+        raise Refused(400, f"the batch {err}") from None
+
+
+def _usage(context: Context, body: bytes, batch: str) -> Response:
+    """Add it up and answer; deciding comes after the answer: should it fail, that is no reason to send it again."""
     try:
         listed = networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
@@ -118,9 +128,12 @@ def _usage(context: Context, body: bytes) -> Response:
             records.append(reader.read(line if line is not None else ""))
         except BadRecord:
             bad.append(number)
-    stored = usage.store(context.database, usage.summed(records), rules_of(context.settings))
-    _settle(context, stored.report_ids)
-    return JSONResponse({"records": len(records), "bad": len(bad), "bad_lines": bad[:BAD_NAMED]})
+    sums = usage.summed(records)
+    stored = usage.store(context.database, sums, rules_of(context.settings), batch=batch)
+    answer = {"records": len(records), "bad": len(bad), "bad_lines": bad[:BAD_NAMED]}
+    if batch:
+        answer["repeated_tokens"] = stored.repeated
+    return JSONResponse(answer, background=BackgroundTask(_settle_later, context, stored.report_ids))
 
 
 def _leaked_token(context: Context, body: bytes, content_type: str, client: str) -> Response:

@@ -15,7 +15,9 @@ from notifications.email.render import render_strictly
 from notifications.email.samples import samples
 from scanner.records import outbox
 from scanner.records.database import Database
-from scanner.records.models import Notification
+from scanner.records.models import ApiToken, Notification
+from scanner.response import by_hand
+from scanner.tokens import sql
 from tests.notifications.outbox_rows import (
     DISABLED,
     IDENTITY,
@@ -44,6 +46,30 @@ def test_one_leak_in_one_file_is_told_with_every_fact(database: Database) -> Non
     found = token.places[0]
     assert (found.repository, found.path, found.line, found.container) == ("acme/app", "src/app.py", 7, "a.zip!/.env")
     assert MailFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+@pytest.mark.parametrize("kind", ["file", "gist", "issue", "package"])
+def test_of_a_token_that_was_brought_back_before_the_mail_went_out_nobody_reads_that_it_is_dead(
+    database: Database, kind: str
+) -> None:
+    own = incident(database, [place(kind=kind)], digest="a" * 64)
+    with database.write() as session:
+        session.add(ApiToken(digest="a" * 64, created_at=SEEN, disabled_at=DISABLED))
+    waiting = tell_owner(database, own)
+    assert facts_of(database, waiting).tokens[0].brought_back_at is None
+    with database.write() as session:
+        by_hand.enable_token(session, "a" * 64, who="operator", reason="our own sample")
+    facts = facts_of(database, waiting)
+    assert facts.tokens[0].disabled_at == DISABLED
+    assert facts.tokens[0].brought_back_at is not None
+    assert MailFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    mail = render_strictly(facts, IDENTITY)
+    words = " ".join(f"{mail.subject} {mail.text}".split())
+    assert "works again" in words
+    assert [false for false in ("is disabled now", "no longer works", "is dead", "until you") if false in words] == []
+    with database.write() as session:
+        sql.disable(session, "a" * 64, "operator")
+    assert facts_of(database, waiting).tokens[0].brought_back_at is None
 
 
 @pytest.mark.parametrize(

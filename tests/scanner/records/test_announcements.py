@@ -93,13 +93,34 @@ def test_the_newest_are_given_again_until_none_with_a_lower_id_can_follow(databa
 
 def test_more_than_a_page_is_walked_to_its_end(database: Database) -> None:
     announce(database, *(f"{number:064x}" for number in range(25)))
-    found: list[str] = []
-    after, more = 0, True
-    while more:
-        page = listed(database, after, limit=10)
-        found += digests(page)
-        after, more = page.next, page.more
-    assert found == [f"{number:064x}" for number in range(25)]
+    age(database, SETTLED_SECONDS + 1)
+    announce(database, *(f"{number:064x}" for number in range(25, 40)))
+    pages = [listed(database, 0, limit=10)]
+    while pages[-1].more:
+        pages.append(listed(database, pages[-1].next, limit=10))
+    assert [digest for page in pages for digest in digests(page)] == [f"{number:064x}" for number in range(40)]
+    assert [len(page.found) for page in pages] == [10, 10, 20]
+
+
+def test_a_cursor_of_any_page_misses_none_with_a_lower_id_that_comes_late(database: Database) -> None:
+    announce(database, *(f"{number:064x}" for number in range(25)))
+    page = listed(database, 0, limit=10)
+    with database.write() as session:
+        late = session.execute(select(func.min(Announcement.id))).scalar_one()
+        session.execute(update(Announcement).where(Announcement.id == late).values(digest="f" * 64))
+    assert "f" * 64 in digests(listed(database, page.next, limit=10))
+
+
+def test_the_cursor_of_an_empty_list_is_told_what_it_has_missed(database: Database) -> None:
+    start = listed(database, None).next
+    announce(database, "a" * 64, "b" * 64)
+    age(database, 31 * 86400)
+    announce(database, "c" * 64)
+    with database.write() as session:
+        announcements.forget_old(session)
+    with pytest.raises(TooOld) as caught:
+        listed(database, start)
+    assert digests(listed(database, caught.value.start)) == ["c" * 64]
 
 
 def test_a_cursor_older_than_what_is_kept_is_told_so(database: Database) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from typing import Any
 
 import pytest
 from sqlalchemy import MetaData, func, select, update
 
-from scanner.records import audit, outbox, retention
+from scanner.detection import Candidate, Place
+from scanner.records import announcements, audit, outbox, retention
+from scanner.records.announcements import Stopped
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
@@ -19,12 +22,15 @@ from scanner.records.models import (
     Incident,
     Notification,
     NotificationSubject,
+    ReadObject,
+    ReadPush,
     Sighting,
     db_now,
 )
-from scanner.records.retention import NotErasable
+from scanner.records.retention import NotErasable, Wanted
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
-from tests.notifications.outbox_rows import incident, place, tell_operator, tell_owner
+from scanner.response.places import candidate_to_json
+from tests.notifications.outbox_rows import SEEN, incident, place, tell_operator, tell_owner
 
 OLD = -800 * 86400
 
@@ -45,6 +51,10 @@ def age(database: Database, *ids: uuid.UUID) -> None:
 
 def forget(database: Database) -> int:
     return retention.forget_old(database, keep_days=730)
+
+
+def erase(database: Database, name: str = "", **wanted: Any) -> Counter[str]:
+    return retention.erase_account(database, Wanted(name, **wanted), who="operator:ana")
 
 
 def everything(database: Database) -> str:
@@ -90,6 +100,16 @@ def test_more_than_a_transaction_holds_is_forgotten_in_one_run(
     assert forget(database) == 5
 
 
+def test_a_table_with_more_old_rows_than_the_others_is_emptied_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "OTHER_ROWS_A_TRANSACTION", 2)
+    with database.write() as session:
+        session.add_all([AuditEntry(at=db_now(OLD), who="r8scan", what="old", evidence={}) for _ in range(5)])
+    forget(database)
+    assert count(database, AuditEntry) == 0
+
+
 def test_old_entries_of_the_audit_go_and_young_ones_stay(database: Database) -> None:
     with database.write() as session:
         audit.record(session, "young", {})
@@ -133,15 +153,26 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         )
         frozen = update(Notification).where(Notification.channel == "operator", Notification.facts.is_(None))
         session.execute(frozen.values(state="frozen", facts={"tokens": [name]}))
+        stopped = [Stopped(digest, name, "public_repository", SEEN, own), Stopped(digest, name, "operator", SEEN)]
+        announcements.announce(session, stopped, announcements.CHANNELS)
+        number = account.id
+        session.add(ReadPush(repository_id=number, head="a", before="b", hits=hits(digest), read_at=db_now()))
+        old = db_now(-3 * 86400)
+        session.add(ReadPush(repository_id=number, head="c", before="d", hits=hits(digest), read_at=old))
+        session.add(ReadObject(kind="blob", key=str(number), hits=hits("f" * 64, digest), read_at=old))
     return own
+
+
+def hits(*digests: str) -> list[Any]:
+    where = Place("file", "https://github.com/a/b", "a/b")
+    return [candidate_to_json(Candidate(digest, "", where)) for digest in digests]
 
 
 def test_nothing_of_an_erased_account_is_left_and_others_lose_nothing(database: Database) -> None:
     customer(database, "erased-customer")
     customer(database, "other-customer")
     before = everything(database).count("other-customer")
-    with database.write() as session:
-        erased = retention.erase_account(session, "erased-customer", who="operator:ana")
+    erased = erase(database, "erased-customer")
     after = everything(database)
     assert "erased-customer" not in after
     assert hashlib.sha256(b"erased-customer").hexdigest() not in after
@@ -153,11 +184,23 @@ def test_nothing_of_an_erased_account_is_left_and_others_lose_nothing(database: 
     assert (entry.who, entry.evidence["incidents"]) == ("operator:ana", 1)
 
 
+def test_what_held_an_erased_token_is_read_again_where_it_is_met_again(database: Database) -> None:
+    customer(database, "erased-customer")
+    with database.write() as session:
+        session.add(ReadObject(kind="blob", key="other", hits=hits("f" * 64), read_at=db_now()))
+        session.add(ReadObject(kind="blob", key="empty", hits=[], read_at=db_now(-10 * 86400)))
+    erase(database, "erased-customer")
+    with database.read() as session:
+        assert session.execute(select(ReadPush.hits)).scalars().all() == [None, None]
+        kept = session.execute(select(ReadObject.hits).order_by(ReadObject.key)).scalars().all()
+    assert kept == [None, [], hits("f" * 64)]
+
+
 def test_an_account_whose_tokens_work_is_not_erased(database: Database) -> None:
     customer(database, "busy-customer", live=True)
     before = everything(database)
-    with pytest.raises(NotErasable, match="1 of the account's tokens work still"), database.write() as session:
-        retention.erase_account(session, "busy-customer", who="operator")
+    with pytest.raises(NotErasable, match="1 of the account's tokens work still"):
+        erase(database, "busy-customer")
     assert everything(database) == before
 
 
@@ -165,8 +208,8 @@ def test_an_account_that_waits_for_a_disable_is_not_erased(database: Database) -
     own = customer(database, "busy-customer")
     with database.write() as session:
         session.execute(update(Incident).where(Incident.id == own).values(action="disabling"))
-    with pytest.raises(NotErasable, match="waits to be disabled"), database.write() as session:
-        retention.erase_account(session, "busy-customer", who="operator")
+    with pytest.raises(NotErasable, match="waits to be disabled"):
+        erase(database, "busy-customer")
 
 
 def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -> None:
@@ -176,11 +219,43 @@ def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -
             session, [own], account_id="remote-7", recipients=["r@remote.example"], occasion="disabled", window=0,
             domain="d",
         )  # fmt: skip
-        erased = retention.erase_account(session, "remote-7", who="operator")
-    assert erased["incidents"] == 1
+    assert erase(database, id="remote-7", is_ours=False)["incidents"] == 1
     assert "r@remote.example" not in everything(database)
 
 
+def test_a_name_that_several_accounts_of_a_store_have_had_erases_none(database: Database) -> None:
+    for account_id in ("7", "9"):
+        incident(database, account_id=account_id, account_name="Remote")
+    with pytest.raises(NotErasable, match=r"2 accounts have had this name \(7, 9\): say which, by --id"):
+        erase(database, "Remote", is_ours=False)
+    assert count(database, Incident) == 2
+    assert erase(database, id="9", is_ours=False)["incidents"] == 1
+    assert erase(database, "Remote", is_ours=False)["incidents"] == 1
+
+
+def test_an_id_of_another_store_is_no_account_of_ours(database: Database) -> None:
+    customer(database, "own-customer")
+    with pytest.raises(NotErasable, match="nothing is kept"):
+        erase(database, id="2", is_ours=False)
+    erase(database, id="1", is_ours=False)
+    assert count(database, Account) == 1
+
+
+def test_an_account_that_once_had_the_name_is_not_erased(database: Database) -> None:
+    customer(database, "acme-weather")
+    with database.write() as session:
+        session.execute(update(Account).values(name="acme-climate"))
+    with pytest.raises(NotErasable, match="nothing is kept"):
+        erase(database, "acme-weather")
+    customer(database, "acme-weather-2")
+    with database.write() as session:
+        session.execute(update(Account).where(Account.name == "acme-weather-2").values(name="acme-weather"))
+    assert erase(database, "acme-weather")["incidents"] == 1
+    with database.read() as session:
+        assert session.execute(select(Account.name)).scalars().all() == ["acme-climate"]
+        assert session.execute(select(Incident.account_id)).scalars().all() == ["1"]
+
+
 def test_an_account_of_which_nothing_is_kept_is_an_error(database: Database) -> None:
-    with pytest.raises(NotErasable, match="nothing is kept"), database.write() as session:
-        retention.erase_account(session, "nobody", who="operator")
+    with pytest.raises(NotErasable, match="nothing is kept"):
+        erase(database, "nobody")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -83,6 +85,11 @@ def decide(database: Database, step: Callable[[Session, Incident], object], at: 
 def entries(database: Database, what: str) -> list[AuditEntry]:
     with database.read() as session:
         return list(session.execute(select(AuditEntry).where(AuditEntry.what == what)).scalars())
+
+
+def send_again(session: Session, incident: Incident, *recipients: str) -> list[uuid.UUID]:
+    record = replace(sql.look_up(session, [incident.digest])[incident.digest], recipients=recipients)
+    return by_hand.resend(session, incident, record, domain="vendor.example", who=WHO, reason="mended")
 
 
 def mails(database: Database) -> list[tuple[str | None, str, str]]:
@@ -230,20 +237,17 @@ def test_a_mail_can_be_sent_again_to_whoever_the_account_names_now(database: Dat
     find(database, token, "app.py")
 
     def resend(session: Session, incident: Incident) -> None:
-        rows = by_hand.resend(
-            session, incident, ["a@acme.example", "b@acme.example"], domain="vendor.example", who=WHO, reason="mended"
-        )
-        assert len(rows) == 2
+        assert len(send_again(session, incident, "A@acme.example", "b@acme.example", "b@Acme.example")) == 2
 
-    with pytest.raises(NotPossible, match=r"a mail to a@acme\.example waits already"):
+    with pytest.raises(NotPossible, match=r"a mail to A@acme\.example waits already"):
         decide(database, resend)
     with database.write() as session:
         session.execute(text("UPDATE notifications SET state = 'failed' WHERE channel = 'email'"))
     decide(database, resend)
     assert mails(database)[0] == ("a@acme.example", "failed", "disabled")
     assert sorted(mails(database)[1:]) == [
-        ("a@acme.example", "pending", "disabled"),
-        ("b@acme.example", "pending", "disabled"),
+        ("A@acme.example", "pending", "disabled"),
+        ("b@Acme.example", "pending", "disabled"),
     ]
     with database.read() as session:
         ids = session.execute(select(Notification.message_id)).scalars().all()
@@ -255,16 +259,42 @@ def test_nobody_is_told_of_what_was_not_disabled(database: Database, token: str)
         sql.protect(session, sha256_digest(token.encode()), protected=True)
     find(database, token, "app.py")
     with pytest.raises(NotPossible, match="its action is protected"):
-        decide(
-            database,
-            lambda session, one: by_hand.resend(session, one, ["a@acme.example"], domain="d", who=WHO, reason="x"),
-        )
+        decide(database, lambda session, one: send_again(session, one, "a@acme.example"))
 
 
 def test_without_an_address_there_is_nobody_to_send_to(database: Database, token: str) -> None:
     find(database, token, "app.py")
     with pytest.raises(NotPossible, match="no mail address"):
-        decide(database, lambda session, one: by_hand.resend(session, one, [], domain="d", who=WHO, reason="x"))
+        decide(database, send_again)
+
+
+def test_nobody_is_told_again_that_a_token_is_disabled_which_works(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    enable(database, token)
+    with pytest.raises(NotPossible, match="the token works again"):
+        decide(database, lambda session, one: send_again(session, one, "a@acme.example"))
+
+
+def test_of_several_who_send_again_at_once_one_does(database: Database, token: str) -> None:
+    find(database, token, "app.py")
+    with database.write() as session:
+        session.execute(text("UPDATE notifications SET state = 'sent' WHERE channel = 'email'"))
+    start, refused = threading.Barrier(4), list[str]()
+
+    def resend() -> None:
+        start.wait(30)
+        try:
+            decide(database, lambda session, one: send_again(session, one, "a@acme.example"))
+        except NotPossible as err:
+            refused.append(str(err))
+
+    threads = [threading.Thread(target=resend) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 3
+    assert [state for _, state, _ in mails(database)] == ["sent", "pending"]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET who = 'nobody'", "UPDATE audit SET evidence = '{}'"])

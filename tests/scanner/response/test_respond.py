@@ -124,6 +124,17 @@ def test_every_recipient_of_an_account_is_told(database: Database, fresh_token: 
     assert sorted(map(str, recipients)) == ["ana@example.com", "bo@example.com"]
 
 
+def test_a_recipient_who_is_spelled_in_two_ways_is_told_once(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
+    for emails in (("Ana@example.com", "ana@example.com"), ("ana@Example.com",)):
+        token = fresh_token()
+        known(database, token, emails=emails)
+        respond(database, [found(token)], source="public_events", policy=POLICY)
+    with database.read() as session:
+        assert session.execute(select(Notification.recipient)).scalars().all() == ["Ana@example.com"]
+
+
 def test_a_token_without_account_is_disabled_and_the_operator_sees_the_mail_that_nobody_gets(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -17,10 +18,10 @@ from sqlalchemy import delete, func, select
 
 from scanner.detection import sha256_digest
 from scanner.records.database import Database
-from scanner.records.models import Incident, Notification, NotificationSubject
+from scanner.records.models import Incident, Notification, NotificationSubject, ReadObject
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.response.respond import Policy
-from scanner.signs import networks
+from scanner.signs import networks, usage
 from scanner.signs.networks import BadNetworks, NetworkList, parse_address, prefix_of
 from scanner.signs.settling import Settled, settle
 from scanner.signs.usage import Stored, forget_old, store, summed
@@ -159,6 +160,52 @@ def test_feeds_at_the_same_time_lose_nothing(database: Database) -> None:
         thread.join()
     row = hours_of(database, "a" * 64)[0]
     assert (row.count, len(row.networks)) == (40, 40)
+
+
+def test_a_batch_that_broke_off_is_sent_again_and_counts_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "TOKENS_A_TRANSACTION", 2)
+    names = [sha256_digest(bytes([number])) for number in range(7)]
+    sums = summed([record for name in names for record in uses(name, HOUR, 3)])
+    chunks = itertools.count()
+
+    def breaking(*arguments: object) -> list[int]:
+        if next(chunks) == 2:
+            raise ConnectionError
+        return storing(*arguments)  # type: ignore[arg-type]  # as they came
+
+    storing = usage._store_within
+    monkeypatch.setattr(usage, "_store_within", breaking)
+    with pytest.raises(ConnectionError):
+        store(database, sums, Rules(), batch="b" * 64)
+    # A second attempt may find that some of the records are too old by now: those are counted or not, as they were.
+    first = min(sums)
+    again = {digest: hours for digest, hours in sums.items() if digest != first}
+    assert store(database, again, Rules(), batch="b" * 64).repeated == 3
+    assert store(database, sums, Rules(), batch="b" * 64).repeated == 7
+    assert [hours_of(database, name)[0].count for name in names] == [3] * 7
+    store(database, sums, Rules(), batch="c" * 64)
+    store(database, sums, Rules())
+    assert [hours_of(database, name)[0].count for name in names] == [9] * 7
+
+
+def test_one_batch_that_comes_twice_at_once_counts_once(database: Database) -> None:
+    sums = summed(uses("a" * 64, HOUR) + uses("b" * 64, HOUR))
+    threads = [
+        threading.Thread(target=store, args=(database, sums, Rules()), kwargs={"batch": "c" * 64}) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [hours_of(database, digest)[0].count for digest in ("a" * 64, "b" * 64)] == [1, 1]
+
+
+def test_what_is_kept_of_a_batch_names_no_token(database: Database) -> None:
+    store(database, summed(uses("a" * 64, HOUR)), Rules(), batch="c" * 64)
+    with database.read() as session:
+        assert session.execute(select(ReadObject.hits)).scalars().all() == [["aaaaaaaa"]]
 
 
 def test_an_hour_keeps_a_bounded_number_of_networks_and_counts_the_rest(database: Database) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from starlette.routing import Route
 
 from scanner.tokens import conformance, http
 from scanner.tokens.conformance import Rule
-from scanner.tokens.http import DIGESTS_A_REQUEST, LARGEST_ANSWER, HttpStore
+from scanner.tokens.http import DIGESTS_A_REQUEST, LARGEST_ANSWER, HttpStore, tls_context
 from scanner.tokens.protocol import StoreUnavailable
+from tests.certificates import Authority
 from workers.sandbox import token_store
-from workers.sandbox.http_server import served
+from workers.sandbox.http_server import Tls, served
 from workers.sandbox.token_store import ReferenceStore
 
 URL = "https://tokens.example"
@@ -335,8 +337,53 @@ def test_a_store_that_takes_any_secret_is_told() -> None:
     assert names == ["it refuses who has no secret (401)"]
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@contextmanager
+def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
+    """A store that knows clients by their certificates alone; TLS with ours, and without any."""
+    server, client = authority.issue("server"), authority.issue("client")
+    own = ReferenceStore("")
+    own.add(DIGEST)
+    own.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
+    with_ours = tls_context(client.cert_file, client.key_file, authority.file)
+    without = tls_context(None, None, authority.file)
+    assert with_ours is not None
+    assert without is not None
+    with token_store.running(own, Tls(server.cert_file, server.key_file, authority.file)):
+        yield own, with_ours, without
+
+
+def test_a_store_that_knows_us_by_our_certificate_is_asked_and_disables(authority: Authority) -> None:
+    with behind_tls(authority) as (own, tls, without), closing(HttpStore(own.url, tls=tls)) as store:
+        assert set(store.look_up([DIGEST, OTHER]).records) == {DIGEST}
+        assert store.disable(DIGEST, key="k", reason="r", cause="public_repository").result == "disabled"
+        for wrong in (without, None):
+            with closing(HttpStore(own.url, tls=wrong)) as stranger, pytest.raises(StoreUnavailable):
+                stranger.look_up([DIGEST])
+
+
+def test_a_store_that_knows_us_by_our_certificate_keeps_every_rule(authority: Authority) -> None:
+    with behind_tls(authority) as (own, tls, without):
+        check = conformance.check(own.url, None, known=DIGEST, may_disable=True, tls=tls, stranger_tls=without)
+        found = list(check)
+    assert len(found) == 16
+    assert [rule for rule in found if not rule.is_kept] == []
+    assert "it refuses who has no certificate" in {rule.name for rule in found}
+
+
+def test_a_store_that_asks_for_no_certificate_after_all_is_told(authority: Authority) -> None:
+    with behind_tls(authority) as (own, tls, _):
+        check = conformance.check(own.url, None, tls=tls, stranger_tls=tls)
+        assert [rule.name for rule in check if not rule.is_kept] == ["it refuses who has no certificate"]
+
+
 def test_nobody_there_is_told_rule_by_rule() -> None:
     found = list(conformance.check("http://127.0.0.1:9", None))
+    found += conformance.check("http://127.0.0.1:9", None, stranger_tls=ssl.create_default_context())
     assert found
     assert not any(rule.is_kept for rule in found)
 

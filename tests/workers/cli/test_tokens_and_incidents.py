@@ -11,6 +11,10 @@ from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
 from scanner.response.respond import Policy, respond
+from tests.certificates import Authority
+from workers.sandbox import token_store
+from workers.sandbox.http_server import Tls
+from workers.sandbox.token_store import ReferenceStore
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -95,6 +99,9 @@ def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path)
         (("tokens", "import", "no-such-file"), {}, "no-such-file"),
         (("tokens", "disable"), {}, "--sha256"),
         (("rescan", "repo", "not-a-name"), {}, "OWNER/NAME"),
+        (("store", "check", "localhost:8199"), {}, "https://"),
+        (("store", "check", "ftp://x"), {}, "https://"),
+        (("store", "check", "http://127.0.0.1:9", "--digest", "junk"), {}, "64 hex digits"),
         (("run",), {"R8SCAN_STATE_DIR": str(tmp_path / "a-file")}, "R8SCAN_STATE_DIR"),
         (("run",), {"R8SCAN_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}, "R8SCAN_DATABASE_URL"),
     ]
@@ -104,6 +111,24 @@ def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path)
         assert wanted in result.stderr, (arguments, result.stderr)
         assert len(result.stderr.strip().splitlines()) == 1, (arguments, result.stderr)
         assert "Traceback" not in result.stderr
+
+
+def test_a_store_that_knows_us_by_our_certificate_passes_its_check(r8scan: Run, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server, own = authority.issue("server"), authority.issue("client")
+    store = ReferenceStore("")
+    store.add("a" * 64)
+    store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
+    env = {
+        "R8SCAN_TOKEN_STORE_CERT_FILE": str(own.cert_file),
+        "R8SCAN_TOKEN_STORE_KEY_FILE": str(own.key_file),
+        "R8SCAN_TOKEN_STORE_CA_FILE": str(authority.file),
+    }
+    with token_store.running(store, Tls(server.cert_file, server.key_file, authority.file)):
+        checked = r8scan("store", "check", store.url, "--digest", "A" * 64, "--disable", env=env)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "ok      it refuses who has no certificate" in checked.stdout
+    assert store.tokens["a" * 64]["disabled_at"]
 
 
 def test_a_database_that_is_no_database_is_one_line(r8scan: Run, tmp_path: Path) -> None:

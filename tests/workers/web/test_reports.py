@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import MetaData, func, select
+from sqlalchemy.exc import OperationalError
 
 from scanner.detection import sha256_digest
 from scanner.detection.digests import hint_of
@@ -20,6 +21,7 @@ from scanner.records.database import Database
 from scanner.records.models import Incident
 from scanner.records.sign_models import Report, UsageHour
 from scanner.settings import load_settings
+from scanner.signs import settling
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
@@ -118,6 +120,32 @@ def test_usage_is_added_up(client: httpx.Client, database: Database, ours: str) 
     with database.read() as session:
         row = session.execute(select(UsageHour)).scalar_one()
         assert (row.digest, row.count, row.networks) == (sha256_digest(ours.encode()), 3, ["203.0.113.0/24"])
+
+
+def test_usage_that_is_sent_again_under_its_key_is_added_once(
+    client: httpx.Client, database: Database, ours: str
+) -> None:
+    body = json.dumps({"token": ours, "time": datetime.now(UTC).isoformat()})
+    keyed = {**HEADERS, "Idempotency-Key": "batch 4711"}
+    answers = [client.post("/usage", content=body, headers=keyed).json() for _ in range(2)]
+    assert [answer["repeated_tokens"] for answer in answers] == [0, 1]
+    client.post("/usage", content=body, headers={**HEADERS, "Idempotency-Key": "batch 4712"})
+    with database.read() as session:
+        assert session.execute(select(UsageHour.count)).scalar_one() == 2
+    refused = client.post("/usage", content=body, headers={**HEADERS, "Idempotency-Key": "k" * 201})
+    assert (refused.status_code, count(database, UsageHour)) == (400, 1)
+
+
+def test_usage_that_is_stored_is_not_wanted_again_because_deciding_failed(
+    client: httpx.Client, database: Database, ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("", None, Exception("away"))
+
+    monkeypatch.setattr(settling, "settle", away)
+    body = json.dumps({"token": ours, "time": datetime.now(UTC).isoformat()})
+    assert client.post("/usage", content=body, headers=HEADERS).status_code == 200
+    assert count(database, UsageHour) == 1
 
 
 def test_a_found_token_is_disabled_and_the_answer_is_the_same_for_any(
