@@ -7,6 +7,7 @@ always a token, and a repeated needle fails within eight letters. Longer runs an
 from __future__ import annotations
 
 import binascii
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -87,16 +88,19 @@ def _form(needle: bytes, rest_of_group: bytes, groups: int, end: bytes, lead: by
     return _Form(regex.compile(pattern, regex.VERBOSE), lead, regex.compile(soon + rb"|" + cut))
 
 
-_FORMS = (
-    _form(b"cjhf", b"", 12, _first() + _second_alone(), b""),
-    _form(b"I4X", _TAIL, 11, _first() + _second_and_third((0, 1, 2, 3)), b"AH"),
-    _form(b"yOF", _LAST_TAIL, 12, b"", b"AAB"),
-)
+@functools.cache
+def _forms() -> tuple[_Form, ...]:
+    """The three alignments. Compiled when first needed: it takes half a second, and most commands scan nothing."""
+    return (
+        _form(b"cjhf", b"", 12, _first() + _second_alone(), b""),
+        _form(b"I4X", _TAIL, 11, _first() + _second_and_third((0, 1, 2, 3)), b"AH"),
+        _form(b"yOF", _LAST_TAIL, 12, b"", b"AAB"),
+    )
 
 
 def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """The tokens whose base64 needle begins at `start`."""
-    for pattern, lead, _ in _FORMS:
+    for pattern, lead, _ in _forms():
         match = pattern.match(content, start)
         if match is not None:
             yield from _finding(match, lead)
@@ -104,7 +108,7 @@ def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 def base64_findings_in(content: bytes, begin: int, end: int) -> Iterator[Finding]:
     """The tokens whose base64 needle begins in `content[begin:end]`."""
-    for pattern, lead, likely in _FORMS:
+    for pattern, lead, likely in _forms():
         for start in likely.finditer(content, begin, min(len(content), end + _LONGEST), overlapped=True):
             if start.start() >= end:
                 break

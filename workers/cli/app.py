@@ -45,7 +45,7 @@ def build(wanted: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    everything = wanted not in COMMANDS.keys() | GROUPS.keys()
+    everything = wanted not in COMMANDS.keys() | GROUPS.keys() | {"--version"}
     for name, (module, function) in COMMANDS.items():
         if everything or name == wanted:
             app.command(name)(getattr(import_module(module), function))
