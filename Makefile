@@ -30,7 +30,7 @@ run: $(RUNTIME)
 	@$(BIN)/r8scan run
 
 test: lint
-	PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 3 --dist worksteal
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks
