@@ -38,6 +38,7 @@ from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.benchmarks.firehose import prepare
 from tests.benchmarks.targets import Targets
+from tests.processes import cpu_seconds, memory_mb
 from workers.sandbox.world import until
 
 MOST_P95_SECONDS = 5.0
@@ -58,7 +59,7 @@ class Run:
     pushes: int
     seconds: float
     cpu: float
-    memory: list[int]
+    memory: list[float]
     gaps: int
     dropped: int
     served_leaks: int
@@ -159,10 +160,10 @@ def _watch(
     own = httpx.Client(base_url=address, trust_env=False)
     own.get("/start")
     started, cpu_before = time.time(), cpu_seconds(child.pid)
-    memory: list[int] = []
+    memory: list[float] = []
     while True:
         state = own.get("/state").json()
-        memory.append(memory_kb(child.pid))
+        memory.append(memory_mb(child.pid))
         if state["shown"] >= pushes and _is_idle(database):
             break
         if time.time() - started > 1200:
@@ -207,44 +208,6 @@ def _disabled(database: Database) -> dict[str, float]:
         return {digest: at.timestamp() for digest, at in rows if at}
 
 
-def family(pid: int) -> list[int]:
-    """The process and all below it."""
-    found, parents = [pid], {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-    for one in found:
-        found.extend(child for child, parent in parents.items() if parent == one)
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time of the process and its living descendants."""
-    total = 0
-    for one in family(pid):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
-
-
-def memory_kb(pid: int) -> int:
-    """Proportional memory of all of them."""
-    total = 0
-    for one in family(pid):
-        try:
-            text = Path(f"/proc/{one}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
-    return total
-
-
 def bare_rate() -> float:
     """Pushes a second that one process fetches and scans, without poll, database or response."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
@@ -277,7 +240,7 @@ def report(name: str, run: Run, targets: Targets) -> None:
         p50, longest = statistics.median(run.delays), run.delays[-1]
         print(f"  visible to disabled: p50 {p50:.2f} s  longest {longest:.2f} s")
     each = 1000 * run.cpu / max(run.pushes, 1)
-    print(f"  processor {each:.1f} s a 1,000 pushes; memory at the end {run.memory[-1] / 1024:.0f} MB")
+    print(f"  processor {each:.1f} s a 1,000 pushes; memory at the end {run.memory[-1]:.0f} MB")
     targets.exactly("leaks found in what was read", run.found, run.served_leaks)
     targets.exactly("pages dropped", run.dropped, 0)
     targets.exactly("pages not read to their end", run.unread, 0)

@@ -19,6 +19,7 @@ from pathlib import Path
 from scanner.detection.git_processes import environment
 from tests.benchmarks import kingfisher
 from tests.benchmarks.corpora import CACHE, source_files
+from tests.processes import family
 
 OURS = (
     "import sys, pathlib; from scanner.detection import Detector; "
@@ -66,7 +67,7 @@ def timed(command: list[str], cwd: Path) -> tuple[float, float]:
 
     def watch() -> None:
         while not done.wait(0.05):
-            peak[0] = max([peak[0], *(_anonymous(pid) for pid in _tree(child.pid))])
+            peak[0] = max([peak[0], *(_anonymous(one.pid) for one in family(child.pid))])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -75,14 +76,6 @@ def timed(command: list[str], cwd: Path) -> tuple[float, float]:
     done.set()
     watcher.join()
     return seconds, peak[0]
-
-
-def _tree(pid: int) -> list[int]:
-    try:
-        found = [int(x) for t in Path(f"/proc/{pid}/task").iterdir() for x in (t / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(inner for child in found for inner in _tree(child))]
 
 
 def _anonymous(pid: int) -> float:

@@ -28,8 +28,9 @@ from scanner.records.models import ScanJob
 from scanner.sources.events import Found, parse_event, read_event
 from scanner.sources.public_events import enqueue_found
 from tests.benchmarks import firehose as prepared
-from tests.benchmarks.bench_firehose import cpu_seconds, firehose
+from tests.benchmarks.bench_firehose import firehose
 from tests.benchmarks.targets import Targets
+from tests.processes import cpu_seconds
 from tests.servers import postgresql_server, redis_server
 from workers.sandbox.world import until
 

@@ -8,10 +8,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
 from tests.end_to_end.conftest import disabled, idle, told, until
+from tests.processes import children
 from workers.embedded_redis import socket_path
 from workers.sandbox import world
 from workers.sandbox.workplace import Workplace
@@ -26,15 +28,17 @@ def processes(pid: int) -> dict[str, list[int]]:
     stack = [pid]
     while stack:
         parent = stack.pop()
-        threads = Path(f"/proc/{parent}/task").iterdir()
-        for child in [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]:
-            stack.append(child)
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            roles = (b"poller@", b"rescanner@", b"scanner@", b"beat")
-            names = [role.decode() for role in roles for word in words if word.startswith(role)]
-            names += ["redis" for word in words[:1] if b"redis-server" in word]
+        for child in children(parent):
+            try:
+                words = child.cmdline()
+            except psutil.NoSuchProcess:  # ended since it was listed
+                continue
+            stack.append(child.pid)
+            roles = ("poller@", "rescanner@", "scanner@", "beat")
+            names = [role for role in roles for word in words if word.startswith(role)]
+            names += ["redis" for word in words[:1] if "redis-server" in word]
             name = names[0].rstrip("@") if names else "other"
-            found.setdefault(f"{name} child" if parent != pid else name, []).append(child)
+            found.setdefault(f"{name} child" if parent != pid else name, []).append(child.pid)
     return found
 
 
