@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Integer, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -40,42 +40,53 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801 - reads like the SQL function that it is
-    """The database's own clock, `seconds` from now: leases of several machines need one clock."""
+    """The database's own clock, `seconds` from now: leases of several machines need one clock.
+
+    The seconds are a bound parameter, so that a statement is compiled once and not each time.
+    """
 
     type = UtcDateTime()
-    inherit_cache = False
+    inherit_cache = True
 
     def __init__(self, seconds: float = 0) -> None:
-        super().__init__()
-        self.seconds = float(seconds)
+        super().__init__(*([literal(float(seconds), Float())] if seconds else []))
 
 
 @compiles(db_now, "postgresql")
-def _postgresql_now(element: db_now, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
-    return f"(clock_timestamp() + make_interval(secs => {element.seconds!r}))"
+def _postgresql_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+    return _postgresql_clock(element, compiler, options)
 
 
 @compiles(db_now, "sqlite")
-def _sqlite_now(element: db_now, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
-    return f"(strftime('%Y-%m-%d %H:%M:%f000', 'now', '{element.seconds:+f} seconds'))"
+def _sqlite_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
+    return _sqlite_clock("%Y-%m-%d %H:%M:%f000", element, compiler, options)
 
 
 class db_hour(FunctionElement[datetime]):  # noqa: N801 - as above
     """The beginning of the hour in which the database's clock will be in `seconds`."""
 
     type = UtcDateTime()
-    inherit_cache = False
+    inherit_cache = True
 
     def __init__(self, seconds: float = 0) -> None:
-        super().__init__()
-        self.seconds = float(seconds)
+        super().__init__(*([literal(float(seconds), Float())] if seconds else []))
 
 
 @compiles(db_hour, "postgresql")
-def _postgresql_hour(element: db_hour, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
-    return f"date_trunc('hour', clock_timestamp() + make_interval(secs => {element.seconds!r}), 'UTC')"
+def _postgresql_hour(element: db_hour, compiler: SQLCompiler, **options: Any) -> str:
+    return f"date_trunc('hour', {_postgresql_clock(element, compiler, options)}, 'UTC')"
 
 
 @compiles(db_hour, "sqlite")
-def _sqlite_hour(element: db_hour, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
-    return f"(strftime('%Y-%m-%d %H:00:00.000000', 'now', '{element.seconds:+f} seconds'))"
+def _sqlite_hour(element: db_hour, compiler: SQLCompiler, **options: Any) -> str:
+    return _sqlite_clock("%Y-%m-%d %H:00:00.000000", element, compiler, options)
+
+
+def _postgresql_clock(element: db_now | db_hour, compiler: SQLCompiler, options: dict[str, Any]) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))" if seconds else "clock_timestamp()"
+
+
+def _sqlite_clock(form: str, element: db_now | db_hour, compiler: SQLCompiler, options: dict[str, Any]) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"strftime('{form}', 'now', {seconds} || ' seconds')" if seconds else f"strftime('{form}', 'now')"
