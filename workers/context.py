@@ -17,7 +17,7 @@ from scanner.github.packs import PackLimits
 from scanner.records import announcements
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.settings import Settings, SettingsError, load_settings
 from scanner.sources.shared_budget import DatabaseLedger
 from scanner.tokens.http import HttpStore, tls_context

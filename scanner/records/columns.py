@@ -1,13 +1,15 @@
-"""Column types and SQL expressions that mean the same on PostgreSQL and on SQLite."""
+"""Column types, SQL expressions and statements that mean the same on PostgreSQL and on SQLite."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Integer, literal
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Insert, Integer, literal
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -90,3 +92,10 @@ def _postgresql_clock(element: db_now | db_hour, compiler: SQLCompiler, options:
 def _sqlite_clock(form: str, element: db_now | db_hour, compiler: SQLCompiler, options: dict[str, Any]) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"strftime('{form}', 'now', {seconds} || ' seconds')" if seconds else f"strftime('{form}', 'now')"
+
+
+def insert_or_nothing(session: Session, model: type[DeclarativeBase]) -> Insert:
+    """An INSERT that does nothing where a unique key is taken."""
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(model).on_conflict_do_nothing()
+    return sqlite.insert(model).on_conflict_do_nothing()

@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from scanner.records import leases, tallies
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import Lease
 from scanner.records.models import ScanJob, db_now
-from scanner.records.outbox import insert_or_nothing
 
 MOST_FAILURES = 5
 """Claims of one job without progress, after which it is failed: a job that kills its worker must not do so for ever."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from scanner.records.models import Base, Notification, NotificationSubject, db_now
+from scanner.records.columns import insert_or_nothing
+from scanner.records.models import Notification, NotificationSubject, db_now
 
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
@@ -18,32 +20,41 @@ DIGEST_SECONDS = 24 * 3600
 """For which the mail about owners who could not be told waits for more of them: one a day, not one an owner."""
 
 
-def insert_or_nothing(session: Session, model: type[Base]) -> Insert:
-    """An INSERT that does nothing where a unique key is taken."""
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(model).on_conflict_do_nothing()
-    return sqlite.insert(model).on_conflict_do_nothing()
+@dataclass(frozen=True, slots=True)
+class OwnerNews:
+    """Incidents of which an account has to be told, at its mail addresses."""
+
+    account_id: str | None
+    recipients: tuple[str, ...]
+    occasion: str
+    incident_ids: tuple[uuid.UUID, ...]
 
 
-def tell_owner(
-    session: Session,
-    incident_ids: Collection[uuid.UUID],
-    *,
-    account_id: str | None,
-    recipients: Collection[str],
-    occasion: str,
-    window: float,
-    domain: str,
-) -> int:
-    """Queue one mail for each recipient of the account, or add to the one that still waits; the number of rows touched.
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One recipient, and what to tell them. `merge_key`: what is told under one key goes into one mail."""
 
-    Without recipients a failed row is written: the mail that nobody could get stays in sight.
+    merge_key: str
+    recipient: str
+    account_id: str | None
+    occasion: str
+    incident_ids: Collection[uuid.UUID]
+
+
+def tell_owners(session: Session, news: Collection[OwnerNews], *, window: float, domain: str) -> None:
+    """Queue one mail for each recipient of each account, or add to the one that still waits.
+
+    For an account without recipients a failed row is written: the mail that nobody could get stays in sight.
     """
-    for recipient in distinct(recipients):
-        _add(session, incident_ids, "email", recipient, account_id, occasion, window, domain)
-    if not recipients:
-        _fail(session, incident_ids, "email", account_id, occasion, NO_RECIPIENT)
-    return max(len(recipients), 1)
+    wanted = [
+        _Wanted(_key_of(one.account_id, recipient), recipient, one.account_id, one.occasion, one.incident_ids)
+        for one in news
+        for recipient in distinct(one.recipients)
+    ]
+    _add(session, "email", wanted, window, domain)
+    for one in news:
+        if not one.recipients:
+            _fail(session, one.incident_ids, "email", one.account_id, one.occasion, NO_RECIPIENT)
 
 
 def tell_again(
@@ -62,9 +73,10 @@ def tell_again(
     rows = []
     for recipient in distinct(recipients):
         merge_key = f"again:{uuid.uuid4()}"
-        row = _pending(session, "email", merge_key, recipient, account_id, 0, domain)
-        _link(session, row, [incident_id], "email", merge_key, occasion)
-        rows.append(row)
+        wanted = _Wanted(merge_key, recipient, account_id, occasion, [incident_id])
+        pending = _pending(session, "email", [wanted], 0, domain)
+        _link(session, "email", [(pending[merge_key], incident_id, merge_key, occasion)])
+        rows.append(pending[merge_key])
     return rows
 
 
@@ -89,7 +101,8 @@ def tell_operator(
     if occasion == UNDELIVERABLE:
         _add_to_digest(session, incident_ids, operator_email, domain)
     else:
-        _add(session, incident_ids, "operator", operator_email, None, occasion, window, domain)
+        wanted = _Wanted(_key_of(None, operator_email), operator_email, None, occasion, incident_ids)
+        _add(session, "operator", [wanted], window, domain)
 
 
 def distinct(recipients: Collection[str]) -> list[str]:
@@ -107,21 +120,27 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2].rstrip("> ").lower() or "localhost"
 
 
-def _add(
-    session: Session,
-    incident_ids: Collection[uuid.UUID],
-    channel: str,
-    recipient: str,
-    account_id: str | None,
-    occasion: str,
-    window: float,
-    domain: str,
-) -> None:
-    merge_key = recipient if account_id is None else f"{account_id}:{folded(recipient)}"
-    untold = _untold(session, incident_ids, channel, merge_key, occasion)
-    if untold:
-        notification_id = _pending(session, channel, merge_key, recipient, account_id, window, domain)
-        _link(session, notification_id, untold, channel, merge_key, occasion)
+def _key_of(account_id: str | None, recipient: str) -> str:
+    return recipient if account_id is None else f"{account_id}:{folded(recipient)}"
+
+
+def _add(session: Session, channel: str, wanted: Sequence[_Wanted], window: float, domain: str) -> None:
+    """Rows for all of them that have not been told yet; a storm brings hundreds at once."""
+    if not wanted:
+        return
+    told = _told(session, channel, {incident_id for one in wanted for incident_id in one.incident_ids})
+    untold = [
+        (one, incident_id)
+        for one in wanted
+        for incident_id in sorted(set(one.incident_ids))
+        if (incident_id, one.merge_key, one.occasion) not in told
+    ]
+    pending = _pending(session, channel, [one for one, _ in untold], window, domain)
+    _link(
+        session,
+        channel,
+        [(pending[one.merge_key], incident_id, one.merge_key, one.occasion) for one, incident_id in untold],
+    )
 
 
 def _add_to_digest(session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, domain: str) -> None:
@@ -129,90 +148,86 @@ def _add_to_digest(session: Session, incident_ids: Collection[uuid.UUID], operat
 
     For another recipient of the same incident may fail days later.
     """
-    merge_key = f"digest:{operator_email}"
-    digest = _pending(session, "operator", merge_key, operator_email, None, DIGEST_SECONDS, domain)
-    _link(session, digest, sorted(set(incident_ids)), "operator", str(digest), UNDELIVERABLE)
+    wanted = _Wanted(f"digest:{operator_email}", operator_email, None, UNDELIVERABLE, incident_ids)
+    digest = _pending(session, "operator", [wanted], DIGEST_SECONDS, domain)[wanted.merge_key]
+    rows = [(digest, incident_id, str(digest), UNDELIVERABLE) for incident_id in sorted(set(incident_ids))]
+    _link(session, "operator", rows)
 
 
-def _untold(
-    session: Session, incident_ids: Collection[uuid.UUID], channel: str, merge_key: str, occasion: str
-) -> list[uuid.UUID]:
-    """Those incidents of which this recipient has not been told on this occasion."""
-    told = session.execute(
-        select(NotificationSubject.incident_id).where(
-            NotificationSubject.incident_id.in_(incident_ids),
-            NotificationSubject.channel == channel,
-            NotificationSubject.merge_key == merge_key,
-            NotificationSubject.occasion == occasion,
-        )
-    ).scalars()
-    return sorted(set(incident_ids) - set(told))
+def _told(session: Session, channel: str, incident_ids: Collection[uuid.UUID]) -> set[tuple[uuid.UUID, str, str]]:
+    """What was told of these incidents: to whom (the merge key), and on which occasion."""
+    statement = select(
+        NotificationSubject.incident_id, NotificationSubject.merge_key, NotificationSubject.occasion
+    ).where(NotificationSubject.incident_id.in_(incident_ids), NotificationSubject.channel == channel)
+    return {(incident_id, key, occasion) for incident_id, key, occasion in session.execute(statement)}
 
 
-def _link(
-    session: Session,
-    notification_id: uuid.UUID,
-    incident_ids: Collection[uuid.UUID],
-    channel: str,
-    merge_key: str,
-    occasion: str,
-) -> None:
-    for incident_id in incident_ids:
-        session.execute(
-            insert_or_nothing(session, NotificationSubject).values(
-                notification_id=notification_id,
-                incident_id=incident_id,
-                channel=channel,
-                merge_key=merge_key,
-                occasion=occasion,
-            )
-        )
+def _link(session: Session, channel: str, links: Sequence[tuple[uuid.UUID, uuid.UUID, str, str]]) -> None:
+    """`links`: notification, incident, merge key, occasion. What is there already is left as it is."""
+    rows = [
+        {
+            "notification_id": notification_id,
+            "incident_id": incident_id,
+            "channel": channel,
+            "merge_key": merge_key,
+            "occasion": occasion,
+        }
+        for notification_id, incident_id, merge_key, occasion in links
+    ]
+    if rows:
+        session.flush()
+        session.connection().execute(insert_or_nothing(session, NotificationSubject), rows)
 
 
 def _pending(
-    session: Session,
-    channel: str,
-    merge_key: str,
-    recipient: str,
-    account_id: str | None,
-    window: float,
-    domain: str,
-) -> uuid.UUID:
-    """The row that still takes incidents, locked until our transaction ends: no deliverer freezes it under us.
+    session: Session, channel: str, wanted: Sequence[_Wanted], window: float, domain: str
+) -> dict[str, uuid.UUID]:
+    """By merge key, the rows that still take incidents, locked: no deliverer freezes them before our transaction ends.
 
-    It is due after `window` seconds at the latest, also where it was begun with a longer one.
+    They are due after `window` seconds at the latest, also where they were begun with a longer one. Keys are taken in
+    their order, first to write and then to lock, so that two transactions wait for each other and do not deadlock.
     """
-    while True:
-        notification_id = uuid.uuid4()
-        session.execute(
-            insert_or_nothing(session, Notification).values(
-                id=notification_id,
-                channel=channel,
-                merge_key=merge_key,
-                account_id=account_id,
-                recipient=recipient,
-                state="pending",
-                attempts=0,
-                next_attempt_at=db_now(window),
-                message_id=f"<{notification_id}@{domain}>",
-                created_at=db_now(),
-            )
+    by_key = {one.merge_key: one for one in wanted}
+    found: dict[str, uuid.UUID] = {}
+    while missing := sorted(by_key.keys() - found.keys()):
+        session.connection().execute(
+            insert_or_nothing(session, Notification).values(next_attempt_at=db_now(window), created_at=db_now()),
+            [_new_row(channel, by_key[key], domain) for key in missing],
         )
-        found = session.execute(
-            select(Notification.id)
+        # Where a deliverer has frozen one between the two statements, the next one is begun.
+        rows = session.execute(
+            select(Notification.merge_key, Notification.id)
             .where(
-                Notification.channel == channel, Notification.merge_key == merge_key, Notification.state == "pending"
+                Notification.channel == channel,
+                Notification.merge_key.in_(missing),
+                Notification.state == "pending",
             )
+            .order_by(Notification.merge_key)
             .with_for_update()
-        ).scalar_one_or_none()
-        if found is not None:  # else a deliverer froze it between the two statements: begin the next one
-            session.execute(
-                update(Notification)
-                .where(Notification.id == found, Notification.next_attempt_at > db_now(window))
-                .values(next_attempt_at=db_now(window))
-                .execution_options(synchronize_session=False)
-            )
-            return found
+        )
+        found.update((key, notification_id) for key, notification_id in rows)
+    if found:
+        session.execute(
+            update(Notification)
+            .where(Notification.id.in_(found.values()), Notification.next_attempt_at > db_now(window))
+            .values(next_attempt_at=db_now(window))
+            .execution_options(synchronize_session=False)
+        )
+    return found
+
+
+def _new_row(channel: str, one: _Wanted, domain: str) -> dict[str, Any]:
+    notification_id = uuid.uuid4()
+    return {
+        "id": notification_id,
+        "channel": channel,
+        "merge_key": one.merge_key,
+        "account_id": one.account_id,
+        "recipient": one.recipient,
+        "state": "pending",
+        "attempts": 0,
+        "message_id": f"<{notification_id}@{domain}>",
+    }
 
 
 def _fail(
@@ -224,7 +239,8 @@ def _fail(
     error: str,
 ) -> None:
     """A row that could not even be addressed. It never becomes pending, so it blocks nobody."""
-    untold = _untold(session, incident_ids, channel, "", occasion)
+    told = _told(session, channel, incident_ids)
+    untold = [incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in told]
     if not untold:
         return
     notification_id = uuid.uuid4()
@@ -241,5 +257,4 @@ def _fail(
             error=error,
         )
     )
-    session.flush()
-    _link(session, notification_id, untold, channel, "", occasion)
+    _link(session, channel, [(notification_id, incident_id, "", occasion) for incident_id in untold])

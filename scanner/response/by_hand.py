@@ -15,7 +15,8 @@ from scanner.detection import redact
 from scanner.records import announcements, audit, outbox
 from scanner.records.announcements import Stopped
 from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject
-from scanner.response.respond import Policy, _close_over, _open_incident
+from scanner.response import incidents
+from scanner.response.policy import Policy
 from scanner.tokens import sql
 from scanner.tokens.protocol import TokenRecord
 
@@ -38,10 +39,9 @@ def cleaned(reason: str) -> str:
 
 def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: str) -> bool:
     """Disable a token of the SQL store and tell gateways; its owner is not mailed. False: it was disabled already."""
-    if not sql.disable(session, token.digest, "operator"):
+    at = sql.disable(session, token.digest, "operator")
+    if at is None:
         return False
-    at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == token.digest)).scalar_one()
-    assert at is not None  # noqa: S101 - we have just set it
     announcements.announce(session, [Stopped(token.digest, token.id, "operator", at)], policy.announce)
     _audit(session, "token_disabled_by_hand", token.digest, who=who)
     return True
@@ -62,9 +62,8 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
     _audit(session, "token_enabled_by_hand", digest, who=who, reason=words)
-    incident = _open_incident(session, digest)
-    if incident is not None:  # else an old place of it could be acted on again
-        _close_over(session, incident)
+    # Else an old place of it could be acted on again.
+    incidents.close_over(session, incidents.opened(session, [digest]).values())
     return True
 
 

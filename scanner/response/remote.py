@@ -25,9 +25,9 @@ from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
 from scanner.response import sightings
-
-# The steps that all responses have in common; they stay private to this room.
-from scanner.response.respond import CANDIDATES_A_TRANSACTION, Cause, Policy, Response, _tell, respond_within
+from scanner.response.policy import Cause, Policy
+from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response, respond_within
+from scanner.response.telling import tell
 from scanner.tokens.protocol import Disabled, LookUp, RemoteStore, StoreUnavailable, TokenRecord
 
 COMMIT_TRIES = 3
@@ -253,7 +253,7 @@ def _complete(database: Database, policy: Policy, lease: Lease, record: TokenRec
         elif done.result in ("observed", "protected"):
             response.other_incidents.append(incident.id)
         if response.has_news or (done.result == "already_disabled" and policy.mail_already_disabled):
-            _tell(session, [(incident, record)], policy)
+            tell(session, [(incident, record)], policy)
     return response
 
 

@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate, Place
 from scanner.records import audit, outbox
 from scanner.records.models import Incident, db_now
-
-# The steps that a find and a report have in common; they stay private to this room.
-from scanner.response.respond import Policy, _act, _close_over, _expose, _new_places, _open, _open_incident, _tell
+from scanner.response import incidents
+from scanner.response.acting import act
+from scanner.response.policy import Policy
+from scanner.response.telling import tell
 from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, TokenRecord
 
@@ -92,7 +93,7 @@ def respond_to_reports(
                 flagged.append(incident.id)
             if incident is not None and decision == "disabled":
                 token = dataclasses.replace(token, disabled_at=incident.disabled_at)
-    _tell(session, news, policy)
+    tell(session, news, policy)
     if flagged:
         outbox.tell_operator(
             session,
@@ -126,7 +127,8 @@ def _one_report(
             incident.action = decision
         _audit(session, decision, report, incident)
         return decision, incident, False
-    decision = _act(session, token, incident, policy)
+    done = act(session, [(token, incident)], policy)[0]
+    decision = done.action
     _audit(session, decision, report, incident)
     if decision == "already_disabled":
         if is_new or incident.action in ("held", "flagged"):
@@ -139,21 +141,21 @@ def _one_report(
     is_news = is_new or decision != incident.action
     incident.action = decision
     if decision == "disabled":
-        incident.disabled_at = session.execute(select(db_now())).scalar_one()
+        incident.disabled_at = done.at
     return decision, incident, is_news
 
 
 def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[Incident, bool]:
     """The token's open incident, or a new one; one that ended with a disable is over when the token is live again."""
-    incident = _open_incident(session, token.digest)
+    incident = incidents.opened(session, [token.digest]).get(token.digest)
     was_brought_back = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_brought_back and report.wanted == "disable":
-        _close_over(session, incident)
+        incidents.close_over(session, [incident])
         incident = None
     if incident is not None:
         return incident, False
     now = session.execute(select(db_now())).scalar_one()
-    incident = _open(token, report.hint, "public_repository" if report.place else "compromise_signs", now)
+    incident = incidents.begun(token, report.hint, "public_repository" if report.place else "compromise_signs", now)
     session.add(incident)
     session.flush()
     return incident, True
@@ -173,8 +175,8 @@ def _keep_place(session: Session, incident: Incident, report: Reported) -> None:
     if report.place is None:
         return
     candidate = Candidate(report.digest, report.hint, report.place, 0, 0)
-    places = _new_places(session, report.digest, [candidate], report.reporter)
-    _expose(session, incident, places, session.execute(select(db_now())).scalar_one())
+    places = incidents.new_places(session, {report.digest: [candidate]}, report.reporter)[report.digest]
+    incidents.add_places(session, [(incident, places)], session.execute(select(db_now())).scalar_one())
     incident.cause = "public_repository"
 
 

@@ -12,7 +12,8 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident
 from scanner.response import remote, respond, sightings
 from scanner.response.places import candidate_of
-from scanner.response.respond import CANDIDATES_A_TRANSACTION, Cause, Policy, Response
+from scanner.response.policy import Cause, Policy
+from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
 
 MOST_DECIDED_AGAIN = 1000
 SPOILT_SECONDS = 3600

@@ -8,8 +8,8 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
+from scanner.records.columns import insert_or_nothing
 from scanner.records.models import ApiToken, Sighting, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.response.places import candidate_of, columns_of
 
 KEPT_DAYS = 30

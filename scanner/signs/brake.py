@@ -15,10 +15,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.records import audit, outbox
+from scanner.records.columns import insert_or_nothing
 from scanner.records.models import Incident, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.records.sign_models import Brake, Report
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 
 _ROW = 1
 WINDOW_SECONDS = 60

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Digester, redact
 from scanner.detection.digests import hint_of
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.records.sign_models import Report
 from scanner.signs.lines import numbered_lines
 

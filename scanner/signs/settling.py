@@ -17,8 +17,8 @@ from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.records.sign_models import Report
 from scanner.response import remote
+from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
-from scanner.response.respond import Policy
 from scanner.signs import brake
 from scanner.tokens.protocol import LookUp, StoreUnavailable
 

@@ -11,9 +11,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import Base, ReadObject, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.records.sign_models import UsageBaseline, UsageHour
 from scanner.signs.reports import NewReport, Subject, idempotency_key, record_within
 from scanner.signs.usage_records import MOST, HourSum, UsageRecord

@@ -23,7 +23,8 @@ from scanner.github.urls import is_repository_name
 from scanner.records import tallies
 from scanner.records.database import Database
 from scanner.response import sightings
-from scanner.response.respond import Policy, Response
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
 from scanner.sources.page_work import respond_or_keep
 
 SOURCE = "partner_alerts"

@@ -19,9 +19,9 @@ from scanner.detection import Candidate
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
 from scanner.records import jobs
+from scanner.records.columns import insert_or_nothing
 from scanner.records.jobs import ClaimedJob
 from scanner.records.models import Gap, ReadObject, ScanJob, SeenEvent, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.response import sightings
 from scanner.response.respond import Response
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event

@@ -24,7 +24,8 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
 from scanner.response.places import candidate_to_json
-from scanner.response.respond import Policy, Response
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
 from scanner.response.responder import respond_to
 from scanner.sources.delays import spread
 

@@ -25,10 +25,10 @@ from scanner.github.client import GitHub, get_json
 from scanner.github.errors import GitHubError
 from scanner.github.rate_limit import server_time
 from scanner.records import jobs, spool
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.models import SeenEvent, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources import turns

@@ -14,8 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
+from scanner.records.columns import insert_or_nothing
 from scanner.records.models import ReadPush, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.response.places import candidate_from_json, candidate_to_json
 from scanner.sources.push_content import Push, PushReading, placed_elsewhere
 

@@ -13,7 +13,8 @@ from scanner.github.errors import GitHubError
 from scanner.github.packs import PackLimits
 from scanner.records import jobs
 from scanner.records.database import Database
-from scanner.response.respond import Policy, Response
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
 from scanner.sources import page_work, push_memory
 from scanner.sources.page_work import Outcome, respond_or_keep
 from scanner.sources.push_content import Push, PushReading, read_push

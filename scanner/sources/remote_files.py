@@ -21,11 +21,12 @@ from scanner.github.client import GitHub, get_bytes
 from scanner.github.errors import GitHubError
 from scanner.github.packs import object_id
 from scanner.records import jobs
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import ReadObject, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.response.places import candidate_from_json, candidate_to_json
-from scanner.response.respond import Policy, Response
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
 from scanner.sources import page_work
 from scanner.sources.page_work import Outcome, first_visible, respond_or_keep
 

@@ -18,7 +18,8 @@ from scanner.records import jobs, leases, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
-from scanner.response.respond import Policy, Response
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
 from scanner.settings import Settings
 from scanner.sources import archive_hours, conversations, owners, rescan_history
 from scanner.sources.delays import spread

@@ -16,7 +16,8 @@ from scanner.github.errors import GitHubError
 from scanner.records import jobs
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
-from scanner.response.respond import Policy, Response
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
 from scanner.settings import Settings
 from scanner.sources.page_work import respond_or_keep
 

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from scanner.github.errors import GitHubError
 from scanner.records import leases
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Gap, SourceState, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.sources.delays import spread
 from scanner.sources.polls import PollReport
 

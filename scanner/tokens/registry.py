@@ -9,8 +9,8 @@ from sqlalchemy import case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from scanner.records.columns import insert_or_nothing
 from scanner.records.models import Account, ApiToken, Recipient, db_now
-from scanner.records.outbox import insert_or_nothing
 from scanner.tokens.imports import ImportedToken
 
 

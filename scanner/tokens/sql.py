@@ -5,15 +5,18 @@ Everything runs inside the caller's transaction, so that a disable commits toget
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, case, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from scanner.records.models import Account, ApiToken, db_now
 from scanner.tokens.protocol import TokenRecord
 
 DIGESTS_A_QUERY = 500
+DISABLES_A_STATEMENT = 200
+"""With three parameters each, far from what any SQLite takes."""
 
 
 def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -> dict[str, TokenRecord]:
@@ -35,15 +38,29 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     return found
 
 
-def disable(session: Session, digest: str, reason: str) -> bool:
-    """Disable the token. True only for the one caller who did it: the row count decides, never an earlier look."""
-    result = session.execute(
-        update(ApiToken)
-        .where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None))
-        .values(disabled_at=db_now(), disabled_reason=reason)
-        .execution_options(synchronize_session=False)
-    )
-    return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+def disable(session: Session, digest: str, reason: str) -> datetime | None:
+    """Disable the token; when. None for all but the one caller who did it: the row decides, never an earlier look."""
+    return disable_all(session, {digest: reason}).get(digest)
+
+
+def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datetime]:
+    """Disable tokens, by digest, for a reason each; when, for those of them that this call has disabled."""
+    disabled: dict[str, datetime] = {}
+    ordered = sorted(reasons)
+    for start in range(0, len(ordered), DISABLES_A_STATEMENT):
+        chunk = ordered[start : start + DISABLES_A_STATEMENT]
+        statement = (
+            update(ApiToken)
+            .where(ApiToken.digest.in_(chunk), ApiToken.disabled_at.is_(None))
+            .values(
+                disabled_at=db_now(),
+                disabled_reason=case({digest: reasons[digest] for digest in chunk}, value=ApiToken.digest),
+            )
+            .returning(ApiToken.digest, ApiToken.disabled_at)
+            .execution_options(synchronize_session=False)
+        )
+        disabled.update((digest, at) for digest, at in session.execute(statement) if at is not None)
+    return disabled
 
 
 def listed(session: Session, *, batch: int = 1000) -> Iterator[TokenRecord]:

@@ -23,7 +23,8 @@ from scanner.detection import Candidate, Place
 from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import Notification
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.benchmarks.targets import Targets

@@ -19,6 +19,7 @@ from notifications.email.transport import Envelope
 from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, db_now
+from scanner.records.outbox import OwnerNews
 
 PUBLISHED = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 SEEN = PUBLISHED + timedelta(seconds=30)
@@ -77,15 +78,8 @@ def tell_owner(
 ) -> uuid.UUID:
     """Queue the owner's mail, due now; the row's id."""
     with database.write() as session:
-        outbox.tell_owner(
-            session,
-            incident_ids,
-            account_id="1",
-            recipients=[recipient],
-            occasion=occasion,
-            window=0,
-            domain="vendor.example",
-        )
+        news = OwnerNews("1", (recipient,), occasion, incident_ids)
+        outbox.tell_owners(session, [news], window=0, domain="vendor.example")
     return newest(database, "email", recipient)
 
 

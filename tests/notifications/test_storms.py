@@ -14,7 +14,8 @@ from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Notification, db_now
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.notifications.outbox_rows import OPERATOR, Post, deliver

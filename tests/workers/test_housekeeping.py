@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 import pytest
 from sqlalchemy import select
 
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, Sighting
-from scanner.response import respond as respond_module
-from scanner.response import sightings
-from scanner.response.respond import Policy
+from scanner.records.models import ApiToken, Incident, Sighting
+from scanner.response import incidents, sightings
+from scanner.response.policy import Cause, Policy
 from scanner.response.responder import look_up_due
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.protocol import TokenRecord
@@ -51,14 +51,14 @@ def test_a_sighting_that_cannot_be_dealt_with_costs_the_others_nothing(
         place = Place("file", url="https://github.com/ana/app", repository="ana/app", path="a.py")
         found = [Candidate(digest, "", place) for digest in (BAD, GOOD)]
         sightings.record(session, found, source="gists", state="unchecked")
-    real = respond_module._one_token
+    real = incidents.begun
 
-    def trip(session: object, token: TokenRecord, *rest: object) -> object:
+    def trip(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
         if token.digest == BAD:
             raise ValueError("spoilt")
-        return real(session, token, *rest)  # type: ignore[arg-type]  # handed on as they came
+        return real(token, hint, cause, now)
 
-    monkeypatch.setattr(respond_module, "_one_token", trip)
+    monkeypatch.setattr(incidents, "begun", trip)
     count, response = look_up_due(database, policy=Policy(operator_email="op@example.com"))
     assert (count, len(response.disabled)) == (2, 1)
     with database.read() as session:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from scanner.records.database import Database
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.settings import Settings, load_settings
 from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport, NewReport, Subject

@@ -16,6 +16,7 @@ from notifications.email.samples import samples
 from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Notification
+from scanner.records.outbox import OwnerNews
 from scanner.response import by_hand
 from scanner.tokens import sql
 from tests.notifications.outbox_rows import (
@@ -119,9 +120,8 @@ def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.
 def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Database) -> None:
     incident_id = incident(database, [place()])
     with database.write() as session:
-        outbox.tell_owner(
-            session, [incident_id], account_id=None, recipients=[], occasion="disabled", window=0, domain="v.example"
-        )
+        news = OwnerNews(None, (), "disabled", (incident_id,))
+        outbox.tell_owners(session, [news], window=0, domain="v.example")
     facts = facts_of(database, tell_operator(database, "undeliverable", incident_id))
     assert facts.variant == "operator"
     assert facts.tokens[0].undelivered[0].recipient is None

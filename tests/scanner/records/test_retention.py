@@ -27,6 +27,7 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
+from scanner.records.outbox import OwnerNews
 from scanner.records.retention import NotErasable, Wanted
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.response.places import candidate_to_json
@@ -215,10 +216,8 @@ def test_an_account_that_waits_for_a_disable_is_not_erased(database: Database) -
 def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -> None:
     own = incident(database, [place()], account_id="remote-7", account_name="Remote")
     with database.write() as session:
-        outbox.tell_owner(
-            session, [own], account_id="remote-7", recipients=["r@remote.example"], occasion="disabled", window=0,
-            domain="d",
-        )  # fmt: skip
+        news = OwnerNews("remote-7", ("r@remote.example",), "disabled", (own,))
+        outbox.tell_owners(session, [news], window=0, domain="d")
     assert erase(database, id="remote-7", is_ours=False)["incidents"] == 1
     assert "r@remote.example" not in everything(database)
 

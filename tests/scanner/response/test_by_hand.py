@@ -20,7 +20,8 @@ from scanner.records.database import Database
 from scanner.records.models import Announcement, AuditEntry, Incident, Notification, NotificationSubject
 from scanner.response import by_hand
 from scanner.response.by_hand import NotPossible
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 from scanner.response.responder import decide_again
 from scanner.response.timeline import MOST_PLACES, timeline
 from scanner.signs import reports, settling

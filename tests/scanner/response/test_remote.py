@@ -14,7 +14,7 @@ from scanner.detection import Candidate, Place
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, Sighting, db_now
 from scanner.response import remote
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
 from scanner.signs import reports, settling
 from scanner.signs.reports import Subject, new_report

@@ -23,7 +23,8 @@ from scanner.records.models import (
 )
 from scanner.response import respond as respond_module
 from scanner.response import sightings
-from scanner.response.respond import Policy, look_up_again, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again, respond
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
@@ -225,7 +226,7 @@ def test_nothing_of_a_failed_transaction_stays(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(respond_module, "_tell", crash)
+    monkeypatch.setattr(respond_module, "tell", crash)
     with pytest.raises(KeyboardInterrupt):
         respond(database, [found(token)], source="public_events", policy=POLICY)
     monkeypatch.undo()

@@ -26,7 +26,7 @@ from scanner.records.models import (
     db_now,
 )
 from scanner.records.sign_models import Report
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
 from scanner.signs import reports, settling
 from scanner.signs.reports import Subject

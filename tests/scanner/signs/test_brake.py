@@ -14,7 +14,8 @@ from scanner.detection.digests import hint_of
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now
 from scanner.records.sign_models import Report
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 from scanner.signs import brake, reports
 from scanner.signs.reports import NewReport, new_report, subject_of
 from scanner.signs.settling import Settled, settle, settle_due

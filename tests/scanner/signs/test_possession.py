@@ -14,7 +14,7 @@ from scanner.detection import sha256_digest
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Exposure, Incident, db_now
 from scanner.records.sign_models import Report, RequestRate
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.signs import possession, rates
 from scanner.signs.possession import TooManyRequests, public_url
 from scanner.signs.reports import BadReport

@@ -16,7 +16,8 @@ from scanner.detection import Candidate, Place, sha256_digest
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.sign_models import Report
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 from scanner.signs import reports
 from scanner.signs.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
 from scanner.signs.settling import Settled, decisions, settle, settle_due

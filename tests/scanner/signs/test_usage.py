@@ -20,7 +20,7 @@ from scanner.detection import sha256_digest
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject, ReadObject
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.signs import networks, usage
 from scanner.signs.networks import BadNetworks, NetworkList, parse_address, prefix_of
 from scanner.signs.settling import Settled, settle

@@ -20,7 +20,7 @@ from scanner.detection.digests import hmac_sha256_digester
 from scanner.records import spool
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, Sighting
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.sources import alerts, page_work
 from scanner.sources.alerts import NotAlerts, TooManyAlerts, Verdict, answer_alerts, parse_alerts
 from tests.scanner.sources.knowing import exposures, is_disabled, know

@@ -19,7 +19,8 @@ from scanner.github.errors import GitHubError, Malformed, RateLimited, Unavailab
 from scanner.github.search import search_code
 from scanner.records.database import Database
 from scanner.records.models import ReadObject
-from scanner.response.respond import Policy, look_up_again
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again
 from scanner.sources import remote_files
 from scanner.sources.code_search import poll
 from scanner.sources.page_work import MOST_TRIES

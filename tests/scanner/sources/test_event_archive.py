@@ -26,7 +26,8 @@ from scanner.github.event_files import file_name, opened
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Gap, ScanJob, SeenEvent, Sighting, db_now
-from scanner.response.respond import Policy, look_up_again
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again
 from scanner.settings import Settings, load_settings
 from scanner.sources import archive_hours, event_archive, page_work, public_events, shedding
 from scanner.sources.archive_hours import hours_between

@@ -20,7 +20,8 @@ from scanner.github.client import App, GitHub, connect
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Gap
-from scanner.response.respond import Policy, look_up_again
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again
 from scanner.sources import gists, remote_files
 from scanner.sources.polls import PollReport
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know, make_due, state_of

@@ -21,7 +21,7 @@ from scanner.github.errors import GitHubError
 from scanner.github.packs import PackLimits
 from scanner.records.database import Database
 from scanner.records.schema import upgrade
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.settings import load_settings
 from scanner.sources import code_search, gists, manual, public_events, push_scan, remote_files
 from scanner.sources.rescan import rescan_next

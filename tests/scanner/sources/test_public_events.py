@@ -25,7 +25,8 @@ from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malform
 from scanner.records import leases, spool
 from scanner.records.database import Database
 from scanner.records.models import Gap, ScanJob, Sighting, SourceState, db_now
-from scanner.response.respond import Policy, look_up_again
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again
 from scanner.settings import load_settings
 from scanner.sources import recovery, turns
 from scanner.sources.polls import PollReport

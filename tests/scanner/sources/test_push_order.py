@@ -18,7 +18,7 @@ from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import claim_next
 from scanner.records.models import ReadPush, ScanJob
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.sources import code_search, gists, manual, page_work, remote_files
 from scanner.sources.events import Found
 from scanner.sources.likelihood import PRIORITIES, Likelihood, likelihood_of

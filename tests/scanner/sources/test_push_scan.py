@@ -23,8 +23,9 @@ from scanner.records import jobs, spool
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ApiToken, NotificationSubject, ReadPush, ScanJob, db_now
-from scanner.response.respond import Policy, look_up_again
+from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
+from scanner.response.respond import look_up_again
 from scanner.sources import page_work, push_scan, recovery
 from scanner.sources.push_content import Push, read_push
 from scanner.sources.push_scan import scan_next

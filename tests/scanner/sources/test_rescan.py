@@ -28,7 +28,7 @@ from scanner.github.mirrors import Fetched, MirrorStopped, clone, fetch_commits,
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Exposure, ScanJob, db_now
-from scanner.response.respond import Policy
+from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
 from scanner.sources import conversations, manual, owners

@@ -18,7 +18,8 @@ from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
 from scanner.records.models import Notification
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 POLICY = Policy(mail_domain="vendor.example")

@@ -10,7 +10,8 @@ from pathlib import Path
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
-from scanner.response.respond import Policy, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
 from tests.certificates import Authority
 from workers.sandbox import token_store
 from workers.sandbox.http_server import Tls
