@@ -8,7 +8,8 @@ from enum import Enum
 
 from sqlalchemy import select, update
 
-from notifications.delivery import CHANNELS, LONGEST_ERROR, OPEN, audit_mail, tell_undeliverable
+from notifications.claiming import CHANNELS, OPEN
+from notifications.delivery import LONGEST_ERROR, audit_mail, tell_undeliverable
 from notifications.email.bounces import Bounce
 from notifications.email.render import MailIdentity
 from notifications.email.wording import clean

@@ -11,16 +11,16 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from notifications.email.facts import MailFacts, gather
+from notifications import claiming
+from notifications.claiming import BACKOFF_SECONDS, CHANNELS, Claimed, is_open
 from notifications.email.render import MailIdentity, Rendered, UnusableAddress, compose, envelope_sender, render
 from notifications.email.transport import (
     Envelope,
@@ -32,16 +32,13 @@ from notifications.email.transport import (
 )
 from notifications.email.wording import clean
 from scanner.records import audit, leases, outbox
+from scanner.records.audit import Entry
 from scanner.records.database import Database, is_unavailable
-from scanner.records.leases import Lease, LeaseLost
+from scanner.records.leases import LeaseLost
 from scanner.records.models import Notification, NotificationSubject, db_now
-
-CHANNELS = ("email", "operator")
-OPEN = ("pending", "frozen")
 
 SEND_SECONDS = 20.0
 """From the claim to the end of the exchange with the server; shorter than the lease."""
-BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 GIVE_UP_AFTER = timedelta(days=3)
 """From the moment the facts were frozen: a mail that nobody tried to send does not age."""
 MOST_ATTEMPTS = 200
@@ -64,22 +61,6 @@ class DeliveryReport:
     held_back: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """A row in hand. `facts` is None where they could not be read: `trouble` says why."""
-
-    lease: Lease
-    id: uuid.UUID
-    channel: str
-    recipient: str | None
-    message_id: str
-    facts: MailFacts | None
-    trouble: str
-    now: datetime
-    delay: float
-    deadline: float
-
-
 def _jitter() -> float:
     return 0.8 + 0.4 * secrets.randbelow(1000) / 1000
 
@@ -89,7 +70,7 @@ def deliver_due(
     transport: Transport,
     identity: MailIdentity,
     *,
-    limit: int = 50,
+    limit: int = 100,
     rate: int = 600,
     jitter: Callable[[], float] = _jitter,
     send_seconds: float = SEND_SECONDS,
@@ -101,39 +82,40 @@ def deliver_due(
     """
     report = DeliveryReport()
     with database.read() as session:
-        room = min(limit, rate - _sent_last_minute(session))
-        keys = leases.due_keys(session, Notification, *_open(), limit=room) if room > 0 else []
+        groups = claiming.due(session, limit=min(limit, rate - _sent_last_minute(session)))
     with transport.open() as outlet:
-        for key in keys:
+        for keys in groups:
+            claimed = claiming.claim(database, keys, jitter, send_seconds)
             try:
-                _deliver(database, outlet, identity, key, jitter, send_seconds, report)
+                _deliver_all(database, outlet, identity, claimed, report)
             except TransportDown as down:
                 report.held_back = _hold_back(database, down)
                 break
-            except LeaseLost as lost:
-                report.lost += 1
-                _log.warning("lease lost", extra={"notification": str(key), "error": str(lost)})
     return report
 
 
-def backoff(attempts: int, jitter: float = 1.0) -> float:
-    """Seconds until the next attempt after `attempts` of them (1 and up)."""
-    return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1] * jitter
+def _deliver_all(
+    database: Database, outlet: Outlet, identity: MailIdentity, claimed: Sequence[Claimed], report: DeliveryReport
+) -> None:
+    """Those that one transaction has claimed. TransportDown after the others were given back."""
+    for number, one in enumerate(claimed):
+        if time.monotonic() > one.begin_by:
+            claiming.give_back(database, claimed[number:])
+            return
+        try:
+            _deliver(database, outlet, identity, one, report)
+        except TransportDown:
+            claiming.give_back(database, claimed[number + 1 :])
+            raise
+        except LeaseLost as lost:
+            report.lost += 1
+            _log.warning("lease lost", extra={"notification": str(one.id), "error": str(lost)})
 
 
 def _deliver(
-    database: Database,
-    outlet: Outlet,
-    identity: MailIdentity,
-    key: uuid.UUID,
-    jitter: Callable[[], float],
-    send_seconds: float,
-    report: DeliveryReport,
+    database: Database, outlet: Outlet, identity: MailIdentity, claimed: Claimed, report: DeliveryReport
 ) -> None:
-    """One row, from claim to outcome. TransportDown after it was put off; LeaseLost when it went to another worker."""
-    claimed = _claim(database, key, jitter(), send_seconds)
-    if claimed is None:
-        return
+    """One row, to its outcome. TransportDown after it was put off; LeaseLost when it went to another worker."""
     report.claimed += 1
     if claimed.lease.attempts > MOST_ATTEMPTS:
         _fail(database, claimed, identity, f"gave up after {MOST_ATTEMPTS} attempts")
@@ -158,42 +140,8 @@ def _deliver(
         report.sent += 1
 
 
-def _claim(database: Database, key: uuid.UUID, jitter: float, send_seconds: float) -> _Claimed | None:
-    """Take the row and freeze its facts, in one transaction. The next attempt is planned here already.
-
-    So a worker that dies with the row in hand leaves it with a backoff of its own.
-    """
-    deadline = time.monotonic() + send_seconds
-    with database.write() as session:
-        lease = leases.claim(session, Notification, key, *_open(), state="frozen")
-        if lease is None:
-            return None
-        row = session.execute(select(Notification).where(Notification.id == key)).scalar_one()
-        facts, trouble = _facts_of(session, row)
-        delay = backoff(lease.attempts, jitter)
-        planned: dict[str, Any] = {"next_attempt_at": db_now(delay)}
-        if row.facts is None and facts is not None:
-            planned["facts"] = facts.to_json()
-        lease.write(session, **planned)
-        now = session.execute(select(db_now())).scalar_one()
-        return _Claimed(lease, key, row.channel, row.recipient, row.message_id, facts, trouble, now, delay, deadline)
-
-
-def _facts_of(session: Session, row: Notification) -> tuple[MailFacts | None, str]:
-    """The frozen facts, or fresh ones; None with a reason for a row that cannot be told."""
-    try:
-        if row.facts is not None:
-            return MailFacts.from_json(row.facts), ""
-        facts = gather(session, row)
-    except SQLAlchemyError:
-        raise
-    except Exception as err:  # noqa: BLE001 - one row that cannot be read must not stop the others
-        _log.exception("the facts of a mail cannot be read", extra={"notification": str(row.id)})
-        return None, f"the facts cannot be read: {type(err).__name__}"
-    return (facts, "") if facts.tokens else (None, "it tells of no incident")
-
-
-def _send(outlet: Outlet, claimed: _Claimed, identity: MailIdentity) -> Rendered:
+def _send(outlet: Outlet, claimed: Claimed, identity: MailIdentity) -> Rendered:
+    deadline = time.monotonic() + claimed.send_seconds
     if claimed.recipient is None:
         raise PermanentFailure("no recipient")
     if claimed.facts is None:
@@ -213,11 +161,11 @@ def _send(outlet: Outlet, claimed: _Claimed, identity: MailIdentity) -> Rendered
     )
     recipient = message["To"].addresses[0].addr_spec
     envelope = Envelope(sender, recipient, claimed.message_id, message.as_bytes())
-    outlet.send(envelope, deadline=claimed.deadline)
+    outlet.send(envelope, deadline=deadline)
     return rendered
 
 
-def _record_sent(database: Database, claimed: _Claimed, complaint: str | None) -> None:
+def _record_sent(database: Database, claimed: Claimed, complaint: str | None) -> None:
     """Write that it is out. A database that is away for a moment is no reason to send it twice: we insist."""
     for tries_left in reversed(range(RECORD_TRIES)):
         try:
@@ -230,7 +178,7 @@ def _record_sent(database: Database, claimed: _Claimed, complaint: str | None) -
                     error=complaint,
                     leased_until=None,
                 )
-                audit_mail(session, claimed, "mail_sent")
+                _audit(session, claimed, claimed.subjects, "mail_sent")
         except Exception as err:
             if not is_unavailable(err) or not tries_left:
                 raise
@@ -240,9 +188,7 @@ def _record_sent(database: Database, claimed: _Claimed, complaint: str | None) -
             return
 
 
-def _put_off(
-    database: Database, claimed: _Claimed, identity: MailIdentity, reason: str, report: DeliveryReport
-) -> None:
+def _put_off(database: Database, claimed: Claimed, identity: MailIdentity, reason: str, report: DeliveryReport) -> None:
     """Leave the row for its next attempt; after three days of attempts, fail it."""
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
@@ -256,12 +202,12 @@ def _put_off(
     _log.warning("mail put off", extra={"notification": str(claimed.id), "error": reason})
 
 
-def _fail(database: Database, claimed: _Claimed, identity: MailIdentity, reason: str) -> None:
+def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> None:
     """Settle the row as failed, in sight; of an owner's mail the operator is told in the same transaction."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(session, state="failed", error=clean(reason, LONGEST_ERROR), leased_until=None)
-        audit_mail(session, claimed, "mail_failed", error=clean(reason, LONGEST_ERROR))
+        _audit(session, claimed, claimed.subjects, "mail_failed", error=clean(reason, LONGEST_ERROR))
         if claimed.channel == "email":
             tell_undeliverable(session, claimed.id, identity)
 
@@ -280,14 +226,22 @@ def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: M
     )
 
 
-def audit_mail(session: Session, mail: _Claimed | Notification, what: str, **evidence: str) -> None:
+def audit_mail(session: Session, mail: Notification, what: str, **evidence: str) -> None:
     """An entry for each incident that the mail tells of."""
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id
     )
-    for incident_id, occasion in session.execute(told.order_by(NotificationSubject.id)).all():
+    _audit(session, mail, session.execute(told.order_by(NotificationSubject.id)).all(), what, **evidence)
+
+
+def _audit(
+    session: Session, mail: Claimed | Notification, subjects: Iterable[Sequence[Any]], what: str, **evidence: str
+) -> None:
+    entries = []
+    for incident_id, occasion in subjects:
         about = {"recipient": mail.recipient, "occasion": occasion, "message_id": mail.message_id}
-        audit.record(session, what, {**about, **evidence}, incident_id=incident_id)
+        entries.append(Entry(what, {**about, **evidence}, incident_id))
+    audit.record_all(session, entries)
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
@@ -295,7 +249,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "mails are held back: %s", down.reason)
     # Rows that somebody holds are left alone: waiting for them in another order than theirs would be a deadlock.
-    due = select(Notification.id).where(*_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
+    due = select(Notification.id).where(*is_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
     with database.write() as session:
         result = session.execute(
             update(Notification)
@@ -303,10 +257,6 @@ def _hold_back(database: Database, down: TransportDown) -> int:
             .values(next_attempt_at=db_now(BACKOFF_SECONDS[0]), error=clean(down.reason, LONGEST_ERROR))
         )
         return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
-
-
-def _open() -> tuple[ColumnElement[bool], ...]:
-    return (Notification.channel.in_(CHANNELS), Notification.state.in_(OPEN))
 
 
 def _sent_last_minute(session: Session) -> int:

@@ -1,21 +1,12 @@
-"""What a mail tells, as frozen values that survive as JSON. Read from the rows once; renders and sends nothing."""
+"""What a mail tells, as frozen values that survive as JSON. Knows no rows; renders and sends nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import uuid
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
-
-from scanner.detection import redact
-from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
 
 MOST_PLACES = 20
 """Places shown in one mail; their total is always told."""
@@ -23,8 +14,6 @@ MOST_TOKENS = 10
 """Tokens of one mail told in full: mail services cut a mail off at about 100 kB."""
 MOST_SHORT_TOKENS = 200
 """Further tokens told in one line each; beyond them only their number."""
-MOST_SIGNS = 3
-MOST_UNDELIVERED = 5
 
 OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
 """Why the operator is told, the most urgent first."""
@@ -32,11 +21,6 @@ OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undel
 VARIANTS = (
     *("public_repository", "gist", "conversation", "public_place", "compromise_signs", "already_disabled", "operator"),
 )
-_REPOSITORY = {"file", "file_name", "commit", "tag", "ref_name", "repository_description", "wiki_page"}
-_GIST = {"gist", "gist_comment"}
-_CONVERSATION = {
-    *("issue", "issue_comment", "pull_request", "commit_comment", "review", "review_comment", "discussion", "release"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,196 +164,6 @@ class MailFacts:
         known["others"] = tuple(ShortToken.from_json(other) for other in value.get("others", ()))
         known["causes"] = tuple(value.get("causes") or sorted({token.cause for token in known["tokens"]}))
         return cls(**known)
-
-
-def gather(session: Session, notification: Notification) -> MailFacts:
-    """Read what the notification's incidents say at this moment. Bounded, however many incidents it has taken."""
-    subjects = session.execute(
-        select(NotificationSubject.occasion, Incident)
-        .join(Incident, Incident.id == NotificationSubject.incident_id)
-        .where(NotificationSubject.notification_id == notification.id)
-        .order_by(NotificationSubject.id)
-    ).all()
-    share = max(1, MOST_PLACES // max(len(subjects), 1))
-    totals = _totals(session, notification.id)
-    is_operator = notification.channel == "operator"
-    if is_operator:
-        subjects = sorted(subjects, key=lambda subject: _urgency(subject[0]))
-    undelivered = _undelivered(session, notification.id) if is_operator else {}
-    tokens = tuple(
-        _token(session, incident, occasion, totals.get(incident.id), undelivered.get(incident.id, ()), share)
-        for occasion, incident in subjects[:MOST_TOKENS]
-    )
-    if is_operator:
-        incidents = [incident for _, incident in subjects]
-        tokens = tuple(
-            dataclasses.replace(token, signs=_signs(incident))
-            for token, incident in zip(tokens, incidents, strict=False)
-        )
-    else:
-        back = _brought_back(session, notification.id)
-        tokens = tuple(
-            dataclasses.replace(token, brought_back_at=back.get(uuid.UUID(token.incident_id))) for token in tokens
-        )
-    others = tuple(
-        ShortToken(redact(incident.token_name), incident.hint, str(incident.id))
-        for _, incident in subjects[MOST_TOKENS : MOST_TOKENS + MOST_SHORT_TOKENS]
-    )
-    causes = {incident.cause for _, incident in subjects}
-    variant = _variant(
-        notification.channel,
-        {occasion for occasion, _ in subjects},
-        causes,
-        _kinds(session, notification.id),
-    )
-    return MailFacts(
-        variant=variant,
-        frozen_at=session.execute(select(db_now())).scalar_one(),
-        tokens=tokens,
-        others=others,
-        tokens_total=len(subjects),
-        places_total=sum(total.places for total in totals.values()),
-        causes=tuple(sorted(causes)),
-    )
-
-
-def _urgency(occasion: str) -> int:
-    """The place among what the operator is told in full: what is urgent is never only listed."""
-    return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
-
-
-def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """The most particular wording that is true of every token of the mail."""
-    if channel == "operator":
-        return "operator"
-    if occasions == {"already_disabled"}:
-        return "already_disabled"
-    if causes == {"compromise_signs"}:
-        return "compromise_signs"
-    for variant, own in (("public_repository", _REPOSITORY), ("gist", _GIST), ("conversation", _CONVERSATION)):
-        if kinds and kinds <= own and causes == {"public_repository"}:
-            return variant
-    return "public_place"
-
-
-@dataclass(frozen=True, slots=True)
-class _Totals:
-    places: int
-    published: int
-    published_at: datetime | None
-    seen_at: datetime
-
-
-def _incident_ids(notification_id: uuid.UUID) -> Any:
-    return select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
-
-
-def _totals(session: Session, notification_id: uuid.UUID) -> dict[uuid.UUID, _Totals]:
-    statement = (
-        select(
-            Exposure.incident_id,
-            func.count(),
-            func.count(Exposure.published_at),
-            func.min(Exposure.published_at),
-            func.min(Exposure.seen_at),
-        )
-        .where(Exposure.incident_id.in_(_incident_ids(notification_id)))
-        .group_by(Exposure.incident_id)
-    )
-    return {row[0]: _Totals(*row[1:]) for row in session.execute(statement)}
-
-
-def _kinds(session: Session, notification_id: uuid.UUID) -> set[str]:
-    statement = select(Exposure.kind).where(Exposure.incident_id.in_(_incident_ids(notification_id))).distinct()
-    return set(session.execute(statement).scalars())
-
-
-def _token(
-    session: Session,
-    incident: Incident,
-    occasion: str,
-    totals: _Totals | None,
-    undelivered: Sequence[Undelivered],
-    share: int,
-) -> TokenFacts:
-    exposures = session.execute(
-        select(Exposure).where(Exposure.incident_id == incident.id).order_by(Exposure.id).limit(share)
-    ).scalars()
-    return TokenFacts(
-        incident_id=str(incident.id),
-        occasion=occasion,
-        name=redact(incident.token_name),
-        hint=incident.hint,
-        cause=incident.cause,
-        detected_at=incident.detected_at,
-        account=redact(incident.account_name) if incident.account_name else None,
-        disabled_at=incident.disabled_at,
-        published_at=totals.published_at if totals else None,
-        published_everywhere=totals is not None and totals.places == totals.published,
-        seen_at=totals.seen_at if totals else None,
-        last_used_at=incident.token_last_used_at,
-        places=tuple(_place(exposure) for exposure in exposures),
-        places_total=totals.places if totals else 0,
-        undelivered=tuple(undelivered[:MOST_UNDELIVERED]),
-        undelivered_total=len(undelivered),
-    )
-
-
-def _brought_back(session: Session, notification_id: uuid.UUID) -> dict[uuid.UUID, datetime]:
-    """When an operator brought back, before this mail went out, what works still; by incident. Our tables only."""
-    statement = (
-        select(AuditEntry.incident_id, func.max(AuditEntry.at))
-        .join(Incident, Incident.id == AuditEntry.incident_id)
-        .join(ApiToken, ApiToken.digest == Incident.digest)
-        .where(
-            AuditEntry.what == "token_enabled_by_hand",
-            AuditEntry.incident_id.in_(_incident_ids(notification_id)),
-            ApiToken.disabled_at.is_(None),
-        )
-        .group_by(AuditEntry.incident_id)
-    )
-    return {incident_id: at for incident_id, at in session.execute(statement) if incident_id is not None}
-
-
-def _signs(incident: Incident) -> tuple[str, ...]:
-    """What was reported of it, newest first: the sign, by whom, and their words."""
-    reported = (incident.evidence or {}).get("signs", ())
-    lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
-    return tuple(redact(line) for line in itertools.islice(lines, MOST_SIGNS))
-
-
-def _place(row: Exposure) -> PlaceFacts:
-    return PlaceFacts(
-        kind=row.kind,
-        url=redact(row.url),
-        seen_at=row.seen_at,
-        repository=redact(row.repository) if row.repository else None,
-        path=redact(row.path) if row.path else None,
-        commit=row.commit,
-        ref=redact(row.ref) if row.ref else None,
-        line=row.line,
-        spelling=redact(row.spelling),
-        container=redact(row.container),
-        published_at=row.published_at,
-    )
-
-
-def _undelivered(session: Session, notification_id: uuid.UUID) -> dict[uuid.UUID, list[Undelivered]]:
-    """The failed mails to owners of the same incidents: whom the operator has to reach in another way."""
-    statement = (
-        select(NotificationSubject.incident_id, Notification.recipient, Notification.error)
-        .join(Notification, Notification.id == NotificationSubject.notification_id)
-        .where(
-            Notification.channel == "email",
-            Notification.state == "failed",
-            NotificationSubject.incident_id.in_(_incident_ids(notification_id)),
-        )
-        .order_by(NotificationSubject.id)
-    )
-    found: dict[uuid.UUID, list[Undelivered]] = defaultdict(list)
-    for incident_id, recipient, error in session.execute(statement):
-        found[incident_id].append(Undelivered(recipient, redact(error or "")))
-    return found
 
 
 def _to_json(value: Any) -> Any:

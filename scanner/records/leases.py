@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from scanner.records.database import Database, is_unavailable
@@ -85,6 +85,39 @@ def claim(
     )
     attempts = session.execute(statement).scalar_one_or_none()
     return None if attempts is None else Lease(model, key, attempts)
+
+
+def claim_all(
+    session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
+) -> list[Lease]:
+    """Take those of the rows that are due and meet `conditions`. One that a transaction is writing now is left out."""
+    key = _key_of(model)
+    # Skipped, not waited for: two workers that take rows in different orders would wait for each other.
+    free = select(key).where(key.in_(keys), is_due(model), *conditions).with_for_update(skip_locked=True)
+    statement = (
+        update(model)
+        .where(key.in_(list(session.execute(free).scalars())))
+        .values(leased_until=db_now(LEASE_SECONDS), attempts=model.attempts + 1, **values)
+        .returning(key, model.attempts)
+        .execution_options(synchronize_session=False)
+    )
+    return [Lease(model, *row) for row in session.execute(statement)]
+
+
+def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[Any]:
+    """Set columns of leased rows of one table; the keys of those that are still ours. The others are left alone."""
+    if not held:
+        return set()
+    model = next(iter(held)).model
+    key = _key_of(model)
+    statement = (
+        update(model)
+        .where(tuple_(key, model.attempts).in_([(lease.key, lease.attempts) for lease in held]))
+        .values(**values)
+        .returning(key)
+        .execution_options(synchronize_session=False)
+    )
+    return set(session.execute(statement).scalars())
 
 
 def renew(database: Database, lease: Lease) -> bool:

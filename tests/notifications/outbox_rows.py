@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import select, update
 
 from notifications.delivery import DeliveryReport, deliver_due
-from notifications.email.facts import MailFacts, gather
+from notifications.email.facts import MailFacts
+from notifications.email.gathering import gather
 from notifications.email.render import MailIdentity
 from notifications.email.transport import Envelope
 from scanner.records import outbox

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from notifications import delivery
-from notifications.delivery import BACKOFF_SECONDS, DeliveryReport, backoff
+from notifications.claiming import BACKOFF_SECONDS, backoff
+from notifications.delivery import DeliveryReport
 from notifications.email.transport import (
     PermanentFailure,
     TransientFailure,

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from notifications import delivery
+from notifications.email.gathering import Gathering
 from notifications.email.transport import Envelope
 from notifications.email.transports import transport_for
 from scanner.records.database import Database
@@ -92,7 +93,7 @@ def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(
     assert len(list((tmp_path / "mail/new").iterdir())) == 1
 
 
-@pytest.mark.parametrize("where", ["gather", "render", "compose"])
+@pytest.mark.parametrize("where", ["facts_of", "render", "compose"])
 def test_a_crash_before_the_sending_sends_it_once(
     database: Database, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -103,7 +104,7 @@ def test_a_crash_before_the_sending_sends_it_once(
 
     post = Post()
     with monkeypatch.context() as patch:
-        patch.setattr(delivery, where, die)
+        patch.setattr(Gathering if where == "facts_of" else delivery, where, die)
         with pytest.raises(Killed):
             deliver(database, post)
     make_due(database, notification_id)
@@ -122,12 +123,14 @@ def test_a_row_that_kills_its_worker_every_time_ends_too(database: Database) -> 
     assert row(database, newest(database, "operator", OPERATOR)).state == "pending"
 
 
-@pytest.mark.parametrize("where", ["gather", "render", "compose"])
+@pytest.mark.parametrize("where", ["together", "facts_of", "render", "compose"])
 def test_a_row_that_cannot_be_made_stops_no_other(
     database: Database, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     broken, fine = leak(database, "a@acme.example"), leak(database, "b@acme.example")
-    real = getattr(delivery, where)
+    owner: Any = delivery if where in ("render", "compose") else Gathering
+    name = "__init__" if where == "together" else where
+    real = getattr(owner, name)
     tripped: list[bool] = []
 
     def trip(*values: Any, **options: Any) -> Any:
@@ -136,8 +139,11 @@ def test_a_row_that_cannot_be_made_stops_no_other(
             raise RuntimeError("boom")
         return real(*values, **options)
 
-    monkeypatch.setattr(delivery, where, trip)
+    monkeypatch.setattr(owner, name, trip)
     report = deliver(database, Post())
+    if where == "together":  # then each is read by itself
+        assert report.sent == 2
+        return
     assert (report.sent, report.postponed) == (1, 1)
     assert {row(database, broken).state, row(database, fine).state} == {"frozen", "sent"}
     for one in (broken, fine):

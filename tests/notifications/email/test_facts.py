@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from notifications.email import facts as facts_module
+from notifications.email import gathering
 from notifications.email.facts import MailFacts
 from notifications.email.render import render_strictly
 from notifications.email.samples import samples
@@ -109,8 +109,8 @@ def test_of_many_places_the_first_twenty_are_shown_and_all_are_counted(database:
 
 
 def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts_module, "MOST_TOKENS", 3)
-    monkeypatch.setattr(facts_module, "MOST_SHORT_TOKENS", 4)
+    monkeypatch.setattr(gathering, "MOST_TOKENS", 3)
+    monkeypatch.setattr(gathering, "MOST_SHORT_TOKENS", 4)
     ids = [incident(database, [place(), place()], token_name=f"token {number}") for number in range(10)]
     facts = facts_of(database, tell_owner(database, *ids))
     assert (len(facts.tokens), len(facts.others), facts.tokens_total, facts.places_total) == (3, 4, 10, 20)
@@ -131,7 +131,7 @@ def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Databas
 def test_a_cause_counts_also_where_its_token_is_only_listed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "MOST_TOKENS", 1)
+    monkeypatch.setattr(gathering, "MOST_TOKENS", 1)
     found = incident(database, [place()])
     tell_owner(database, found)
     facts = facts_of(database, tell_owner(database, incident(database, cause="compromise_signs")))
@@ -143,7 +143,7 @@ def test_a_cause_counts_also_where_its_token_is_only_listed(
 def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "MOST_TOKENS", 2)
+    monkeypatch.setattr(gathering, "MOST_TOKENS", 2)
     seen = [incident(database, [place()], token_name=f"observed {number}") for number in range(3)]
     tell_operator(database, "observed", *seen)
     notification_id = tell_operator(database, "protected", incident(database, [place()], token_name="the urgent one"))

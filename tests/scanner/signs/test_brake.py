@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select, update
 
-from notifications.email.facts import gather
+from notifications.email.gathering import gather
 from notifications.email.render import MailIdentity, render_strictly
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of

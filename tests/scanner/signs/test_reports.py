@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from notifications.email.facts import gather
+from notifications.email.gathering import gather
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now

@@ -1,0 +1,276 @@
+"""From rows to what mails tell: many notifications are read together, and each made into facts by itself."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from notifications.email.facts import (
+    MOST_PLACES,
+    MOST_SHORT_TOKENS,
+    MOST_TOKENS,
+    OPERATOR_OCCASIONS,
+    MailFacts,
+    PlaceFacts,
+    ShortToken,
+    TokenFacts,
+    Undelivered,
+)
+from scanner.detection import redact
+from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+
+MOST_SIGNS = 3
+MOST_UNDELIVERED = 5
+
+_REPOSITORY = {"file", "file_name", "commit", "tag", "ref_name", "repository_description", "wiki_page"}
+_GIST = {"gist", "gist_comment"}
+_CONVERSATION = {
+    *("issue", "issue_comment", "pull_request", "commit_comment", "review", "review_comment", "discussion", "release"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    occasion: str
+    incident_id: uuid.UUID
+    token_name: str
+    hint: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    places: int
+    published: int
+    published_at: datetime | None
+    seen_at: datetime
+
+
+def gather(session: Session, notification: Notification) -> MailFacts:
+    """Read what the notification's incidents say at this moment."""
+    now = session.execute(select(db_now())).scalar_one()
+    return Gathering(session, [notification], now).facts_of(notification)
+
+
+class Gathering:
+    """What the incidents of some notifications say at this moment, `now`; bounded, however many they have taken."""
+
+    def __init__(self, session: Session, rows: Sequence[Notification], now: datetime) -> None:
+        self._now = now
+        ids = [row.id for row in rows]
+        self._subjects = _subjects(session, ids)
+        for row in rows:
+            if row.channel == "operator":
+                self._subjects[row.id].sort(key=lambda subject: _urgency(subject.occasion))
+        told = {subject.incident_id for row in rows for subject in self._told(row)}
+        found = session.execute(select(Incident).where(Incident.id.in_(told))).scalars()
+        self._incidents = {incident.id: incident for incident in found}
+        self._totals = _totals(session, ids)
+        self._kinds = _kinds(session, ids)
+        self._places = _places(session, told, max((self._share(row) for row in rows), default=1))
+        self._brought_back = _brought_back(session, [row.id for row in rows if row.channel != "operator"])
+        self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == "operator"])
+
+    def facts_of(self, row: Notification) -> MailFacts:
+        """Of one of the notifications; what its rows hold may make it raise whatever it likes."""
+        subjects = self._subjects[row.id]
+        incident_ids = {subject.incident_id for subject in subjects}
+        causes = {subject.cause for subject in subjects}
+        variant = _variant(
+            row.channel,
+            {subject.occasion for subject in subjects},
+            causes,
+            {kind for incident_id in incident_ids for kind in self._kinds[incident_id]},
+        )
+        return MailFacts(
+            variant=variant,
+            frozen_at=self._now,
+            tokens=tuple(self._token(row, subject) for subject in self._told(row)),
+            others=tuple(
+                ShortToken(redact(subject.token_name), subject.hint, str(subject.incident_id))
+                for subject in subjects[MOST_TOKENS : MOST_TOKENS + MOST_SHORT_TOKENS]
+            ),
+            tokens_total=len(subjects),
+            places_total=sum(self._totals[one].places for one in incident_ids if one in self._totals),
+            causes=tuple(sorted(causes)),
+        )
+
+    def _told(self, row: Notification) -> list[_Subject]:
+        """Those that its mail tells in full."""
+        return self._subjects[row.id][:MOST_TOKENS]
+
+    def _share(self, row: Notification) -> int:
+        """Places shown of each of its tokens."""
+        return max(1, MOST_PLACES // max(len(self._subjects[row.id]), 1))
+
+    def _token(self, row: Notification, subject: _Subject) -> TokenFacts:
+        incident = self._incidents[subject.incident_id]
+        totals = self._totals.get(incident.id)
+        is_operator = row.channel == "operator"
+        undelivered = self._undelivered[incident.id] if is_operator else []
+        return TokenFacts(
+            incident_id=str(incident.id),
+            occasion=subject.occasion,
+            name=redact(incident.token_name),
+            hint=incident.hint,
+            cause=incident.cause,
+            detected_at=incident.detected_at,
+            account=redact(incident.account_name) if incident.account_name else None,
+            disabled_at=incident.disabled_at,
+            published_at=totals.published_at if totals else None,
+            published_everywhere=totals is not None and totals.places == totals.published,
+            seen_at=totals.seen_at if totals else None,
+            last_used_at=incident.token_last_used_at,
+            places=tuple(_place(exposure) for exposure in self._places[incident.id][: self._share(row)]),
+            places_total=totals.places if totals else 0,
+            undelivered=tuple(undelivered[:MOST_UNDELIVERED]),
+            undelivered_total=len(undelivered),
+            signs=_signs(incident) if is_operator else (),
+            brought_back_at=None if is_operator else self._brought_back.get(incident.id),
+        )
+
+
+def _urgency(occasion: str) -> int:
+    """The place among what the operator is told in full: what is urgent is never only listed."""
+    return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
+
+
+def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
+    """The most particular wording that is true of every token of the mail."""
+    if channel == "operator":
+        return "operator"
+    if occasions == {"already_disabled"}:
+        return "already_disabled"
+    if causes == {"compromise_signs"}:
+        return "compromise_signs"
+    for variant, own in (("public_repository", _REPOSITORY), ("gist", _GIST), ("conversation", _CONVERSATION)):
+        if kinds and kinds <= own and causes == {"public_repository"}:
+            return variant
+    return "public_place"
+
+
+def _incident_ids(notification_ids: Sequence[uuid.UUID]) -> Any:
+    return select(NotificationSubject.incident_id).where(NotificationSubject.notification_id.in_(notification_ids))
+
+
+def _subjects(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[_Subject]]:
+    statement = (
+        select(
+            NotificationSubject.notification_id,
+            *(NotificationSubject.occasion, Incident.id, Incident.token_name, Incident.hint, Incident.cause),
+        )
+        .join(Incident, Incident.id == NotificationSubject.incident_id)
+        .where(NotificationSubject.notification_id.in_(notification_ids))
+        .order_by(NotificationSubject.id)
+    )
+    found: dict[uuid.UUID, list[_Subject]] = defaultdict(list)
+    for row in session.execute(statement):
+        found[row[0]].append(_Subject(*row[1:]))
+    return found
+
+
+def _totals(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Totals]:
+    statement = (
+        select(
+            Exposure.incident_id,
+            func.count(),
+            func.count(Exposure.published_at),
+            func.min(Exposure.published_at),
+            func.min(Exposure.seen_at),
+        )
+        .where(Exposure.incident_id.in_(_incident_ids(notification_ids)))
+        .group_by(Exposure.incident_id)
+    )
+    return {row[0]: _Totals(*row[1:]) for row in session.execute(statement)}
+
+
+def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
+    statement = (
+        select(Exposure.incident_id, Exposure.kind)
+        .where(Exposure.incident_id.in_(_incident_ids(notification_ids)))
+        .distinct()
+    )
+    found: dict[uuid.UUID, set[str]] = defaultdict(set)
+    for incident_id, kind in session.execute(statement):
+        found[incident_id].add(kind)
+    return found
+
+
+def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
+    """The first `most` places of each incident."""
+    number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
+    numbered = select(Exposure.id, number.label("number")).where(Exposure.incident_id.in_(incident_ids)).subquery()
+    statement = (
+        select(Exposure).join(numbered, numbered.c.id == Exposure.id).where(numbered.c.number <= most)
+    ).order_by(Exposure.id)
+    found: dict[uuid.UUID, list[Exposure]] = defaultdict(list)
+    for exposure in session.execute(statement).scalars():
+        found[exposure.incident_id].append(exposure)
+    return found
+
+
+def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
+    """When an operator brought back, before this mail went out, what works still; by incident. Our tables only."""
+    statement = (
+        select(AuditEntry.incident_id, func.max(AuditEntry.at))
+        .join(Incident, Incident.id == AuditEntry.incident_id)
+        .join(ApiToken, ApiToken.digest == Incident.digest)
+        .where(
+            AuditEntry.what == "token_enabled_by_hand",
+            AuditEntry.incident_id.in_(_incident_ids(notification_ids)),
+            ApiToken.disabled_at.is_(None),
+        )
+        .group_by(AuditEntry.incident_id)
+    )
+    return {incident_id: at for incident_id, at in session.execute(statement) if incident_id is not None}
+
+
+def _signs(incident: Incident) -> tuple[str, ...]:
+    """What was reported of it, newest first: the sign, by whom, and their words."""
+    reported = (incident.evidence or {}).get("signs", ())
+    lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
+    return tuple(redact(line) for line in itertools.islice(lines, MOST_SIGNS))
+
+
+def _place(row: Exposure) -> PlaceFacts:
+    return PlaceFacts(
+        kind=row.kind,
+        url=redact(row.url),
+        seen_at=row.seen_at,
+        repository=redact(row.repository) if row.repository else None,
+        path=redact(row.path) if row.path else None,
+        commit=row.commit,
+        ref=redact(row.ref) if row.ref else None,
+        line=row.line,
+        spelling=redact(row.spelling),
+        container=redact(row.container),
+        published_at=row.published_at,
+    )
+
+
+def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Undelivered]]:
+    """The failed mails to owners of the same incidents: whom the operator has to reach in another way."""
+    found: dict[uuid.UUID, list[Undelivered]] = defaultdict(list)
+    if not notification_ids:
+        return found
+    statement = (
+        select(NotificationSubject.incident_id, Notification.recipient, Notification.error)
+        .join(Notification, Notification.id == NotificationSubject.notification_id)
+        .where(
+            Notification.channel == "email",
+            Notification.state == "failed",
+            NotificationSubject.incident_id.in_(_incident_ids(notification_ids)),
+        )
+        .order_by(NotificationSubject.id)
+    )
+    for incident_id, recipient, error in session.execute(statement):
+        found[incident_id].append(Undelivered(recipient, redact(error or "")))
+    return found
