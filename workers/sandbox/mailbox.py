@@ -21,27 +21,36 @@ class Mailbox:
     """What arrived, in order. `faults`: answers given instead of accepting the next messages, such as "451 later"."""
 
     url: str = ""
-    messages: list[EmailMessage] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     faults: deque[str] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._arrived = threading.Condition()
+        self._messages: list[EmailMessage] = []
+
+    @property
+    def messages(self) -> list[EmailMessage]:
+        """What arrived, read when it is asked for: a storm of mails is not held up by it."""
+        with self._arrived:
+            for content in self.contents[len(self._messages) :]:
+                message = message_from_bytes(content, policy=policy.default)
+                assert isinstance(message, EmailMessage)  # noqa: S101 - by the policy
+                self._messages.append(message)
+            return list(self._messages)
 
     def wait_for(self, count: int, timeout: float) -> bool:
         """Wait until so many messages are there; False when they did not come in time (seconds)."""
         with self._arrived:
-            return self._arrived.wait_for(lambda: len(self.messages) >= count, timeout)
+            return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         """Take a message."""
         del server, session
         if self.faults:
             return self.faults.popleft()
-        message = message_from_bytes(envelope.content, policy=policy.default)
-        assert isinstance(message, EmailMessage)  # noqa: S101 - by the policy
         with self._arrived:
-            self.messages.append(message)
+            self.contents.append(envelope.content)
             self.recipients.extend(envelope.rcpt_tos)
             self._arrived.notify_all()
         return "250 kept"
