@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 from notifications.gateways import Channel, Content, Refused, Undelivered
 from scanner.records import announcements, leases
 from scanner.records.database import Database
-from scanner.records.leases import Lease, LeaseLost
+from scanner.records.leases import Lease
 from scanner.records.models import Notification, db_now
 
 BATCH = 100
@@ -118,31 +119,35 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_Claimed]:
     """Take a batch; the next attempt is planned here already, for the case that this worker dies."""
-    claimed: list[_Claimed] = []
     with database.write() as session:
-        for key in leases.due_keys(session, Notification, *_due(channel), limit=BATCH):
-            lease = leases.claim(session, Notification, key, *_due(channel))
-            if lease is None:
-                continue
-            row = session.execute(
-                select(Notification.facts, Notification.created_at, db_now()).where(Notification.id == key)
-            ).one()
-            if not row[0]:
-                lease.write(session, leased_until=None, state="failed", error=NOTHING_TO_TELL)
-                report.failed += 1
-                continue
-            lease.write(session, next_attempt_at=db_now(backoff(lease.attempts)))
-            claimed.append(_Claimed(lease, row[0], row[2] - row[1]))
+        keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
+        held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *_due(channel))}
+        rows = session.execute(
+            select(Notification.id, Notification.facts, Notification.created_at, db_now()).where(
+                Notification.id.in_(held)
+            )
+        ).all()
+        by_key = {key: _Claimed(held[key], facts, now - created_at) for key, facts, created_at, now in rows if facts}
+        claimed = [by_key[key] for key in keys if key in by_key]
+        empty = [lease for key, lease in held.items() if key not in by_key]
+        failed = leases.write_all(session, empty, leased_until=None, state="failed", error=NOTHING_TO_TELL)
+        report.failed += len(failed)
+        for delay, planned in _by_delay(claimed).items():
+            leases.write_all(session, planned, next_attempt_at=db_now(delay))
     return claimed
+
+
+def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
+    found: dict[int, list[Lease]] = defaultdict(list)
+    for one in claimed:
+        found[backoff(one.lease.attempts)].append(one.lease)
+    return found
 
 
 def _settle(database: Database, claimed: list[_Claimed]) -> int:
     """Write that they are out; how many were still ours."""
-    written = 0
     with database.write() as session:
-        for one in claimed:
-            written += _written(session, one, state="sent", sent_at=db_now(), next_attempt_at=db_now(), error=None)
-    return written
+        return _written(session, claimed, state="sent", sent_at=db_now(), next_attempt_at=db_now(), error=None)
 
 
 def _put_off(database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
@@ -162,18 +167,15 @@ def _put_off(database: Database, channel: str, claimed: list[_Claimed], reason: 
 def _postpone(session: Session, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
     """Leave them for the attempt that is planned; what is three days old fails, in sight."""
     error = reason[:LONGEST_ERROR]
-    for one in claimed:
-        if one.age > GIVE_UP_AFTER:
-            report.failed += _written(session, one, state="failed", error=f"{GAVE_UP}: {error}")
-        else:
-            report.postponed += _written(session, one, error=error)
+    old = [one for one in claimed if one.age > GIVE_UP_AFTER]
+    report.failed += _written(session, old, state="failed", error=f"{GAVE_UP}: {error}")
+    report.postponed += _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
 
 
 def _let_go(database: Database, claimed: list[_Claimed], report: AnnouncingReport) -> None:
     """Give back what was not tried."""
     with database.write() as session:
-        for one in claimed:
-            report.postponed += _written(session, one, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
+        report.postponed += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]) -> int:
@@ -198,11 +200,9 @@ def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]
         return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
-def _written(session: Any, one: _Claimed, **values: Any) -> int:
-    """1, or 0 where another worker has the row by now: then that one says what became of it."""
-    try:
-        one.lease.write(session, leased_until=None, **values)
-    except LeaseLost as err:
-        _log.warning("%s", err)
-        return 0
-    return 1
+def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
+    """How many were still ours; another worker that has one by now says what became of it."""
+    written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
+    if len(written) < len(claimed):
+        _log.warning("leases on announcements went to another worker", extra={"rows": len(claimed) - len(written)})
+    return len(written)

@@ -47,8 +47,12 @@ class Lease:
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
     def write(self, session: Session, **values: Any) -> None:
-        """Set columns of the leased row. LeaseLost, which must undo the transaction, when it is no longer ours."""
-        result = session.execute(update(self.model).where(self.holds()).values(**values))
+        """Set columns of the leased row. LeaseLost, which must undo the transaction, when it is no longer ours.
+
+        What the session has read of the row before stays as it was read.
+        """
+        statement = update(self.model).where(self.holds()).values(**values)
+        result = session.execute(statement.execution_options(synchronize_session=False))
         if result.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
             raise LeaseLost(f"the lease on {self.model.__tablename__} {self.key} went to another worker")
 

@@ -73,7 +73,7 @@ class _Controller(Controller):
 def running() -> Iterator[Mailbox]:
     """A mailbox that takes mail while the block runs."""
     mailbox = Mailbox()
-    controller = _Controller(mailbox, hostname="127.0.0.1", port=0)
+    controller = _Controller(mailbox, hostname="127.0.0.1", port=0, server_hostname="mailbox.example")
     controller.start()
     mailbox.url = f"smtp://127.0.0.1:{controller.port_in_use()}"
     try:
