@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.errors import HeaderParseError
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
@@ -67,8 +67,21 @@ class _Policy(EmailPolicy):
         return folded if at < 0 else line[:at] + b"\r\n" + line[at:] + folded[found.end() :]
 
 
+class _Headers(HeaderRegistry):
+    """The library's registry, which makes a class anew for each header of each mail: here once for each name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._kinds:
+            self._kinds[name] = super().__getitem__(name)
+        return self._kinds[name]
+
+
 # Bodies are quoted-printable, whose lines have at most 76 characters (RFC 2045, section 6.7).
-_POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76)
+_POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76, header_factory=_Headers())
 
 
 class UnusableAddress(ValueError):

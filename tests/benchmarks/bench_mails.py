@@ -33,8 +33,35 @@ from workers.sandbox import mailbox
 
 WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
+BARE_MAILS = 300
+LEAST_OF_BARE = 1.0
+"""Two workers, with outbox, leases and audit, by one process that only renders and sends. The server shares their
+processors."""
 LONGEST_DELIVERY = 900.0
-"""When the run is given up. How fast mails go out depends on the mail server; that none is lost does not."""
+"""When the run is given up."""
+
+BARE = """
+import sys, time
+from datetime import UTC, datetime
+from notifications.email.render import MailIdentity, compose, render
+from notifications.email.samples import samples
+from notifications.email.transport import Envelope
+from notifications.email.transports import transport_for
+
+identity, facts = MailIdentity(sender="security@example.com"), next(samples())[1]
+with transport_for(sys.argv[1]).open() as outlet:
+    for number in range(int(sys.argv[2])):
+        message = compose(
+            render(facts, identity),
+            identity,
+            recipient=f"user{number}@example.com",
+            message_id=f"<{number}@example.com>",
+            date=datetime.now(UTC),
+            incident_ids=facts.incident_ids,
+        )
+        content = Envelope("security@example.com", f"user{number}@example.com", f"{number}", message.as_bytes())
+        outlet.send(content, deadline=time.monotonic() + 20)
+"""
 
 
 def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
@@ -61,13 +88,15 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     disabled = time.monotonic() - started
     print(f"{incidents} incidents")
     targets.below("disabled and in the outbox", disabled, SECONDS_INTO_THE_OUTBOX, " s")
+    bare = bare_rate()
     with mailbox.running() as own:
-        started = time.monotonic()
         workers = [_worker(url, redis, own.url, folder, number) for number in range(WORKERS)]
         try:
             ring = [sys.executable, "-m", "celery", "-A", "workers", "call", "r8scan.deliver"]
             for _ in range(2 * WORKERS):
                 subprocess.run(ring, env=_environment(url, redis, own.url, folder), check=True, capture_output=True)
+            own.wait_for(1, LONGEST_DELIVERY)
+            started = time.monotonic()  # what workers need to start is the same for one mail
             while not own.wait_for(incidents, 5) and time.monotonic() - started < LONGEST_DELIVERY:
                 pass
             seconds = time.monotonic() - started
@@ -80,10 +109,23 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     with database.read() as session:
         states = dict(list(session.execute(select(Notification.state, func.count()).group_by(Notification.state))))
     database.close()
-    each = len(own.messages) / seconds
-    print(f"  delivered {len(own.messages)} in {seconds:.1f} s by {WORKERS} workers, {each:.0f} a second")
+    each = len(ids) / seconds
+    print(f"  delivered in {seconds:.1f} s by {WORKERS} workers, {each:.0f} a second; one bare process: {bare:.0f}")
+    targets.at_least("mails a second by those of a bare process", each / bare, LEAST_OF_BARE)
     judge(targets, incidents, copies, len(ids), states)
     return targets.status()
+
+
+def bare_rate() -> float:
+    """Mails a second that one process renders and hands to the same kind of server, and nothing else."""
+    with mailbox.running() as own:
+        child = subprocess.Popen([sys.executable, "-c", BARE, own.url, str(BARE_MAILS)])
+        own.wait_for(1, LONGEST_DELIVERY)
+        started = time.monotonic()
+        assert own.wait_for(BARE_MAILS, LONGEST_DELIVERY)
+        seconds = time.monotonic() - started
+        assert child.wait(60) == 0
+    return BARE_MAILS / seconds
 
 
 def judge(

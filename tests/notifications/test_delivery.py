@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -323,3 +324,32 @@ def test_a_wrong_address_for_bounces_costs_no_owner_the_mail(database: Database)
     assert "_BOUNCES_TO" in str(row(database, notification_id).error)
     make_due(database, notification_id)
     assert deliver(database, Post()).sent == 1
+
+
+def test_what_a_slow_server_leaves_no_time_for_is_given_back_untried(database: Database) -> None:
+    rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
+    report = deliver(database, Post(), send_seconds=leases.LEASE_SECONDS)  # no time is left after the claim
+    assert (report.claimed, report.sent) == (0, 0)
+    assert {row(database, one).leased_until for one in rows} == {None}
+    assert all(seconds_until_next(database, one) <= 0 for one in rows)
+    assert deliver(database, Post()).sent == 6
+
+
+def test_many_deliverers_at_once_send_each_mail_once(database: Database) -> None:
+    rows = {leak(database, f"owner{number}@acme.example") for number in range(70)}
+    post, reports = Post(), []
+    threads = [threading.Thread(target=lambda: reports.append(deliver(database, post))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.sent for report in reports) == len(post.taken) == len(rows)
+    assert len({envelope.recipient for envelope in post.taken}) == len(rows)
+    assert {row(database, one).state for one in rows} == {"sent"}
+
+
+def test_only_the_first_of_a_run_is_frozen_when_the_server_is_away(database: Database) -> None:
+    rows = [leak(database, f"owner{number}@acme.example") for number in range(30)]
+    deliver(database, Post({"*": TransportDown("away")}))
+    states = [row(database, one).state for one in rows]
+    assert (states.count("frozen"), states.count("pending")) == (1, 29)

@@ -272,3 +272,38 @@ def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) 
         assert jobs.delete_old(session, days=3, failed_days=30) == 1
     with database.read() as session:
         assert set(session.execute(select(ScanJob.state)).scalars()) == {"failed", "queued"}
+
+
+def test_rows_are_claimed_together_without_those_that_somebody_holds(database: Database) -> None:
+    ids = [queue(database) for _ in range(5)]
+    with database.write() as session:
+        assert leases.claim(session, ScanJob, ids[1]) is not None
+    age(database, ids[3], next_attempt_at=db_now(60))
+    with database.write() as session:
+        held = leases.claim_all(session, ScanJob, ids, ScanJob.kind == "pushes", state="running")
+    assert sorted((lease.key, lease.attempts) for lease in held) == [(ids[0], 1), (ids[2], 1), (ids[4], 1)]
+    assert [state(database, one).state for one in ids] == ["running", "queued", "running", "queued", "running"]
+    with database.write() as session:
+        assert leases.claim_all(session, ScanJob, ids) == []
+        assert leases.claim_all(session, ScanJob, []) == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_a_row_that_is_being_written_is_left_out_and_not_waited_for(database: Database) -> None:
+    ids = [queue(database) for _ in range(3)]
+    with database.write() as other:
+        other.execute(update(ScanJob).where(ScanJob.id == ids[0]).values(error="busy"))
+        with database.write() as session:
+            held = leases.claim_all(session, ScanJob, ids)
+    assert sorted(lease.key for lease in held) == ids[1:]
+
+
+def test_of_rows_written_together_those_that_were_lost_are_left_alone(database: Database) -> None:
+    ids = [queue(database) for _ in range(3)]
+    with database.write() as session:
+        held = leases.claim_all(session, ScanJob, ids)
+    age(database, ids[1], attempts=2, error="somebody else's")
+    with database.write() as session:
+        assert leases.write_all(session, held, error="ours") == {ids[0], ids[2]}
+        assert leases.write_all(session, [], error="nobody's") == set()
+    assert [state(database, one).error for one in ids] == ["ours", "somebody else's", "ours"]

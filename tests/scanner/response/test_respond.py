@@ -316,3 +316,26 @@ def test_of_what_its_owner_disabled_the_owner_hears_only_where_that_is_wanted(
     with database.read() as session:
         occasions = session.execute(select(NotificationSubject.occasion)).scalars().all()
     assert occasions == (["already_disabled"] if wanted else [])
+
+
+def test_a_storm_costs_the_statements_of_one_token(database: Database, fresh_token: Callable[[], str]) -> None:
+    """Ten thousand tokens at once are worked through in batches: no statement is run for each of them."""
+
+    def statements(tokens: list[str]) -> int:
+        for token in tokens:
+            known(database, token, emails=(f"{token}@example.com".lower()[3:],))
+        run: list[str] = []
+
+        def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+            del connection, cursor
+            run.append(statement)
+
+        event.listen(database.engine, "after_cursor_execute", note)
+        try:
+            found_all = [found(token, path=token) for token in tokens]
+            assert len(respond(database, found_all, source="public_events", policy=POLICY).disabled) == len(tokens)
+        finally:
+            event.remove(database.engine, "after_cursor_execute", note)
+        return len(run)
+
+    assert statements([fresh_token() for _ in range(60)]) <= statements([fresh_token()]) + 1
