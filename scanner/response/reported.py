@@ -164,6 +164,8 @@ def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[I
 def _keep_sign(incident: Incident, report: Reported) -> None:
     evidence: dict[str, Any] = dict(incident.evidence or {})
     signs = list(evidence.get("signs", ()))
+    if any(sign.get("report") == report.id for sign in signs):  # it is decided on once more
+        return
     if len(signs) < SIGNS_AN_INCIDENT:
         signs.append({"sign": report.sign, "note": report.note, "reporter": report.reporter, "report": report.id})
     else:

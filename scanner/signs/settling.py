@@ -5,27 +5,30 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Place
 from scanner.records.database import Database
-from scanner.records.models import db_now
+from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
 from scanner.response import remote
 from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
 from scanner.signs import brake
-from scanner.tokens.protocol import LookUp, StoreUnavailable
+from scanner.tokens import sql
+from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable
 
 REPORTS_A_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
 ASK_AGAIN_SECONDS = 15
 OPEN = ("received", "unknown")
+LET_LIVE = ("observed", "protected")
+MOST_DECIDED_AGAIN = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +71,14 @@ def _ask(database: Database, ids: Sequence[int], policy: Policy) -> LookUp | Non
         digests = set(
             session.execute(select(Report.digest).where(Report.id.in_(ids), Report.state.in_(OPEN))).scalars()
         )
+    return _look_up(policy.store, digests)
+
+
+def _look_up(store: RemoteStore | None, digests: Collection[str]) -> LookUp:
+    if store is None or not digests:
+        return LookUp({})
     try:
-        return policy.store.look_up(digests)
+        return store.look_up(digests)
     except StoreUnavailable as err:
         _log.error("the token store is away: %s; reports are decided when it is back", err)
         return LookUp({}, frozenset(digests))
@@ -88,6 +97,42 @@ def settle_due(
         )
         ids = list(session.execute(statement).scalars())
     return len(ids), settle(database, ids, policy=policy, per_minute=per_minute)
+
+
+def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
+    """Decide once more on reports whose token was let live: by `observe`, by its protection, and would not be now.
+
+    What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever report again.
+    """
+    if policy.enforce == "observe":
+        return Settled()
+    with database.read() as session:
+        statement = (
+            select(Report.digest, func.min(Report.id))
+            .join(Incident, Incident.id == Report.incident_id)
+            .where(
+                *(Report.state == "settled", Report.wanted == "disable", Report.decision.in_(LET_LIVE)),
+                *(Incident.state == "open", Incident.action == Report.decision),
+            )
+            .group_by(Report.digest)
+            .order_by(func.min(Report.id))
+            .limit(MOST_DECIDED_AGAIN)
+        )
+        by_digest = dict(list(session.execute(statement)))
+        ours = LookUp(sql.look_up(session, by_digest)) if policy.store is None else None
+    found = ours or _look_up(policy.store, by_digest)
+    live = [one.digest for one in found.records.values() if one.disabled_at is None and not one.is_protected]
+    ids = sorted(by_digest[digest] for digest in live if digest in by_digest)
+    for start in range(0, len(ids), REPORTS_A_TRANSACTION):
+        chunk = ids[start : start + REPORTS_A_TRANSACTION]
+        with database.write() as session:
+            session.execute(
+                update(Report)
+                .where(Report.id.in_(chunk), Report.state == "settled")
+                .values(state="received", decision="", next_check_at=db_now())
+                .execution_options(synchronize_session=False)
+            )
+    return settle(database, ids, policy=policy, per_minute=per_minute)
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:

@@ -10,7 +10,7 @@ from scanner.records import announcements, jobs, leases, retention, tallies
 from scanner.records.database import is_unavailable
 from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
 from scanner.response import responder, sightings
-from scanner.signs import rates, reports, usage
+from scanner.signs import rates, reports, settling, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
 from workers import context
 from workers.celery import app
@@ -76,7 +76,9 @@ def _ring() -> None:
 def tidy() -> None:
     """Delete rows and folders whose time is over."""
     own = context.current()
-    if responder.decide_again(own.database, policy=own.policy).has_news:
+    again = responder.decide_again(own.database, policy=own.policy).has_news
+    per_minute = own.settings.brake_per_minute
+    if settling.decide_again(own.database, policy=own.policy, per_minute=per_minute).has_news or again:
         ring_outbox()
     mirror_folders.remove_abandoned(own.settings.state_dir)
     with own.database.write() as session:

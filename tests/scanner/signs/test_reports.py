@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,11 +17,12 @@ from scanner.detection import Candidate, Place, sha256_digest
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.sign_models import Report
+from scanner.response import by_hand
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from scanner.signs import reports
 from scanner.signs.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
-from scanner.signs.settling import Settled, decisions, settle, settle_due
+from scanner.signs.settling import Settled, decide_again, decisions, settle, settle_due
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
@@ -244,3 +246,34 @@ def test_good_lines_are_read_between_bad_ones(given_lines: list[str]) -> None:
             assert isinstance(found[number], BadReport)
         else:
             assert number not in found
+
+
+def set_protected(database: Database, token: str, *, protected: bool) -> None:
+    with database.write() as session:
+        by_hand.protect_token(session, sha256_digest(token.encode()), protected=protected, who="operator:ana")
+
+
+@pytest.mark.parametrize("let_live", ["observed", "protected"])
+def test_what_was_let_live_is_decided_on_again_without_being_reported_again(
+    database: Database, known: Callable[..., str], let_live: str
+) -> None:
+    token = known()
+    policy = replace(POLICY, enforce="observe" if let_live == "observed" else "disable")
+    set_protected(database, token, protected=let_live == "protected")
+    assert submit(database, reported(token), reported(token, "stolen"), policy=policy).counts == {let_live: 2}
+    assert not decide_again(database, policy=policy, per_minute=60).counts, "nothing has changed"
+    set_protected(database, token, protected=False)
+    assert decide_again(database, policy=POLICY, per_minute=60).counts == {"disabled": 1}
+    assert disabled_at(database, token)
+    assert not decide_again(database, policy=POLICY, per_minute=60).counts
+    with database.read() as session:
+        incident = session.execute(select(Incident)).scalar_one()
+        recipients = session.execute(select(Notification.recipient).order_by(Notification.recipient)).scalars().all()
+    assert [sign["sign"] for sign in incident.evidence["signs"]] == ["abuse_report", "stolen"]
+    assert recipients == ["ana@example.com", "ops@vendor.example"]
+
+
+def test_what_is_decided_on_again_is_braked_like_every_report(database: Database, known: Callable[..., str]) -> None:
+    tokens = [known(name) for name in ("one", "two", "three")]
+    submit(database, *[reported(token) for token in tokens], policy=replace(POLICY, enforce="observe"))
+    assert decide_again(database, policy=POLICY, per_minute=2).counts == {"disabled": 2, "held": 1}
