@@ -135,55 +135,10 @@ def scan_next(
     if job is None:
         return None
     files = [RemoteFile.from_json(value) for value in job.target["files"]]
-    found: dict[RemoteFile, list[Candidate]] = {}
-    # Copies of one content wait for the first of them.
-    one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
-    polite = github.reserving(RESERVE)
-
-    def known_by_now(file: RemoteFile) -> Sequence[Any] | None:
-        """What the content holds, if it was read before, by a job that was open together with ours as well."""
-        if file.key is None:
-            return None
-        same = next((candidates for one, candidates in list(found.items()) if one.key == file.key), None)
-        if same is not None:
-            return [candidate_to_json(candidate) for candidate in same]
-        with database.read() as session:
-            return known_hits(session, [file.key]).get(file.key)
+    reader = _Reader(database, github.reserving(RESERVE), detector, files)
 
     def read(file: RemoteFile) -> Outcome[RemoteFile]:
-        with one_at_a_time[file.key] if file.key else nullcontext():
-            return read_alone(file)
-
-    def read_alone(file: RemoteFile) -> Outcome[RemoteFile]:
-        outcome = Outcome(file)
-        candidates: Sequence[Candidate]
-        hits = known_by_now(file)
-        if hits is not None:
-            outcome.counts["skipped_already_read"] += 1
-            candidates = placed(hits, file.place)
-        else:
-            try:
-                content = fetch(polite, file)
-            except GitHubError as err:
-                if err.reason == "too_large":
-                    outcome.counts["unread_file_over_limit"] += 1
-                    outcome.is_partial = True
-                else:
-                    outcome.error = err
-                return outcome
-            result = detector.scan(Document(content, file.place))
-            candidates = result.candidates
-            outcome.counts["bytes"] += len(content)
-            outcome.counts["candidates"] += len(candidates)
-            outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-            if not is_as_named(file, content):
-                # It may be cut off: what came is scanned, and asked for again.
-                outcome.counts["unread_blob_differs"] += 1
-                outcome.is_partial = outcome.is_cut_off = True
-            elif result.unread:
-                outcome.is_partial = True
-            else:
-                found[file] = list(candidates)
+        outcome, candidates = reader.read(file)
         if candidates:
             outcome.response = respond_or_keep(
                 database, candidates, source=job.source, policy=policy, state_dir=state_dir
@@ -191,8 +146,66 @@ def scan_next(
         return outcome
 
     return page_work.work(
-        database, job, files, read, threads=threads, on_close=lambda session, _: remember(session, found)
+        database, job, files, read, threads=threads, on_close=lambda session, _: remember(session, reader.found)
     )
+
+
+class _Reader:
+    """Reads the files of one job, each content once; `found`: what stands in those that were read completely."""
+
+    def __init__(self, database: Database, github: GitHub, detector: Detector, files: Sequence[RemoteFile]) -> None:
+        self.found: dict[RemoteFile, list[Candidate]] = {}
+        self._database, self._github, self._detector = database, github, detector
+        # Copies of one content wait for the first of them.
+        self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
+
+    def read(self, file: RemoteFile) -> tuple[Outcome[RemoteFile], Sequence[Candidate]]:
+        """What became of it, and what it holds. Called by several threads at once."""
+        outcome = Outcome(file)
+        with self._one_at_a_time[file.key] if file.key else nullcontext():
+            hits = self._known_by_now(file)
+            if hits is not None:
+                outcome.counts["skipped_already_read"] += 1
+                return outcome, placed(hits, file.place)
+            content = self._fetched(file, outcome)
+            return outcome, () if content is None else self._scanned(file, content, outcome)
+
+    def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
+        """What the content holds, if it was read before, by a job that was open together with ours as well."""
+        if file.key is None:
+            return None
+        same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
+        if same is not None:
+            return [candidate_to_json(candidate) for candidate in same]
+        with self._database.read() as session:
+            return known_hits(session, [file.key]).get(file.key)
+
+    def _fetched(self, file: RemoteFile, outcome: Outcome[RemoteFile]) -> bytes | None:
+        """The content; None with the reason in `outcome`."""
+        try:
+            return fetch(self._github, file)
+        except GitHubError as err:
+            if err.reason == "too_large":
+                outcome.counts["unread_file_over_limit"] += 1
+                outcome.is_partial = True
+            else:
+                outcome.error = err
+        return None
+
+    def _scanned(self, file: RemoteFile, content: bytes, outcome: Outcome[RemoteFile]) -> Sequence[Candidate]:
+        result = self._detector.scan(Document(content, file.place))
+        outcome.counts["bytes"] += len(content)
+        outcome.counts["candidates"] += len(result.candidates)
+        outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+        if not is_as_named(file, content):
+            # It may be cut off: what came is scanned, and asked for again.
+            outcome.counts["unread_blob_differs"] += 1
+            outcome.is_partial = outcome.is_cut_off = True
+        elif result.unread:
+            outcome.is_partial = True
+        else:
+            self.found[file] = list(result.candidates)
+        return result.candidates
 
 
 def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
