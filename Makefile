@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
-# Where there is memory for it: the databases of tests wait for no disk there.
-TEST_ROOT := $(shell if [ -w /dev/shm ]; then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
+# Where there is memory for it (3 GB): the databases of tests wait for no disk there.
+TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 {print $$4}')" -gt 3000000 ]; \
+	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
 .PHONY: demo test run bench look lint format lock clean
@@ -30,7 +31,7 @@ run: $(RUNTIME)
 	@$(BIN)/r8scan run
 
 test: lint
-	PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 3 --dist worksteal
+	TMPDIR=$(TEST_ROOT) PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 3 --dist worksteal
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import string
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -58,10 +59,14 @@ def redis_socket() -> Iterator[str]:
         yield socket
 
 
-def _created(postgresql: str, name: str, template: str = "template1") -> str:
+@contextmanager
+def _created(postgresql: str, name: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a database that exists while the block runs: thousands of them would fill a disk."""
+    create = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
     with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
-    return postgresql.replace("/postgres?", f"/{name}?")
+        connection.execute(create.encode())
+        yield postgresql.replace("/postgres?", f"/{name}?")
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
 def _upgraded(url: str) -> None:
@@ -71,17 +76,19 @@ def _upgraded(url: str) -> None:
 
 
 @pytest.fixture
-def postgresql_url(postgresql: str) -> str:
+def postgresql_url(postgresql: str) -> Iterator[str]:
     """A database of its own."""
-    return _created(postgresql, f"test_{os.getpid()}_{next(_numbers)}")
+    with _created(postgresql, f"test_{os.getpid()}_{next(_numbers)}") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
-def upgraded_postgresql(postgresql: str) -> str:
+def upgraded_postgresql(postgresql: str) -> Iterator[str]:
     """The name of an upgraded database to copy: migrating each test's anew would take most of its time."""
     name = f"upgraded_{os.getpid()}"
-    _upgraded(_created(postgresql, name))
-    return name
+    with _created(postgresql, name) as url:
+        _upgraded(url)
+        yield name
 
 
 @pytest.fixture(scope="session")
@@ -95,18 +102,19 @@ def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An upgraded database; each test that takes it runs on SQLite and on PostgreSQL."""
-    if request.param == "sqlite":
-        path = tmp_path / "state" / "r8scan.db"
-        path.parent.mkdir(mode=0o700)
-        shutil.copy(request.getfixturevalue("upgraded_sqlite"), path)
-        url = f"sqlite:///{path}"
-    else:
-        template = request.getfixturevalue("upgraded_postgresql")
-        name = f"test_{os.getpid()}_{next(_numbers)}"
-        url = _created(request.getfixturevalue("postgresql"), name, template)
-    own = Database(url)
-    yield own
-    own.close()
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            path = tmp_path / "state" / "r8scan.db"
+            path.parent.mkdir(mode=0o700)
+            shutil.copy(request.getfixturevalue("upgraded_sqlite"), path)
+            url = f"sqlite:///{path}"
+        else:
+            template = request.getfixturevalue("upgraded_postgresql")
+            name = f"test_{os.getpid()}_{next(_numbers)}"
+            url = stack.enter_context(_created(request.getfixturevalue("postgresql"), name, template))
+        own = Database(url)
+        stack.callback(own.close)
+        yield own
 
 
 @pytest.fixture

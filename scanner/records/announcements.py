@@ -70,8 +70,9 @@ def announce(session: Session, stopped: Collection[Stopped], channels: Sequence[
     if not new:
         return 0
     rows = [_row(one, now) for one in new]
-    written = session.execute(insert(Announcement).returning(Announcement, sort_by_parameter_order=True), rows)
-    announced = list(written.scalars())
+    # In whatever order they come back: to have it kept, SQLite would write them one by one.
+    written = session.execute(insert(Announcement).returning(Announcement), rows)
+    announced = sorted(written.scalars(), key=lambda row: row.id)
     for channel in channels:
         _queue(session, channel, announced, now)
     return len(new)
