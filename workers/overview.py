@@ -13,18 +13,8 @@ from sqlalchemy.orm import Session
 
 from scanner.github.gate import FAILURES_TO_OPEN
 from scanner.records import jobs, spool, tallies
-from scanner.records.models import (
-    BudgetState,
-    CircuitState,
-    Exposure,
-    Gap,
-    Incident,
-    Notification,
-    ScanJob,
-    Sighting,
-    SourceState,
-    db_now,
-)
+from scanner.records.models import Exposure, Incident, Notification, ScanJob, Sighting, db_now
+from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 from scanner.settings import Settings
 
 HOURS = 24

@@ -32,7 +32,7 @@ from notifications.email import page as pages
 from notifications.email.facts import MailFacts
 from notifications.email.logo import Logo
 from notifications.email.palette import DARK, LIGHT
-from notifications.email.wording import clean, duration_words, kind_words, shorten, time_words, wrap
+from notifications.email.wording import clean, duration_words, kind_words, number_words, shorten, time_words, wrap
 from scanner.detection import redact
 
 BUILT_IN = Path(__file__).parent.parent / "templates"
@@ -283,6 +283,8 @@ def _environment(template_dir: Path | None) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(time=time_words, duration=duration_words, kind=kind_words, shorten=shorten, wrap=wrap)
+    environment.filters.update(
+        time=time_words, duration=duration_words, number=number_words, kind=kind_words, shorten=shorten, wrap=wrap
+    )
     environment.globals.update(light=LIGHT, dark=DARK)
     return environment

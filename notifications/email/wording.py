@@ -110,6 +110,11 @@ def duration_words(seconds: float) -> str:
     return " ".join(parts)
 
 
+def number_words(count: int) -> str:
+    """`2,000`."""
+    return f"{count:,}"
+
+
 def wrap(text: str, first: str = "", rest: str = "") -> str:
     """`text` in lines of at most TEXT_WIDTH characters that begin with `first`, then `rest`; long words stay whole."""
     return textwrap.fill(

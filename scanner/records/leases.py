@@ -17,7 +17,8 @@ from sqlalchemy import ColumnElement, and_, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from scanner.records.database import Database, is_unavailable
-from scanner.records.models import Incident, Notification, ScanJob, SourceState, db_now
+from scanner.records.models import Incident, Notification, ScanJob, db_now
+from scanner.records.source_models import SourceState
 
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10

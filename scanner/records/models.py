@@ -292,115 +292,6 @@ class ScanJob(Base):
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
-class SourceState(Base):
-    """Where a source stands: its cursor, when it is due, and what it has counted since it began."""
-
-    __tablename__ = "source_states"
-
-    source: Mapped[str] = mapped_column(String(64), primary_key=True)
-    cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    next_poll_at: Mapped[datetime]
-    leased_until: Mapped[datetime | None]
-    attempts: Mapped[int] = mapped_column(default=0)
-    failures: Mapped[int] = mapped_column(default=0)
-    last_success_at: Mapped[datetime | None]
-    newest_seen_at: Mapped[datetime | None]
-    gaps: Mapped[int] = mapped_column(default=0)
-    counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    error: Mapped[str | None] = mapped_column(Text)
-
-
-class ReadPush(Base):
-    """A (before, head) of a repository that was read completely; kept for some days, so that it is not read again.
-
-    `hits`: the candidates that stood in it, as JSON, since the same commits in another repository hold the same; None:
-    too many to keep, and the push is read again elsewhere.
-    """
-
-    __tablename__ = "read_pushes"
-
-    repository_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    head: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
-    before: Mapped[str] = mapped_column(String(64), primary_key=True)
-    hits: Mapped[list[Any] | None]
-    read_at: Mapped[datetime] = mapped_column(index=True)
-
-
-class ReadObject(Base):
-    """Something with a name of its own that was read completely: a blob, a version of a gist, an archived hour.
-
-    `hits`: the candidates in it, as JSON; None where they are not kept. Of a `usage_batch`: how far it was stored.
-    """
-
-    __tablename__ = "read_objects"
-
-    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
-    key: Mapped[str] = mapped_column(String(160), primary_key=True)
-    hits: Mapped[list[Any] | None]
-    read_at: Mapped[datetime] = mapped_column(index=True)
-
-
-class SeenEvent(Base):
-    """An event of the public timeline that a poll or the archive brought; kept until the archive's file is read."""
-
-    __tablename__ = "seen_events"
-
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    seen_at: Mapped[datetime] = mapped_column(index=True)
-
-
-class Gap(Base):
-    """A span of time of which a source did not see everything. `estimated` is a number of events, by the rate seen."""
-
-    __tablename__ = "gaps"
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    source: Mapped[str] = mapped_column(String(64), index=True)
-    from_at: Mapped[datetime]
-    until_at: Mapped[datetime] = mapped_column(index=True)
-    estimated: Mapped[int]
-    reason: Mapped[str] = mapped_column(String(32))
-    found_at: Mapped[datetime]
-    filled_at: Mapped[datetime | None]
-
-
-class Tally(Base):
-    """How often something happened to what a source brought, by the hour in which it did."""
-
-    __tablename__ = "tallies"
-
-    source: Mapped[str] = mapped_column(String(64), primary_key=True)
-    hour: Mapped[datetime] = mapped_column(primary_key=True, index=True)
-    name: Mapped[str] = mapped_column(String(80), primary_key=True)
-    count: Mapped[int] = mapped_column(Id)
-
-
-class BudgetState(Base):
-    """What is left of a credential's budget for one of GitHub's resources, and until when it is blocked."""
-
-    __tablename__ = "budgets"
-
-    credential: Mapped[str] = mapped_column(String(160), primary_key=True)
-    resource: Mapped[str] = mapped_column(String(32), primary_key=True)
-    limit: Mapped[int] = mapped_column(Id)
-    remaining: Mapped[int] = mapped_column(Id)
-    resets_at: Mapped[datetime | None]
-    blocked_until: Mapped[datetime | None]
-    reason: Mapped[str] = mapped_column(String(32))
-    updated_at: Mapped[datetime]
-
-
-class CircuitState(Base):
-    """How often in a row a host has failed, and until when it is left alone."""
-
-    __tablename__ = "circuits"
-
-    host: Mapped[str] = mapped_column(String(255), primary_key=True)
-    failures: Mapped[int]
-    open_until: Mapped[datetime | None]
-    updated_at: Mapped[datetime]
-
-
 class AuditEntry(Base):
     """Who did what, when, on what evidence. Only ever added to."""
 
@@ -420,22 +311,14 @@ __all__ = [
     "ApiToken",
     "AuditEntry",
     "Base",
-    "BudgetState",
-    "CircuitState",
     "Exposure",
-    "Gap",
     "Incident",
     "Notification",
     "NotificationSubject",
     "PlaceColumns",
-    "ReadObject",
-    "ReadPush",
     "Recipient",
     "ScanJob",
-    "SeenEvent",
     "Sighting",
-    "SourceState",
-    "Tally",
     "db_hour",
     "db_now",
 ]

@@ -24,13 +24,12 @@ from scanner.records.models import (
     Incident,
     Notification,
     NotificationSubject,
-    ReadObject,
-    ReadPush,
     Recipient,
     Sighting,
     db_now,
 )
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
+from scanner.records.source_models import ReadObject, ReadPush
 
 UNDER_WAY = ("disabling", "held")
 """Actions whose incidents are not over, however old."""

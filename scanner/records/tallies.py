@@ -9,7 +9,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from scanner.records.models import Tally, db_hour, db_now
+from scanner.records.models import db_hour, db_now
+from scanner.records.source_models import Tally
 
 KEPT_DAYS = 40
 LONGEST_NAME = 80

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
-from scanner.records.models import Base, ReadObject, db_now
+from scanner.records.models import Base, db_now
 from scanner.records.sign_models import UsageBaseline, UsageHour
+from scanner.records.source_models import ReadObject
 from scanner.signs.reports import NewReport, Subject, idempotency_key, record_within
 from scanner.signs.usage_records import MOST, HourSum, UsageRecord
 from scanner.signs.usage_rules import History, Hit, Hour, Rules, judge

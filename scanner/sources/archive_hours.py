@@ -21,12 +21,13 @@ from scanner.github.errors import Malformed, NotFound
 from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.jobs import ClaimedJob
-from scanner.records.models import Gap, ReadObject, ScanJob, SeenEvent, db_now
+from scanner.records.models import ScanJob, db_now
+from scanner.records.source_models import Gap, ReadObject, SeenEvent
 from scanner.response import sightings
 from scanner.response.respond import Response
+from scanner.sources.event_jobs import enqueue_found, remember_events
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
 from scanner.sources.likelihood import ARCHIVE_PRIORITY
-from scanner.sources.public_events import enqueue_found, remember_events
 from scanner.sources.rescan_steps import NotNow, Work
 
 SOURCE = "event_archive"

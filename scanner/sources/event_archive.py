@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from scanner.records import jobs
 from scanner.records.database import Database
-from scanner.records.models import Gap, ReadObject, ScanJob
+from scanner.records.models import ScanJob
+from scanner.records.source_models import Gap, ReadObject
 from scanner.sources import turns
 from scanner.sources.archive_hours import PUBLISHED_AFTER, SOURCE, hours_between
 from scanner.sources.polls import PollReport

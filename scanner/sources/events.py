@@ -16,7 +16,7 @@ from typing import Any
 from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
 from scanner.sources.likelihood import likelihood_of
-from scanner.sources.push_content import Push
+from scanner.sources.pushes import Push
 from scanner.sources.texts import strings_of
 
 _OBJECT_ID_LENGTHS = (40, 64)

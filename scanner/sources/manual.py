@@ -13,7 +13,7 @@ from scanner.github.addresses import Target
 from scanner.records import jobs
 from scanner.sources.archive_hours import was_read
 from scanner.sources.event_archive import open_hour, queue_hour
-from scanner.sources.push_content import Push
+from scanner.sources.pushes import Push
 
 SOURCE = "rescan"
 PRIORITY = 10

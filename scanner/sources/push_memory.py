@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.records.columns import insert_or_nothing
-from scanner.records.models import ReadPush, db_now
+from scanner.records.models import db_now
+from scanner.records.source_models import ReadPush
 from scanner.response.places import candidate_from_json, candidate_to_json
-from scanner.sources.push_content import Push, PushReading, placed_elsewhere
+from scanner.sources.push_objects import placed_elsewhere
+from scanner.sources.pushes import Push, PushReading
 
 MOST_HITS = 200
 """Candidates of one push that are remembered; a push with more is read again in every repository."""

@@ -17,8 +17,9 @@ from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources import page_work, push_memory
 from scanner.sources.page_work import Outcome, respond_or_keep
-from scanner.sources.push_content import Push, PushReading, read_push
+from scanner.sources.push_content import read_push
 from scanner.sources.push_memory import PushMemory
+from scanner.sources.pushes import Push, PushReading
 
 
 def scan_next(

@@ -10,9 +10,9 @@ from scanner.records import spool
 from scanner.records.database import Database
 from scanner.response import sightings
 from scanner.response.places import candidate_from_json
+from scanner.sources.event_jobs import enqueue_found
 from scanner.sources.events import Found
-from scanner.sources.public_events import enqueue_found
-from scanner.sources.push_content import Push
+from scanner.sources.pushes import Push
 
 
 def take_back(database: Database, state_dir: Path) -> int:

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from scanner.github.gate import Budget, Circuit
 from scanner.github.rate_limit import LONGEST_WAIT_SECONDS
 from scanner.records.database import Database
-from scanner.records.models import Base, BudgetState, CircuitState, db_now
+from scanner.records.models import Base, db_now
+from scanner.records.source_models import BudgetState, CircuitState
 
 
 class DatabaseLedger:

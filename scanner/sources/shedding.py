@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
-from scanner.sources import archive_hours, code_search, gists, public_events
+from scanner.sources import archive_hours, code_search, event_jobs, gists
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
 
 MOST_DROPPED_AT_ONCE = 500
@@ -23,7 +23,7 @@ PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES
 DROPPABLE: dict[str, tuple[int, ...]] = {
     "pushes": tuple(PUSH_NAMES),
     "files": (gists.PRIORITY, code_search.PRIORITY),
-    "repository": (public_events.REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
+    "repository": (event_jobs.REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
 }
 """Priorities, by kind, of what polls have brought: what an operator waits for, and what is tried again, has others."""
 
@@ -65,7 +65,7 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
             counts.setdefault(job.source, Counter()).update(dropped)
             events.update(job.target.get("events", ()))
             hours.update([job.target["hour"]] if "hour" in job.target else ())
-    public_events.forget_events(session, events)
+    event_jobs.forget_events(session, events)
     archive_hours.reopen(session, hours)
     for source in sorted(counts):
         tallies.add(session, source, counts[source])

@@ -18,7 +18,8 @@ from scanner.records import leases
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import Lease, LeaseLost
-from scanner.records.models import Gap, SourceState, db_now
+from scanner.records.models import db_now
+from scanner.records.source_models import Gap, SourceState
 from scanner.sources.delays import spread
 from scanner.sources.polls import PollReport
 

@@ -31,9 +31,11 @@ from scanner.github.client import connect
 from scanner.github.packs import PackLimits
 from scanner.records import schema
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, ScanJob, SourceState
+from scanner.records.models import ApiToken, ScanJob
+from scanner.records.source_models import SourceState
 from scanner.sources.events import Found, parse_event, read_event
-from scanner.sources.push_content import Push, read_push
+from scanner.sources.push_content import read_push
+from scanner.sources.pushes import Push
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.benchmarks.firehose import prepare

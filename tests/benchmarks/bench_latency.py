@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from scanner.records.models import ApiToken, SourceState
+from scanner.records.models import ApiToken
+from scanner.records.source_models import SourceState
 from workers.sandbox import world
 from workers.sandbox.tokens import random_token
 from workers.sandbox.world import World, until

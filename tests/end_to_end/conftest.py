@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from scanner.records.models import ApiToken, NotificationSubject, ScanJob, SourceState
+from scanner.records.models import ApiToken, NotificationSubject, ScanJob
+from scanner.records.source_models import SourceState
 from workers.sandbox import world
 from workers.sandbox.world import World, until
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from scanner.detection import sha256_digest
-from scanner.records.models import ApiToken, Incident, SourceState
+from scanner.records.models import ApiToken, Incident
+from scanner.records.source_models import SourceState
 from tests.end_to_end.conftest import until
 from workers.sandbox import token_store, world
 from workers.sandbox.token_store import ReferenceStore

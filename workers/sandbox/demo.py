@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy import select
 
-from scanner.records.models import ApiToken, ScanJob, SourceState
+from scanner.records.models import ApiToken, ScanJob
+from scanner.records.source_models import SourceState
 from workers.sandbox import world
 from workers.sandbox.tokens import random_token
 from workers.sandbox.world import World, until

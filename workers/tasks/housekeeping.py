@@ -8,7 +8,8 @@ from sqlalchemy import delete
 
 from scanner.records import announcements, jobs, leases, retention, tallies
 from scanner.records.database import is_unavailable
-from scanner.records.models import Gap, Notification, ReadObject, ReadPush, SeenEvent, db_now
+from scanner.records.models import Notification, db_now
+from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, settling, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding

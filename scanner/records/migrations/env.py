@@ -5,11 +5,11 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from scanner.records import sign_models
+from scanner.records import sign_models, source_models
 from scanner.records.models import Base
 
 # Their import adds these tables to the metadata.
-_MODULES = (sign_models,)
+_MODULES = (sign_models, source_models)
 
 
 def run(connection: Connection) -> None:

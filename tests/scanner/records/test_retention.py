@@ -22,14 +22,13 @@ from scanner.records.models import (
     Incident,
     Notification,
     NotificationSubject,
-    ReadObject,
-    ReadPush,
     Sighting,
     db_now,
 )
 from scanner.records.outbox import OwnerNews
 from scanner.records.retention import NotErasable, Wanted
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
+from scanner.records.source_models import ReadObject, ReadPush
 from scanner.response.places import candidate_to_json
 from tests.notifications.outbox_rows import SEEN, incident, place, tell_operator, tell_owner
 

@@ -18,8 +18,9 @@ from sqlalchemy import delete, func, select
 
 from scanner.detection import sha256_digest
 from scanner.records.database import Database
-from scanner.records.models import Incident, Notification, NotificationSubject, ReadObject
+from scanner.records.models import Incident, Notification, NotificationSubject
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
+from scanner.records.source_models import ReadObject
 from scanner.response.policy import Policy
 from scanner.signs import networks, usage
 from scanner.signs.networks import BadNetworks, NetworkList, parse_address, prefix_of

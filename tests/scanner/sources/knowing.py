@@ -7,7 +7,8 @@ from sqlalchemy import select, update
 from scanner.detection import sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, Exposure, ScanJob, SourceState, db_now
+from scanner.records.models import ApiToken, Exposure, ScanJob, db_now
+from scanner.records.source_models import SourceState
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 

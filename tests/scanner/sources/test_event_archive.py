@@ -25,16 +25,17 @@ from scanner.github.errors import Malformed, RateLimited, Unavailable
 from scanner.github.event_files import file_name, opened
 from scanner.records import jobs
 from scanner.records.database import Database
-from scanner.records.models import Gap, ScanJob, SeenEvent, Sighting, db_now
+from scanner.records.models import ScanJob, Sighting, db_now
+from scanner.records.source_models import Gap, SeenEvent
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.settings import Settings, load_settings
-from scanner.sources import archive_hours, event_archive, page_work, public_events, shedding
+from scanner.sources import archive_hours, event_archive, event_jobs, page_work, shedding
 from scanner.sources.archive_hours import hours_between
 from scanner.sources.events import Found, parse_event, read_event
 from scanner.sources.manual import queue_hours
 from scanner.sources.page_work import Outcome
-from scanner.sources.push_content import Push
+from scanner.sources.pushes import Push
 from scanner.sources.rescan import rescan_next
 from tests.scanner.sources.knowing import is_disabled, jobs_of, know, make_due
 
@@ -124,7 +125,7 @@ def test_a_crash_in_mid_hour_neither_loses_nor_doubles(own: Archive, monkeypatch
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 10)
     own.publish(HOUR, packed(*(push(number) for number in range(1, 36))))
     own.queue(HOUR)
-    enqueue, calls = public_events.enqueue_found, []
+    enqueue, calls = event_jobs.enqueue_found, []
 
     def away(*arguments: Any, **options: Any) -> int:
         calls.append(1)
@@ -232,7 +233,7 @@ def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 2)
     own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
     own.queue(HOUR)
-    enqueue, calls = public_events.enqueue_found, []
+    enqueue, calls = event_jobs.enqueue_found, []
 
     def drops_first(session: Any, *arguments: Any, **options: Any) -> int:
         calls.append(1)
@@ -257,8 +258,8 @@ def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(own: 
     found = Found()
     read_event(event_of, "https://github.com", found)
     with own.database.write() as session:
-        public_events.remember_events(session, [event_of])
-        public_events.enqueue_found(session, found)
+        event_jobs.remember_events(session, [event_of])
+        event_jobs.enqueue_found(session, found)
     assert drop_all(own) == 1
     own.publish(HOUR, packed(push(1)))
     own.queue(HOUR)

@@ -19,7 +19,7 @@ from scanner.detection import Detector
 from scanner.github.client import App, GitHub, connect
 from scanner.records import jobs
 from scanner.records.database import Database
-from scanner.records.models import Gap
+from scanner.records.source_models import Gap
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.sources import gists, remote_files

@@ -24,13 +24,15 @@ from scanner.github.credentials import PersonalToken
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable
 from scanner.records import leases, spool
 from scanner.records.database import Database
-from scanner.records.models import Gap, ScanJob, Sighting, SourceState, db_now
+from scanner.records.models import ScanJob, Sighting, db_now
+from scanner.records.source_models import Gap, SourceState
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.settings import load_settings
 from scanner.sources import recovery, turns
+from scanner.sources.event_pages import Cursor, poll_pages
 from scanner.sources.polls import PollReport
-from scanner.sources.public_events import Cursor, poll, poll_pages
+from scanner.sources.public_events import poll
 from workers.overview import overview
 
 API = "https://api.github.example"

@@ -15,7 +15,8 @@ from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.git_protocol import pkt_line
 from scanner.github.packs import PackLimits
-from scanner.sources.push_content import Push, PushReading, read_push
+from scanner.sources.push_content import read_push
+from scanner.sources.pushes import Push, PushReading
 from workers.sandbox import git_backend
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace

@@ -17,15 +17,16 @@ from scanner.github.packs import PackLimits
 from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import claim_next
-from scanner.records.models import ReadPush, ScanJob
+from scanner.records.models import ScanJob
+from scanner.records.source_models import ReadPush
 from scanner.response.policy import Policy
 from scanner.sources import code_search, gists, manual, page_work, remote_files
+from scanner.sources.event_jobs import REPOSITORY_PRIORITY, enqueue_found
 from scanner.sources.events import Found
 from scanner.sources.likelihood import PRIORITIES, Likelihood, likelihood_of
 from scanner.sources.page_work import Outcome
-from scanner.sources.public_events import REPOSITORY_PRIORITY, enqueue_found
-from scanner.sources.push_content import Push
 from scanner.sources.push_scan import scan_next
+from scanner.sources.pushes import Push
 from scanner.sources.remote_files import RemoteFile
 from scanner.sources.shedding import DROPPABLE, shed
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know

@@ -22,13 +22,15 @@ from scanner.github.packs import PackLimits
 from scanner.records import jobs, spool
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
-from scanner.records.models import ApiToken, NotificationSubject, ReadPush, ScanJob, db_now
+from scanner.records.models import ApiToken, NotificationSubject, ScanJob, db_now
+from scanner.records.source_models import ReadPush
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.response.respond import look_up_again
 from scanner.sources import page_work, push_scan, recovery
-from scanner.sources.push_content import Push, read_push
+from scanner.sources.push_content import read_push
 from scanner.sources.push_scan import scan_next
+from scanner.sources.pushes import Push
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from workers.sandbox.github import SandboxGitHub

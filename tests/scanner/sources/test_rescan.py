@@ -33,9 +33,9 @@ from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
 from scanner.sources import conversations, manual, owners
 from scanner.sources import rescan as rescan_module
+from scanner.sources.event_jobs import enqueue_found
 from scanner.sources.events import Found
 from scanner.sources.mirror_folders import FOLDER, remove_abandoned
-from scanner.sources.public_events import enqueue_found
 from scanner.sources.rescan import rescan_next
 from scanner.sources.rescan_steps import Work
 from scanner.tokens.imports import ImportedToken

@@ -17,8 +17,9 @@ from sqlalchemy import update
 from scanner.child_processes import start_child
 from scanner.records import jobs, tallies
 from scanner.records.database import Database
-from scanner.records.models import BudgetState, CircuitState, Exposure, Gap, Incident, ScanJob, SourceState, db_now
+from scanner.records.models import Exposure, Incident, ScanJob, db_now
 from scanner.records.schema import upgrade
+from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
