@@ -80,7 +80,7 @@ def test_one_token_in_two_thousand_forks_is_one_mail_with_the_first_twenty(
     assert len(sent) == 1
     text = words(sent[0])
     assert "in 2,000 places of public repositories" in text
-    assert "This token stands in 2000 places; the first 20 of them are listed here." in text
+    assert "This token stands in 2,000 places; the first 20 of them are listed here." in text
     assert len(re.findall(r"https://github\.com/acme/app-\d+/blob", text)) == 20
 
 
