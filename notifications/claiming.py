@@ -7,11 +7,11 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, select, update
+from sqlalchemy import ColumnElement, bindparam, null, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -24,7 +24,9 @@ from scanner.records.models import Notification, NotificationSubject, db_now
 
 CHANNELS = ("email", "operator")
 OPEN = ("pending", "frozen")
-BATCH = 20
+BATCH = 10
+RECORD_SECONDS = 8.0
+"""Of every lease, left for writing what came of a mail, should the database be away for a moment."""
 BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _log = logging.getLogger(__name__)
@@ -34,8 +36,8 @@ _log = logging.getLogger(__name__)
 class Claimed:
     """A row in hand. `facts` is None where they could not be read: `trouble` says why.
 
-    `subjects`: incidents and the occasions on which they are told. By `begin_by` (`time.monotonic`) its sending has to
-    begin, so that it ends within `send_seconds` and before the lease does.
+    `is_new`: they were frozen by this claim. `subjects`: incidents and the occasions on which they are told. Its
+    sending has to begin by `begin_by` (`time.monotonic`): it is over `send_seconds` later, with time left in the lease.
     """
 
     lease: Lease
@@ -44,6 +46,7 @@ class Claimed:
     message_id: str
     facts: MailFacts | None
     trouble: str
+    is_new: bool
     subjects: tuple[tuple[uuid.UUID, str], ...]
     now: datetime
     delay: float
@@ -94,7 +97,7 @@ def claim(
 
     So a worker that dies with rows in hand leaves them with a backoff of their own.
     """
-    begin_by = time.monotonic() + LEASE_SECONDS - send_seconds
+    begin_by = _begin_by(send_seconds)
     with database.write() as session:
         held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *is_open(), state="frozen")}
         if not held:
@@ -106,33 +109,49 @@ def claim(
         by_key = {
             row.id: Claimed(
                 held[row.id],
-                *(row.channel, row.recipient, row.message_id, *facts[row.id], tuple(subjects[row.id]), now),
+                *(row.channel, row.recipient, row.message_id, *facts[row.id], row.facts is None),
+                *(tuple(subjects[row.id]), now),
                 *(backoff(held[row.id].attempts, jitter()), begin_by, send_seconds),
             )
             for row in rows
         }
-        _plan(session, [by_key[row.id] for row in rows], {row.id for row in rows if row.facts is not None})
+        _plan(session, [by_key[row.id] for row in rows])
     return [by_key[key] for key in keys if key in by_key]
 
 
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
-    """Let go of rows that were not tried: they are due at once."""
+    """Let go of rows that were not tried: they are due at once.
+
+    Facts that were frozen for nothing are read anew the next time: a mail that nobody tried to send does not age.
+    """
     if not untried:
         return
     with database.write() as session:
-        leases.write_all(session, [one.lease for one in untried], leased_until=None, next_attempt_at=db_now())
+        for is_new, values in ((True, {"facts": null()}), (False, {})):
+            held = [one.lease for one in untried if one.is_new is is_new]
+            leases.write_all(session, held, leased_until=None, next_attempt_at=db_now(), **values)
 
 
-def _plan(session: Session, claimed: Sequence[Claimed], frozen_before: set[uuid.UUID]) -> None:
+def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
+    """Those that are still ours, with their whole time before them: the server was slow with the ones before."""
+    with database.write() as session:
+        held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
+    begin_by = _begin_by(rest[0].send_seconds)
+    return [replace(one, begin_by=begin_by) for one in rest if one.id in held]
+
+
+def _begin_by(send_seconds: float) -> float:
+    return time.monotonic() + LEASE_SECONDS - send_seconds - RECORD_SECONDS
+
+
+def _plan(session: Session, claimed: Sequence[Claimed]) -> None:
     """Write when each is tried next, and the facts of those that are frozen only now."""
     own = Notification.__table__.c
     planned = update(Notification.__table__).where(own.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for one in claimed:
-        is_new = one.facts is not None and one.id not in frozen_before
-        rows[is_new].append({"key": one.id, "at": one.now + timedelta(seconds=one.delay)})
-        if is_new and one.facts is not None:
-            rows[is_new][-1]["frozen"] = one.facts.to_json()
+        frozen = {"frozen": one.facts.to_json()} if one.is_new and one.facts is not None else {}
+        rows[bool(frozen)].append({"key": one.id, "at": one.now + timedelta(seconds=one.delay), **frozen})
     # Under the locks of the claim.
     connection = session.connection()
     if rows[False]:

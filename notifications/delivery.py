@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -38,7 +38,7 @@ from scanner.records.leases import LeaseLost
 from scanner.records.models import Notification, NotificationSubject, db_now
 
 SEND_SECONDS = 20.0
-"""From the claim to the end of the exchange with the server; shorter than the lease."""
+"""For the exchange with the server; with what it takes to write the outcome, shorter than the lease."""
 GIVE_UP_AFTER = timedelta(days=3)
 """From the moment the facts were frozen: a mail that nobody tried to send does not age."""
 MOST_ATTEMPTS = 200
@@ -84,28 +84,47 @@ def deliver_due(
     with database.read() as session:
         groups = claiming.due(session, limit=min(limit, rate - _sent_last_minute(session)))
     with transport.open() as outlet:
-        for keys in groups:
-            claimed = claiming.claim(database, keys, jitter, send_seconds)
-            try:
-                _deliver_all(database, outlet, identity, claimed, report)
-            except TransportDown as down:
-                report.held_back = _hold_back(database, down)
-                break
+        try:
+            for keys in groups:
+                for claimed in _claims(database, keys, jitter, send_seconds):
+                    _deliver_all(database, outlet, identity, claimed, report)
+        except TransportDown as down:
+            report.held_back = _hold_back(database, down)
     return report
+
+
+def _claims(
+    database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
+) -> Iterator[list[Claimed]]:
+    """The rows together; where that fails, each by itself: what is too much at once need not be too much alone."""
+    try:
+        together = claiming.claim(database, keys, jitter, send_seconds)
+    except Exception:
+        if len(keys) == 1:
+            raise
+        _log.exception("mails cannot be claimed together: one by one now")
+    else:
+        yield together
+        return
+    for key in keys:
+        yield claiming.claim(database, [key], jitter, send_seconds)
 
 
 def _deliver_all(
     database: Database, outlet: Outlet, identity: MailIdentity, claimed: Sequence[Claimed], report: DeliveryReport
 ) -> None:
     """Those that one transaction has claimed. TransportDown after the others were given back."""
-    for number, one in enumerate(claimed):
-        if time.monotonic() > one.begin_by:
-            claiming.give_back(database, claimed[number:])
-            return
+    rest = list(claimed)
+    while rest:
+        if time.monotonic() > rest[0].begin_by:
+            rest = claiming.renewed(database, rest)
+            if not rest:
+                return
+        one = rest.pop(0)
         try:
             _deliver(database, outlet, identity, one, report)
         except TransportDown:
-            claiming.give_back(database, claimed[number + 1 :])
+            claiming.give_back(database, rest)
             raise
         except LeaseLost as lost:
             report.lost += 1
@@ -178,7 +197,7 @@ def _record_sent(database: Database, claimed: Claimed, complaint: str | None) ->
                     error=complaint,
                     leased_until=None,
                 )
-                _audit(session, claimed, claimed.subjects, "mail_sent")
+                _audit_claimed(session, claimed, "mail_sent")
         except Exception as err:
             if not is_unavailable(err) or not tries_left:
                 raise
@@ -207,7 +226,7 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(session, state="failed", error=clean(reason, LONGEST_ERROR), leased_until=None)
-        _audit(session, claimed, claimed.subjects, "mail_failed", error=clean(reason, LONGEST_ERROR))
+        _audit_claimed(session, claimed, "mail_failed", error=clean(reason, LONGEST_ERROR))
         if claimed.channel == "email":
             tell_undeliverable(session, claimed.id, identity)
 
@@ -226,7 +245,14 @@ def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: M
     )
 
 
-def audit_mail(session: Session, mail: Notification, what: str, **evidence: str) -> None:
+def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
+    if claimed.channel == "email":  # an account that is erased takes its own mails along: the lease would be lost
+        _audit(session, claimed, claimed.subjects, what, **evidence)
+    else:
+        audit_mail(session, claimed, what, **evidence)
+
+
+def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
     """An entry for each incident that the mail tells of."""
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id

@@ -10,12 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
+_DEADLOCK = "40P01"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 class DatabaseUnavailable(Exception):
@@ -71,6 +73,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def is_conflict(err: BaseException) -> bool:
+    """Whether two transactions met, and this one has to be done once more: for a unique key, or in a deadlock."""
+    return isinstance(err, IntegrityError) or getattr(getattr(err, "orig", None), "sqlstate", None) == _DEADLOCK
 
 
 def is_unavailable(err: BaseException) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Insert, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
@@ -184,39 +186,32 @@ def _pending(
 ) -> dict[str, uuid.UUID]:
     """By merge key, the rows that still take incidents, locked: no deliverer freezes them before our transaction ends.
 
-    They are due after `window` seconds at the latest, also where they were begun with a longer one. Keys are taken in
-    their order, first to write and then to lock, so that two transactions wait for each other and do not deadlock.
+    They are due after `window` seconds at the latest, also where they were begun with a longer one. Written, or found,
+    in the order of keys: two transactions wait for each other and do not deadlock.
     """
+    if not wanted:
+        return {}
     by_key = {one.merge_key: one for one in wanted}
-    found: dict[str, uuid.UUID] = {}
-    while missing := sorted(by_key.keys() - found.keys()):
-        session.connection().execute(
-            insert_or_nothing(session, Notification).values(next_attempt_at=db_now(window), created_at=db_now()),
-            [_new_row(channel, by_key[key], domain) for key in missing],
-        )
-        # Where a deliverer has frozen one between the two statements, the next one is begun.
-        rows = session.execute(
-            select(Notification.merge_key, Notification.id)
-            .where(
-                Notification.channel == channel,
-                Notification.merge_key.in_(missing),
-                Notification.state == "pending",
-            )
-            .order_by(Notification.merge_key)
-            .with_for_update()
-        )
-        found.update((key, notification_id) for key, notification_id in rows)
-    if found:
-        session.execute(
-            update(Notification)
-            .where(Notification.id.in_(found.values()), Notification.next_attempt_at > db_now(window))
-            .values(next_attempt_at=db_now(window))
-            .execution_options(synchronize_session=False)
-        )
-    return found
+    now = session.execute(select(db_now())).scalar_one()
+    rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
+    session.flush()
+    # Where a deliverer freezes one at this moment, the statement waits for it, and begins the next one.
+    statement = _insert_or_hasten(session).returning(Notification.merge_key, Notification.id)
+    return dict(list(session.connection().execute(statement, rows)))
 
 
-def _new_row(channel: str, one: _Wanted, domain: str) -> dict[str, Any]:
+def _insert_or_hasten(session: Session) -> Insert:
+    """An INSERT of rows that still take incidents; one that is there is kept, and due when it was or earlier."""
+    is_postgresql = session.get_bind().dialect.name == "postgresql"
+    statement = postgresql.insert(Notification) if is_postgresql else sqlite.insert(Notification)
+    earlier = func.least if is_postgresql else func.min
+    at = earlier(Notification.next_attempt_at, statement.excluded.next_attempt_at)
+    return statement.on_conflict_do_update(
+        index_elements=["channel", "merge_key"], index_where=text("state = 'pending'"), set_={"next_attempt_at": at}
+    )
+
+
+def _new_row(channel: str, one: _Wanted, domain: str, now: datetime, at: datetime) -> dict[str, Any]:
     notification_id = uuid.uuid4()
     return {
         "id": notification_id,
@@ -226,7 +221,9 @@ def _new_row(channel: str, one: _Wanted, domain: str) -> dict[str, Any]:
         "recipient": one.recipient,
         "state": "pending",
         "attempts": 0,
+        "next_attempt_at": at,
         "message_id": f"<{notification_id}@{domain}>",
+        "created_at": now,
     }
 
 

@@ -15,12 +15,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.records import audit, leases
-from scanner.records.database import Database
+from scanner.records.database import Database, is_conflict
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
@@ -155,8 +155,8 @@ def _commit(
                 with database.write() as session:
                     known = believed(session, found, {candidate.digest for candidate in batch})
                     part = respond_within(session, batch, source=source, policy=policy, cause=cause, found=known)
-            except IntegrityError:
-                if not tries_left:
+            except DBAPIError as err:
+                if not tries_left or not is_conflict(err):
                     raise
             else:
                 total.add(part)

@@ -14,6 +14,7 @@ from scanner.response import remote, respond, sightings
 from scanner.response.places import candidate_of
 from scanner.response.policy import Cause, Policy
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
+from scanner.tokens import sql
 
 MOST_DECIDED_AGAIN = 1000
 SPOILT_SECONDS = 3600
@@ -87,11 +88,14 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
     """
     wanted = ("protected",) if policy.enforce == "observe" else ("protected", "observed")
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
+    # Of tokens in our own database only those for which something has changed: the others would hide them.
+    even_protected = Incident.action != "protected"
+    changed = () if policy.store else (sql.is_live(Incident.digest, even_protected=even_protected),)
     with database.read() as session:
         rows = session.execute(
             select(Incident.digest, Incident.hint, Exposure)
             .join(Exposure, Exposure.incident_id == Incident.id)
-            .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first))
+            .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first), *changed)
             .order_by(Incident.detected_at)
             .limit(MOST_DECIDED_AGAIN)
         ).all()

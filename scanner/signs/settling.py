@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Place
@@ -21,7 +21,7 @@ from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
 from scanner.signs import brake
 from scanner.tokens import sql
-from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable
+from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, TokenRecord
 
 REPORTS_A_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
@@ -108,31 +108,47 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
         return Settled()
     with database.read() as session:
         statement = (
-            select(Report.digest, func.min(Report.id))
+            select(func.min(Report.id), Report.digest, Report.decision)
             .join(Incident, Incident.id == Report.incident_id)
-            .where(
-                *(Report.state == "settled", Report.wanted == "disable", Report.decision.in_(LET_LIVE)),
-                *(Incident.state == "open", Incident.action == Report.decision),
-            )
-            .group_by(Report.digest)
+            .where(*_was_let_live())
+            .group_by(Report.digest, Report.decision)
             .order_by(func.min(Report.id))
             .limit(MOST_DECIDED_AGAIN)
         )
-        by_digest = dict(list(session.execute(statement)))
-        ours = LookUp(sql.look_up(session, by_digest)) if policy.store is None else None
-    found = ours or _look_up(policy.store, by_digest)
-    live = [one.digest for one in found.records.values() if one.disabled_at is None and not one.is_protected]
-    ids = sorted(by_digest[digest] for digest in live if digest in by_digest)
+        if policy.store is None:
+            statement = statement.where(sql.is_live(Report.digest, even_protected=Report.decision != "protected"))
+        rows = session.execute(statement).all()
+    if policy.store is not None:
+        found = _look_up(policy.store, {digest for _, digest, _ in rows}).records
+        rows = [row for row in rows if row[1] in found and _is_live(found[row[1]], row[2])]
+    ids = sorted(report_id for report_id, _, _ in rows)
+    total = Settled()
     for start in range(0, len(ids), REPORTS_A_TRANSACTION):
         chunk = ids[start : start + REPORTS_A_TRANSACTION]
+        still = select(Incident.id).where(Incident.id == Report.incident_id, *_was_let_live()).exists()
         with database.write() as session:
-            session.execute(
+            undecided = session.execute(
                 update(Report)
-                .where(Report.id.in_(chunk), Report.state == "settled")
+                .where(Report.id.in_(chunk), still)
                 .values(state="received", decision="", next_check_at=db_now())
+                .returning(Report.id)
                 .execution_options(synchronize_session=False)
             )
-    return settle(database, ids, policy=policy, per_minute=per_minute)
+            taken = sorted(undecided.scalars())
+        total.counts += settle(database, taken, policy=policy, per_minute=per_minute).counts
+    return total
+
+
+def _is_live(token: TokenRecord, decision: str) -> bool:
+    return token.disabled_at is None and not (token.is_protected and decision == "protected")
+
+
+def _was_let_live() -> tuple[ColumnElement[bool], ...]:
+    """Of a report and its incident, together: it asked for a disable, and nobody has decided otherwise since."""
+    return (
+        *(Report.state == "settled", Report.wanted == "disable", Report.decision.in_(LET_LIVE)),
+        *(Incident.state == "open", Incident.action == Report.decision),
+    )
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:

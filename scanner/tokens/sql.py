@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, case, select, update
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, case, or_, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from scanner.records.models import Account, ApiToken, db_now
@@ -86,6 +86,12 @@ def protect(session: Session, digest: str, *, protected: bool) -> bool:
         .execution_options(synchronize_session=False)
     )
     return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition that a digest is that of a token which works, and is not protected unless `even_protected`."""
+    unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
+    return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()
 
 
 def digest_of_id(session: Session, token_id: str) -> str | None:

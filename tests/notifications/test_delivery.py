@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
-from notifications import delivery
-from notifications.claiming import BACKOFF_SECONDS, backoff
+from notifications import claiming, delivery
+from notifications.claiming import BACKOFF_SECONDS, Claimed, backoff
 from notifications.delivery import DeliveryReport
 from notifications.email.transport import (
+    Envelope,
     PermanentFailure,
     TransientFailure,
     TransportDown,
@@ -21,7 +24,7 @@ from notifications.email.transport import (
 from notifications.email.transports import transport_for
 from scanner.records import leases, outbox
 from scanner.records.database import Database
-from scanner.records.models import Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
 from tests.notifications.mail_server import Mailbox, mail_server
 from tests.notifications.outbox_rows import (
     IDENTITY,
@@ -326,13 +329,84 @@ def test_a_wrong_address_for_bounces_costs_no_owner_the_mail(database: Database)
     assert deliver(database, Post()).sent == 1
 
 
-def test_what_a_slow_server_leaves_no_time_for_is_given_back_untried(database: Database) -> None:
+class _Doing(Post):
+    """A transport that does something before it takes the message with this number (from 1)."""
+
+    def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
+        super().__init__()
+        self._number, self._do = number, do
+
+    def send(self, envelope: Envelope, *, deadline: float) -> None:
+        if len(self.tried) + 1 == self._number:
+            self._do(envelope)
+        super().send(envelope, deadline=deadline)
+
+
+def test_a_send_ends_while_there_is_time_left_to_write_so() -> None:
+    assert delivery.SEND_SECONDS + claiming.RECORD_SECONDS < leases.LEASE_SECONDS
+    assert claiming.RECORD_SECONDS > delivery.RECORD_TRIES
+
+
+def test_behind_a_slow_server_leases_are_renewed_and_what_was_lost_is_left_alone(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
-    report = deliver(database, Post(), send_seconds=leases.LEASE_SECONDS)  # no time is left after the claim
-    assert (report.claimed, report.sent) == (0, 0)
-    assert {row(database, one).leased_until for one in rows} == {None}
-    assert all(seconds_until_next(database, one) <= 0 for one in rows)
-    assert deliver(database, Post()).sent == 6
+
+    def lose(envelope: Envelope) -> None:
+        """Another worker takes the last one."""
+        assert envelope.recipient != "owner5@acme.example"
+        with database.write() as session:
+            session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))
+
+    post = _Doing(3, lose)
+    report = deliver(database, post, send_seconds=leases.LEASE_SECONDS)  # no time is left after any claim
+    assert (report.claimed, report.sent) == (5, 5)
+    assert [row(database, one).state for one in rows] == ["sent"] * 5 + ["frozen"]
+
+
+def test_what_was_not_tried_when_the_server_went_away_does_not_age(database: Database) -> None:
+    rows = [leak(database, f"owner{number}@acme.example") for number in range(5)]
+
+    def down(_: Envelope) -> None:
+        raise TransportDown("the server went away")
+
+    post = _Doing(3, down)
+    report = deliver(database, post)
+    assert (report.sent, report.postponed, report.held_back) == (2, 1, 2)
+    waiting = [row(database, one) for one in rows if row(database, one).state == "frozen"]
+    assert [one.facts is None for one in waiting] == [False, True, True]
+    for one in waiting:
+        make_due(database, one.id)
+    assert deliver(database, Post()).sent == 3
+
+
+def test_what_cannot_be_claimed_together_is_claimed_one_by_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        leak(database, f"owner{number}@acme.example")
+    real = claiming.claim
+
+    def claim(own: Database, keys: Sequence[uuid.UUID], *rest: Any) -> list[Claimed]:
+        if len(keys) > 1:
+            raise RuntimeError("too much at once")
+        return real(own, keys, *rest)
+
+    monkeypatch.setattr(claiming, "claim", claim)
+    assert deliver(database, Post()).sent == 4
+
+
+def test_of_an_account_that_is_erased_while_the_operator_is_mailed_nothing_is_written(database: Database) -> None:
+    gone, stays = incident(database, [place()]), incident(database, [place()])
+    tell_operator(database, "protected", gone, stays)
+
+    def erase(_: Envelope) -> None:
+        with database.write() as session:
+            for model in (NotificationSubject, Exposure):
+                session.execute(delete(model).where(model.incident_id == gone))
+            session.execute(delete(Incident).where(Incident.id == gone))
+
+    assert deliver(database, _Doing(1, erase)).sent == 1
+    with database.read() as session:
+        assert set(session.execute(select(AuditEntry.incident_id)).scalars()) == {stays}
 
 
 def test_many_deliverers_at_once_send_each_mail_once(database: Database) -> None:

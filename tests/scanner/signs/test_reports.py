@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import pytest
@@ -20,11 +20,12 @@ from scanner.records.sign_models import Report
 from scanner.response import by_hand
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
-from scanner.signs import reports
+from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
 from scanner.signs.settling import Settled, decide_again, decisions, settle, settle_due
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
+from scanner.tokens.protocol import Disabled, LookUp
 from scanner.tokens.registry import ImportRun
 
 POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example")
@@ -277,3 +278,49 @@ def test_what_is_decided_on_again_is_braked_like_every_report(database: Database
     tokens = [known(name) for name in ("one", "two", "three")]
     submit(database, *[reported(token) for token in tokens], policy=replace(POLICY, enforce="observe"))
     assert decide_again(database, policy=POLICY, per_minute=2).counts == {"disabled": 2, "held": 1}
+
+
+class _Answering:
+    """A store that does something while it is asked."""
+
+    def __init__(self, database: Database, do: Callable[[], None]) -> None:
+        self._database, self._do = database, do
+
+    def look_up(self, digests: Collection[str]) -> LookUp:
+        with self._database.read() as session:
+            found = LookUp(sql.look_up(session, digests))
+        self._do()
+        return found
+
+    def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
+        raise AssertionError(f"nobody wants {digest} disabled: {key} {reason} {cause}")
+
+
+@pytest.mark.parametrize("values", [{"state": "closed"}, {"action": "disabled"}])
+def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
+    database: Database, known: Callable[..., str], values: dict[str, str]
+) -> None:
+    submit(database, reported(known()), policy=replace(POLICY, enforce="observe"))
+
+    def decide() -> None:
+        with database.write() as session:
+            session.execute(update(Incident).values(**values))
+
+    policy = replace(POLICY, store=_Answering(database, decide))
+    assert not decide_again(database, policy=policy, per_minute=60).counts
+    with database.read() as session:
+        report = session.execute(select(Report)).scalar_one()
+    assert (report.state, report.decision) == ("settled", "observed")
+
+
+def test_what_stays_protected_does_not_hide_what_has_changed(
+    database: Database, known: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "MOST_DECIDED_AGAIN", 1)
+    tokens = [known("one"), known("two")]
+    for token in tokens:
+        set_protected(database, token, protected=True)
+        submit(database, reported(token))
+    set_protected(database, tokens[1], protected=False)
+    assert decide_again(database, policy=POLICY, per_minute=60).counts == {"disabled": 1}
+    assert disabled_at(database, tokens[1])
