@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import commands
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def r8scan(tmp_path: Path) -> Run:
-    """Runs `r8scan` with arguments; `env` adds variables, `stdin` is its input."""
+    """Runs `r8scan` with arguments; `env` adds variables, `stdin` is its input. `installed`: by the real script."""
 
-    def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, stdin: str = "", env: dict[str, str] | None = None, installed: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": os.environ["PATH"],
             "R8SCAN_STATE_DIR": str(tmp_path / "state"),
@@ -25,9 +28,7 @@ def r8scan(tmp_path: Path) -> Run:
             "PYTHONWARNINGS": "error",
             **(env or {}),
         }
-        command = [str(Path(sys.executable).parent / "r8scan"), *arguments]
-        return subprocess.run(
-            command, input=stdin, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
+        way = commands.installed if installed else commands.forked
+        return way(arguments, environment, tmp_path, stdin)
 
     return run

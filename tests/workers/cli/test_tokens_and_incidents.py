@@ -7,12 +7,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records.database import Database
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from tests.certificates import Authority
+from workers.cli.app import COMMANDS, GROUPS
 from workers.sandbox import token_store
 from workers.sandbox.http_server import Tls
 from workers.sandbox.token_store import ReferenceStore
@@ -28,9 +31,9 @@ def test_tokens_are_imported_listed_and_disabled(r8scan: Run, tmp_path: Path, fr
     upgraded(r8scan)
     token = fresh_token()
     (tmp_path / "tokens.csv").write_text(f"email,account,name,token\nana@example.com,acme,ci,{token}\n")
-    imported = r8scan("tokens", "import", "tokens.csv")
+    imported = r8scan("tokens", "import", "tokens.csv", installed=True)
     assert (imported.returncode, imported.stdout.strip()) == (0, "1 imported, 0 bad")
-    listed = json.loads(r8scan("tokens", "list", "--json").stdout)
+    listed = json.loads(r8scan("tokens", "list", "--json", installed=True).stdout)
     digest = sha256_digest(token.encode())
     assert listed["sha256"] == digest
     assert (listed["hint"], listed["name"], listed["email"]) == (hint_of(token.encode()), "ci", "ana@example.com")
@@ -140,8 +143,15 @@ def test_a_database_that_is_no_database_is_one_line(r8scan: Run, tmp_path: Path)
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
+def test_the_installed_command_imports_all_that_a_command_needs(r8scan: Run, command: str) -> None:
+    helped = r8scan(command, "--help", installed=True)
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert f"r8scan {command}" in helped.stdout
+
+
 def test_it_tells_its_version_and_helps_with_examples(r8scan: Run) -> None:
-    assert r8scan("--version").stdout.startswith("r8scan 0.")
+    assert r8scan("--version", installed=True).stdout.startswith("r8scan 0.")
     for command in (("tokens", "import"), ("tokens", "add"), ("incidents", "show"), ("rescan", "repo"), ("run",)):
         assert "Example" in r8scan(*command, "--help").stdout, command
     assert "Usage" in r8scan("--help").stdout

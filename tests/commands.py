@@ -1,0 +1,73 @@
+"""The command as an operator types it, in a process of its own that need not import everything first."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
+
+SECONDS = 60.0
+PRELOADED = ("tests.commands", "tests.preloaded")
+
+
+def installed(
+    arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed `r8scan`: everything is as it is for an operator, and takes as long."""
+    command = [str(Path(sys.executable).parent / "r8scan"), *arguments]
+    return subprocess.run(
+        command,
+        input=stdin,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def forked(
+    arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str
+) -> subprocess.CompletedProcess[str]:
+    """The same by a fork of a process that has the modules already: half a second of imports for each command."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    with mock.patch.dict(os.environ, {"PATH": os.environ["PATH"]}, clear=True):
+        multiprocessing.forkserver.ensure_running()
+    with tempfile.TemporaryDirectory(prefix="r8command-") as own:
+        paths = [f"{own}/{name}" for name in ("stdin", "stdout", "stderr")]
+        Path(paths[0]).write_text(stdin, encoding="utf-8", errors="surrogateescape")
+        child = context.Process(target=_run, args=([*arguments], environment, str(folder), paths))
+        child.start()
+        child.join(SECONDS)
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+            raise TimeoutError(f"r8scan {' '.join(arguments)} did not end in {SECONDS:g} s")
+        out, err = (Path(path).read_text(encoding="utf-8", errors="strict") for path in paths[1:])
+    return subprocess.CompletedProcess(["r8scan", *arguments], child.exitcode, out, err)
+
+
+def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
+    """In the child: become the command."""
+    for number, (path, flags) in enumerate(zip(paths, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
+        file = os.open(path, flags, 0o600)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it lives as long as the process
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["r8scan", *arguments]
+    warnings.simplefilter("error")
+    from workers.cli import main
+
+    main()
