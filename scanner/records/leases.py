@@ -125,12 +125,19 @@ def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[A
     return set(session.execute(statement).scalars())
 
 
-def renew(database: Database, lease: Lease) -> bool:
-    """Move the lease's end; False when it is lost, or was given back."""
-    held = (lease.holds(), lease.model.leased_until.is_not(None))
+def renew(database: Database, *held: Lease) -> bool:
+    """Move the end of leases on rows of one table; False when one is lost, or was given back."""
+    model = held[0].model
+    ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
+    statement = (
+        update(model)
+        .where(ours, model.leased_until.is_not(None))
+        .values(leased_until=db_now(LEASE_SECONDS))
+        .execution_options(synchronize_session=False)
+    )
     with database.write() as session:
-        result = session.execute(update(lease.model).where(*held).values(leased_until=db_now(LEASE_SECONDS)))
-        return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
+        result = session.execute(statement)
+        return bool(result.rowcount == len(held))  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
 def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool], limit: int) -> list[Any]:
@@ -141,21 +148,24 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
 
 
 @contextmanager
-def kept(database: Database, lease: Lease, *, every: float | None = None) -> Iterator[threading.Event]:
-    """Renew the lease from a thread while the block runs; the event is set when it is lost: work may then stop."""
+def kept(database: Database, *held: Lease, every: float | None = None) -> Iterator[threading.Event]:
+    """Renew leases on rows of one table from a thread while the block runs; the event is set when one is lost.
+
+    Work may then stop.
+    """
     every = RENEW_SECONDS if every is None else every
     lost, done = threading.Event(), threading.Event()
 
     def keep() -> None:
         while not done.wait(every):
             try:
-                if not renew(database, lease):
+                if not renew(database, *held):
                     lost.set()
                     return
             except Exception as err:
                 if not is_unavailable(err):
                     raise
-                _log.warning("lease not renewed: the database is away", extra={"row": str(lease.key)})
+                _log.warning("lease not renewed: the database is away", extra={"row": str(held[0].key)})
 
     keeper = threading.Thread(target=keep, name="lease-keeper", daemon=True)
     keeper.start()

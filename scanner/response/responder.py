@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from scanner.detection import Candidate
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident
-from scanner.response import remote, respond, sightings
+from scanner.response import finishing, remote, respond, sightings
 from scanner.response.places import candidate_of
 from scanner.response.policy import Cause, Policy
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
@@ -105,4 +105,4 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
     """Complete disables that a crash or an outage of the store left half-done."""
-    return Response() if policy.store is None else remote.finish_due(database, policy, policy.store)
+    return Response() if policy.store is None else finishing.finish_due(database, policy, policy.store)

@@ -17,6 +17,7 @@ from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
 from scanner.response import remote
+from scanner.response.finishing import finish
 from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
 from scanner.signs import brake
@@ -58,7 +59,7 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
             counts, disabling = _settle_within(session, chunk, policy, per_minute, found)
         total.counts += counts
         if policy.store is not None:
-            done = remote.finish(database, policy, policy.store, disabling)
+            done = finish(database, policy, policy.store, disabling)
             total.counts["disabled"] += len(done.disabled)
     return total
 

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, Sighting, db_now
-from scanner.response import remote
+from scanner.response import finishing, remote
 from scanner.response.policy import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
 from scanner.signs import reports, settling
@@ -181,7 +181,7 @@ def test_what_the_store_forgot_meanwhile_ends_in_sight(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     known = reference.tokens.pop(DIGEST)
     store.away = set()
-    for _ in range(remote.DOUBTS - 2):
+    for _ in range(finishing.DOUBTS - 2):
         due_now(database)
         finish_due(database, policy=policy)
         assert [incident.action for incident in incidents(database)] == ["disabling"], "a copy may lag"
@@ -200,7 +200,7 @@ def test_what_cannot_be_checked_just_now_is_not_taken_for_unknown(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     store.away = set()
     with reference.unsure():
-        for _ in range(remote.DOUBTS + 2):
+        for _ in range(finishing.DOUBTS + 2):
             due_now(database)
             finish_due(database, policy=policy)
             assert [incident.action for incident in incidents(database)] == ["disabling"]
