@@ -20,6 +20,7 @@ from scanner.signs import reports, settling
 from scanner.signs.reports import Subject, new_report
 from scanner.tokens.http import HttpStore
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable
+from tests.fault_injection import Crash
 from workers.sandbox import token_store
 from workers.sandbox.token_store import ReferenceStore
 
@@ -345,3 +346,63 @@ def test_reports_go_to_the_same_store(
     assert settling.decisions(database, ids) == {"disabled": 1}
     assert [(incident.action, incident.cause) for incident in incidents(database)] == [("disabled", "compromise_signs")]
     assert mails(database) == [("email", "ana@example.com")]
+
+
+class Troubled(HttpStore):
+    """A store that fails to disable some tokens, in whatever way."""
+
+    def __init__(self, url: str, secret: str) -> None:
+        super().__init__(url, secret)
+        self.troubles: dict[str, BaseException] = {}
+
+    def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
+        done = super().disable(digest, key=key, reason=reason, cause=cause)
+        if digest in self.troubles:
+            raise self.troubles[digest]  # the answer never arrived
+        return done
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("the token store did not answer"), Crash()])
+def test_one_of_many_that_fails_costs_the_others_nothing_and_is_known_for_ours_later(
+    database: Database, reference: ReferenceStore, trouble: BaseException
+) -> None:
+    digests = sorted(f"{number:064x}" for number in range(1, 31))
+    for number, digest in enumerate(digests):
+        reference.add(digest, recipients=(f"owner{number}@example.com",))
+    store = Troubled(reference.url, "the-secret")
+    policy = Policy(operator_email="op@example.com", store=store, announce=("stream",))
+    # Not the first of the incidents, which is tried alone, whichever it is.
+    store.troubles = {digests[7]: trouble, digests[20]: trouble}
+    found = [
+        Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests
+    ]
+    if isinstance(trouble, Crash):
+        with pytest.raises(Crash):
+            respond_to(database, found, source="public_events", policy=policy)
+    else:
+        respond_to(database, found, source="public_events", policy=policy)
+        waiting = {incident.digest for incident in incidents(database) if incident.action == "disabling"}
+        assert digests[7] in waiting
+        assert len(waiting) < len(digests)
+    store.troubles = {}
+    due_now(database)
+    finish_due(database, policy=policy)
+    assert {incident.action for incident in incidents(database)} == {"disabled"}
+    assert reference.keys == {incident.digest: str(incident.id) for incident in incidents(database)}
+    owners = [("email", f"owner{number}@example.com") for number in range(30)]
+    assert sorted(mails(database)) == sorted([*owners, *[("stream", None)] * 30])
+    store.close()
+
+
+def test_a_store_that_is_away_is_asked_for_the_first_of_many_only(
+    database: Database, policy: Policy, store: Away, reference: ReferenceStore
+) -> None:
+    digests = [f"{number:064x}" for number in range(1, 31)]
+    for digest in digests:
+        reference.add(digest)
+    found = [
+        Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests
+    ]
+    store.away = {"disable"}
+    respond_to(database, found, source="public_events", policy=policy)
+    assert sorted(incident.attempts for incident in incidents(database)) == [0] * 29 + [1]
