@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+WIDTH_OF_PIPES = 140
+"""Characters, where there is no terminal to say how wide it is, nor COLUMNS."""
+
 
 def console() -> Console:
     """A console on standard output, as wide as the terminal."""
-    return Console(soft_wrap=False, highlight=False)
+    is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(soft_wrap=False, highlight=False, width=WIDTH_OF_PIPES if is_pipe else None)
 
 
 def errors() -> Console:
@@ -32,13 +38,26 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """A table, or the sentence for none. Values are text, never markup."""
-    grid = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
+    shown = grid(title, columns, rows)
+    console().print(shown if shown.row_count else empty, markup=False)
+
+
+def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """The same to be printed with others. Without upright lines: eighty characters have to do."""
+    found = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold italic",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for number, column in enumerate(columns):
+        found.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        grid.add_row(*(Text(plain(value)) for value in row))
-    out = console()
-    out.print(grid if grid.row_count else empty, markup=False)
+        found.add_row(*(Text(plain(value)) for value in row))
+    return found
 
 
 def plain(value: Any) -> str:

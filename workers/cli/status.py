@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from scanner.records.database import Database
@@ -99,12 +98,13 @@ def _screen(found: Overview) -> RenderableType:
     )
     columns = ("incident", "token", "account", "action", "detected", "disabled")
     parts.append(_table("Last incidents", columns, incident_rows))
-    return Group(*parts, *(_problems(found) or [Text("all is well", style="green")]))
+    spaced = [part for one in parts for part in (one, Text())]
+    return Group(*spaced, *(_problems(found) or [Text("all is well", style="green")]))
 
 
 _SOURCE_COLUMNS = (
-    *("source", "last success", "lag", "polls", "seen", "scanned"),
-    *("gaps", "missed (est.)", "not read", "failed", "dropped"),
+    *("source", "last\nsuccess", "lag", "polls", "seen", "scanned"),
+    *("gaps\n(missed)", "not\nread", "failed", "dropped"),
 )
 
 
@@ -113,14 +113,13 @@ def _source_row(found: Overview, one: dict[str, Any]) -> tuple[Any, ...]:
     seen = next((counts[key] for key in ("events", "results", "gists") if key in counts), None)
     scanned = next((one["scanned_24h"][key] for key in ("pushes", "files", "jobs") if key in one["scanned_24h"]), None)
     return (
-        one["source"] + ("" if one["polled"] else " (not polled)"),
-        _ago(found.at, one["last_success_at"]),
+        one["source"],
+        _ago(found.at, one["last_success_at"]) if one["polled"] else "(off)",
         _span(one["lag_seconds"]),
         counts.get("polls"),
         seen,
         scanned,
-        one["gaps_24h"] or None,
-        one["missed_by_estimate_24h"] or None,
+        f"{one['gaps_24h']} (~{one['missed_by_estimate_24h']})" if one["gaps_24h"] else None,
         _summed(one["unread_24h"]),
         _summed(one["failed_24h"]),
         _summed(one["dropped_24h"]),
@@ -145,11 +144,7 @@ def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableType:
-    grid = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(output.plain(value)) for value in row))
+    grid = output.grid(title, columns, rows)
     return grid if grid.row_count else Text(f"{title}: none")
 
 
@@ -163,7 +158,7 @@ def _summed(counts: dict[str, int]) -> str | None:
 
 
 def _ago(now: datetime, at: datetime | None) -> str | None:
-    return None if at is None else f"{_span((now - at).total_seconds())} ago"
+    return None if at is None else _span((now - at).total_seconds())
 
 
 def _until(now: datetime, at: datetime | None) -> str | None:
