@@ -103,8 +103,8 @@ def _screen(found: Overview) -> RenderableType:
 
 
 _SOURCE_COLUMNS = (
-    *("source", "last\nsuccess", "lag", "polls", "seen", "scanned"),
-    *("gaps\n(missed)", "not\nread", "failed", "dropped"),
+    *("source", "last\nok", "lag", "polls", "seen", "scanned"),
+    *("gaps", "not\nread", "failed", "dropped"),
 )
 
 
