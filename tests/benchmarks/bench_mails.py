@@ -9,6 +9,7 @@ import argparse
 import collections
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,9 +35,9 @@ from workers.sandbox import mailbox
 WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
 BARE_MAILS = 300
-LEAST_OF_BARE = 1.0
-"""Two workers, with outbox, leases and audit, by one process that only renders and sends. The server shares their
-processors."""
+LEAST_OF_BARE = 0.7
+"""Two workers, with outbox, leases and audit, by one process that only renders and sends: before them, and after. The
+server and the database share their processors."""
 LONGEST_DELIVERY = 900.0
 """When the run is given up."""
 
@@ -88,7 +89,7 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     disabled = time.monotonic() - started
     print(f"{incidents} incidents")
     targets.below("disabled and in the outbox", disabled, SECONDS_INTO_THE_OUTBOX, " s")
-    bare = bare_rate()
+    bare = [bare_rate()]
     with mailbox.running() as own:
         workers = [_worker(url, redis, own.url, folder, number) for number in range(WORKERS)]
         try:
@@ -109,9 +110,10 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     with database.read() as session:
         states = dict(list(session.execute(select(Notification.state, func.count()).group_by(Notification.state))))
     database.close()
-    each = len(ids) / seconds
-    print(f"  delivered in {seconds:.1f} s by {WORKERS} workers, {each:.0f} a second; one bare process: {bare:.0f}")
-    targets.at_least("mails a second by those of a bare process", each / bare, LEAST_OF_BARE)
+    bare.append(bare_rate())
+    each, alone = len(ids) / seconds, statistics.mean(bare)
+    print(f"  delivered in {seconds:.1f} s by {WORKERS} workers, {each:.0f} a second; one bare process: {alone:.0f}")
+    targets.at_least("mails a second by those of a bare process", each / alone, LEAST_OF_BARE)
     judge(targets, incidents, copies, len(ids), states)
     return targets.status()
 
