@@ -99,15 +99,29 @@ def _claims(
     """The rows together; where that fails, each by itself: what is too much at once need not be too much alone."""
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
-    except Exception:
-        if len(keys) == 1:
+    except Exception as err:
+        if is_unavailable(err) and len(keys) == 1:
             raise
-        _log.exception("mails cannot be claimed together: one by one now")
+        _log.exception("mails cannot be claimed", extra={"rows": len(keys)})
     else:
         yield together
         return
-    for key in keys:
-        yield claiming.claim(database, [key], jitter, send_seconds)
+    if len(keys) == 1:
+        _put_aside(database, keys[0])
+    else:
+        for key in keys:
+            yield from _claims(database, [key], jitter, send_seconds)
+
+
+def _put_aside(database: Database, key: uuid.UUID) -> None:
+    """A row that cannot even be claimed must not come first every time."""
+    with database.write() as session:
+        session.execute(
+            update(Notification)
+            .where(Notification.id == key, *is_open())
+            .values(next_attempt_at=db_now(BACKOFF_SECONDS[-1]), error="it cannot be claimed: see the log")
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _deliver_all(

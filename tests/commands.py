@@ -62,7 +62,9 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: 
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it lives as long as the process
+    # As an interpreter has them that starts in the C locale (PEP 540).
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115 - for the whole process
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # it is a text stream
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -126,7 +126,7 @@ def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[A
 
 
 def renew(database: Database, *held: Lease) -> bool:
-    """Move the end of leases on rows of one table; False when one is lost, or was given back."""
+    """Move the end of leases on rows of one table; False when all are lost, or were given back."""
     model = held[0].model
     ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
     statement = (
@@ -137,7 +137,7 @@ def renew(database: Database, *held: Lease) -> bool:
     )
     with database.write() as session:
         result = session.execute(statement)
-        return bool(result.rowcount == len(held))  # type: ignore[attr-defined]  # an UPDATE's result has it
+        return bool(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
 def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool], limit: int) -> list[Any]:
@@ -149,7 +149,7 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
 
 @contextmanager
 def kept(database: Database, *held: Lease, every: float | None = None) -> Iterator[threading.Event]:
-    """Renew leases on rows of one table from a thread while the block runs; the event is set when one is lost.
+    """Renew leases on rows of one table from a thread while the block runs; the event is set when all are lost.
 
     Work may then stop.
     """

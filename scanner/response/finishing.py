@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records import audit, leases
 from scanner.records.audit import Entry
-from scanner.records.database import Database
+from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
@@ -33,8 +33,10 @@ BACKOFF_SECONDS = (5, 15, 30, 60, 120, 300)
 FINISHED_AT_ONCE = 100
 FINISH_SECONDS = 20.0
 DOUBTS = 10
-"""Attempts after which a store is believed that it does not know a token which it knew when it was found."""
+"""Answers after which a store is believed that it does not know a token which it knew when it was found."""
 TOGETHER = 20
+SURELY_AWAY = 2
+"""Requests for single tokens that fail before any is answered: it is the store then, not a token."""
 CALLS_AT_ONCE = 4
 """To the vendor's API, by one process that finishes."""
 
@@ -49,6 +51,21 @@ class _Finished:
     incident: Incident
     record: TokenRecord | None
     done: Disabled | None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """The store does not know what it knew a moment ago: a copy that lags must not make it forget."""
+        return self.done is not None and (self.record is None or self.done.result == "unknown")
+
+    @property
+    def doubts(self) -> int:
+        """How often that was the answer, this one counted."""
+        return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_in_doubt
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the answer counts. One in doubt does, but not before it was given often."""
+        return self.done is not None and (not self.is_in_doubt or self.doubts >= DOUBTS)
 
 
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
@@ -65,12 +82,12 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
     to the sweeper, which comes every two seconds: it must not hold up everything else.
     """
     total = Response()
-    deadline = time.monotonic() + FINISH_SECONDS
     ordered = list(ids)
+    deadline = time.monotonic() + FINISH_SECONDS
     groups = [ordered[:1], *(ordered[start : start + TOGETHER] for start in range(1, len(ordered), TOGETHER))]
-    for group in groups:
+    for group in groups if ordered else ():
         try:
-            total.add(_finish_together(database, policy, store, group))
+            total.add(_finish_together(database, policy, store, group, deadline))
         except StoreUnavailable as err:
             _log.error("the token store is away: %s; tokens will be disabled when it is back", err)
             break
@@ -79,27 +96,55 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
     return total
 
 
-def _finish_together(database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID]) -> Response:
-    """From claim to outcome. StoreUnavailable after what was answered is completed and the rest put off."""
+def _finish_together(
+    database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID], deadline: float
+) -> Response:
+    """From claim to outcome, of each by itself where one spoils it for all. StoreUnavailable when none was answered."""
     claimed = _claim(database, ids)
     if not claimed:
         return Response()
-    held = [lease for lease, _ in claimed]
-    try:
-        with leases.kept(database, *held):
+    with leases.kept(database, *(lease for lease, _ in claimed)):
+        try:
             # Asked again, since owners may have done something since, and recipients are not ours to keep.
-            found = store.look_up([incident.digest for _, incident in claimed])
-            finished, trouble = _disable_all(store, policy, claimed, found)
-    except StoreUnavailable:
-        _put_off(database, held)
-        raise
-    decided = [one for one in finished if _is_decided(one)]
-    answered = {one.lease for one in decided}
-    _put_off(database, [lease for lease in held if lease not in answered])
-    response = _complete(database, policy, decided)
+            found = _look_up(store, [incident.digest for _, incident in claimed], deadline)
+            finished = _disable_all(store, policy, claimed, found, deadline)
+            trouble = None
+        except StoreUnavailable as err:
+            finished, trouble = [_Finished(lease, incident, None, None) for lease, incident in claimed], err
+    response = _complete_all(database, policy, [one for one in finished if one.is_decided])
+    _put_off(database, [one for one in finished if not one.is_decided])
     if trouble is not None:
         raise trouble
     return response
+
+
+def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
+    """What the store says of them; `not_checked` holds also those of which it would say nothing.
+
+    Asked one by one where an answer about all of them cannot be had: one of them may be what spoils it.
+    StoreUnavailable when the first two are not answered either.
+    """
+    try:
+        return store.look_up(digests)
+    except StoreUnavailable:
+        if len(digests) == 1:
+            raise
+    records: dict[str, TokenRecord] = {}
+    failed: set[str] = set()
+    for number, digest in enumerate(digests):
+        if time.monotonic() > deadline:
+            failed.update(digests[number:])
+            break
+        try:
+            found = store.look_up([digest])
+        except StoreUnavailable:
+            failed.add(digest)
+            if len(failed) == number + 1 >= SURELY_AWAY:
+                raise
+        else:
+            records.update(found.records)
+            failed.update(found.not_checked)
+    return LookUp(records, frozenset(failed))
 
 
 def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[tuple[Lease, Incident]]:
@@ -119,39 +164,45 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[tuple[Lease, In
         return [(by_key[incident.id], incident) for incident in rows]
 
 
-def _put_off(database: Database, held: Sequence[Lease]) -> None:
-    if held:
-        with database.write() as session:
-            leases.write_all(session, held, leased_until=None)
+def _put_off(database: Database, undecided: Sequence[_Finished]) -> None:
+    """Let go of them until their next attempt; what was in doubt once more is counted."""
+    if not undecided:
+        return
+    with database.write() as session:
+        ours = leases.write_all(session, [one.lease for one in undecided], leased_until=None)
+        doubted = {one.lease.key: one.doubts for one in undecided if one.is_in_doubt and one.lease.key in ours}
+        rows = session.execute(
+            select(Incident).where(Incident.id.in_(doubted)).execution_options(populate_existing=True)
+        ).scalars()
+        for incident in rows:  # locked by the write
+            incident.evidence = {**(incident.evidence or {}), "doubts": doubted[incident.id]}
 
 
 def _disable_all(
-    store: RemoteStore, policy: Policy, claimed: Sequence[tuple[Lease, Incident]], found: LookUp
-) -> tuple[list[_Finished], StoreUnavailable | None]:
-    """What came of each that was answered; and why the others were not."""
-    finished: list[_Finished] = []
-    trouble: StoreUnavailable | None = None
+    store: RemoteStore, policy: Policy, claimed: Sequence[tuple[Lease, Incident]], found: LookUp, deadline: float
+) -> list[_Finished]:
+    """What came of each. StoreUnavailable when none of them was answered."""
+    troubles: list[StoreUnavailable] = []
 
     def call(incident: Incident) -> Disabled | None:
-        return _disable(store, policy, incident, found)
+        if time.monotonic() > deadline and len(claimed) > 1:
+            return None
+        try:
+            return _disable(store, policy, incident, found)
+        except StoreUnavailable as err:
+            troubles.append(err)
+        except Exception:  # noqa: BLE001 - whatever one token does must not hold up the others
+            _log.exception("a token cannot be disabled now", extra={"incident": str(incident.id)})
+        return None
 
-    if len(claimed) == 1:
-        lease, incident = claimed[0]
-        return [_Finished(lease, incident, found.records.get(incident.digest), call(incident))], None
-    with ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="disable") as pool:
-        calls = [(lease, incident, pool.submit(call, incident)) for lease, incident in claimed]
-        for lease, incident, future in calls:
-            try:
-                done = future.result()
-            except StoreUnavailable as err:
-                trouble = err
-                for _, _, other in calls:
-                    other.cancel()  # those that have not begun: it is away for all of them
-            except CancelledError:
-                continue
-            else:
-                finished.append(_Finished(lease, incident, found.records.get(incident.digest), done))
-    return finished, trouble
+    with ThreadPoolExecutor(min(CALLS_AT_ONCE, len(claimed)), thread_name_prefix="disable") as pool:
+        done = list(pool.map(call, [incident for _, incident in claimed]))
+    if troubles and not any(done):
+        raise troubles[0]
+    return [
+        _Finished(lease, incident, found.records.get(incident.digest), one)
+        for (lease, incident), one in zip(claimed, done, strict=True)
+    ]
 
 
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
@@ -159,9 +210,10 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    if policy.enforce == "observe":
+    is_dead = record is not None and record.disabled_at is not None  # perhaps by us: only the call can tell
+    if policy.enforce == "observe" and not is_dead:
         return Disabled("observed")
-    if record is not None and record.is_protected:
+    if record is not None and record.is_protected and not is_dead:
         return Disabled("protected")
     key = str(incident.id)
     done = store.disable(incident.digest, key=key, reason=f"incident {key}", cause=incident.cause)
@@ -188,12 +240,18 @@ def _remembered(incident: Incident) -> TokenRecord:
     )
 
 
-def _is_decided(one: _Finished) -> bool:
-    """What a store knew a moment ago it knows: a copy that lags must not make it forget. But not for ever."""
-    if one.done is None:
-        return False
-    is_in_doubt = one.record is None or one.done.result == "unknown"
-    return not is_in_doubt or one.lease.attempts >= DOUBTS
+def _complete_all(database: Database, policy: Policy, decided: Sequence[_Finished]) -> Response:
+    """All in one transaction; where that fails, each in its own: one that cannot be written must not hold up others."""
+    try:
+        return _complete(database, policy, decided)
+    except Exception as err:
+        if is_unavailable(err) and not is_conflict(err):
+            raise
+        _log.exception("disables cannot be written", extra={"incidents": [str(one.incident.id) for one in decided]})
+    total = Response()
+    for one in decided if len(decided) > 1 else ():
+        total.add(_complete_all(database, policy, [one]))
+    return total
 
 
 def _complete(database: Database, policy: Policy, decided: Sequence[_Finished]) -> Response:

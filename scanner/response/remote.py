@@ -80,11 +80,19 @@ def believed(session: Session, found: LookUp, digests: Collection[str]) -> LookU
 
     Taken at its word it would say that somebody has brought them back.
     """
-    live = [digest for digest in digests if digest in found.records and found.records[digest].disabled_at is None]
-    statement = select(Incident.digest).where(
-        Incident.digest.in_(live), Incident.state == "open", Incident.disabled_at > db_now(-SETTLING_SECONDS)
+    known = [digest for digest in digests if digest in found.records]
+    # Locked before they are looked at: one that is being completed at this moment is waited for.
+    statement = (
+        select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
+        .where(Incident.digest.in_(known), Incident.state == "open")
+        .order_by(Incident.digest)
+        .with_for_update()
     )
-    stale = set(session.execute(statement).scalars())
+    stale = {
+        digest
+        for digest, disabled_at, settled in session.execute(statement)
+        if disabled_at is not None and disabled_at > settled and found.records[digest].disabled_at is None
+    }
     if not stale:
         return found
     records = {digest: record for digest, record in found.records.items() if digest not in stale}

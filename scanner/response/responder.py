@@ -17,6 +17,8 @@ from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
 from scanner.tokens import sql
 
 MOST_DECIDED_AGAIN = 1000
+"""Of a page."""
+PAGES_DECIDED_AGAIN = 50
 SPOILT_SECONDS = 3600
 
 _log = logging.getLogger(__name__)
@@ -91,16 +93,24 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
     # Of tokens in our own database only those for which something has changed: the others would hide them.
     even_protected = Incident.action != "protected"
     changed = () if policy.store else (sql.is_live(Incident.digest, even_protected=even_protected),)
-    with database.read() as session:
-        rows = session.execute(
-            select(Incident.digest, Incident.hint, Exposure)
-            .join(Exposure, Exposure.incident_id == Incident.id)
-            .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first), *changed)
-            .order_by(Incident.detected_at)
-            .limit(MOST_DECIDED_AGAIN)
-        ).all()
-        found = [candidate_of(exposure, digest, hint) for digest, hint, exposure in rows]
-    return respond_to(database, found, source="decided_again", policy=policy) if found else Response()
+    total, last = Response(), 0
+    for _ in range(PAGES_DECIDED_AGAIN):
+        with database.read() as session:
+            rows = session.execute(
+                select(Incident.digest, Incident.hint, Exposure)
+                .join(Exposure, Exposure.incident_id == Incident.id)
+                .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first), *changed)
+                .where(Exposure.id > last)
+                .order_by(Exposure.id)
+                .limit(MOST_DECIDED_AGAIN)
+            ).all()
+            found = [candidate_of(exposure, digest, hint) for digest, hint, exposure in rows]
+        if found:
+            total.add(respond_to(database, found, source="decided_again", policy=policy))
+        if len(rows) < MOST_DECIDED_AGAIN:
+            break
+        last = rows[-1][2].id
+    return total
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:

@@ -30,6 +30,8 @@ ASK_AGAIN_SECONDS = 15
 OPEN = ("received", "unknown")
 LET_LIVE = ("observed", "protected")
 MOST_DECIDED_AGAIN = 1000
+"""Of a page."""
+PAGES_DECIDED_AGAIN = 50
 
 _log = logging.getLogger(__name__)
 
@@ -105,39 +107,54 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
 
     What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever report again.
     """
-    if policy.enforce == "observe":
-        return Settled()
-    with database.read() as session:
-        statement = (
-            select(func.min(Report.id), Report.digest, Report.decision)
-            .join(Incident, Incident.id == Report.incident_id)
-            .where(*_was_let_live())
-            .group_by(Report.digest, Report.decision)
-            .order_by(func.min(Report.id))
-            .limit(MOST_DECIDED_AGAIN)
-        )
-        if policy.store is None:
-            statement = statement.where(sql.is_live(Report.digest, even_protected=Report.decision != "protected"))
-        rows = session.execute(statement).all()
-    if policy.store is not None:
-        found = _look_up(policy.store, {digest for _, digest, _ in rows}).records
-        rows = [row for row in rows if row[1] in found and _is_live(found[row[1]], row[2])]
-    ids = sorted(report_id for report_id, _, _ in rows)
-    total = Settled()
-    for start in range(0, len(ids), REPORTS_A_TRANSACTION):
-        chunk = ids[start : start + REPORTS_A_TRANSACTION]
-        still = select(Incident.id).where(Incident.id == Report.incident_id, *_was_let_live()).exists()
-        with database.write() as session:
-            undecided = session.execute(
-                update(Report)
-                .where(Report.id.in_(chunk), still)
-                .values(state="received", decision="", next_check_at=db_now())
-                .returning(Report.id)
-                .execution_options(synchronize_session=False)
-            )
-            taken = sorted(undecided.scalars())
-        total.counts += settle(database, taken, policy=policy, per_minute=per_minute).counts
+    total, last = Settled(), 0
+    for _ in range(0 if policy.enforce == "observe" else PAGES_DECIDED_AGAIN):
+        rows = _let_live(database, policy, last)
+        live = rows
+        if policy.store is not None:
+            found = _look_up(policy.store, {digest for _, digest, _ in rows}).records
+            live = [row for row in rows if row[1] in found and _is_live(found[row[1]], row[2])]
+        ids = [report_id for report_id, _, _ in live]
+        for start in range(0, len(ids), REPORTS_A_TRANSACTION):
+            taken = _taken_again(database, ids[start : start + REPORTS_A_TRANSACTION])
+            total.counts += settle(database, taken, policy=policy, per_minute=per_minute).counts
+        if len(rows) < MOST_DECIDED_AGAIN:
+            break
+        last = rows[-1][0]
     return total
+
+
+def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int, str, str]]:
+    """The first reports after an id that let their token live, one a token: id, digest, decision.
+
+    Of tokens in our own database only those for which something has changed.
+    """
+    changed = [sql.is_live(Report.digest, even_protected=Report.decision != "protected")]
+    statement = (
+        select(func.min(Report.id), Report.digest, Report.decision)
+        .join(Incident, Incident.id == Report.incident_id)
+        .where(*_was_let_live(), *(changed if policy.store is None else ()))
+        .group_by(Report.digest, Report.decision)
+        .having(func.min(Report.id) > after)
+        .order_by(func.min(Report.id))
+        .limit(MOST_DECIDED_AGAIN)
+    )
+    with database.read() as session:
+        return [(report_id, digest, decision) for report_id, digest, decision in session.execute(statement)]
+
+
+def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
+    """Those of the reports that are undecided now, since nobody has decided otherwise meanwhile."""
+    still = select(Incident.id).where(Incident.id == Report.incident_id, *_was_let_live()).exists()
+    with database.write() as session:
+        undecided = session.execute(
+            update(Report)
+            .where(Report.id.in_(ids), still)
+            .values(state="received", decision="", next_check_at=db_now())
+            .returning(Report.id)
+            .execution_options(synchronize_session=False)
+        )
+        return sorted(undecided.scalars())
 
 
 def _is_live(token: TokenRecord, decision: str) -> bool:

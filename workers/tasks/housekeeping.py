@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from sqlalchemy import delete
 
@@ -33,13 +34,17 @@ _log = logging.getLogger(__name__)
 def sweep() -> None:
     """Find what a lost message or a dead worker left undone, and ring for it."""
     for step in (_take_back, look_up, _finish, settle_reports, _ring):
-        try:
-            step()
-        except Exception as err:
-            # Whatever spoils one step must not keep the others from their rows.
-            if is_unavailable(err):
-                raise
-            _log.exception("a step of the sweep failed: %s", getattr(step, "__name__", step))
+        _guarded(step)
+
+
+def _guarded(step: Callable[[], object]) -> None:
+    """Whatever spoils one step must not keep the others from their rows."""
+    try:
+        step()
+    except Exception as err:
+        if is_unavailable(err):
+            raise
+        _log.exception("a step of the sweep failed: %s", getattr(step, "__name__", step))
 
 
 def _take_back() -> None:
@@ -73,14 +78,25 @@ def _ring() -> None:
         ring_outbox()
 
 
+def _decide_again_on_finds() -> None:
+    own = context.current()
+    if responder.decide_again(own.database, policy=own.policy).has_news:
+        ring_outbox()
+
+
+def _decide_again_on_reports() -> None:
+    own = context.current()
+    per_minute = own.settings.brake_per_minute
+    if settling.decide_again(own.database, policy=own.policy, per_minute=per_minute).has_news:
+        ring_outbox()
+
+
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
     """Delete rows and folders whose time is over."""
     own = context.current()
-    again = responder.decide_again(own.database, policy=own.policy).has_news
-    per_minute = own.settings.brake_per_minute
-    if settling.decide_again(own.database, policy=own.policy, per_minute=per_minute).has_news or again:
-        ring_outbox()
+    for step in (_decide_again_on_finds, _decide_again_on_reports):
+        _guarded(step)
     mirror_folders.remove_abandoned(own.settings.state_dir)
     with own.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)

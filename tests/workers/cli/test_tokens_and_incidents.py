@@ -156,4 +156,4 @@ def test_it_tells_its_version_and_helps_with_examples(r8scan: Run) -> None:
         assert "Example" in r8scan(*command, "--help").stdout, command
     assert "Usage" in r8scan("--help").stdout
     shell = {"SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    assert "_R8SCAN_COMPLETE" in r8scan("--show-completion", "bash", env=shell).stdout
+    assert "_R8SCAN_COMPLETE" in r8scan("--show-completion", "bash", env=shell, installed=True).stdout
