@@ -150,6 +150,23 @@ def test_the_installed_command_imports_all_that_a_command_needs(r8scan: Run, com
     assert f"r8scan {command}" in helped.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("tokens", "list"), ("incidents", "list"), ("incidents", "export"), ("rescan", "list"), ("brake", "status")),
+        *(("email", "check"), ("status", "--json"), ("accounts", "erase", "nobody"), ("store", "check", "ftp://x")),
+        *(("report", "--sign", "stolen", "-"), ("usage", "-"), ("scan", ".")),
+    ],
+)
+def test_the_installed_command_does_what_the_forked_one_does(r8scan: Run, arguments: tuple[str, ...]) -> None:
+    upgraded(r8scan)
+    results = [r8scan(*arguments, stdin="junk\n", installed=installed) for installed in (True, False)]
+    first, second = ((one.returncode, one.stderr, one.stdout) for one in results)
+    assert first[:2] == second[:2]
+    assert "Traceback" not in first[1]
+    assert "--json" in arguments or first[2] == second[2]
+
+
 def test_it_tells_its_version_and_helps_with_examples(r8scan: Run) -> None:
     assert r8scan("--version", installed=True).stdout.startswith("r8scan 0.")
     for command in (("tokens", "import"), ("tokens", "add"), ("incidents", "show"), ("rescan", "repo"), ("run",)):
