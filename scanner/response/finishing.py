@@ -38,7 +38,7 @@ TOGETHER = 20
 SURELY_AWAY = 2
 """Requests for single tokens that fail before any is answered: it is the store then, not a token."""
 CALLS_AT_ONCE = 4
-"""To the vendor's API, by one process that finishes."""
+"""For tokens that were found together; each thread of a scanning process has finds of its own."""
 
 _log = logging.getLogger(__name__)
 
