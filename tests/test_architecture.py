@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "scanner.child_processes": set(),
     "scanner.detection": {"scanner.child_processes"},
+    "scanner.isolation": {"scanner.child_processes", "scanner.detection"},
     "scanner.retries": set(),
     "scanner.github": {"scanner.child_processes", "scanner.retries"},
     "scanner.records": set(),
@@ -35,6 +36,7 @@ MAY_IMPORT = {
         "scanner.child_processes",
         "scanner.detection",
         "scanner.github",
+        "scanner.isolation",
         "scanner.records",
         "scanner.response",
         "scanner.settings",

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from scanner.detection.containers import container_kind
 from scanner.detection.findings import Finding, distinct
+from scanner.detection.joints import TOKEN
 from scanner.detection.matcher import CROWDED, WINDOW, Hit, automata, hits_of, long_runs_in, longest_needle
 from scanner.detection.runs import nested_is_likely_at, stream_begins_at
 from scanner.detection.spellings import findings_at
@@ -23,6 +24,9 @@ BYTES_PER_LOOK = 4096
 
 MAX_PLAIN_FINDINGS = 64
 """Findings per document that are worth returning from here. A file with more is a dump, and rare."""
+
+MAX_FALLBACK_TOKENS = 1000
+"""Distinct plain tokens returned of a content that could not be read in depth."""
 
 Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits"]
 
@@ -91,3 +95,16 @@ def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
     found = list(findings_at(content, start, kind))
     findings += found
     return kind == "token" or not found
+
+
+def plain_tokens(content: bytes) -> list[Finding]:
+    """Return the plain tokens in `content`, the first MAX_FALLBACK_TOKENS distinct ones.
+
+    For contents that could not be read in depth: what anybody sees in them must be found all the same.
+    """
+    found: dict[bytes, Finding] = {}
+    for match in TOKEN.finditer(content):
+        found.setdefault(match[0], Finding(match[0], match.start(), match.end()))
+        if len(found) >= MAX_FALLBACK_TOKENS:
+            break
+    return list(found.values())

@@ -20,6 +20,7 @@ from scanner.detection import Candidate, Detector, Place, redact
 from scanner.detection.git_processes import GitError, environment
 from scanner.detection.history import scan_history
 from scanner.detection.pieces import PIECE, scan_pieces
+from scanner.isolation import shared_pool
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
 
@@ -54,7 +55,7 @@ def scan_all(
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
     """Scan every path. UserError for a path that does not exist; what cannot be read below one is counted."""
-    detector = Detector(load_settings().digester())
+    detector = Detector(load_settings().digester(), reader=shared_pool())
     run = ScanRun()
     for path in paths:
         if path != "-" and not os.path.lexists(path):
