@@ -82,7 +82,7 @@ def jobs_of(database: Database, kind: str) -> list[ScanJob]:
 
 def counts(database: Database) -> dict[str, Any]:
     with database.read() as session:
-        return session.execute(select(SourceState.counts)).scalar_one()
+        return dict(session.execute(select(SourceState.counts)).scalar_one())
 
 
 def test_the_text_is_fetched_again_by_its_address_and_its_token_is_found(
