@@ -207,6 +207,9 @@ class Settings(BaseSettings):
     web_trusted_proxies: str | None = Field(default=None, pattern=r"^[0-9a-fA-F.:/,*]{1,500}$")
     """Addresses or networks, separated by commas, whose X-Forwarded-For is believed."""
 
+    alive_file: Path | None = None
+    """A file that a worker touches while it is alive, for the health check `python -m workers.alive`."""
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

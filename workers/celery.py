@@ -14,10 +14,12 @@ from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
-from workers import context
+from workers import broker, context
+from workers.alive import AliveFile
 from workers.logs import configure_logging
 
-# Messages are JSON and carry no content: what makes a worker run by root dangerous is not here.
+# Messages are JSON, are checked and carry no content: the danger of which Celery warns (a worker that runs as root and
+# unpickles messages) does not exist here.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _log = logging.getLogger(__name__)
@@ -40,8 +42,10 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
         return None
 
 
+broker.install()
 app = Celery("workers", task_cls=OneLineErrors)
 app.config_from_object("celeryconfig")
+app.steps["worker"].add(AliveFile)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types

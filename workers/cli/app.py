@@ -28,6 +28,7 @@ GROUPS = {
     "rescan": "workers.cli.rescan",
     "email": "workers.cli.email",
     "brake": "workers.cli.brake",
+    "audit": "workers.cli.audit",
     "store": "workers.cli.store",
     "db": "workers.cli.database",
 }
