@@ -113,13 +113,13 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
     }
 
 
-class _Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
+class _Channel(redis.Channel):
     """A channel that survives what is not JSON: without it, each such message ends a worker."""
 
     def _brpop_read(self, **options: Any) -> Any:
         self.connection.has_begun_delivery = False
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has few types
         except (ValueError, RecursionError):
             if self.connection.has_begun_delivery:
                 raise
@@ -127,7 +127,7 @@ class _Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
             return True
 
 
-class Transport(redis.Transport):  # type: ignore[misc]  # kombu has no types
+class Transport(redis.Transport):
     """Kombu's Redis transport, which delivers only messages that were checked."""
 
     Channel = _Channel
@@ -140,7 +140,7 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu has no types
         except Refused as err:
             _log.warning("a message in Redis was refused: %s", err)
             return
-        super()._deliver(own, queue)
+        super()._deliver(own, queue)  # type: ignore[no-untyped-call]  # kombu has few types
 
 
 def install() -> None:

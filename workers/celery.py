@@ -10,6 +10,7 @@ from celery import Celery, Task, signals
 from celery.exceptions import SecurityWarning
 
 from scanner.child_processes import die_with_parent
+from scanner.private_folders import create_files_privately
 from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
@@ -50,6 +51,7 @@ app.steps["worker"].add(AliveFile)
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _logs(**_: Any) -> None:
+    create_files_privately()
     own = context.current()
     configure_logging(own.settings)
     try:

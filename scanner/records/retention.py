@@ -214,9 +214,7 @@ def _erase(session: Session, wanted: Wanted, forgotten: Counter[str], *, who: st
         erased["recipients"] += _delete(session, Recipient, Recipient.account_id == plan.account.id)
         erased["accounts"] += _delete(session, Account, Account.id == plan.account.id)
     for chunk in _chunks(sorted(plan.digests)):
-        erased["audit"] += audit.remove(
-            session, AuditEntry.evidence["digest"].as_string().in_(chunk), who=who
-        )
+        erased["audit"] += audit.remove(session, AuditEntry.evidence["digest"].as_string().in_(chunk), who=who)
         for model in (Report, UsageHour, UsageBaseline, Sighting, Announcement):
             erased[model.__tablename__] += _delete(session, model, model.digest.in_(chunk))
         erased["notifications"] += _delete_announced(session, chunk)

@@ -185,7 +185,7 @@ def test_messages_of_every_task_with_hostile_arguments_do_nothing(
 
 def test_what_celery_obeys_in_a_message_is_dropped(service: Service, fresh_token: Callable[[], str]) -> None:
     victim, witness = service.known(fresh_token()), service.known(fresh_token())
-    signature = {"task": "celery.map", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+    signature: dict[str, Any] = {"task": "celery.map", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
     embed = {"callbacks": [signature], "errbacks": [signature], "chain": [signature], "chord": signature}
     pickled = base64.b64encode(pickle.dumps(Touch(service.folder / "unpickled"))).decode()
     messages: list[dict[str, Any]] = [

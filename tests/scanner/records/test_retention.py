@@ -113,15 +113,16 @@ def test_a_table_with_more_old_rows_than_the_others_is_emptied_too(
     assert verify(database).purged == 5
 
 
-def test_old_entries_of_the_audit_go_and_young_ones_stay(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_entries_of_the_audit_go_and_young_ones_stay(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     record_old(database, monkeypatch, 1)
     with database.write() as session:
         audit.record(session, "young", {})
     forget(database)
     with database.read() as session:
-        assert session.execute(select(AuditEntry.what).order_by(AuditEntry.id)).scalars().all() == ["young", audit.PURGED]
+        assert session.execute(select(AuditEntry.what).order_by(AuditEntry.id)).scalars().all() == [
+            "young",
+            audit.PURGED,
+        ]
     assert verify(database).purged == 1
 
 

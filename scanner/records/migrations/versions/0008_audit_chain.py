@@ -45,8 +45,7 @@ _POSTGRESQL = (
         RAISE EXCEPTION 'entries of the audit cannot be changed';
     END $$
     """,
-    "CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE ON audit "
-    "FOR EACH ROW EXECUTE FUNCTION audit_only_grows()",
+    "CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_only_grows()",
     "CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit "
     "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()",
 )
@@ -59,7 +58,7 @@ _SQLITE = (
     CREATE TRIGGER audit_is_not_emptied BEFORE DELETE ON audit WHEN NOT ({_MAY_DELETE})
     BEGIN SELECT RAISE(ABORT, 'entries of the audit cannot be deleted'); END
     """,
-)  # noqa: S608 - nothing in them comes from outside
+)
 
 
 def upgrade() -> None:
