@@ -46,8 +46,17 @@ MAY_IMPORT = {
     },
 }
 TOP_LEVEL = {
-    *(".ci", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile", "README.md", "celeryconfig.py"),
-    *("docker-compose.yml", "docs", "notifications", "pyproject.toml", "scanner", "tests", "workers"),
+    *(".ci", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md"),
+    *(
+        "celeryconfig.py",
+        "docker-compose.yml",
+        "docs",
+        "notifications",
+        "pyproject.toml",
+        "scanner",
+        "tests",
+        "workers",
+    ),
     *("requirements.lock", "requirements-dev.lock", "requirements-redis.lock"),
 }
 

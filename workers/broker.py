@@ -14,7 +14,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 from scanner.settings import KNOWN_SOURCES
 
@@ -113,8 +113,27 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
     }
 
 
+class _Unacknowledged(virtual.QoS):
+    """The messages in hand, kept in memory only and never delivered again: the sweeper asks for what is due.
+
+    Kombu's own class writes each of them back into Redis: a Redis that is full would end the worker, and what somebody
+    else writes there would come back as a message.
+    """
+
+    restore_at_shutdown = False
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        del requeue
+        self.ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
+
+    def restore_visible(self, *_: Any, **__: Any) -> None:
+        """Do nothing: nothing is kept in Redis."""
+
+
 class _Channel(redis.Channel):
     """A channel that survives what is not JSON: without it, each such message ends a worker."""
+
+    QoS = _Unacknowledged  # type: ignore[assignment]  # it does all that the channel asks of it
 
     def _brpop_read(self, **options: Any) -> Any:
         self.connection.has_begun_delivery = False

@@ -237,9 +237,7 @@ def test_commands_to_workers_are_not_obeyed(service: Service, fresh_token: Calla
     assert service.redis.llen("elsewhere") == 1
 
 
-def test_a_message_that_waits_to_be_delivered_again_is_checked_too(
-    service: Service, fresh_token: Callable[[], str]
-) -> None:
+def test_a_message_that_waits_to_be_delivered_again_is_not(service: Service, fresh_token: Callable[[], str]) -> None:
     victim = service.known(fresh_token())
     message = forged(REMOVED_TASK, [[victim], "abuse_report"])
     for tag, kept in (("a", json.dumps([message, "", "polling"])), ("b", "not JSON"), ("c", "[]")):
@@ -248,6 +246,7 @@ def test_a_message_that_waits_to_be_delivered_again_is_checked_too(
     service.await_look(service.known(fresh_token()))
     assert not service.is_disabled(victim)
     assert service.count(Report) == 1
+    assert service.redis.hlen("unacked") == 3, "it is not even looked at, and nothing is added"
 
 
 def test_keys_of_a_wrong_type_end_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
@@ -256,6 +255,19 @@ def test_keys_of_a_wrong_type_end_no_worker_for_good(service: Service, fresh_tok
     service.push(forged("r8scan.sweep", []))
     until(lambda: service.redis.llen("polling") == 0 or service.worker.poll() is not None, 30)
     service.redis.delete("notifying")
+    service.await_look(service.known(fresh_token()))
+
+
+def test_a_full_redis_ends_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
+    try:
+        with service.redis.pipeline(transaction=True) as full:
+            for _ in range(5):
+                full.lpush("polling", json.dumps(forged("r8scan.sweep", [])))
+            full.config_set("maxmemory", "1")
+            full.execute()
+        until(lambda: service.redis.llen("polling") == 0 or service.worker.poll() is not None, 60)
+    finally:
+        service.redis.config_set("maxmemory", "0")
     service.await_look(service.known(fresh_token()))
 
 
