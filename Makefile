@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test run bench look lint format lock clean
+.PHONY: demo test run bench look lint format lock pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -23,6 +23,7 @@ help:
 	@echo "make look   pictures of the mails, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
 	@echo "make lock   the lock files anew             make clean    remove what make made"
+	@echo "make pins   container images by digest      make sbom     what the service is made of, in build/sbom.cdx.json"
 
 demo: $(RUNTIME)
 	@$(BIN)/r8scan demo
@@ -54,6 +55,16 @@ lock: $(DEVELOPMENT)
 		--no-header --no-annotate pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+
+# Needs docker and a network.
+pins:
+	@sh .ci/pin-images
+
+# CycloneDX: what scanners of vulnerabilities and licences read.
+sbom: $(DEVELOPMENT)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --short-PURLs --output-reproducible \
+		--output-format JSON --output-file build/sbom.cdx.json
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("r8scan needs Python 3.11 or later; set PYTHON=...") if sys.version_info < (3, 11) else None'

@@ -38,6 +38,8 @@ task_publish_retry = False
 worker_prefetch_multiplier = 1
 worker_hijack_root_logger = False
 worker_send_task_events = False
+# Whoever writes into Redis could otherwise shut workers down, revoke tasks, or have other queues consumed.
+worker_enable_remote_control = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_max_tasks_per_child = 5000
 worker_max_memory_per_child = 1024 * 1024  # kB
@@ -49,7 +51,6 @@ task_routes = {
     "r8scan.poll": {"queue": "polling"},
     "r8scan.sweep": {"queue": "polling"},
     "r8scan.look_up": {"queue": "polling"},
-    "r8scan.report": {"queue": "polling"},
     "r8scan.settle_reports": {"queue": "polling"},
     # Before the mails: a gateway that still lets a token in is worse than an owner who waits.
     "r8scan.announce": {"queue": "polling"},

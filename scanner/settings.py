@@ -1,4 +1,7 @@
-"""Settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets. Names are a contract."""
+"""Settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets. Names are a contract.
+
+`.env` can redirect every credential, so it is read only where nobody else could have written it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from scanner import private_folders
 from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
+from scanner.private_folders import NotOurs
 from scanner.records.database import parse_url
 
 PREFIX = "R8SCAN_"
+DOTENV = ".env"
+MAX_DOTENV_BYTES = 1024 * 1024
 SECRETS = (
     "DATABASE_URL",
     "REDIS_URL",
@@ -104,7 +111,7 @@ class Settings(BaseSettings):
     """Everything an operator can set. Secrets never show in `repr`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX, env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("r8scan"))
@@ -206,6 +213,9 @@ class Settings(BaseSettings):
     """Where `r8scan serve` listens; a proxy in front of it does TLS."""
     web_trusted_proxies: str | None = Field(default=None, pattern=r"^[0-9a-fA-F.:/,*]{1,500}$")
     """Addresses or networks, separated by commas, whose X-Forwarded-For is believed."""
+
+    alive_file: Path | None = None
+    """A file that a worker touches while it is alive, for the health check `python -m workers.alive`."""
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -328,12 +338,52 @@ def _with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSetting
     return source
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process. SettingsError, one line that names the variable, when one is wrong."""
+def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
+    """Return the settings of this process, and take the state folder away from other users.
+
+    Args:
+        read_dotenv: read `.env` of the working folder as well. Commands that are run in folders of strangers must not.
+        use_state: the command needs the state folder.
+        overrides: values that go before all others.
+
+    Raises:
+        SettingsError: a setting is wrong, or `.env` or the state folder is not ours alone; one line.
+    """
     try:
-        return Settings(**overrides)
+        dotenv = _dotenv() if read_dotenv else None
+        settings = Settings(_env_file=dotenv, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
     except ValidationError as err:
         raise SettingsError(_one_line(err)) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{DOTENV} is not UTF-8: write it anew, or remove it") from None
+    if use_state:
+        try:
+            private_folders.make_private(settings.state_dir)
+        except (NotOurs, OSError) as err:
+            raise SettingsError(f"{PREFIX}STATE_DIR: {_reason(err)}; name a folder of your own") from err
+    return settings
+
+
+def _dotenv() -> Path | None:
+    """The `.env` of the working folder, None if there is none. SettingsError when others could have written it."""
+    path = Path(DOTENV)
+    try:
+        if not path.exists() or path.is_dir():
+            return None
+        if not path.is_file():
+            raise SettingsError(f"{path.absolute()} is not read: it is no file; remove it or start elsewhere")
+        target = path.resolve()
+        for looked_at in dict.fromkeys((Path.cwd(), target.parent, target)):
+            private_folders.check_trusted(looked_at)
+        if target.stat().st_size > MAX_DOTENV_BYTES:
+            raise SettingsError(f"{path.absolute()} is not read: it is larger than {MAX_DOTENV_BYTES} bytes")
+        target.open("rb").close()
+    except (NotOurs, OSError) as err:
+        raise SettingsError(
+            f"{path.absolute()} is not read: {_reason(err)}; make file and folder your own with mode go-w, "
+            "or start r8scan in another folder"
+        ) from err
+    return target
 
 
 def _one_line(err: ValidationError) -> str:

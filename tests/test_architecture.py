@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "scanner.isolation": {"scanner.child_processes", "scanner.detection"},
     "scanner.retries": set(),
     "scanner.github": {"scanner.child_processes", "scanner.retries"},
-    "scanner.records": set(),
-    "scanner.settings": {"scanner.detection", "scanner.records"},
+    "scanner.private_folders": set(),
+    "scanner.records": {"scanner.private_folders"},
+    "scanner.settings": {"scanner.detection", "scanner.private_folders", "scanner.records"},
     "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries"},
     "scanner.response": {"scanner.detection", "scanner.records", "scanner.tokens"},
     "scanner.signs": {"scanner.detection", "scanner.records", "scanner.response", "scanner.settings", "scanner.tokens"},
@@ -37,6 +38,7 @@ MAY_IMPORT = {
         "scanner.detection",
         "scanner.github",
         "scanner.isolation",
+        "scanner.private_folders",
         "scanner.records",
         "scanner.response",
         "scanner.settings",
@@ -46,8 +48,17 @@ MAY_IMPORT = {
     },
 }
 TOP_LEVEL = {
-    *(".ci", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile", "README.md", "celeryconfig.py"),
-    *("docker-compose.yml", "docs", "notifications", "pyproject.toml", "scanner", "tests", "workers"),
+    *(".ci", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md"),
+    *(
+        "celeryconfig.py",
+        "docker-compose.yml",
+        "docs",
+        "notifications",
+        "pyproject.toml",
+        "scanner",
+        "tests",
+        "workers",
+    ),
     *("requirements.lock", "requirements-dev.lock", "requirements-redis.lock"),
 }
 

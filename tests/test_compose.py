@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import typer.main
 import yaml
 from click import Context
 
+from scanner.child_processes import start_child
 from scanner.settings import SECRETS, Settings
+from workers.embedded_redis import server_binary
+from workers.sandbox.world import until
 
 ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -94,6 +100,90 @@ def test_some_worker_consumes_each_queue() -> None:
     assert consumed == {queue.name for queue in task_queues}
 
 
+def test_polling_shares_no_process_with_scanning() -> None:
+    for service in OURS.values():
+        queues = set(",".join(re.findall(r"--queues ([\w,]+)", " ".join(service.get("command", [])))).split(","))
+        assert not ("polling" in queues and queues & {"scanning", "rescans"})
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_every_service_is_limited_and_has_no_privileges(name: str) -> None:
+    service = COMPOSE["services"][name]
+    limits = service["deploy"]["resources"]["limits"]
+    assert float(limits["cpus"]) > 0
+    assert re.fullmatch(r"\d+[MG]", limits["memory"])
+    assert limits["pids"] > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "/tmp" in [mount.split(":")[0] for mount in service["tmpfs"]]
+    assert all(":size=" in mount for mount in service["tmpfs"])
+    assert "privileged" not in service
+    assert set(service.get("cap_add", ())) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_redis_asks_for_the_password_of_a_file_and_is_not_reached_from_outside() -> None:
+    own = COMPOSE["services"]["redis"]
+    assert own["networks"] == COMPOSE["services"]["postgres"]["networks"] == ["backend"]
+    assert COMPOSE["networks"]["backend"] == {"internal": True}
+    assert own["secrets"] == ["redis_password"]
+    for name in OURS:
+        assert "redis_url" in OURS[name]["secrets"]
+        assert "R8SCAN_REDIS_URL" not in OURS[name]["environment"]
+
+
+def test_the_command_of_redis_starts_a_server_that_asks_for_the_password(tmp_path: Path) -> None:
+    secret, folder = tmp_path / "redis_password", tmp_path / "tmp"
+    secret.write_text("a password'\n")
+    folder.mkdir()
+    own = COMPOSE["services"]["redis"]["command"][2].replace("$$", "$").replace("/tmp/", f"{folder}/")
+    own = own.replace("redis-server ", f"{server_binary()} ", 1).replace("/run/secrets/redis_password", str(secret))
+    socket = tmp_path / "redis.sock"
+    child = start_child(["sh", "-c", f"{own} --port 0 --unixsocket {socket}"])
+    stranger, client = (redis.Redis(unix_socket_path=str(socket), password=word) for word in (None, "a password'"))
+    try:
+        until(lambda: child.poll() is not None or socket.exists(), 30)
+        assert client.ping()
+        with pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        assert client.config_get("maxmemory") == {"maxmemory": str(256 * 1024**2)}
+        assert (folder / "redis.conf").stat().st_mode & 0o077 == 0
+    finally:
+        client.close()
+        stranger.close()
+        child.kill()
+        child.wait()
+    for spoil in (lambda: secret.write_text("\n"), secret.unlink):
+        spoil()
+        refused = subprocess.run(["sh", "-c", own], capture_output=True, timeout=30, check=False)
+        assert refused.returncode != 0, "without a password it must not start"
+
+
+def test_images_are_pinned_by_a_command(tmp_path: Path) -> None:
+    for name in ("docker-compose.yml", "Dockerfile"):
+        shutil.copy(ROOT / name, tmp_path)
+    digest = "sha256:" + "0123456789abcdef" * 4
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "buildx imagetools inspect" ] && echo {digest}\n')
+    docker.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for _ in range(2):
+        subprocess.run(["sh", str(ROOT / ".ci" / "pin-images")], cwd=tmp_path, env=environment, check=True)
+        compose = yaml.safe_load((tmp_path / "docker-compose.yml").read_text())
+        images = {name: service["image"] for name, service in compose["services"].items() if name not in OURS}
+        before = {name: COMPOSE["services"][name]["image"].split("@")[0] for name in images}
+        assert images == {name: f"{image}@{digest}" for name, image in before.items()}
+        text = (tmp_path / "Dockerfile").read_text()
+        assert len(re.findall(rf"^FROM python:\S+-slim@{digest}( AS build)?$", text, re.MULTILINE)) == 2
+    docker.write_text("#!/bin/sh\necho no network\n")
+    failed = subprocess.run(
+        ["sh", str(ROOT / ".ci" / "pin-images")], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert failed.returncode == 1
+    assert b"no digest for" in failed.stderr
+
+
 def test_workers_can_be_scaled() -> None:
     worker = COMPOSE["services"]["worker"]
     assert "container_name" not in worker
@@ -107,4 +197,5 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
             assert (ROOT / name).exists()
     users = re.findall(r"^USER (\w+)$", text, re.MULTILINE)
     assert users[-1:] == ["r8scan"]
-    assert re.search(r"^FROM python:\S+-slim$", text, re.MULTILINE)
+    assert re.search(r"^FROM python:\S+-slim(@sha256:[0-9a-f]{64})?$", text, re.MULTILINE)
+    assert not text.startswith("# syntax="), "it would have the build download a program by tag"

@@ -10,14 +10,17 @@ from celery import Celery, Task, signals
 from celery.exceptions import SecurityWarning
 
 from scanner.child_processes import die_with_parent
+from scanner.private_folders import create_files_privately
 from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
-from workers import context
+from workers import broker, context
+from workers.alive import AliveFile
 from workers.logs import configure_logging
 
-# Messages are JSON and carry no content: what makes a worker run by root dangerous is not here.
+# Messages are JSON, are checked and carry no content: the danger of which Celery warns (a worker that runs as root and
+# unpickles messages) does not exist here.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _log = logging.getLogger(__name__)
@@ -40,12 +43,15 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
         return None
 
 
+broker.install()
 app = Celery("workers", task_cls=OneLineErrors)
 app.config_from_object("celeryconfig")
+app.steps["worker"].add(AliveFile)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _logs(**_: Any) -> None:
+    create_files_privately()
     own = context.current()
     configure_logging(own.settings)
     try:

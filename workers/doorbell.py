@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def ring(task_name: str, times: int = 1) -> bool:
     try:
         for _ in range(min(times, MOST_RINGS)):
             app.send_task(task_name, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
-    except (OperationalError, OSError) as err:
+    except (OperationalError, RedisError, OSError) as err:  # RedisError: a full Redis, or a key that is no list
         _log.warning("the broker is away (%s); what is due waits in its row", type(err).__name__)
         return False
     return True

@@ -1,23 +1,42 @@
-"""Logs: one line an event, for people or as JSON, with every token taken out of every value."""
+"""Logs: one line per event, for people or as JSON, with every token redacted from every value.
+
+Order matters: a value is redacted first and cut afterwards. A token that was cut in half no longer looks like a token,
+and would stay readable.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from scanner.detection import redact
 from scanner.settings import Settings
 
-LONGEST_VALUE = 2000
+MAX_VALUE_CHARACTERS = 2000
+MAX_TRACEBACK_CHARACTERS = 16_000
+MAX_LINE_CHARACTERS = 64_000
+MAX_REDACTED_CHARACTERS = 64 * 1024
+"""Of one value: the rest is dropped unread, which bounds what a hostile value costs."""
+MAX_TOKEN_CHARACTERS = 4096
+"""The end of a slice, where a token may have lost its own end, is dropped: no encoded token is longer."""
+MAX_ITEMS = 50
+MAX_DEPTH = 4
+MAX_INTEGER_BITS = 256
+"""Python refuses to print integers of more than 4,300 digits."""
 _QUIET = ("httpx", "httpcore", "alembic", "celery.beat", "celery.worker.strategy", "celery.app.trace", "kombu", "amqp")
+
+_log = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send the records of every library through one redacting formatter to standard error."""
+    """Send the records of every library, and uncaught exceptions, through one redacting formatter to standard error."""
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
@@ -25,16 +44,17 @@ def configure_logging(settings: Settings) -> None:
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if settings.log_format == "json":
-        last.append(structlog.processors.format_exc_info)
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _bounded, _tracebacks, renderer]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_RedactingFormatter(foreign_pre_chain=_pre_chain(), processors=[*last, renderer]))
+    handler.setFormatter(_RedactingFormatter(foreign_pre_chain=_pre_chain(), processors=processors))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Python itself would print the traceback as it is.
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
 
 
 def _pre_chain() -> Sequence[Processor]:
@@ -43,22 +63,91 @@ def _pre_chain() -> Sequence[Processor]:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _bounded,
     ]
 
 
+def _log_uncaught(kind: type[BaseException], err: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    _log.critical("the process ends: an exception was not caught", exc_info=(kind, err, traceback))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        found = (args.exc_type, args.exc_value, args.exc_traceback)
+        _log.critical("a thread ends: an exception was not caught", exc_info=found)
+
+
+def _tracebacks(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Turn exceptions and stacks into text, redacted and bounded."""
+    found: ExcInfo | None = event.pop("exc_info", None)
+    if found and found[1] is not None:
+        event["exception"] = _text(structlog.processors.format_exc_info(_, __, {"exc_info": found})["exception"])
+    if "stack_info" in event:
+        event["stack"] = _text(str(event.pop("stack_info")))
+    return event
+
+
+def _text(value: str) -> str:
+    return clean_text(value, MAX_TRACEBACK_CHARACTERS)
+
+
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Hostile values may be megabytes long or hold control characters that repaint a terminal."""
-    return {key: _clean(value) if isinstance(value, str) else value for key, value in event.items()}
+    """Redact and bound every value; exceptions and stacks come after, since they may be longer."""
+    later = ("exc_info", "stack_info")
+    return {key: value if key in later else clean_value(value) for key, value in event.items()}
 
 
-def _clean(value: str) -> str:
-    value = value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + "…"
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in value)
+def clean_value(value: Any, depth: int = 0) -> Any:
+    """Return a value that may be logged: JSON of bounded size and depth, without tokens and control characters."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= MAX_INTEGER_BITS else "an integer too long to print"
+    if isinstance(value, str):
+        return clean_text(value, MAX_VALUE_CHARACTERS)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _clean_bytes(value)
+    if depth < MAX_DEPTH and isinstance(value, dict):
+        items = list(value.items())[:MAX_ITEMS]
+        return {clean_text(str(key), MAX_VALUE_CHARACTERS): clean_value(item, depth + 1) for key, item in items}
+    if depth < MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
+        return [clean_value(item, depth + 1) for item in list(value)[:MAX_ITEMS]]
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        return f"{type(value).__name__} of {len(value)} items"
+    return clean_text(_representation(value), MAX_VALUE_CHARACTERS)
+
+
+def _representation(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as err:  # noqa: BLE001 - a line of the log must not fail because of what it shows
+        return f"{type(value).__name__} that cannot be shown ({type(err).__name__})"
+
+
+def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
+    """Bytes as text: in UTF-16 every second byte of a token is zero, which the representation would spell out."""
+    some = bytes(value[:MAX_REDACTED_CHARACTERS])
+    text = some.decode("latin-1")
+    return clean_text(text + ("\0" if len(value) > len(some) else ""), MAX_VALUE_CHARACTERS)
+
+
+def clean_text(value: str, longest: int) -> str:
+    """Return the text without tokens and control characters, at most `longest` characters of it."""
+    some = value[:MAX_REDACTED_CHARACTERS]
+    clean = redact(some)
+    if len(some) < len(value):
+        clean = clean[:-MAX_TOKEN_CHARACTERS]
+    is_cut = len(some) < len(value) or len(clean) > longest
+    clean = clean[: longest - 1] + "…" if is_cut else clean
+    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in clean)
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """The last line of defence: whatever a line was made of, tracebacks included, no token leaves in it."""
+    """Redacts the whole line once more: a token may have been spread over several values."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        line = super().format(record)
+        if len(line) <= MAX_LINE_CHARACTERS:
+            return redact(line)
+        return redact(line[:MAX_REDACTED_CHARACTERS])[:-MAX_TOKEN_CHARACTERS] + "…"

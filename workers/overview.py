@@ -64,6 +64,11 @@ def overview(session: Session, settings: Settings) -> Overview:
     found.spooled = spool.count(settings.state_dir)
     if found.spooled:
         found.problems.append(f"{found.spooled} entries wait in the spool: the database was away")
+    if refused := spool.refused(settings.state_dir):
+        file = settings.state_dir / spool.FOLDER / spool.REFUSED
+        found.problems.append(
+            f"the spool was full and lost {refused} entries; rescan what they held, then remove {file}"
+        )
     return found
 
 

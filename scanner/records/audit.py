@@ -1,18 +1,33 @@
-"""The append-only record of who did what on what evidence."""
+"""The audit: the append-only record of who did what on what evidence, chained by hashes.
+
+Entries wait in the session and are written just before the transaction commits. Only then does the transaction lock
+the head of the chain, as its last lock: concurrent transactions cannot fork the chain, cannot deadlock on it, and wait
+for each other only while one of them commits.
+"""
 
 from __future__ import annotations
 
+import json
+import secrets
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import ColumnElement, delete, event, insert, select, update
 from sqlalchemy.orm import Session
 
-from scanner.records.models import AuditEntry, db_now
+from scanner.records.audit_hashes import entry_hash
+from scanner.records.models import AuditEntry, AuditHead, RemovedAuditEntry, db_now
 
 SYSTEM = "r8scan"
+REMOVED = "audit_entries_removed"
+"""Names the ids of entries that were removed with the data of an account."""
+PURGED = "audit_purged"
+"""Names the last entry of those that were removed because of their age."""
+HEAD_ID = 1
+IDS_PER_ENTRY = 500
+_WAITING = "r8scan_audit_entries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +52,105 @@ def record(
 
 
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
-    """Add entries in the caller's transaction, in this order."""
+    """Add entries in the caller's transaction, in this order.
+
+    They are written when the transaction commits. Do not call it inside a savepoint: rolling back to the savepoint
+    would not take the entries back.
+
+    Raises:
+        TypeError: the evidence is not JSON.
+    """
     if not entries:
         return
-    session.flush()  # they may tell of rows that are still on their way
-    rows = [
-        {"who": who, "what": entry.what, "incident_id": entry.incident_id, "evidence": dict(entry.evidence)}
+    if session.in_nested_transaction():
+        raise RuntimeError("the audit is not written inside a savepoint")
+    if _WAITING not in session.info:
+        session.info[_WAITING] = []
+        event.listen(session, "before_commit", _write_waiting)
+        event.listen(session, "after_rollback", _forget_waiting)
+    session.info[_WAITING] += [
+        {
+            "who": who,
+            "what": entry.what,
+            "incident_id": entry.incident_id,
+            # A copy, in the form in which the database will return it.
+            "evidence": json.loads(json.dumps(dict(entry.evidence))),
+        }
         for entry in entries
     ]
-    session.connection().execute(insert(AuditEntry).values(at=db_now()), rows)
+
+
+def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:
+    """Remove the matching entries and keep the hash of each, so that the chain stays whole; how many.
+
+    The removal is an entry of its own, which names the ids.
+    """
+    columns = (AuditEntry.id, AuditEntry.hash, AuditEntry.previous_hash)
+    rows = session.execute(select(*columns).where(condition).order_by(AuditEntry.id)).all()
+    for start in range(0, len(rows), IDS_PER_ENTRY):
+        some = rows[start : start + IDS_PER_ENTRY]
+        ids = [row.id for row in some]
+        session.execute(
+            insert(RemovedAuditEntry),
+            [{"id": row.id, "hash": row.hash, "previous_hash": row.previous_hash} for row in some],
+        )
+        session.execute(delete(AuditEntry).where(AuditEntry.id.in_(ids)).execution_options(synchronize_session=False))
+        record(session, REMOVED, {"ids": ids}, who=who)
+    return len(rows)
+
+
+def purge(session: Session, horizon: db_now, *, limit: int) -> int:
+    """Remove at most `limit` of the oldest entries, as long as they are older than `horizon`; how many.
+
+    The head keeps the id and the hash of the last purged entry, where the remaining chain begins. An entry says so too.
+    """
+    head = session.execute(select(AuditHead).with_for_update()).scalar_one()
+    oldest = select(AuditEntry.id, AuditEntry.at, AuditEntry.hash).order_by(AuditEntry.id).limit(limit)
+    rows = session.execute(oldest.add_columns((AuditEntry.at < horizon).label("is_old"))).all()
+    old = []
+    for row in rows:
+        if not row.is_old:
+            break
+        old.append(row)
+    if not old:
+        return 0
+    last = old[-1]
+    head.purged_id, head.purged_hash, head.purged_count = last.id, last.hash, head.purged_count + len(old)
+    session.flush()
+    for model in (AuditEntry, RemovedAuditEntry):
+        session.execute(delete(model).where(model.id <= last.id).execution_options(synchronize_session=False))
+    evidence = {"id": last.id, "hash": last.hash, "entries": len(old), "entries_ever": head.purged_count}
+    record(session, PURGED, evidence)
+    return len(old)
+
+
+def _write_waiting(session: Session) -> None:
+    """Append the entries of this transaction to the chain."""
+    if session.in_nested_transaction():
+        return
+    waiting: list[dict[str, Any]] = session.info[_WAITING]
+    if not waiting:
+        return
+    session.flush()  # takes every other lock first
+    # As a statement, not as an object: the hash must be the newest at the time when the lock was given.
+    head = session.execute(
+        select(AuditHead.last_id, AuditHead.last_hash).where(AuditHead.id == HEAD_ID).with_for_update()
+    ).one()
+    at = session.execute(select(db_now())).scalar_one()
+    last_id, last_hash = head.last_id, head.last_hash
+    for row in waiting:
+        last_id += 1
+        row |= {"id": last_id, "at": at, "nonce": secrets.token_hex(16), "previous_hash": last_hash}
+        row["hash"] = last_hash = entry_hash(row)
+    session.connection().execute(insert(AuditEntry), waiting)
+    session.execute(
+        update(AuditHead)
+        .where(AuditHead.id == HEAD_ID)
+        .values(last_id=last_id, last_hash=last_hash)
+        .execution_options(synchronize_session=False)
+    )
+    waiting.clear()
+
+
+def _forget_waiting(session: Session) -> None:
+    session.info[_WAITING].clear()

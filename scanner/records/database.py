@@ -14,6 +14,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from scanner.private_folders import create_privately
+
 BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
 _DEADLOCK = "40P01"
@@ -106,9 +108,10 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
 def _sqlite(url: URL) -> Engine:
     path = Path(str(url.database))
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives the files beside it (-wal, -shm) the mode of the database.
+        create_privately(path)
     except OSError as err:
-        raise DatabaseUnavailable(f"cannot create the folder {path.parent}: {err.strerror}") from err
+        raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -293,7 +293,10 @@ class ScanJob(Base):
 
 
 class AuditEntry(Base):
-    """Who did what, when, on what evidence. Only ever added to."""
+    """Who did what, when, on what evidence. Only `records.audit` writes it: `hash` chains each entry to the one before.
+
+    `nonce` keeps the hash of a removed entry from telling what the entry said.
+    """
 
     __tablename__ = "audit"
 
@@ -303,6 +306,32 @@ class AuditEntry(Base):
     what: Mapped[str] = mapped_column(String(64), index=True)
     incident_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    nonce: Mapped[str] = mapped_column(String(32))
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class AuditHead(Base):
+    """Where the audit's chain ends and, once old entries were purged, after which entry it begins. One row."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    last_id: Mapped[int] = mapped_column(Id)
+    last_hash: Mapped[str] = mapped_column(String(64))
+    purged_id: Mapped[int] = mapped_column(Id)
+    purged_hash: Mapped[str] = mapped_column(String(64))
+    purged_count: Mapped[int] = mapped_column(Id)
+
+
+class RemovedAuditEntry(Base):
+    """The hashes of an entry that was removed with the data of an account; the database deletes no entry without it."""
+
+    __tablename__ = "audit_removed"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
 
 
 __all__ = [
@@ -310,6 +339,7 @@ __all__ = [
     "Announcement",
     "ApiToken",
     "AuditEntry",
+    "AuditHead",
     "Base",
     "Exposure",
     "Incident",
@@ -317,6 +347,7 @@ __all__ = [
     "NotificationSubject",
     "PlaceColumns",
     "Recipient",
+    "RemovedAuditEntry",
     "ScanJob",
     "Sighting",
     "db_hour",

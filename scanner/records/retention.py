@@ -80,10 +80,9 @@ def _forget_some(session: Session, horizon: db_now) -> tuple[int, int]:
     ids = list(session.execute(old.limit(ROWS_A_TRANSACTION)).scalars())
     _delete_incidents(session, ids)
     mails = _unread_rows(horizon).limit(OTHER_ROWS_A_TRANSACTION)
-    entries = select(AuditEntry.id).where(AuditEntry.at < horizon).limit(OTHER_ROWS_A_TRANSACTION)
     others = (
         _delete(session, Notification, Notification.id.in_(mails)),
-        _delete(session, AuditEntry, AuditEntry.id.in_(entries)),
+        audit.purge(session, horizon, limit=OTHER_ROWS_A_TRANSACTION),
     )
     return len(ids), max(others)
 
@@ -215,12 +214,12 @@ def _erase(session: Session, wanted: Wanted, forgotten: Counter[str], *, who: st
         erased["recipients"] += _delete(session, Recipient, Recipient.account_id == plan.account.id)
         erased["accounts"] += _delete(session, Account, Account.id == plan.account.id)
     for chunk in _chunks(sorted(plan.digests)):
-        erased["audit"] += _delete(session, AuditEntry, AuditEntry.evidence["digest"].as_string().in_(chunk))
+        erased["audit"] += audit.remove(session, AuditEntry.evidence["digest"].as_string().in_(chunk), who=who)
         for model in (Report, UsageHour, UsageBaseline, Sighting, Announcement):
             erased[model.__tablename__] += _delete(session, model, model.digest.in_(chunk))
         erased["notifications"] += _delete_announced(session, chunk)
     for ids_chunk in _chunks(plan.incident_ids):
-        erased["audit"] += _delete(session, AuditEntry, AuditEntry.incident_id.in_(ids_chunk))
+        erased["audit"] += audit.remove(session, AuditEntry.incident_id.in_(ids_chunk), who=who)
         _forget_facts(session, ids_chunk)
         erased["incidents"] += _delete_incidents(session, ids_chunk)
     erased["notifications"] += _delete(session, Notification, Notification.id.in_(_unread_rows()))

@@ -18,13 +18,18 @@ _ADVISORY_LOCK = 724_385_201
 
 def upgrade(database: Database) -> tuple[str | None, str]:
     """Upgrade to the newest revision; returns the ones before and after. Several processes may do it at once."""
+    return upgrade_to(database, "head"), newest_revision()
+
+
+def upgrade_to(database: Database, revision: str) -> str | None:
+    """Upgrade to one revision; returns the one before."""
     engine = database.engine.execution_options(r8scan_writes=True)
     with engine.begin() as connection:
         if database.is_postgresql:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         before = _revision(connection)
-        command.upgrade(_config(connection), "head")
-        return before, newest_revision()
+        command.upgrade(_config(connection), revision)
+        return before
 
 
 def current_revision(database: Database) -> str | None:

@@ -55,14 +55,13 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
         read_event(event, address, found)
     with database.write() as session:
         enqueue_found(session, found)
+    (folder / name).mkdir(mode=0o700)
     env = _environment(url, redis, address, folder / name)
     workers = [_worker(env, number) for number in range(processes)]
     try:
-        ping = [sys.executable, "-m", "celery", "-A", "workers", "inspect", "ping", "--timeout", "2", "--json"]
 
         def are_up() -> bool:
-            done = subprocess.run(ping, env=env, capture_output=True, check=False)
-            return done.stdout.count(b"pong") >= processes
+            return all(_alive_file(env, number).exists() for number in range(processes))
 
         until(are_up, 60)
         before = sum(cpu_seconds(worker.pid) for worker in workers)
@@ -101,7 +100,12 @@ def _environment(url: str, redis: str, address: str, folder: Path) -> dict[str, 
     }
 
 
+def _alive_file(env: dict[str, str], number: int) -> Path:
+    return Path(env["R8SCAN_STATE_DIR"]) / f"alive-{number}"
+
+
 def _worker(env: dict[str, str], number: int) -> subprocess.Popen[bytes]:
+    env = {**env, "R8SCAN_ALIVE_FILE": str(_alive_file(env, number))}
     options = ["-Q", "scanning", "-P", "prefork", "-c", "1", "-n", f"scan{number}@bench", "--without-gossip"]
     command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", "worker", *options, "--without-mingle"]
     return start_child(command, env=env, own_group=True)

@@ -21,6 +21,7 @@ from scanner.records.database import Database
 from scanner.records.models import (
     Announcement,
     AuditEntry,
+    AuditHead,
     Exposure,
     Incident,
     Notification,
@@ -53,6 +54,8 @@ class Dying(Post):
 def begin(database: Database) -> None:
     """Two owners to tell of one incident, and one who cannot be told of another; nothing else anywhere."""
     with database.write() as session:
+        # The database deletes entries of the audit only up to here.
+        session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
         for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
             session.query(model).delete()
     told, lost = incident(database, [place()]), incident(database, [place()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ APP = {"github_app_id": "4711", "github_app_installation_id": 99, "github_app_pr
     ],
 )
 def test_gists_are_listed_with_the_personal_token_beside_an_app(
-    tmp_path: Path, app: dict[str, object], token: str | None, general: str, of_gists: str
+    tmp_path: Path, app: dict[str, Any], token: str | None, general: str, of_gists: str
 ) -> None:
     own = Context(load_settings(state_dir=tmp_path / "state", github_token=token, **app))
     upgrade(own.database)

@@ -10,6 +10,7 @@ import typer
 
 from scanner import __version__
 from scanner.detection import redact
+from scanner.private_folders import create_files_privately
 
 COMMANDS = {
     "run": ("workers.cli.run", "run"),
@@ -28,6 +29,7 @@ GROUPS = {
     "rescan": "workers.cli.rescan",
     "email": "workers.cli.email",
     "brake": "workers.cli.brake",
+    "audit": "workers.cli.audit",
     "store": "workers.cli.store",
     "db": "workers.cli.database",
 }
@@ -57,6 +59,7 @@ def build(wanted: str | None = None) -> typer.Typer:
 
 def run() -> None:
     """Run the command line; known errors become one line on standard error and exit status 1."""
+    create_files_privately()
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except Exception as err:

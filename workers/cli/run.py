@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from scanner.private_folders import NotOurs, check_trusted
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
 
@@ -15,7 +17,8 @@ def run(
 ) -> None:
     """Run everything on this machine: Redis, workers and beat. Ctrl-C lets work in hand finish.
 
-    Settings come from R8SCAN_* variables and .env; see the README. State is kept in R8SCAN_STATE_DIR.
+    Settings come from R8SCAN_* variables and from .env, if that file and its folder are yours alone. State is kept in
+    R8SCAN_STATE_DIR.
 
     Example: GITHUB_TOKEN=… R8SCAN_SMTP_URL=smtp+starttls://user:password@mail.example.com r8scan run
     """
@@ -23,6 +26,11 @@ def run(
     from workers.logs import configure_logging
     from workers.supervisor import CannotRun, Supervisor
 
+    try:
+        # Python also looks for modules in the folder in which it is started.
+        check_trusted(Path.cwd())
+    except (NotOurs, OSError) as err:
+        raise UserError(f"{err}: start r8scan run in a folder of your own") from err
     settings = load_settings()
     Context(settings).check()
     configure_logging(settings)

@@ -29,6 +29,8 @@ def scan(
 ) -> None:
     """Scan for tokens in every spelling and container. No folder, name or comment is ever skipped.
 
+    Settings come from R8SCAN_* variables alone: a `.env` in the folder may be a stranger's.
+
     Exit status: 0 clean, 1 found (whatever else), 2 nothing found but not everything could be read.
 
     Examples: r8scan scan . --history      git diff | r8scan scan -      r8scan scan app.apk --format json
@@ -49,7 +51,7 @@ def _states(digests: list[str]) -> dict[str, str]:
     from scanner.settings import load_settings
     from scanner.tokens import sql
 
-    database = Database(load_settings().database_url.get_secret_value())
+    database = Database(load_settings(read_dotenv=False).database_url.get_secret_value())
     with database.read() as session:
         records = sql.look_up(session, set(digests))
     database.close()

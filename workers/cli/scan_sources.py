@@ -55,7 +55,7 @@ def scan_all(
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
     """Scan every path. UserError for a path that does not exist; what cannot be read below one is counted."""
-    detector = Detector(load_settings().digester(), reader=shared_pool())
+    detector = Detector(load_settings(read_dotenv=False, use_state=False).digester(), reader=shared_pool())
     run = ScanRun()
     for path in paths:
         if path != "-" and not os.path.lexists(path):

@@ -13,6 +13,8 @@ from sqlalchemy import MetaData, func, select, update
 from scanner.detection import Candidate, Place
 from scanner.records import announcements, audit, outbox, retention
 from scanner.records.announcements import Stopped
+from scanner.records.audit import Entry
+from scanner.records.audit_verification import verify
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
@@ -104,19 +106,32 @@ def test_a_table_with_more_old_rows_than_the_others_is_emptied_too(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "OTHER_ROWS_A_TRANSACTION", 2)
-    with database.write() as session:
-        session.add_all([AuditEntry(at=db_now(OLD), who="r8scan", what="old", evidence={}) for _ in range(5)])
-    forget(database)
-    assert count(database, AuditEntry) == 0
-
-
-def test_old_entries_of_the_audit_go_and_young_ones_stay(database: Database) -> None:
-    with database.write() as session:
-        audit.record(session, "young", {})
-        session.add(AuditEntry(at=db_now(OLD), who="r8scan", what="old", evidence={}))
+    record_old(database, monkeypatch, 5)
     forget(database)
     with database.read() as session:
-        assert session.execute(select(AuditEntry.what)).scalars().all() == ["young"]
+        assert session.execute(select(AuditEntry.what)).scalars().all() == [audit.PURGED] * 3
+    assert verify(database).purged == 5
+
+
+def test_old_entries_of_the_audit_go_and_young_ones_stay(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_old(database, monkeypatch, 1)
+    with database.write() as session:
+        audit.record(session, "young", {})
+    forget(database)
+    with database.read() as session:
+        assert session.execute(select(AuditEntry.what).order_by(AuditEntry.id)).scalars().all() == [
+            "young",
+            audit.PURGED,
+        ]
+    assert verify(database).purged == 1
+
+
+def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Record entries as they were recorded more than two years ago."""
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "db_now", lambda: db_now(OLD))
+        with database.write() as session:
+            audit.record_all(session, [Entry("old", {})] * count)
 
 
 def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
@@ -179,6 +194,7 @@ def test_nothing_of_an_erased_account_is_left_and_others_lose_nothing(database: 
     assert after.count("other-customer") == before
     assert erased["incidents"] == 1
     assert erased["reports"] == 1
+    assert verify(database).removed == erased["audit"] > 0
     with database.read() as session:
         entry = session.execute(select(AuditEntry).where(AuditEntry.what == "account_erased")).scalar_one()
     assert (entry.who, entry.evidence["incidents"]) == ("operator:ana", 1)

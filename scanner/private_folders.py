@@ -1,0 +1,108 @@
+"""Who may read and write files and folders: keeps the state folder ours alone, and tells which files can be trusted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+PRIVATE_UMASK = 0o077
+MAX_TIGHTENED = 100_000
+"""Entries of a state folder whose modes are corrected at a start; beyond it, the folder's own mode keeps others out."""
+_OPEN_TO_OTHERS = 0o077
+_WRITABLE_BY_OTHERS = 0o022
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NotOurs(Exception):
+    """A file or folder belongs to another user, or others may write to it; the message is one line that says why."""
+
+
+def create_files_privately() -> None:
+    """Have this process and its children create files that only this user may read."""
+    os.umask(PRIVATE_UMASK)
+
+
+def check_trusted(path: Path) -> None:
+    """Check that only this user (or root) could have written the file or folder.
+
+    Raises:
+        NotOurs: another user owns it, or its group or others may write to it.
+        OSError: it cannot be looked at.
+    """
+    found = path.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise NotOurs(f"{path} belongs to another user (uid {found.st_uid})")
+    if found.st_mode & _WRITABLE_BY_OTHERS:
+        raise NotOurs(f"others may write to {path} (mode {stat.S_IMODE(found.st_mode):04o})")
+
+
+def make_private(folder: Path) -> None:
+    """Take the folder, if it exists, and what is in it away from other users: 0700 for folders, 0600 for files.
+
+    Links are not followed, and files of other users are left alone.
+
+    Raises:
+        NotOurs: another user owns the folder.
+        OSError: its mode cannot be changed.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise NotOurs(f"{folder} belongs to another user (uid {found.st_uid})")
+        was_open = bool(found.st_mode & _OPEN_TO_OTHERS)
+        if was_open:
+            os.fchmod(descriptor, 0o700)
+        _tighten(descriptor, MAX_TIGHTENED, everything=was_open)
+    finally:
+        os.close(descriptor)
+
+
+def _tighten(folder: int, budget: int, *, everything: bool) -> int:
+    """Correct the modes in an open folder that is private already; return what is left of the budget.
+
+    Args:
+        folder: the folder's descriptor. Nobody else can exchange its entries any more, since it is private.
+        everything: also enter folders that are private: they may hold open files.
+    """
+    for entry in list(os.scandir(folder)):
+        if budget <= 0:
+            break
+        budget -= 1
+        found = entry.stat(follow_symlinks=False)
+        is_folder = stat.S_ISDIR(found.st_mode)
+        is_open = bool(found.st_mode & _OPEN_TO_OTHERS)
+        if found.st_uid != os.geteuid() or not (is_folder or stat.S_ISREG(found.st_mode)):
+            continue
+        try:
+            if is_open:
+                # By name: to open and close a file of SQLite's would end this process's locks on it.
+                os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
+            if is_folder and (is_open or everything):
+                descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)
+                try:
+                    budget = _tighten(descriptor, budget, everything=True)
+                finally:
+                    os.close(descriptor)
+        except FileNotFoundError:
+            continue  # another process has removed it
+    return budget
+
+
+def create_privately(path: Path) -> None:
+    """Create the file, empty, if there is none; one of ours that others may read is tightened.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        found = path.stat()
+        if found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode) and found.st_mode & _OPEN_TO_OTHERS:
+            path.chmod(0o600)

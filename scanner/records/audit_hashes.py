@@ -1,0 +1,42 @@
+"""The hash of an entry of the audit: SHA-256 over its content in one fixed form and the hash of the entry before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+FIRST_HASH = "0" * 64
+"""Stands for the entry before the first."""
+_MAX_EXACT_INTEGER = 2**53
+
+
+def entry_hash(entry: Mapping[str, Any]) -> str:
+    """Return the hash of an entry, given by its columns; `at` must have a time zone."""
+    content = {
+        "id": entry["id"],
+        "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
+        "who": entry["who"],
+        "what": entry["what"],
+        "incident_id": entry["incident_id"].hex if entry["incident_id"] else None,
+        "evidence": _fixed(entry["evidence"]),
+        "nonce": entry["nonce"],
+        "previous_hash": entry["previous_hash"],
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fixed(value: Any) -> Any:
+    """Return JSON in one form: PostgreSQL gives 1e2 back as 100, and 1e300 as an integer of 301 digits."""
+    if isinstance(value, dict):
+        return {key: _fixed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fixed(item) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if abs(value) <= _MAX_EXACT_INTEGER:
+        return int(value) if value == int(value) else value
+    return repr(float(value))

@@ -1,0 +1,307 @@
+"""Redis is not trusted: whatever is written into it makes a real worker look for due rows, and do nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy import func, select, update
+
+from celeryconfig import task_queues, task_routes
+from scanner.detection import sha256_digest
+from scanner.detection.digests import hint_of
+from scanner.records import schema
+from scanner.records.database import Database
+from scanner.records.models import AuditEntry, Incident, Notification, db_now
+from scanner.records.sign_models import Report
+from scanner.signs import reports
+from scanner.signs.reports import Subject, new_report
+from scanner.tokens import sql
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from workers.broker import ARGUMENTS, Refused, checked
+from workers.sandbox.world import until
+
+VIRTUAL_HOST = 7
+CELERY_TASKS = ("celery.chain", "celery.group", "celery.map", "celery.accumulate", "celery.backend_cleanup")
+REMOVED_TASK = "r8scan.report"
+
+
+@dataclass
+class Service:
+    database: Database
+    sender: Celery
+    redis: redis.Redis
+    log: Path
+    worker: subprocess.Popen[bytes]
+    folder: Path
+
+    def send(self, task: str) -> None:
+        """Send a wake-up as another process of ours does."""
+        self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
+
+    def push(self, message: object, queue: str = "polling") -> None:
+        """Write a message into Redis as it is, behind those that are there."""
+        self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
+
+    def known(self, token: str) -> str:
+        digest = sha256_digest(token.encode())
+        row = ImportedToken(digest, hint_of(token.encode()), "ci", "ana", ("ana@example.com",))
+        with self.database.write() as session:
+            ImportRun.begin().write(session, [row])
+        return digest
+
+    def reported(self, digest: str) -> None:
+        reports.record(self.database, [new_report(Subject(digest), sign="abuse_report", note="", reporter="soc")])
+
+    def is_disabled(self, digest: str) -> bool:
+        with self.database.read() as session:
+            return sql.look_up(session, [digest])[digest].disabled_at is not None
+
+    def count(self, model: type) -> int:
+        with self.database.read() as session:
+            return session.execute(select(func.count()).select_from(model)).scalar_one()
+
+    def await_look(self, digest: str) -> None:
+        """Have the worker decide a recorded report: it has then handled every message that came before."""
+        queues = [queue.name for queue in task_queues]
+        until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)
+        self.reported(digest)
+        self.send("r8scan.sweep")
+        until(lambda: self.worker.poll() is not None or self.is_disabled(digest), 30)
+        assert self.worker.poll() is None, self.log.read_text()[-3000:]
+
+
+@pytest.fixture
+def service(tmp_path: Path, redis_socket: str) -> Iterator[Service]:
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    schema.upgrade(database)
+    broker = f"redis+socket://{redis_socket}?virtual_host={VIRTUAL_HOST}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONUNBUFFERED": "1",
+        "R8SCAN_STATE_DIR": str(tmp_path / "state"),
+        "R8SCAN_REDIS_URL": broker,
+        "R8SCAN_SOURCES": "",
+        "R8SCAN_LOG_LEVEL": "debug",
+    }
+    log = tmp_path / "worker.log"
+    command = [sys.executable, "-m", "celery", "-A", "workers", "worker", "-n", "reports@test", "--pool", "solo"]
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [*command, "--without-gossip", "--without-mingle"],
+            env=environment,
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+    raw = redis.Redis(unix_socket_path=redis_socket, db=VIRTUAL_HOST)
+    try:
+        until(lambda: worker.poll() is not None or "reports@test ready" in log.read_text(), 60)
+        with Celery("elsewhere", broker=broker) as sender:
+            yield Service(database, sender, raw, log, worker, tmp_path)
+    finally:
+        worker.kill()
+        worker.wait()
+        raw.flushdb()
+        raw.close()
+        database.close()
+
+
+def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = "", **more: Any) -> dict[str, Any]:
+    """A message as kombu writes it. `more` replaces parts: `headers`, `embed`, `body`, `content_type`."""
+    own = str(uuid.uuid4())
+    body = json.dumps([args, kwargs or {}, more.get("embed", {})])
+    return {
+        "body": more.get("body", base64.b64encode(body.encode()).decode()),
+        "content-encoding": "utf-8",
+        "content-type": more.get("content_type", "application/json"),
+        "headers": {"lang": "py", "task": task, "id": own, "root_id": own, **more.get("headers", {})},
+        "properties": {
+            "correlation_id": own,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": queue or "polling"},
+            "priority": 0,
+            "reply_to": own,
+        },
+    }
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_messages_of_every_task_with_hostile_arguments_do_nothing(
+    service: Service, fresh_token: Callable[[], str]
+) -> None:
+    token = fresh_token()
+    victim, witness = service.known(token), service.known(fresh_token())
+    hostile: list[tuple[Any, Any]] = [
+        ([[victim], "abuse_report", "note", "soc"], {}),
+        ([], {"digests": [victim], "sign": "abuse_report"}),
+        (["/etc/passwd"], {}),
+        ([token], {"source": token}),
+        ([["public_events"]], {}),
+        ([{"source": "public_events"}], {}),
+        (["public_events", "gists"], {}),
+        ({"0": "public_events"}, {}),
+        ("public_events", {}),
+        (None, {}),
+    ]
+    tasks = (*task_routes, REMOVED_TASK, *CELERY_TASKS)
+    for task in tasks:
+        for args, kwargs in hostile:
+            service.push(forged(task, args, kwargs))
+    service.await_look(witness)
+    assert not service.is_disabled(victim)
+    assert service.count(Report) == 1
+    assert service.count(Incident) == 1
+    assert service.count(AuditEntry) == 1
+    log = service.log.read_text()
+    assert log.count("a message in Redis was refused") == len(tasks) * len(hostile)
+    assert token[8:30] not in log
+    assert victim not in log
+    assert "Traceback" not in log
+
+
+def test_what_celery_obeys_in_a_message_is_dropped(service: Service, fresh_token: Callable[[], str]) -> None:
+    victim, witness = service.known(fresh_token()), service.known(fresh_token())
+    signature: dict[str, Any] = {"task": "celery.map", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+    embed = {"callbacks": [signature], "errbacks": [signature], "chain": [signature], "chord": signature}
+    pickled = base64.b64encode(pickle.dumps(Touch(service.folder / "unpickled"))).decode()
+    messages: list[dict[str, Any]] = [
+        forged("r8scan.sweep", [], embed=embed),
+        forged("r8scan.sweep", [], headers={"timelimit": [0.001, 0.001], "eta": "2999-01-01T00:00:00Z"}),
+        forged("r8scan.sweep", [], headers={"compression": "bzip2", "retries": -5, "group": "x", "stamps": {"a": 1}}),
+        forged("r8scan.sweep", [], headers={"expires": "soon"}),
+        forged("r8scan.sweep", [], headers={"id": {"$": 1}, "root_id": [], "origin": 7, "lang": "c"}),
+        forged("r8scan.sweep", body=pickled, content_type="application/x-python-serialize"),
+        forged("r8scan.sweep", [], content_type="application/x-python-serialize"),
+        forged("r8scan.rescan", []),  # in a queue in which it would hold up polls
+        forged("r8scan.poll", ["event_archive"], headers={"task": {}}),
+        {},
+        {"headers": {"task": "r8scan.sweep"}},
+        {"headers": {"task": "r8scan.sweep"}, "body": "ö", "properties": 3},
+        {"headers": {"task": "r8scan.sweep"}, "body": "A" * 1_000_000, "properties": {}},
+        {"headers": {"task": ["r8scan.sweep"]}, "body": None},
+    ]
+    for message in messages:
+        service.push(message)
+    for raw in (b"", b"not JSON", b"\xff\xfe", b"[" * 100_000, b"7", b"null", b"[[]]", b'"r8scan.sweep"'):
+        service.push(raw)
+    service.await_look(witness)
+    assert not service.is_disabled(victim)
+    assert service.count(Report) == 1
+    assert not (service.folder / "unpickled").exists()
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    assert log.count("a message in Redis was refused") == len(messages) - 5 + 8
+
+
+def test_commands_to_workers_are_not_obeyed(service: Service, fresh_token: Callable[[], str]) -> None:
+    control = service.sender.control
+    for command, arguments in (
+        ("shutdown", {}),
+        ("pool_shrink", {"n": 1}),
+        ("pool_restart", {}),
+        ("cancel_consumer", {"queue": "polling"}),
+        ("add_consumer", {"queue": "elsewhere"}),
+        ("revoke", {"task_id": "1", "terminate": True}),
+        ("rate_limit", {"task_name": "r8scan.sweep", "rate_limit": "1/h"}),
+        ("time_limit", {"task_name": "r8scan.sweep", "soft": 0.001, "hard": 0.001}),
+    ):
+        control.broadcast(command, arguments=arguments)
+    assert control.ping(timeout=0.5) == [], "no worker listens to commands"
+    service.await_look(service.known(fresh_token()))
+    service.push(forged("r8scan.sweep", []), "elsewhere")
+    service.await_look(service.known(fresh_token()))
+    assert service.redis.llen("elsewhere") == 1
+
+
+def test_a_message_that_waits_to_be_delivered_again_is_not(service: Service, fresh_token: Callable[[], str]) -> None:
+    victim = service.known(fresh_token())
+    message = forged(REMOVED_TASK, [[victim], "abuse_report"])
+    for tag, kept in (("a", json.dumps([message, "", "polling"])), ("b", "not JSON"), ("c", "[]")):
+        service.redis.hset("unacked", tag, kept)
+        service.redis.zadd("unacked_index", {tag: 1.0})
+    service.await_look(service.known(fresh_token()))
+    assert not service.is_disabled(victim)
+    assert service.count(Report) == 1
+    assert service.redis.hlen("unacked") == 3, "it is not even looked at, and nothing is added"
+
+
+def test_keys_of_a_wrong_type_end_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
+    service.redis.delete("polling")
+    service.redis.set("notifying", "no list")
+    service.push(forged("r8scan.sweep", []))
+    until(lambda: service.redis.llen("polling") == 0 or service.worker.poll() is not None, 30)
+    service.redis.delete("notifying")
+    service.await_look(service.known(fresh_token()))
+
+
+def test_a_full_redis_ends_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
+    try:
+        with service.redis.pipeline(transaction=True) as full:
+            for _ in range(5):
+                full.lpush("polling", json.dumps(forged("r8scan.sweep", [])))
+            full.config_set("maxmemory", "1")
+            full.execute()
+        until(lambda: service.redis.llen("polling") == 0 or service.worker.poll() is not None, 60)
+    finally:
+        service.redis.config_set("maxmemory", "0")
+    service.await_look(service.known(fresh_token()))
+
+
+def test_the_sweeper_decides_what_was_only_recorded(service: Service, fresh_token: Callable[[], str]) -> None:
+    digest = service.known(fresh_token())
+    service.await_look(digest)
+    assert service.is_disabled(digest)
+    assert service.count(Notification) == 1
+
+
+def test_what_is_old_is_tidied_away(service: Service, fresh_token: Callable[[], str]) -> None:
+    service.reported(sha256_digest(fresh_token().encode()))
+    with service.database.write() as session:
+        session.execute(update(Report).values(state="unknown", received_at=db_now(-31 * 86400)))
+    service.send("r8scan.tidy")
+    until(lambda: service.count(Report) == 0, 30)
+
+
+def test_every_task_that_exists_has_a_queue_and_only_polls_take_an_argument() -> None:
+    from workers.celery import app
+
+    app.loader.import_default_modules()
+    own = {name for name in app.tasks if not name.startswith("celery.")}
+    assert own == set(task_routes)
+    assert set(ARGUMENTS) <= own
+    assert {route["queue"] for route in task_routes.values()} == {queue.name for queue in task_queues}
+
+
+@pytest.mark.parametrize("task", sorted(task_routes))
+def test_our_own_messages_pass(task: str) -> None:
+    queue = task_routes[task]["queue"]
+    args = ["gists"] if task in ARGUMENTS else []
+    own = checked(forged(task, args, headers={"expires": "2030-01-02T03:04:05+00:00"}), queue)
+    assert json.loads(base64.b64decode(own["body"]))[0] == args
+    assert own["headers"]["expires"] == "2030-01-02T03:04:05+00:00"
+    with pytest.raises(Refused, match="does not belong"):
+        checked(forged(task, args), "other")

@@ -1,0 +1,40 @@
+"""`r8scan audit`: checks that nobody has changed the record of what was done."""
+
+from __future__ import annotations
+
+import typer
+
+from scanner.records.audit_verification import Broken
+from scanner.records.audit_verification import verify as verify_chain
+from scanner.records.database import Database
+from scanner.settings import load_settings
+from workers.cli.errors import UserError
+
+app = typer.Typer(help="The record of who did what on what evidence.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """The record of who did what on what evidence."""
+
+
+@app.command()
+def verify() -> None:
+    """Check the hash chain of the audit: any entry that was changed, removed, inserted or moved breaks it.
+
+    Exit status 1 with one line that names the entry. Note the last hash elsewhere: only with it can you tell whether
+    somebody who may write to the database has computed the whole chain anew.
+
+    Example: r8scan audit verify
+    """
+    database = Database(load_settings().database_url.get_secret_value())
+    try:
+        found = verify_chain(database)
+    except Broken as err:
+        raise UserError(str(err)) from err
+    finally:
+        database.close()
+    typer.echo(
+        f"{found.entries} entries are as they were written ({found.purged} purged by age, {found.removed} removed with "
+        f"an account's data); entry {found.last_id} is the last, with hash {found.last_hash}"
+    )
