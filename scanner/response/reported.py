@@ -19,7 +19,6 @@ from scanner.response import incidents
 from scanner.response.acting import act
 from scanner.response.policy import Policy
 from scanner.response.telling import tell
-from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 SIGNS_AN_INCIDENT = 20
@@ -63,19 +62,23 @@ def respond_to_reports(
     *,
     policy: Policy,
     may_disable: Callable[[Reported], bool],
-    found: LookUp | None = None,
+    asked: LookUp | None = None,
 ) -> list[Outcome]:
     """Decide on the reports in the caller's writing transaction, in the order of digests.
 
-    `found`: what a store that is not ours has said already; a report on what it has not checked is left out.
-
-    `may_disable` is asked for each token that would be disabled now; False leaves it as it is, with a `held` incident.
     Each report is a new sign: a token that was brought back is disabled again. So hand each over once.
+
+    Args:
+        may_disable: asked for each token that would be disabled now; False leaves it live, with a `held` incident.
+        asked: what `policy.access.ask` returned before the transaction began.
+
+    Returns:
+        One outcome for each report, except reports on tokens that the store could not look up.
     """
     by_digest: dict[str, list[Reported]] = defaultdict(list)
     for report in reports:
         by_digest[report.digest].append(report)
-    found = found or LookUp(sql.look_up(session, by_digest, lock=True))
+    found = policy.access.look_up(session, by_digest, asked)
     outcomes: list[Outcome] = []
     news: list[tuple[Incident, TokenRecord]] = []
     flagged: list[uuid.UUID] = []

@@ -110,14 +110,18 @@ def respond_within(
     source: str,
     policy: Policy,
     cause: Cause = "public_repository",
-    found: LookUp | None = None,
+    asked: LookUp | None = None,
 ) -> Response:
-    """The same inside the caller's writing transaction. `found`: what a store that is not ours has said already."""
+    """Do the same inside the caller's writing transaction.
+
+    Args:
+        asked: what `policy.access.ask` returned before the transaction began.
+    """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_digest[candidate.digest].append(candidate)
     response = Response()
-    found = found or LookUp(sql.look_up(session, by_digest, lock=True))
+    found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
     strangers = [candidate for candidate in missing if candidate.digest not in found.not_checked]

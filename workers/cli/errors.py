@@ -5,6 +5,7 @@ from __future__ import annotations
 from scanner.detection import redact
 from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.settings import SettingsError
+from scanner.tokens.protocol import StoreUnavailable
 
 
 class UserError(Exception):
@@ -17,6 +18,8 @@ def explain(err: BaseException) -> str | None:
         return redact(f"{err}: check R8SCAN_DATABASE_URL")
     if isinstance(err, UserError | SettingsError):
         return redact(" ".join(str(err).split()))
+    if isinstance(err, StoreUnavailable):
+        return redact(f"the token store is away ({err}): try again later")
     if is_unavailable(err):
         detail = str(getattr(err, "orig", err)).strip().splitlines()
         if detail and "no such table" in detail[0]:

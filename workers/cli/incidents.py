@@ -19,8 +19,7 @@ from scanner.response import by_hand
 from scanner.response.by_hand import NotPossible
 from scanner.response.timeline import timeline
 from scanner.settings import load_settings
-from scanner.tokens import sql
-from scanner.tokens.protocol import StoreUnavailable, TokenRecord
+from scanner.tokens.protocol import TokenRecord
 from workers.cli import incident_records, incidents_export, output
 from workers.cli.errors import UserError
 from workers.cli.operators import operator_name
@@ -182,18 +181,13 @@ def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None
 
 
 def _token(own: Context, digest: str) -> TokenRecord:
-    """What the store says of the token now. UserError when it cannot be asked."""
-    if own.store is None:
-        with own.database.read() as session:
-            records = sql.look_up(session, [digest])
-    else:
-        try:
-            records = dict(own.store.look_up([digest]).records)
-        except StoreUnavailable as err:
-            raise UserError(f"the token store is away ({err}): try again later") from err
-    if digest not in records:
+    """Return what the store says of the token now. UserError when it says nothing."""
+    found = own.store.look_up([digest])
+    if digest in found.not_checked:
+        raise UserError("the token store cannot look the token up now: try again later")
+    if digest not in found.records:
         raise UserError("the token store does not know the token any more: nobody can be told")
-    return records[digest]
+    return found.records[digest]
 
 
 def _time(text: str, option: str) -> datetime | None:
