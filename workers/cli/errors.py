@@ -1,4 +1,4 @@
-"""From exceptions that an operator can do something about to one line that says what."""
+"""Turns errors that an operator can do something about into one line that says what. `workers.cli.app` prints it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ class UserError(Exception):
 
 
 def explain(err: BaseException) -> str | None:
-    """The line to print, None for errors that are ours to mend."""
+    """Return the one line to print, or None for an error that is a bug in this program."""
+    # Late: every command imports this module, and few of them fail.
+    from scanner.records.retention import NotErasable
+    from scanner.response.by_hand import NotPossible
+
     if isinstance(err, DatabaseUnavailable):
         return redact(f"{err}: check R8SCAN_DATABASE_URL")
-    if isinstance(err, UserError | SettingsError):
+    if isinstance(err, UserError | SettingsError | NotPossible | NotErasable):
         return redact(" ".join(str(err).split()))
     if isinstance(err, StoreUnavailable):
         return redact(f"the token store is away ({err}): try again later")
