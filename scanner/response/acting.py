@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Incident
+from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.response.store_access import Act
 from scanner.tokens.protocol import TokenRecord
@@ -30,9 +31,9 @@ def act(session: Session, confirmed: Sequence[tuple[TokenRecord, Incident]], pol
 def _let_be(token: TokenRecord, policy: Policy) -> Act | None:
     """Return why the token is not disabled now, or None if it is to be."""
     if token.disabled_at is not None:
-        return Act("already_disabled", token.disabled_at)
+        return Act(Decision.ALREADY_DISABLED, token.disabled_at)
     if token.is_protected:
-        return Act("protected")
+        return Act(Decision.PROTECTED)
     if policy.enforce == "observe":
-        return Act("observed")
+        return Act(Decision.OBSERVED)
     return None

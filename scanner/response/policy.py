@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from scanner.records.states import Cause
 from scanner.response.store_access import TRANSACTIONAL, StoreAccess
-
-Cause = Literal["public_repository", "compromise_signs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +25,6 @@ class Policy:
     access: StoreAccess = TRANSACTIONAL
     mail_already_disabled: bool = False
     announce: tuple[str, ...] = ()
+
+
+__all__ = ["Cause", "Policy"]

@@ -32,7 +32,7 @@ def respond_remotely(
     source: str,
     policy: Policy,
     access: RemoteAccess,
-    cause: Cause = "public_repository",
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
     """Look up, record, disable, complete. What the store could not be asked about is kept as `unchecked`."""
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
@@ -57,7 +57,7 @@ def look_up_again_remotely(
             by_source[source].append(candidate)
     total = Response()
     for source in sorted(by_source):
-        total.add(_commit(database, by_source[source], source, policy, "public_repository", found))
+        total.add(_commit(database, by_source[source], source, policy, Cause.PUBLIC_REPOSITORY, found))
     told = total.known_digests | total.unknown_digests
     asked = [row_id for row_id, _, candidate in listed if candidate.digest in told]
     with database.write() as session:

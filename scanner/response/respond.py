@@ -69,7 +69,7 @@ def respond(
     *,
     source: str,
     policy: Policy,
-    cause: Cause = "public_repository",
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
     """Look the candidates up and do what is due, a bounded number of tokens a transaction. Doing it twice does nothing.
 
@@ -109,7 +109,7 @@ def respond_within(
     *,
     source: str,
     policy: Policy,
-    cause: Cause = "public_repository",
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
     asked: LookUp | None = None,
 ) -> Response:
     """Do the same inside the caller's writing transaction.

@@ -30,7 +30,7 @@ def respond_to(
     *,
     source: str,
     policy: Policy,
-    cause: Cause = "public_repository",
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
     """Look the candidates up and do what is due. Doing it twice does nothing.
 

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, select
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Incident, db_now
+from scanner.records.states import Decision, IncidentState
 from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, TokenRecord
 from scanner.tokens.sql import SqlStore
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 class Act:
     """What was done about a token: the value for `Incident.action`. `at`: when the token was disabled, by anyone."""
 
-    action: str
+    action: Decision
     at: datetime | None = None
 
 
@@ -99,7 +100,7 @@ class TransactionalAccess:
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, Act]:
         disabled = sql.disable_all(session, reasons)
         return {
-            digest: Act("disabled", disabled[digest]) if digest in disabled else Act("already_disabled")
+            digest: Act(Decision.DISABLED, disabled[digest]) if digest in disabled else Act(Decision.ALREADY_DISABLED)
             for digest in reasons
         }
 
@@ -128,7 +129,7 @@ class RemoteAccess:
 
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, Act]:
         del session
-        return {digest: Act("disabling") for digest in reasons}
+        return {digest: Act(Decision.DISABLING) for digest in reasons}
 
     def live_only(
         self, digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]
@@ -167,7 +168,7 @@ def believed(session: Session, found: LookUp, digests: Collection[str]) -> LookU
     # Lock the incidents before reading them: if one is being completed at this moment, wait until it is.
     statement = (
         select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
-        .where(Incident.digest.in_(known), Incident.state == "open")
+        .where(Incident.digest.in_(known), Incident.state == IncidentState.OPEN)
         .order_by(Incident.digest)
         .with_for_update()
     )

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, cast
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, String, func, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Place
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
+from scanner.records.states import Decision, IncidentState, ReportState, Wanted
 from scanner.response.paths import path_of
 from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
@@ -26,8 +26,12 @@ from scanner.tokens.protocol import LookUp
 REPORTS_A_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
 ASK_AGAIN_SECONDS = 15
-OPEN = ("received", "unknown")
-LET_LIVE = ("observed", "protected")
+OPEN = (ReportState.RECEIVED, ReportState.UNKNOWN)
+UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
+"""Decisions after which a report is not settled, and the state that it has then."""
+TOLD = (Decision.DISABLED, Decision.PROTECTED, Decision.OBSERVED, Decision.HELD, Decision.FLAGGED)
+"""Decisions of which somebody is told."""
+LET_LIVE = (Decision.OBSERVED, Decision.PROTECTED)
 MOST_DECIDED_AGAIN = 1000
 """Of a page."""
 PAGES_DECIDED_AGAIN = 50
@@ -42,7 +46,7 @@ class Settled:
     @property
     def has_news(self) -> bool:
         """Whether somebody has to be told."""
-        return any(self.counts[word] for word in ("disabled", "protected", "observed", "held", "flagged"))
+        return any(self.counts[decision] for decision in TOLD)
 
 
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
@@ -107,7 +111,7 @@ def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int,
 
     Return only tokens for which something has changed, if the database can tell.
     """
-    changed = policy.access.live_only(Report.digest, even_protected=Report.decision != "protected")
+    changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
         select(func.min(Report.id), Report.digest, Report.decision)
         .join(Incident, Incident.id == Report.incident_id)
@@ -119,7 +123,7 @@ def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int,
     )
     with database.read() as session:
         rows = session.execute(statement)
-        return [(report_id, LetLive(digest, decision != "protected")) for report_id, digest, decision in rows]
+        return [(report_id, LetLive(digest, decision != Decision.PROTECTED)) for report_id, digest, decision in rows]
 
 
 def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
@@ -129,7 +133,7 @@ def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
         undecided = session.execute(
             update(Report)
             .where(Report.id.in_(ids), still)
-            .values(state="received", decision="", next_check_at=db_now())
+            .values(state=ReportState.RECEIVED, decision=Decision.UNDECIDED, next_check_at=db_now())
             .returning(Report.id)
             .execution_options(synchronize_session=False)
         )
@@ -139,8 +143,8 @@ def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
 def _was_let_live() -> tuple[ColumnElement[bool], ...]:
     """Of a report and its incident, together: it asked for a disable, and nobody has decided otherwise since."""
     return (
-        *(Report.state == "settled", Report.wanted == "disable", Report.decision.in_(LET_LIVE)),
-        *(Incident.state == "open", Incident.action == Report.decision),
+        *(Report.state == ReportState.SETTLED, Report.wanted == Wanted.DISABLE, Report.decision.in_(LET_LIVE)),
+        *(Incident.state == IncidentState.OPEN, Incident.action == Report.decision),
     )
 
 
@@ -150,7 +154,9 @@ def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_A_TRANSACTION):
             chunk = ids[start : start + REPORTS_A_TRANSACTION]
-            word = func.coalesce(func.nullif(Report.decision, ""), Report.state)
+            word = func.coalesce(
+                func.nullif(type_coerce(Report.decision, String), Decision.UNDECIDED), type_coerce(Report.state, String)
+            )
             rows = session.execute(select(word, func.count()).where(Report.id.in_(chunk)).group_by(word))
             counts.update({str(name): int(number) for name, number in rows})
     return counts
@@ -182,17 +188,19 @@ def _settle_within(
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome)
     if gate.has_closed_now:
-        brake.tell(session, [one.incident_id for one in outcomes if one.decision == "held" and one.incident_id], policy)
-    disabling = [one.incident_id for one in outcomes if one.decision == "disabling" and one.incident_id]
+        brake.tell(
+            session, [one.incident_id for one in outcomes if one.decision == Decision.HELD and one.incident_id], policy
+        )
+    disabling = [one.incident_id for one in outcomes if one.decision == Decision.DISABLING and one.incident_id]
     return Counter(outcome.decision for outcome in outcomes), disabling
 
 
 def _write(row: Report, outcome: Outcome) -> None:
     row.decision = outcome.decision
     row.incident_id = outcome.incident_id
-    row.state = outcome.decision if outcome.decision in ("unknown", "held") else "settled"
+    row.state = UNSETTLED.get(outcome.decision, ReportState.SETTLED)
     row.decided_at = db_now()
-    if row.state == "unknown":
+    if row.state == ReportState.UNKNOWN:
         row.next_check_at = db_now(RECHECK_SECONDS)
 
 
@@ -204,6 +212,6 @@ def _reported(row: Report) -> Reported:
         sign=row.sign,
         note=row.note,
         reporter=row.reporter,
-        wanted=cast(Literal["disable", "flag"], row.wanted),
+        wanted=row.wanted,
         place=Place("other", row.url) if row.url else None,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
+
+from scanner.records.states import Decision
 
 
 class StoreUnavailable(Exception):
@@ -46,10 +48,11 @@ class LookUp:
 class Disabled:
     """What came of a disable. `key`: of the call that disabled the token, by which ours is told from another's.
 
-    `observed` and `protected`: it was not made, by a decision of the operator's; no store answers so.
+    A store answers `disabled`, `already_disabled` or `unknown`. `observed` and `protected` mean that the call was not
+    made, by the operator's decision.
     """
 
-    result: Literal["disabled", "already_disabled", "unknown", "observed", "protected"]
+    result: Decision
     disabled_at: datetime | None = None
     key: str | None = None
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from scanner.records.states import JobState
 from scanner.sources.archive_hours import hours_between
 from scanner.sources.manual import queue_hours
 from workers.cli import jobs_watched, output
@@ -54,7 +55,7 @@ def _backfill(own: Context, start: str, end: str, *, again: bool, wait: bool, as
     if not ring("r8scan.rescan"):
         typer.echo("the hours are recorded; no broker answers, they are read as soon as workers run", err=True)
     if not wait:
-        typer.echo(json.dumps({"jobs": ids, "state": "queued"}) if as_json else f"{len(ids)} hours queued")
+        typer.echo(json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{len(ids)} hours queued")
         return 0
     worst = 0
     for job_id in ids:
@@ -66,7 +67,7 @@ def _backfill(own: Context, start: str, end: str, *, again: bool, wait: bool, as
             typer.echo(f"{job.state}: {jobs_watched.target_text(job)}" + (f" ({counts})" if counts else ""))
             if job.error:
                 typer.echo(output.plain(job.error), err=True)
-        status = {"done": 0, "partial": 2}.get(job.state, 1)
+        status = {JobState.DONE: 0, JobState.PARTIAL: 2}.get(job.state, 1)
         worst = 1 if 1 in (status, worst) else max(status, worst)
     return worst
 

@@ -13,6 +13,7 @@ from scanner.github.urls import is_repository_name
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
+from scanner.records.states import JobState
 from scanner.settings import load_settings
 from scanner.sources.manual import queue
 from workers.cli import jobs_watched, output
@@ -179,7 +180,7 @@ def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json:
     if not ring("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
         typer.echo(f"job {job_id} is recorded; no broker answers, it starts as soon as workers run", err=True)
     if not wait:
-        typer.echo(json.dumps({"job": job_id, "state": "queued"}) if as_json else f"job {job_id} queued")
+        typer.echo(json.dumps({"job": job_id, "state": JobState.QUEUED}) if as_json else f"job {job_id} queued")
         return 0
     job, children = jobs_watched.watch(database, job_id)
     return _report(job, children, as_json)
@@ -195,7 +196,7 @@ def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
             typer.echo(f"{one.state}: {jobs_watched.target_text(one)}" + (f" ({counts})" if counts else ""))
             if one.error:
                 typer.echo(output.plain(one.error), err=True)
-    worst: dict[Any, int] = {"done": 0, "partial": 2}
+    worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
     # A push of events may be gone by the time it is read; what an operator names has to be there.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)
