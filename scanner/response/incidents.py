@@ -14,9 +14,8 @@ from scanner.detection import Candidate
 from scanner.records import audit
 from scanner.records.audit import Entry
 from scanner.records.models import Exposure, Incident
-from scanner.records.states import Decision, IncidentState
+from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response.places import columns_of
-from scanner.response.policy import Cause
 from scanner.tokens.protocol import TokenRecord
 
 EXPOSURES_AN_INCIDENT = 5000

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from scanner.detection import Candidate
 from scanner.records.database import Database
+from scanner.records.states import Cause
 from scanner.response import finishing, remote, respond
-from scanner.response.policy import Cause, Policy
+from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.response.store_access import RemoteAccess
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scanner.records.states import Cause
 from scanner.response.store_access import TRANSACTIONAL, StoreAccess
 
 
@@ -25,6 +24,3 @@ class Policy:
     access: StoreAccess = TRANSACTIONAL
     mail_already_disabled: bool = False
     announce: tuple[str, ...] = ()
-
-
-__all__ = ["Cause", "Policy"]

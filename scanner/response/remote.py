@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from scanner.detection import Candidate
 from scanner.records.database import Database, is_conflict
+from scanner.records.states import Cause
 from scanner.response import sightings
 from scanner.response.finishing import finish
-from scanner.response.policy import Cause, Policy
+from scanner.response.policy import Policy
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response, respond_within
 from scanner.response.store_access import RemoteAccess
 from scanner.tokens.protocol import LookUp

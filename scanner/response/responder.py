@@ -10,10 +10,11 @@ from sqlalchemy import func, select
 from scanner.detection import Candidate
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident
+from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response import sightings
 from scanner.response.paths import path_of
 from scanner.response.places import candidate_of
-from scanner.response.policy import Cause, Policy
+from scanner.response.policy import Policy
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
 
 MOST_DECIDED_AGAIN = 1000
@@ -84,17 +85,19 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
     What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever see again. Those
     for which nothing has changed stay as they are.
     """
-    wanted = ("protected",) if policy.enforce == "observe" else ("protected", "observed")
+    wanted = (Decision.PROTECTED,) if policy.enforce == "observe" else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
     # Select only tokens for which something has changed, if the database can tell: the others would fill the pages.
-    changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != "protected")
+    changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
     for _ in range(PAGES_DECIDED_AGAIN):
         with database.read() as session:
             rows = session.execute(
                 select(Incident.digest, Incident.hint, Exposure)
                 .join(Exposure, Exposure.incident_id == Incident.id)
-                .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first), *changed)
+                .where(
+                    Incident.state == IncidentState.OPEN, Incident.action.in_(wanted), Exposure.id.in_(first), *changed
+                )
                 .where(Exposure.id > last)
                 .order_by(Exposure.id)
                 .limit(MOST_DECIDED_AGAIN)

@@ -21,6 +21,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import spool
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
+from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources import turns
@@ -125,7 +126,7 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     remember_events(session, brought.events)
     job_count = enqueue_found(session, found)
     if candidates:
-        sightings.record(session, candidates, source=SOURCE, state="unchecked")
+        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return PollReport(
         True, len(brought.events), job_count, len(candidates), brought.error.reason if brought.error else None
     )
