@@ -44,7 +44,9 @@ MAY_IMPORT = {
     },
 }
 TOP_LEVEL = {
-    *(".ci", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile", "README.md", "celeryconfig.py"),
+    *(".ci", ".dockerignore", ".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile", "README.md"),
+    *("alembic.ini", "celeryconfig.py"),
     *("docker-compose.yml", "docs", "notifications", "pyproject.toml", "scanner", "tests", "workers"),
     *("requirements.lock", "requirements-dev.lock", "requirements-redis.lock"),
 }
