@@ -20,7 +20,6 @@ from scanner.response import incidents, sightings
 from scanner.response.acting import act
 from scanner.response.policy import Policy
 from scanner.response.telling import tell
-from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 CANDIDATES_A_TRANSACTION = 200
@@ -96,7 +95,7 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = CANDIDATES
         for row, candidate in rows:
             by_source[row.source].append(candidate)
         # All of them at once: taken source by source they would be taken in another order than everybody's.
-        known = sql.look_up(session, {row.digest for row, _ in rows}, lock=True)
+        known = policy.access.look_up(session, {row.digest for row, _ in rows}, None).records
         sightings.settle(session, [row.id for row, _ in rows], known=known)
         total = Response()
         for source, candidates in sorted(by_source.items()):
