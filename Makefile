@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test run bench look lint format lock pins sbom clean
+.PHONY: demo test check run bench look lint format lock migration pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -22,6 +22,8 @@ help:
 	@echo "make bench  speed and memory, as ratios"
 	@echo "make look   pictures of the mails, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
+	@echo "make check  lint, and the tests that need no server: within a minute"
+	@echo "make migration name=\"…\"                    a migration, from the difference between tables and models"
 	@echo "make lock   the lock files anew             make clean    remove what make made"
 	@echo "make pins   container images by digest      make sbom     what the service is made of, in build/sbom.cdx.json"
 
@@ -33,6 +35,21 @@ run: $(RUNTIME)
 
 test: lint
 	TMPDIR=$(TEST_ROOT) PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 3 --dist worksteal
+
+# Without PostgreSQL, Redis, the sandbox and processes of our own: those are for `make test`.
+check: lint
+	$(BIN)/python -m pytest -n 2 -m "not servers"
+
+# The number follows the newest one; the empty database at the newest revision is what the models are compared with.
+migration: $(DEVELOPMENT)
+	@test -n "$(name)" || { echo 'say what it does: make migration name="a table for …"'; exit 1; }
+	rm -f build/migration.db
+	$(BIN)/alembic upgrade head
+	$(BIN)/alembic revision --autogenerate --message "$(name)" \
+		--rev-id $$(printf '%04d' $$(($$(ls scanner/records/migrations/versions/[0-9]*.py | wc -l) + 1)))
+	rm -f build/migration.db
+	$(BIN)/ruff check --quiet --fix scanner/records/migrations/versions
+	$(BIN)/ruff format --quiet scanner/records/migrations/versions
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks

@@ -21,6 +21,7 @@ from scanner.records import announcements, leases
 from scanner.records.database import Database
 from scanner.records.leases import Lease
 from scanner.records.models import Notification, db_now
+from scanner.records.states import NotificationState
 
 BATCH = 100
 BATCHES_A_RUN = 20
@@ -114,7 +115,7 @@ def backoff(attempts: int) -> int:
 
 
 def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
-    return (Notification.channel == channel, Notification.state == "frozen")
+    return (Notification.channel == channel, Notification.state == NotificationState.FROZEN)
 
 
 def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_Claimed]:
@@ -130,7 +131,9 @@ def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_
         by_key = {key: _Claimed(held[key], facts, now - created_at) for key, facts, created_at, now in rows if facts}
         claimed = [by_key[key] for key in keys if key in by_key]
         empty = [lease for key, lease in held.items() if key not in by_key]
-        failed = leases.write_all(session, empty, leased_until=None, state="failed", error=NOTHING_TO_TELL)
+        failed = leases.write_all(
+            session, empty, leased_until=None, state=NotificationState.FAILED, error=NOTHING_TO_TELL
+        )
         report.failed += len(failed)
         for delay, planned in _by_delay(claimed).items():
             leases.write_all(session, planned, next_attempt_at=db_now(delay))
@@ -147,7 +150,9 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 def _settle(database: Database, claimed: list[_Claimed]) -> int:
     """Write that they are out; how many were still ours."""
     with database.write() as session:
-        return _written(session, claimed, state="sent", sent_at=db_now(), next_attempt_at=db_now(), error=None)
+        return _written(
+            session, claimed, state=NotificationState.SENT, sent_at=db_now(), next_attempt_at=db_now(), error=None
+        )
 
 
 def _put_off(database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
@@ -168,7 +173,7 @@ def _postpone(session: Session, claimed: list[_Claimed], reason: str, report: An
     """Leave them for the attempt that is planned; what is three days old fails, in sight."""
     error = reason[:LONGEST_ERROR]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
-    report.failed += _written(session, old, state="failed", error=f"{GAVE_UP}: {error}")
+    report.failed += _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
     report.postponed += _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
 
 
@@ -182,7 +187,7 @@ def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]
     """Fail, in sight, what waits for three days on a channel whose setting was removed; how many."""
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
-        Notification.state == "frozen",
+        Notification.state == NotificationState.FROZEN,
         Notification.created_at < db_now(-GIVE_UP_AFTER.total_seconds()),
         leases.is_due(Notification),
     )
@@ -194,7 +199,7 @@ def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]
         result = session.execute(
             update(Notification)
             .where(Notification.id.in_(keys), *gone)
-            .values(state="failed", error=f"{GAVE_UP}: its channel is not set any more")
+            .values(state=NotificationState.FAILED, error=f"{GAVE_UP}: its channel is not set any more")
             .execution_options(synchronize_session=False)
         )
         return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it

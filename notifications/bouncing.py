@@ -15,6 +15,7 @@ from notifications.email.render import MailIdentity
 from notifications.email.wording import clean
 from scanner.records.database import Database
 from scanner.records.models import Notification
+from scanner.records.states import NotificationState
 
 # Every Message-ID of ours begins with the row's own id: no index is needed to find it.
 _OURS = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
@@ -44,15 +45,15 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Outcom
         ).scalar_one_or_none()
         if row is None:
             return Outcome.UNKNOWN
-        if not bounce.has_failed or row.state == "failed":
+        if not bounce.has_failed or row.state == NotificationState.FAILED:
             return Outcome.UNCHANGED
         if row.state in OPEN:
             return Outcome.EARLY
         # The condition again: two notifications about one mail may come at once, and tell the operator once.
         settled = session.execute(
             update(Notification)
-            .where(Notification.id == row.id, Notification.state == "sent")
-            .values(state="failed", error=clean(bounce.reason, LONGEST_ERROR))
+            .where(Notification.id == row.id, Notification.state == NotificationState.SENT)
+            .values(state=NotificationState.FAILED, error=clean(bounce.reason, LONGEST_ERROR))
             .execution_options(synchronize_session=False)
         )
         if not settled.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it

@@ -21,9 +21,10 @@ from scanner.records import leases
 from scanner.records.database import Database
 from scanner.records.leases import LEASE_SECONDS, Lease
 from scanner.records.models import Notification, NotificationSubject, db_now
+from scanner.records.states import NotificationState
 
 CHANNELS = ("email", "operator")
-OPEN = ("pending", "frozen")
+OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
 """Of every lease, left for writing what came of a mail, should the database be away for a moment."""
@@ -99,7 +100,10 @@ def claim(
     """
     begin_by = _begin_by(send_seconds)
     with database.write() as session:
-        held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *is_open(), state="frozen")}
+        held = {
+            lease.key: lease
+            for lease in leases.claim_all(session, Notification, keys, *is_open(), state=NotificationState.FROZEN)
+        }
         if not held:
             return []
         rows = session.execute(select(Notification).where(Notification.id.in_(held))).scalars().all()

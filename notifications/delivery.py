@@ -36,6 +36,7 @@ from scanner.records.audit import Entry
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.models import Notification, NotificationSubject, db_now
+from scanner.records.states import NotificationState
 
 SEND_SECONDS = 20.0
 """For the exchange with the server; with what it takes to write the outcome, shorter than the lease."""
@@ -205,7 +206,7 @@ def _record_sent(database: Database, claimed: Claimed, complaint: str | None) ->
             with database.write() as session:
                 claimed.lease.write(
                     session,
-                    state="sent",
+                    state=NotificationState.SENT,
                     sent_at=db_now(),
                     next_attempt_at=db_now(),
                     error=complaint,
@@ -239,7 +240,9 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
     """Settle the row as failed, in sight; of an owner's mail the operator is told in the same transaction."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
-        claimed.lease.write(session, state="failed", error=clean(reason, LONGEST_ERROR), leased_until=None)
+        claimed.lease.write(
+            session, state=NotificationState.FAILED, error=clean(reason, LONGEST_ERROR), leased_until=None
+        )
         _audit_claimed(session, claimed, "mail_failed", error=clean(reason, LONGEST_ERROR))
         if claimed.channel == "email":
             tell_undeliverable(session, claimed.id, identity)
@@ -302,6 +305,8 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 def _sent_last_minute(session: Session) -> int:
     # `next_attempt_at` of a sent row is when it was sent, and has an index.
     statement = select(func.count()).where(
-        Notification.channel.in_(CHANNELS), Notification.state == "sent", Notification.next_attempt_at > db_now(-60)
+        Notification.channel.in_(CHANNELS),
+        Notification.state == NotificationState.SENT,
+        Notification.next_attempt_at > db_now(-60),
     )
     return session.execute(statement).scalar_one()

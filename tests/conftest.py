@@ -31,6 +31,19 @@ hypothesis.settings.register_profile("r8scan", deadline=None)
 hypothesis.settings.load_profile("r8scan")
 
 
+SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbox", "served", "service", "workplace"}
+"""Fixtures that start a server or a process, or take a database."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make check` leaves out: those that need a server, and those of whole processes."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & SERVERS or "end_to_end" in item.path.parts:
+            item.add_marker("servers")
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of whoever runs the tests reaches them."""

@@ -48,17 +48,10 @@ MAY_IMPORT = {
     },
 }
 TOP_LEVEL = {
-    *(".ci", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md"),
-    *(
-        "celeryconfig.py",
-        "docker-compose.yml",
-        "docs",
-        "notifications",
-        "pyproject.toml",
-        "scanner",
-        "tests",
-        "workers",
-    ),
+    *(".ci", ".dockerignore", ".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md"),
+    *("alembic.ini", "celeryconfig.py"),
+    *("docker-compose.yml", "docs", "notifications", "pyproject.toml", "scanner", "tests", "workers"),
     *("requirements.lock", "requirements-dev.lock", "requirements-redis.lock"),
 }
 
@@ -91,6 +84,23 @@ def test_a_module_leans_only_on_rooms_below_its_own(path: Path) -> None:
     assert used <= MAY_IMPORT[own]
     if own != "workers":
         assert not [module for module in imports_of(path) if module.split(".")[0] in ("celery", "kombu")]
+
+
+def test_only_these_modules_know_which_kind_of_token_store_there_is() -> None:
+    kinds = {"SqlStore", "HttpStore", "TransactionalAccess", "RemoteAccess", "TRANSACTIONAL"}
+    asking = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if kinds & {name for module in imports_of(path) for name in module.split(".")[-1:]}
+    }
+    assert asking == {
+        "scanner/response/paths.py",  # chooses the way through a response
+        "scanner/response/policy.py",  # its default
+        "scanner/response/remote.py",  # one of the ways
+        "scanner/response/store_access.py",
+        "scanner/tokens/conformance.py",
+        "workers/context.py",  # makes the store that the settings name
+    }
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -19,9 +19,11 @@ from scanner.records import announcements
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
 from scanner.response.policy import Policy
+from scanner.response.store_access import access_to
 from scanner.settings import Settings, SettingsError, load_settings
 from scanner.sources.shared_budget import DatabaseLedger
 from scanner.tokens.http import HttpStore, tls_context
+from scanner.tokens.sql import SqlStore
 
 
 @dataclass
@@ -37,6 +39,15 @@ class Context:
         """
         self.settings.digester()
         _ = self.logo
+
+    def close(self) -> None:
+        """Close the connections that were opened. Only their owner may call it, once nobody uses them any more."""
+        opened = self.__dict__  # cached properties that nobody has asked for are not in it
+        for channel in opened.pop("gateways", {}).values():
+            channel.close()
+        for name in ("store", "github", "github_of_gists", "database"):
+            if (resource := opened.pop(name, None)) is not None:
+                resource.close()
 
     @cached_property
     def database(self) -> Database:
@@ -74,11 +85,15 @@ class Context:
         return self.settings.github_token.get_secret_value() if self.settings.github_token else None
 
     @cached_property
-    def store(self) -> HttpStore | None:
-        """The vendor's own token store. SettingsError when its certificates cannot be read."""
+    def store(self) -> SqlStore | HttpStore:
+        """The token store that the settings name: our own tables, or the vendor's HTTP API.
+
+        Raises:
+            SettingsError: the certificates for the HTTP API cannot be read.
+        """
         own = self.settings
         if own.token_store_url is None:
-            return None
+            return SqlStore(self.database)
         try:
             tls = tls_context(own.token_store_cert_file, own.token_store_key_file, own.token_store_ca_file)
         except OSError as err:
@@ -115,7 +130,7 @@ class Context:
             operator_email=self.settings.operator_email,
             mail_window=self.settings.mail_window,
             mail_domain=domain_of(self.settings.email_from),
-            store=self.store,
+            access=access_to(self.store),
             mail_already_disabled=self.settings.mail_already_disabled,
             announce=tuple(sorted(self.gateways)),
         )

@@ -15,6 +15,7 @@ from scanner.github.gate import FAILURES_TO_OPEN
 from scanner.records import jobs, spool, tallies
 from scanner.records.models import Exposure, Incident, Notification, ScanJob, Sighting, db_now
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
+from scanner.records.states import Decision, JobState, NotificationState
 from scanner.settings import Settings
 
 HOURS = 24
@@ -198,7 +199,7 @@ def _queues(session: Session, found: Overview) -> None:
         found.queues.append(
             {"kind": kind, "state": state, "jobs": count, "oldest_seconds": age, "oldest_visible_at": visible}
         )
-        if state == "queued" and kind in WAITING_AFTER and age and age > WAITING_AFTER[kind].total_seconds():
+        if state == JobState.QUEUED and kind in WAITING_AFTER and age and age > WAITING_AFTER[kind].total_seconds():
             waited = f"{age / 60:.0f} minutes" if age < 2 * 3600 else f"{age / 3600:.0f} hours"
             found.problems.append(f"the oldest job of kind {kind} has waited for {waited}; add workers")
     rescans = (
@@ -228,9 +229,12 @@ def _outbox(session: Session, found: Overview) -> None:
     statement = (
         select(Notification.channel, Notification.state, func.count(), func.min(due_since))
         .where(
-            Notification.state.in_(("pending", "frozen"))
-            | ((Notification.state == "sent") & (Notification.created_at > db_now(-3600 * HOURS)))
-            | ((Notification.state == "failed") & (Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS)))
+            Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN))
+            | ((Notification.state == NotificationState.SENT) & (Notification.created_at > db_now(-3600 * HOURS)))
+            | (
+                (Notification.state == NotificationState.FAILED)
+                & (Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS))
+            )
         )
         .group_by(Notification.channel, Notification.state)
         .order_by(Notification.channel, Notification.state)
@@ -238,11 +242,11 @@ def _outbox(session: Session, found: Overview) -> None:
     for channel, state, count, due in session.execute(statement):
         age = max(_seconds(found.at, due) or 0.0, 0.0)
         found.outbox.append({"channel": channel, "state": state, "rows": count, "oldest_seconds": age})
-        if state == "failed":
+        if state == NotificationState.FAILED:
             found.problems.append(
                 f"{count} messages ({channel}) failed in {FAILED_SHOWN_DAYS} days: see r8scan incidents list"
             )
-        elif state != "sent" and age > UNSENT_AFTER.total_seconds():
+        elif state != NotificationState.SENT and age > UNSENT_AFTER.total_seconds():
             found.problems.append(f"the oldest message ({channel}) has waited for {age / 3600:.1f} hours")
 
 
@@ -258,7 +262,7 @@ def _incidents(session: Session, found: Overview) -> None:
     statement = (
         select(Incident.disabled_at, first_public.c.published_at)
         .join(first_public, first_public.c.incident_id == Incident.id)
-        .where(Incident.action == "disabled", Incident.detected_at > db_now(-3600 * HOURS))
+        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-3600 * HOURS))
         .order_by(Incident.detected_at.desc())
         .limit(MOST_DELAYS)
     )
@@ -271,7 +275,7 @@ def _incidents(session: Session, found: Overview) -> None:
     if delays:
         p95 = statistics.quantiles(delays, n=20)[-1] if len(delays) > 1 else delays[0]
         found.speed |= {"p50_seconds": round(statistics.median(delays), 2), "p95_seconds": round(p95, 2)}
-    half_done = select(func.count(), func.min(Incident.detected_at)).where(Incident.action == "disabling")
+    half_done = select(func.count(), func.min(Incident.detected_at)).where(Incident.action == Decision.DISABLING)
     waiting, oldest = session.execute(half_done).one()
     if waiting and (_seconds(found.at, oldest) or 0) > HALF_DONE_SECONDS:
         found.problems.append(f"{waiting} tokens wait for the token store to disable them: see the log")

@@ -26,6 +26,7 @@ from notifications.email.facts import (
 )
 from scanner.detection import redact
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.states import Cause, NotificationState
 
 MOST_SIGNS = 3
 MOST_UNDELIVERED = 5
@@ -149,10 +150,10 @@ def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str
         return "operator"
     if occasions == {"already_disabled"}:
         return "already_disabled"
-    if causes == {"compromise_signs"}:
+    if causes == {Cause.COMPROMISE_SIGNS}:
         return "compromise_signs"
     for variant, own in (("public_repository", _REPOSITORY), ("gist", _GIST), ("conversation", _CONVERSATION)):
-        if kinds and kinds <= own and causes == {"public_repository"}:
+        if kinds and kinds <= own and causes == {Cause.PUBLIC_REPOSITORY}:
             return variant
     return "public_place"
 
@@ -266,7 +267,7 @@ def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dic
         .join(Notification, Notification.id == NotificationSubject.notification_id)
         .where(
             Notification.channel == "email",
-            Notification.state == "failed",
+            Notification.state == NotificationState.FAILED,
             NotificationSubject.incident_id.in_(_incident_ids(notification_ids)),
         )
         .order_by(NotificationSubject.id)

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Announcement, Notification, NotificationSubject, db_now
+from scanner.records.states import Cause, NotificationState
 
 STREAM = "stream"
 WEBHOOK = "webhook"
@@ -42,7 +43,7 @@ class Stopped:
 
     digest: str
     token_id: str
-    cause: str
+    cause: Cause
     disabled_at: datetime
     incident_id: uuid.UUID | None = None
 
@@ -133,7 +134,7 @@ def forget_old(session: Session) -> None:
     session.execute(
         delete(Announcement).where(old, Announcement.id < newest).execution_options(synchronize_session=False)
     )
-    sent = (Notification.channel.in_(CHANNELS), Notification.state == "sent")
+    sent = (Notification.channel.in_(CHANNELS), Notification.state == NotificationState.SENT)
     gone = Notification.next_attempt_at < db_now(-KEPT_DAYS * 86400)
     session.execute(delete(Notification).where(*sent, gone).execution_options(synchronize_session=False))
 
@@ -156,7 +157,7 @@ def _queue(session: Session, channel: str, announced: Sequence[Announcement], no
             "id": uuid.uuid4(),
             "channel": channel,
             "merge_key": str(row.id),
-            "state": "frozen",
+            "state": NotificationState.FROZEN,
             "attempts": 0,
             "next_attempt_at": now,
             "facts": content_of(row),

@@ -16,11 +16,12 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import Lease
 from scanner.records.models import ScanJob, db_now
+from scanner.records.states import JobState
 
 MOST_FAILURES = 5
 """Claims of one job without progress, after which it is failed: a job that kills its worker must not do so for ever."""
 
-OPEN = ("queued", "running")
+OPEN = (JobState.QUEUED, JobState.RUNNING)
 CLAIM_TRIES = 10
 
 
@@ -65,7 +66,7 @@ def enqueue(
             items=_item_count(kind, target),
             target=dict(target),
             dedupe_key=dedupe_key,
-            state="queued",
+            state=JobState.QUEUED,
             attempts=0,
             failures=0,
             next_attempt_at=db_now(delay),
@@ -149,7 +150,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             ScanJob,
             job_id,
             ScanJob.state.in_(OPEN),
-            state="running",
+            state=JobState.RUNNING,
             failures=ScanJob.failures + 1,
             begun_at=func.coalesce(ScanJob.begun_at, db_now()),
         )
@@ -170,7 +171,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
 
 
 def finish(
-    session: Session, job: ClaimedJob, state: str, *, counts: Mapping[str, Any], error: str | None = None
+    session: Session, job: ClaimedJob, state: JobState, *, counts: Mapping[str, Any], error: str | None = None
 ) -> None:
     """Close the job as done, partial, failed or cancelled. LeaseLost when it is somebody else's by now."""
     job.lease.write(session, state=state, counts=dict(counts), error=error, leased_until=None, finished_at=db_now())
@@ -184,7 +185,7 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
 
 def postpone(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
     """Give the job back, due in `delay` seconds. What is asked for under its key meanwhile is a job of its own."""
-    job.lease.write(session, state="queued", leased_until=None, next_attempt_at=db_now(delay), error=error)
+    job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
 
 def give_back(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
@@ -204,7 +205,7 @@ def cancel(session: Session, job_id: int) -> bool:
     result = session.execute(
         update(ScanJob)
         .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN))
-        .values(state="cancelled", attempts=ScanJob.attempts + 1, leased_until=None, finished_at=db_now())
+        .values(state=JobState.CANCELLED, attempts=ScanJob.attempts + 1, leased_until=None, finished_at=db_now())
     )
     return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
@@ -241,8 +242,13 @@ def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
 def delete_old(session: Session, *, days: int, failed_days: int) -> int:
     """Forget jobs that ended well `days` ago, and those that did not `failed_days` ago; their number."""
     old = or_(
-        and_(ScanJob.state.in_(("done", "cancelled", "dropped")), ScanJob.finished_at < db_now(-days * 86400)),
-        and_(ScanJob.state.in_(("partial", "failed")), ScanJob.finished_at < db_now(-failed_days * 86400)),
+        and_(
+            ScanJob.state.in_((JobState.DONE, JobState.CANCELLED, JobState.DROPPED)),
+            ScanJob.finished_at < db_now(-days * 86400),
+        ),
+        and_(
+            ScanJob.state.in_((JobState.PARTIAL, JobState.FAILED)), ScanJob.finished_at < db_now(-failed_days * 86400)
+        ),
     )
     result = session.execute(delete(ScanJob).where(old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
@@ -271,7 +277,7 @@ def _item_count(kind: str, target: Mapping[str, Any]) -> int:
 
 
 def _waits(dedupe_key: str | None) -> ColumnElement[bool]:
-    return and_(ScanJob.dedupe_key == dedupe_key, ScanJob.state == "queued", ScanJob.begun_at.is_(None))
+    return and_(ScanJob.dedupe_key == dedupe_key, ScanJob.state == JobState.QUEUED, ScanJob.begun_at.is_(None))
 
 
 def _give_up(database: Database, job_id: int) -> None:
@@ -283,4 +289,4 @@ def _give_up(database: Database, job_id: int) -> None:
         counts = {**job.counts, "given_up": job.items}
         tallies.add(session, job.source, {"given_up": counts["given_up"], "jobs": 1})
         error = f"gave up after {MOST_FAILURES} attempts without progress"
-        lease.write(session, state="failed", counts=counts, error=error, leased_until=None, finished_at=db_now())
+        lease.write(session, state=JobState.FAILED, counts=counts, error=error, leased_until=None, finished_at=db_now())

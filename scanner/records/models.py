@@ -10,6 +10,15 @@ from sqlalchemy import ForeignKey, Index, MetaData, String, Text, UniqueConstrai
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from scanner.records.columns import Id, Json, UtcDateTime, db_hour, db_now
+from scanner.records.states import (
+    Cause,
+    Decision,
+    IncidentState,
+    JobState,
+    NotificationState,
+    SightingState,
+    column_of,
+)
 
 
 class Base(DeclarativeBase):
@@ -75,11 +84,8 @@ class ApiToken(Base):
 class Incident(Base):
     """What happened to one token. Names of token and account are copies: no mail may depend on what changes.
 
-    `action`: `disabled` (by us), `already_disabled` (before, by its owner), `protected` (an operator was paged
-    instead), `disabling` (decided; the call to a token store that is not ours is under way), `unknown` (the store knew
-    it, and does not any more), `observed` (nothing was done, by configuration), `held` (by the brake), `flagged` (by a
-    rule that only tells), `rejected` (held, then let go by an operator). `state`: `open` or `closed`; one open incident
-    per digest. `evidence` holds under `signs` what was reported.
+    `action` says what was done about the token. A digest has at most one open incident. `evidence` holds under `signs`
+    what was reported.
     """
 
     __tablename__ = "incidents"
@@ -108,9 +114,9 @@ class Incident(Base):
     token_last_used_at: Mapped[datetime | None]
     account_id: Mapped[str | None] = mapped_column(String(64), index=True)
     account_name: Mapped[str | None] = mapped_column(String(255))
-    cause: Mapped[str] = mapped_column(String(32))
-    action: Mapped[str] = mapped_column(String(32))
-    state: Mapped[str] = mapped_column(String(16), default="open")
+    cause: Mapped[Cause] = mapped_column(column_of(Cause, 32))
+    action: Mapped[Decision] = mapped_column(column_of(Decision, 32))
+    state: Mapped[IncidentState] = mapped_column(column_of(IncidentState, 16), default=IncidentState.OPEN)
     detected_at: Mapped[datetime] = mapped_column(index=True)
     disabled_at: Mapped[datetime | None]
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
@@ -154,7 +160,7 @@ class Exposure(PlaceColumns, Base):
 
 
 class Sighting(PlaceColumns, Base):
-    """A candidate that the token store has not confirmed: `unchecked` (not asked yet) or `unknown` (to it, so far)."""
+    """A candidate that the token store has not confirmed."""
 
     __tablename__ = "sightings"
     __table_args__ = (
@@ -165,7 +171,7 @@ class Sighting(PlaceColumns, Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     hint: Mapped[str] = mapped_column(String(16))
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[SightingState] = mapped_column(column_of(SightingState, 16))
     seen_at: Mapped[datetime]
     next_check_at: Mapped[datetime]
 
@@ -173,8 +179,7 @@ class Sighting(PlaceColumns, Base):
 class Notification(Base):
     """A message to somebody: a row of the outbox.
 
-    `state`: `pending` (still takes incidents; at most one per channel and `merge_key`), `frozen` (claimed once:
-    `facts` are fixed), `sent`, `failed`. `recipient` is a mail address, None where there is none to be had.
+    A `frozen` message has fixed `facts`. `recipient` is a mail address, None where there is none to be had.
     `attempts` is the fence of the lease as well as the count.
     """
 
@@ -196,7 +201,9 @@ class Notification(Base):
     merge_key: Mapped[str] = mapped_column(String(400))
     account_id: Mapped[str | None] = mapped_column(String(64))
     recipient: Mapped[str | None] = mapped_column(String(320))
-    state: Mapped[str] = mapped_column(String(16), default="pending")
+    state: Mapped[NotificationState] = mapped_column(
+        column_of(NotificationState, 16), default=NotificationState.PENDING
+    )
     leased_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime]
@@ -238,7 +245,7 @@ class Announcement(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     token_id: Mapped[str] = mapped_column(String(64))
-    cause: Mapped[str] = mapped_column(String(32))
+    cause: Mapped[Cause] = mapped_column(column_of(Cause, 32))
     incident_id: Mapped[uuid.UUID | None] = mapped_column(unique=True)
     disabled_at: Mapped[datetime]
     announced_at: Mapped[datetime] = mapped_column(index=True)
@@ -247,8 +254,7 @@ class Announcement(Base):
 class ScanJob(Base):
     """Something to read, by `kind`: a page of `pushes`, a `repository` with all of its history, a `gist`, …
 
-    `state`: queued, running, done, partial (something was not read: see `counts`), failed, cancelled, dropped (too much
-    waited). `attempts` is the fence of the lease; `failures` counts claims since the last progress, and is bounded.
+    `attempts` is the fence of the lease; `failures` counts claims since the last progress, and is bounded.
     While nobody has begun it (`begun_at`), it stands for all that is asked for under its `dedupe_key`; later, what has
     changed since may be past where it is.
     """
@@ -273,7 +279,7 @@ class ScanJob(Base):
     """How many things it reads: pushes, files; 1 where it is one thing."""
     target: Mapped[dict[str, Any]]
     dedupe_key: Mapped[str | None] = mapped_column(String(400))
-    state: Mapped[str] = mapped_column(String(16), default="queued")
+    state: Mapped[JobState] = mapped_column(column_of(JobState, 16), default=JobState.QUEUED)
     leased_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)

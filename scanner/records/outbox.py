@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import Notification, NotificationSubject, db_now
+from scanner.records.states import NotificationState
 
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
@@ -219,7 +220,7 @@ def _new_row(channel: str, one: _Wanted, domain: str, now: datetime, at: datetim
         "merge_key": one.merge_key,
         "account_id": one.account_id,
         "recipient": one.recipient,
-        "state": "pending",
+        "state": NotificationState.PENDING,
         "attempts": 0,
         "next_attempt_at": at,
         "message_id": f"<{notification_id}@{domain}>",
@@ -247,7 +248,7 @@ def _fail(
             channel=channel,
             merge_key="",
             account_id=account_id,
-            state="failed",
+            state=NotificationState.FAILED,
             next_attempt_at=db_now(),
             message_id=f"<{notification_id}@localhost>",
             created_at=db_now(),

@@ -30,8 +30,9 @@ from scanner.records.models import (
 )
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject, ReadPush
+from scanner.records.states import Decision
 
-UNDER_WAY = ("disabling", "held")
+UNDER_WAY = (Decision.DISABLING, Decision.HELD)
 """Actions whose incidents are not over, however old."""
 MAILS = ("email", "operator")
 ROWS_A_TRANSACTION = 500

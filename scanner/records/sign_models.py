@@ -11,14 +11,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, Json
 from scanner.records.models import Base
+from scanner.records.states import Decision, ReportState, Wanted, column_of
 
 
 class Report(Base):
     """Somebody's or a rule's word that a token is in wrong hands; written before anything is done about it.
 
-    `wanted`: `disable` or `flag` (only tell the operator). `state`: `received` (nothing done yet), `unknown` (to the
-    token store, so far), `held` (by the brake), `settled`, `rejected` (by an operator). `decision` is what came of it:
-    the incident's action, or `flagged`. The same `sign` and `idempotency_key` say the same thing again.
+    `decision` is what was done: the incident's action, or `flagged`. The same `sign` and `idempotency_key` say the same
+    thing again.
     `is_braked`: whether it counts for the brake and is held by it. `url` is where the token stands in public, if told.
     """
 
@@ -37,13 +37,13 @@ class Report(Base):
     note: Mapped[str] = mapped_column(Text, default="")
     reporter: Mapped[str] = mapped_column(String(64))
     url: Mapped[str] = mapped_column(Text, default="")
-    wanted: Mapped[str] = mapped_column(String(16), default="disable")
+    wanted: Mapped[Wanted] = mapped_column(column_of(Wanted, 16), default=Wanted.DISABLE)
     is_braked: Mapped[bool] = mapped_column(Boolean, default=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)
     received_at: Mapped[datetime] = mapped_column(index=True)
-    state: Mapped[str] = mapped_column(String(16), default="received")
+    state: Mapped[ReportState] = mapped_column(column_of(ReportState, 16), default=ReportState.RECEIVED)
     next_check_at: Mapped[datetime]
-    decision: Mapped[str] = mapped_column(String(32), default="")
+    decision: Mapped[Decision] = mapped_column(column_of(Decision, 32), default=Decision.UNDECIDED)
     decided_at: Mapped[datetime | None]
     incident_id: Mapped[uuid.UUID | None]
 

@@ -1,4 +1,4 @@
-"""Rows for contents of which something was not read, so that an operator can look at them. Bounded in number and time."""
+"""Rows for contents of which something was not read, for operators to look at. Bounded in number and time."""
 
 from __future__ import annotations
 

@@ -1,48 +1,39 @@
-"""What is done about confirmed tokens: disabled in our database, planned for another store, or let be."""
+"""What is done about confirmed tokens: each is disabled, or the disable is planned, or the policy lets it live."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Incident
+from scanner.records.states import Decision
 from scanner.response.policy import Policy
-from scanner.tokens import sql
+from scanner.response.store_access import Act
 from scanner.tokens.protocol import TokenRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """What came of a token, in a word (`Incident.action`); `at`: when it was disabled, by whomever."""
-
-    action: str
-    at: datetime | None = None
-
-
 def act(session: Session, confirmed: Sequence[tuple[TokenRecord, Incident]], policy: Policy) -> list[Act]:
-    """Disable each unless somebody decided otherwise; what came of it, in the same order. One token stands once."""
-    live = {token.digest: f"incident {incident.id}" for token, incident in confirmed if _is_ours(token, policy)}
-    disabled = sql.disable_all(session, live)
-    return [_act(token, policy, disabled) for token, _ in confirmed]
+    """Disable each token unless its state, its protection or the policy says otherwise.
+
+    Args:
+        confirmed: tokens with their incidents; no token twice.
+
+    Returns:
+        What was done about each, in the same order.
+    """
+    let_be = {token.digest: _let_be(token, policy) for token, _ in confirmed}
+    due = {token.digest: f"incident {incident.id}" for token, incident in confirmed if let_be[token.digest] is None}
+    done = policy.access.disable(session, due)
+    return [let_be[token.digest] or done[token.digest] for token, _ in confirmed]
 
 
-def _is_ours(token: TokenRecord, policy: Policy) -> bool:
-    """Whether it is disabled in our own database, here and now."""
-    is_live = token.disabled_at is None and not token.is_protected
-    return is_live and policy.enforce == "disable" and policy.store is None
-
-
-def _act(token: TokenRecord, policy: Policy, disabled: dict[str, datetime]) -> Act:
+def _let_be(token: TokenRecord, policy: Policy) -> Act | None:
+    """Return why the token is not disabled now, or None if it is to be."""
     if token.disabled_at is not None:
-        return Act("already_disabled", token.disabled_at)
+        return Act(Decision.ALREADY_DISABLED, token.disabled_at)
     if token.is_protected:
-        return Act("protected")
+        return Act(Decision.PROTECTED)
     if policy.enforce == "observe":
-        return Act("observed")
-    if policy.store is not None:
-        return Act("disabling")
-    at = disabled.get(token.digest)
-    return Act("disabled", at) if at is not None else Act("already_disabled")
+        return Act(Decision.OBSERVED)
+    return None

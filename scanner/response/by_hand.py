@@ -15,13 +15,14 @@ from scanner.detection import redact
 from scanner.records import announcements, audit, outbox
 from scanner.records.announcements import Stopped
 from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject
+from scanner.records.states import Cause, Decision, IncidentState, NotificationState
 from scanner.response import incidents
 from scanner.response.policy import Policy
 from scanner.tokens import sql
 from scanner.tokens.protocol import TokenRecord
 
 LONGEST_REASON = 500
-TOLD_ACTIONS = ("disabled", "already_disabled")
+TOLD_ACTIONS = (Decision.DISABLED, Decision.ALREADY_DISABLED)
 """Actions of which an owner can be told."""
 
 
@@ -42,7 +43,7 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
     at = sql.disable(session, token.digest, "operator")
     if at is None:
         return False
-    announcements.announce(session, [Stopped(token.digest, token.id, "operator", at)], policy.announce)
+    announcements.announce(session, [Stopped(token.digest, token.id, Cause.OPERATOR, at)], policy.announce)
     _audit(session, "token_disabled_by_hand", token.digest, who=who)
     return True
 
@@ -82,11 +83,11 @@ def close(session: Session, incident: Incident, *, who: str, reason: str) -> Non
     """Close an incident: what is found of its token from now on is another one. NotPossible."""
     words = cleaned(reason)
     session.refresh(incident, with_for_update=True)
-    if incident.state != "open":
+    if incident.state != IncidentState.OPEN:
         raise NotPossible("the incident is closed already")
-    if incident.action == "disabling":
+    if incident.action == Decision.DISABLING:
         raise NotPossible("its token is being disabled at this moment: try again when that is done")
-    incident.state = "closed"
+    incident.state = IncidentState.CLOSED
     audit.record(session, "incident_closed", {"reason": words}, who=who, incident_id=incident.id)
 
 
@@ -94,14 +95,14 @@ def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> No
     """Open a closed incident again; nothing is disabled and nobody is told by that. NotPossible."""
     words = cleaned(reason)
     session.refresh(incident, with_for_update=True)
-    if incident.state == "open":
+    if incident.state == IncidentState.OPEN:
         raise NotPossible("the incident is open")
     other = session.execute(
-        select(Incident.id).where(Incident.digest == incident.digest, Incident.state == "open")
+        select(Incident.id).where(Incident.digest == incident.digest, Incident.state == IncidentState.OPEN)
     ).scalar_one_or_none()
     if other is not None:
         raise NotPossible(f"another incident of the same token is open: {other}")
-    incident.state = "open"
+    incident.state = IncidentState.OPEN
     try:
         session.flush()
     except IntegrityError as err:
@@ -128,7 +129,7 @@ def resend(
         .where(
             NotificationSubject.incident_id == incident.id,
             Notification.channel == "email",
-            Notification.state.in_(("pending", "frozen")),
+            Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN)),
         )
     ).scalars()
     known = {outbox.folded(recipient) for recipient in waiting if recipient}

@@ -24,6 +24,7 @@ from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
+from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.response.telling import tell
@@ -55,7 +56,7 @@ class _Finished:
     @property
     def is_in_doubt(self) -> bool:
         """The store does not know what it knew a moment ago: a copy that lags must not make it forget."""
-        return self.done is not None and (self.record is None or self.done.result == "unknown")
+        return self.done is not None and (self.record is None or self.done.result == Decision.UNKNOWN)
 
     @property
     def doubts(self) -> int:
@@ -71,7 +72,7 @@ class _Finished:
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
     """Do what a crash or an outage left half-done."""
     with database.read() as session:
-        ids = leases.due_keys(session, Incident, Incident.action == "disabling", limit=FINISHED_AT_ONCE)
+        ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=FINISHED_AT_ONCE)
     return finish(database, policy, store, ids)
 
 
@@ -153,7 +154,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[tuple[Lease, In
     Should this worker die, the next one comes when the lease has ended, and no sooner.
     """
     with database.write() as session:
-        held = leases.claim_all(session, Incident, ids, Incident.action == "disabling")
+        held = leases.claim_all(session, Incident, ids, Incident.action == Decision.DISABLING)
         by_delay: dict[float, list[Lease]] = defaultdict(list)
         for lease in held:
             by_delay[_backoff(lease.attempts)].append(lease)
@@ -212,13 +213,13 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
         return None
     is_dead = record is not None and record.disabled_at is not None  # perhaps by us: only the call can tell
     if policy.enforce == "observe" and not is_dead:
-        return Disabled("observed")
+        return Disabled(Decision.OBSERVED)
     if record is not None and record.is_protected and not is_dead:
-        return Disabled("protected")
+        return Disabled(Decision.PROTECTED)
     key = str(incident.id)
     done = store.disable(incident.digest, key=key, reason=f"incident {key}", cause=incident.cause)
-    if done.result == "already_disabled" and done.key == key:
-        return Disabled("disabled", done.disabled_at, key)
+    if done.result == Decision.ALREADY_DISABLED and done.key == key:
+        return Disabled(Decision.DISABLED, done.disabled_at, key)
     return done
 
 
@@ -266,7 +267,7 @@ def _complete(database: Database, policy: Policy, decided: Sequence[_Finished]) 
             assert one.done is not None  # noqa: S101 - it is decided
             record = one.record or _remembered(one.incident)
             values: dict[str, Any] = {"action": one.done.result, "leased_until": None, "next_attempt_at": None}
-            if one.done.result in ("disabled", "already_disabled"):
+            if one.done.result in (Decision.DISABLED, Decision.ALREADY_DISABLED):
                 values["disabled_at"] = one.done.disabled_at or now
             try:
                 one.lease.write(session, token_last_used_at=record.last_used_at, **values)
@@ -274,12 +275,12 @@ def _complete(database: Database, policy: Policy, decided: Sequence[_Finished]) 
                 _log.warning("%s", err)
                 continue
             incident = _recorded(session, one, one.done)
-            if one.done.result == "disabled":
+            if one.done.result == Decision.DISABLED:
                 response.disabled.append(incident.id)
-            elif one.done.result in ("observed", "protected"):
+            elif one.done.result in (Decision.OBSERVED, Decision.PROTECTED):
                 response.other_incidents.append(incident.id)
-            is_mailed = one.done.result == "already_disabled" and policy.mail_already_disabled
-            if one.done.result in ("disabled", "observed", "protected") or is_mailed:
+            is_mailed = one.done.result == Decision.ALREADY_DISABLED and policy.mail_already_disabled
+            if one.done.result in (Decision.DISABLED, Decision.OBSERVED, Decision.PROTECTED) or is_mailed:
                 news.append((incident, record))
         if news:
             tell(session, news, policy)
@@ -295,7 +296,7 @@ def _recorded(session: Session, one: _Finished, done: Disabled) -> Incident:
     audit.record_all(session, [Entry(f"token_{done.result}", evidence, incident.id)])
     session.execute(
         update(Report)
-        .where(Report.incident_id == incident.id, Report.decision == "disabling")
+        .where(Report.incident_id == incident.id, Report.decision == Decision.DISABLING)
         .values(decision=done.result)
         .execution_options(synchronize_session=False)
     )

@@ -14,8 +14,8 @@ from scanner.detection import Candidate
 from scanner.records import audit
 from scanner.records.audit import Entry
 from scanner.records.models import Exposure, Incident
+from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response.places import columns_of
-from scanner.response.policy import Cause
 from scanner.tokens.protocol import TokenRecord
 
 EXPOSURES_AN_INCIDENT = 5000
@@ -32,7 +32,7 @@ def opened(session: Session, digests: Collection[str]) -> dict[str, Incident]:
     """
     statement = (
         select(Incident)
-        .where(Incident.digest.in_(digests), Incident.state == "open")
+        .where(Incident.digest.in_(digests), Incident.state == IncidentState.OPEN)
         .order_by(Incident.digest)
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -53,8 +53,8 @@ def begun(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Inciden
         account_id=token.account_id,
         account_name=token.account_name,
         cause=cause,
-        action="",
-        state="open",
+        action=Decision.UNDECIDED,
+        state=IncidentState.OPEN,
         detected_at=now,
     )
 
@@ -64,7 +64,7 @@ def close_over(session: Session, over: Collection[Incident]) -> None:
     if not over:
         return
     for incident in over:
-        incident.state = "closed"
+        incident.state = IncidentState.CLOSED
     session.flush()
     reason = {"reason": "the token was brought back"}
     audit.record_all(session, [Entry("incident_closed", reason, incident.id) for incident in over])

@@ -5,24 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scanner.tokens.protocol import RemoteStore
-
-Cause = Literal["public_repository", "compromise_signs"]
+from scanner.response.store_access import TRANSACTIONAL, StoreAccess
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator decided: how to respond and whom to tell. `mail_window` in seconds.
 
-    `store`: where the tokens are, if not in our own database. `mail_already_disabled`: tell owners also of tokens that
-    they have disabled themselves, but that still stand in public. `announce`: the channels by which gateways are told
-    to forget what they cached.
+    `access`: how responses use the token store (see `access_to`). `mail_already_disabled`: tell owners also of tokens
+    that they have disabled themselves, but that still stand in public. `announce`: the channels by which gateways are
+    told to forget what they cached.
     """
 
     enforce: Literal["disable", "observe"] = "disable"
     operator_email: str | None = None
     mail_window: float = 10
     mail_domain: str = "localhost"
-    store: RemoteStore | None = None
+    access: StoreAccess = TRANSACTIONAL
     mail_already_disabled: bool = False
     announce: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate, Place
 from scanner.records import audit, outbox
 from scanner.records.models import Incident, db_now
+from scanner.records.states import Cause, Decision, Wanted
 from scanner.response import incidents
 from scanner.response.acting import act
 from scanner.response.policy import Policy
 from scanner.response.telling import tell
-from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 SIGNS_AN_INCIDENT = 20
@@ -41,19 +41,16 @@ class Reported:
     sign: str
     note: str
     reporter: str
-    wanted: Literal["disable", "flag"]
+    wanted: Wanted
     place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a report.
-
-    `decision`: `disabled`, `already_disabled`, `protected`, `observed`, `held`, `flagged` or `unknown`.
-    """
+    """What came of a report."""
 
     report_id: int
-    decision: str
+    decision: Decision
     incident_id: uuid.UUID | None = None
 
 
@@ -63,19 +60,23 @@ def respond_to_reports(
     *,
     policy: Policy,
     may_disable: Callable[[Reported], bool],
-    found: LookUp | None = None,
+    asked: LookUp | None = None,
 ) -> list[Outcome]:
     """Decide on the reports in the caller's writing transaction, in the order of digests.
 
-    `found`: what a store that is not ours has said already; a report on what it has not checked is left out.
-
-    `may_disable` is asked for each token that would be disabled now; False leaves it as it is, with a `held` incident.
     Each report is a new sign: a token that was brought back is disabled again. So hand each over once.
+
+    Args:
+        may_disable: asked for each token that would be disabled now; False leaves it live, with a `held` incident.
+        asked: what `policy.access.ask` returned before the transaction began.
+
+    Returns:
+        One outcome for each report, except reports on tokens that the store could not look up.
     """
     by_digest: dict[str, list[Reported]] = defaultdict(list)
     for report in reports:
         by_digest[report.digest].append(report)
-    found = found or LookUp(sql.look_up(session, by_digest, lock=True))
+    found = policy.access.look_up(session, by_digest, asked)
     outcomes: list[Outcome] = []
     news: list[tuple[Incident, TokenRecord]] = []
     flagged: list[uuid.UUID] = []
@@ -83,15 +84,15 @@ def respond_to_reports(
         token = found.records.get(digest)
         for report in by_digest[digest]:
             if token is None:
-                outcomes.append(Outcome(report.id, "unknown"))
+                outcomes.append(Outcome(report.id, Decision.UNKNOWN))
                 continue
             decision, incident, is_news = _one_report(session, token, report, policy, may_disable)
             outcomes.append(Outcome(report.id, decision, incident.id if incident else None))
             if incident is not None and is_news:
                 news.append((incident, token))
-            if incident is not None and decision == "flagged":
+            if incident is not None and decision == Decision.FLAGGED:
                 flagged.append(incident.id)
-            if incident is not None and decision == "disabled":
+            if incident is not None and decision == Decision.DISABLED:
                 token = dataclasses.replace(token, disabled_at=incident.disabled_at)
     tell(session, news, policy)
     if flagged:
@@ -108,39 +109,38 @@ def respond_to_reports(
 
 def _one_report(
     session: Session, token: TokenRecord, report: Reported, policy: Policy, may_disable: Callable[[Reported], bool]
-) -> tuple[str, Incident | None, bool]:
+) -> tuple[Decision, Incident | None, bool]:
     """The decision, its incident if there is one, and whether the owner or the operator has to be told of it."""
-    if report.wanted == "flag" and token.disabled_at is not None:
-        return "already_disabled", None, False
+    if report.wanted == Wanted.FLAG and token.disabled_at is not None:
+        return Decision.ALREADY_DISABLED, None, False
     incident, is_new = _incident(session, token, report)
     is_live = token.disabled_at is None and not token.is_protected and policy.enforce == "disable"
     _keep_sign(incident, report)
     _keep_place(session, incident, report)
-    if incident.action == "disabling":
+    if incident.action == Decision.DISABLING:
         # For a public find, perhaps: it is neither counted nor held by the brake, and comes to its end.
-        _audit(session, "disabling", report, incident)
-        return "disabling", incident, False
-    is_held = report.wanted == "disable" and is_live and not may_disable(report)
-    if report.wanted == "flag" or is_held:
-        decision = "held" if is_held else "flagged"
-        if is_new or (is_held and incident.action != "held"):
+        _audit(session, Decision.DISABLING, report, incident)
+        return Decision.DISABLING, incident, False
+    is_held = report.wanted == Wanted.DISABLE and is_live and not may_disable(report)
+    if report.wanted == Wanted.FLAG or is_held:
+        decision = Decision.HELD if is_held else Decision.FLAGGED
+        if is_new or (is_held and incident.action != Decision.HELD):
             incident.action = decision
         _audit(session, decision, report, incident)
         return decision, incident, False
     done = act(session, [(token, incident)], policy)[0]
     decision = done.action
     _audit(session, decision, report, incident)
-    if decision == "already_disabled":
-        if is_new or incident.action in ("held", "flagged"):
+    if decision == Decision.ALREADY_DISABLED:
+        if is_new or incident.action in (Decision.HELD, Decision.FLAGGED):
             incident.action, incident.disabled_at = decision, token.disabled_at
         return decision, incident, False
-    if decision == "disabling":
-        if incident.action != decision:
-            incident.action, incident.next_attempt_at = decision, session.execute(select(db_now())).scalar_one()
+    if decision == Decision.DISABLING:
+        incident.action, incident.next_attempt_at = decision, session.execute(select(db_now())).scalar_one()
         return decision, incident, False
     is_news = is_new or decision != incident.action
     incident.action = decision
-    if decision == "disabled":
+    if decision == Decision.DISABLED:
         incident.disabled_at = done.at
     return decision, incident, is_news
 
@@ -149,13 +149,14 @@ def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[I
     """The token's open incident, or a new one; one that ended with a disable is over when the token is live again."""
     incident = incidents.opened(session, [token.digest]).get(token.digest)
     was_brought_back = token.disabled_at is None and incident is not None and incident.disabled_at is not None
-    if incident is not None and was_brought_back and report.wanted == "disable":
+    if incident is not None and was_brought_back and report.wanted == Wanted.DISABLE:
         incidents.close_over(session, [incident])
         incident = None
     if incident is not None:
         return incident, False
     now = session.execute(select(db_now())).scalar_one()
-    incident = incidents.begun(token, report.hint, "public_repository" if report.place else "compromise_signs", now)
+    cause = Cause.PUBLIC_REPOSITORY if report.place else Cause.COMPROMISE_SIGNS
+    incident = incidents.begun(token, report.hint, cause, now)
     session.add(incident)
     session.flush()
     return incident, True
@@ -179,10 +180,10 @@ def _keep_place(session: Session, incident: Incident, report: Reported) -> None:
     candidate = Candidate(report.digest, report.hint, report.place, 0, 0)
     places = incidents.new_places(session, {report.digest: [candidate]}, report.reporter)[report.digest]
     incidents.add_places(session, [(incident, places)], session.execute(select(db_now())).scalar_one())
-    incident.cause = "public_repository"
+    incident.cause = Cause.PUBLIC_REPOSITORY
 
 
-def _audit(session: Session, decision: str, report: Reported, incident: Incident) -> None:
+def _audit(session: Session, decision: Decision, report: Reported, incident: Incident) -> None:
     evidence = {
         "digest": report.digest,
         "report": report.id,

@@ -15,17 +15,17 @@ from scanner.records import audit
 from scanner.records.audit import Entry
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
+from scanner.records.states import Cause, Decision, SightingState
 from scanner.response import incidents, sightings
 from scanner.response.acting import act
-from scanner.response.policy import Cause, Policy
+from scanner.response.policy import Policy
 from scanner.response.telling import tell
-from scanner.tokens import sql
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 CANDIDATES_A_TRANSACTION = 200
 """A repository with 10,000 tokens must not hold the write lock for a minute."""
 
-LET_PASS = ("observed", "protected", "unknown")
+LET_PASS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
 """Actions after which the token may live where it was found: seen there again, it is decided on again."""
 
 
@@ -69,7 +69,7 @@ def respond(
     *,
     source: str,
     policy: Policy,
-    cause: Cause = "public_repository",
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
     """Look the candidates up and do what is due, a bounded number of tokens a transaction. Doing it twice does nothing.
 
@@ -95,7 +95,7 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = CANDIDATES
         for row, candidate in rows:
             by_source[row.source].append(candidate)
         # All of them at once: taken source by source they would be taken in another order than everybody's.
-        known = sql.look_up(session, {row.digest for row, _ in rows}, lock=True)
+        known = policy.access.look_up(session, {row.digest for row, _ in rows}, None).records
         sightings.settle(session, [row.id for row, _ in rows], known=known)
         total = Response()
         for source, candidates in sorted(by_source.items()):
@@ -109,23 +109,27 @@ def respond_within(
     *,
     source: str,
     policy: Policy,
-    cause: Cause = "public_repository",
-    found: LookUp | None = None,
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
+    asked: LookUp | None = None,
 ) -> Response:
-    """The same inside the caller's writing transaction. `found`: what a store that is not ours has said already."""
+    """Do the same inside the caller's writing transaction.
+
+    Args:
+        asked: what `policy.access.ask` returned before the transaction began.
+    """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_digest[candidate.digest].append(candidate)
     response = Response()
-    found = found or LookUp(sql.look_up(session, by_digest, lock=True))
+    found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
     strangers = [candidate for candidate in missing if candidate.digest not in found.not_checked]
     if strangers:
-        sightings.record(session, strangers, source=source, state="unknown")
+        sightings.record(session, strangers, source=source, state=SightingState.UNKNOWN)
     if len(strangers) < len(missing):
         unchecked = [candidate for candidate in missing if candidate.digest in found.not_checked]
-        sightings.record(session, unchecked, source=source, state="unchecked")
+        sightings.record(session, unchecked, source=source, state=SightingState.UNCHECKED)
     response.unknown, response.known = len(strangers), len(candidates) - len(missing)
     response.known_digests.update(records)
     response.unknown_digests.update(by_digest.keys() - records.keys() - found.not_checked)
@@ -166,22 +170,22 @@ def _decide(
     news: list[tuple[Incident, TokenRecord]] = []
     entries: list[Entry] = []
     for incident, done in zip(dealt_with, acts, strict=True):
-        if incident.digest not in new and done.action in (incident.action, "already_disabled"):
+        if incident.digest not in new and done.action in (incident.action, Decision.ALREADY_DISABLED):
             continue
         evidence = {"digest": incident.digest, "source": source, "new_places": len(places[incident.digest])}
         entries.append(Entry(f"token_{done.action}", evidence, incident.id))
         incident.action, incident.cause = done.action, cause
         if done.at is not None:
             incident.disabled_at = done.at
-        if done.action == "disabling":
+        if done.action == Decision.DISABLING:
             incident.next_attempt_at = now
             response.disabling.append(incident.id)
             continue
-        if done.action == "disabled":
+        if done.action == Decision.DISABLED:
             response.disabled.append(incident.id)
-        elif done.action != "already_disabled":
+        elif done.action != Decision.ALREADY_DISABLED:
             response.other_incidents.append(incident.id)
-        if done.action != "already_disabled" or policy.mail_already_disabled:
+        if done.action != Decision.ALREADY_DISABLED or policy.mail_already_disabled:
             news.append((incident, records[incident.digest]))
     session.add_all(new.values())
     session.flush()

@@ -10,11 +10,12 @@ from sqlalchemy import func, select
 from scanner.detection import Candidate
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident
-from scanner.response import finishing, remote, respond, sightings
+from scanner.records.states import Cause, Decision, IncidentState
+from scanner.response import sightings
+from scanner.response.paths import path_of
 from scanner.response.places import candidate_of
-from scanner.response.policy import Cause, Policy
+from scanner.response.policy import Policy
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
-from scanner.tokens import sql
 
 MOST_DECIDED_AGAIN = 1000
 """Of a page."""
@@ -30,16 +31,14 @@ def respond_to(
     *,
     source: str,
     policy: Policy,
-    cause: Cause = "public_repository",
+    cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
     """Look the candidates up and do what is due. Doing it twice does nothing.
 
     Raises what the database raises when it is away: nothing is lost then, but the caller has to come again. A token
     store that is away raises nothing: the candidates are kept and looked up when it is back.
     """
-    if policy.store is None:
-        return respond.respond(database, candidates, source=source, policy=policy, cause=cause)
-    return remote.respond_remotely(database, candidates, source=source, policy=policy, store=policy.store, cause=cause)
+    return path_of(policy).respond(database, candidates, source=source, policy=policy, cause=cause)
 
 
 def look_up_due(database: Database, *, policy: Policy) -> tuple[int, Response]:
@@ -70,9 +69,7 @@ def look_up_due(database: Database, *, policy: Policy) -> tuple[int, Response]:
 
 
 def _look_up_due(database: Database, policy: Policy, limit: int) -> tuple[int, Response]:
-    if policy.store is None:
-        return respond.look_up_again(database, policy=policy, limit=limit)
-    return remote.look_up_again_remotely(database, policy=policy, store=policy.store, limit=limit)
+    return path_of(policy).look_up_again(database, policy=policy, limit=limit)
 
 
 def _put_off_next(database: Database) -> int:
@@ -88,18 +85,19 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
     What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever see again. Those
     for which nothing has changed stay as they are.
     """
-    wanted = ("protected",) if policy.enforce == "observe" else ("protected", "observed")
+    wanted = (Decision.PROTECTED,) if policy.enforce == "observe" else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
-    # Of tokens in our own database only those for which something has changed: the others would hide them.
-    even_protected = Incident.action != "protected"
-    changed = () if policy.store else (sql.is_live(Incident.digest, even_protected=even_protected),)
+    # Select only tokens for which something has changed, if the database can tell: the others would fill the pages.
+    changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
     for _ in range(PAGES_DECIDED_AGAIN):
         with database.read() as session:
             rows = session.execute(
                 select(Incident.digest, Incident.hint, Exposure)
                 .join(Exposure, Exposure.incident_id == Incident.id)
-                .where(Incident.state == "open", Incident.action.in_(wanted), Exposure.id.in_(first), *changed)
+                .where(
+                    Incident.state == IncidentState.OPEN, Incident.action.in_(wanted), Exposure.id.in_(first), *changed
+                )
                 .where(Exposure.id > last)
                 .order_by(Exposure.id)
                 .limit(MOST_DECIDED_AGAIN)
@@ -115,4 +113,4 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
     """Complete disables that a crash or an outage of the store left half-done."""
-    return Response() if policy.store is None else finishing.finish_due(database, policy, policy.store)
+    return path_of(policy).finish_due(database, policy=policy)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import ApiToken, Sighting, db_now
+from scanner.records.states import SightingState
 from scanner.response.places import candidate_of, columns_of
 
 KEPT_DAYS = 30
@@ -19,9 +20,9 @@ FIRST_RECHECK_SECONDS = 60
 ROWS_A_STATEMENT = 200
 
 
-def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: str) -> None:
+def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
     """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones a minute later."""
-    delay = 0 if state == "unchecked" else FIRST_RECHECK_SECONDS
+    delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows = {}
     for candidate in candidates:
         columns = columns_of(candidate, source)
@@ -37,7 +38,7 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
     for start in range(0, len(ordered), ROWS_A_STATEMENT):
         chunk = ordered[start : start + ROWS_A_STATEMENT]
         session.execute(insert_or_nothing(session, Sighting).values(chunk))
-    if state == "unchecked":
+    if state == SightingState.UNCHECKED:
         _make_due(session, {digest for digest, _ in rows})
 
 
@@ -62,7 +63,9 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
         return
     session.execute(delete(Sighting).where(Sighting.id.in_(ids), Sighting.digest.in_(known)))
     session.execute(
-        update(Sighting).where(Sighting.id.in_(ids)).values(state="unknown", next_check_at=db_now(RECHECK_SECONDS))
+        update(Sighting)
+        .where(Sighting.id.in_(ids))
+        .values(state=SightingState.UNKNOWN, next_check_at=db_now(RECHECK_SECONDS))
     )
 
 
@@ -84,7 +87,7 @@ def make_due_after_import(session: Session) -> int:
 def forget_old(session: Session) -> int:
     """Delete what the store has not known for 30 days; what was never checked stays. The number deleted."""
     old = Sighting.seen_at < db_now(-KEPT_DAYS * 86400)
-    result = session.execute(delete(Sighting).where(Sighting.state == "unknown", old))
+    result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
@@ -95,7 +98,7 @@ def _make_due(session: Session, digests: set[str]) -> None:
             update(Sighting)
             .where(
                 Sighting.digest.in_(ordered[start : start + ROWS_A_STATEMENT]),
-                or_(Sighting.state == "unknown", Sighting.next_check_at > db_now()),
+                or_(Sighting.state == SightingState.UNKNOWN, Sighting.next_check_at > db_now()),
             )
             .values(next_check_at=db_now())
         )

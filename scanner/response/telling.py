@@ -12,22 +12,23 @@ from scanner.records import announcements, outbox
 from scanner.records.announcements import Stopped
 from scanner.records.models import Incident
 from scanner.records.outbox import OwnerNews
+from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.tokens.protocol import TokenRecord
 
 
 def tell(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy: Policy) -> None:
     """Write the rows in the transaction that decided; accounts in one order, as every transaction takes them."""
-    stopped = [_stopped(incident) for incident, _ in news if incident.action == "disabled"]
+    stopped = [_stopped(incident) for incident, _ in news if incident.action == Decision.DISABLED]
     announcements.announce(session, stopped, policy.announce)
     owners: dict[tuple[str, tuple[str, ...], str], list[uuid.UUID]] = defaultdict(list)
     operator: dict[str, list[uuid.UUID]] = defaultdict(list)
     for incident, token in news:
-        if incident.action not in ("disabled", "already_disabled"):
+        if incident.action not in (Decision.DISABLED, Decision.ALREADY_DISABLED):
             operator[incident.action].append(incident.id)
-        elif token.recipients or incident.action == "disabled":
+        elif token.recipients or incident.action == Decision.DISABLED:
             owners[token.account_id or "", token.recipients, incident.action].append(incident.id)
-        if not token.recipients and incident.action == "disabled":
+        if not token.recipients and incident.action == Decision.DISABLED:
             operator[outbox.UNDELIVERABLE].append(incident.id)
     outbox.tell_owners(
         session,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records.models import Announcement, AuditEntry, Exposure, Incident, Notification, NotificationSubject
 from scanner.records.sign_models import Report
+from scanner.records.states import Decision
 
 MOST_PLACES = 50
 """Places told one by one; the rest is told by its number."""
@@ -48,7 +49,7 @@ def _token(incident: Incident) -> Iterator[Moment]:
         yield Moment(incident.token_created_at, "owner", "token created", incident.token_name)
     if incident.token_last_used_at is not None:
         yield Moment(incident.token_last_used_at, "anybody", "token last used", "as the store told when we asked")
-    if incident.action == "already_disabled" and incident.disabled_at is not None:
+    if incident.action == Decision.ALREADY_DISABLED and incident.disabled_at is not None:
         yield Moment(incident.disabled_at, "owner", "token disabled", "before we did")
 
 

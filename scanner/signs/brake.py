@@ -18,6 +18,7 @@ from scanner.records import audit, outbox
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Brake, Report
+from scanner.records.states import Decision, IncidentState, ReportState
 from scanner.response.policy import Policy
 
 _ROW = 1
@@ -83,7 +84,9 @@ def tell(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) ->
 def status(session: Session) -> Status:
     """How the brake stands."""
     row = session.get(Brake, _ROW)
-    held = session.execute(select(func.count()).select_from(Report).where(Report.state == "held")).scalar_one()
+    held = session.execute(
+        select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
+    ).scalar_one()
     used = _disabled_last_minute(session)
     return Status(row.closed_at if row else None, row.reason if row else "", held, used)
 
@@ -94,7 +97,9 @@ def release(session: Session, *, who: str) -> list[int]:
     ids = _held_ids(session)
     for chunk in _chunks(ids):
         session.execute(
-            update(Report).where(Report.id.in_(chunk)).values(state="received", is_braked=False, next_check_at=db_now())
+            update(Report)
+            .where(Report.id.in_(chunk))
+            .values(state=ReportState.RECEIVED, is_braked=False, next_check_at=db_now())
         )
     _open(session, row, "brake_released", len(ids), who)
     return ids
@@ -108,14 +113,14 @@ def reject(session: Session, *, who: str) -> int:
         incidents = select(Report.incident_id).where(Report.id.in_(chunk))
         session.execute(
             update(Incident)
-            .where(Incident.id.in_(incidents), Incident.state == "open", Incident.action == "held")
-            .values(action="rejected", state="closed")
+            .where(Incident.id.in_(incidents), Incident.state == IncidentState.OPEN, Incident.action == Decision.HELD)
+            .values(action=Decision.REJECTED, state=IncidentState.CLOSED)
             .execution_options(synchronize_session=False)
         )
         session.execute(
             update(Report)
             .where(Report.id.in_(chunk))
-            .values(state="rejected", decision="rejected", decided_at=db_now())
+            .values(state=ReportState.REJECTED, decision=Decision.REJECTED, decided_at=db_now())
         )
     _open(session, row, "brake_rejected", len(ids), who)
     return len(ids)
@@ -135,13 +140,13 @@ def _locked(session: Session) -> Brake:
 
 
 def _held_ids(session: Session) -> list[int]:
-    statement = select(Report.id).where(Report.state == "held").order_by(Report.digest, Report.id)
+    statement = select(Report.id).where(Report.state == ReportState.HELD).order_by(Report.digest, Report.id)
     return list(session.execute(statement).scalars())
 
 
 def _disabled_last_minute(session: Session) -> int:
     counted = (
-        Report.decision.in_(("disabled", "disabling")),
+        Report.decision.in_((Decision.DISABLED, Decision.DISABLING)),
         Report.is_braked,
         Report.decided_at > db_now(-WINDOW_SECONDS),
     )

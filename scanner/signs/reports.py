@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, db_now
 from scanner.records.sign_models import Report
+from scanner.records.states import ReportState, Wanted
 from scanner.signs.lines import numbered_lines
 
 LONGEST_NOTE = 500
@@ -57,7 +58,7 @@ class NewReport:
     reporter: str
     key: str
     url: str = ""
-    wanted: Literal["disable", "flag"] = "disable"
+    wanted: Wanted = Wanted.DISABLE
     is_braked: bool = True
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,7 +158,7 @@ def make_due_after_import(session: Session) -> int:
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)
-        .where(Report.state == "unknown", known)
+        .where(Report.state == ReportState.UNKNOWN, known)
         .values(next_check_at=db_now())
         .execution_options(synchronize_session=False)
     )
@@ -166,8 +167,10 @@ def make_due_after_import(session: Session) -> int:
 
 def forget_old(session: Session) -> int:
     """Delete unknown ones after 30 days and decided ones after 400; what is held or undecided stays. The number."""
-    unknown = (Report.state == "unknown") & (Report.received_at < db_now(-UNKNOWN_KEPT_DAYS * 86400))
-    over = Report.state.in_(("settled", "rejected")) & (Report.received_at < db_now(-SETTLED_KEPT_DAYS * 86400))
+    unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_KEPT_DAYS * 86400))
+    over = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (
+        Report.received_at < db_now(-SETTLED_KEPT_DAYS * 86400)
+    )
     result = session.execute(delete(Report).where(unknown | over))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
@@ -185,7 +188,7 @@ def _row(report: NewReport) -> dict[str, Any]:
         "is_braked": report.is_braked,
         "evidence": dict(report.evidence),
         "received_at": db_now(),
-        "state": "received",
+        "state": ReportState.RECEIVED,
         "next_check_at": db_now(),
         "decision": "",
     }

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from functools import partial
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, String, func, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Place
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
 from scanner.records.sign_models import Report
-from scanner.response import remote
-from scanner.response.finishing import finish
+from scanner.records.states import Decision, IncidentState, ReportState, Wanted
+from scanner.response.paths import path_of
 from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
+from scanner.response.store_access import LetLive
 from scanner.signs import brake
-from scanner.tokens import sql
-from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, TokenRecord
+from scanner.tokens.protocol import LookUp
 
 REPORTS_A_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
 ASK_AGAIN_SECONDS = 15
-OPEN = ("received", "unknown")
-LET_LIVE = ("observed", "protected")
+OPEN = (ReportState.RECEIVED, ReportState.UNKNOWN)
+UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
+"""Decisions after which a report is not settled, and the state that it has then."""
+TOLD = (Decision.DISABLED, Decision.PROTECTED, Decision.OBSERVED, Decision.HELD, Decision.FLAGGED)
+"""Decisions of which somebody is told."""
+LET_LIVE = (Decision.OBSERVED, Decision.PROTECTED)
 MOST_DECIDED_AGAIN = 1000
 """Of a page."""
 PAGES_DECIDED_AGAIN = 50
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class Settled:
     @property
     def has_news(self) -> bool:
         """Whether somebody has to be told."""
-        return any(self.counts[word] for word in ("disabled", "protected", "observed", "held", "flagged"))
+        return any(self.counts[decision] for decision in TOLD)
 
 
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
@@ -56,35 +57,19 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
     total = Settled()
     for start in range(0, len(ids), REPORTS_A_TRANSACTION):
         chunk = ids[start : start + REPORTS_A_TRANSACTION]
-        found = _ask(database, chunk, policy)
+        asked = policy.access.ask(partial(_undecided_digests, database, chunk))
         with database.write() as session:
-            counts, disabling = _settle_within(session, chunk, policy, per_minute, found)
+            counts, disabling = _settle_within(session, chunk, policy, per_minute, asked)
         total.counts += counts
-        if policy.store is not None:
-            done = finish(database, policy, policy.store, disabling)
-            total.counts["disabled"] += len(done.disabled)
+        done = path_of(policy).finish(database, disabling, policy=policy)
+        total.counts += Counter(disabled=len(done.disabled))
     return total
 
 
-def _ask(database: Database, ids: Sequence[int], policy: Policy) -> LookUp | None:
-    """What a store that is not ours says of the reports' tokens; nothing is checked while it is away."""
-    if policy.store is None:
-        return None
+def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
+    statement = select(Report.digest).where(Report.id.in_(ids), Report.state.in_(OPEN))
     with database.read() as session:
-        digests = set(
-            session.execute(select(Report.digest).where(Report.id.in_(ids), Report.state.in_(OPEN))).scalars()
-        )
-    return _look_up(policy.store, digests)
-
-
-def _look_up(store: RemoteStore | None, digests: Collection[str]) -> LookUp:
-    if store is None or not digests:
-        return LookUp({})
-    try:
-        return store.look_up(digests)
-    except StoreUnavailable as err:
-        _log.error("the token store is away: %s; reports are decided when it is back", err)
-        return LookUp({}, frozenset(digests))
+        return set(session.execute(statement).scalars())
 
 
 def settle_due(
@@ -110,11 +95,8 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == "observe" else PAGES_DECIDED_AGAIN):
         rows = _let_live(database, policy, last)
-        live = rows
-        if policy.store is not None:
-            found = _look_up(policy.store, {digest for _, digest, _ in rows}).records
-            live = [row for row in rows if row[1] in found and _is_live(found[row[1]], row[2])]
-        ids = [report_id for report_id, _, _ in live]
+        live = policy.access.confirm_live({token for _, token in rows})
+        ids = [report_id for report_id, token in rows if token in live]
         for start in range(0, len(ids), REPORTS_A_TRANSACTION):
             taken = _taken_again(database, ids[start : start + REPORTS_A_TRANSACTION])
             total.counts += settle(database, taken, policy=policy, per_minute=per_minute).counts
@@ -124,23 +106,24 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
     return total
 
 
-def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int, str, str]]:
-    """The first reports after an id that let their token live, one a token: id, digest, decision.
+def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int, LetLive]]:
+    """Return the first reports after an id that let their token live, one a token: the report's id, the token.
 
-    Of tokens in our own database only those for which something has changed.
+    Return only tokens for which something has changed, if the database can tell.
     """
-    changed = [sql.is_live(Report.digest, even_protected=Report.decision != "protected")]
+    changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
         select(func.min(Report.id), Report.digest, Report.decision)
         .join(Incident, Incident.id == Report.incident_id)
-        .where(*_was_let_live(), *(changed if policy.store is None else ()))
+        .where(*_was_let_live(), *changed)
         .group_by(Report.digest, Report.decision)
         .having(func.min(Report.id) > after)
         .order_by(func.min(Report.id))
         .limit(MOST_DECIDED_AGAIN)
     )
     with database.read() as session:
-        return [(report_id, digest, decision) for report_id, digest, decision in session.execute(statement)]
+        rows = session.execute(statement)
+        return [(report_id, LetLive(digest, decision != Decision.PROTECTED)) for report_id, digest, decision in rows]
 
 
 def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
@@ -150,22 +133,18 @@ def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
         undecided = session.execute(
             update(Report)
             .where(Report.id.in_(ids), still)
-            .values(state="received", decision="", next_check_at=db_now())
+            .values(state=ReportState.RECEIVED, decision=Decision.UNDECIDED, next_check_at=db_now())
             .returning(Report.id)
             .execution_options(synchronize_session=False)
         )
         return sorted(undecided.scalars())
 
 
-def _is_live(token: TokenRecord, decision: str) -> bool:
-    return token.disabled_at is None and not (token.is_protected and decision == "protected")
-
-
 def _was_let_live() -> tuple[ColumnElement[bool], ...]:
     """Of a report and its incident, together: it asked for a disable, and nobody has decided otherwise since."""
     return (
-        *(Report.state == "settled", Report.wanted == "disable", Report.decision.in_(LET_LIVE)),
-        *(Incident.state == "open", Incident.action == Report.decision),
+        *(Report.state == ReportState.SETTLED, Report.wanted == Wanted.DISABLE, Report.decision.in_(LET_LIVE)),
+        *(Incident.state == IncidentState.OPEN, Incident.action == Report.decision),
     )
 
 
@@ -175,14 +154,16 @@ def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_A_TRANSACTION):
             chunk = ids[start : start + REPORTS_A_TRANSACTION]
-            word = func.coalesce(func.nullif(Report.decision, ""), Report.state)
+            word = func.coalesce(
+                func.nullif(type_coerce(Report.decision, String), Decision.UNDECIDED), type_coerce(Report.state, String)
+            )
             rows = session.execute(select(word, func.count()).where(Report.id.in_(chunk)).group_by(word))
             counts.update({str(name): int(number) for name, number in rows})
     return counts
 
 
 def _settle_within(
-    session: Session, ids: Sequence[int], policy: Policy, per_minute: int, found: LookUp | None
+    session: Session, ids: Sequence[int], policy: Policy, per_minute: int, asked: LookUp | None
 ) -> tuple[Counter[str], list[uuid.UUID]]:
     """Decisions, and incidents whose token has still to be disabled by a call."""
     statement = (
@@ -194,32 +175,32 @@ def _settle_within(
     rows = {row.id: row for row in session.execute(statement).scalars()}
     if not rows:
         return Counter(), []
-    found = found and remote.believed(session, found, {row.digest for row in rows.values()})
     gate = brake.Gate(session, per_minute)
     outcomes = respond_to_reports(
         session,
         [_reported(row) for row in rows.values()],
         policy=policy,
         may_disable=lambda report: not rows[report.id].is_braked or gate.lets_through(),
-        found=found,
+        asked=asked,
     )
-    for row in rows.values():
-        if found is not None and row.digest in found.not_checked:
-            row.next_check_at = db_now(ASK_AGAIN_SECONDS)
+    for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
+        rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome)
     if gate.has_closed_now:
-        brake.tell(session, [one.incident_id for one in outcomes if one.decision == "held" and one.incident_id], policy)
-    disabling = [one.incident_id for one in outcomes if one.decision == "disabling" and one.incident_id]
+        brake.tell(
+            session, [one.incident_id for one in outcomes if one.decision == Decision.HELD and one.incident_id], policy
+        )
+    disabling = [one.incident_id for one in outcomes if one.decision == Decision.DISABLING and one.incident_id]
     return Counter(outcome.decision for outcome in outcomes), disabling
 
 
 def _write(row: Report, outcome: Outcome) -> None:
     row.decision = outcome.decision
     row.incident_id = outcome.incident_id
-    row.state = outcome.decision if outcome.decision in ("unknown", "held") else "settled"
+    row.state = UNSETTLED.get(outcome.decision, ReportState.SETTLED)
     row.decided_at = db_now()
-    if row.state == "unknown":
+    if row.state == ReportState.UNKNOWN:
         row.next_check_at = db_now(RECHECK_SECONDS)
 
 
@@ -231,6 +212,6 @@ def _reported(row: Report) -> Reported:
         sign=row.sign,
         note=row.note,
         reporter=row.reporter,
-        wanted=cast(Literal["disable", "flag"], row.wanted),
+        wanted=row.wanted,
         place=Place("other", row.url) if row.url else None,
     )

@@ -16,6 +16,7 @@ from scanner.records.database import Database
 from scanner.records.models import Base, db_now
 from scanner.records.sign_models import UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject
+from scanner.records.states import Wanted
 from scanner.signs.reports import NewReport, Subject, idempotency_key, record_within
 from scanner.signs.usage_records import MOST, HourSum, UsageRecord
 from scanner.signs.usage_rules import History, Hit, Hour, Rules, judge
@@ -209,7 +210,7 @@ def _reports(digest: str, hour: datetime, hits: Iterable[Hit]) -> Iterator[NewRe
             note=hit.note,
             reporter="usage",
             key=idempotency_key(f"{hour.isoformat()} {hit.mode}", ""),
-            wanted=hit.mode,
+            wanted=Wanted(hit.mode),
             evidence={"hour": hour.isoformat(), **hit.evidence},
         )
 

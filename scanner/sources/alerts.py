@@ -22,6 +22,7 @@ from scanner.detection.digests import Digester, hint_of
 from scanner.github.urls import is_repository_name
 from scanner.records import tallies
 from scanner.records.database import Database
+from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
@@ -140,7 +141,7 @@ def answer_alerts(
     rest = [alert.candidate for alert in ordered[position:]]
     with database.write() as session:
         if rest:
-            sightings.record(session, rest, source=SOURCE, state="unchecked")
+            sightings.record(session, rest, source=SOURCE, state=SightingState.UNCHECKED)
         tallies.add(session, SOURCE, {**found.counts, "unfinished": len(rest)})
     verdict.unfinished = len(rest)
     return verdict

@@ -23,6 +23,7 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.jobs import ClaimedJob
 from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import Gap, ReadObject, SeenEvent
+from scanner.records.states import JobState, SightingState
 from scanner.response import sightings
 from scanner.response.respond import Response
 from scanner.sources.event_jobs import enqueue_found, remember_events
@@ -143,7 +144,7 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
             # So that the hour asked for again, or another archive's file of it, brings only what is new in it.
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
-            sightings.record(session, candidates, source=SOURCE, state="unchecked")
+            sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
         # In the same transaction: a crash neither loses a batch nor reads it twice.
         work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
@@ -159,7 +160,7 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
 
 def _wait_for_room(work: Work, share: float) -> None:
     with work.database.read() as session:
-        waiting = jobs.item_count(session, ScanJob.kind == "pushes", ScanJob.state == "queued")
+        waiting = jobs.item_count(session, ScanJob.kind == "pushes", ScanJob.state == JobState.QUEUED)
     if waiting > work.settings.queue_max_pushes * share:
         raise NotNow("queue_full", "too many pushes wait: the archive goes on later", retry_after=WAIT_SECONDS)
 
@@ -195,7 +196,7 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
     return jobs.item_count(
         session,
         ScanJob.kind.in_(("pushes", "repository")),
-        ScanJob.state == "dropped",
+        ScanJob.state == JobState.DROPPED,
         ScanJob.finished_at >= asked,
         ScanJob.target["hour"].as_string() == hour.isoformat(),
     )

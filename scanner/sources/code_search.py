@@ -21,6 +21,7 @@ from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
+from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.sources import remote_files, turns
 from scanner.sources.polls import PollReport
@@ -209,7 +210,7 @@ def _commit(
     turns.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
     remote_files.remember(session, found.read)
     if found.candidates:
-        sightings.record(session, found.candidates, source=SOURCE, state="unchecked")
+        sightings.record(session, found.candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return remote_files.enqueue(session, found.files, source=SOURCE, priority=PRIORITY)
 
 

@@ -13,6 +13,7 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.source_models import Gap, ReadObject
+from scanner.records.states import JobState
 from scanner.sources import turns
 from scanner.sources.archive_hours import PUBLISHED_AFTER, SOURCE, hours_between
 from scanner.sources.polls import PollReport
@@ -84,7 +85,7 @@ def _hours_with_gaps(session: Session, now: datetime) -> list[datetime]:
         return []
     keys = [hour.isoformat() for hour in wanted]
     read = select(ReadObject.key).where(ReadObject.kind == "archive_hour", ReadObject.key.in_(keys))
-    failed = select(ScanJob.dedupe_key).where(ScanJob.kind == "archive_hour", ScanJob.state == "failed")
+    failed = select(ScanJob.dedupe_key).where(ScanJob.kind == "archive_hour", ScanJob.state == JobState.FAILED)
     done = set(session.execute(read).scalars()) | {
         str(key).removeprefix("archive:") for key in session.execute(failed).scalars()
     }

@@ -24,6 +24,7 @@ from scanner.github.credentials import AppInstallation
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page
 from scanner.records.database import Database
+from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.sources import remote_files, turns
 from scanner.sources.events import parse_time
@@ -287,7 +288,7 @@ def _commit(
         error=brought.error,
     )
     if candidates:
-        sightings.record(session, candidates, source=SOURCE, state="unchecked")
+        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return remote_files.enqueue(session, files, source=SOURCE, priority=PRIORITY)
 
 

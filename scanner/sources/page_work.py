@@ -23,6 +23,7 @@ from scanner.records import jobs, leases, spool, tallies
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
+from scanner.records.states import JobState
 from scanner.response.places import candidate_to_json
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
@@ -150,9 +151,9 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
         _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts
-    state = "done"
+    state = JobState.DONE
     if counts["partly_read"] or counts["given_up"]:
-        state = "failed" if counts["given_up"] == len(outcomes) else "partial"
+        state = JobState.FAILED if counts["given_up"] == len(outcomes) else JobState.PARTIAL
     tallies.add(session, job.source, {**counts, "jobs": 1})
     jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
 
@@ -225,5 +226,5 @@ def _split(database: Database, job: ClaimedJob, items: Sequence[Item]) -> None:
     with database.write() as session:
         for item in items:
             _enqueue(session, job, [item], priority=SINGLE_PRIORITY)
-        jobs.finish(session, job, "done", counts={"split": len(items)})
+        jobs.finish(session, job, JobState.DONE, counts={"split": len(items)})
     _log.warning("a page failed twice and was split", extra={"job": job.id})

@@ -22,6 +22,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import spool
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
+from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources import remote_files, turns
@@ -147,7 +148,7 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     job_count = enqueue_found(session, found)
     job_count += remote_files.enqueue(session, found.texts_to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
     if candidates:
-        sightings.record(session, candidates, source=SOURCE, state="unchecked")
+        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return PollReport(
         True, len(brought.events), job_count, len(candidates), brought.error.reason if brought.error else None
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from scanner.records import spool
 from scanner.records.database import Database
+from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.response.places import candidate_from_json
 from scanner.sources import remote_files
@@ -28,7 +29,7 @@ def take_back(database: Database, state_dir: Path) -> int:
         for name, repository_id, at in content.get("repositories", ()):
             found.repositories.append((name, repository_id, datetime.fromisoformat(at) if at else None))
         with database.write() as session:
-            sightings.record(session, candidates, source=content["source"], state="unchecked")
+            sightings.record(session, candidates, source=content["source"], state=SightingState.UNCHECKED)
             enqueue_found(session, found, source=content["source"])
             files = [RemoteFile.from_json(value) for value in content.get("files", ())]
             remote_files.enqueue(session, files, source=content["source"], priority=TEXT_PRIORITY)

@@ -18,6 +18,7 @@ from scanner.records import jobs, leases, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
+from scanner.records.states import JobState
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.settings import Settings
@@ -122,7 +123,7 @@ def _next_step(session: Session, job: ClaimedJob, number: int, counts: Counter[s
 def _finish(session: Session, job: ClaimedJob, counts: Counter[str], error: str | None = None) -> None:
     counts = +counts
     partial = any(key.startswith("unread_") for key in counts)
-    state = "failed" if error else "partial" if partial else "done"
+    state = JobState.FAILED if error else JobState.PARTIAL if partial else JobState.DONE
     tallies.add(session, job.source, {**counts, "jobs": 1})
     jobs.finish(session, job, state, counts=counts, error=error)
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
+from scanner.records.states import JobState
 from scanner.sources import archive_hours, code_search, event_jobs, gists
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
 
@@ -36,7 +37,7 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
     Only what nobody has begun is dropped, and only that counts: a retry holds something that somebody has begun to
     read, what an operator waits for must not push out what polls bring.
     """
-    waiting = (ScanJob.state == "queued", ScanJob.begun_at.is_(None))
+    waiting = (ScanJob.state == JobState.QUEUED, ScanJob.begun_at.is_(None))
     droppable = (ScanJob.kind == kind, *waiting, ScanJob.priority.in_(DROPPABLE[kind]))
     excess = jobs.item_count(session, *droppable) - most_items
     if excess <= 0:
@@ -58,7 +59,7 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
         taken = session.execute(
             update(ScanJob)
             .where(ScanJob.id == job.id, *waiting)
-            .values(state="dropped", counts=dropped, finished_at=db_now())
+            .values(state=JobState.DROPPED, counts=dropped, finished_at=db_now())
             .execution_options(synchronize_session=False)
         )
         if taken.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE's result has it

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from scanner.records.states import Cause, Decision
 from scanner.tokens.http import DIGESTS_A_REQUEST, HttpStore
 from scanner.tokens.protocol import StoreUnavailable
 
@@ -109,7 +110,7 @@ class _Check:
         self.takes_the_secret()  # else a store that is away would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}
         for path in (LOOKUP, DISABLE):
-            body = {"digests": [UNKNOWN], "digest": UNKNOWN, "reason": "conformance", "cause": "compromise_signs"}
+            body = {"digests": [UNKNOWN], "digest": UNKNOWN, "reason": "conformance", "cause": Cause.COMPROMISE_SIGNS}
             try:
                 answer = stranger.post(path, json=body, headers=headers)
             except (httpx.NetworkError, httpx.RemoteProtocolError):
@@ -146,12 +147,14 @@ class _Check:
         _expect(self._post(LOOKUP, {"digests": many}), 200, 400, 413)
 
     def knows_what_it_cannot_disable(self) -> None:
-        done = self._store.disable(UNKNOWN, key=f"{self._key}-unknown", reason="conformance", cause="compromise_signs")
-        if done.result != "unknown":
+        done = self._store.disable(
+            UNKNOWN, key=f"{self._key}-unknown", reason="conformance", cause=Cause.COMPROMISE_SIGNS
+        )
+        if done.result != Decision.UNKNOWN:
             raise _Broken(f"it says {done.result}")
 
     def needs_a_key(self) -> None:
-        _expect(self._post(DISABLE, {"digest": UNKNOWN, "reason": "conformance", "cause": "compromise_signs"}), 400)
+        _expect(self._post(DISABLE, {"digest": UNKNOWN, "reason": "conformance", "cause": Cause.COMPROMISE_SIGNS}), 400)
 
     def describes_a_token(self) -> None:
         found = self._store.look_up([self._known])
@@ -170,7 +173,7 @@ class _Check:
 
     def disables(self) -> None:
         done = self._disable(self._key)
-        if done[:2] != ("disabled", self._key):
+        if done[:2] != (Decision.DISABLED, self._key):
             raise _Broken(f"it says {done[0]} under the key {done[1]}: was the token live?")
 
     def repeats(self) -> None:
@@ -180,7 +183,7 @@ class _Check:
 
     def names_the_first_key(self) -> None:
         done = self._disable(f"{self._key}-other")
-        if done[:2] != ("already_disabled", self._key):
+        if done[:2] != (Decision.ALREADY_DISABLED, self._key):
             raise _Broken(f"it says {done[0]} under the key {done[1]}")
 
     def shows_it(self) -> None:
@@ -189,7 +192,7 @@ class _Check:
             raise _Broken("`disabled_at` is not set")
 
     def _disable(self, key: str) -> tuple[str, str | None, object]:
-        done = self._store.disable(self._known, key=key, reason="conformance check", cause="compromise_signs")
+        done = self._store.disable(self._known, key=key, reason="conformance check", cause=Cause.COMPROMISE_SIGNS)
         return done.result, done.key, done.disabled_at
 
     def _post(self, path: str, body: object) -> httpx.Response:

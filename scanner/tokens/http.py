@@ -18,6 +18,7 @@ import httpx
 
 from scanner import __version__
 from scanner.detection import redact
+from scanner.records.states import Decision
 from scanner.retries import tries
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
 
@@ -186,15 +187,15 @@ def _record(entry: Any) -> TokenRecord:
 
 def _disabled(value: Mapping[str, Any]) -> Disabled:
     result = value.get("result")
-    if result not in ("disabled", "already_disabled", "unknown"):
+    if result not in (Decision.DISABLED, Decision.ALREADY_DISABLED, Decision.UNKNOWN):
         raise _wrong("`result` must be disabled, already_disabled or unknown")
     key = value.get("idempotency_key")
     if key is not None and not isinstance(key, str):
         raise _wrong("`idempotency_key` must be text or null")
     at = _time(value, "disabled_at")
-    if result != "unknown" and at is None:
+    if result != Decision.UNKNOWN and at is None:
         raise _wrong("`disabled_at` is missing")
-    return Disabled(result, at, key)
+    return Disabled(Decision(result), at, key)
 
 
 def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:

@@ -1,11 +1,13 @@
-"""What the rest of the house knows of a token store."""
+"""The interface of a token store: SQL tables (`scanner.tokens.sql`) or a vendor's HTTP API (`scanner.tokens.http`)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
+
+from scanner.records.states import Decision
 
 
 class StoreUnavailable(Exception):
@@ -46,19 +48,39 @@ class LookUp:
 class Disabled:
     """What came of a disable. `key`: of the call that disabled the token, by which ours is told from another's.
 
-    `observed` and `protected`: it was not made, by a decision of the operator's; no store answers so.
+    A store answers `disabled`, `already_disabled` or `unknown`. `observed` and `protected` mean that the call was not
+    made, by the operator's decision.
     """
 
-    result: Literal["disabled", "already_disabled", "unknown", "observed", "protected"]
+    result: Decision
     disabled_at: datetime | None = None
     key: str | None = None
 
 
-class RemoteStore(Protocol):
-    """A store that is not our database: it cannot join our transactions, so calls are recorded before they are made."""
+class TokenStore(Protocol):
+    """A token store of either kind. How a token is disabled there, only `scanner.response.store_access` knows."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """What the store knows of these digests. StoreUnavailable."""
+        """Return what the store knows of these digests.
+
+        Raises:
+            StoreUnavailable: the store did not answer, or its answer cannot be used. The SQL store raises the
+                database's own errors instead.
+        """
+
+    def close(self) -> None:
+        """Close the connections that are the store's own."""
+
+
+class RemoteStore(Protocol):
+    """A token store outside our database. It cannot join a transaction, so each disable is recorded before its call."""
+
+    def look_up(self, digests: Collection[str]) -> LookUp:
+        """Return what the store knows of these digests, as `TokenStore.look_up` does."""
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
-        """Disable the token; the same key again changes nothing and gives the same answer. StoreUnavailable."""
+        """Disable the token. A repeated call with the same key changes nothing and returns the same answer.
+
+        Raises:
+            StoreUnavailable: the store did not answer, or its answer cannot be used.
+        """

@@ -1,6 +1,7 @@
 """The SQL token store: `api_tokens` in our own database, which the vendor's API authenticates against.
 
-Everything runs inside the caller's transaction, so that a disable commits together with its incident.
+The functions run inside the caller's transaction, so that a disable commits together with its incident. `SqlStore` is
+for callers that only look tokens up.
 """
 
 from __future__ import annotations
@@ -11,12 +12,28 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, case, or_, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from scanner.records.database import Database
 from scanner.records.models import Account, ApiToken, db_now
-from scanner.tokens.protocol import TokenRecord
+from scanner.tokens.protocol import LookUp, TokenRecord
 
 DIGESTS_A_QUERY = 500
 DISABLES_A_STATEMENT = 200
 """With three parameters each, far from what any SQLite takes."""
+
+
+class SqlStore:
+    """The SQL store as a `TokenStore`. It does not own the database: the caller closes that."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """Do nothing: there is no connection of its own."""
+
+    def look_up(self, digests: Collection[str]) -> LookUp:
+        """Return what the tables hold of these digests, read in a transaction of its own."""
+        with self._database.read() as session:
+            return LookUp(look_up(session, digests))
 
 
 def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -> dict[str, TokenRecord]:

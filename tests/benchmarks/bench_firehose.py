@@ -33,6 +33,7 @@ from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, ScanJob
 from scanner.records.source_models import SourceState
+from scanner.records.states import JobState
 from scanner.sources.events import Found, parse_event, read_event
 from scanner.sources.push_content import read_push
 from scanner.sources.pushes import Push
@@ -184,8 +185,8 @@ def _watch(
         states = dict(list(session.execute(select(ScanJob.state, func.count()).group_by(ScanJob.state))))
         gaps = session.execute(select(SourceState.gaps).where(SourceState.source == "public_events")).scalar_one()
     seconds = (last.timestamp() if last else time.time()) - started
-    unread = sum(states.values()) - states.get("done", 0) - states.get("dropped", 0)
-    dropped = states.get("dropped", 0)
+    unread = sum(states.values()) - states.get(JobState.DONE, 0) - states.get(JobState.DROPPED, 0)
+    dropped = states.get(JobState.DROPPED, 0)
     served = own.get("/state").json()
     return Run(
         *(len(digests), len(delays), delays, served["served"], seconds, cpu, memory, gaps, dropped),

@@ -108,7 +108,8 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
         copies = collections.Counter(own.recipients)
         ids = {str(message["Message-ID"]) for message in own.messages}
     with database.read() as session:
-        states = dict(list(session.execute(select(Notification.state, func.count()).group_by(Notification.state))))
+        counted = session.execute(select(Notification.state, func.count()).group_by(Notification.state))
+        states = {state.value: number for state, number in counted}
     database.close()
     bare.append(bare_rate())
     each, alone = len(ids) / seconds, statistics.mean(bare)

@@ -35,6 +35,7 @@ from scanner.records import announcements
 from scanner.records.announcements import STREAM, WEBHOOK, Stopped
 from scanner.records.database import Database
 from scanner.records.models import Notification, db_now
+from scanner.records.states import Cause
 from tests.servers import redis_server
 from workers.sandbox import gateway
 from workers.sandbox.gateway import Cache
@@ -47,7 +48,7 @@ SECRET = "a-secret-of-the-webhook"
 
 def announce(database: Database, *digests: str, channels: tuple[str, ...] = (STREAM, WEBHOOK)) -> None:
     with database.write() as session:
-        announcements.announce(session, [Stopped(one, "7", "operator", AT) for one in digests], channels)
+        announcements.announce(session, [Stopped(one, "7", Cause.OPERATOR, AT) for one in digests], channels)
 
 
 def states(database: Database) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from scanner.records.models import (
     NotificationSubject,
     db_now,
 )
+from scanner.records.states import Cause
 from tests.fault_injection import Injected, crashes
 from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, place, tell_owner
 
@@ -128,7 +129,7 @@ def announced_with_a_crash(database: Database, number: int) -> int:
     with database.write() as session:
         for model in (NotificationSubject, Notification, Announcement):
             session.query(model).delete()
-        stopped = [Stopped(letter * 64, "7", "operator", datetime(2026, 11, 3, tzinfo=UTC)) for letter in "ab"]
+        stopped = [Stopped(letter * 64, "7", Cause.OPERATOR, datetime(2026, 11, 3, tzinfo=UTC)) for letter in "ab"]
         announcements.announce(session, stopped, (WEBHOOK,))
     channel = _Channel(Injected(at=number))
     assert crashes(database, channel.injected, _announcing(database, channel)) == (number >= 0), number

@@ -25,6 +25,7 @@ from notifications.email.transports import transport_for
 from scanner.records import leases, outbox
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.states import NotificationState
 from tests.notifications.mail_server import Mailbox, mail_server
 from tests.notifications.outbox_rows import (
     IDENTITY,
@@ -426,4 +427,4 @@ def test_only_the_first_of_a_run_is_frozen_when_the_server_is_away(database: Dat
     rows = [leak(database, f"owner{number}@acme.example") for number in range(30)]
     deliver(database, Post({"*": TransportDown("away")}))
     states = [row(database, one).state for one in rows]
-    assert (states.count("frozen"), states.count("pending")) == (1, 29)
+    assert (states.count(NotificationState.FROZEN), states.count(NotificationState.PENDING)) == (1, 29)

@@ -33,3 +33,21 @@ def test_gists_are_listed_with_the_personal_token_beside_an_app(
     for client in (own.github, own.github_of_gists):
         client.close()
     own.database.close()
+
+
+def test_what_a_context_has_opened_is_closed_with_it(tmp_path: Path) -> None:
+    own = Context(load_settings(state_dir=tmp_path / "state", token_store_url="http://127.0.0.1:1"))
+    upgrade(own.database)
+    engine, store, github = own.database.engine, own.store, own.github
+    pool = engine.pool
+    own.close()
+    assert engine.pool is not pool, "a disposed engine has a new pool, without connections"
+    assert github.http.is_closed
+    with pytest.raises(RuntimeError, match="closed"):
+        store.look_up(["0" * 64])
+
+
+def test_what_nobody_has_used_is_not_opened_to_be_closed(tmp_path: Path) -> None:
+    own = Context(load_settings(state_dir=tmp_path / "state"))
+    own.close()
+    assert not (tmp_path / "state" / "r8scan.db").exists()

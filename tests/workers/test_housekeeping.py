@@ -11,8 +11,9 @@ from sqlalchemy import select
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Incident, Sighting
+from scanner.records.states import Cause, SightingState
 from scanner.response import incidents, sightings
-from scanner.response.policy import Cause, Policy
+from scanner.response.policy import Policy
 from scanner.response.responder import look_up_due
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.protocol import TokenRecord
@@ -50,7 +51,7 @@ def test_a_sighting_that_cannot_be_dealt_with_costs_the_others_nothing(
         ImportRun.begin().write(session, rows)
         place = Place("file", url="https://github.com/ana/app", repository="ana/app", path="a.py")
         found = [Candidate(digest, "", place) for digest in (BAD, GOOD)]
-        sightings.record(session, found, source="gists", state="unchecked")
+        sightings.record(session, found, source="gists", state=SightingState.UNCHECKED)
     real = incidents.begun
 
     def trip(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:

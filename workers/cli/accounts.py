@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from scanner.records import retention
-from scanner.records.database import Database
-from scanner.records.retention import NotErasable, Wanted
-from scanner.settings import load_settings
+from scanner.records.retention import Wanted
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 
 app = typer.Typer(help="What is kept of an account.", no_args_is_help=True)
@@ -41,15 +40,9 @@ def erase(
     shown = output.plain(name or account_id)
     if not yes and not typer.confirm(f"Erase all that is kept of {shown}? It cannot be brought back"):
         raise UserError("nothing was erased")
-    settings = load_settings()
-    wanted = Wanted(name, account_id, is_ours=settings.token_store_url is None)
-    database = Database(settings.database_url.get_secret_value())
-    try:
-        erased = retention.erase_account(database, wanted, who=operator_name())
-    except NotErasable as err:
-        raise UserError(str(err)) from err
-    finally:
-        database.close()
+    with opened_context() as own:
+        wanted = Wanted(name, account_id, is_ours=own.settings.token_store_url is None)
+        erased = retention.erase_account(own.database, wanted, who=operator_name())
     if as_json:
         output.json_lines([dict(erased)])
     else:

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from scanner.records.database import Database
-from scanner.settings import load_settings
+from scanner.records.states import JobState
 from scanner.sources.archive_hours import hours_between
 from scanner.sources.manual import queue_hours
 from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
+from workers.context import Context
 
 MOST_HOURS = 24 * 31
 
@@ -33,15 +34,19 @@ def backfill(
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
     """
-    settings = load_settings()
-    if settings.archive_url is None:
+    with opened_context() as own:
+        raise typer.Exit(_backfill(own, start, end, again=again, wait=wait, as_json=as_json))
+
+
+def _backfill(own: Context, start: str, end: str, *, again: bool, wait: bool, as_json: bool) -> int:
+    """Queue the hours and watch them if wanted; return the exit status."""
+    if own.settings.archive_url is None:
         raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)
     hours = hours_between(first, last)
     if not hours or len(hours) > MOST_HOURS:
         raise UserError(f"--from and --to must be 1 to {MOST_HOURS} hours apart, in this order")
-    database = Database(settings.database_url.get_secret_value())
-    with database.write() as session:
+    with own.database.write() as session:
         ids = queue_hours(session, hours, again=again)
     if not ids and not as_json:
         typer.echo(f"all {len(hours)} hours were read before: --again reads them once more")
@@ -50,11 +55,11 @@ def backfill(
     if not ring("r8scan.rescan"):
         typer.echo("the hours are recorded; no broker answers, they are read as soon as workers run", err=True)
     if not wait:
-        typer.echo(json.dumps({"jobs": ids, "state": "queued"}) if as_json else f"{len(ids)} hours queued")
-        return
+        typer.echo(json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{len(ids)} hours queued")
+        return 0
     worst = 0
     for job_id in ids:
-        job, _ = jobs_watched.watch(database, job_id)
+        job, _ = jobs_watched.watch(own.database, job_id)
         if as_json:
             output.json_lines([jobs_watched.summary(job)])
         else:
@@ -62,10 +67,9 @@ def backfill(
             typer.echo(f"{job.state}: {jobs_watched.target_text(job)}" + (f" ({counts})" if counts else ""))
             if job.error:
                 typer.echo(output.plain(job.error), err=True)
-        status = {"done": 0, "partial": 2}.get(job.state, 1)
+        status = {JobState.DONE: 0, JobState.PARTIAL: 2}.get(job.state, 1)
         worst = 1 if 1 in (status, worst) else max(status, worst)
-    database.close()
-    raise typer.Exit(worst)
+    return worst
 
 
 def _hour(text: str) -> datetime:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from scanner.settings import load_settings
 from scanner.signs import brake, settling
 from workers.cli import output
+from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
-from workers.context import Context
 
 app = typer.Typer(help="Disables by report or rule that wait for your decision.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BATCH = 200
-
-
-@contextmanager
-def _own() -> Iterator[Context]:
-    own = Context(load_settings())
-    try:
-        yield own
-    finally:
-        own.database.close()
 
 
 @app.command()
@@ -35,7 +23,7 @@ def status(as_json: JsonOption = False) -> None:
 
     Example: r8scan brake status
     """
-    with _own() as own, own.database.read() as session:
+    with opened_context() as own, own.database.read() as session:
         found, limit = brake.status(session), own.settings.brake_per_minute
     if as_json:
         output.json_lines(
@@ -63,7 +51,7 @@ def release(as_json: JsonOption = False) -> None:
 
     Example: r8scan brake release
     """
-    with _own() as own:
+    with opened_context() as own:
         with own.database.write() as session:
             ids = brake.release(session, who=operator_name())
         settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
@@ -81,7 +69,7 @@ def reject(as_json: JsonOption = False) -> None:
 
     Example: r8scan brake reject
     """
-    with _own() as own, own.database.write() as session:
+    with opened_context() as own, own.database.write() as session:
         number = brake.reject(session, who=operator_name())
     if as_json:
         output.json_lines([{"rejected": number}])

@@ -17,10 +17,9 @@ from notifications.email.bounces import LARGEST, NotABounce, read_bounce
 from notifications.email.render import MailIdentity, compose, reason_of, render_strictly
 from notifications.email.samples import samples
 from scanner.records.database import is_unavailable
-from scanner.settings import load_settings
 from workers.cli import output
 from workers.cli.errors import UserError, explain
-from workers.context import Context
+from workers.cli.opening import opened_context
 
 app = typer.Typer(help="What the mails look like, and which of them came back.", no_args_is_help=True)
 
@@ -30,7 +29,8 @@ TEMPORARY_FAILURE = 75
 
 
 def _identity() -> MailIdentity:
-    return Context(load_settings()).identity
+    with opened_context() as own:
+        return own.identity
 
 
 @app.command()
@@ -102,10 +102,10 @@ def bounced(
 
     Example, in /etc/aliases: r8scan-bounces: "|/usr/local/bin/r8scan email bounced -"
     """
-    own = Context(load_settings())
     try:
-        bounce = read_bounce(_content(file))
-        outcome = bouncing.record(own.database, bounce, own.identity)
+        with opened_context() as own:
+            bounce = read_bounce(_content(file))
+            outcome = bouncing.record(own.database, bounce, own.identity)
     except NotABounce as err:
         raise UserError(f"not recorded: {err}") from err
     except Exception as err:
@@ -113,8 +113,6 @@ def bounced(
             raise
         typer.echo(f"r8scan: {explain(err)}", err=True)
         raise typer.Exit(TEMPORARY_FAILURE) from None
-    finally:
-        own.database.close()
     if outcome is bouncing.Outcome.UNKNOWN:
         raise UserError(f"{outcome.value}: {output.plain(bounce.message_id)}")
     typer.echo(f"{bounce.message_id}: {outcome.value}")

@@ -1,10 +1,11 @@
-"""From exceptions that an operator can do something about to one line that says what."""
+"""Turns errors that an operator can do something about into one line that says what. `workers.cli.app` prints it."""
 
 from __future__ import annotations
 
 from scanner.detection import redact
 from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.settings import SettingsError
+from scanner.tokens.protocol import StoreUnavailable
 
 
 class UserError(Exception):
@@ -12,11 +13,17 @@ class UserError(Exception):
 
 
 def explain(err: BaseException) -> str | None:
-    """The line to print, None for errors that are ours to mend."""
+    """Return the one line to print, or None for an error that is a bug in this program."""
+    # Late: every command imports this module, and few of them fail.
+    from scanner.records.retention import NotErasable
+    from scanner.response.by_hand import NotPossible
+
     if isinstance(err, DatabaseUnavailable):
         return redact(f"{err}: check R8SCAN_DATABASE_URL")
-    if isinstance(err, UserError | SettingsError):
+    if isinstance(err, UserError | SettingsError | NotPossible | NotErasable):
         return redact(" ".join(str(err).split()))
+    if isinstance(err, StoreUnavailable):
+        return redact(f"the token store is away ({err}): try again later")
     if is_unavailable(err):
         detail = str(getattr(err, "orig", err)).strip().splitlines()
         if detail and "no such table" in detail[0]:

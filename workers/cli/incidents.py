@@ -13,18 +13,14 @@ from typing import Annotated, Literal, TextIO
 import typer
 from sqlalchemy.orm import Session
 
-from scanner.records.database import Database
 from scanner.records.models import Incident
 from scanner.response import by_hand
-from scanner.response.by_hand import NotPossible
 from scanner.response.timeline import timeline
-from scanner.settings import load_settings
-from scanner.tokens import sql
-from scanner.tokens.protocol import StoreUnavailable, TokenRecord
+from scanner.tokens.protocol import TokenRecord, TokenStore
 from workers.cli import incident_records, incidents_export, output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
-from workers.context import Context
 
 PLACES_SHOWN = 50
 
@@ -44,7 +40,7 @@ def list_(
 
     Example: r8scan incidents list --json | jq -r .id
     """
-    with _database() as database, database.read() as session:
+    with opened_context() as own, own.database.read() as session:
         incidents = incident_records.newest(session, limit)
         states = incident_records.mail_states(session, incidents)
         if as_json:
@@ -73,7 +69,7 @@ def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
 
     Example: r8scan incidents show 1f3c
     """
-    with _database() as database, database.read() as session:
+    with opened_context() as own, own.database.read() as session:
         incident = incident_records.find(session, incident_id)
         if as_json:
             output.json_lines([incident_records.whole(session, incident)])
@@ -119,13 +115,12 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
 
     Example: r8scan incidents resend 1f3c --reason "the address was mended"
     """
-    own = Context(load_settings())
-    try:
+    with opened_context() as own:
         with own.database.read() as session:
             incident = incident_records.find(session, incident_id)
             found_id, digest = str(incident.id), incident.digest
-        token = _token(own, digest)
-        with own.database.write() as session, _as_user_error():
+        token = _token(own.store, digest)
+        with own.database.write() as session:
             rows = by_hand.resend(
                 session,
                 incident_records.find(session, found_id),
@@ -134,8 +129,6 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
                 who=operator_name(),
                 reason=reason,
             )
-    finally:
-        own.database.close()
     typer.echo(f"{len(rows)} mails are queued")
 
 
@@ -154,46 +147,24 @@ def export(
     write: Callable[[TextIO, Session, Iterator[Incident]], int]
     write = incidents_export.write_json if form == "json" else incidents_export.write_csv
     start, end = _time(since, "--since"), _time(until, "--until")
-    with _database() as database, database.read() as session, _opened(to) as out:
+    with opened_context() as own, own.database.read() as session, _opened(to) as out:
         count = write(out, session, incident_records.between(session, start, end, account))
     typer.echo(f"{count} incidents", err=True)
 
 
-@contextmanager
-def _database() -> Iterator[Database]:
-    database = Database(load_settings().database_url.get_secret_value())
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@contextmanager
-def _as_user_error() -> Iterator[None]:
-    try:
-        yield
-    except NotPossible as err:
-        raise UserError(str(err)) from err
-
-
 def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None:
-    with _database() as database, database.write() as session, _as_user_error():
+    with opened_context() as own, own.database.write() as session:
         step(session, incident_records.find(session, incident_id))
 
 
-def _token(own: Context, digest: str) -> TokenRecord:
-    """What the store says of the token now. UserError when it cannot be asked."""
-    if own.store is None:
-        with own.database.read() as session:
-            records = sql.look_up(session, [digest])
-    else:
-        try:
-            records = dict(own.store.look_up([digest]).records)
-        except StoreUnavailable as err:
-            raise UserError(f"the token store is away ({err}): try again later") from err
-    if digest not in records:
+def _token(store: TokenStore, digest: str) -> TokenRecord:
+    """Return what the store says of the token now. UserError when it says nothing."""
+    found = store.look_up([digest])
+    if digest in found.not_checked:
+        raise UserError("the token store cannot look the token up now: try again later")
+    if digest not in found.records:
         raise UserError("the token store does not know the token any more: nobody can be told")
-    return records[digest]
+    return found.records[digest]
 
 
 def _time(text: str, option: str) -> datetime | None:

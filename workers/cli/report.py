@@ -10,18 +10,24 @@ from typing import Annotated
 import typer
 
 from scanner.records.database import Database
+from scanner.records.states import Decision
 from scanner.response.policy import Policy
-from scanner.settings import Settings, load_settings
+from scanner.settings import Settings
 from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport, NewReport, Subject
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.cli.streams import BadLines, opened
-from workers.context import Context
 
 BATCH = 1000
-WORDS = ("disabled", "already_disabled", "protected", "observed", "unknown", "held", "repeated", "bad")
+DECISIONS = (
+    *(Decision.DISABLED, Decision.ALREADY_DISABLED, Decision.PROTECTED),
+    *(Decision.OBSERVED, Decision.UNKNOWN, Decision.HELD),
+)
+WORDS = (*DECISIONS, "repeated", "bad")
+"""What is counted, in the order in which it is printed."""
 
 
 def report(
@@ -40,11 +46,10 @@ def report(
 
     Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
     """
-    own = Context(load_settings())
     reporter = operator_name()
     counts: Counter[str] = Counter()
     bad = BadLines()
-    try:
+    with opened_context() as own:
         # Checked before the first line is read.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
         with opened(file) as stream:
@@ -58,8 +63,6 @@ def report(
                         bad.add(number, line)
                 given = _new_reports(subjects, sign, note, reporter, key)
                 counts += _submit(own.database, own.settings, own.policy, given)
-    finally:
-        own.database.close()
     bad.end()
     counts["bad"] = bad.count
     _print(counts, bad, as_json)
@@ -85,7 +88,7 @@ def _print(counts: Counter[str], bad: BadLines, as_json: bool) -> None:
         output.json_lines([{**{word: counts[word] for word in WORDS}, "bad_lines": bad.numbers}])
     else:
         typer.echo(", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS))
-    if counts["held"]:
+    if counts[Decision.HELD]:
         typer.echo("the brake holds reports until you decide: r8scan brake status", err=True)
     if bad.count:
         raise typer.Exit(1)

@@ -13,10 +13,12 @@ from scanner.github.urls import is_repository_name
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.settings import Settings, load_settings
+from scanner.records.states import JobState
+from scanner.settings import load_settings
 from scanner.sources.manual import queue
 from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
 
 SHOWN = 50
 
@@ -115,7 +117,7 @@ def url(
         target = parse_address(address, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
         raise UserError(str(err)) from err
-    _rescan(target, wait, as_json, settings)
+    _rescan(target, wait, as_json)
 
 
 @app.command("list")
@@ -124,11 +126,9 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: r8scan rescan list
     """
-    database = Database(load_settings().database_url.get_secret_value())
-    with database.read() as session:
+    with opened_context() as own, own.database.read() as session:
         statement = select(ScanJob).where(ScanJob.source == "rescan").order_by(ScanJob.id.desc()).limit(SHOWN)
         found = session.execute(statement).scalars().all()
-    database.close()
     if as_json:
         output.json_lines(jobs_watched.summary(job) for job in found)
         return
@@ -142,10 +142,8 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
 
     Example: r8scan rescan cancel 42
     """
-    database = Database(load_settings().database_url.get_secret_value())
-    with database.write() as session:
+    with opened_context() as own, own.database.write() as session:
         done = jobs.cancel_all(session, job_id)
-    database.close()
     if not done:
         raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")
     typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1} that it led to" if len(done) > 1 else ""))
@@ -168,8 +166,13 @@ def _object_id(value: str) -> str:
     return value.lower()
 
 
-def _rescan(target: Target, wait: bool, as_json: bool, settings: Settings | None = None) -> None:
-    database = Database((settings or load_settings()).database_url.get_secret_value())
+def _rescan(target: Target, wait: bool, as_json: bool) -> None:
+    with opened_context() as own:
+        raise typer.Exit(_queue_and_watch(own.database, target, wait=wait, as_json=as_json))
+
+
+def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json: bool) -> int:
+    """Queue the job and watch it if wanted; return the exit status."""
     with database.write() as session:
         job_id, kind = queue(session, target)
     from workers.doorbell import ring
@@ -177,11 +180,10 @@ def _rescan(target: Target, wait: bool, as_json: bool, settings: Settings | None
     if not ring("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
         typer.echo(f"job {job_id} is recorded; no broker answers, it starts as soon as workers run", err=True)
     if not wait:
-        typer.echo(json.dumps({"job": job_id, "state": "queued"}) if as_json else f"job {job_id} queued")
-        return
+        typer.echo(json.dumps({"job": job_id, "state": JobState.QUEUED}) if as_json else f"job {job_id} queued")
+        return 0
     job, children = jobs_watched.watch(database, job_id)
-    database.close()
-    raise typer.Exit(_report(job, children, as_json))
+    return _report(job, children, as_json)
 
 
 def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
@@ -194,7 +196,7 @@ def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
             typer.echo(f"{one.state}: {jobs_watched.target_text(one)}" + (f" ({counts})" if counts else ""))
             if one.error:
                 typer.echo(output.plain(one.error), err=True)
-    worst: dict[Any, int] = {"done": 0, "partial": 2}
+    worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
     # A push of events may be gone by the time it is read; what an operator names has to be there.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

@@ -46,16 +46,11 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """For each digest: live, disabled or unknown, by the configured token store."""
-    from scanner.records.database import Database
-    from scanner.settings import load_settings
-    from scanner.tokens import sql
+    """Return for each digest what the token store says: live, disabled, unknown, or not_checked (it could not look)."""
+    from workers.cli.opening import opened_context
 
-    database = Database(load_settings(read_dotenv=False).database_url.get_secret_value())
-    with database.read() as session:
-        records = sql.look_up(session, set(digests))
-    database.close()
-    return {
-        digest: ("disabled" if records[digest].disabled_at else "live") if digest in records else "unknown"
-        for digest in digests
-    }
+    with opened_context(read_dotenv=False) as own:
+        found = own.store.look_up(set(digests))
+    states = {digest: "disabled" if record.disabled_at else "live" for digest, record in found.records.items()}
+    states |= dict.fromkeys(found.not_checked - states.keys(), "not_checked")
+    return {digest: states.get(digest, "unknown") for digest in digests}

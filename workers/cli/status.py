@@ -13,9 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from scanner.records.database import Database
-from scanner.settings import load_settings
 from workers.cli import output
+from workers.cli.opening import opened_context
 from workers.overview import Overview, overview
 
 WATCH_SECONDS = 2.0
@@ -31,27 +30,25 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    settings = load_settings()
-    database = Database(settings.database_url.get_secret_value())
+    with opened_context() as own:
 
-    def look() -> Overview:
-        with database.read() as session:
-            return overview(session, settings)
+        def look() -> Overview:
+            with own.database.read() as session:
+                return overview(session, own.settings)
 
-    if watch and not as_json:
-        _watch(look)
-        return
-    found = look()
-    while True:
-        if as_json:
-            output.json_lines([dataclasses.asdict(found)])
-        else:
-            output.console().print(_screen(found))
-        if not watch:
-            break
-        time.sleep(WATCH_SECONDS)
+        if watch and not as_json:
+            _watch(look)
+            return
         found = look()
-    database.close()
+        while True:
+            if as_json:
+                output.json_lines([dataclasses.asdict(found)])
+            else:
+                output.console().print(_screen(found))
+            if not watch:
+                break
+            time.sleep(WATCH_SECONDS)
+            found = look()
     raise typer.Exit(1 if found.problems else 0)
 
 

@@ -15,8 +15,7 @@ import typer
 from scanner.records import audit
 from scanner.records.database import Database
 from scanner.response import by_hand, sightings
-from scanner.response.by_hand import NotPossible
-from scanner.settings import Settings, load_settings
+from scanner.settings import Settings
 from scanner.signs import reports
 from scanner.tokens import sql
 from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
@@ -24,6 +23,7 @@ from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.context import Context
 
@@ -39,15 +39,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 
 
 @contextmanager
-def _database() -> Iterator[tuple[Settings, Database]]:
-    settings = load_settings()
-    if settings.token_store_url is not None:
-        raise UserError(f"the tokens are in the store at {settings.token_store_url}: change them there")
-    database = Database(settings.database_url.get_secret_value())
-    try:
-        yield settings, database
-    finally:
-        database.close()
+def _sql_store() -> Iterator[Context]:
+    """Open a context whose tokens are in our own tables. UserError if they are behind HTTP."""
+    with opened_context() as own:
+        if own.settings.token_store_url is not None:
+            raise UserError(f"the tokens are in the store at {own.settings.token_store_url}: change them there")
+        yield own
 
 
 @app.command("import")
@@ -61,9 +58,9 @@ def import_(
 
     Example: r8scan tokens import tokens.csv
     """
-    with _database() as (settings, database), _opened(file) as (stream, size):
-        good, bad = _import_all(database, stream, settings, size)
-        with database.write() as session:
+    with _sql_store() as own, _opened(file) as (stream, size):
+        good, bad = _import_all(own.database, stream, own.settings, size)
+        with own.database.write() as session:
             rechecked = sightings.make_due_after_import(session)
             reports.make_due_after_import(session)
             evidence = {"rows": good, "bad_rows": bad, "sightings_to_look_up": rechecked}
@@ -115,13 +112,13 @@ def add(
     """
     given = getpass.getpass("Token (not shown): ") if sys.stdin.isatty() else sys.stdin.readline(200)
     raw = given.strip()
-    with _database() as (settings, database):
+    with _sql_store() as own:
         fields = {"token": raw, "email": email, "account": account, "name": name}
         try:
-            token = token_of(fields, settings.digester())
+            token = token_of(fields, own.settings.digester())
         except BadRow as err:
             raise UserError(f"the token cannot be added: it {err}") from err
-        with database.write() as session:
+        with own.database.write() as session:
             ImportRun.begin().write(session, [token])
             sightings.make_due_after_import(session)
             reports.make_due_after_import(session)
@@ -135,7 +132,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: r8scan tokens list --json | jq -r 'select(.disabled_at) | .sha256'
     """
-    with _database() as (_, database), database.read() as session:
+    with _sql_store() as own, own.database.read() as session:
         records = sql.listed(session)
         if as_json:
             output.json_lines(_json(record) for record in records)
@@ -164,9 +161,9 @@ def disable(
 
     Example: r8scan tokens disable --sha256 9f86d081…
     """
-    with _database() as (settings, database), database.write() as session:
+    with _sql_store() as own, own.database.write() as session:
         token = _wanted(session, token_id, sha256)
-        done = by_hand.disable_token(session, token, Context(settings).policy, who=operator_name())
+        done = by_hand.disable_token(session, token, own.policy, who=operator_name())
     typer.echo(f"disabled {token.digest}" if done else f"was disabled already: {token.digest}")
 
 
@@ -180,12 +177,9 @@ def enable(
 
     Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
     """
-    with _database() as (_, database), database.write() as session:
+    with _sql_store() as own, own.database.write() as session:
         token = _wanted(session, token_id, sha256)
-        try:
-            done = by_hand.enable_token(session, token.digest, who=operator_name(), reason=reason)
-        except NotPossible as err:
-            raise UserError(str(err)) from err
+        done = by_hand.enable_token(session, token.digest, who=operator_name(), reason=reason)
     typer.echo(f"works again: {token.digest}" if done else f"was not disabled: {token.digest}")
 
 
@@ -199,7 +193,7 @@ def protect(
 
     Example: r8scan tokens protect 42
     """
-    with _database() as (_, database), database.write() as session:
+    with _sql_store() as own, own.database.write() as session:
         token = _wanted(session, token_id, sha256)
         by_hand.protect_token(session, token.digest, protected=not off, who=operator_name())
     typer.echo(f"{'no longer protected' if off else 'protected'}: {token.digest}")

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from scanner.settings import load_settings
 from scanner.signs import networks, settling
 from scanner.signs import usage as usage_store
 from scanner.signs.lines import numbered_lines
@@ -17,6 +16,7 @@ from scanner.signs.usage_records import LONGEST_LINE, BadRecord, RecordReader, U
 from scanner.signs.usage_rules import rules_of
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
 from workers.cli.streams import BadLines, opened
 from workers.context import Context
 
@@ -34,10 +34,9 @@ def usage(
 
     Example: r8scan usage access.jsonl
     """
-    own = Context(load_settings())
-    listed = _listed(own)
     bad, taken, report_ids = BadLines(), 0, list[int]()
-    try:
+    with opened_context() as own:
+        listed = _listed(own)
         with opened(file) as stream:
             lines = numbered_lines(stream, LONGEST_LINE)
             while batch := list(itertools.islice(lines, BATCH)):
@@ -50,8 +49,6 @@ def usage(
                 taken += len(records)
                 report_ids += stored.report_ids
         decided = settling.decisions(own.database, report_ids)
-    finally:
-        own.database.close()
     bad.end()
     if as_json:
         output.json_lines([{"records": taken, "bad": bad.count, "bad_lines": bad.numbers, "decisions": dict(decided)}])

@@ -11,6 +11,7 @@ from scanner.records import announcements, jobs, leases, retention, tallies
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
 from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
+from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, settling, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
@@ -67,7 +68,12 @@ def _ring() -> None:
         shedding.shed(session, "repository", most_items=own.settings.queue_max_repositories)
     with own.database.read() as session:
         due = jobs.due_count(session, ("pushes", "files", *rescan.KINDS))
-        unsent = leases.due_keys(session, Notification, Notification.state.in_(("pending", "frozen")), limit=1)
+        unsent = leases.due_keys(
+            session,
+            Notification,
+            Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN)),
+            limit=1,
+        )
     if due.get("pushes"):
         ring("r8scan.scan", due["pushes"])
     if due.get("files"):

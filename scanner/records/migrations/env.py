@@ -1,11 +1,17 @@
-"""Run by alembic: one transaction, on a connection that the caller hands over."""
+"""Run by alembic: one transaction, on the connection that `scanner.records.schema` hands over.
+
+The `alembic` command of a developer (`make migration`) hands over none: it gets the database of alembic.ini.
+"""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Enum
 
 from scanner.records import sign_models, source_models
+from scanner.records.database import Database
 from scanner.records.models import Base
 
 # Their import adds these tables to the metadata.
@@ -18,9 +24,29 @@ def run(connection: Connection) -> None:
         target_metadata=Base.metadata,
         compare_type=True,
         render_as_batch=connection.dialect.name == "sqlite",
+        render_item=_rendered,
+        user_module_prefix="",  # script.py.mako imports our own types
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
-run(context.config.attributes["connection"])
+def _rendered(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
+    """Return how a new migration writes the item; False for alembic's own way."""
+    del autogenerate
+    if kind == "type" and isinstance(item, Enum):
+        return f"sa.String(length={item.length})"  # its words are those of today: no migration may import them
+    return False
+
+
+def run_by_developer() -> None:
+    database = Database(context.config.get_main_option("sqlalchemy.url", ""))
+    with database.engine.execution_options(r8scan_writes=True).begin() as connection:
+        run(connection)
+    database.close()
+
+
+if "connection" in context.config.attributes:
+    run(context.config.attributes["connection"])
+else:
+    run_by_developer()

@@ -12,6 +12,7 @@ from scanner.records import announcements
 from scanner.records.announcements import SETTLED_SECONDS, STREAM, WEBHOOK, Listing, Stopped, TooOld
 from scanner.records.database import Database
 from scanner.records.models import Announcement, Notification, db_now
+from scanner.records.states import Cause
 from tests.notifications.outbox_rows import incident
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
@@ -19,7 +20,7 @@ AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 
 def announce(database: Database, *digests: str, channels: tuple[str, ...] = ()) -> None:
     with database.write() as session:
-        announcements.announce(session, [Stopped(one, "7", "operator", AT) for one in digests], channels)
+        announcements.announce(session, [Stopped(one, "7", Cause.OPERATOR, AT) for one in digests], channels)
 
 
 def listed(database: Database, after: int | None, **options: Any) -> Listing:
@@ -65,7 +66,9 @@ def test_an_incident_is_announced_once(database: Database) -> None:
     incident_id = incident(database)
     for _ in range(2):
         with database.write() as session:
-            announcements.announce(session, [Stopped("a" * 64, "7", "public_repository", AT, incident_id)], (STREAM,))
+            announcements.announce(
+                session, [Stopped("a" * 64, "7", Cause.PUBLIC_REPOSITORY, AT, incident_id)], (STREAM,)
+            )
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(Announcement)).scalar_one() == 1
         assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 1

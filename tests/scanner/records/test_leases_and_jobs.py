@@ -11,6 +11,7 @@ from scanner.records import jobs, leases, tallies
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ScanJob, db_now
+from scanner.records.states import JobState
 
 
 def queue(database: Database, **options: object) -> int:
@@ -70,12 +71,12 @@ def test_a_worker_that_lost_its_lease_writes_nothing(database: Database) -> None
     def finish_too_late() -> None:
         with database.write() as session:
             jobs.enqueue(session, "pushes", {"pushes": []}, source="retry")
-            jobs.finish(session, first, "done", counts={})
+            jobs.finish(session, first, JobState.DONE, counts={})
 
     with pytest.raises(LeaseLost):
         finish_too_late()
     with database.write() as session:
-        jobs.finish(session, second, "done", counts={"pushes": 1})
+        jobs.finish(session, second, JobState.DONE, counts={"pushes": 1})
     assert state(database, job_id).counts == {"pushes": 1}
     with database.read() as session:
         assert len(session.execute(select(ScanJob.id)).all()) == 1
@@ -99,7 +100,7 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
             assert jobs.cancel(session, job_id)
         assert lost.wait(30)
     with pytest.raises(LeaseLost), database.write() as session:
-        jobs.finish(session, job, "done", counts={})
+        jobs.finish(session, job, JobState.DONE, counts={})
     assert state(database, job_id).state == "cancelled"
 
 

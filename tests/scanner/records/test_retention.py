@@ -31,6 +31,7 @@ from scanner.records.outbox import OwnerNews
 from scanner.records.retention import NotErasable, Wanted
 from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject, ReadPush
+from scanner.records.states import Cause
 from scanner.response.places import candidate_to_json
 from tests.notifications.outbox_rows import SEEN, incident, place, tell_operator, tell_owner
 
@@ -168,7 +169,10 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         )
         frozen = update(Notification).where(Notification.channel == "operator", Notification.facts.is_(None))
         session.execute(frozen.values(state="frozen", facts={"tokens": [name]}))
-        stopped = [Stopped(digest, name, "public_repository", SEEN, own), Stopped(digest, name, "operator", SEEN)]
+        stopped = [
+            Stopped(digest, name, Cause.PUBLIC_REPOSITORY, SEEN, own),
+            Stopped(digest, name, Cause.OPERATOR, SEEN),
+        ]
         announcements.announce(session, stopped, announcements.CHANNELS)
         number = account.id
         session.add(ReadPush(repository_id=number, head="a", before="b", hits=hits(digest), read_at=db_now()))

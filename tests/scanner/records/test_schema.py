@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import alembic.command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import Base
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:
@@ -22,6 +27,14 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
     newest = schema.newest_revision()
     assert schema.upgrade(database) == (newest, newest)
     assert schema.current_revision(database) == newest
+
+
+def test_the_alembic_command_upgrades_a_database_and_finds_nothing_to_migrate(tmp_path: Path) -> None:
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("script_location", str(ROOT / "scanner" / "records" / "migrations"))
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{tmp_path / 'developer.db'}")
+    alembic.command.upgrade(config, "head")
+    alembic.command.check(config)
 
 
 def test_several_processes_may_upgrade_at_once(postgresql_url: str) -> None:

@@ -14,9 +14,10 @@ from sqlalchemy import func, select, text, update
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, Sighting, db_now
-from scanner.response import finishing, remote, responder
+from scanner.response import finishing, responder, store_access
 from scanner.response.policy import Policy
 from scanner.response.responder import decide_again, finish_due, look_up_due, respond_to
+from scanner.response.store_access import RemoteAccess
 from scanner.signs import reports, settling
 from scanner.signs.reports import Subject, new_report
 from scanner.tokens.http import HttpStore
@@ -63,7 +64,7 @@ def store(reference: ReferenceStore) -> Iterator[Away]:
 
 @pytest.fixture
 def policy(store: Away) -> Policy:
-    return Policy(operator_email="op@example.com", store=store)
+    return Policy(operator_email="op@example.com", access=RemoteAccess(store))
 
 
 def candidate(path: str = "a.py") -> Candidate:
@@ -321,7 +322,7 @@ def test_a_brought_back_token_is_another_incident_when_it_is_found_elsewhere(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     reference.tokens[DIGEST]["disabled_at"] = None
     with database.write() as session:
-        session.execute(update(Incident).values(disabled_at=db_now(-remote.SETTLING_SECONDS - 1)))
+        session.execute(update(Incident).values(disabled_at=db_now(-store_access.SETTLING_SECONDS - 1)))
     respond_to(database, [candidate()], source="public_events", policy=policy)
     assert reference.tokens[DIGEST]["disabled_at"] is None, "this place is known"
     respond_to(database, [candidate("other.py")], source="public_events", policy=policy)
@@ -371,7 +372,7 @@ def test_one_of_many_that_fails_costs_the_others_nothing_and_is_known_for_ours_l
     for number, digest in enumerate(digests):
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Troubled(reference.url, "the-secret")
-    policy = Policy(operator_email="op@example.com", store=store, announce=("stream",))
+    policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=("stream",))
     # Not the first of the incidents, which is tried alone, whichever it is.
     store.troubles = {digests[7]: trouble, digests[20]: trouble}
     found = [
@@ -422,7 +423,7 @@ def test_one_that_spoils_every_answer_about_it_does_not_hold_up_the_others(
     digests = many(reference)
     spoilt = digests[5]
     store = Away(reference.url, "the-secret")
-    policy = Policy(operator_email="op@example.com", store=store)
+    policy = Policy(operator_email="op@example.com", access=RemoteAccess(store))
     store.away = {"disable"}
     respond_to(database, [replace(candidate(), digest=digest) for digest in digests], source="x", policy=policy)
     store.away = set()
@@ -478,7 +479,7 @@ def test_a_disable_that_is_being_written_is_not_taken_for_a_token_that_was_broug
 
     def ask() -> None:
         with database.write() as session:
-            found.append(remote.believed(session, answer, {DIGEST}))
+            found.append(store_access.believed(session, answer, {DIGEST}))
 
     with database.write() as session:
         session.execute(update(Incident).values(action="disabled", disabled_at=db_now()))

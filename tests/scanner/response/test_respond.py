@@ -21,6 +21,7 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
+from scanner.records.states import SightingState
 from scanner.response import respond as respond_module
 from scanner.response import sightings
 from scanner.response.policy import Policy
@@ -209,8 +210,8 @@ def test_an_old_unknown_sighting_is_forgotten_after_thirty_days_and_an_unchecked
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     with database.write() as session:
-        sightings.record(session, [found(fresh_token())], source="x", state="unknown")
-        sightings.record(session, [found(fresh_token())], source="x", state="unchecked")
+        sightings.record(session, [found(fresh_token())], source="x", state=SightingState.UNKNOWN)
+        sightings.record(session, [found(fresh_token())], source="x", state=SightingState.UNCHECKED)
         session.execute(update(Sighting).values(seen_at=db_now(-31 * 86400)))
     with database.write() as session:
         assert sightings.forget_old(session) == 1

@@ -28,6 +28,7 @@ from scanner.records.models import (
 from scanner.records.sign_models import Report
 from scanner.response.policy import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
+from scanner.response.store_access import TRANSACTIONAL, RemoteAccess
 from scanner.signs import reports, settling
 from scanner.signs.reports import Subject
 from scanner.tokens.imports import ImportedToken
@@ -97,7 +98,7 @@ def make_policy(
             for digest in DIGESTS:
                 reference.add(digest, recipients=RECIPIENTS)
             remote: RemoteStore = Remote(reference, injected, http)
-            return Policy(operator_email="op@example.com", announce=CHANNELS, store=remote), reference
+            return Policy(operator_email="op@example.com", announce=CHANNELS, access=RemoteAccess(remote)), reference
 
         yield make
         http.close()
@@ -105,7 +106,7 @@ def make_policy(
 
 def known(policy: Policy) -> tuple[str, ...]:
     """Two tokens; one where each costs calls over HTTP, and a crash before and after each of them."""
-    return DIGESTS if policy.store is None else DIGESTS[:1]
+    return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
 
 def found(policy: Policy) -> list[Candidate]:

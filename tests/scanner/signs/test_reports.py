@@ -20,6 +20,7 @@ from scanner.records.sign_models import Report
 from scanner.response import by_hand
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
+from scanner.response.store_access import RemoteAccess
 from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
 from scanner.signs.settling import Settled, decide_again, decisions, settle, settle_due
@@ -306,7 +307,7 @@ def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
         with database.write() as session:
             session.execute(update(Incident).values(**values))
 
-    policy = replace(POLICY, store=_Answering(database, decide))
+    policy = replace(POLICY, access=RemoteAccess(_Answering(database, decide)))
     assert not decide_again(database, policy=policy, per_minute=60).counts
     with database.read() as session:
         report = session.execute(select(Report)).scalar_one()

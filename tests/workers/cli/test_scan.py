@@ -8,13 +8,15 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from scanner.detection import sha256_digest
+from workers.sandbox import token_store
 from workers.sandbox.git_backend import git
+from workers.sandbox.token_store import ReferenceStore
 from workers.sandbox.workplace import Workplace
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -155,6 +157,52 @@ def test_the_store_is_asked_and_not_changed(r8scan: Run, tmp_path: Path, fresh_t
     lines = found(r8scan("scan", "d", "--known", "--format", "json"))
     assert {line["path"]: line["known"] for line in lines} == {f"d/{state}": state for state in tokens}
     assert r8scan("tokens", "list", "--json").stdout == before
+
+
+@pytest.fixture
+def http_store() -> Iterator[ReferenceStore]:
+    """A token store behind HTTP that listens."""
+    store = ReferenceStore("the-secret")
+    with token_store.running(store):
+        yield store
+
+
+def settings_of(store: ReferenceStore) -> dict[str, str]:
+    return {"R8SCAN_TOKEN_STORE_URL": store.url, "R8SCAN_TOKEN_STORE_SECRET": store.secret}
+
+
+def test_a_store_behind_http_is_asked_and_not_changed(
+    r8scan: Run, tmp_path: Path, fresh_token: Token, http_store: ReferenceStore
+) -> None:
+    tokens = {"live": fresh_token(), "disabled": fresh_token(), "unknown": fresh_token()}
+    digests = {state: sha256_digest(token.encode()) for state, token in tokens.items()}
+    http_store.add(digests["live"])
+    http_store.add(digests["disabled"])
+    http_store.disable(digests["disabled"], "a-key", "a test")
+    http_store.calls.clear()
+    (tmp_path / "d").mkdir()
+    for state, token in tokens.items():
+        (tmp_path / "d" / state).write_text(token)
+    lines = found(r8scan("scan", "d", "--known", "--format", "json", env=settings_of(http_store)))
+    assert {line["path"]: line["known"] for line in lines} == {f"d/{state}": state for state in tokens}
+    assert http_store.calls == ["lookup"]
+
+
+def test_a_token_that_the_store_cannot_look_up_now_is_not_said_to_be_unknown(
+    r8scan: Run, tmp_path: Path, fresh_token: Token, http_store: ReferenceStore
+) -> None:
+    (tmp_path / "a").write_text(fresh_token())
+    with http_store.unsure():
+        (line,) = found(r8scan("scan", "a", "--known", "--format", "json", env=settings_of(http_store)))
+    assert line["known"] == "not_checked"
+
+
+def test_a_store_that_is_away_is_one_line(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+    (tmp_path / "a").write_text(fresh_token())
+    result = r8scan("scan", "a", "--known", env={"R8SCAN_TOKEN_STORE_URL": "http://127.0.0.1:1"})
+    assert result.returncode == 1
+    assert result.stderr.startswith("r8scan: the token store is away (")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [("no-such-file",), ("a", "no-such-file")])

@@ -13,6 +13,7 @@ from scanner.records import announcements
 from scanner.records.announcements import SETTLED_SECONDS, Stopped
 from scanner.records.database import Database
 from scanner.records.models import Announcement, db_now
+from scanner.records.states import Cause
 from scanner.settings import Settings, load_settings
 from tests.workers.web.conftest import Serve
 from workers.context import Context
@@ -39,7 +40,7 @@ def context(database: Database) -> Context:
 
 def announce(database: Database, *digests: str) -> None:
     with database.write() as session:
-        announcements.announce(session, [Stopped(one, "7", "operator", AT) for one in digests], ())
+        announcements.announce(session, [Stopped(one, "7", Cause.OPERATOR, AT) for one in digests], ())
 
 
 def age(database: Database, seconds: float) -> None:

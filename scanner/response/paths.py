@@ -1,0 +1,83 @@
+"""The two ways through a response, and the one place that chooses between them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scanner.detection import Candidate
+from scanner.records.database import Database
+from scanner.records.states import Cause
+from scanner.response import finishing, remote, respond
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
+from scanner.response.store_access import RemoteAccess
+
+
+class ResponsePath(Protocol):
+    """The steps from candidates to disabled tokens, for one kind of token store."""
+
+    def respond(
+        self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
+    ) -> Response:
+        """Look the candidates up and do what is due."""
+
+    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> tuple[int, Response]:
+        """Look up at most `limit` sightings that are due; return how many were answered, and what was done."""
+
+    def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
+        """Disable the tokens of incidents that a transaction has just recorded as `disabling`."""
+
+    def finish_due(self, database: Database, *, policy: Policy) -> Response:
+        """Disable the tokens of incidents that a crash or an outage left at `disabling`."""
+
+
+class TransactionalPath:
+    """Everything within one transaction: nothing is left to finish."""
+
+    def respond(
+        self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
+    ) -> Response:
+        return respond.respond(database, candidates, source=source, policy=policy, cause=cause)
+
+    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> tuple[int, Response]:
+        return respond.look_up_again(database, policy=policy, limit=limit)
+
+    def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
+        del database, ids, policy
+        return Response()
+
+    def finish_due(self, database: Database, *, policy: Policy) -> Response:
+        del database, policy
+        return Response()
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePath:
+    """Calls to the store before and after the transaction."""
+
+    access: RemoteAccess
+
+    def respond(
+        self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
+    ) -> Response:
+        return remote.respond_remotely(
+            database, candidates, source=source, policy=policy, access=self.access, cause=cause
+        )
+
+    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> tuple[int, Response]:
+        return remote.look_up_again_remotely(database, policy=policy, access=self.access, limit=limit)
+
+    def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
+        return finishing.finish(database, policy, self.access.store, ids)
+
+    def finish_due(self, database: Database, *, policy: Policy) -> Response:
+        return finishing.finish_due(database, policy, self.access.store)
+
+
+def path_of(policy: Policy) -> ResponsePath:
+    """Return the way through a response for the policy's token store."""
+    access = policy.access
+    return RemotePath(access) if isinstance(access, RemoteAccess) else TransactionalPath()

@@ -1,0 +1,154 @@
+"""How things stand is written with the enums of `scanner.records.states`, never as a bare string."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from scanner.records import states
+
+ROOT = Path(__file__).parent.parent
+ENUMS = [one for one in vars(states).values() if isinstance(one, type) and issubclass(one, StrEnum) and one != StrEnum]
+WORDS = {member.value for enum in ENUMS for member in enum}
+NAMES = {"state", "action", "decision", "cause", "wanted", "result"}
+"""What variables, attributes, columns, parameters and keys are called that hold one of the words."""
+EXEMPT = {
+    "notifications/email/samples.py": "invented facts, as JSON holds them",
+    "notifications/email/bounces.py": "`Action` is a field of RFC 3464",
+    "scanner/records/states.py": "defines them",
+}
+
+
+def modules() -> list[Path]:
+    found = [path for top in ("scanner", "notifications", "workers") for path in sorted((ROOT / top).rglob("*.py"))]
+    return [
+        path
+        for path in found
+        if not {"sandbox", "migrations"} & set(path.parts) and str(path.relative_to(ROOT)) not in EXEMPT
+    ]
+
+
+def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Yield the strings that are compared with, assigned to or passed as something that holds a state."""
+    for node in ast.walk(tree):
+        yield from _words(list(_beside_a_state(node)))
+    yield from _constant_words(tree)
+
+
+def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the expressions of one node that have to be states."""
+    match node:
+        case ast.Compare(left=left, comparators=comparators):
+            if any(map(_holds_a_state, [left, *comparators])):
+                yield from (left, *comparators)
+        case ast.Call(func=ast.Attribute(value=column, attr="in_" | "not_in"), args=arguments):
+            if _holds_a_state(column):
+                yield from arguments
+        case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[key, *_]):
+            if _holds_a_state(key):
+                yield table
+        case ast.keyword(arg=keyword, value=value):
+            if keyword in NAMES:
+                yield value
+        case ast.Assign(targets=targets, value=value):
+            if any(map(_holds_a_state, targets)):
+                yield value
+        case ast.AnnAssign(target=target, value=ast.expr() as value):
+            if _holds_a_state(target):
+                yield value
+        case ast.Dict(keys=names, values=entries):
+            for name, entry in zip(names, entries, strict=True):
+                if isinstance(name, ast.Constant) and name.value in NAMES:
+                    yield entry
+        case ast.arguments():
+            yield from _defaults(node)
+
+
+def _holds_a_state(node: ast.expr) -> bool:
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name in NAMES
+    return False
+
+
+def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
+    """Yield the words among the nodes: alone, in a tuple or other collection, or in a conditional expression."""
+    for node in nodes:
+        match node:
+            case ast.Constant(value=str() as value) if value in WORDS and value:
+                yield node
+            case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+                yield from _words(parts)
+            case ast.Dict(keys=keys):
+                yield from _words([key for key in keys if key is not None])
+            case ast.IfExp(body=body, orelse=orelse):
+                yield from _words([body, orelse])
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    with_default = positional[len(positional) - len(arguments.defaults) :]
+    pairs = [
+        *zip(with_default, arguments.defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    yield from (default for name, default in pairs if default is not None and name.arg in NAMES)
+
+
+def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Yield the words of constants that are collections of nothing else: `OPEN = ("queued", "running")`."""
+    for node in getattr(tree, "body", []):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):
+            words = list(_words(node.value.elts))
+            if words and len(words) == len(node.value.elts):
+                yield from words
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_state_is_never_a_bare_string(path: Path) -> None:
+    found = [f"line {word.lineno}: {word.value!r}" for word in bare_words(ast.parse(path.read_text()))]
+    assert not found, "use the enums of scanner/records/states.py"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'if job.state == "queued": pass',
+        'if "open" == incident.state: pass',
+        'if incident.action in ("held", "flagged"): pass',
+        'query.where(Notification.state.in_(("pending", "frozen")))',
+        'update(Report).values(state="received")',
+        'row.state = "done" if not missing else "partial"',
+        'state: str = "done"',
+        'def respond(*, cause: str = "public_repository"): pass',
+        'def record(state="unchecked"): pass',
+        'row = {"state": "pending"}',
+        'OPEN = ("queued", "running")',
+        'status = {"done": 0, "partial": 2}.get(job.state, 1)',
+    ],
+)
+def test_a_bare_string_is_found_wherever_a_state_stands(code: str) -> None:
+    assert list(bare_words(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'columns = ("incident", "disabled")',
+        'answer = {"received": True}',
+        'raise UserError("unknown")',
+        'mode = "flag"',
+    ],
+)
+def test_the_same_word_elsewhere_is_no_state(code: str) -> None:
+    assert not list(bare_words(ast.parse(code)))
+
+
+def test_no_two_names_of_an_enum_have_the_same_value() -> None:
+    assert ENUMS
+    for enum in ENUMS:
+        assert len(enum.__members__) == len(list(enum)), enum
