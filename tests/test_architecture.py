@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent.parent
 # Each room and the rooms that it may lean on.
 MAY_IMPORT = {
     "scanner.child_processes": set(),
-    "scanner.detection": {"scanner.child_processes"},
+    "scanner.git_children": {"scanner.child_processes"},
+    "scanner.detection": {"scanner.child_processes", "scanner.git_children"},
     "scanner.retries": set(),
-    "scanner.github": {"scanner.child_processes", "scanner.retries"},
+    "scanner.github": {"scanner.child_processes", "scanner.git_children", "scanner.retries"},
     "scanner.records": set(),
     "scanner.settings": {"scanner.detection", "scanner.records"},
     "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries"},
