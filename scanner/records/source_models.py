@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from scanner.records.columns import Id
+from scanner.records.columns import Id, String, Text
 from scanner.records.models import Base
 
 
