@@ -75,6 +75,8 @@ def lines(
 
     A thread writes `stdin`, and a watch kills git at the deadline, so neither side waits for the other for ever.
     """
+    if deadline.is_over:
+        raise GitError(f"git {arguments[0]} was not started: {deadline.reason}")
     with started(git_dir, arguments) as child, killed_at(deadline, child):
         assert child.stdout is not None  # noqa: S101 - it was asked for
         feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)

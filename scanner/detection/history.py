@@ -13,9 +13,9 @@ from pathlib import Path
 
 from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate, Document, Place, PlaceKind
-from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline
+from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline, GitError
 from scanner.detection.git_repositories import Repository, opened
-from scanner.detection.history_reader import ObjectHit, UnreadObject, list_objects, read_objects
+from scanner.detection.history_reader import ObjectHit, ObjectList, UnreadObject, list_objects, read_objects
 from scanner.detection.object_places import Places, Where, locate
 from scanner.detection.redact import redact
 
@@ -70,7 +70,13 @@ def scan_history(
     deadline = Deadline(seconds, stop)
     with opened(git_dir) as repository:
         history.unread.update(repository.unread)
-        listed = list_objects(repository.git_dir, deadline)
+        try:
+            listed = list_objects(repository.git_dir, deadline)
+        except GitError:
+            if not deadline.is_over:
+                raise
+            listed = ObjectList()
+            history.unread[deadline.reason] += 1  # how many objects there are is not known
         read = read_objects(
             repository.git_dir, listed, detector, readers=readers, on_progress=on_progress, deadline=deadline
         )

@@ -230,8 +230,9 @@ class _Blocks:
         self._descriptor = descriptor
         self._buffer = bytearray(BLOCK)
 
-    def read(self, size: int = BLOCK) -> bytes:
-        """Up to `size` bytes; fewer only at the end."""
+    def read(self, size: int = 0) -> bytes:
+        """Up to `size` bytes, or a block; fewer only at the end."""
+        size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
         view, filled = memoryview(self._buffer), 0
