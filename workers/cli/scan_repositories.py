@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from scanner.detection import Detector, redact
+from scanner.detection import Candidate, Detector, redact
 from scanner.detection.git_processes import GitError
 from scanner.detection.git_repositories import common_dir, git_dir_of, unbundled
 from scanner.detection.history import scan_history
@@ -23,8 +24,11 @@ class Histories:
         self._detector, self._run, self._shown, self._readers = detector, run, shown, readers
         self._seen: set[str] = set()
 
-    def scan(self, git_dir: Path, shown_as: Path) -> None:
-        """Scan a history. What cannot be read is counted and named."""
+    def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> None:
+        """Scan a history. What cannot be read is counted and named.
+
+        `is_given`: the repository is what the user named, so that paths in it need not say which repository it is.
+        """
         real = os.path.realpath(common_dir(git_dir))
         if real in self._seen:
             return
@@ -47,22 +51,23 @@ class Histories:
             run.add_unread(str(shown_as), {"repository_unreadable": 1})
             run.notes.append(f"{shown_as}: the history was not read: {err}")
             return
-        run.candidates += found.candidates
+        prefix = "" if is_given else redact(str(shown_as))
+        run.candidates += [_below(prefix, candidate) for candidate in found.candidates]
         run.objects += found.objects
         run.bytes += found.bytes
         named = Counter[str]()
         for part in found.parts:
             named[part.reason] += part.count
-            path = redact(str(shown_as / part.path) if part.path else str(shown_as))
+            path = os.path.join(prefix, part.path) if part.path else redact(str(shown_as))
             run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
         run.add_unread(str(shown_as), found.unread - named)
         shown.advance(0, found.bytes, len(found.candidates))
 
-    def scan_bundle(self, path: Path) -> bool:
+    def scan_bundle(self, path: Path, *, is_given: bool) -> bool:
         """Scan a bundle's history, by way of a repository of its own that is removed again. False: it is unreadable."""
         try:
             with unbundled(path) as git_dir:
-                self.scan(git_dir, path)
+                self.scan(git_dir, path, is_given=is_given)
         except GitError:
             self._run.add_unread(str(path), {"bundle_unreadable": 1})
             return False
@@ -89,6 +94,13 @@ class Histories:
             key, _, value = line.partition(b"=")
             if key.strip() == b"path" and not os.path.lexists(folder / os.fsdecode(value.strip()) / ".git"):
                 self._run.add_unread(str(folder / os.fsdecode(value.strip())), {"submodule_missing": 1})
+
+
+def _below(prefix: str, candidate: Candidate) -> Candidate:
+    if not prefix:
+        return candidate
+    path = os.path.join(prefix, candidate.place.path or candidate.place.ref or "")
+    return replace(candidate, place=replace(candidate.place, path=path.rstrip("/")))
 
 
 def is_bundle(path: Path) -> bool:

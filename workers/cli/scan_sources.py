@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from scanner.detection import Candidate, Detector, Place, redact
 from scanner.detection.detector import is_lfs_pointer
-from scanner.detection.git_repositories import git_dir_of, is_bare
+from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
@@ -70,20 +70,25 @@ def _scan_path(
         run.candidates += walk.in_names(path.parent, [path.name])
         bundles = 0
         while batch := list(itertools.islice(files, FILES_A_BATCH)):
-            unpacked = {file for file in batch if history and is_bundle(file) and histories.scan_bundle(file)}
+            unpacked = {
+                file
+                for file in batch
+                if history and is_bundle(file) and histories.scan_bundle(file, is_given=file == path)
+            }
             bundles += len(unpacked)
             batch = [file for file in batch if file not in unpacked]
             for file, read in zip(batch, pool.map(lambda file: _scan_file(detector, file), batch), strict=True):
                 _take(run, shown, str(file), read)
     for git_dir, shown_as in walk.bare:
-        histories.scan(git_dir, shown_as)
+        histories.scan(git_dir, shown_as, is_given=shown_as == path)
     if history:
         for git_dir, shown_as in walk.work_trees:
-            histories.scan(git_dir, shown_as)
+            histories.scan(git_dir, shown_as, is_given=shown_as == path)
         if not (walk.bare or walk.work_trees or walk.has_lost_history or bundles):
             histories.scan_around(path)
     else:
-        run.notes += [f"{shown_as}: the history was not read; add --history" for _, shown_as in walk.work_trees]
+        unread = {os.path.realpath(common_dir(git_dir)): shown_as for git_dir, shown_as in reversed(walk.work_trees)}
+        run.notes += [f"{shown_as}: the history was not read; add --history" for shown_as in unread.values()]
 
 
 class _Read(NamedTuple):
@@ -119,7 +124,7 @@ class _Walk:
     has_lost_history: bool = False
 
     def files(self) -> Iterator[Path]:
-        stack = [(self.path, self.path.absolute().name == ".git")]
+        stack = [(self.path, False)]
         while stack:
             folder, is_in_git = stack.pop()
             try:
