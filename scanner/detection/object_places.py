@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,7 +35,10 @@ MAX_PATH = 4_096
 MAX_RESTARTS = 20
 """How often git may die at a damaged object before places are given up."""
 
-_COMMITS_A_ROUND = 64
+MAX_ENTRIES_A_ROUND = 1_000_000
+"""Entries that are remembered while the commits of a round are looked through; each costs some 150 bytes."""
+
+_COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
 """Their ids fit into a pipe, so that git and this process never wait for each other."""
 MAX_HEAD = 200
@@ -63,6 +67,10 @@ class Places:
     is_complete: bool = True
 
 
+_Entry = tuple[bytes, bytes]
+"""Name and object id of an entry of a tree."""
+
+
 class _Folder(NamedTuple):
     """A tree on the way to an object; whole paths are only put together for what is found."""
 
@@ -73,11 +81,11 @@ class _Folder(NamedTuple):
 def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], deadline: Deadline) -> Places:
     """Find places for the wanted blobs and trees, first in what refs reach, then in the other commits."""
     walk = _Walk(wanted, listed.hash_bytes)
-    with _Objects(repository.git_dir, deadline) as roots, _Objects(repository.git_dir, deadline) as folders:
+    with _Objects(repository.git_dir, deadline) as objects:
         try:
-            for commits in (_reached(repository, walk.places, deadline), _listed(listed, roots)):
+            for commits in (_reached(repository, walk.places, deadline), _listed(listed, objects)):
                 while not walk.is_done and (some := list(islice(commits, _COMMITS_A_ROUND))):
-                    walk.visit(some, roots, folders)
+                    walk.visit(some, objects)
         except _GaveUp:
             walk.places.is_complete = False
     return walk.places
@@ -116,62 +124,88 @@ def _listed(listed: ObjectList, objects: _Objects) -> Iterator[tuple[str, str]]:
 
 
 class _Walk:
-    """Visits commits and remembers which trees it has seen."""
+    """Visits commits in rounds. The trees that are new in a round are read level by level, many at a time, each once.
+
+    A tree may be new to several commits of a round, at several depths. Which of them brought it is found afterwards, in
+    memory, and only where the round has something that is wanted.
+    """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int) -> None:
         self.places = Places()
         self._missing = {bytes.fromhex(oid) for oid in wanted}
         self._seen: set[bytes] = set()
+        self._read = 0
         self._entries = regex.compile(rb"\G([0-7]{5,6}) ([^\0]+)\0(.{%d})" % hash_bytes, regex.DOTALL)
 
     @property
     def is_done(self) -> bool:
         return not self._missing
 
-    def visit(self, commits: Sequence[tuple[str, str]], roots: _Objects, folders: _Objects) -> None:
-        """Look through some commits. Their root trees are asked for together: almost every commit has its own."""
-        fresh: dict[str, str] = {}
+    def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
+        """Look through some commits. Raises _GaveUp at a limit, when what was read until then is placed."""
+        roots: dict[bytes, str] = {}
         for commit, tree in commits:
-            if bytes.fromhex(tree) not in self._seen:
-                fresh.setdefault(tree, commit)
-        for (tree, commit), content in zip(fresh.items(), roots.read(list(fresh)), strict=True):
             oid = bytes.fromhex(tree)
-            if oid not in self._seen:  # it may be a folder of the commit before
-                self._see(oid)
-                self._place(oid, None, commit)
-                self._descend(self._entries_of(content, None, commit), commit, folders)
-            if self.is_done:
-                return
+            if oid not in self._seen:
+                roots.setdefault(oid, commit)
+        fresh: dict[bytes, list[_Entry]] = {root: [] for root in roots}
+        try:
+            self._read_all(fresh, objects)
+        finally:
+            self._place_all(roots, fresh)
+            self._seen.update(fresh)
 
-    def _descend(self, level: list[tuple[bytes, _Folder]], commit: str, folders: _Objects) -> None:
+    def _read_all(self, fresh: dict[bytes, list[_Entry]], objects: _Objects) -> None:
+        """Read the trees and those below them that were not seen before; `fresh` gets what is of use in each."""
+        level, kept = list(fresh), 0
         for _ in range(MAX_DEPTH):
-            if not level or self.is_done:
+            following: list[bytes] = []
+            for tree, content in zip(level, objects.read([oid.hex() for oid in level]), strict=True):
+                self._read += 1
+                if self._read > MAX_TREES or kept > MAX_ENTRIES_A_ROUND:
+                    raise _GaveUp
+                for is_folder, entry in self._entries_of(content):
+                    fresh[tree].append(entry)
+                    kept += 1
+                    if is_folder and entry[1] not in fresh:
+                        fresh[entry[1]] = []
+                        following.append(entry[1])
+            level = following
+            if not level:
                 return
-            contents = folders.read([oid.hex() for oid, _ in level])
-            pairs = zip(level, contents, strict=True)
-            level = [below for (_, folder), content in pairs for below in self._entries_of(content, folder, commit)]
         self.places.is_complete = False
 
-    def _entries_of(self, content: bytes | None, folder: _Folder | None, commit: str) -> list[tuple[bytes, _Folder]]:
-        """Place what the tree holds; return the folders in it that were not seen before."""
+    def _entries_of(self, content: bytes | None) -> Iterator[tuple[bool, _Entry]]:
+        """Entries that are wanted, and folders that were not seen in an earlier round."""
         if content is None:
             self.places.is_complete = False
-            return []
-        below: list[tuple[bytes, _Folder]] = []
+            return
         seen, missing = self._seen, self._missing
         for mode, name, oid in self._entries.findall(content):
-            is_folder = mode in _TREE_MODES
-            if oid in missing and mode != _SUBMODULE:
-                self._place(oid, _Folder(name, folder), commit)
-            if is_folder and oid not in seen:
-                self._see(oid)
-                below.append((oid, _Folder(name, folder)))
-        return below
+            is_folder = mode in _TREE_MODES and oid not in seen
+            if is_folder or (oid in missing and mode != _SUBMODULE):
+                yield is_folder, (name, oid)
 
-    def _see(self, oid: bytes) -> None:
-        self._seen.add(oid)
-        if len(self._seen) > MAX_TREES:
-            raise _GaveUp
+    def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, list[_Entry]]) -> None:
+        """Walk the new trees in memory, commit by commit."""
+        missing = self._missing
+        if missing.isdisjoint(fresh) and not any(oid in missing for entries in fresh.values() for _, oid in entries):
+            return
+        visited: set[bytes] = set()
+        for root, commit in roots.items():
+            if root in visited:
+                continue
+            visited.add(root)
+            self._place(root, None, commit)
+            waiting: deque[tuple[bytes, _Folder | None]] = deque([(root, None)])
+            while waiting and missing:
+                tree, folder = waiting.popleft()
+                for name, oid in fresh[tree]:
+                    here = _Folder(name, folder)
+                    self._place(oid, here, commit)
+                    if oid in fresh and oid not in visited:
+                        visited.add(oid)
+                        waiting.append((oid, here))
 
     def _place(self, oid: bytes, folder: _Folder | None, commit: str) -> None:
         if oid in self._missing:
