@@ -13,10 +13,11 @@ ROOT = Path(__file__).parent.parent
 # Each room and the rooms that it may lean on.
 MAY_IMPORT = {
     "scanner.child_processes": set(),
-    "scanner.detection": {"scanner.child_processes"},
+    "scanner.git_children": {"scanner.child_processes"},
+    "scanner.detection": {"scanner.child_processes", "scanner.git_children"},
     "scanner.isolation": {"scanner.child_processes", "scanner.detection"},
     "scanner.retries": set(),
-    "scanner.github": {"scanner.child_processes", "scanner.retries"},
+    "scanner.github": {"scanner.child_processes", "scanner.git_children", "scanner.retries"},
     "scanner.private_folders": set(),
     "scanner.records": {"scanner.private_folders"},
     "scanner.settings": {"scanner.detection", "scanner.private_folders", "scanner.records"},

@@ -7,8 +7,9 @@ to bases inside the same pack.
 from __future__ import annotations
 
 import hashlib
+import io
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ _OFFSET_DELTA, _NAMED_DELTA = 6, 7
 _BASE_CACHE = 32 << 20
 _LONGEST_CHAIN = 4_096
 _CHUNK = 64 << 10
+_COMMAND_COST = 64
+"""Bytes of the document's budget that one command of a delta costs besides what it makes."""
+_COMMANDS_A_PAYMENT = 1024
 
 
 class _Entry(NamedTuple):
@@ -29,6 +33,10 @@ class _Entry(NamedTuple):
     size: int
     data: int
     base: int | bytes
+
+
+_Waiting = defaultdict[int | bytes, list[int]]
+"""Offsets of deltas by the offset or name of the base that they wait for."""
 
 
 def bundle_members(container: Container) -> Iterator[Member]:
@@ -48,47 +56,62 @@ def pack_members(container: Container) -> Iterator[Member]:
     yield from _Pack(content, container.meter).members(int.from_bytes(content[8:12], "big"))
 
 
+def _hash_of(content: bytes) -> str:
+    """The hash that names the objects of a pack: the one by which its checksum, at its end, is right."""
+    is_sha256 = hashlib.sha256(memoryview(content)[:-32]).digest() == content[-32:]
+    return "sha256" if is_sha256 else "sha1"
+
+
 class _Pack:
     def __init__(self, content: bytes, meter: Meter) -> None:
         self._content = content
+        self._hash_name = _hash_of(content)
+        self._hash_size = hashlib.new(self._hash_name).digest_size
         self._meter = meter
         self._entries: dict[int, _Entry] = {}
         self._offsets: dict[bytes, int] = {}
+        self._made: set[int] = set()
         self._cache: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
         self._cached = 0
 
     def members(self, count: int) -> Iterator[Member]:
         at = 12
-        waiting: list[int] = []
+        waiting: _Waiting = defaultdict(list)
         for _ in range(count):
             self._meter.enter()
             entry = self._header(at)
             self._entries[at] = entry
             end = self._end_of(entry)
-            if isinstance(entry.base, bytes) and entry.base not in self._offsets:
-                waiting.append(at)
+            known = self._offsets if isinstance(entry.base, bytes) else self._made
+            if entry.kind not in _KINDS and entry.base not in known:
+                waiting[entry.base].append(at)
             else:
-                yield from self._member(at)
+                yield from self._resolved(at, waiting)
             at = end
-        # A base may stand behind what refers to it; each round resolves at least one more, or it is the last.
-        while waiting:
-            left = [offset for offset in waiting if self._entries[offset].base not in self._offsets]
-            if len(left) == len(waiting):
-                self._meter.note("missing_base", len(left))
-                return
-            for offset in set(waiting).difference(left):
-                yield from self._member(offset)
-            waiting = left
+        if waiting:
+            self._meter.note("missing_base", sum(map(len, waiting.values())))
 
-    def _member(self, at: int) -> Iterator[Member]:
-        found = self._object(at)
-        if found is None:
-            return
-        kind, body = found
-        name = hashlib.sha1(b"%s %d\0" % (_KINDS[kind], len(body)) + body, usedforsecurity=False).digest()
-        self._offsets[name] = at
-        if kind != 2:
-            yield Member(f"{_KINDS[kind].decode('ascii')} {name.hex()}", body)
+    def _resolved(self, at: int, waiting: _Waiting) -> Iterator[Member]:
+        """The object, and those that stand before it and waited for it, depth first."""
+        todo = [at]
+        while todo:
+            at = todo.pop()
+            found = self._object(at)
+            if found is None:
+                continue
+            kind, body = found
+            name = self._name(kind, body)
+            is_known = name in self._offsets
+            self._offsets.setdefault(name, at)
+            self._made.add(at)
+            todo += (*waiting.pop(name, ()), *waiting.pop(at, ()))
+            if kind != 2 and not is_known:
+                yield Member(f"{_KINDS[kind].decode('ascii')} {name.hex()}", body)
+
+    def _name(self, kind: int, body: bytes) -> bytes:
+        digest = hashlib.new(self._hash_name, b"%s %d\0" % (_KINDS[kind], len(body)), usedforsecurity=False)
+        digest.update(body)
+        return digest.digest()
 
     def _header(self, at: int) -> _Entry:
         start = at
@@ -117,8 +140,8 @@ class _Pack:
             if base not in self._entries:
                 raise UnreadableError("damaged")
         elif kind == _NAMED_DELTA:
-            base = self._content[at : at + 20]
-            at += 20
+            base = self._content[at : at + self._hash_size]
+            at += self._hash_size
         elif kind not in _KINDS:
             raise UnreadableError("damaged")
         return _Entry(kind, size, at, base)
@@ -133,10 +156,11 @@ class _Pack:
         inflater = zlib.decompressobj()
         at = entry.data
         data = b""
+        size = _slice_size(entry)
         try:
             while not inflater.eof:
                 if not data:
-                    data = self._content[at : at + _CHUNK]
+                    data = self._content[at : at + size]
                     at += len(data)
                     if not data:
                         raise UnreadableError("damaged")
@@ -151,13 +175,20 @@ class _Pack:
             self._meter.note("member_size")
             return None
         self._meter.take(entry.size)
-        # The input of one entry can only be bounded by what its size may need.
-        most = entry.size + entry.size // 1000 + _CHUNK
         inflater = zlib.decompressobj()
-        body = inflater.decompress(memoryview(self._content)[entry.data : entry.data + most], entry.size + 1)
-        if len(body) != entry.size:
+        at, size, feed = entry.data, _slice_size(entry), b""
+        body = io.BytesIO()
+        while not inflater.eof:
+            if not feed:
+                feed = self._content[at : at + size]
+                at += len(feed)
+            if not feed or body.tell() > entry.size:
+                raise UnreadableError("damaged")
+            body.write(inflater.decompress(feed, entry.size - body.tell() + 1))
+            feed = inflater.unconsumed_tail
+        if body.tell() != entry.size:
             raise UnreadableError("damaged")
-        return body
+        return body.getvalue()
 
     def _object(self, at: int) -> tuple[int, bytes] | None:
         """Type and bytes of the object at an offset, its chain of deltas applied."""
@@ -198,6 +229,11 @@ class _Pack:
             self._cached -= len(dropped)
 
 
+def _slice_size(entry: _Entry) -> int:
+    """How much of a pack zlib gets at a time: it copies whatever it did not use of it."""
+    return min(max(entry.size + 64, 256), _CHUNK)
+
+
 def _applied(base: bytes, delta: bytes, meter: Meter) -> bytes | None:
     """The delta applied to its base; None if the result is larger than one member may be."""
     at, base_size = _number(delta, 0)
@@ -208,32 +244,43 @@ def _applied(base: bytes, delta: bytes, meter: Meter) -> bytes | None:
         meter.note("member_size")
         return None
     meter.take(size)
-    pieces: list[bytes] = []
-    total = 0
+    body = io.BytesIO()
+    source = memoryview(base)
+    total = commands = 0
     while at < len(delta):
+        if commands % _COMMANDS_A_PAYMENT == 0:
+            # Commands that make one byte each would otherwise cost nothing.
+            meter.take(_COMMAND_COST * min(_COMMANDS_A_PAYMENT, len(delta) - at))
+        commands += 1
         code = delta[at]
         at += 1
         if code & 128:
             offset = length = 0
             for bit in range(4):
                 if code & (1 << bit):
-                    offset |= delta[at] << (8 * bit)
+                    offset |= _at(delta, at) << (8 * bit)
                     at += 1
             for bit in range(3):
                 if code & (16 << bit):
-                    length |= delta[at] << (8 * bit)
+                    length |= _at(delta, at) << (8 * bit)
                     at += 1
-            piece = base[offset : offset + (length or 0x10000)]
+            piece: bytes | memoryview = source[offset : offset + (length or 0x10000)]
         else:
             piece = delta[at : at + code]
             at += code
         total += len(piece)
-        if not piece or total > size:
+        if not len(piece) or total > size:
             raise UnreadableError("damaged")
-        pieces.append(piece)
+        body.write(piece)
     if total != size:
         raise UnreadableError("damaged")
-    return b"".join(pieces)
+    return body.getvalue()
+
+
+def _at(delta: bytes, at: int) -> int:
+    if at >= len(delta):
+        raise UnreadableError("damaged")
+    return delta[at]
 
 
 def _number(delta: bytes, at: int) -> tuple[int, int]:

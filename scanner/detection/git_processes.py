@@ -1,26 +1,19 @@
-"""Runs git on repositories that strangers made: no configuration but ours, no hooks, no network, no questions."""
+"""Runs git commands that read a repository made by a stranger: no network, no writes, limits on memory and time."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-_SAFE = {
-    "core.fsmonitor": "false",
-    "core.hooksPath": os.devnull,
-    "core.useReplaceRefs": "false",
-    "core.commitGraph": "false",
-    "protocol.allow": "never",
-    "safe.directory": "*",
-    "safe.bareRepository": "all",
-    "log.showSignature": "false",
-    "log.mailmap": "false",
-    "diff.external": "",
-    "gc.auto": "0",
-}
+from scanner.git_children import READING, environment, git_child
+
+DEFAULT_SECONDS = 6 * 3600.0
+"""The longest that reading one history may take. The largest public repositories take less than an hour."""
 
 
 class GitError(Exception):
@@ -31,56 +24,63 @@ class GitError(Exception):
         self.detail = detail
 
 
-def environment(**config: str) -> dict[str, str]:
-    """The whole environment of a git process; `config` adds settings, with `__` for the dots of their names."""
-    settings = {**_SAFE, **{name.replace("__", "."): value for name, value in config.items()}}
-    variables = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": os.devnull,
-        "LC_ALL": "C",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_CONFIG_COUNT": str(len(settings)),
-    }
-    for number, (key, value) in enumerate(settings.items()):
-        variables[f"GIT_CONFIG_KEY_{number}"], variables[f"GIT_CONFIG_VALUE_{number}"] = key, value
-    return variables
+class Deadline:
+    """When reading a history ends at the latest: at a time, or when `stop` is set. Shared by threads."""
+
+    def __init__(self, seconds: float = DEFAULT_SECONDS, stop: threading.Event | None = None) -> None:
+        self._stop = stop or threading.Event()
+        self._cancelled = threading.Event()
+        self._end = time.monotonic() + seconds
+
+    def cancel(self) -> None:
+        """End now, without setting the caller's `stop`: one of several threads has failed."""
+        self._cancelled.set()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is used up."""
+        return time.monotonic() > self._end
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more may be read, for either reason."""
+        return self._stop.is_set() or self._cancelled.is_set() or self.is_late
+
+    @property
+    def reason(self) -> str:
+        """The reason under which what is left is counted as not read."""
+        return "history_seconds" if self.is_late and not self._stop.is_set() else "stopped"
 
 
 @contextmanager
-def started(git_dir: Path, arguments: Sequence[str], **config: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A git process with pipes, killed when the block ends. It ends by itself when its pipes do, and so with us."""
-    try:
-        child = subprocess.Popen(
-            ["git", f"--git-dir={git_dir}", *arguments],
-            env=environment(**config),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
-    except FileNotFoundError as err:
-        raise GitError("git is not installed: histories cannot be read without it") from err
-    try:
+def started(
+    git_dir: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run git with pipes for input and output while the block runs. Raises GitError when git is not installed."""
+    command = ["git", f"--git-dir={git_dir}", *arguments]
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        try:
+            own = git_child(command, env=environment(settings), limits=READING, stdin=pipe, stdout=pipe)
+            child = stack.enter_context(own)
+        except FileNotFoundError as err:
+            raise GitError("git is not installed: histories cannot be read without it") from err
         yield child
-    finally:
-        child.kill()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                pipe.close()
-        child.wait()
 
 
-def lines(git_dir: Path, arguments: Sequence[str], *, separator: bytes = b"\n") -> Iterator[bytes]:
-    """What git prints, split as it comes. GitError when it fails."""
-    with started(git_dir, arguments) as child:
-        assert child.stdin is not None  # noqa: S101 - it was asked for
+def lines(
+    git_dir: Path, arguments: Sequence[str], deadline: Deadline, *, separator: bytes = b"\n", stdin: bytes = b""
+) -> Iterator[bytes]:
+    """Yield what git prints, split as it comes. Raises GitError when git fails or the deadline is over.
+
+    A thread writes `stdin`, and a watch kills git at the deadline, so neither side waits for the other for ever.
+    """
+    if deadline.is_over:
+        raise GitError(f"git {arguments[0]} was not started: {deadline.reason}")
+    with started(git_dir, arguments) as child, killed_at(deadline, child):
         assert child.stdout is not None  # noqa: S101 - it was asked for
-        child.stdin.close()
+        feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
+        feeder.start()
         rest = b""
         while block := child.stdout.read(1 << 20):
             parts = (rest + block).split(separator)
@@ -88,5 +88,39 @@ def lines(git_dir: Path, arguments: Sequence[str], *, separator: bytes = b"\n") 
             yield from parts
         if rest:
             yield rest
+        feeder.join()
         if child.wait() != 0:
+            if deadline.is_over:
+                raise GitError(f"git {arguments[0]} was ended: {deadline.reason}")
             raise GitError(f"git {arguments[0]} failed with status {child.returncode}")
+
+
+@contextmanager
+def killed_at(deadline: Deadline, child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill the child when the deadline is over, so that a read from its pipe ends."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            if deadline.is_over:
+                child.kill()
+                return
+
+    watcher = threading.Thread(target=watch, name="git-deadline", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:
+    assert child.stdin is not None  # noqa: S101 - it was asked for
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(child.stdin.fileno(), view) :]
+        child.stdin.close()
+    except OSError:
+        return  # git has ended, which its status tells

@@ -19,22 +19,28 @@ from typing import IO
 
 from scanner.detection.containers import container_kind
 from scanner.detection.detector import Detector, ScanResult, is_lfs_pointer
-from scanner.detection.git_processes import lines, started
+from scanner.detection.git_processes import Deadline, killed_at, lines, started
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.detection.wide import wide_codec
 
 BLOCK = 4 << 20
 PIPE_BYTES = 1 << 20
-DELTA_CACHE = "96m"
 MOST_RESTARTS = 200
 FEED = 2048
+
+MAX_HEAD = 200
+"""Bytes of the line in front of a content: id, type and size."""
+MAX_NAMED = 10_000
+"""Objects of one reader that are named as not read; further ones are only counted."""
+COMMIT = 2
+"""The index of commits in the types of an `ObjectList`."""
 
 _TYPES = (b"blob", b"tree", b"commit", b"tag")
 
 
 @dataclass(slots=True)
 class ObjectList:
-    """Every object: ids one after the other, types as indexes into `_TYPES`, sizes in bytes; in pack order."""
+    """Every object: ids one after the other, types (0 blob, 1 tree, 2 commit, 3 tag), sizes in bytes; in pack order."""
 
     oids: bytearray = field(default_factory=bytearray)
     types: bytearray = field(default_factory=bytearray)
@@ -58,17 +64,35 @@ class ObjectHit:
     result: ScanResult
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadObject:
+    """An object of which something was not read."""
+
+    oid: str
+    type: str
+    reason: str
+    count: int
+
+
 @dataclass(slots=True)
 class Shard:
-    """What one reader read."""
+    """What one reader read. `unread` counts by reason; `named` says which objects, up to MAX_NAMED."""
 
     hits: list[ObjectHit] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
+    named: list[UnreadObject] = field(default_factory=list)
     objects: int = 0
     bytes: int = 0
 
+    def note(self, listed: ObjectList, index: int, reason: str, count: int = 1) -> None:
+        """Count and name something that was not read of an object."""
+        self.unread[reason] += count
+        if len(self.named) < MAX_NAMED:
+            kind = _TYPES[listed.types[index]].decode("ascii")
+            self.named.append(UnreadObject(listed.oid(index), kind, reason, count))
 
-def list_objects(git_dir: Path) -> ObjectList:
+
+def list_objects(git_dir: Path, deadline: Deadline) -> ObjectList:
     """Every object that the database has, reachable or not. GitError when it cannot be listed."""
     listed = ObjectList()
     index = {name: number for number, name in enumerate(_TYPES)}
@@ -79,7 +103,7 @@ def list_objects(git_dir: Path) -> ObjectList:
         "--buffer",
         "--batch-check=%(objectname) %(objecttype) %(objectsize)",
     ]
-    for line in lines(git_dir, arguments):
+    for line in lines(git_dir, arguments, deadline):
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in index:
             listed.oids += bytes.fromhex(parts[0].decode("ascii"))
@@ -99,19 +123,19 @@ def read_objects(
     *,
     readers: int,
     on_progress: Callable[[int, int], None],
-    stop: threading.Event,
+    deadline: Deadline,
 ) -> Shard:
-    """Read them all with several readers; returns early, with `stopped` among the unread, when `stop` is set."""
+    """Read them all with several readers. At the deadline, the rest is counted under its reason."""
     bounds = _bounds(listed, readers)
     shards = [Shard() for _ in bounds]
     failures: list[BaseException] = []
 
     def work(shard: Shard, first: int, last: int) -> None:
         try:
-            _read_shard(git_dir, listed, first, last, detector, shard, stop)
+            _read_shard(git_dir, listed, first, last, detector, shard, deadline)
         except BaseException as err:  # noqa: BLE001 - raised again by the thread that waits
             failures.append(err)
-            stop.set()
+            deadline.cancel()
 
     threads = [
         threading.Thread(target=work, args=(shard, first, last), name="history-reader", daemon=True)
@@ -129,6 +153,7 @@ def read_objects(
     for shard in shards:
         total.hits += shard.hits
         total.unread.update(shard.unread)
+        total.named += shard.named
         total.objects += shard.objects
         total.bytes += shard.bytes
     return total
@@ -147,29 +172,29 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
 
 
 def _read_shard(
-    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, stop: threading.Event
+    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, deadline: Deadline
 ) -> None:
     """Read a range; where git dies at a damaged object, go on behind it."""
     restarts = 0
-    while first < last and not stop.is_set():
-        first = _read_range(git_dir, listed, first, last, detector, shard, stop)
-        if first < last and not stop.is_set():
-            shard.unread["object_damaged"] += 1
+    while first < last and not deadline.is_over:
+        first = _read_range(git_dir, listed, first, last, detector, shard, deadline)
+        if first < last and not deadline.is_over:
+            shard.note(listed, first, "object_damaged")
             first += 1
             restarts += 1
             if restarts > MOST_RESTARTS:
                 shard.unread["object_damaged"] += last - first
                 return
     if first < last:
-        shard.unread["stopped"] += last - first
+        shard.unread[deadline.reason] += last - first
 
 
 def _read_range(
-    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, stop: threading.Event
+    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, deadline: Deadline
 ) -> int:
     """Read objects until the end of the range or of git's answer; the index of the first that was not read."""
     arguments = ["cat-file", "--batch", "--buffer"]
-    with started(git_dir, arguments, core__deltaBaseCacheLimit=DELTA_CACHE) as child:
+    with started(git_dir, arguments) as child, killed_at(deadline, child):
         assert child.stdin is not None  # noqa: S101 - it was asked for
         assert child.stdout is not None  # noqa: S101 - it was asked for
         output = child.stdout.fileno()
@@ -178,7 +203,7 @@ def _read_range(
         feeder = threading.Thread(target=_feed, args=(child.stdin, listed, first, last), daemon=True)
         feeder.start()
         parser = _Parser(listed, first, last, detector, shard, _Blocks(output))
-        while parser.index < last and not stop.is_set():
+        while parser.index < last and not deadline.is_over:
             if not parser.step():
                 break
         child.kill()
@@ -205,8 +230,9 @@ class _Blocks:
         self._descriptor = descriptor
         self._buffer = bytearray(BLOCK)
 
-    def read(self, size: int = BLOCK) -> bytes:
-        """Up to `size` bytes; fewer only at the end."""
+    def read(self, size: int = 0) -> bytes:
+        """Up to `size` bytes, or a block; fewer only at the end."""
+        size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
         view, filled = memoryview(self._buffer), 0
@@ -240,12 +266,14 @@ class _Parser:
         sizes, types = listed.sizes, listed.types
         find, size_of_data = data.find, len(data)
         while self.index < self._last:
-            newline = find(b"\n", position, position + 200)
+            newline = find(b"\n", position, position + MAX_HEAD)
             if newline < 0:
+                if size_of_data - position >= MAX_HEAD:
+                    return False  # this is no answer of git's to the ids that it was given
                 break
             size = sizes[self.index]
             if data[newline - 7 : newline] == b"missing":
-                shard.unread["object_missing"] += 1
+                shard.note(listed, self.index, "object_missing")
                 self.index += 1
                 position = newline + 1
                 continue
@@ -273,7 +301,7 @@ class _Parser:
         if end - start <= 600:
             probe = data[start:end]
             if is_lfs_pointer(probe):
-                self._shard.unread["lfs_pointer"] += 1
+                self._shard.note(self._listed, self.index, "lfs_pointer")
         else:
             # A container shows at its beginning, or, behind a program, at its very end.
             probe = data[start : start + 512] + data[end - 22 : end]
@@ -283,7 +311,8 @@ class _Parser:
         result = self._detector.scan_bytes(content)
         if result is None:
             return
-        self._shard.unread.update(result.unread)
+        for reason, count in result.unread.items():
+            self._shard.note(self._listed, self.index, reason, count)
         if result.candidates:
             listed = self._listed
             self._shard.hits.append(ObjectHit(listed.oid(self.index), _TYPES[type_number].decode(), result))
@@ -302,7 +331,8 @@ class _Parser:
         if left:
             return False
         self._blocks.read(1)  # the newline behind the content
-        self._shard.unread.update(pieces.unread)
+        for reason, count in pieces.unread.items():
+            self._shard.note(self._listed, self.index, reason, count)
         if pieces.candidates:
             result = ScanResult(tuple(pieces.candidates), bytes_read=size)
             self._shard.hits.append(ObjectHit(self._listed.oid(self.index), _TYPES[type_number].decode(), result))

@@ -10,13 +10,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import httpx
 
-from scanner.child_processes import start_child
+from scanner.git_children import READING, RECEIVING, environment, git_child
 from scanner.github.client import GitHub, is_blocked
 from scanner.github.errors import (
     BadCredential,
@@ -34,6 +34,8 @@ LONGEST_SECONDS = 6 * 3600
 STDERR_READ = 64 * 1024
 MOST_STDERR = 16 * 1024 * 1024
 LONGEST_CHECK_SECONDS = 120
+MAX_ANSWER_BYTES = 16 << 20
+"""Of a list of object ids that git answers; each takes some 80 bytes."""
 COMMITS_A_FETCH = 100
 MOST_FETCHES = 500
 """Of commits by their ids in one mirror; each that is gone costs some fifteen."""
@@ -101,16 +103,21 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
     """Those of the ids that the mirror does not hold."""
     if not oids:
         return []
-    result = subprocess.run(
-        ["git", "cat-file", "--batch-check=%(objectname)"],
-        cwd=folder,
-        env=git_environment(None, ""),
-        input="".join(f"{oid}\n" for oid in oids).encode(),
-        capture_output=True,
-        check=False,
-        timeout=LONGEST_CHECK_SECONDS,
-    )
-    return [line.split(b" ")[0].decode() for line in result.stdout.splitlines() if line.endswith(b" missing")]
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
+        asked.write("".join(f"{oid}\n" for oid in oids).encode())
+        asked.seek(0)
+        command = ["git", f"--git-dir={folder}", "cat-file", "--batch-check=%(objectname)"]
+        limits = replace(READING, file_bytes=MAX_ANSWER_BYTES)
+        with git_child(command, env=git_environment(None, ""), limits=limits, stdin=asked, stdout=answers) as child:
+            try:
+                status = child.wait(LONGEST_CHECK_SECONDS)
+            except subprocess.TimeoutExpired:
+                status = -1
+        if status != 0:
+            return list(oids)  # fetching what is there already only costs time
+        answers.seek(0)
+        lines = answers.read(MAX_ANSWER_BYTES).splitlines()
+    return [line.split(b" ")[0].decode() for line in lines if line.endswith(b" missing")]
 
 
 def fetch_commits(
@@ -209,8 +216,7 @@ def _watch(
     """Run git and watch it: its time, its words, the size of what it makes, and whether anybody still waits."""
     deadline = clock() + LONGEST_SECONDS
     with tempfile.TemporaryFile() as stderr:
-        child = start_child(command, env=git_environment(credential, url), stdout=subprocess.DEVNULL, stderr=stderr)
-        try:
+        with git_child(command, env=git_environment(credential, url), limits=RECEIVING, stderr=stderr) as child:
             while True:
                 try:
                     status = child.wait(CHECK_SECONDS)
@@ -226,10 +232,6 @@ def _watch(
                 if os.fstat(stderr.fileno()).st_size > MOST_STDERR:
                     raise Malformed("git_too_many_words", f"the git server wrote more than {MOST_STDERR} bytes of text")
                 on_progress(*_progress(_tail(stderr)))
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
         if status != 0:
             raise _error(_tail(stderr), status, has_credential=credential is not None)
 
@@ -241,37 +243,21 @@ def _no_report(done: int, total: int) -> None:
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
     """An environment in which git reads no configuration but ours, asks nobody anything and speaks HTTP only."""
     config = {
-        "core.hooksPath": "/dev/null",
-        "protocol.allow": "never",
         "protocol.http.allow": "always",
         "protocol.https.allow": "always",
         "http.followRedirects": "false",
         "http.lowSpeedLimit": "1000",
         "http.lowSpeedTime": "60",
-        "gc.auto": "0",
-        "maintenance.auto": "false",
-        "fetch.fsckObjects": "false",
     }
     if credential and url:
         basic = base64.b64encode(f"x-access-token:{credential}".encode()).decode()
         # Only for this host: a redirect elsewhere does not get it.
         config[f"http.{url.split('/', 3)[0]}//{url.split('/', 3)[2]}/.extraHeader"] = f"Authorization: Basic {basic}"
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": os.devnull,
-        "LC_ALL": "C",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": "true",
-        "GIT_CONFIG_COUNT": str(len(config)),
-    }
+    variables = environment(config)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"):
         if name in os.environ:
-            environment[name] = os.environ[name]
-    for number, (key, value) in enumerate(config.items()):
-        environment[f"GIT_CONFIG_KEY_{number}"], environment[f"GIT_CONFIG_VALUE_{number}"] = key, value
-    return environment
+            variables[name] = os.environ[name]
+    return variables
 
 
 def _tail(file: IO[bytes]) -> bytes:

@@ -6,11 +6,18 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from scanner.github.packs import PackObject
 
-DEEPEST_FOLDER = 400
-MOST_ENTRIES = 5_000_000
+MAX_DEPTH = 4_096
+"""Folders inside each other; git's own `core.maxTreeDepth`."""
+MAX_ENTRIES = 2_000_000
+"""Entries of trees that are looked through for one pack; some seconds of work."""
+MAX_PARENTS = 64
+"""Of one commit. The largest merge of Linux has 66; the order of commits needs no more."""
+MAX_PATH = 4_096
+"""Characters of a path; Linux opens none that is longer. Of longer ones the end is kept."""
 
 _TREE_MODE, _SUBMODULE_MODE = b"40000", b"160000"
 _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
@@ -35,6 +42,14 @@ class Commit:
     committed_at: datetime | None
 
 
+class _Folder(NamedTuple):
+    """A step on the way to an object; whole paths are only put together for what is found."""
+
+    name: str
+    parent: _Folder | None
+    depth: int
+
+
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
     """For those of the wanted blobs and trees that a commit of the pack reaches: where they came in first.
 
@@ -46,29 +61,41 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
     seen: set[str] = set()
     entries = 0
     for commit in commits_oldest_first(objects):
-        stack = [(commit.tree, "", 0)]
-        while stack and missing:
-            oid, prefix, depth = stack.pop()
-            if oid in seen or oid not in trees:
-                continue
-            seen.add(oid)
-            if oid in missing:
-                missing.discard(oid)
-                found[oid] = Location(prefix, commit.oid, commit.committed_at)
-            for mode, name, child in tree_entries(trees[oid], len(oid) // 2):
-                entries += 1
-                if entries > MOST_ENTRIES:
-                    return found
-                path = f"{prefix}/{name}" if prefix else name
-                if mode.lstrip(b"0") == _TREE_MODE:  # old tools wrote 040000
-                    if depth < DEEPEST_FOLDER:
-                        stack.append((child, path, depth + 1))
-                elif child in missing:
-                    missing.discard(child)
-                    found[child] = Location(path, commit.oid, commit.committed_at)
         if not missing:
             break
+        stack = [(commit.tree, _Folder("", None, 0))] if commit.tree in trees and commit.tree not in seen else []
+        seen.add(commit.tree)
+        if commit.tree in missing:
+            missing.discard(commit.tree)
+            found[commit.tree] = Location("", commit.oid, commit.committed_at)
+        while stack and missing:
+            oid, folder = stack.pop()
+            for mode, name, child in tree_entries(trees[oid], len(oid) // 2):
+                entries += 1
+                if entries > MAX_ENTRIES:
+                    return found
+                if child in missing:
+                    missing.discard(child)
+                    found[child] = Location(_path(name, folder), commit.oid, commit.committed_at)
+                is_folder = mode.lstrip(b"0") == _TREE_MODE  # old tools wrote 040000
+                if is_folder and child in trees and child not in seen and folder.depth < MAX_DEPTH:
+                    seen.add(child)
+                    stack.append((child, _Folder(name, folder, folder.depth + 1)))
     return found
+
+
+def _path(name: str, folder: _Folder | None) -> str:
+    """The whole path; its end where it is too long."""
+    names = [name[-MAX_PATH:]]
+    length = len(names[0])
+    while folder is not None and folder.parent is not None:
+        length += len(folder.name) + 1
+        if length > MAX_PATH:
+            names.append("…")
+            break
+        names.append(folder.name)
+        folder = folder.parent
+    return "/".join(reversed(names))
 
 
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
@@ -110,7 +137,7 @@ def parse_commit(item: PackObject) -> Commit | None:
     tree = next((line[5:].decode("ascii", "replace") for line in lines if line.startswith(b"tree ")), None)
     if tree is None:
         return None
-    parents = tuple(line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
+    parents = tuple(line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))[:MAX_PARENTS]
     found = _DATE.search(head)
     return Commit(item.oid, tree, parents, _time(found[1]) if found else None)
 

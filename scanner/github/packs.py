@@ -23,10 +23,12 @@ _SLICE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Bytes as received; bytes after inflation (all objects: a bound of the work; one object); the number of objects.
+    """Bytes as received; the work in bytes (all objects) and the bytes of one object after inflation; their number.
 
-    `held_bytes`: what deltas may keep waiting for their turn. A pack needs no more memory than `pack_bytes`,
-    `held_bytes`, two objects, and some 300 bytes for each object.
+    `inflated_bytes` bounds the whole work on one pack: every byte that is inflated, also a second time, and every byte
+    that a delta makes; each object and each command of a delta costs some bytes more. `held_bytes`: what deltas may
+    keep waiting for their turn. A pack needs no more memory than `pack_bytes`, `held_bytes`, two objects, and some 400
+    bytes for each object.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -43,6 +45,26 @@ class PackObject:
     type: ObjectType
     oid: str
     content: bytes
+
+
+OBJECT_COST = 1024
+"""What one object costs besides its bytes, of `inflated_bytes`: it takes some ten microseconds."""
+COMMAND_COST = 256
+"""What one command of a delta costs besides its bytes."""
+_COMMANDS_A_PAYMENT = 1024
+
+
+class Budget:
+    """The work that is left for one pack. A step that it does not cover is refused before it is done."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def spend(self, size: int) -> None:
+        """Pay for a step. Raises DamagedPack."""
+        if size > self.room:
+            raise DamagedPack("inflated_over_limit")
+        self.room -= size
 
 
 class DamagedPack(Exception):
@@ -81,6 +103,7 @@ class PackReading:
     unread: Counter[str] = field(default_factory=Counter)
     pack: memoryview = field(default_factory=lambda: memoryview(b""), repr=False)
     entries: list[_Entry] = field(default_factory=list, repr=False)
+    budget: Budget = field(default_factory=lambda: Budget(0), repr=False)
 
     @property
     def pack_bytes(self) -> int:
@@ -107,7 +130,7 @@ class PackReading:
 
 def read_pack(chunks: Iterable[bytes], limits: PackLimits, *, hash_name: str = "sha1") -> PackReading:
     """Read a pack as it arrives; nothing of it makes this raise. `hash_name`: sha1 or sha256, by the repository."""
-    reading = PackReading(limits, hash_name)
+    reading = PackReading(limits, hash_name, budget=Budget(limits.inflated_bytes))
     reading.pack = _collect(chunks, limits, reading)
     hash_size = hashlib.new(hash_name).digest_size
     reading.entries = _entries(reading.pack, limits, reading, hash_size)
@@ -145,11 +168,10 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
         return []
     count = int.from_bytes(pack[8:12], "big")
     entries: list[_Entry] = []
-    position, inflated = 12, 0
+    position = 12
     try:
         for _ in range(min(count, limits.objects)):
-            entry, position = _entry(pack, position, limits.inflated_bytes - inflated, hash_size)
-            inflated += entry.size
+            entry, position = _entry(pack, position, reading.budget, hash_size)
             if entry.size > limits.object_bytes:
                 reading.unread["object_over_limit"] += 1
             else:
@@ -163,7 +185,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
     return entries
 
 
-def _entry(pack: memoryview, start: int, room: int, hash_size: int) -> tuple[_Entry, int]:
+def _entry(pack: memoryview, start: int, budget: Budget, hash_size: int) -> tuple[_Entry, int]:
     """The entry at `start`, and the position after it, which only inflating it tells."""
     position = start
     byte, position = _byte(pack, position)
@@ -182,8 +204,7 @@ def _entry(pack: memoryview, start: int, room: int, hash_size: int) -> tuple[_En
         base, position = bytes(pack[position : position + hash_size]), position + hash_size
     elif kind not in _TYPES:
         raise DamagedPack("pack_damaged")
-    if size > room:
-        raise DamagedPack("inflated_over_limit")
+    budget.spend(size + OBJECT_COST)
     _, end = _inflate(pack, position, size, keep=False)
     return _Entry(start, kind, base, position, size), end
 
@@ -237,8 +258,9 @@ def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Make the objects, each base before its deltas, depth first and without recursion."""
-    limits, unread = reading.limits, reading.unread
+    """Make the objects, each base before its deltas, depth first and without recursion; the same object only once."""
+    limits, unread, budget = reading.limits, reading.unread, reading.budget
+    made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)
     todo: list[tuple[_Entry, _Base | None]] = []
     for entry in reading.entries:
@@ -247,45 +269,56 @@ def _resolve(reading: PackReading) -> Iterator[PackObject]:
         else:
             waiting[entry.base].append(entry)
     todo.reverse()
-    room, held = limits.inflated_bytes, 0
+    held = 0
     while todo:
         entry, base = todo.pop()
         if base is not None:
             base.waiting -= 1
             held -= len(base.content) if not base.waiting else 0
         try:
+            budget.spend(entry.size + OBJECT_COST)
             data, _ = _inflate(reading.pack, entry.data_at, entry.size, keep=True)
-            size = len(data) if base is None else _result_size(data, limits.object_bytes)
-            room = _spend(room, size)  # a delta that fails after that has cost its work as well
-            content = data if base is None else apply_delta(base.content, data, limits.object_bytes)
+            content = data if base is None else apply_delta(base.content, data, limits.object_bytes, budget)
         except DamagedPack as err:
             unread[str(err)] += 1
             continue
         object_type = _TYPES[entry.type] if base is None else base.type
         oid = object_id(object_type, content, reading.hash_name)
-        deltas = [*waiting.pop(entry.offset, ()), *waiting.pop(bytes.fromhex(oid), ())]
+        name = bytes.fromhex(oid)
+        deltas = [*waiting.pop(entry.offset, ()), *waiting.pop(name, ())]
         if deltas and held + len(content) > limits.held_bytes:
             unread["inflated_over_limit"] += len(deltas)
         elif deltas:
             held += len(content)
             base = _Base(object_type, content, len(deltas))
             todo.extend((delta, base) for delta in reversed(deltas))
-        yield PackObject(object_type, oid, content)
+        if name not in made:
+            made.add(name)
+            yield PackObject(object_type, oid, content)
     missing = sum(len(deltas) for deltas in waiting.values())
     if missing:
         unread["delta_base_missing"] += missing
 
 
-def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
-    """The object that the delta makes of its base. Its declared size bounds it before anything is copied."""
+def apply_delta(base: bytes, delta: bytes, limit: int, budget: Budget | None = None) -> bytes:
+    """The object that the delta makes of its base. Its declared size bounds it, and is paid, before anything is copied.
+
+    A delta that fails has cost its work as well.
+    """
+    budget = budget or Budget(limit + COMMAND_COST * (len(delta) + _COMMANDS_A_PAYMENT))
     base_size, size, position = _delta_sizes(delta)
     if base_size != len(base):
         raise DamagedPack("delta_damaged")
-    _result_size(delta, limit)
+    if size > limit:
+        raise DamagedPack("object_over_limit")
+    budget.spend(size)
     source, content = memoryview(base), io.BytesIO()
-    produced = 0
+    produced = commands = 0
     end = len(delta)
     while position < end:
+        if commands % _COMMANDS_A_PAYMENT == 0:
+            budget.spend(COMMAND_COST * min(_COMMANDS_A_PAYMENT, end - position))
+        commands += 1
         command = delta[position]
         position += 1
         if command & 0x80:
@@ -312,20 +345,6 @@ def apply_delta(base: bytes, delta: bytes, limit: int) -> bytes:
     if produced != size:
         raise DamagedPack("delta_damaged")
     return content.getvalue()
-
-
-def _result_size(delta: bytes, limit: int) -> int:
-    """The size that it declares of its result, if it is within the limit."""
-    size = _delta_sizes(delta)[1]
-    if size > limit:
-        raise DamagedPack("object_over_limit")
-    return size
-
-
-def _spend(room: int, size: int) -> int:
-    if size > room:
-        raise DamagedPack("inflated_over_limit")
-    return room - size
 
 
 def _delta_sizes(delta: bytes) -> tuple[int, int, int]:

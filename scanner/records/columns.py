@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Insert, Integer, literal
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Insert, Integer, literal, types
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
@@ -34,6 +37,79 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL takes neither NUL nor lone surrogates, in text or in JSON. Python makes surrogates of bytes in names of
+files that are not UTF-8, and of escapes such as `\\ud800` in the JSON of others."""
+
+
+def storable_text(value: str) -> str:
+    """Return the text as every database takes it: `\\xff` for a byte that is no UTF-8, `\\x00`, `\\ud800`."""
+    if value.isascii() and "\0" not in value:
+        return value
+    return _UNSTORABLE.sub(_visible, value)
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python writes a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if code else "\\x00"
+
+
+def storable_json(value: Any) -> str:
+    """Return the value as JSON that every database takes; the engines write all JSON columns by it.
+
+    Numbers that JSON has no form for (infinity) become text.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_storable(value))
+    return json.dumps(_storable(value)) if "\\ud" in text or "\\u0000" in text else text
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, dict):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+class _StorableText(TypeDecorator[str]):
+    """Text that a stranger may have written; what no database takes is written visibly."""
+
+    impl = types.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        del dialect
+        if value is None:
+            return None
+        storable = storable_text(value)
+        length = getattr(self.impl_instance, "length", None)
+        # It has grown: a column of limited width must still take it.
+        return storable[:length] if length and storable is not value else storable
+
+
+class Text(_StorableText):
+    """Text of any length."""
+
+    impl = types.Text
+    cache_ok = True
+
+
+class String(_StorableText):
+    """Text of limited length."""
+
+    impl = types.String
+    cache_ok = True
 
 
 Json = JSON().with_variant(JSONB(), "postgresql")

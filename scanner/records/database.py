@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from scanner.private_folders import create_privately
+from scanner.records.columns import storable_json
 
 BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
@@ -101,6 +102,7 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
         max_overflow=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
+        json_serializer=storable_json,
         connect_args={"connect_timeout": 5, "options": options},
     )
 
@@ -112,7 +114,12 @@ def _sqlite(url: URL) -> Engine:
         create_privately(path)
     except OSError as err:
         raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        json_serializer=storable_json,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -6,10 +6,10 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from scanner.records.columns import Id, Json, UtcDateTime, db_hour, db_now
+from scanner.records.columns import Id, Json, String, Text, UtcDateTime, db_hour, db_now
 from scanner.records.states import (
     Cause,
     Decision,
@@ -32,6 +32,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's way to say it
         datetime: UtcDateTime,
+        str: Text,
         dict[str, Any]: Json,
         list[str]: Json,
         list[Any]: Json,

@@ -6,10 +6,10 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Index, String, Text, UniqueConstraint
+from sqlalchemy import Boolean, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from scanner.records.columns import Id, Json
+from scanner.records.columns import Id, Json, String, Text
 from scanner.records.models import Base
 from scanner.records.states import Decision, ReportState, Wanted, column_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, String, Text
+from sqlalchemy import BigInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
-from scanner.records.columns import Id
+from scanner.records.columns import Id, String, Text
 from scanner.records.models import Base
 
 

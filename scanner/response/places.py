@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from scanner.detection import Candidate, Place
+from scanner.records.columns import storable_text
 from scanner.records.models import PlaceColumns
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -98,8 +99,8 @@ def _object_id(value: str | None) -> str | None:
 
 
 def _text(value: str | None) -> Any:
-    """What a database can hold: no NUL, no lone surrogate, not longer than a person would read."""
+    """What a row keeps of a text: not more than a person would read. It is cut as it is stored, since escapes grow."""
     if value is None:
         return None
-    clean = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    clean = storable_text(value)
     return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"

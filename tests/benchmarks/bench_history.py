@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from scanner.detection.git_processes import environment
+from scanner.git_children import environment
 from tests.benchmarks import kingfisher
 from tests.benchmarks.corpora import CACHE, source_files
 from tests.processes import family

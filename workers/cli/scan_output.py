@@ -13,12 +13,14 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from scanner import __version__
-from scanner.detection import Candidate
+from scanner.detection import Candidate, redact
 from workers.cli import output
-from workers.cli.scan_sources import Progress, ScanRun
+from workers.cli.scan_run import NotRead, Progress, ScanRun
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "leaked-api-token"
+MAX_NAMED_ON_TERMINAL = 20
+"""Things not read that the summary names; JSON and SARIF name them all."""
 
 
 class _Shown:
@@ -53,6 +55,7 @@ def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
     """Print the findings and the summary."""
     if form == "json":
         output.json_lines(_fields(candidate, states) for candidate in run.candidates)
+        output.json_lines(_not_read_fields(item) for item in run.not_read)
     elif form == "sarif":
         sys.stdout.write(json.dumps(_sarif(run), indent=2) + "\n")
     elif run.candidates:
@@ -80,6 +83,17 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
     return fields
 
 
+def _not_read_fields(item: NotRead) -> dict[str, Any]:
+    """The JSON line of something that was not read; `not_read`, the reason, tells it from a finding."""
+    return {
+        "not_read": item.reason,
+        "count": item.count,
+        "path": _printable(item.path),
+        "object": item.git_object,
+        "commit": item.commit,
+    }
+
+
 def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
     place = candidate.place
     where = place.path or place.ref or f"{place.kind} {place.git_object or ''}"
@@ -98,10 +112,23 @@ def _sarif(run: ScanRun) -> dict[str, Any]:
     notifications = [
         {"level": "warning", "message": {"text": f"{count} × {reason}"}} for reason, count in sorted(run.unread.items())
     ]
+    notifications += [_sarif_not_read(item) for item in run.not_read]
     invocation = {"executionSuccessful": not run.unread, "toolExecutionNotifications": notifications}
     results = [_sarif_result(candidate) for candidate in run.candidates]
     own = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [own]}
+
+
+def _sarif_not_read(item: NotRead) -> dict[str, Any]:
+    path = _printable(item.path) or "-"
+    notification: dict[str, Any] = {
+        "level": "warning",
+        "message": {"text": f"Not read: {item.reason} ({item.count})"},
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(path)}}}],
+    }
+    details = {"reason": item.reason, "count": item.count, "object": item.git_object, "commit": item.commit}
+    notification["properties"] = {key: value for key, value in details.items() if value}
+    return notification
 
 
 def _sarif_result(candidate: Candidate) -> dict[str, Any]:
@@ -130,8 +157,19 @@ def _summary(run: ScanRun) -> None:
     errors.print(f"{found} in {' and '.join(what) or 'nothing'} ({_size(run.bytes)})", markup=False, soft_wrap=True)
     for reason, count in sorted(run.unread.items()):
         errors.print(f"not read: {count} × {reason.replace('_', ' ')}", markup=False, soft_wrap=True)
+    for item in run.not_read[:MAX_NAMED_ON_TERMINAL]:
+        errors.print(f"  {output.plain(_named(item))}", markup=False, soft_wrap=True)
+    more = len(run.not_read) - MAX_NAMED_ON_TERMINAL
+    if more > 0:
+        errors.print(f"  and {more} more: --format json names them all", markup=False, soft_wrap=True)
     for note in run.notes:
-        errors.print(f"note: {output.plain(note)}", markup=False, soft_wrap=True)
+        errors.print(f"note: {output.plain(redact(note))}", markup=False, soft_wrap=True)
+
+
+def _named(item: NotRead) -> str:
+    reason = item.reason.replace("_", " ") + (f" ({item.count})" if item.count > 1 else "")
+    where = _printable(item.path) or "-"
+    return f"{where}{f' (object {item.git_object})' if item.git_object else ''}: {reason}"
 
 
 def _printable(text: str | None) -> str | None:

@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple
 
 from scanner.detection import Candidate, Detector, Place, redact
-from scanner.detection.git_processes import GitError, environment
-from scanner.detection.history import scan_history
+from scanner.detection.detector import is_lfs_pointer
+from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.isolation import shared_pool
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
+from workers.cli.scan_repositories import Histories, is_bundle
+from workers.cli.scan_run import Progress, ScanRun
 
 FILES_A_BATCH = 512
-_BUNDLE = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
-
-class Progress(Protocol):
-    """Shows how far it is; `advance` may be called from any thread."""
-
-    def begin(self, what: str, total: int | None) -> None: ...
-    def advance(self, objects: int, size: int, hits: int) -> None: ...
-
-
-@dataclass(slots=True)
-class ScanRun:
-    """What was found and what was read. `unread` counts by reason; `notes` are things to know that are no failure."""
-
-    candidates: list[Candidate] = field(default_factory=list)
-    unread: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-    files: int = 0
-    objects: int = 0
-    bytes: int = 0
+_OBJECT_FILE = re.compile(
+    r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?"
+    r"|pack/(?:pack-[0-9a-f]+\.(?:pack|idx|rev|bitmap|keep|mtimes|promisor)|multi-pack-index[\w.-]*)"
+    r"|info/commit-graph|info/commit-graphs/[\w.-]+"
+)
+"""Files below `objects` that git reads or derives: https://git-scm.com/docs/gitrepository-layout"""
 
 
 def scan_all(
@@ -61,81 +49,159 @@ def scan_all(
         if path != "-" and not os.path.lexists(path):
             raise UserError(f"there is no {path}")
     with progress() as shown:
+        histories = Histories(detector, run, shown, jobs)
         for path in paths:
             if path == "-":
                 shown.begin("standard input", None)
-                _take(run, shown, *_scan_stream(detector, sys.stdin.buffer, "-"))
+                _take(run, shown, "-", _scan_stream(detector, sys.stdin.buffer, "-"))
             else:
-                _scan_path(Path(path), detector, run, shown, history=history, jobs=jobs)
+                _scan_path(Path(path), detector, run, shown, histories, history=history, jobs=jobs)
     run.unread = +run.unread
     return run
 
 
-def _scan_path(path: Path, detector: Detector, run: ScanRun, shown: Progress, *, history: bool, jobs: int) -> None:
-    git_dir = _git_dir(path)
-    if git_dir is not None and (history or git_dir == path):
-        _scan_repository(git_dir, path, detector, run, shown, jobs)
-    elif history and path.is_file() and _is_bundle(path):
-        _scan_bundle(path, detector, run, shown, jobs)
-        return
-    elif git_dir is not None:
-        run.notes.append(f"{path}: the history was not read; add --history")
-    if git_dir == path:
-        return
+def _scan_path(
+    path: Path, detector: Detector, run: ScanRun, shown: Progress, histories: Histories, *, history: bool, jobs: int
+) -> None:
+    is_folder = path.is_dir() and not path.is_symlink()
+    walk = _Walk(path, detector, run, histories if history else None)
     shown.begin(str(path), None)
     with ThreadPoolExecutor(jobs) as pool:
-        files = _files(path, run)
+        files = walk.files() if is_folder else iter([path])
+        run.candidates += walk.in_names(path.parent, [path.name])
+        bundles = 0
         while batch := list(itertools.islice(files, FILES_A_BATCH)):
-            for result in pool.map(lambda file: _scan_file(detector, file), batch):
-                _take(run, shown, *result)
+            unpacked = {
+                file
+                for file in batch
+                if history and is_bundle(file) and histories.scan_bundle(file, is_given=file == path)
+            }
+            bundles += len(unpacked)
+            batch = [file for file in batch if file not in unpacked]
+            for file, read in zip(batch, pool.map(lambda file: _scan_file(detector, file), batch), strict=True):
+                _take(run, shown, str(file), read)
+    for git_dir, shown_as in walk.bare:
+        histories.scan(git_dir, shown_as, is_given=shown_as == path)
+    if history:
+        for git_dir, shown_as in walk.work_trees:
+            histories.scan(git_dir, shown_as, is_given=shown_as == path)
+        if not (walk.bare or walk.work_trees or walk.has_lost_history or bundles):
+            histories.scan_around(path)
+    else:
+        unread = {os.path.realpath(common_dir(git_dir)): shown_as for git_dir, shown_as in reversed(walk.work_trees)}
+        run.notes += [f"{shown_as}: the history was not read; add --history" for shown_as in unread.values()]
 
 
-def _take(run: ScanRun, shown: Progress, candidates: list[Candidate], unread: Counter[str], size: int) -> None:
-    run.candidates += candidates
-    run.unread.update(unread)
+class _Read(NamedTuple):
+    candidates: list[Candidate]
+    unread: Counter[str]
+    bytes: int
+
+
+def _take(run: ScanRun, shown: Progress, path: str, read: _Read) -> None:
+    run.candidates += read.candidates
+    run.add_unread(path, read.unread)
     run.files += 1
-    run.bytes += size
-    shown.advance(1, size, len(candidates))
+    run.bytes += read.bytes
+    shown.advance(1, read.bytes, len(read.candidates))
 
 
-def _files(path: Path, run: ScanRun) -> Iterator[Path]:
-    """Every file below the path, hidden ones too; links are not followed but their targets are read as text."""
-    if not path.is_dir() or path.is_symlink():
-        yield path
-        return
-    stack = [path]
-    while stack:
-        folder = stack.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda item: item.name):
-                    if entry.is_dir(follow_symlinks=False):
-                        # Objects are compressed and packed: they are the history's, which reads each of them once.
-                        if not (entry.name == "objects" and (folder / "HEAD").is_file()):
-                            stack.append(Path(entry.path))
-                    else:
-                        yield Path(entry.path)
-        except OSError:
-            run.unread["folder_unreadable"] += 1
+@dataclass(slots=True)
+class _Walk:
+    """Every file below a path, hidden ones too, and the repositories met on the way.
+
+    Links are not followed, but their targets are read as text. The files of a repository's object database are left to
+    the reader of histories. `bare` repositories have nothing but a history, so it is always read. `work_trees` have
+    their git directory in `.git`, or are inside one, as the submodules of a clone are.
+    """
+
+    path: Path
+    detector: Detector
+    run: ScanRun
+    histories: Histories | None
+    """Set when histories are asked for."""
+    bare: list[tuple[Path, Path]] = field(default_factory=list)
+    work_trees: list[tuple[Path, Path]] = field(default_factory=list)
+    has_lost_history: bool = False
+
+    def files(self) -> Iterator[Path]:
+        stack = [(self.path, False)]
+        while stack:
+            folder, is_in_git = stack.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    listed = sorted(entries, key=lambda item: item.name)
+                    folders = [entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
+            except OSError:
+                self.run.add_unread(str(folder), {"folder_unreadable": 1})
+                continue
+            self.run.candidates += self.in_names(folder, [entry.name for entry in listed])
+            is_git_dir = self._meet(folder, {entry.name for entry in listed}, is_in_git=is_in_git)
+            for entry in listed:
+                if entry.name not in folders:
+                    yield Path(entry.path)
+                elif is_git_dir and entry.name == "objects":
+                    yield from self._beside_objects(Path(entry.path))
+                else:
+                    stack.append((Path(entry.path), is_in_git or entry.name == ".git"))
+
+    def _meet(self, folder: Path, names: set[str], *, is_in_git: bool) -> bool:
+        """Note the repository that the folder is or has; whether the folder is a git directory itself."""
+        if ".git" in names and not is_in_git:
+            git_dir = git_dir_of(folder)
+            if git_dir is not None:
+                self.work_trees.append((git_dir, folder))
+            elif self.histories is not None:
+                self.has_lost_history = True
+                self.run.add_unread(str(folder / ".git"), {"git_directory_missing": 1})
+            if self.histories is not None and ".gitmodules" in names:
+                self.histories.note_missing_submodules(folder)
+        if not {"HEAD", "objects"} <= names or not is_bare(folder):
+            return False
+        (self.work_trees if is_in_git else self.bare).append((folder, folder))
+        return True
+
+    def _beside_objects(self, objects: Path) -> Iterator[Path]:
+        """Files below a repository's `objects` that are none of git's."""
+        for root, _, names in os.walk(objects, onerror=self._unreadable):
+            for name in sorted(names):
+                path = Path(root) / name
+                if not _OBJECT_FILE.fullmatch(path.relative_to(objects).as_posix()):
+                    yield path
+
+    def _unreadable(self, error: OSError) -> None:
+        self.run.add_unread(str(error.filename), {"folder_unreadable": 1})
+
+    def in_names(self, folder: Path, names: Sequence[str]) -> list[Candidate]:
+        """Tokens in the names of a folder's entries."""
+        raw = [os.fsencode(name) for name in names]
+        if not raw or self.detector.scan_bytes(b"\n".join(raw)) is None:
+            return []
+        found: list[Candidate] = []
+        for name in names:
+            result = self.detector.scan_bytes(os.fsencode(name))
+            place = Place("file_name", path=str(folder / name))
+            found += _placed(list(result.candidates) if result else [], place)
+        return [replace(candidate, line=0, column=0) for candidate in found]
 
 
-def _scan_file(detector: Detector, path: Path) -> tuple[list[Candidate], Counter[str], int]:
+def _scan_file(detector: Detector, path: Path) -> _Read:
     place = Place("local_file", path=str(path))
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             target = os.fsencode(path.readlink())
             result = detector.scan_bytes(target, path.name)
-            return _placed(list(result.candidates) if result else [], place), Counter(), len(target)
+            return _Read(_placed(list(result.candidates) if result else [], place), Counter(), len(target))
         if not stat.S_ISREG(mode):
-            return [], Counter({"special_file": 1}), 0
+            return _Read([], Counter({"special_file": 1}), 0)
         with path.open("rb", buffering=0) as file:
             return _scan_stream(detector, file, str(path))
     except OSError:
-        return [], Counter({"file_unreadable": 1}), 0
+        return _Read([], Counter({"file_unreadable": 1}), 0)
 
 
-def _scan_stream(detector: Detector, file: BinaryIO | object, path: str) -> tuple[list[Candidate], Counter[str], int]:
+def _scan_stream(detector: Detector, file: BinaryIO | object, path: str) -> _Read:
     def read(size: int) -> bytes:
         """As much as there is, up to the size: pipes give less at a time."""
         parts: list[bytes] = []
@@ -147,12 +213,13 @@ def _scan_stream(detector: Detector, file: BinaryIO | object, path: str) -> tupl
     start = read(PIECE)
     place = Place("local_file", path=path)
     if len(start) < PIECE:
+        pointer = Counter({"lfs_pointer": 1}) if is_lfs_pointer(start) else Counter[str]()
         result = detector.scan_bytes(start, os.path.basename(path))
         if result is None:
-            return [], Counter(), len(start)
-        return _placed(list(result.candidates), place), Counter(result.unread), len(start)
+            return _Read([], pointer, len(start))
+        return _Read(_placed(list(result.candidates), place), pointer + Counter(result.unread), len(start))
     pieces = scan_pieces(detector, start, read)
-    return _placed(pieces.candidates, place), pieces.unread, pieces.bytes
+    return _Read(_placed(pieces.candidates, place), pieces.unread, pieces.bytes)
 
 
 def _placed(candidates: list[Candidate], place: Place) -> list[Candidate]:
@@ -160,67 +227,3 @@ def _placed(candidates: list[Candidate], place: Place) -> list[Candidate]:
         return []
     named = replace(place, path=redact(place.path or ""))
     return [replace(candidate, place=named) for candidate in candidates]
-
-
-def _git_dir(path: Path) -> Path | None:
-    """The git directory of a work tree, or the path itself when it is a bare repository."""
-    if not path.is_dir():
-        return None
-    dot_git = path / ".git"
-    if dot_git.is_dir():
-        return dot_git
-    if dot_git.is_file():
-        text = dot_git.read_text(errors="replace").strip()
-        target = path / text.removeprefix("gitdir: ")
-        return target if text.startswith("gitdir: ") and target.is_dir() else None
-    looks_bare = (path / "HEAD").is_file() and (path / "objects").is_dir() and (path / "refs").is_dir()
-    return path if looks_bare else None
-
-
-def _scan_repository(
-    git_dir: Path, shown_as: Path, detector: Detector, run: ScanRun, shown: Progress, jobs: int
-) -> None:
-    shown.begin(f"history of {shown_as}", None)
-    before = [0, 0]
-
-    def on_progress(done: int, total: int) -> None:
-        if total != before[1]:
-            shown.begin(f"history of {shown_as}", total)
-            before[1] = total
-        shown.advance(done - before[0], 0, 0)
-        before[0] = done
-
-    try:
-        found = scan_history(git_dir, detector, readers=jobs, on_progress=on_progress)
-    except GitError:
-        run.unread["repository_unreadable"] += 1
-        run.notes.append(f"{shown_as}: git cannot read this repository")
-        return
-    run.candidates += found.candidates
-    run.unread.update(found.unread)
-    run.objects += found.objects
-    run.bytes += found.bytes
-    shown.advance(0, found.bytes, len(found.candidates))
-
-
-def _is_bundle(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(16) in _BUNDLE
-    except OSError:
-        return False
-
-
-def _scan_bundle(path: Path, detector: Detector, run: ScanRun, shown: Progress, jobs: int) -> None:
-    """A bundle's history, by way of a repository of its own that is removed again."""
-    with tempfile.TemporaryDirectory(prefix="r8scan-bundle-") as folder:
-        git_dir = Path(folder) / "bundle.git"
-        allowed = environment(protocol__allow="always")
-        for command in (
-            ["git", "init", "--quiet", "--bare", "--template=", str(git_dir)],
-            ["git", f"--git-dir={git_dir}", "fetch", "--quiet", str(path.absolute()), "+refs/*:refs/*"],
-        ):
-            if subprocess.run(command, env=allowed, capture_output=True, check=False).returncode != 0:
-                run.unread["bundle_unreadable"] += 1
-                return
-        _scan_repository(git_dir, path, detector, run, shown, jobs)

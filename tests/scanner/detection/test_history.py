@@ -108,12 +108,13 @@ def test_what_no_ref_reaches_is_read_with_its_object_id(work: Workplace, fresh_t
     work.write("a", stashed)
     work.git("stash")
     work.write("b", dropped)
-    work.commit("dropped")
+    gone = work.commit("dropped")
     work.git("reset", "-q", "--hard", "HEAD~1")
     oid = git("hash-object", "-w", "--stdin", cwd=work.path, content=loose.encode()).decode().strip()
     history = scanned(work)
     assert one(history, stashed).place.path == "a"
-    assert one(history, dropped).place.commit is None
+    place = one(history, dropped).place
+    assert (place.path, place.commit) == ("b", gone)
     assert one(history, loose).place.git_object == oid
 
 

@@ -223,3 +223,36 @@ def test_another_version_is_refused(version: int) -> None:
     pack = bytearray(pack_of([]))
     pack[7] = version
     assert read(bytes(pack)).unread["pack_damaged"] == 1
+
+
+def test_two_hundred_deltas_of_one_base_share_one_budget() -> None:
+    base = bytes(1 << 20)
+    copy = bytes([0x80 | 0x40, 0x10])  # offset 0, 1 MB
+    entries = [plain("blob", base)]
+    for number in range(200):
+        change = varint(len(base)) + varint(len(base) + 1) + copy + bytes([1, number])
+        entries.append(header(7, len(change)) + bytes.fromhex(object_id("blob", base)) + zlib.compress(change))
+    reading = read(pack_of(entries), PackLimits(inflated_bytes=20 << 20))
+    assert 15 <= len(reading.objects) <= 20
+    assert reading.unread == {"inflated_over_limit": 201 - len(reading.objects)}
+    assert len(read(pack_of(entries)).objects) == 201
+
+
+def test_commands_that_make_one_byte_each_are_paid_for() -> None:
+    size = 1 << 20
+    change = varint(1) + varint(size) + b"\x90\x01" * size  # copies of one byte
+    entry = header(7, len(change)) + bytes.fromhex(object_id("blob", b"x")) + zlib.compress(change)
+    reading = read(pack_of([plain("blob", b"x"), entry]), PackLimits(inflated_bytes=64 << 20))
+    assert reading.unread == {"inflated_over_limit": 1}
+    assert len(read(pack_of([plain("blob", b"x"), entry])).objects) == 2
+
+
+def test_what_is_inflated_a_second_time_is_paid_for_again() -> None:
+    reading = read(pack_of([plain("blob", bytes(1 << 20))]), PackLimits(inflated_bytes=3 << 19))
+    assert reading.unread == {"inflated_over_limit": 1}
+
+
+def test_the_same_object_is_given_once_however_often_the_pack_holds_it() -> None:
+    reading = read(pack_of([plain("blob", b"same")] * 50 + [plain("blob", b"other")]))
+    assert [item.content for item in reading.objects] == [b"same", b"other"]
+    assert reading.is_complete

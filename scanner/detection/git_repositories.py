@@ -1,0 +1,264 @@
+"""Finds a repository's object folders and refs, and shows them to git without the repository's own configuration.
+
+A repository may be hostile, and git runs programs that a repository's configuration names. So git never sees it: it
+gets a folder of ours with a configuration of ours and links to the object folders. Refs are read here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from scanner.detection.git_processes import GitError
+from scanner.git_children import RECEIVING, environment, git_child
+
+MAX_ALTERNATES = 50
+"""Alternates may name further alternates; git itself stops at a nesting of five."""
+MAX_REFS = 1_000_000
+MAX_REF_FOLDERS = 200_000
+MAX_SMALL_FILE = 64 * 1024
+MAX_CONFIG = 1 << 20
+MAX_PACKED_REFS = 64 << 20
+"""Bytes, held in memory: some 700,000 refs."""
+
+MAX_BUNDLE_HEAD = 64 << 20
+"""The list of refs at the beginning of a bundle."""
+MAX_UNBUNDLE_SECONDS = 3600.0
+
+_FANOUT = re.compile(r"[0-9a-f]{2}")
+_OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_SHA256 = re.compile(rb"^[ \t]*objectformat[ \t]*=[ \t]*\"?sha256", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Repository:
+    """A repository as git may read it: `git_dir` is a folder of ours.
+
+    `refs` has name and object id of each ref, with an empty id for symbolic ones. `unread` counts what cannot be read,
+    by reason.
+    """
+
+    git_dir: Path
+    refs: list[tuple[bytes, bytes]] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+def git_dir_of(path: Path) -> Path | None:
+    """Return the git directory of a work tree, or the path itself when it is a bare repository; None for neither."""
+    dot_git = path / ".git"
+    if dot_git.is_dir():
+        return dot_git
+    if dot_git.is_file():
+        return _gitdir_in(dot_git)
+    return path if is_bare(path) else None
+
+
+def is_bare(path: Path) -> bool:
+    """Return whether the folder is a git directory itself, by what git demands of one."""
+    objects, head = path / "objects", path / "HEAD"
+    return head.is_file() and objects.is_dir() and ((path / "refs").is_dir() or (path / "commondir").is_file())
+
+
+def common_dir(git_dir: Path) -> Path:
+    """Return the git directory that holds objects and refs: another one for a linked work tree."""
+    named = _small(git_dir / "commondir")
+    return git_dir / os.fsdecode(named) if named else git_dir
+
+
+def _gitdir_in(file: Path) -> Path | None:
+    text = _small(file)
+    if not text.startswith(b"gitdir:"):
+        return None
+    target = file.parent / os.fsdecode(text[7:].strip())
+    return target if target.is_dir() else None
+
+
+def _small(path: Path) -> bytes:
+    """The first line of a small file; nothing where it cannot be read."""
+    return _start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
+
+
+@contextmanager
+def opened(git_dir: Path) -> Iterator[Repository]:
+    """Show the repository to git while the block runs. Raises GitError for what is no repository."""
+    common = common_dir(git_dir)
+    objects = common / "objects"
+    if not objects.is_dir() or not (git_dir / "HEAD").is_file():
+        raise GitError("there is no git repository")
+    with tempfile.TemporaryDirectory(prefix="r8scan-git-") as folder:
+        repository = Repository(Path(folder))
+        _lay_out(repository, common)
+        head = _small(git_dir / "HEAD")
+        repository.refs = [(b"HEAD", head)] if _OBJECT_ID.fullmatch(head) else []
+        repository.refs += _refs(common, repository.unread)
+        yield repository
+
+
+@contextmanager
+def unbundled(bundle: Path) -> Iterator[Path]:
+    """Unpack a bundle into a repository of ours while the block runs. Raises GitError for a damaged or thin bundle."""
+    head = _start(bundle, MAX_BUNDLE_HEAD).partition(b"\n\n")[0]
+    form = "sha256" if b"\n@object-format=sha256" in head else "sha1"
+    with tempfile.TemporaryDirectory(prefix="r8scan-bundle-") as folder, (Path(folder) / "refs").open("w+b") as refs:
+        git_dir = Path(folder) / "bundle.git"
+        _receive(["git", "init", "--quiet", "--bare", f"--object-format={form}", "--template=", str(git_dir)], refs)
+        _receive(["git", f"--git-dir={git_dir}", "bundle", "unbundle", str(bundle.absolute())], refs)
+        refs.seek(0)
+        (git_dir / "packed-refs").write_bytes(refs.read(MAX_PACKED_REFS))
+        yield git_dir
+
+
+def _receive(command: list[str], output: IO[bytes]) -> None:
+    try:
+        with git_child(command, env=environment(), limits=RECEIVING, stdout=output) as child:
+            status = child.wait(MAX_UNBUNDLE_SECONDS)
+    except FileNotFoundError as err:
+        raise GitError("git is not installed: bundles cannot be read without it") from err
+    except subprocess.TimeoutExpired as err:
+        raise GitError("the bundle took too long") from err
+    if status != 0:
+        raise GitError("git cannot read the bundle")
+
+
+def _lay_out(repository: Repository, common: Path) -> None:
+    folder = repository.git_dir
+    (folder / "refs").mkdir()
+    (folder / "HEAD").write_text("ref: refs/heads/none\n")
+    config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n"
+    if _SHA256.search(_start(common / "config", MAX_CONFIG)):
+        config += "[extensions]\n\tobjectformat = sha256\n"
+    (folder / "config").write_text(config)
+    if (common / "shallow").is_file():
+        repository.unread["shallow_clone"] += 1
+        (folder / "shallow").symlink_to((common / "shallow").absolute())
+    others = _object_folders(common / "objects", repository.unread)
+    _link(common / "objects", folder / "objects", repository.unread)
+    (folder / "objects" / "info").mkdir()
+    for number, other in enumerate(others):
+        _link(other, folder / f"alternate-{number}", repository.unread)
+    listed = "".join(f"{folder}/alternate-{number}\n" for number in range(len(others)))
+    (folder / "objects" / "info" / "alternates").write_text(listed)
+
+
+def _link(objects: Path, folder: Path, unread: Counter[str]) -> None:
+    """Link the packs and loose objects, and nothing else of an object folder: not its alternates.
+
+    Only regular files are linked: git would wait for ever for the other end of a named pipe.
+    """
+    folder.mkdir()
+    try:
+        with os.scandir(objects) as entries:
+            names = [entry.name for entry in entries if _FANOUT.fullmatch(entry.name) or entry.name == "pack"]
+        for name in names:
+            _link_files(objects / name, folder / name, unread)
+    except OSError as err:
+        raise GitError("the folder of its objects cannot be read") from err
+
+
+def _link_files(source: Path, target: Path, unread: Counter[str]) -> None:
+    with os.scandir(source) as entries:
+        files = {entry.name: entry.is_file() for entry in entries}
+    unread["partial_clone"] = int(unread["partial_clone"] or any(name.endswith(".promisor") for name in files))
+    if all(files.values()):
+        target.symlink_to(source.absolute())
+        return
+    target.mkdir()
+    for name, is_regular in files.items():
+        if is_regular:
+            (target / name).symlink_to((source / name).absolute())
+        else:
+            unread["special_file"] += 1
+
+
+def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
+    """Return the alternates of an object folder and theirs, each once.
+
+    Only those of the same owner: a repository must not decide which folders of other people are read.
+    """
+    owner = objects.stat().st_uid
+    seen = {os.path.realpath(objects)}
+    found: list[Path] = []
+    waiting = [objects]
+    while waiting:
+        folder = waiting.pop()
+        for line in _start(folder / "info" / "alternates", MAX_SMALL_FILE).splitlines():
+            if not line.strip() or line.startswith(b"#"):
+                continue
+            other = folder / os.fsdecode(line.replace(b"\0", b""))
+            real = os.path.realpath(other)
+            if real in seen:
+                continue
+            seen.add(real)
+            if not other.is_dir():
+                unread["alternate_missing"] += 1
+            elif other.stat().st_uid != owner or len(found) >= MAX_ALTERNATES:
+                unread["alternate_refused"] += 1
+            else:
+                found.append(other)
+                waiting.append(other)
+    return found
+
+
+def _start(path: Path, size: int) -> bytes:
+    """The beginning of a file; nothing where it cannot be read or is no file (opening a pipe would wait for ever)."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except OSError:
+        return b""
+
+
+def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and object id of each ref, loose ones first. Links are not followed, since they may form circles."""
+    unread["refs_unreadable"] += (common / "reftable").is_dir()
+    count = 0
+    for name in _loose_names(common, unread):
+        count += 1
+        if count > MAX_REFS:
+            unread["refs_over_limit"] += 1
+            return
+        oid = _small(common / os.fsdecode(name))
+        yield name, oid if _OBJECT_ID.fullmatch(oid) else b""
+    packed = _start(common / "packed-refs", MAX_PACKED_REFS + 1)
+    unread["refs_over_limit"] += len(packed) > MAX_PACKED_REFS
+    unread["refs_unreadable"] += not packed and os.path.lexists(common / "packed-refs")
+    for line in io.BytesIO(packed):
+        count += 1
+        if count > MAX_REFS:
+            unread["refs_over_limit"] += 1
+            return
+        oid, _, name = line.rstrip(b"\n").partition(b" ")
+        if name and _OBJECT_ID.fullmatch(oid):
+            yield name, oid
+
+
+def _loose_names(common: Path, unread: Counter[str]) -> Iterator[bytes]:
+    root = os.fsencode(common)
+    folders = [b"refs"]
+    entered = 0
+    while folders:
+        folder = folders.pop()
+        entered += 1
+        if entered > MAX_REF_FOLDERS:
+            unread["refs_over_limit"] += 1
+            return
+        try:
+            with os.scandir(os.path.join(root, folder)) as entries:
+                for entry in entries:
+                    name = folder + b"/" + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(name)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield name
+        except OSError:
+            unread["refs_unreadable"] += 1

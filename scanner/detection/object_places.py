@@ -1,0 +1,308 @@
+"""Finds where objects stand in a history: the oldest commit that shows them, and their path in it.
+
+Commits are taken oldest first, and each tree is read at most once, so the work is linear in the number of distinct
+trees, however many paths lead to them. What a tree holds was brought by the first commit that shows the tree.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+import regex
+
+from scanner.detection.git_processes import Deadline, GitError, killed_at, lines, started
+from scanner.detection.git_repositories import Repository
+from scanner.detection.history_reader import COMMIT, ObjectList
+
+MAX_TREES = 3_000_000
+"""Distinct trees of one history. Remembering one costs some 100 bytes."""
+MAX_TREE_BYTES = 8 << 30
+"""Bytes of trees and commits, inflated. A tree of 30 entries has about 1 kB."""
+MAX_ONE_OBJECT = 32 << 20
+"""A larger tree or commit is passed over: it would have to be held in memory."""
+MAX_DEPTH = 4_096
+"""Folders inside each other; git's own `core.maxTreeDepth`."""
+MAX_PATH = 4_096
+"""Characters of a path; Linux opens none that is longer. Of longer ones the end is kept."""
+MAX_RESTARTS = 20
+"""How often git may die at a damaged object before places are given up."""
+
+MAX_ENTRIES_A_ROUND = 1_000_000
+"""Entries that are remembered while the commits of a round are looked through; each costs some 150 bytes."""
+
+_COMMITS_A_ROUND = 512
+_IDS_A_REQUEST = 512
+"""Their ids fit into a pipe, so that git and this process never wait for each other."""
+MAX_HEAD = 200
+"""Bytes of the line in front of a content: id, type and size."""
+
+_CUT_OFF = b"(cut off)"
+"""Stands for a content that git did not finish; compared by identity."""
+_SUBMODULE = b"160000"
+_TREE_MODES = (b"40000", b"040000")
+_TREE = regex.compile(rb"\Gtree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A path, surrogates for bytes that are not UTF-8, and a commit."""
+
+    path: str | None
+    commit: str | None
+
+
+@dataclass(slots=True)
+class Places:
+    """Where objects stand, by id. `is_complete`: the whole history was looked through for them."""
+
+    found: dict[str, Where] = field(default_factory=dict)
+    is_complete: bool = True
+
+
+_Entry = tuple[bytes, bytes]
+"""Name and object id of an entry of a tree."""
+
+
+class _Folder(NamedTuple):
+    """A tree on the way to an object; whole paths are only put together for what is found."""
+
+    name: bytes
+    parent: _Folder | None
+
+
+def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], deadline: Deadline) -> Places:
+    """Find places for the wanted blobs and trees, first in what refs reach, then in the other commits."""
+    walk = _Walk(wanted, listed.hash_bytes)
+    with _Objects(repository.git_dir, deadline) as objects:
+        try:
+            for commits in (_reached(repository, walk.places, deadline), _listed(listed, objects)):
+                while not walk.is_done and (some := list(islice(commits, _COMMITS_A_ROUND))):
+                    walk.visit(some, objects)
+        except _GaveUp:
+            walk.places.is_complete = False
+    return walk.places
+
+
+class _GaveUp(Exception):
+    """A limit or the deadline is reached."""
+
+
+def _reached(repository: Repository, places: Places, deadline: Deadline) -> Iterator[tuple[str, str]]:
+    """Commits that refs reach with their trees, parents first and otherwise by date."""
+    tips = {oid for _, oid in repository.refs if oid}
+    if not tips:
+        return
+    arguments = ["rev-list", "--reverse", "--date-order", "--ignore-missing", "--stdin", "--format=%T"]
+    commit = ""
+    try:
+        for line in lines(repository.git_dir, arguments, deadline, stdin=b"\n".join(sorted(tips)) + b"\n"):
+            text = line.decode("ascii", "replace")
+            if text.startswith("commit "):
+                commit = text[7:]
+            else:
+                yield commit, text
+    except GitError:
+        # A parent is missing or damaged. The commits are in the list of objects, though in another order.
+        places.is_complete = places.is_complete and not deadline.is_over
+
+
+def _listed(listed: ObjectList, objects: _Objects) -> Iterator[tuple[str, str]]:
+    """Every commit of the database, from the end of the packs: git packs the newest first."""
+    numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
+    while some := [listed.oid(number) for number in islice(numbers, _IDS_A_REQUEST)]:
+        contents = zip(some, objects.read(some), strict=True)
+        trees = [(oid, _TREE.match(content)) for oid, content in contents if content is not None]
+        yield from ((oid, tree[1].decode("ascii")) for oid, tree in trees if tree)
+
+
+class _Walk:
+    """Visits commits in rounds. The trees that are new in a round are read level by level, many at a time, each once.
+
+    A tree may be new to several commits of a round, at several depths. Which of them brought it is found afterwards, in
+    memory, and only where the round has something that is wanted.
+    """
+
+    def __init__(self, wanted: Iterable[str], hash_bytes: int) -> None:
+        self.places = Places()
+        self._missing = {bytes.fromhex(oid) for oid in wanted}
+        self._seen: set[bytes] = set()
+        self._read = 0
+        self._entries = regex.compile(rb"\G([0-7]{5,6}) ([^\0]+)\0(.{%d})" % hash_bytes, regex.DOTALL)
+
+    @property
+    def is_done(self) -> bool:
+        return not self._missing
+
+    def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
+        """Look through some commits. Raises _GaveUp at a limit, when what was read until then is placed."""
+        roots: dict[bytes, str] = {}
+        for commit, tree in commits:
+            oid = bytes.fromhex(tree)
+            if oid not in self._seen:
+                roots.setdefault(oid, commit)
+        fresh: dict[bytes, list[_Entry]] = {root: [] for root in roots}
+        try:
+            self._read_all(fresh, objects)
+        finally:
+            self._place_all(roots, fresh)
+            self._seen.update(fresh)
+
+    def _read_all(self, fresh: dict[bytes, list[_Entry]], objects: _Objects) -> None:
+        """Read the trees and those below them that were not seen before; `fresh` gets what is of use in each."""
+        level, kept = list(fresh), 0
+        for _ in range(MAX_DEPTH):
+            following: list[bytes] = []
+            for tree, content in zip(level, objects.read([oid.hex() for oid in level]), strict=True):
+                self._read += 1
+                if self._read > MAX_TREES or kept > MAX_ENTRIES_A_ROUND:
+                    raise _GaveUp
+                for is_folder, entry in self._entries_of(content):
+                    fresh[tree].append(entry)
+                    kept += 1
+                    if is_folder and entry[1] not in fresh:
+                        fresh[entry[1]] = []
+                        following.append(entry[1])
+            level = following
+            if not level:
+                return
+        self.places.is_complete = False
+
+    def _entries_of(self, content: bytes | None) -> Iterator[tuple[bool, _Entry]]:
+        """Entries that are wanted, and folders that were not seen in an earlier round."""
+        if content is None:
+            self.places.is_complete = False
+            return
+        seen, missing = self._seen, self._missing
+        for mode, name, oid in self._entries.findall(content):
+            is_folder = mode in _TREE_MODES and oid not in seen
+            if is_folder or (oid in missing and mode != _SUBMODULE):
+                yield is_folder, (name, oid)
+
+    def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, list[_Entry]]) -> None:
+        """Walk the new trees in memory, commit by commit."""
+        missing = self._missing
+        if missing.isdisjoint(fresh) and not any(oid in missing for entries in fresh.values() for _, oid in entries):
+            return
+        visited: set[bytes] = set()
+        for root, commit in roots.items():
+            if root in visited:
+                continue
+            visited.add(root)
+            self._place(root, None, commit)
+            waiting: deque[tuple[bytes, _Folder | None]] = deque([(root, None)])
+            while waiting and missing:
+                tree, folder = waiting.popleft()
+                for name, oid in fresh[tree]:
+                    here = _Folder(name, folder)
+                    self._place(oid, here, commit)
+                    if oid in fresh and oid not in visited:
+                        visited.add(oid)
+                        waiting.append((oid, here))
+
+    def _place(self, oid: bytes, folder: _Folder | None, commit: str) -> None:
+        if oid in self._missing:
+            self._missing.discard(oid)
+            self.places.found[oid.hex()] = Where(_path(folder), commit)
+
+
+def _path(folder: _Folder | None) -> str:
+    """The whole path; its end where it is too long."""
+    names: list[str] = []
+    length = 0
+    while folder is not None:
+        names.append(os.fsdecode(folder.name))
+        length += len(names[-1]) + 1
+        if length > MAX_PATH:
+            names[-1] = names[-1][length - MAX_PATH :]
+            names.append("…")
+            break
+        folder = folder.parent
+    return "/".join(reversed(names))
+
+
+class _Objects:
+    """Contents of objects by id, from one `git cat-file --batch`, which is started anew where it dies."""
+
+    def __init__(self, git_dir: Path, deadline: Deadline) -> None:
+        self._git_dir, self._deadline = git_dir, deadline
+        self._stack = ExitStack()
+        self._restarts = -1
+        self._bytes = 0
+        self._input: IO[bytes] | None = None
+        self._output: io.BufferedReader | None = None
+
+    def __enter__(self) -> _Objects:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
+        """Yield a content for each id, None for what cannot be read. Read it to its end before asking again."""
+        for start in range(0, len(oids), _IDS_A_REQUEST):
+            asked = oids[start : start + _IDS_A_REQUEST]
+            while asked:
+                if self._output is None:
+                    self._start()
+                answered = 0
+                for content in self._answers(asked):
+                    answered += 1
+                    yield content
+                asked = asked[answered:]
+                if asked:  # git has died at the first of them
+                    self._output = None
+                    yield None
+                    asked = asked[1:]
+
+    def _start(self) -> None:
+        self._restarts += 1
+        self._stack.close()
+        if self._restarts > MAX_RESTARTS or self._deadline.is_over:
+            raise _GaveUp
+        child = self._stack.enter_context(started(self._git_dir, ["cat-file", "--batch"]))
+        self._stack.enter_context(killed_at(self._deadline, child))
+        raw = cast(io.RawIOBase, child.stdout)  # pipes without buffers are
+        self._input, self._output = child.stdin, io.BufferedReader(raw, 1 << 18)
+
+    def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
+        """Answers until git ends."""
+        assert self._input is not None  # noqa: S101 - it was started
+        assert self._output is not None  # noqa: S101 - it was started
+        try:
+            self._input.write("".join(f"{oid}\n" for oid in oids).encode())
+        except BrokenPipeError:
+            return
+        for _ in oids:
+            head = self._output.readline(MAX_HEAD).split()
+            if len(head) != 3:
+                if not head or head[-1] not in (b"missing", b"ambiguous"):
+                    return
+                yield None
+                continue
+            size = int(head[2])
+            self._bytes += size
+            if self._bytes > MAX_TREE_BYTES:
+                raise _GaveUp
+            content = self._content(size)
+            if content is _CUT_OFF:
+                return
+            yield content
+
+    def _content(self, size: int) -> bytes | None:
+        """The content and the newline behind it; None for what is too large; `_CUT_OFF` where git has ended."""
+        assert self._output is not None  # noqa: S101 - it was started
+        if size > MAX_ONE_OBJECT:
+            left = size + 1
+            while left and (part := self._output.read(min(left, 1 << 20))):
+                left -= len(part)
+            return _CUT_OFF if left else None
+        content = self._output.read(size + 1)
+        return content[:-1] if len(content) == size + 1 else _CUT_OFF

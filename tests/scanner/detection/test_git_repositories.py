@@ -1,0 +1,325 @@
+"""A hostile repository runs nothing, redirects nothing and hangs nothing; what of it cannot be read is counted."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scanner.detection import Detector, git_repositories, history, history_reader, sha256_digest
+from scanner.detection.git_processes import Deadline, GitError, killed_at, started
+from scanner.detection.git_repositories import opened, unbundled
+from scanner.detection.history import History, scan_history
+from workers.sandbox.git_backend import git
+from workers.sandbox.workplace import Workplace
+
+Token = Callable[[], str]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workplace:
+    own = Workplace(tmp_path / "work", "nowhere")
+    own.start()
+    return own
+
+
+def scanned(git_dir: Path) -> History:
+    return scan_history(git_dir, Detector())
+
+
+def digests(found: History) -> set[str]:
+    return {candidate.digest for candidate in found.candidates}
+
+
+def digest(token: str) -> str:
+    return sha256_digest(token.encode())
+
+
+HOSTILE_CONFIG = """
+[core]
+    fsmonitor = {run}
+    pager = {run}
+    editor = {run}
+    sshCommand = {run}
+    gitProxy = {run}
+    askPass = {run}
+    hooksPath = {folder}/hooks
+    alternateRefsCommand = {run}
+    attributesFile = {folder}/attributes
+    repositoryformatversion = 1
+[include]
+    path = {folder}/included
+[includeIf "gitdir:**"]
+    path = {folder}/included
+[alias]
+    log = !{run}
+    rev-list = !{run}
+    cat-file = !{run}
+[diff]
+    external = {run}
+[diff "trap"]
+    textconv = {run}
+    command = {run}
+[filter "trap"]
+    clean = {run}
+    smudge = {run}
+    process = {run}
+[merge "trap"]
+    driver = {run}
+[credential]
+    helper = !{run}
+[gpg]
+    program = {run}
+[log]
+    showSignature = true
+[uploadpack]
+    packObjectsHook = {run}
+[remote "origin"]
+    url = ext::{run}
+    uploadpack = {run}
+    promisor = true
+[extensions]
+    partialClone = origin
+[trace2]
+    eventTarget = {trap}
+[pager]
+    cat-file = {run}
+    rev-list = {run}
+"""
+
+
+def test_no_setting_attribute_or_hook_of_a_repository_runs(work: Workplace, fresh_token: Token, tmp_path: Path) -> None:
+    token, trap = fresh_token(), tmp_path / "sprung"
+    folder = tmp_path / "hostile"
+    (folder / "hooks").mkdir(parents=True)
+    script = folder / "run.sh"
+    script.write_text(f"#!/bin/sh\ntouch {trap}\nexit 1\n")
+    script.chmod(0o755)
+    for hook in ("post-checkout", "reference-transaction", "post-index-change", "pre-auto-gc", "fsmonitor-watchman"):
+        (folder / "hooks" / hook).symlink_to(script)
+    (folder / "attributes").write_text("* diff=trap filter=trap merge=trap\n")
+    (folder / "included").write_text(f"[core]\n\tfsmonitor = {script}\n\tpager = {script}\n")
+    work.write(".gitattributes", "* diff=trap filter=trap merge=trap\n")
+    work.write("a", token)
+    missing = work.commit("trap")
+    (work.path / ".git" / "refs" / "heads" / "gone").write_text("1" * 40 + "\n")
+    text = HOSTILE_CONFIG.format(run=script, folder=folder, trap=trap)
+    (work.path / ".git" / "config").write_text(text)
+    found = scanned(work.path / ".git")
+    assert [(c.digest, c.place.path, c.place.commit) for c in found.candidates] == [(digest(token), "a", missing)]
+    assert not trap.exists()
+
+
+def test_the_configuration_given_to_git_is_only_ours(work: Workplace) -> None:
+    work.commit("x")
+    (work.path / ".git" / "config").write_text("[core]\n\tfsmonitor = /bin/false\n[objectformat]\n\tx = sha256\n")
+    with opened(work.path / ".git") as repository:
+        assert "fsmonitor" not in (repository.git_dir / "config").read_text()
+        assert not (repository.git_dir / "hooks").exists()
+        folder = repository.git_dir
+    assert not folder.exists()
+
+
+def alternates(work: Workplace, *lines: str) -> None:
+    info = work.path / ".git" / "objects" / "info"
+    info.mkdir(exist_ok=True)
+    (info / "alternates").write_text("\n".join(lines) + "\n")
+
+
+def test_alternates_are_read_and_missing_ones_counted(work: Workplace, fresh_token: Token, tmp_path: Path) -> None:
+    token = fresh_token()
+    other = Workplace(tmp_path / "other", "nowhere")
+    other.start()
+    other.write("a", token)
+    other.commit("x")
+    work.commit("y")
+    alternates(work, str(other.path / ".git" / "objects"), "../../../gone", "# a comment")
+    alternates(other, str(work.path / ".git" / "objects"))  # in a circle
+    found = scanned(work.path / ".git")
+    assert digests(found) == {digest(token)}
+    assert found.unread == {"alternate_missing": 1}
+
+
+def test_alternates_of_another_owner_are_refused_and_counted(
+    work: Workplace, fresh_token: Token, tmp_path: Path
+) -> None:
+    other = Workplace(tmp_path / "other", "nowhere")
+    other.start()
+    other.write("a", fresh_token())
+    other.commit("x")
+    work.commit("y")
+    foreign = other.path / ".git" / "objects"
+    if os.getuid() == 0:
+        os.chown(foreign, 12345, 12345)
+    else:
+        foreign = Path("/usr")  # only root can give a folder to somebody else, but root has folders
+    alternates(work, str(foreign))
+    found = scanned(work.path / ".git")
+    assert found.candidates == []
+    assert found.unread == {"alternate_refused": 1}
+
+
+def test_refs_that_link_in_circles_end_and_their_names_are_read(work: Workplace, fresh_token: Token) -> None:
+    token = fresh_token()
+    work.commit("x")
+    work.git("branch", token)
+    work.git("pack-refs", "--all")
+    heads = work.path / ".git" / "refs" / "heads"
+    for number in range(10):
+        (heads / f"loop{number}").symlink_to(heads)
+    assert digests(scanned(work.path / ".git")) == {digest(token)}
+
+
+def test_more_refs_than_the_limit_are_counted(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git_repositories, "MAX_REFS", 5)
+    work.commit("x")
+    for number in range(10):
+        work.git("branch", f"b{number}")
+    assert scanned(work.path / ".git").unread == {"refs_over_limit": 1}
+
+
+def test_named_pipes_in_a_repository_hang_nothing(work: Workplace, fresh_token: Token) -> None:
+    token = fresh_token()
+    work.write("a", token)
+    work.commit("x")
+    dot_git = work.path / ".git"
+    (dot_git / "config").unlink()
+    for place in ("config", "packed-refs", "commondir", "objects/pack/pack-1.idx", "objects/00/" + "1" * 38):
+        (dot_git / place).parent.mkdir(exist_ok=True)
+        os.mkfifo(dot_git / place)
+    (dot_git / "objects" / "info").mkdir(exist_ok=True)
+    os.mkfifo(dot_git / "objects" / "info" / "alternates")
+    found = scanned(dot_git)
+    assert digests(found) == {digest(token)}
+    assert found.unread == {"special_file": 2, "refs_unreadable": 1}
+
+
+def test_a_linked_work_tree_is_the_repository_that_it_belongs_to(work: Workplace, fresh_token: Token) -> None:
+    token = fresh_token()
+    work.write("a", token)
+    work.commit("x")
+    work.git("worktree", "add", "-q", "../linked")
+    git_dir = git_repositories.git_dir_of(work.path.parent / "linked")
+    assert git_dir is not None
+    assert digests(scanned(git_dir)) == {digest(token)}
+
+
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+def test_a_bundle_of_either_hash_is_unpacked_also_without_branches(
+    tmp_path: Path, fresh_token: Token, form: str
+) -> None:
+    token = fresh_token()
+    git("init", "-q", f"--object-format={form}", "--template=", tmp_path / "made")
+    work = Workplace(tmp_path / "made", "nowhere")
+    work.write("a", token)
+    commit = work.commit("x")
+    work.git("bundle", "create", "-q", str(tmp_path / "head.bundle"), "HEAD")
+    with unbundled(tmp_path / "head.bundle") as git_dir:
+        (found,) = scanned(git_dir).candidates
+    assert (found.digest, found.place.path, found.place.commit) == (digest(token), "a", commit)
+
+
+def test_a_thin_or_damaged_bundle_is_an_error(work: Workplace, tmp_path: Path) -> None:
+    work.commit("x")
+    work.write("a", "a")
+    work.commit("y")
+    work.git("bundle", "create", "-q", str(tmp_path / "thin.bundle"), "HEAD~1..HEAD")
+    (tmp_path / "damaged.bundle").write_bytes((tmp_path / "thin.bundle").read_bytes()[:100])
+    for name in ("thin.bundle", "damaged.bundle"):
+        with pytest.raises(GitError), unbundled(tmp_path / name):
+            pass
+
+
+def descendants() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
+
+
+def test_stop_in_the_middle_leaves_no_process_and_counts_the_rest(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        work.write(f"f{number}", os.urandom(200_000))
+    work.commit("x")
+    monkeypatch.setattr(history_reader, "BLOCK", 1 << 16)
+    stop = threading.Event()
+    seen: list[int] = []
+
+    class Stopping(Detector):
+        def scan_bytes(self, content: bytes, name: str = "") -> None:
+            seen.append(len(content))
+
+        @staticmethod
+        def suspects(batch: bytes) -> list[int]:
+            stop.set()
+            return []
+
+    found = scan_history(work.path / ".git", Stopping(), readers=2, stop=stop)
+    assert found.unread["stopped"] > 0
+    assert descendants() == []
+
+
+def test_a_child_that_says_nothing_is_killed_at_the_deadline(work: Workplace) -> None:
+    work.commit("x")
+    deadline = Deadline(seconds=0)
+    with started(work.path / ".git", ["cat-file", "--batch"]) as child, killed_at(deadline, child):
+        assert child.stdout is not None
+        assert child.stdout.read() == b""  # it waits for input for ever, were it not killed
+    assert descendants() == []
+
+
+def test_a_history_beyond_its_time_is_counted(work: Workplace) -> None:
+    work.commit("x")
+    assert scan_history(work.path / ".git", Detector(), seconds=0).unread == {"history_seconds": 1}
+    assert descendants() == []
+
+
+def test_a_child_that_is_killed_from_outside_costs_one_object(
+    work: Workplace, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [fresh_token() for _ in range(3)]
+    for number, token in enumerate(tokens):
+        work.write(f"f{number}", token)
+    work.commit("x")
+    killed: list[int] = []
+    real = history_reader._Parser.step
+
+    def step(self: history_reader._Parser) -> bool:
+        if not killed:
+            for child in descendants():
+                killed.append(child.pid)
+                child.kill()
+            return False
+        return real(self)
+
+    monkeypatch.setattr(history_reader._Parser, "step", step)
+    found = scan_history(work.path / ".git", Detector(), readers=1)
+    assert found.unread["object_damaged"] == 1
+    assert len([part for part in found.parts if part.reason == "object_damaged"]) == 1
+    assert descendants() == []
+
+
+def test_what_was_not_read_is_named_with_its_path(work: Workplace) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 5\n"
+    work.write("d/model.bin", pointer)
+    commit = work.commit("x")
+    oid = work.git("rev-parse", "HEAD:d/model.bin").strip()
+    (part,) = scanned(work.path / ".git").parts
+    assert part == history.UnreadPart("lfs_pointer", 1, oid, "file", "d/model.bin", commit)
+
+
+def test_a_repository_is_not_written_to(work: Workplace) -> None:
+    work.write("a", "a")
+    work.commit("x")
+
+    def state() -> dict[str, tuple[int, int]]:
+        paths = sorted(work.path.rglob("*"))
+        return {str(path): (path.lstat().st_mtime_ns, stat.S_IMODE(path.lstat().st_mode)) for path in paths}
+
+    before = state()
+    scanned(work.path / ".git")
+    assert state() == before

@@ -1,0 +1,82 @@
+"""Paths and commits of what a pack holds are found by reading each tree once, however the trees refer to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from scanner.github import pack_locations
+from scanner.github.pack_locations import MAX_PATH, locate
+from scanner.github.packs import ObjectType, PackObject, object_id
+
+BLOB = object_id("blob", b"leak")
+
+
+def made(kind: ObjectType, content: bytes) -> PackObject:
+    return PackObject(kind, object_id(kind, content), content)
+
+
+def tree(*entries: tuple[bytes, bytes, str]) -> PackObject:
+    return made("tree", b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in entries))
+
+
+def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackObject:
+    lines = [f"tree {root.oid}", *(f"parent {parent.oid}" for parent in parents)]
+    return made("commit", "\n".join([*lines, "committer A <a@b> 1700000000 +0000", "", message]).encode())
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The trees that were taken apart, once for each time."""
+    seen: list[bytes] = []
+    real = pack_locations.tree_entries
+
+    def counted(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
+        seen.append(content)
+        return real(content, hash_size)
+
+    monkeypatch.setattr(pack_locations, "tree_entries", counted)
+    return seen
+
+
+def test_a_hundred_million_paths_to_one_blob_are_nine_trees(parsed: list[bytes]) -> None:
+    trees = [tree(*((b"100644", b"f%d" % number, BLOB) for number in range(10)))]
+    for _ in range(8):
+        trees.append(tree(*((b"40000", b"d%d" % number, trees[-1].oid) for number in range(10))))
+    found = locate([*trees, commit(trees[-1])], [BLOB, "0" * 40])
+    assert found[BLOB].path.count("/") == 8
+    assert len(parsed) == 9
+
+
+def test_a_thousand_commits_of_one_tree_read_it_once(parsed: list[bytes]) -> None:
+    root = tree((b"100644", b"a.py", BLOB))
+    commits = [commit(root)]
+    for number in range(1000):
+        commits.append(commit(root, commits[-1], message=str(number)))
+    found = locate([root, *reversed(commits)], [BLOB, "0" * 40])
+    assert (found[BLOB].path, found[BLOB].commit) == ("a.py", commits[0].oid)
+    assert len(parsed) == 1
+
+
+def test_folders_inside_each_other_need_no_recursion_and_no_endless_path() -> None:
+    trees = [tree((b"100644", b"leak", BLOB))]
+    for number in range(3000):
+        trees.append(tree((b"40000", b"n" * (number % 50 + 1), trees[-1].oid)))
+    found = locate([*trees, commit(trees[-1])], [BLOB])
+    assert found[BLOB].path.endswith("/n/leak")
+    assert len(found[BLOB].path) <= MAX_PATH + 2
+
+
+def test_the_work_on_one_pack_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_locations, "MAX_ENTRIES", 100)
+    wide = tree(*((b"100644", b"f%d" % number, f"{number:040x}") for number in range(1000)))
+    found = locate([wide, commit(wide)], [f"{5:040x}", f"{500:040x}"])
+    assert list(found) == [f"{5:040x}"]
+
+
+def test_a_tree_that_claims_to_hold_itself_ends(parsed: list[bytes]) -> None:
+    forged = PackObject("tree", "1" * 40, b"40000 me\0" + bytes.fromhex("1" * 40))
+    head = commit(forged)
+    assert locate([forged, head], [BLOB]) == {}
+    assert len(parsed) == 1

@@ -1,0 +1,82 @@
+"""Every column takes whatever text or JSON a stranger writes, on both databases, and shows what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import JSON, select, types
+
+from scanner.records import jobs
+from scanner.records.columns import String, Text, storable_json, storable_text
+from scanner.records.database import Database
+from scanner.records.models import Base, ScanJob
+
+HOSTILE = "a\0b" + os.fsdecode(b"caf\xe9") + "\ud800 \U0001f600"
+SHOWN = "a\\x00bcaf\\xe9\\ud800 \U0001f600"
+
+
+def test_no_table_has_a_text_column_that_passes_text_on_as_it_is() -> None:
+    for table in Base.metadata.tables.values():
+        for column in table.columns:
+            if isinstance(column.type, types.String) or (
+                isinstance(column.type, types.TypeDecorator) and isinstance(column.type.impl_instance, types.String)
+            ):
+                assert isinstance(column.type, (String, Text)), column
+
+
+def test_hostile_text_and_json_are_stored_and_shown(database: Database) -> None:
+    target: dict[str, Any] = {"path": HOSTILE, HOSTILE: [HOSTILE, {"deep": HOSTILE}], "size": float("inf"), "n": 5}
+    with database.write() as session:
+        job_id = jobs.enqueue(session, "pushes", target, source="public_events", dedupe_key=HOSTILE)
+        row = session.get(ScanJob, job_id)
+        assert row is not None
+        row.error, row.counts = HOSTILE, {f"unread_{HOSTILE}": 1}
+    with database.read() as session:
+        row = session.execute(select(ScanJob).where(ScanJob.dedupe_key == HOSTILE)).scalar_one()
+        assert row.target == {"path": SHOWN, SHOWN: [SHOWN, {"deep": SHOWN}], "size": "inf", "n": 5}
+        assert (row.error, row.counts, row.dedupe_key) == (SHOWN, {f"unread_{SHOWN}": 1}, SHOWN)
+
+
+def test_what_grows_beyond_a_limited_column_is_cut(database: Database) -> None:
+    with database.write() as session:
+        assert jobs.enqueue(session, "pushes", {}, source="s", dedupe_key="\ud800" * 400) is not None
+    with database.read() as session:
+        assert session.execute(select(ScanJob.dedupe_key)).scalar_one() == ("\\ud800" * 400)[:400]
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_text_becomes_valid_and_valid_text_stays(text: str) -> None:
+    storable = storable_text(text)
+    storable.encode()
+    assert "\0" not in storable
+    assert storable_text(storable) == storable
+    if "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text):
+        assert storable == text
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=())), inner),
+)
+
+
+@given(_VALUES)
+def test_json_becomes_valid(value: Any) -> None:
+    text = storable_json(value)
+    json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False).encode()
+    assert "\\u0000" not in text.replace("\\\\", "")
+
+
+@pytest.mark.parametrize("value", [{"a": "\U0001f600"}, ["\\ud800"], "plain", 1, None])
+def test_json_that_is_valid_stays(value: Any) -> None:
+    assert json.loads(storable_json(value)) == value
+
+
+def test_json_columns_are_written_by_the_engines(database: Database) -> None:
+    assert database.engine.dialect._json_serializer is storable_json
+    assert any(isinstance(column.type, JSON) for table in Base.metadata.tables.values() for column in table.columns)

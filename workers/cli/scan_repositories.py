@@ -1,0 +1,114 @@
+"""Reads the histories that `r8scan scan` meets: of work trees, bare repositories, submodules and bundles."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from scanner.detection import Candidate, Detector, redact
+from scanner.detection.git_processes import GitError
+from scanner.detection.git_repositories import common_dir, git_dir_of, unbundled
+from scanner.detection.history import scan_history
+from workers.cli.scan_run import NotRead, Progress, ScanRun
+
+MAX_GITMODULES = 1 << 20
+BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
+
+
+class Histories:
+    """Scans each repository once, however many folders lead to it."""
+
+    def __init__(self, detector: Detector, run: ScanRun, shown: Progress, readers: int) -> None:
+        self._detector, self._run, self._shown, self._readers = detector, run, shown, readers
+        self._seen: set[str] = set()
+
+    def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> None:
+        """Scan a history. What cannot be read is counted and named.
+
+        `is_given`: the repository is what the user named, so that paths in it need not say which repository it is.
+        """
+        real = os.path.realpath(common_dir(git_dir))
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        run, shown = self._run, self._shown
+        shown.begin(f"history of {shown_as}", None)
+        done_before = total_before = 0
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal done_before, total_before
+            if total != total_before:
+                shown.begin(f"history of {shown_as}", total)
+                total_before = total
+            shown.advance(done - done_before, 0, 0)
+            done_before = done
+
+        try:
+            found = scan_history(git_dir, self._detector, readers=self._readers, on_progress=on_progress)
+        except GitError as err:
+            run.add_unread(str(shown_as), {"repository_unreadable": 1})
+            run.notes.append(f"{shown_as}: the history was not read: {err}")
+            return
+        prefix = "" if is_given else redact(str(shown_as))
+        run.candidates += [_below(prefix, candidate) for candidate in found.candidates]
+        run.objects += found.objects
+        run.bytes += found.bytes
+        named = Counter[str]()
+        for part in found.parts:
+            named[part.reason] += part.count
+            path = os.path.join(prefix, part.path) if part.path else redact(str(shown_as))
+            run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
+        run.add_unread(str(shown_as), found.unread - named)
+        shown.advance(0, found.bytes, len(found.candidates))
+
+    def scan_bundle(self, path: Path, *, is_given: bool) -> bool:
+        """Scan a bundle's history, by way of a repository of its own that is removed again. False: it is unreadable."""
+        try:
+            with unbundled(path) as git_dir:
+                self.scan(git_dir, path, is_given=is_given)
+        except GitError:
+            self._run.add_unread(str(path), {"bundle_unreadable": 1})
+            return False
+        return True
+
+    def scan_around(self, path: Path) -> None:
+        """Scan the repository that the path lies in, if there is one."""
+        for folder in path.absolute().parents:
+            git_dir = git_dir_of(folder)
+            if git_dir is not None:
+                self._run.notes.append(f"{path}: it lies in the repository {folder}, whose whole history was read")
+                self.scan(git_dir, folder)
+                return
+
+    def note_missing_submodules(self, folder: Path) -> None:
+        """Count the submodules of a work tree that were not cloned with it."""
+        try:
+            with (folder / ".gitmodules").open("rb") as file:
+                text = file.read(MAX_GITMODULES)
+        except OSError:
+            self._run.add_unread(str(folder / ".gitmodules"), {"file_unreadable": 1})
+            return
+        for line in text.splitlines():
+            key, _, value = line.partition(b"=")
+            if key.strip() == b"path" and not os.path.lexists(folder / os.fsdecode(value.strip()) / ".git"):
+                self._run.add_unread(str(folder / os.fsdecode(value.strip())), {"submodule_missing": 1})
+
+
+def _below(prefix: str, candidate: Candidate) -> Candidate:
+    if not prefix:
+        return candidate
+    path = os.path.join(prefix, candidate.place.path or candidate.place.ref or "")
+    return replace(candidate, place=replace(candidate.place, path=path.rstrip("/")))
+
+
+def is_bundle(path: Path) -> bool:
+    """Return whether the file begins as a bundle does."""
+    if path.is_symlink() or not path.is_file():  # opening a pipe would wait for ever
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(16) in BUNDLES
+    except OSError:
+        return False
