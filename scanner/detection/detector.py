@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from scanner.detection.budgets import COSTLY_SECONDS, SPENT, Budget, Remembered
 from scanner.detection.digests import Digester, hint_of, sha256_digest
 from scanner.detection.documents import Candidate, Document, Place
-from scanner.detection.engine import findings_after, glance
+from scanner.detection.engine import Glance, findings_after, glance
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import hit_offsets
@@ -50,20 +52,60 @@ class Detector:
         self._limits = limits
         self._clock = clock
 
-    def scan(self, document: Document) -> ScanResult:
-        """Every occurrence of a token in the document, in the order of their positions; those in containers last."""
+    def scan(self, document: Document, budget: Budget | None = None) -> ScanResult:
+        """Every occurrence of a token in the document, in the order of their positions; those in containers last.
+
+        `budget` is shared with the other documents of the same push, page or poll. Once it is spent, only what lies in
+        plain text is found, and what would have cost more is counted as unread.
+        """
         content = document.content
         seen = glance(content)
         pointer = {"lfs_pointer": 1} if is_lfs_pointer(content) else {}
         if seen is None:
             return ScanResult((), pointer, len(content))
-        meter = Meter(self._limits, len(content), self._clock)
         name = _base_name(document.place)
+        if budget is None:
+            result = self._scanned(seen, content, name, self._limits)
+        else:
+            result = self._within(budget, seen, content, name)
+        place = redacted_place(document.place) if result.candidates else _NOWHERE
+        candidates = tuple(replace(candidate, place=place) for candidate in result.candidates)
+        return ScanResult(candidates, {**result.unread, **pointer}, result.bytes_read)
+
+    def _scanned(self, seen: Glance, content: bytes, name: str, limits: Limits) -> ScanResult:
+        """What the content holds, at no place yet."""
+        meter = Meter(limits, len(content), self._clock)
         found = findings_after(seen, content, name, meter)
-        place = redacted_place(document.place) if found else _NOWHERE
-        candidates = [self._candidate(finding, place, name) for finding in located(found, content)]
+        candidates = [self._candidate(finding, _NOWHERE, name) for finding in located(found, content)]
         candidates.sort(key=_order)
-        return ScanResult(tuple(candidates), {**meter.unread, **pointer}, len(content) + meter.expanded)
+        return ScanResult(tuple(candidates), dict(meter.unread), len(content) + meter.expanded)
+
+    def _within(self, budget: Budget, seen: Glance, content: bytes, name: str) -> ScanResult:
+        """The same at the budget's cost; a costly content that was met before costs nothing again."""
+        if budget.has_size(len(content)):
+            held = budget.recall(name, hashlib.sha256(content).digest())
+            if held is not None:
+                return ScanResult(held.candidates, held.unread, held.bytes_read)
+        left = budget.remaining()
+        if not left.findings and seen.windows:
+            return ScanResult((), {SPENT: 1}, len(content))
+        if not all(left):
+            plain = self._scanned(seen, content, name, replace(self._limits, depth=0, seconds=0.0, expanded_bytes=0))
+            budget.spend(findings=len(plain.candidates))
+            return replace(plain, unread={SPENT: 1} if plain.unread else {})
+        limits = replace(
+            self._limits,
+            seconds=min(self._limits.seconds, left.seconds),
+            expanded_bytes=min(self._limits.expanded_bytes, left.work),
+        )
+        began = time.thread_time()
+        result = self._scanned(seen, content, name, limits)
+        seconds = time.thread_time() - began
+        budget.spend(seconds=seconds, work=result.bytes_read, findings=len(result.candidates))
+        if seconds > COSTLY_SECONDS:
+            held = Remembered(result.candidates, result.unread, result.bytes_read)
+            budget.remember(name, hashlib.sha256(content).digest(), len(content), held)
+        return result
 
     def scan_bytes(self, content: bytes, name: str = "") -> ScanResult | None:
         """The same for bytes whose place is not looked up yet: candidates have an empty place of kind `other`.

@@ -27,11 +27,12 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
     named: set[str] = set()
     for item in pack:
         content = _names(item) if item.type == "tree" else item.content
-        result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)))
+        result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)), reading.budget)
         reading.objects += 1
         reading.unread.update(result.unread)
-        if result.candidates:
-            hits.append((item if item.type == "commit" else replace(item, content=b""), result.candidates))
+        taken = reading.limits.take(result.candidates)
+        if taken:
+            hits.append((item if item.type == "commit" else replace(item, content=b""), taken))
         if item.type in ("commit", "tag"):
             named.add(item.oid)
         if item.type in ("commit", "tree"):

@@ -14,7 +14,7 @@ from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, settling, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
-from workers import context
+from workers import bulkheads, context
 from workers.celery import app
 from workers.doorbell import ring, ring_outbox
 from workers.tasks.polling import look_up
@@ -48,14 +48,17 @@ def _guarded(step: Callable[[], object]) -> None:
 
 
 def _take_back() -> None:
-    own = context.current()
-    recovery.take_back(own.database, own.settings.state_dir)
+    with bulkheads.place("take_back") as is_free:
+        if is_free:
+            own = context.current()
+            recovery.take_back(own.database, own.settings.state_dir)
 
 
 def _finish() -> None:
-    own = context.current()
-    if responder.finish_due(own.database, policy=own.policy).has_news:
-        ring_outbox()
+    with bulkheads.place("finish") as is_free:
+        own = context.current()
+        if is_free and responder.finish_due(own.database, policy=own.policy).has_news:
+            ring_outbox()
 
 
 def _ring() -> None:
@@ -94,6 +97,12 @@ def _decide_again_on_reports() -> None:
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
     """Delete rows and folders whose time is over."""
+    with bulkheads.place("tidy") as is_free:
+        if is_free:
+            _tidy()
+
+
+def _tidy() -> None:
     own = context.current()
     for step in (_decide_again_on_finds, _decide_again_on_reports):
         _guarded(step)

@@ -7,7 +7,7 @@ from typing import Any
 
 from scanner.signs import reports, settling
 from scanner.signs.reports import BadReport
-from workers import context
+from workers import bulkheads, context
 from workers.celery import app
 from workers.doorbell import ring, ring_outbox
 
@@ -37,8 +37,11 @@ def report(digests: Any, sign: Any, note: Any = "", reporter: Any = "task", key:
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
     """Decide on the reports that are due; rings again while there are more."""
-    own = context.current()
-    due, settled = settling.settle_due(own.database, policy=own.policy, per_minute=own.settings.brake_per_minute)
+    with bulkheads.place("settle_reports") as is_free:
+        if not is_free:
+            return
+        own = context.current()
+        due, settled = settling.settle_due(own.database, policy=own.policy, per_minute=own.settings.brake_per_minute)
     if due:
         ring("r8scan.settle_reports")
     if settled.has_news:
