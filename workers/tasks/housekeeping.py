@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Find what a lost message or a dead worker left undone, and ring for it."""
-    for step in (_take_back, look_up, _finish, settle_reports, _ring):
+    for step in (_take_back, look_up, _finish, settle_reports, _shed_sightings, _ring):
         _guarded(step)
 
 
@@ -59,6 +59,16 @@ def _finish() -> None:
         own = context.current()
         if is_free and responder.finish_due(own.database, policy=own.policy).has_news:
             ring_outbox()
+
+
+def _shed_sightings() -> None:
+    own = context.current()
+    with own.database.write() as session:
+        dropped = sightings.shed(session, max_rows=own.settings.max_sightings)
+        for source in sorted(dropped):
+            tallies.add(session, source, {"dropped_sightings": dropped[source]})
+    if dropped:
+        _log.error("too many sightings: the unlikeliest were dropped", extra={"rows": sum(dropped.values())})
 
 
 def _ring() -> None:
