@@ -56,7 +56,7 @@ class Watchdog:
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
         self._end = end or _end_process
-        self._grace_seconds = grace_seconds
+        self.grace_seconds = grace_seconds
         self._tasks: dict[object, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
@@ -103,7 +103,7 @@ class Watchdog:
             time.sleep(LOOK_SECONDS)
 
     def _is_hung(self, keeping: Keeping) -> bool:
-        return keeping.seconds_left < -self._grace_seconds
+        return keeping.seconds_left < -self.grace_seconds
 
     def _last_words(self, hung: list[str]) -> None:
         _log.error("work hangs: this process ends and is started again", extra={"hung": ", ".join(hung)})

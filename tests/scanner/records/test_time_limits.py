@@ -1,4 +1,4 @@
-"""A lease is renewed only up to the time limit of its work; what passes the limit is recorded and never runs for ever."""
+"""A lease is renewed only up to the time limit of its work, and work that passes it is recorded and bounded."""
 
 from __future__ import annotations
 
