@@ -177,27 +177,29 @@ class Keeping:
         max_seconds: float | None = None,
         on_limit: Callable[[], object] | None = None,
         release: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.held = tuple(held)
         self.lost = threading.Event()
         self.on_limit, self.release = on_limit, release
         self.limit_seconds = limit_seconds
-        self._started = self._progressed = time.monotonic()
+        self._started = self._progressed = clock()
         self._max_seconds = max_seconds
 
     def progressed(self) -> None:
         """Move the deadline: the work got somewhere."""
-        self._progressed = time.monotonic()
+        self._progressed = self._clock()
 
     @property
     def age(self) -> float:
         """Seconds since the work began."""
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the deadline; negative after it."""
-        left = self._progressed + self.limit_seconds - time.monotonic()
+        left = self._progressed + self.limit_seconds - self._clock()
         return left if self._max_seconds is None else min(left, self._max_seconds - self.age)
 
 

@@ -77,10 +77,9 @@ def test_an_optional_step_is_passed_over_before_the_job_is_given_up(database: Da
     assert again.failures == jobs.MOST_FAILURES - 1
 
 
-def test_progress_moves_the_deadline_but_not_beyond_the_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_moves_the_deadline_but_not_beyond_the_limit_in_all() -> None:
     now = [0.0]
-    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
-    keeping = leases.Keeping((), limit_seconds=10, max_seconds=25)
+    keeping = leases.Keeping((), limit_seconds=10, max_seconds=25, clock=lambda: now[0])
     now[0] = 9
     keeping.progressed()
     assert keeping.seconds_left == 10
