@@ -35,7 +35,7 @@ class Service:
 
     def send(self, *arguments: object, task: str = "r8scan.report", **options: object) -> None:
         # As a system that knows nothing of us but the name of the task and its queue.
-        self.sender.send_task(task, arguments, options, queue="polling", ignore_result=True)
+        self.sender.send_task(task, arguments, options, queue="responding", ignore_result=True)
 
     def known(self, token: str) -> str:
         digest = sha256_digest(token.encode())
