@@ -65,32 +65,34 @@ class Detector:
             return ScanResult((), pointer, len(content))
         name = _base_name(document.place)
         if budget is None:
-            result = self._scanned(seen, content, name, self._limits)
+            result = self._scanned(seen, document, name, self._limits)
         else:
-            result = self._within(budget, seen, content, name)
-        place = redacted_place(document.place) if result.candidates else _NOWHERE
-        candidates = tuple(replace(candidate, place=place) for candidate in result.candidates)
-        return ScanResult(candidates, {**result.unread, **pointer}, result.bytes_read)
+            result = self._within(budget, seen, document, name)
+        return replace(result, unread={**result.unread, **pointer}) if pointer else result
 
-    def _scanned(self, seen: Glance, content: bytes, name: str, limits: Limits) -> ScanResult:
-        """What the content holds, at no place yet."""
+    def _scanned(self, seen: Glance, document: Document, name: str, limits: Limits) -> ScanResult:
+        content = document.content
         meter = Meter(limits, len(content), self._clock)
         found = findings_after(seen, content, name, meter)
-        candidates = [self._candidate(finding, _NOWHERE, name) for finding in located(found, content)]
+        place = redacted_place(document.place) if found else _NOWHERE
+        candidates = [self._candidate(finding, place, name) for finding in located(found, content)]
         candidates.sort(key=_order)
         return ScanResult(tuple(candidates), dict(meter.unread), len(content) + meter.expanded)
 
-    def _within(self, budget: Budget, seen: Glance, content: bytes, name: str) -> ScanResult:
+    def _within(self, budget: Budget, seen: Glance, document: Document, name: str) -> ScanResult:
         """The same at the budget's cost; a costly content that was met before costs nothing again."""
+        content = document.content
         if budget.has_size(len(content)):
             held = budget.recall(name, hashlib.sha256(content).digest())
             if held is not None:
-                return ScanResult(held.candidates, held.unread, held.bytes_read)
+                place = redacted_place(document.place)
+                moved = tuple(replace(candidate, place=place) for candidate in held.candidates)
+                return ScanResult(moved, held.unread, held.bytes_read)
         left = budget.remaining()
         if not left.findings and seen.windows:
             return ScanResult((), {SPENT: 1}, len(content))
         if not all(left):
-            plain = self._scanned(seen, content, name, replace(self._limits, depth=0, seconds=0.0, expanded_bytes=0))
+            plain = self._scanned(seen, document, name, replace(self._limits, depth=0, seconds=0.0, expanded_bytes=0))
             budget.spend(findings=len(plain.candidates))
             return replace(plain, unread={SPENT: 1} if plain.unread else {})
         limits = replace(
@@ -99,7 +101,7 @@ class Detector:
             expanded_bytes=min(self._limits.expanded_bytes, left.work),
         )
         began = time.thread_time()
-        result = self._scanned(seen, content, name, limits)
+        result = self._scanned(seen, document, name, limits)
         seconds = time.thread_time() - began
         budget.spend(seconds=seconds, work=result.bytes_read, findings=len(result.candidates))
         if seconds > COSTLY_SECONDS:

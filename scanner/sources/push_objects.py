@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
 
     The ids of its commits and tags.
     """
-    hits: list[tuple[PackObject, Sequence[Candidate]]] = []
+    hits: deque[tuple[PackObject, Sequence[Candidate]]] = deque()
     kept: list[PackObject] = []
     kept_bytes, is_all_kept = 0, True
     named: set[str] = set()
@@ -45,7 +46,8 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
     reading.is_damaged = reading.is_damaged or pack.is_damaged
     reading.bytes += pack.pack_bytes
     locations = locate(kept, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
-    for item, candidates in hits:
+    while hits:
+        item, candidates = hits.popleft()  # not kept beside their copies with places
         location = locations.get(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
             location = Location("", item.oid, commit.committed_at)
