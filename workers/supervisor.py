@@ -148,6 +148,9 @@ class Supervisor:
     def _start_all(self) -> None:
         if self._settings.redis_url.get_secret_value() == "embedded":
             self._start_redis()
+        self._start_all_services()
+
+    def _start_all_services(self) -> None:
         for service in self._services:
             self._start(service)
 
