@@ -44,16 +44,17 @@ worker_cancel_long_running_tasks_on_connection_loss = False
 worker_max_tasks_per_child = 5000
 worker_max_memory_per_child = 1024 * 1024  # kB
 
-# Polling comes first: what a poll misses is gone, what waits in a row is not.
-task_queues = [Queue("polling"), Queue("notifying"), Queue("scanning"), Queue("rescans")]
+# Nothing but polls is in `polling`: what a poll misses is gone, what waits in a row is not. A worker that consumes it
+# should consume nothing else, so that no hung mail, look-up or scan takes its threads.
+task_queues = [Queue("polling"), Queue("responding"), Queue("notifying"), Queue("scanning"), Queue("rescans")]
 task_default_queue = "scanning"
 task_routes = {
     "r8scan.poll": {"queue": "polling"},
-    "r8scan.sweep": {"queue": "polling"},
-    "r8scan.look_up": {"queue": "polling"},
-    "r8scan.settle_reports": {"queue": "polling"},
+    "r8scan.sweep": {"queue": "responding"},
+    "r8scan.look_up": {"queue": "responding"},
+    "r8scan.settle_reports": {"queue": "responding"},
     # Before the mails: a gateway that still lets a token in is worse than an owner who waits.
-    "r8scan.announce": {"queue": "polling"},
+    "r8scan.announce": {"queue": "responding"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
     "r8scan.scan": {"queue": "scanning"},

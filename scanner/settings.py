@@ -181,6 +181,8 @@ class Settings(BaseSettings):
     """Files of gists and code search that may wait; beyond it the oldest are dropped, and counted."""
     queue_max_repositories: int = Field(default=5000, ge=10, le=1_000_000)
     """Repositories that became public and may wait; beyond it the oldest are dropped, and counted."""
+    max_sightings: int = Field(default=1_000_000, ge=1000, le=100_000_000)
+    """Candidates kept that the token store does not know (yet); beyond it the unlikeliest are dropped, and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
     """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
 

@@ -199,3 +199,20 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
     assert users[-1:] == ["r8scan"]
     assert re.search(r"^FROM python:\S+-slim(@sha256:[0-9a-f]{64})?$", text, re.MULTILINE)
     assert not text.startswith("# syntax="), "it would have the build download a program by tag"
+
+
+def test_polling_shares_no_pool_with_anything_else() -> None:
+    """Whatever hangs in a scan, a mail or a look-up must not take a thread from polling."""
+    from workers.supervisor import services
+
+    in_compose = [re.findall(r"--queues ([\w,]+)", " ".join(service.get("command", []))) for service in OURS.values()]
+    in_run = [re.findall(r"-Q ([\w,]+)", " ".join(service.arguments)) for service in services(2)]
+    for consumed in (in_compose, in_run):
+        assert [queues for found in consumed for queues in found if "polling" in queues] == ["polling"]
+
+
+def test_only_polls_are_put_into_the_queue_of_polls() -> None:
+    from celeryconfig import task_default_queue, task_routes
+
+    assert [task for task, route in task_routes.items() if route["queue"] == "polling"] == ["r8scan.poll"]
+    assert task_default_queue != "polling"

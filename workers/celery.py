@@ -15,7 +15,7 @@ from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
-from workers import broker, context
+from workers import broker, context, watchdog
 from workers.alive import AliveFile
 from workers.logs import configure_logging
 
@@ -31,7 +31,8 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().__call__(*args, **kwargs)
+            with watchdog.current().watching(self.name):
+                return super().__call__(*args, **kwargs)
         except LeaseLost as err:
             _log.warning("%s: %s", self.name, err)
         except (SpoolFull, DatabaseUnavailable) as err:
@@ -64,3 +65,11 @@ def _logs(**_: Any) -> None:
 def _after_fork(**_: Any) -> None:
     die_with_parent()
     context.forget()
+    watchdog.current().start()
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _ready(sender: Any = None, **_: Any) -> None:
+    """Watch pools that work inside the worker's own process; the children of a prefork pool watch themselves."""
+    if not sender.pool.__class__.__module__.endswith(".prefork"):
+        watchdog.current().start()

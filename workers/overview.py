@@ -12,11 +12,12 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from scanner.github.gate import FAILURES_TO_OPEN
-from scanner.records import jobs, spool, tallies
+from scanner.records import jobs, spool, tallies, time_limits
 from scanner.records.models import Exposure, Incident, Notification, ScanJob, Sighting, db_now
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 from scanner.records.states import Decision, JobState, NotificationState
 from scanner.settings import Settings
+from workers import over_time
 
 HOURS = 24
 LAST_INCIDENTS = 10
@@ -46,6 +47,7 @@ class Overview:
     hosts_left_alone: list[dict[str, Any]] = field(default_factory=list)
     queues: list[dict[str, Any]] = field(default_factory=list)
     rescans: list[dict[str, Any]] = field(default_factory=list)
+    over_time: list[dict[str, Any]] = field(default_factory=list)
     outbox: list[dict[str, Any]] = field(default_factory=list)
     sightings: dict[str, int] = field(default_factory=dict)
     spooled: int = 0
@@ -60,6 +62,8 @@ def overview(session: Session, settings: Settings) -> Overview:
     _sources(session, settings, found)
     _budgets(session, found)
     _queues(session, found)
+    found.over_time = over_time.find(session, settings.sources)
+    found.problems += [over_time.sentence(one) for one in found.over_time]
     _outbox(session, found)
     _incidents(session, found)
     found.spooled = spool.count(settings.state_dir)
@@ -111,7 +115,7 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
 
 
 def _trouble(state: SourceState, now: datetime) -> list[str]:
-    if state.error:
+    if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # see over_time
         return [f"{state.source}: {state.error}"]
     if state.cursor.get("is_stale"):
         return [f"{state.source}: GitHub serves an old list, with nothing newer than {_age(state, now)}"]
@@ -131,7 +135,8 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     """How many of what were dropped."""
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values())
+    # Sightings beyond their limit are a flood of invented tokens: more workers would not help.
+    pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: count for what, count in {"pushes": pushes, **found}.items() if count}
 
 

@@ -24,9 +24,12 @@ from scanner.records import schema
 from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
 from scanner.settings import Settings
 from workers import embedded_redis
+from workers.bulkheads import RESPONDER_THREADS
 
 DRAIN_SECONDS = 30.0
 LONGEST_RESTART_DELAY = 30.0
+STABLE_SECONDS = 60.0
+"""A process that has run for so long and ends is started again at once, as if it had never ended before."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +47,14 @@ class Service:
 
 
 def services(processes: int) -> list[Service]:
-    """What runs on one machine. Polling has a process of its own, so that no backlog of scans delays it."""
+    """What runs on one machine.
+
+    Polling has a process of its own: no backlog of scans delays it, and no hung mail, look-up or report takes its
+    threads. Responding and notifying share one to save memory; each task bounds how many threads it takes.
+    """
     return [
-        Service("poller", _worker("poller", "polling,notifying", "threads", 4)),
+        Service("poller", _worker("poller", "polling", "threads", 4)),
+        Service("responder", _worker("responder", "responding,notifying", "threads", RESPONDER_THREADS)),
         Service("scanner", _worker("scanner", "scanning", "prefork", processes)),
         Service("rescanner", _worker("rescanner", "rescans", "threads", 2)),
         Service("beat", ("beat", "--pidfile=")),
@@ -107,6 +115,7 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._restart_at: dict[str, float] = {}
         self._delay: dict[str, float] = {}
+        self._started_at: dict[str, float] = {}
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -139,6 +148,9 @@ class Supervisor:
     def _start_all(self) -> None:
         if self._settings.redis_url.get_secret_value() == "embedded":
             self._start_redis()
+        self._start_all_services()
+
+    def _start_all_services(self) -> None:
         for service in self._services:
             self._start(service)
 
@@ -152,6 +164,7 @@ class Supervisor:
         command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *service.arguments]
         env = {**os.environ, "R8SCAN_STATE_DIR": str(self._settings.state_dir.absolute())}
         self._children[service.name] = start_child(command, env=env, own_group=True)
+        self._started_at[service.name] = time.monotonic()
 
     def _revive(self) -> None:
         """Start again what has ended, each time it ends at once a little later."""
@@ -161,7 +174,8 @@ class Supervisor:
             if child.poll() is None:
                 continue
             if name not in self._restart_at:
-                delay = self._delay.get(name, 0.0)
+                is_stable = now - self._started_at.get(name, now) > STABLE_SECONDS
+                delay = 0.0 if is_stable else self._delay.get(name, 0.0)
                 self._delay[name] = min(max(delay * 2, 1.0), LONGEST_RESTART_DELAY)
                 self._restart_at[name] = now + delay
                 _log.error(

@@ -6,12 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
-
-from scanner.detection.documents import Candidate
 
 SPENT = "budget"
 """The reason under which a document counts as unread once the budget of its push, page or poll is spent."""
@@ -19,12 +14,7 @@ PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
 """A push. Work is bytes; a pack of 32 MiB holds some 200 MiB of text."""
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000
 """A page of pushes or files, a batch of the archive, a page of comments; far below the time limit of a page."""
-POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 10.0, 256 << 20, 20_000
-COSTLY_SECONDS = 0.1
-"""Documents that cost more processor time are remembered by digest."""
-MAX_REMEMBERED = 256
-MAX_REMEMBERED_CANDIDATES = 200
-"""Of one document; one with more is read again wherever it stands, and pays for it."""
+POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
@@ -33,15 +23,6 @@ class Remaining(NamedTuple):
     seconds: float
     work: int
     findings: int
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What a costly document held: its candidates, whose place is another one, and what was not read, by reason."""
-
-    candidates: tuple[Candidate, ...]
-    unread: Mapping[str, int]
-    bytes_read: int
 
 
 class Budget:
@@ -55,8 +36,6 @@ class Budget:
         self._within = within
         self.seconds, self.work, self.findings = seconds, work, findings
         self._left = Remaining(seconds, work, findings)
-        self._costly: OrderedDict[tuple[str, bytes], Remembered] = OrderedDict()
-        self._sizes: set[int] = set()
         self._lock = threading.Lock()
 
     @classmethod
@@ -78,7 +57,12 @@ class Budget:
         """Return what is left, here and in the bigger group."""
         with self._lock:
             left = self._left
-        return left if self._within is None else Remaining(*map(min, left, self._within.remaining()))
+        if self._within is None:
+            return left
+        other = self._within.remaining()
+        return Remaining(
+            min(left.seconds, other.seconds), min(left.work, other.work), min(left.findings, other.findings)
+        )
 
     def spend(self, *, seconds: float = 0.0, work: int = 0, findings: int = 0) -> None:
         """Take from what is left. `seconds` are of processor time, so that a busy machine spends no more."""
@@ -101,23 +85,3 @@ class Budget:
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent
-
-    def has_size(self, size: int) -> bool:
-        """Return whether a costly document of this size is remembered, so that others need no digest."""
-        with self._lock:
-            return size in self._sizes
-
-    def recall(self, name: str, digest: bytes) -> Remembered | None:
-        """Return what the same content held under the same name, which members of containers are called by."""
-        with self._lock:
-            return self._costly.get((name, digest))
-
-    def remember(self, name: str, digest: bytes, size: int, held: Remembered) -> None:
-        """Keep what a costly document held, in place of the oldest one if there are too many."""
-        if len(held.candidates) > MAX_REMEMBERED_CANDIDATES:
-            return
-        with self._lock:
-            self._sizes.add(size)
-            self._costly[name, digest] = held
-            if len(self._costly) > MAX_REMEMBERED:
-                self._costly.popitem(last=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from scanner.detection.engine import all_findings
@@ -33,13 +33,20 @@ class DeepReader(Protocol):
     """Something that reads contents in depth. Safe to share between threads."""
 
     def read(
-        self, content: bytes, name: str, *, seconds: float | None = None, patience: float | None = None
+        self,
+        content: bytes,
+        name: str,
+        *,
+        seconds: float | None = None,
+        expanded_bytes: int | None = None,
+        patience: float | None = None,
     ) -> DeepReading:
         """Return every token in the content and in what it contains.
 
         Args:
             name: What the content is called in the way through containers to a finding.
             seconds: Processor time that may be spent, at most what the reader's limits allow.
+            expanded_bytes: Bytes that may be decompressed and decoded, at most what the reader's limits allow.
             patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
         """
 
@@ -52,13 +59,17 @@ class InProcessReader:
         self._clock = clock
 
     def read(
-        self, content: bytes, name: str, *, seconds: float | None = None, patience: float | None = None
+        self,
+        content: bytes,
+        name: str,
+        *,
+        seconds: float | None = None,
+        expanded_bytes: int | None = None,
+        patience: float | None = None,
     ) -> DeepReading:
         """See `DeepReader.read`. Nobody has to wait here."""
         del patience
-        limits = self.limits
-        if seconds is not None and seconds < limits.seconds:
-            limits = replace(limits, seconds=max(seconds, 0.0))
+        limits = self.limits.reduced(seconds, expanded_bytes)
         begun = self._clock()
         meter = Meter(limits, len(content), self._clock)
         found = all_findings(content, name, meter)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.costly_contents import COSTLY_SECONDS, CostlyContents, KnownContent
 from scanner.detection.deep_reading import DeepReader, DeepReading, InProcessReader
 from scanner.detection.digests import Digester, hint_of, sha256_digest
 from scanner.detection.documents import Candidate, Document, Place
@@ -44,9 +45,14 @@ class ScanResult:
         """Whether reading the document once more, with more time, may find more."""
         return not _TIME_REASONS.isdisjoint(self.unread)
 
+    @property
+    def ran_out_of_budget(self) -> bool:
+        """Whether other documents, and not this one, have used up the time in which it could be read."""
+        return SPENT in self.unread or "reader_busy" in self.unread
+
 
 class Detector:
-    """Finds tokens in bytes. Safe to share between threads; keeps nothing of what it read.
+    """Finds tokens in bytes. Safe to share between threads; keeps no raw token of what it read.
 
     Every content gets a quick, linear look in this process. What has to be opened, decoded or searched at length goes
     to `reader`: by default in this process too, for contents that are trusted; in the service in processes of its own.
@@ -68,6 +74,7 @@ class Detector:
     ) -> None:
         self._digester = digester
         self._reader = reader or InProcessReader(limits, clock)
+        self._costly = CostlyContents()
 
     def scan(self, document: Document, budget: Budget | None = None, *, patience: float | None = None) -> ScanResult:
         """Return every occurrence of a token in the document in the order of their positions, those in containers last.
@@ -78,52 +85,70 @@ class Detector:
             patience: Seconds to wait where other contents are being read in depth.
         """
         content = document.content
-        name = _base_name(document.place)
-        pointer = {"lfs_pointer": 1} if is_lfs_pointer(content) else {}
-        reading = self._read(content, name, budget, patience)
-        place = redacted_place(document.place) if reading.findings else _NOWHERE
-        return self._result(content, name, place, reading, pointer)
+        result = self._read(content, _base_name(document.place), budget, patience)
+        if is_lfs_pointer(content):
+            result = replace(result, unread={**result.unread, "lfs_pointer": 1})
+        if not result.candidates:
+            return result
+        place = redacted_place(document.place)
+        return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: Budget | None = None) -> ScanResult | None:
         """Scan bytes whose place is not looked up yet: candidates have an empty place of kind `other`.
 
         Return None if all was read and nothing found, at the least possible cost: for millions of small objects.
         """
-        name = name or "document"
-        reading = self._read(content, name, budget, None)
-        if not reading.findings and not reading.unread:
-            return None
-        return self._result(content, name, _NOWHERE, reading, {})
+        result = self._read(content, name or "document", budget, None)
+        return result if result.candidates or result.unread else None
 
-    def _read(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> DeepReading:
+    def _read(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> ScanResult:
+        """Read the content, in depth where its quick look says so. Candidates have no place yet."""
         verdict = plain_only(content)
         if not verdict.needs_reader:
+            if not verdict.findings:
+                return ScanResult((), {}, len(content))
             reading = DeepReading(tuple(located(verdict.findings, content)))
-        elif budget is None:
+            result = self._result(content, name, reading)
+        else:
+            digest = hashlib.sha256(content).digest() if self._costly.has_size(len(content)) else b""
+            known = self._costly.recall(digest) if digest else None
+            if known is not None:
+                return _as_known(known, content, name)
+            reading = self._read_in_depth(content, name, budget, patience)
+            result = self._result(content, name, reading)
+            if reading.seconds > COSTLY_SECONDS and not result.ran_out_of_budget:
+                self._remember(content, name, result, reading.expanded)
+        if budget is not None:
+            budget.spend(seconds=reading.seconds, work=result.bytes_read, findings=len(result.candidates))
+        return result
+
+    def _read_in_depth(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> DeepReading:
+        if budget is None:
             reading = self._reader.read(content, name, patience=patience)
         elif budget.is_spent:
             reading = DeepReading((), {SPENT: 1})
         else:
-            reading = self._reader.read(content, name, seconds=budget.remaining().seconds, patience=patience)
-        if budget is not None:
-            read_bytes = len(content) + reading.expanded
-            budget.spend(seconds=reading.seconds, work=read_bytes, findings=len(reading.findings))
+            left = budget.remaining()
+            spend = max(left.work - len(content), 0)
+            reading = self._reader.read(content, name, seconds=left.seconds, expanded_bytes=spend, patience=patience)
+            if reading.unread and reading.seconds >= left.seconds:
+                reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
             # Reading in depth came to nothing, or did not begin. What lies there in plain is found all the same.
             reading = replace(reading, findings=tuple(located(plain_tokens(content), content)))
         return reading
 
-    def _result(
-        self, content: bytes, name: str, place: Place, reading: DeepReading, unread: Mapping[str, int]
-    ) -> ScanResult:
-        candidates = [self._candidate(finding, place, name) for finding in reading.findings]
+    def _result(self, content: bytes, name: str, reading: DeepReading) -> ScanResult:
+        candidates = [self._candidate(finding, name) for finding in reading.findings]
         candidates.sort(key=_order)
-        return ScanResult(
-            tuple(candidates),
-            {**reading.unread, **unread},
-            len(content) + reading.expanded,
-            hashlib.sha256(content).hexdigest() if reading.unread else "",
-        )
+        digest = hashlib.sha256(content).hexdigest() if reading.unread else ""
+        return ScanResult(tuple(candidates), dict(reading.unread), len(content) + reading.expanded, digest)
+
+    def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
+        prefix = len(redact(name))
+        inside = tuple(replace(found, container=found.container[prefix:]) for found in result.candidates)
+        digest = hashlib.sha256(content).digest()
+        self._costly.remember(digest, len(content), KnownContent(inside, result.unread, expanded))
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
@@ -131,16 +156,29 @@ class Detector:
         `container_kind()` or `wide_codec()`, hold no token and need no `scan_bytes()`."""
         return hit_offsets(batch)
 
-    def _candidate(self, finding: Finding, place: Place, name: str) -> Candidate:
+    def _candidate(self, finding: Finding, name: str) -> Candidate:
         return Candidate(
             digest=self._digester(finding.token),
             hint=hint_of(finding.token),
-            place=place,
+            place=_NOWHERE,
             line=finding.line,
             column=finding.column,
             spelling=">".join(finding.spelling),
-            container=redact("!/".join((name, *finding.members))) if finding.members else "",
+            container=redact(name) + redact("".join(f"!/{member}" for member in finding.members))
+            if finding.members
+            else "",
         )
+
+
+def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
+    """Return what a content is known to hold, for one more copy of it."""
+    prefix = redact(name)
+    candidates = tuple(
+        replace(found, container=f"{prefix}{found.container}") if found.container else found
+        for found in known.candidates
+    )
+    digest = hashlib.sha256(content).hexdigest() if known.unread else ""
+    return ScanResult(candidates, known.unread, len(content) + known.expanded, digest)
 
 
 def is_lfs_pointer(content: bytes) -> bool:

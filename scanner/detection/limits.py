@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,14 @@ class Limits:
     seconds: float = 60.0
     member_bytes: int = 48 << 20
     piece_bytes: int = 8 << 20
+
+    def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
+        """Return the same limits with no more seconds, and no more expanded bytes, than these; None: as they are."""
+        return replace(
+            self,
+            seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
+            expanded_bytes=self.expanded_bytes if expanded_bytes is None else min(expanded_bytes, self.expanded_bytes),
+        )
 
 
 class LimitReachedError(Exception):

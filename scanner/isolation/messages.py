@@ -9,7 +9,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from scanner.detection.deep_reading import DeepReading
 from scanner.detection.findings import Finding
@@ -23,32 +23,41 @@ MAX_WORDS = 64
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 
-_REQUEST = struct.Struct("<QHd")
+_REQUEST = struct.Struct("<QHdQ")
 _SIZE = struct.Struct("<I")
+
+
+class Request(NamedTuple):
+    """A content to read: `name` in the way to a finding, and what it may cost."""
+
+    content: bytes
+    name: str
+    seconds: float
+    expanded_bytes: int
 
 
 class BadAnswer(Exception):
     """The reader's answer is none: it is broken, or somebody has taken it over."""
 
 
-def send_request(connection: socket.socket, content: bytes, name: str, seconds: float) -> None:
+def send_request(connection: socket.socket, content: bytes, name: str, seconds: float, expanded_bytes: int) -> None:
     """Send a content to be read. Raises OSError when the reader is gone, ValueError when the content is too large."""
     if len(content) > MAX_CONTENT_BYTES:
         raise ValueError("the content is too large for a reader")
     raw = name.encode("utf-8", "surrogatepass")[:MAX_NAME_BYTES]
-    connection.sendall(_REQUEST.pack(len(content), len(raw), seconds) + raw)
+    connection.sendall(_REQUEST.pack(len(content), len(raw), seconds, expanded_bytes) + raw)
     connection.sendall(content)
 
 
-def receive_request(connection: socket.socket) -> tuple[bytes, str, float] | None:
-    """Receive a content, its name, and the seconds of processor time to spend. None: the process closed its end."""
+def receive_request(connection: socket.socket) -> Request | None:
+    """Receive a content to be read. None: the process closed its end."""
     head = _receive(connection, _REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
-    size, name_size, seconds = _REQUEST.unpack(head)
+    size, name_size, seconds, expanded_bytes = _REQUEST.unpack(head)
     name = _receive(connection, name_size).decode("utf-8", "replace")
     content = _receive(connection, size)
-    return (content, name, seconds) if len(content) == size else None
+    return Request(content, name, seconds, expanded_bytes) if len(content) == size else None
 
 
 def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:

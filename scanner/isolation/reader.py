@@ -25,21 +25,21 @@ def serve(connection: socket.socket, limits: Limits) -> None:
     """Confine this process, then read what comes until the other end closes or this reader retires."""
     confine(MEMORY_BYTES)
     while (request := messages.receive_request(connection)) is not None:
-        content, name, seconds = request
+        reading = _read(request, limits)
         del request
-        reading = _read(content, name, seconds, limits)
-        del content
         retires = _has_to_retire(reading)
         messages.send_answer(connection, reading, retires=retires)
         if retires:
             return
 
 
-def _read(content: bytes, name: str, seconds: float, limits: Limits) -> DeepReading:
+def _read(request: messages.Request, limits: Limits) -> DeepReading:
     begun = time.process_time()
     reader = InProcessReader(limits, time.process_time)
     try:
-        reading = reader.read(content, name, seconds=seconds)
+        reading = reader.read(
+            request.content, request.name, seconds=request.seconds, expanded_bytes=request.expanded_bytes
+        )
     except MemoryError:
         return DeepReading((), {"memory": 1}, 0, time.process_time() - begun)
     return reading

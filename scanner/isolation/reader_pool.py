@@ -1,7 +1,6 @@
 """The pool of confined readers of one process: contents go in, findings come out, and what hangs is killed.
 
-A content that passes its deadline is recorded as not read; the next one gets a fresh reader. A content that was slow
-once is not read again: the same answer is given, so that many copies of one bomb cost as much as one.
+A content that passes its deadline is counted as not read, and the next one gets a fresh reader.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +34,10 @@ SLOW_AFTER_SECONDS = 0.5
 GRACE_SECONDS = 2.0
 """Between the processor time that a content may take, which the reader watches itself, and the kill."""
 START_SECONDS = 30.0
+DEATH_COSTS_SECONDS = 1.0
+"""A content whose reader died counts as a slow one, however fast it was: it must not be read again and again."""
 MAX_STARTS = 3
-MAX_REMEMBERED = 4096
-REMEMBER_ABOVE_SECONDS = 0.5
+LOGGED_ABOVE_SECONDS = 0.5
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (
@@ -81,16 +80,22 @@ class ReaderPool:
         self._free = threading.BoundedSemaphore(self._size)
         self._idle: list[_Reader] = []
         self._server: _ForkServer | None = None
-        self._remembered: OrderedDict[bytes, DeepReading] = OrderedDict()
 
     def read(
-        self, content: bytes, name: str, *, seconds: float | None = None, patience: float | None = None
+        self,
+        content: bytes,
+        name: str,
+        *,
+        seconds: float | None = None,
+        expanded_bytes: int | None = None,
+        patience: float | None = None,
     ) -> DeepReading:
         """Return every token in the content and in what it contains, read by a confined process.
 
         Args:
             name: What the content is called in the way through containers to a finding.
             seconds: Processor time that may be spent, at most what the limits allow.
+            expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
             patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
 
         Raises:
@@ -98,27 +103,22 @@ class ReaderPool:
         """
         if len(content) > messages.MAX_CONTENT_BYTES:
             return DeepReading((), {"reader_size": 1})
-        most = self._limits.seconds if seconds is None else min(max(seconds, 0.0), self._limits.seconds)
-        digest = hashlib.sha256(content).digest()
-        known = self._recalled(digest)
-        if known is not None:
-            return known
+        limits = self._limits.reduced(seconds, expanded_bytes)
         if not self._free.acquire(timeout=patience):
             return DeepReading((), {"reader_busy": 1})
         try:
-            reading = self._read(content, name, most)
+            reading = self._read(content, name, limits)
         finally:
             self._free.release()
-        if reading.seconds > REMEMBER_ABOVE_SECONDS:
-            # A content that was given less time than it may have is read again when there is more.
-            if most == self._limits.seconds or not reading.unread:
-                self._remember(digest, reading)
-            if reading.unread:
-                reasons = ",".join(sorted(reading.unread))
-                _log.warning(
-                    "a content was not read whole",
-                    extra={"reasons": reasons, "sha256": digest.hex(), "bytes": len(content)},
-                )
+        if reading.seconds > LOGGED_ABOVE_SECONDS and reading.unread:
+            _log.warning(
+                "a content was not read whole",
+                extra={
+                    "reasons": ",".join(sorted(reading.unread)),
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "bytes": len(content),
+                },
+            )
         return reading
 
     def start_anew(self) -> None:
@@ -140,21 +140,21 @@ class ReaderPool:
         if server is not None:
             server.close()
 
-    def _read(self, content: bytes, name: str, seconds: float) -> DeepReading:
+    def _read(self, content: bytes, name: str, limits: Limits) -> DeepReading:
         reader = self._taken()
         begun = time.monotonic()
         keeps = False
         try:
-            reader.connection.settimeout(seconds + GRACE_SECONDS)
-            messages.send_request(reader.connection, content, name, seconds)
+            reader.connection.settimeout(limits.seconds + GRACE_SECONDS)
+            messages.send_request(reader.connection, content, name, limits.seconds, limits.expanded_bytes)
             if not select.select([reader.connection], [], [], SLOW_AFTER_SECONDS)[0]:
                 reader.server.slow(reader.process)
             reading, retires = messages.receive_answer(reader.connection)
         except TimeoutError:
             return DeepReading((), {"reader_deadline": 1}, 0, time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
-            # The kernel has killed it, or it was taken over: neither may happen again with the same content.
-            return DeepReading((), {"reader_died": 1}, 0, max(time.monotonic() - begun, 2 * REMEMBER_ABOVE_SECONDS))
+            # The kernel has killed it, or it was taken over.
+            return DeepReading((), {"reader_died": 1}, 0, max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires
             return reading
@@ -191,19 +191,6 @@ class ReaderPool:
         if not keeps:
             reader.server.kill(reader.process)
         reader.connection.close()
-
-    def _recalled(self, digest: bytes) -> DeepReading | None:
-        with self._lock:
-            reading = self._remembered.get(digest)
-            if reading is not None:
-                self._remembered.move_to_end(digest)
-            return reading
-
-    def _remember(self, digest: bytes, reading: DeepReading) -> None:
-        with self._lock:
-            self._remembered[digest] = reading
-            while len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
 
 
 class _ForkServer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,10 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, upd
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from scanner.records import leases, tallies
+from scanner.records import leases, tallies, time_limits
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
-from scanner.records.leases import Lease
+from scanner.records.leases import Keeping, Lease
 from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobState
 
@@ -152,6 +153,8 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             ScanJob.state.in_(OPEN),
             state=JobState.RUNNING,
             failures=ScanJob.failures + 1,
+            claimed_at=db_now(),
+            deadline_at=_deadline(),
             begun_at=func.coalesce(ScanJob.begun_at, db_now()),
         )
         if lease is None:
@@ -168,6 +171,72 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             counts=job.counts,
             failures=job.failures - 1,
         )
+
+
+def _deadline() -> ColumnElement[Any]:
+    """Return the deadline of a claim that begins now, by the job's kind."""
+    by_kind = [(ScanJob.kind == kind, db_now(seconds)) for kind, seconds in time_limits.JOB_SECONDS.items()]
+    return case(*by_kind, else_=db_now(time_limits.DEFAULT_SECONDS))
+
+
+def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
+    """Take a job back from a worker that passed its time limit; False if the worker had lost it before.
+
+    It counts as a second failure: a page is split at its next claim, and a single item is given up after three claims.
+    The count stays below the one at which `claim_next` gives up, unless the claim itself has reached it, so that an
+    optional step of a rescan is passed over first.
+    """
+    error = f"{time_limits.TIME_LIMIT}: took more than {seconds:.0f} s without progress and was stopped"
+    counted = case((ScanJob.failures + 1 < MOST_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
+    with database.write() as session:
+        statement = (
+            update(ScanJob)
+            .where(lease.holds(), ScanJob.leased_until.is_not(None))
+            # The next number is nobody's lease: the hung worker can write no more.
+            .values(leased_until=None, deadline_at=None, attempts=ScanJob.attempts + 1, failures=counted, error=error)
+            .returning(ScanJob.source)
+            .execution_options(synchronize_session=False)
+        )
+        source = session.execute(statement).scalar_one_or_none()
+        if source is not None:
+            tallies.add(session, source, {f"error_{time_limits.TIME_LIMIT}": 1})
+    return source is not None
+
+
+def release(database: Database, lease: Lease) -> None:
+    """Give back a job whose worker ends through no fault of the job: this claim does not count as a failure."""
+    with database.write() as session:
+        session.execute(
+            update(ScanJob)
+            .where(lease.holds(), ScanJob.leased_until.is_not(None))
+            .values(
+                leased_until=None,
+                attempts=ScanJob.attempts + 1,
+                failures=case((ScanJob.failures > 0, ScanJob.failures - 1), else_=0),
+            )
+            .execution_options(synchronize_session=False)
+        )
+
+
+@contextmanager
+def kept(database: Database, job: ClaimedJob, *, max_seconds: float | None = None) -> Iterator[Keeping]:
+    """Keep the job's lease while the block runs, up to the time limit of its kind.
+
+    Args:
+        database: Where the job is.
+        job: The job in hand.
+        max_seconds: How long the block may take in all; without it, progress moves the deadline for ever.
+    """
+    limit = time_limits.job_seconds(job.kind)
+    with leases.kept(
+        database,
+        job.lease,
+        limit_seconds=limit,
+        max_seconds=max_seconds,
+        on_limit=lambda: record_time_limit(database, job.lease, limit),
+        release=lambda: release(database, job.lease),
+    ) as keeping:
+        yield keeping
 
 
 def finish(
@@ -288,5 +357,7 @@ def _give_up(database: Database, job_id: int) -> None:
         job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
         counts = {**job.counts, "given_up": job.items}
         tallies.add(session, job.source, {"given_up": counts["given_up"], "jobs": 1})
-        error = f"gave up after {MOST_FAILURES} attempts without progress"
+        error = f"gave up after {MOST_FAILURES} failures without progress"
+        if job.error:
+            error = f"{error}; {job.error}"[:2000]
         lease.write(session, state=JobState.FAILED, counts=counts, error=error, leased_until=None, finished_at=db_now())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Incident, Notification, ScanJob, db_now
 from scanner.records.source_models import SourceState
+from scanner.records.time_limits import DEFAULT_SECONDS
 
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10
@@ -125,14 +127,22 @@ def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[A
     return set(session.execute(statement).scalars())
 
 
-def renew(database: Database, *held: Lease) -> bool:
-    """Move the end of leases on rows of one table; False when all are lost, or were given back."""
+def renew(database: Database, *held: Lease, seconds_left: float | None = None) -> bool:
+    """Move the end of leases on rows of one table; False when all are lost, or were given back.
+
+    Args:
+        database: Where the rows are.
+        held: The leases, all of one table.
+        seconds_left: Until the work counts as hung; written to the row for tables that have a deadline.
+    """
     model = held[0].model
     ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
+    has_deadline = seconds_left is not None and issubclass(model, ScanJob | SourceState)
+    deadline: dict[str, Any] = {"deadline_at": db_now(seconds_left or 0)} if has_deadline else {}
     statement = (
         update(model)
         .where(ours, model.leased_until.is_not(None))
-        .values(leased_until=db_now(LEASE_SECONDS))
+        .values(leased_until=db_now(LEASE_SECONDS), **deadline)
         .execution_options(synchronize_session=False)
     )
     with database.write() as session:
@@ -147,20 +157,89 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
     return list(session.execute(statement).scalars())
 
 
-@contextmanager
-def kept(database: Database, *held: Lease, every: float | None = None) -> Iterator[threading.Event]:
-    """Renew leases on rows of one table from a thread while the block runs; the event is set when all are lost.
+class Keeping:
+    """Leases of one table in this process's hand, and the deadline of the work under them.
 
-    Work may then stop.
+    `lost` is set when all are lost or the deadline has passed: the work should stop. Safe to share between threads.
+
+    Args:
+        held: The leases.
+        limit_seconds: How long the work may go on without progress.
+        max_seconds: How long it may go on in all; without it, progress moves the deadline for ever.
+        on_limit: Records in the row that the limit was passed.
+        release: Gives the rows back as if they had not been claimed, for work that ends through no fault of its own.
+    """
+
+    def __init__(
+        self,
+        held: Collection[Lease],
+        limit_seconds: float,
+        max_seconds: float | None = None,
+        on_limit: Callable[[], object] | None = None,
+        release: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self.held = tuple(held)
+        self.lost = threading.Event()
+        self.on_limit, self.release = on_limit, release
+        self.limit_seconds = limit_seconds
+        self._started = self._progressed = clock()
+        self._max_seconds = max_seconds
+
+    def progressed(self) -> None:
+        """Move the deadline: the work got somewhere."""
+        self._progressed = self._clock()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the work began."""
+        return self._clock() - self._started
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        left = self._progressed + self.limit_seconds - self._clock()
+        return left if self._max_seconds is None else min(left, self._max_seconds - self.age)
+
+
+_in_hand: set[Keeping] = set()
+_in_hand_lock = threading.Lock()
+
+
+def in_hand() -> list[Keeping]:
+    """Return what this process works on under leases that are kept, for the watchdog."""
+    with _in_hand_lock:
+        return list(_in_hand)
+
+
+@contextmanager
+def kept(
+    database: Database,
+    *held: Lease,
+    every: float | None = None,
+    limit_seconds: float = DEFAULT_SECONDS,
+    max_seconds: float | None = None,
+    on_limit: Callable[[], object] | None = None,
+    release: Callable[[], object] | None = None,
+) -> Iterator[Keeping]:
+    """Renew leases on rows of one table from a thread while the block runs, but not beyond the work's deadline.
+
+    The thread ends at the deadline whatever the block does, so that hung work cannot keep its rows. See `Keeping` for
+    the arguments.
     """
     every = RENEW_SECONDS if every is None else every
-    lost, done = threading.Event(), threading.Event()
+    keeping = Keeping(held, limit_seconds, max_seconds, on_limit, release)
+    done = threading.Event()
 
     def keep() -> None:
-        while not done.wait(every):
+        while not done.wait(max(min(every, keeping.seconds_left), 0)):
             try:
-                if not renew(database, *held):
-                    lost.set()
+                if keeping.seconds_left <= 0:
+                    _stop_at_limit(keeping)
+                    return
+                if not renew(database, *held, seconds_left=keeping.seconds_left):
+                    keeping.lost.set()
                     return
             except Exception as err:
                 if not is_unavailable(err):
@@ -168,9 +247,23 @@ def kept(database: Database, *held: Lease, every: float | None = None) -> Iterat
                 _log.warning("lease not renewed: the database is away", extra={"row": str(held[0].key)})
 
     keeper = threading.Thread(target=keep, name="lease-keeper", daemon=True)
+    with _in_hand_lock:
+        _in_hand.add(keeping)
     keeper.start()
     try:
-        yield lost
+        yield keeping
     finally:
+        with _in_hand_lock:
+            _in_hand.discard(keeping)
         done.set()
         keeper.join(timeout=LEASE_SECONDS / 3)  # it may be at the database just now
+
+
+def _stop_at_limit(keeping: Keeping) -> None:
+    """Tell the work to stop and record that it passed its limit."""
+    first = keeping.held[0]
+    extra = {"table": first.model.__tablename__, "row": str(first.key), "seconds": round(keeping.age)}
+    _log.error("work passed its time limit: its lease is dropped", extra=extra)
+    keeping.lost.set()
+    if keeping.on_limit is not None:
+        keeping.on_limit()

@@ -296,6 +296,10 @@ class ScanJob(Base):
     created_at: Mapped[datetime]
     begun_at: Mapped[datetime | None]
     """When it was first claimed; None again when it was given back with nothing of it read."""
+    claimed_at: Mapped[datetime | None]
+    """When the latest worker claimed it."""
+    deadline_at: Mapped[datetime | None]
+    """When the latest claim counts as hung, unless the job makes progress before."""
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
 

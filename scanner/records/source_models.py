@@ -21,6 +21,10 @@ class SourceState(Base):
     cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
     next_poll_at: Mapped[datetime]
     leased_until: Mapped[datetime | None]
+    claimed_at: Mapped[datetime | None]
+    """When the latest poll began."""
+    deadline_at: Mapped[datetime | None]
+    """When the latest poll counts as hung."""
     attempts: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
     last_success_at: Mapped[datetime | None]

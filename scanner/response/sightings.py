@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
@@ -18,26 +20,27 @@ RECHECK_SECONDS = 6 * 3600
 FIRST_RECHECK_SECONDS = 60
 """An import, or a token just made, may be a moment behind the find."""
 ROWS_A_STATEMENT = 200
+MAX_SHED_AT_ONCE = 20_000
+"""Rows that one transaction deletes: about a second, for which it holds up the other writers of SQLite."""
+MAX_GROUPS_AT_ONCE = 100
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
     """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones a minute later."""
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
-    rows = {}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for candidate in candidates:
         columns = columns_of(candidate, source)
         rows[candidate.digest, columns["place_key"]] = {
             "digest": candidate.digest,
             "hint": candidate.hint,
-            "state": state,
-            "seen_at": db_now(),
-            "next_check_at": db_now(delay),
             **columns,
         }
-    ordered = [rows[key] for key in sorted(rows)]
-    for start in range(0, len(ordered), ROWS_A_STATEMENT):
-        chunk = ordered[start : start + ROWS_A_STATEMENT]
-        session.execute(insert_or_nothing(session, Sighting).values(chunk))
+    if not rows:
+        return
+    # One statement with many rows of parameters: compiling a VALUES list anew costs ten times as much.
+    statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
+    session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
         _make_due(session, {digest for digest, _ in rows})
 
@@ -88,6 +91,53 @@ def forget_old(session: Session) -> int:
     """Delete what the store has not known for 30 days; what was never checked stays. The number deleted."""
     old = Sighting.seen_at < db_now(-KEPT_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
+    return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
+
+
+def shed(session: Session, *, max_rows: int) -> dict[str, int]:
+    """Delete sightings beyond `max_rows`, at most `MAX_SHED_AT_ONCE`; the number deleted, by source.
+
+    The unlikeliest go first: of `unknown` ones those with the most siblings in one place, as a flood of invented tokens
+    has, and of these the oldest. `unchecked` ones, of which the store was never asked, go only when no others are left.
+    """
+    # There cannot be more rows than ids. Each of the two alone is one look at an index, both in one query are a scan.
+    last = session.execute(select(func.max(Sighting.id))).scalar() or 0
+    first = session.execute(select(func.min(Sighting.id))).scalar() or 0
+    if last - first < max_rows:
+        return {}
+    excess = session.execute(select(func.count()).select_from(Sighting)).scalar_one() - max_rows
+    excess = min(excess, MAX_SHED_AT_ONCE)
+    shed_rows: Counter[str] = Counter()
+    where = func.coalesce(Sighting.repository, Sighting.url)
+    groups = (
+        select(Sighting.source, where, func.count())
+        .where(Sighting.state == "unknown")
+        .group_by(Sighting.source, where)
+        .order_by(func.count().desc(), Sighting.source, where)
+        .limit(MAX_GROUPS_AT_ONCE)
+    )
+    for source, place, count in session.execute(groups).all() if excess > 0 else ():
+        if excess <= 0:
+            break
+        siblings = and_(Sighting.state == "unknown", Sighting.source == source, where == place)
+        deleted = _delete_oldest(session, siblings, min(excess, count))
+        shed_rows[source] += deleted
+        excess -= deleted
+    if excess > 0 and not session.execute(select(Sighting.id).where(Sighting.state == "unknown").limit(1)).first():
+        for source in session.execute(select(Sighting.source).distinct().order_by(Sighting.source)).scalars().all():
+            deleted = _delete_oldest(session, Sighting.source == source, excess)
+            shed_rows[source] += deleted
+            excess -= deleted
+    return dict(+shed_rows)
+
+
+def _delete_oldest(session: Session, condition: ColumnElement[bool], count: int) -> int:
+    if count <= 0:
+        return 0
+    oldest = select(Sighting.id).where(condition).order_by(Sighting.seen_at, Sighting.id).limit(count)
+    result = session.execute(
+        delete(Sighting).where(Sighting.id.in_(oldest)).execution_options(synchronize_session=False)
+    )
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
+from scanner.detection.budgets import Budget
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
 from scanner.records import jobs
@@ -26,6 +27,7 @@ from scanner.records.source_models import Gap, ReadObject, SeenEvent
 from scanner.records.states import JobState, SightingState
 from scanner.response import sightings
 from scanner.response.respond import Response
+from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.event_jobs import enqueue_found, remember_events
 from scanner.sources.events import Event, Found, newest_repository_id, parse_event, read_event
 from scanner.sources.likelihood import ARCHIVE_PRIORITY
@@ -132,10 +134,12 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     for event in fresh:
         read_event(event, work.github.web_url, found)
     candidates: list[Candidate] = []
+    budget, limits = Budget.for_page(), CandidateLimits()
     for document in found.documents:
-        result = work.detector.scan(document)
-        candidates += result.candidates
+        result = work.detector.scan(document, budget)
+        candidates += limits.take(result.candidates)
         counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     work.counts.update(counts + found.counts)
     work.counts["lines"] = lines_done
     with work.database.write() as session:

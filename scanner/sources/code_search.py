@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.detection.budgets import SPENT, Budget
 from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
@@ -24,6 +25,7 @@ from scanner.records.database import Database
 from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.sources import remote_files, turns
+from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.polls import PollReport
 from scanner.sources.remote_files import RemoteFile
 from scanner.sources.search_rounds import LARGEST_SIZE, Round, Step, after_answer, after_refusal
@@ -47,7 +49,7 @@ _log = logging.getLogger(__name__)
 class Results:
     """What one page of results holds: files to fetch, and `hits`, those whose fragments hold candidates.
 
-    `read`: files that were fetched already, and all that they hold.
+    `read`: files that were fetched already, and all that they hold. `budget`: what all of it may cost together.
     """
 
     files: list[RemoteFile] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Results:
     candidates: list[Candidate] = field(default_factory=list)
     read: dict[RemoteFile, Sequence[Candidate]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    budget: Budget = field(default_factory=Budget.for_poll)
 
 
 def poll(
@@ -80,7 +83,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, queries: Seque
 
     current = _round(turn, queries)
     shard = current.waiting[0]
-    found, error = Results(), None
+    found, error = Results(budget=turn.budget()), None
     try:
         page = search.search_code(github, shard.text(queries), shard.page)
     except GitHubError as err:
@@ -97,6 +100,9 @@ def _poll(database: Database, github: GitHub, detector: Detector, queries: Seque
         with database.read() as session:
             _take_known(session, found)
         look_closer(github, detector, found)
+        limits = CandidateLimits()
+        found.candidates = limits.take(found.candidates)
+        found.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     pace = github.gate.seconds_a_request("code_search")
     with database.write() as session:
         jobs = _commit(session, turn, step, found, queries, pace or INTERVAL, error)
@@ -121,7 +127,8 @@ def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, fou
     file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, LARGEST_SIZE * 2, RAW, ("blob", sha))
     matches = (match.get("fragment") for match in _list(item.get("text_matches")))
     text = "\n".join(fragment for fragment in matches if isinstance(fragment, str))[:LARGEST_FRAGMENTS]
-    result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place))
+    result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
+    found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     if result.candidates:
         # A line of a fragment says nothing of the line in its file.
         found.hits.append((file, [replace(candidate, line=0, column=0) for candidate in result.candidates]))
@@ -153,13 +160,15 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
                 found.counts[f"error_{err.reason}"] += 1
                 found.files.append(file)
             else:
-                whole = detector.scan(Document(content, file.place))
+                whole = detector.scan(Document(content, file.place), found.budget)
                 digests = {candidate.digest for candidate in whole.candidates}
                 own = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
                 if not remote_files.is_as_named(file, content):
                     found.files.append(file)
                 elif not whole.unread:
                     found.read[file] = whole.candidates
+                elif SPENT in whole.unread:
+                    found.files.append(file)  # a job of its own has a budget of its own
         else:
             found.files.append(file)
         found.candidates += own

@@ -5,14 +5,16 @@ https://docs.github.com/rest/issues and its neighbours. Discussions are in no li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.detection import Candidate, Document, Place, PlaceKind, redact
+from scanner.detection.budgets import Budget
 from scanner.github.client import get_json, next_page
 from scanner.github.urls import is_own_page
 from scanner.response.respond import Response
+from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.events import parse_time
 from scanner.sources.rescan_history import repository_of
 from scanner.sources.rescan_steps import Work
@@ -57,9 +59,7 @@ def _read(work: Work, name: str, listing: Listing) -> Response:
     while page <= MOST_PAGES:
         params = {**listing.params, "per_page": str(PAGE_SIZE), "page": str(page)}
         response, entries = get_json(work.github, f"{address}/{listing.path}", params=params, expected=list)
-        candidates: list[Candidate] = []
-        for entry in entries:
-            candidates += _scan(work, entry, listing.kind, base)
+        candidates = _scan_all(work, entries, listing.kind, base)
         total.add(work.respond(candidates))
         work.counts[name] += len(entries)
         work.counts["candidates"] += len(candidates)
@@ -107,8 +107,7 @@ def _read_reviews_of(work: Work, pull: Any, base: Place, address: str) -> Respon
     pages, candidates = 0, list[Candidate]()
     while url is not None and pages < MOST_REVIEW_PAGES:
         response, entries = get_json(work.github, url, expected=list)
-        for entry in entries:
-            candidates += _scan(work, entry, "review", base)
+        candidates += _scan_all(work, entries, "review", base)
         work.counts["reviews"] += len(entries)
         url, pages = next_page(work.github, response), pages + 1
     work.counts["unread_reviews"] += url is not None
@@ -127,7 +126,17 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
     )
 
 
-def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place) -> tuple[Candidate, ...]:
+def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
+    """What the entries of one page hold, at the cost of one budget."""
+    budget, limits = Budget.for_page(), CandidateLimits()
+    candidates: list[Candidate] = []
+    for entry in entries:
+        candidates += limits.take(_scan(work, entry, kind, base, budget))
+    work.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    return candidates
+
+
+def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place, budget: Budget) -> tuple[Candidate, ...]:
     if not isinstance(entry, dict):
         work.counts["unusable_entry"] += 1
         return ()
@@ -140,7 +149,7 @@ def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place) -> tuple[Candida
         published_at=parse_time(entry.get("created_at") or entry.get("submitted_at")),
     )
     text = "\n".join(strings_of(entry, work.counts)).encode("utf-8", "surrogatepass")
-    result = work.detector.scan(Document(text, place))
+    result = work.detector.scan(Document(text, place), budget)
     work.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     if kind == "release" and isinstance(entry.get("assets"), list):
         work.counts["unread_release_assets"] += len(entry["assets"])

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.detection.budgets import Budget
 from scanner.github.client import GitHub, get_bytes, get_json, next_page
 from scanner.github.credentials import AppInstallation
 from scanner.github.errors import Forbidden, GitHubError
@@ -27,6 +28,7 @@ from scanner.records.database import Database
 from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.sources import remote_files, turns
+from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.events import parse_time
 from scanner.sources.polls import PollReport
 from scanner.sources.remote_files import RemoteFile
@@ -112,9 +114,13 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) ->
         return PollReport(polled=True, error=err.reason)
     candidates: list[Candidate] = []
     files: list[RemoteFile] = []
+    budget = turn.budget()
     for gist in brought.fresh:
-        read_gist(gist, github.web_url, detector, candidates, files, brought.counts)
-    files = _fetch_what_must_not_be_stored(github, detector, files, candidates, brought.counts)
+        read_gist(gist, github.web_url, detector, candidates, files, brought.counts, budget)
+    files = _fetch_what_must_not_be_stored(github, detector, files, candidates, brought.counts, budget)
+    limits = CandidateLimits()
+    candidates = limits.take(candidates)
+    brought.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     # At most its own share of what is left is spent until the budget is full again.
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
@@ -182,6 +188,7 @@ def read_gist(
     candidates: list[Candidate],
     files: list[RemoteFile],
     counts: Counter[str],
+    budget: Budget | None = None,
 ) -> None:
     """Scan what the list itself says of a gist, and add its files to those to fetch."""
     counts["gists"] += 1
@@ -197,7 +204,9 @@ def read_gist(
     words.append(owner.get("login") if isinstance(owner, dict) else None)
     text = "\n".join(word for word in words if isinstance(word, str))
     if text:
-        candidates += detector.scan(Document(text.encode("utf-8", "surrogatepass"), place)).candidates
+        result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), budget)
+        candidates += result.candidates
+        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     for file in entries[:MOST_FILES]:
         raw_url, name = file.get("raw_url"), file.get("filename")
         if not isinstance(raw_url, str) or not isinstance(name, str) or len(raw_url) > 4096:
@@ -240,6 +249,7 @@ def _fetch_what_must_not_be_stored(
     files: Sequence[RemoteFile],
     candidates: list[Candidate],
     counts: Counter[str],
+    budget: Budget,
 ) -> list[RemoteFile]:
     """Files whose very address holds a token are read now, since no row may hold it; the others."""
     others, fetched = [], 0
@@ -256,7 +266,9 @@ def _fetch_what_must_not_be_stored(
         except GitHubError as err:
             counts[f"error_{err.reason}"] += 1
             continue
-        candidates += detector.scan(Document(content, file.place)).candidates
+        result = detector.scan(Document(content, file.place), budget)
+        candidates += result.candidates
+        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     return others
 
 

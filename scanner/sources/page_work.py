@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited
-from scanner.records import jobs, leases, spool, tallies
+from scanner.records import jobs, spool, tallies
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
@@ -90,8 +90,8 @@ def work(
         # Something in this page kills its worker: alone, each item can fail without the others.
         _split(database, job, items)
         return Response()
-    with leases.kept(database, job.lease) as lost:
-        outcomes = _read_all(job, items, read, threads, lost)
+    with jobs.kept(database, job) as keeping:
+        outcomes = _read_all(job, items, read, threads, keeping.lost)
     total = Response()
     for outcome in outcomes:
         total.add(outcome.response)

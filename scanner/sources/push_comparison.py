@@ -49,15 +49,19 @@ def read_comparison(
         file_place = replace(place, path=changed.path, commit=changed.commit)
         name_url = commit_url(github.web_url, push.repository, changed.commit)
         name_place = replace(file_place, kind="file_name", url=name_url)
-        named = detector.scan(Document(changed.path.encode("utf-8", "surrogatepass"), name_place))
-        reading.candidates.extend(replace(candidate, line=0) for candidate in named.candidates)
-        result = detector.scan(Document(changed.text.encode("utf-8", "surrogatepass"), file_place))
-        for candidate in result.candidates:
+        named = detector.scan(Document(changed.path.encode("utf-8", "surrogatepass"), name_place), reading.budget)
+        names = reading.limits.take(named.candidates)
+        reading.candidates.extend(replace(candidate, line=0) for candidate in names)
+        reading.unread.update(named.unread)
+        result = detector.scan(Document(changed.text.encode("utf-8", "surrogatepass"), file_place), reading.budget)
+        reading.unread.update(result.unread)
+        for candidate in reading.limits.take(result.candidates):
             line = changed.lines[candidate.line - 1] if 0 < candidate.line <= len(changed.lines) else 0
             url = redact(blob_url(github.web_url, push.repository, changed.commit, changed.path, line))
             reading.candidates.append(replace(candidate, line=line, place=replace(candidate.place, url=url)))
     for sha, message in comparison.messages:
         url = commit_url(github.web_url, push.repository, sha)
         commit_place = replace(place, kind="commit", commit=sha, url=url)
-        result = detector.scan(Document(message.encode("utf-8", "surrogatepass"), commit_place))
-        reading.candidates.extend(result.candidates)
+        result = detector.scan(Document(message.encode("utf-8", "surrogatepass"), commit_place), reading.budget)
+        reading.unread.update(result.unread)
+        reading.candidates.extend(reading.limits.take(result.candidates))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from scanner.detection import Detector, redact
+from scanner.detection.budgets import SPENT, Budget
 from scanner.github import git_protocol
 from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
@@ -29,22 +30,41 @@ def read_push(
     *,
     limits: PackLimits,
     known_tips: Collection[str] = (),
+    page_budget: Budget | None = None,
 ) -> PushReading:
     """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
 
-    `known_tips`: commits of this repository up to which everything was read before.
+    `known_tips`: commits of this repository up to which everything was read before. `page_budget`: what all pushes of
+    the page may cost together.
     """
-    reading = PushReading()
+    reading = PushReading(budget=Budget.for_push(page_budget))
+    _read(github, push, detector, limits, known_tips, reading)
+    reading.unread.update(reading.limits.over)
+    if reading.unread[SPENT] and reading.budget.is_spent_by_others:
+        # Other pushes of the page have spent what was meant for all: read alone, this one has a budget of its own.
+        reading.is_cut_off = True
+    reading.unread = +reading.unread
+    return reading
+
+
+def _read(
+    github: GitHub,
+    push: Push,
+    detector: Detector,
+    limits: PackLimits,
+    known_tips: Collection[str],
+    reading: PushReading,
+) -> None:
     push = _named(github, push)
     is_created = push.kind == "create" or (push.kind == "push" and not push.before.strip("0"))
     if push.kind == "push" and not push.head.strip("0"):
-        return reading  # a deletion adds nothing
+        return  # a deletion adds nothing
     refs: Refs | None = None
     if is_created:
         refs = git_protocol.list_refs(github, push.repository, hash_name="sha256" if len(push.head) == 64 else "sha1")
         wants, haves = _created(push, refs, known_tips, reading)
         if not wants:
-            return reading
+            return
     else:
         wants, haves = [push.head], [push.before] if push.before.strip("0") else _parents(github, push)
     reading.tip = reading.tip or wants[0]
@@ -60,7 +80,6 @@ def read_push(
         reading.unread[f"second_request_{err.reason}"] += 1
         reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
         reading.refusal = None if err.asked else err
-    return reading
 
 
 def _read_objects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,17 +22,18 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
 
     The ids of its commits and tags.
     """
-    hits: list[tuple[PackObject, Sequence[Candidate]]] = []
+    hits: deque[tuple[PackObject, Sequence[Candidate]]] = deque()
     kept: list[PackObject] = []
     kept_bytes, is_all_kept = 0, True
     named: set[str] = set()
     for item in pack:
         content = _names(item) if item.type == "tree" else item.content
-        result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)))
+        result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)), reading.budget)
         reading.objects += 1
         reading.unread.update(result.unread)
-        if result.candidates:
-            hits.append((item if item.type == "commit" else replace(item, content=b""), result.candidates))
+        taken = reading.limits.take(result.candidates)
+        if taken:
+            hits.append((item if item.type == "commit" else replace(item, content=b""), taken))
         if item.type in ("commit", "tag"):
             named.add(item.oid)
         if item.type in ("commit", "tree"):
@@ -44,7 +46,8 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
     reading.is_damaged = reading.is_damaged or pack.is_damaged
     reading.bytes += pack.pack_bytes
     locations = locate(kept, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
-    for item, candidates in hits:
+    while hits:
+        item, candidates = hits.popleft()  # not kept beside their copies with places
         location = locations.get(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
             location = Location("", item.oid, commit.committed_at)

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector
+from scanner.detection.budgets import Budget
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
 from scanner.github.packs import PackLimits
@@ -40,6 +41,7 @@ def scan_next(
     with database.read() as session:
         memory = push_memory.recall(session, pushes)
     readings: dict[Push, PushReading] = {}
+    budget = Budget.for_page()
 
     def read(push: Push) -> Outcome[Push]:
         outcome = Outcome(push)
@@ -47,7 +49,9 @@ def scan_next(
         if candidates is None:
             try:
                 tips = memory.known_tips(push)
-                reading = readings[push] = read_push(github, push, detector, limits=limits, known_tips=tips)
+                reading = readings[push] = read_push(
+                    github, push, detector, limits=limits, known_tips=tips, page_budget=budget
+                )
             except GitHubError as err:
                 outcome.error = err
                 return outcome
@@ -57,6 +61,9 @@ def scan_next(
             outcome.response = respond_or_keep(
                 database, candidates, source=job.source, policy=policy, state_dir=state_dir
             )
+        if push in readings:
+            # The page is closed when all of its pushes are read: until then, keep no more than is remembered.
+            del readings[push].candidates[push_memory.MOST_HITS + 1 :]
         return outcome
 
     def remember(session: Session, outcomes: Sequence[Outcome[Push]]) -> None:

@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from scanner.detection import Candidate
+from scanner.detection.budgets import Budget
 from scanner.github.errors import GitHubError
+from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.likelihood import Likelihood
 
 
@@ -65,7 +67,8 @@ class PushReading:
     """What was read. `unread` counts what was not, by reason; `is_cut_off`: asking again may bring the rest.
 
     `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
-    `tip` is the commit that was read up to, for a created ref the one that was found.
+    `tip` is the commit that was read up to, for a created ref the one that was found. `budget` and `limits` are shared
+    by all documents of the push.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -76,6 +79,8 @@ class PushReading:
     is_cut_off: bool = False
     is_damaged: bool = False
     refusal: GitHubError | None = None
+    budget: Budget = field(default_factory=Budget.for_push)
+    limits: CandidateLimits = field(default_factory=CandidateLimits)
 
     @property
     def complete(self) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.detection.budgets import SPENT, Budget
 from scanner.github.client import GitHub, get_bytes
 from scanner.github.errors import GitHubError
 from scanner.github.packs import object_id
@@ -29,6 +30,7 @@ from scanner.response.places import candidate_from_json, candidate_to_json
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources import page_work
+from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.page_work import Outcome, first_visible, respond_or_keep
 
 FILES_A_JOB = 25
@@ -157,7 +159,9 @@ class _Reader:
     def __init__(self, database: Database, github: GitHub, detector: Detector, files: Sequence[RemoteFile]) -> None:
         self.found: dict[RemoteFile, list[Candidate]] = {}
         self._database, self._github, self._detector = database, github, detector
+        self._budget, self._limits = Budget.for_page(), CandidateLimits()
         # Copies of one content wait for the first of them.
+        self._is_shared = len(files) > 1
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[Outcome[RemoteFile], Sequence[Candidate]]:
@@ -194,19 +198,24 @@ class _Reader:
         return None
 
     def _scanned(self, file: RemoteFile, content: bytes, outcome: Outcome[RemoteFile]) -> Sequence[Candidate]:
-        result = self._detector.scan(Document(content, file.place))
+        result = self._detector.scan(Document(content, file.place), self._budget)
+        candidates = self._limits.take(result.candidates)
+        over = len(result.candidates) - len(candidates)
         outcome.counts["bytes"] += len(content)
-        outcome.counts["candidates"] += len(result.candidates)
+        outcome.counts["candidates"] += len(candidates)
+        outcome.counts["unread_candidates_over_limit"] += over
         outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
         if not is_as_named(file, content):
             # It may be cut off: what came is scanned, and asked for again.
             outcome.counts["unread_blob_differs"] += 1
             outcome.is_partial = outcome.is_cut_off = True
-        elif result.unread:
+        elif result.unread or over:
             outcome.is_partial = True
+            # Other files of the page have spent what was meant for all: read alone, this one has a budget of its own.
+            outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:
-            self.found[file] = list(result.candidates)
-        return result.candidates
+            self.found[file] = candidates
+        return candidates
 
 
 def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:

@@ -14,11 +14,12 @@ from scanner.detection import Detector
 from scanner.github.client import GitHub
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.mirrors import MirrorStopped
-from scanner.records import jobs, leases, tallies
+from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
 from scanner.records.states import JobState
+from scanner.records.time_limits import MAX_STEP_SECONDS
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.settings import Settings
@@ -94,10 +95,9 @@ def _work(
             _pass_over(session, job, number, counts)
         return Response()
     response, failure = Response(), None
-    with leases.kept(database, job.lease) as lost:
-        work = Work(
-            database, github, detector, policy, settings, job, counts, lost, number, job.progress.get("at") or {}
-        )
+    with jobs.kept(database, job, max_seconds=MAX_STEP_SECONDS) as keeping:
+        at = job.progress.get("at") or {}
+        work = Work(database, github, detector, policy, settings, job, counts, keeping, number, at)
         try:
             response = step.do(work)
         except GitHubError as err:

@@ -16,6 +16,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import jobs
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
+from scanner.records.leases import Keeping
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.settings import Settings
@@ -32,7 +33,9 @@ class NotNow(GitHubError):
 
 @dataclass
 class Work:
-    """One step in hand. `at` is where an earlier attempt at it stopped; `lost` is set when nobody waits for it.
+    """One step in hand. `at` is where an earlier attempt at it stopped.
+
+    `keeping` holds the job's lease. Progress moves its deadline.
 
     `counts_there` are the counts up to `at`: what is read again from there on is not counted twice.
     """
@@ -44,14 +47,20 @@ class Work:
     settings: Settings
     job: ClaimedJob
     counts: Counter[str]
-    lost: threading.Event
+    keeping: Keeping
     step: int = 0
     at: Mapping[str, Any] = field(default_factory=dict)
     counts_there: Counter[str] = field(init=False)
     _reported: float = -PROGRESS_SECONDS
+    _reached: tuple[str, int] = ("", 0)
 
     def __post_init__(self) -> None:
         self.counts_there = Counter(self.counts)
+
+    @property
+    def lost(self) -> threading.Event:
+        """The event that is set when the step should stop: the job was cancelled, taken over, or is over its time."""
+        return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
         """Respond to what the step found."""
@@ -67,6 +76,8 @@ class Work:
 
     def reached(self, at: Mapping[str, Any]) -> None:
         """The step got so far; who says so sees to it that it is recorded."""
+        if dict(at) != dict(self.at):
+            self.keeping.progressed()
         self.at = dict(at)
         self.counts_there = Counter(self.counts)
 
@@ -80,6 +91,10 @@ class Work:
 
         Only a checkpoint counts as getting somewhere: what kills its worker must not do so for ever.
         """
+        if (phase, done) != self._reached:
+            # A step that reports the same figure again and again is hung.
+            self._reached = (phase, done)
+            self.keeping.progressed()
         now = time.monotonic()
         if now - self._reported < PROGRESS_SECONDS:
             return

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from scanner.detection.budgets import Budget
 from scanner.github.errors import GitHubError
-from scanner.records import leases
+from scanner.records import leases, time_limits
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import Lease, LeaseLost
@@ -25,18 +26,37 @@ from scanner.sources.polls import PollReport
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 3600.0
 LONGEST_BACKOFF = 60.0
+MAX_FAILURES = 16
+"""Failures that are counted; the backoff reaches its longest long before."""
+MAX_POLLS_OVER_TIME = 2
+"""After this many polls in a row that were stopped at their time limit, texts get no more than the cheap part."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The right to poll a source once. `newest_seen_at`: of all it has brought so far."""
+    """The right to poll a source once. `newest_seen_at`: of all it has brought so far.
+
+    `polls_over_time`: how many polls in a row were stopped at their time limit before this one.
+    """
 
     lease: Lease
     source: str
     cursor: Mapping[str, Any]
     newest_seen_at: datetime | None
+    polls_over_time: int = 0
+
+    def budget(self) -> Budget:
+        """Return what all texts of this poll may cost together.
+
+        It is spent from the start where polls were stopped again and again: what hangs them is then left unread, and
+        counted, instead of blinding the source for good.
+        """
+        budget = Budget.for_poll()
+        if self.polls_over_time >= MAX_POLLS_OVER_TIME:
+            budget.spend(seconds=budget.seconds)
+        return budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +93,32 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if 0 < remaining <= SHORTEST_INTERVAL:
             wait(remaining)
     with database.write() as session:
-        lease = leases.claim(session, SourceState, source)
+        seconds = time_limits.poll_seconds(source)
+        lease = leases.claim(session, SourceState, source, claimed_at=db_now(), deadline_at=db_now(seconds))
         if lease is None:
             return None
         state = _state(session, source)
         # The interval counts from the turn's beginning, so that the time it takes is not added to it.
         lease.write(session, next_poll_at=db_now(SHORTEST_INTERVAL))
-        return Turn(lease, source, state.cursor, state.newest_seen_at)
+        is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
+        return Turn(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
 
 
 def in_turn(
     database: Database, source: str, wait: Callable[[float], None], work: Callable[[Turn], PollReport]
 ) -> PollReport:
-    """What `work` makes of the source's turn, if it is due; its lease is kept meanwhile, however long that takes."""
+    """What `work` makes of the source's turn, if it is due; its lease is kept up to the poll's time limit."""
     turn = take(database, source, wait)
     if turn is None:
         return PollReport()
-    with leases.kept(database, turn.lease):
+    limit = time_limits.poll_seconds(source)
+    with leases.kept(
+        database,
+        turn.lease,
+        limit_seconds=limit,
+        on_limit=lambda: record_time_limit(database, turn, limit),
+        release=lambda: release(database, turn),
+    ):
         try:
             return work(turn)
         except LeaseLost:
@@ -147,10 +176,47 @@ def postpone(session: Session, turn: Turn, err: GitHubError) -> None:
         session,
         leased_until=None,
         next_poll_at=db_now(spread(min(delay, LONGEST_INTERVAL))),
-        failures=min(state.failures + 1, 16),
+        failures=min(state.failures + 1, MAX_FAILURES),
         counts=dict(counts),
         error=str(err),
     )
+
+
+def record_time_limit(database: Database, turn: Turn, seconds: float) -> bool:
+    """Take the turn back from a poll that passed its time limit; False if the poll had lost it before.
+
+    The next one comes a little later each time, as after any failure.
+    """
+    with database.write() as session:
+        state = _state(session, turn.source)
+        counts = Counter(state.counts)
+        counts[f"error_{time_limits.TIME_LIMIT}"] += 1
+        found = session.execute(
+            update(SourceState)
+            .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
+            .values(
+                leased_until=None,
+                # The next number is nobody's lease: the hung poll can write no more.
+                attempts=SourceState.attempts + 1,
+                failures=min(state.failures + 1, MAX_FAILURES),
+                next_poll_at=db_now(spread(min(2.0**state.failures, LONGEST_BACKOFF))),
+                counts=dict(counts),
+                error=f"{time_limits.TIME_LIMIT}: a poll took more than {seconds:.0f} s and was stopped",
+            )
+            .execution_options(synchronize_session=False)
+        )
+    return bool(found.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def release(database: Database, turn: Turn) -> None:
+    """Give back the turn of a poll whose process ends through no fault of the poll: it is due at once."""
+    with database.write() as session:
+        session.execute(
+            update(SourceState)
+            .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
+            .values(leased_until=None, attempts=SourceState.attempts + 1)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def record_gap(session: Session, source: str, missed: MissedSpan) -> None:

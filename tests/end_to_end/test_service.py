@@ -34,7 +34,7 @@ def processes(pid: int) -> dict[str, list[int]]:
             except psutil.NoSuchProcess:  # ended since it was listed
                 continue
             stack.append(child.pid)
-            roles = ("poller@", "rescanner@", "scanner@", "beat")
+            roles = ("poller@", "responder@", "rescanner@", "scanner@", "beat")
             names = [role for role in roles for word in words if word.startswith(role)]
             names += ["redis" for word in words[:1] if "redis-server" in word]
             name = names[0].rstrip("@") if names else "other"
@@ -112,7 +112,7 @@ def test_whatever_is_killed_the_leak_is_found_and_one_mail_goes_out(
 ) -> None:
     with own.service() as service:
         until(polling, MINUTE)
-        victims = ["poller", "scanner", "scanner child", "rescanner", "beat", "redis"]
+        victims = ["poller", "responder", "scanner", "scanner child", "rescanner", "beat", "redis"]
         for number, victim in enumerate(victims, 1):
             token = fresh_token()
             digest = own.register(token, email=f"ana{number}@example.com")

@@ -23,12 +23,13 @@ from workers.tasks import housekeeping
 GOOD, BAD = "a" * 64, "b" * 64
 
 
-@pytest.mark.parametrize("broken", ["look_up", "_finish", "settle_reports", "_take_back"])
+@pytest.mark.parametrize("broken", ["look_up", "_finish", "settle_reports", "_take_back", "_shed_sightings"])
 def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     done: list[str] = []
-    for name in ("look_up", "_finish", "settle_reports", "_take_back", "_ring"):
+    names = ("look_up", "_finish", "settle_reports", "_take_back", "_shed_sightings", "_ring")
+    for name in names:
 
         def step(name: str = name) -> None:
             if name == broken:
@@ -38,7 +39,7 @@ def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
         monkeypatch.setattr(housekeeping, name, step)
     with caplog.at_level(logging.ERROR):
         housekeeping.sweep()
-    assert sorted([*done, broken]) == sorted(["look_up", "_finish", "settle_reports", "_take_back", "_ring"])
+    assert sorted([*done, broken]) == sorted(names)
     assert done[-1] == "_ring"
     assert "a step of the sweep failed" in caplog.text
 

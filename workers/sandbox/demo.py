@@ -80,7 +80,7 @@ def _play(own: World, console: Console) -> None:
     story.expect("the vendor's API accepts the token", lambda: own.answer(token) == 200)
     story.tell(f"The vendor's API answers 200 to Ana's token {shown}")
     with own.service() as service:
-        story.tell("r8scan run: Redis, poller, scanner, rescanner and beat are starting")
+        story.tell("r8scan run: Redis, poller, responder, scanner, rescanner and beat are starting")
         story.expect("the service polls", lambda: service.poll() is not None or _polls(own))
         if service.poll() is not None:
             raise StepFailed("the service ended at once")

@@ -15,7 +15,7 @@ from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, settling, usage
 from scanner.sources import mirror_folders, recovery, rescan, shedding
-from workers import context
+from workers import bulkheads, context
 from workers.celery import app
 from workers.doorbell import ring, ring_outbox
 from workers.tasks.polling import look_up
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Find what a lost message or a dead worker left undone, and ring for it."""
-    for step in (_take_back, look_up, _finish, settle_reports, _ring):
+    for step in (_take_back, look_up, _finish, settle_reports, _shed_sightings, _ring):
         _guarded(step)
 
 
@@ -49,14 +49,27 @@ def _guarded(step: Callable[[], object]) -> None:
 
 
 def _take_back() -> None:
-    own = context.current()
-    recovery.take_back(own.database, own.settings.state_dir)
+    with bulkheads.place("take_back") as is_free:
+        if is_free:
+            own = context.current()
+            recovery.take_back(own.database, own.settings.state_dir)
 
 
 def _finish() -> None:
+    with bulkheads.place("finish") as is_free:
+        own = context.current()
+        if is_free and responder.finish_due(own.database, policy=own.policy).has_news:
+            ring_outbox()
+
+
+def _shed_sightings() -> None:
     own = context.current()
-    if responder.finish_due(own.database, policy=own.policy).has_news:
-        ring_outbox()
+    with own.database.write() as session:
+        dropped = sightings.shed(session, max_rows=own.settings.max_sightings)
+        for source in sorted(dropped):
+            tallies.add(session, source, {"dropped_sightings": dropped[source]})
+    if dropped:
+        _log.error("too many sightings: the unlikeliest were dropped", extra={"rows": sum(dropped.values())})
 
 
 def _ring() -> None:
@@ -100,6 +113,12 @@ def _decide_again_on_reports() -> None:
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
     """Delete rows and folders whose time is over."""
+    with bulkheads.place("tidy") as is_free:
+        if is_free:
+            _tidy()
+
+
+def _tidy() -> None:
     own = context.current()
     for step in (_decide_again_on_finds, _decide_again_on_reports):
         _guarded(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from notifications.announcing import announce_due
 from notifications.delivery import deliver_due
-from workers import context
+from workers import bulkheads, context
 from workers.celery import app
 from workers.doorbell import ring
 
@@ -12,8 +12,11 @@ from workers.doorbell import ring
 @app.task(name="r8scan.deliver")  # type: ignore[untyped-decorator]  # celery has no types
 def deliver() -> None:
     """Send a bounded number of messages; rings again while there are more."""
-    own = context.current()
-    report = deliver_due(own.database, own.transport, own.identity, rate=own.settings.mail_rate)
+    with bulkheads.place("deliver") as is_free:
+        if not is_free:
+            return  # whoever is at it rings again when it is done
+        own = context.current()
+        report = deliver_due(own.database, own.transport, own.identity, rate=own.settings.mail_rate)
     if report.claimed:
         ring("r8scan.deliver")
 
@@ -21,6 +24,10 @@ def deliver() -> None:
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
 def announce() -> None:
     """Tell gateways of a bounded number of disabled tokens; rings again while there are more."""
-    own = context.current()
-    if announce_due(own.database, own.gateways).sent:
+    with bulkheads.place("announce") as is_free:
+        if not is_free:
+            return
+        own = context.current()
+        report = announce_due(own.database, own.gateways)
+    if report.sent:
         ring("r8scan.announce")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from scanner.response.responder import look_up_due
 from scanner.sources import archive_hours, code_search, event_archive, gists, public_events
 from scanner.sources.polls import PollReport
-from workers import context
+from workers import bulkheads, context
 from workers.celery import app
 from workers.context import Context
 from workers.doorbell import MOST_RINGS, ring, ring_outbox
@@ -24,7 +24,8 @@ def poll(source: str) -> None:
         for task in _RINGS[source]:
             ring(task, min(report.jobs, MOST_RINGS))
     if report.candidates:
-        look_up()
+        # Not here: a store that hangs must not take a thread from polling.
+        ring("r8scan.look_up")
 
 
 def _public_events(own: Context) -> PollReport:
@@ -60,6 +61,12 @@ _RINGS = {
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
     """Respond to the sightings that are due; rings again while there are more."""
+    with bulkheads.place("look_up") as is_free:
+        if is_free:
+            _look_up()
+
+
+def _look_up() -> None:
     own = context.current()
     looked_up, response = look_up_due(own.database, policy=own.policy)
     if looked_up:

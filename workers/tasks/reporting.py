@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scanner.signs import settling
-from workers import context
+from workers import bulkheads, context
 from workers.celery import app
 from workers.doorbell import ring, ring_outbox
 
@@ -11,8 +11,11 @@ from workers.doorbell import ring, ring_outbox
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
     """Decide on the reports that are due, and wake another worker while there are more."""
-    own = context.current()
-    due, settled = settling.settle_due(own.database, policy=own.policy, per_minute=own.settings.brake_per_minute)
+    with bulkheads.place("settle_reports") as is_free:
+        if not is_free:
+            return
+        own = context.current()
+        due, settled = settling.settle_due(own.database, policy=own.policy, per_minute=own.settings.brake_per_minute)
     if due:
         ring("r8scan.settle_reports")
     if settled.has_news:

@@ -30,12 +30,12 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_a_request_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     content = bytes(range(256)) * 20_000
-    sender = threading.Thread(target=messages.send_request, args=(ends[0], content, "d/\udcffa.bin", 1.5))
+    sender = threading.Thread(target=messages.send_request, args=(ends[0], content, "d/\udcffa.bin", 1.5, 99))
     sender.start()
     received = messages.receive_request(ends[1])
     sender.join()
     assert received is not None
-    assert (received[0], received[2]) == (content, 1.5)
+    assert (received.content, received.seconds, received.expanded_bytes) == (content, 1.5, 99)
 
 
 def test_a_closed_connection_is_the_end(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -97,7 +97,7 @@ def test_an_answer_that_ends_early_is_refused(ends: tuple[socket.socket, socket.
 
 def test_a_content_that_is_too_large_is_not_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(ValueError, match="too large"):
-        messages.send_request(ends[0], _Large(), "a", 1.0)
+        messages.send_request(ends[0], _Large(), "a", 1.0, 1)
 
 
 class _Large(bytes):

@@ -17,7 +17,7 @@ import pytest
 from scanner.detection import Detector, Document, Place
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
-from scanner.isolation import ReaderPool, ReadersUnavailable, reader, reader_pool
+from scanner.isolation import ReaderPool, ReadersUnavailable, messages, reader, reader_pool
 from tests.processes import children
 from tests.scanner.detection.container_builders import CONTAINERS, zipped
 from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
@@ -206,4 +206,4 @@ def test_want_of_memory_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch) -> 
         raise MemoryError
 
     monkeypatch.setattr("scanner.detection.deep_reading.all_findings", out_of_memory)
-    assert reader._read(b"x", "a", 1.0, Limits()).unread == {"memory": 1}
+    assert reader._read(messages.Request(b"x", "a", 1.0, 1), Limits()).unread == {"memory": 1}

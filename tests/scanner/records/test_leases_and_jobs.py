@@ -87,7 +87,7 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
     job = jobs.claim_next(database, "pushes")
     assert job is not None
     age(database, job_id, leased_until=db_now(1))
-    with leases.kept(database, job.lease, every=0.02) as lost:
+    with leases.kept(database, job.lease, every=0.02) as keeping:
         while True:
             with database.read() as session:
                 far = session.execute(
@@ -95,10 +95,10 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
                 ).scalar_one()
             if far:
                 break
-        assert not lost.is_set()
+        assert not keeping.lost.is_set()
         with database.write() as session:
             assert jobs.cancel(session, job_id)
-        assert lost.wait(30)
+        assert keeping.lost.wait(30)
     with pytest.raises(LeaseLost), database.write() as session:
         jobs.finish(session, job, JobState.DONE, counts={})
     assert state(database, job_id).state == "cancelled"

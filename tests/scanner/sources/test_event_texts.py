@@ -34,7 +34,13 @@ class LateReader:
         self.asked = 0
 
     def read(
-        self, content: bytes, name: str, *, seconds: float | None = None, patience: float | None = None
+        self,
+        content: bytes,
+        name: str,
+        *,
+        seconds: float | None = None,
+        expanded_bytes: int | None = None,
+        patience: float | None = None,
     ) -> DeepReading:
         assert seconds is not None
         assert patience is not None

@@ -1,0 +1,117 @@
+"""The status names each job and poll that makes no progress or was stopped, with its age and what to do."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+
+from scanner.records import jobs, time_limits
+from scanner.records.database import Database
+from scanner.records.models import ScanJob, db_now
+from scanner.records.source_models import SourceState
+from scanner.records.states import JobState
+from scanner.settings import load_settings
+from scanner.sources import turns
+from scanner.sources.turns import Turn
+from workers import over_time
+from workers.overview import overview
+
+
+def problems(database: Database, sources: str = "") -> list[str]:
+    settings = load_settings(sources=sources)
+    with database.read() as session:
+        found = overview(session, settings)
+        assert [over_time.sentence(one) for one in found.over_time] == [
+            problem for problem in found.problems if "time limit" in problem or "no progress" in problem
+        ]
+        return found.problems
+
+
+def claimed(database: Database) -> jobs.ClaimedJob:
+    with database.write() as session:
+        jobs.enqueue(session, "pushes", {"pushes": [{}]}, source="test")
+    job = jobs.claim_next(database, "pushes")
+    assert job is not None
+    return job
+
+
+def polled(database: Database) -> Turn:
+    turn = turns.take(database, "gists")
+    assert turn is not None
+    return turn
+
+
+def test_work_that_gets_on_is_no_problem(database: Database) -> None:
+    claimed(database)
+    polled(database)
+    assert problems(database, "gists") == []
+
+
+def test_a_job_without_progress_is_named_before_it_is_stopped(database: Database) -> None:
+    job = claimed(database)
+    with database.write() as session:
+        session.execute(update(ScanJob).values(claimed_at=db_now(-500), deadline_at=db_now(100.4)))
+    assert problems(database) == [
+        f"job {job.id} (pushes) makes no progress, 8 minutes after its start: it is stopped in 100 s; "
+        "see the worker's log"
+    ]
+
+
+def test_a_job_that_nothing_stops_is_named_with_what_to_do(database: Database) -> None:
+    job = claimed(database)
+    with database.write() as session:
+        session.execute(update(ScanJob).values(claimed_at=db_now(-900), deadline_at=db_now(-300)))
+    assert problems(database) == [
+        f"job {job.id} (pushes) is 5 minutes over its time limit of 10 minutes and was not stopped: restart the workers"
+    ]
+
+
+def test_a_job_that_was_stopped_is_named_until_it_has_ended(database: Database) -> None:
+    job = claimed(database)
+    assert jobs.record_time_limit(database, job.lease, 600)
+    sentence = (
+        f"job {job.id} (pushes) was stopped at its time limit of 10 minutes: it is split or failed if it hangs again; "
+        "see the worker's log for what it read"
+    )
+    assert problems(database) == [sentence]
+    again = jobs.claim_next(database, "pushes")
+    assert again is not None
+    assert problems(database) == [sentence]
+    with database.write() as session:
+        jobs.finish(session, again, JobState.DONE, counts={})
+    assert problems(database) == []
+
+
+@pytest.mark.parametrize("seconds", [250.4, -60.4])
+def test_a_poll_without_progress_is_named(database: Database, seconds: float) -> None:
+    polled(database)
+    with database.write() as session:
+        session.execute(update(SourceState).values(claimed_at=db_now(-350), deadline_at=db_now(seconds)))
+    (problem,) = problems(database, "gists")
+    assert problem.startswith("gists: a poll ")
+    assert ("makes no progress" in problem) == (seconds > 0)
+
+
+def test_a_poll_that_was_stopped_is_named_until_the_next_one_succeeds(database: Database) -> None:
+    turn = polled(database)
+    assert turns.record_time_limit(database, turn, 600)
+    assert problems(database, "gists") == [
+        "gists: a poll was stopped at its time limit of 10 minutes: the source is polled again; "
+        "see the worker's log for what it read"
+    ]
+    with database.write() as session:
+        session.execute(update(SourceState).values(next_poll_at=db_now()))
+    again = polled(database)
+    assert (again.polls_over_time, again.budget().is_spent) == (1, False)
+    with database.write() as session:
+        turns.end(session, again, cursor={}, interval=60, counts={})
+    assert problems(database, "gists") == []
+
+
+def test_a_source_whose_polls_are_stopped_again_and_again_reads_the_cheap_part_alone(database: Database) -> None:
+    for _ in range(turns.MAX_POLLS_OVER_TIME):
+        assert turns.record_time_limit(database, polled(database), 600)
+        with database.write() as session:
+            session.execute(update(SourceState).values(next_poll_at=db_now()))
+    assert polled(database).budget().is_spent
+    assert time_limits.TIME_LIMIT in problems(database, "gists")[0].replace(" ", "_")

@@ -1,0 +1,44 @@
+"""A process that ends is started again: at once after a stable time, a little later each time when it keeps ending."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from scanner.settings import load_settings
+from workers import supervisor
+from workers.supervisor import Service, Supervisor
+
+NAME = "beat"
+
+
+@pytest.fixture
+def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
+    """Waits until the only child has ended and looks after it once; whether it was started again."""
+    # It prints one line and ends.
+    monkeypatch.setattr(supervisor, "services", lambda _: [Service(NAME, ("--version",))])
+    own = Supervisor(load_settings())
+    own._start_all_services()
+
+    def once() -> bool:
+        child: subprocess.Popen[bytes] = own._children[NAME]
+        child.wait(120)
+        own._revive()
+        return own._children[NAME] is not child
+
+    yield once
+    own._children[NAME].wait(120)
+
+
+def test_a_process_that_ends_at_once_is_started_again_at_once_and_then_later(revive: Callable[[], bool]) -> None:
+    assert revive()
+    assert not revive(), "the second end in a row is waited for"
+
+
+def test_a_process_that_was_stable_is_started_again_at_once_each_time(
+    revive: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STABLE_SECONDS", -1.0)
+    assert [revive() for _ in range(3)] == [True] * 3
