@@ -14,6 +14,7 @@ from notifications.gateways import Channel, StreamChannel, WebhookChannel
 from scanner.detection import Detector
 from scanner.github.client import App, GitHub, connect
 from scanner.github.packs import PackLimits
+from scanner.isolation import shared_pool
 from scanner.records import announcements
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
@@ -89,7 +90,7 @@ class Context:
 
     @cached_property
     def detector(self) -> Detector:
-        return Detector(self.settings.digester())
+        return Detector(self.settings.digester(), reader=shared_pool())
 
     @cached_property
     def transport(self) -> Transport:

@@ -19,7 +19,7 @@ from scanner.detection.joints import JOINTS, TOKEN
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
-_LONGEST = 8 << 10
+_LONGEST = 4096
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
@@ -101,7 +101,7 @@ def _forms() -> tuple[_Form, ...]:
 def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """The tokens whose base64 needle begins at `start`."""
     for pattern, lead, _ in _forms():
-        match = pattern.match(content, start)
+        match = pattern.match(content, start, start + _LONGEST)
         if match is not None:
             yield from _finding(match, lead)
 
@@ -112,7 +112,7 @@ def base64_findings_in(content: bytes, begin: int, end: int) -> Iterator[Finding
         for start in likely.finditer(content, begin, min(len(content), end + _LONGEST), overlapped=True):
             if start.start() >= end:
                 break
-            match = pattern.match(content, start.start())
+            match = pattern.match(content, start.start(), start.start() + _LONGEST)
             if match is not None:
                 yield from _finding(match, lead)
 

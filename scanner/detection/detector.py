@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.deep_reading import DeepReader, DeepReading, InProcessReader
 from scanner.detection.digests import Digester, hint_of, sha256_digest
 from scanner.detection.documents import Candidate, Document, Place
-from scanner.detection.engine import findings_after, glance
 from scanner.detection.findings import Finding, located
-from scanner.detection.limits import Limits, Meter
+from scanner.detection.limits import Limits
 from scanner.detection.matcher import hit_offsets
+from scanner.detection.prefilter import plain_only, plain_tokens
 from scanner.detection.redact import redact
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -19,6 +22,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_LFS_POINTER = 1024
 
 _NOWHERE = Place("other")
+_TIME_REASONS = frozenset((SPENT, "seconds", "reader_busy", "reader_deadline"))
 _DEFAULT_LIMITS = Limits()
 
 
@@ -26,18 +30,32 @@ _DEFAULT_LIMITS = Limits()
 class ScanResult:
     """What one document held.
 
-    `unread` counts what could not be read, by reason; `bytes_read` includes what was expanded.
+    `unread` counts what could not be read, by reason; `bytes_read` includes what was expanded. `content_digest` is the
+    SHA-256 of the content, in hex, where something of it was not read.
     """
 
     candidates: tuple[Candidate, ...]
     unread: Mapping[str, int] = field(default_factory=dict)
     bytes_read: int = 0
+    content_digest: str = ""
+
+    @property
+    def ran_out_of_time(self) -> bool:
+        """Whether reading the document once more, with more time, may find more."""
+        return not _TIME_REASONS.isdisjoint(self.unread)
 
 
 class Detector:
     """Finds tokens in bytes. Safe to share between threads; keeps nothing of what it read.
 
-    `limits` bound what one document may cost; `clock` counts seconds for them.
+    Every content gets a quick, linear look in this process. What has to be opened, decoded or searched at length goes
+    to `reader`: by default in this process too, for contents that are trusted; in the service in processes of its own.
+
+    Args:
+        digester: How a raw token becomes a digest.
+        limits: What one document may cost when no `reader` is given.
+        clock: Counts seconds for these limits.
+        reader: Reads in depth.
     """
 
     def __init__(
@@ -45,41 +63,67 @@ class Detector:
         digester: Digester = sha256_digest,
         limits: Limits = _DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        reader: DeepReader | None = None,
     ) -> None:
         self._digester = digester
-        self._limits = limits
-        self._clock = clock
+        self._reader = reader or InProcessReader(limits, clock)
 
-    def scan(self, document: Document) -> ScanResult:
-        """Every occurrence of a token in the document, in the order of their positions; those in containers last."""
-        content = document.content
-        seen = glance(content)
-        pointer = {"lfs_pointer": 1} if is_lfs_pointer(content) else {}
-        if seen is None:
-            return ScanResult((), pointer, len(content))
-        meter = Meter(self._limits, len(content), self._clock)
-        name = _base_name(document.place)
-        found = findings_after(seen, content, name, meter)
-        place = redacted_place(document.place) if found else _NOWHERE
-        candidates = [self._candidate(finding, place, name) for finding in located(found, content)]
-        candidates.sort(key=_order)
-        return ScanResult(tuple(candidates), {**meter.unread, **pointer}, len(content) + meter.expanded)
+    def scan(self, document: Document, budget: Budget | None = None, *, patience: float | None = None) -> ScanResult:
+        """Return every occurrence of a token in the document in the order of their positions, those in containers last.
 
-    def scan_bytes(self, content: bytes, name: str = "") -> ScanResult | None:
-        """The same for bytes whose place is not looked up yet: candidates have an empty place of kind `other`.
-
-        None if all was read and nothing found, at the least possible cost: for millions of small objects.
+        Args:
+            budget: What the documents of one push, page or poll may cost together. Once it is spent, only what lies in
+                plain text is found, and the document counts as unread.
+            patience: Seconds to wait where other contents are being read in depth.
         """
-        seen = glance(content)
-        if seen is None:
+        content = document.content
+        name = _base_name(document.place)
+        pointer = {"lfs_pointer": 1} if is_lfs_pointer(content) else {}
+        reading = self._read(content, name, budget, patience)
+        place = redacted_place(document.place) if reading.findings else _NOWHERE
+        return self._result(content, name, place, reading, pointer)
+
+    def scan_bytes(self, content: bytes, name: str = "", budget: Budget | None = None) -> ScanResult | None:
+        """Scan bytes whose place is not looked up yet: candidates have an empty place of kind `other`.
+
+        Return None if all was read and nothing found, at the least possible cost: for millions of small objects.
+        """
+        name = name or "document"
+        reading = self._read(content, name, budget, None)
+        if not reading.findings and not reading.unread:
             return None
-        meter = Meter(self._limits, len(content), self._clock)
-        found = findings_after(seen, content, name or "document", meter)
-        if not found and not meter.unread:
-            return None
-        candidates = [self._candidate(finding, _NOWHERE, name or "document") for finding in located(found, content)]
+        return self._result(content, name, _NOWHERE, reading, {})
+
+    def _read(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> DeepReading:
+        verdict = plain_only(content)
+        if not verdict.needs_reader:
+            reading = DeepReading(tuple(located(verdict.findings, content)))
+        elif budget is None:
+            reading = self._reader.read(content, name, patience=patience)
+        elif budget.is_spent:
+            reading = DeepReading((), {SPENT: 1})
+        else:
+            reading = self._reader.read(content, name, seconds=budget.remaining().seconds, patience=patience)
+        if budget is not None:
+            read_bytes = len(content) + reading.expanded
+            budget.spend(seconds=reading.seconds, work=read_bytes, findings=len(reading.findings))
+        if reading.unread and not reading.findings:
+            # Reading in depth came to nothing, or did not begin. What lies there in plain is found all the same.
+            reading = replace(reading, findings=tuple(located(plain_tokens(content), content)))
+        return reading
+
+    def _result(
+        self, content: bytes, name: str, place: Place, reading: DeepReading, unread: Mapping[str, int]
+    ) -> ScanResult:
+        candidates = [self._candidate(finding, place, name) for finding in reading.findings]
         candidates.sort(key=_order)
-        return ScanResult(tuple(candidates), dict(meter.unread), len(content) + meter.expanded)
+        return ScanResult(
+            tuple(candidates),
+            {**reading.unread, **unread},
+            len(content) + reading.expanded,
+            hashlib.sha256(content).hexdigest() if reading.unread else "",
+        )
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:

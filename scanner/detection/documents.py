@@ -52,10 +52,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Bytes to scan and the place they came from."""
+    """Bytes to scan and the place they came from.
+
+    `refetch_url`: the API address that serves the same text again, empty where there is none.
+    """
 
     content: bytes
     place: Place
+    refetch_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,18 +88,18 @@ def windows(content: bytes, spots: list[int] | None = None) -> list[Window]:
     if size <= WINDOW:
         window = _window(content, content, 0, size)
         if spots is not None:
-            _long_runs_in(content, 0, spots)
+            spots += long_runs_in(content, 0)
         return [window] if window is not None else []
     found: list[Window] = []
     view = memoryview(content)
-    overlap = max(automaton.longest for automaton in automata()) - 1
+    overlap = longest_needle() - 1
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
         window = _window(content, view[begin : end + overlap], begin, end)
         if window is not None:
             found.append(window)
         if spots is not None:
-            _long_runs_in(content, begin, spots)
+            spots += long_runs_in(content, begin)
     return found
 
 
@@ -107,8 +107,7 @@ def _window(content: bytes, part: bytes | memoryview, begin: int, end: int) -> W
     hits: list[Hit] | None = None
     crowded: frozenset[Kind] = frozenset()
     for automaton in automata():
-        find, needles, hiding, longest = automaton
-        found = find(part)
+        found = automaton.find(part)
         if not found:
             continue
         if hits is None:
@@ -116,13 +115,20 @@ def _window(content: bytes, part: bytes | memoryview, begin: int, end: int) -> W
         if len(found) > CROWDED:
             crowd = _crowd(automaton, found)
             crowded |= crowd
-            found = [hit for hit in found if needles[hit[0]].kind not in crowd]
-        limit = end - begin
-        hits += [(start + begin, needles[at]) for at, start, _ in found if start < limit]
-        for at, start, stop in found:
-            if at in hiding:
-                _hidden(content, begin + start, begin + stop, find, needles, longest, hits)
+            found = [hit for hit in found if automaton.needles[hit[0]].kind not in crowd]
+        hits += hits_of(automaton, found, content, begin, end)
     return Window(begin, end, hits, crowded) if hits is not None else None
+
+
+def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
+    """The hits that start in `content[begin:end]`, from what the automaton found there; those hidden by others too."""
+    _, needles, hiding, _ = automaton
+    limit = end - begin
+    hits = [(start + begin, needles[at]) for at, start, _ in found if start < limit]
+    for at, start, stop in found:
+        if at in hiding:
+            _hidden(content, begin + start, begin + stop, automaton, hits)
+    return hits
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
@@ -136,14 +142,19 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 
-def _hidden(
-    content: bytes, start: int, stop: int, find: _Find, needles: tuple[Needle, ...], longest: int, hits: list[Hit]
-) -> None:
+def _hidden(content: bytes, start: int, stop: int, automaton: Automaton, hits: list[Hit]) -> None:
     """Adds the needles that begin inside the span of a hit."""
+    find, needles, _, longest = automaton
     for begin in range(start + 1, stop):
         for at, at_start, _ in find(content[begin : stop - 1 + longest]):
             if at_start == 0:
                 hits.append((begin, needles[at]))
+
+
+@cache
+def longest_needle() -> int:
+    """The length of the longest needle in bytes: windows overlap by one byte less."""
+    return max(automaton.longest for automaton in automata())
 
 
 def may_hold(content: bytes) -> bool:
@@ -166,14 +177,18 @@ def long_run_spots(content: bytes) -> list[int]:
     """Offsets inside runs of at least LONG_RUN base64 letters (line breaks allowed); several per run."""
     spots: list[int] = []
     for begin in range(0, len(content), WINDOW):
-        _long_runs_in(content, begin, spots)
+        spots += long_runs_in(content, begin)
     return spots
 
 
-def _long_runs_in(content: bytes, begin: int, spots: list[int]) -> None:
-    """Reads every 64th byte of the window only: a copy with a stride and two searches in C."""
+def long_runs_in(content: bytes, begin: int) -> list[int]:
+    """The same for runs that are seen in the window at `begin`.
+
+    Reads every 64th byte of the window only: a copy with a stride and two searches in C.
+    """
+    spots: list[int] = []
     if len(content) - begin < LONG_RUN:
-        return
+        return spots
     sampled = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
     at = sampled.find(_RUN_MARK)
     while at >= 0:
@@ -186,3 +201,4 @@ def _long_runs_in(content: bytes, begin: int, spots: list[int]) -> None:
             if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES)
         ]
         at = sampled.find(_RUN_MARK, stop)
+    return spots

@@ -41,7 +41,21 @@ _SHORT_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54,}+")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _LONGEST_GAP = 24
+_LONGEST_GLUE = 64
+"""Letters in front of a stream that may be glued to it. A needle further inside a run is there by chance."""
+
+_PROOF_BYTES = 64
+"""Inflated bytes that prove a stream which does not end earlier: random bytes rarely give so many."""
+
+_SHORTEST_STREAM = 24
+_ZIP_HEADER = 30
+_ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
+_LONGEST_ZIP_NAME = 1024
+_NESTED_LOOK = 96
+_NESTED_LIKELY = regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|r\x008\x00_\x00)")
+_LINE_BEFORE = regex.compile(rb"[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}+[0-9A-Za-z+/_-]{0,64}+\Z")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
+_ALL_LETTERS = bytes(_LETTERS)
 _NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
 
 
@@ -101,7 +115,7 @@ def runs_at(content: bytes, hits: list[Hit], meter: Meter) -> Iterator[Run]:
             if begin < decoded_until[begin % 4]:
                 continue
             raw = _RUN.match(content, begin, begin + NESTED_SPAN)
-            if raw is not None:
+            if raw is not None and nested_is_likely_at(content, start, needle.lead):
                 decoded = decoded_base64(raw[0])
                 meter.take(len(decoded))
                 letters = _PIECE.match(raw[0])
@@ -124,14 +138,38 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
     return begin
 
 
-def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
-    """The run of a compressed stream in base64, if what follows the needle really is one."""
+def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
+    """Whether a token written twice in base64 may begin at a `run` needle: reads the next letters only."""
+    begin = _group_start(content, start, -lead)
+    raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
+    return raw is not None and _NESTED_LIKELY.match(decoded_base64(raw[0])) is not None
+
+
+def stream_begins_at(content: bytes, begin: int) -> bool:
+    """Whether a compressed stream in base64 begins at `begin`: where a run begins, and with a head that inflates."""
+    if _is_inside_run(content, begin):
+        return False
     for letters in _HEAD_LETTERS:
         head = _RUN.match(content, begin, begin + letters)
         begins = head is not None and _begins_stream(decoded_base64(head[0]))
         if begins is not None:
-            break
-    if not begins:
+            return begins
+    return False
+
+
+def _is_inside_run(content: bytes, begin: int) -> bool:
+    """Whether a run of base64 began long before `begin`, on the same line or on the line before."""
+    before = content[max(0, begin - _LONGEST_GLUE) : begin]
+    if len(before) == _LONGEST_GLUE and not before.translate(None, _ALL_LETTERS):
+        return True
+    if b"\n" not in before and b"\\" not in before:
+        return False
+    return _LINE_BEFORE.search(content, max(0, begin - _LONGEST_GLUE - _SHORTEST_LINE), begin) is not None
+
+
+def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
+    """The run of a compressed stream in base64, if what follows the needle really is one."""
+    if not stream_begins_at(content, begin):
         return None
     most = meter.limits.member_bytes
     whole = _RUN.match(content, begin, begin + most)
@@ -145,15 +183,26 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def _begins_stream(head: bytes) -> bool | None:
-    """A zip, base64 of gzip, or a gzip or zlib stream whose first bytes can be inflated; None: too short to say."""
-    if head[:4] in (b"PK\x03\x04", b"H4sI"):
-        return True
-    if len(head) < 24:
+    """A zip, base64 of gzip, or a gzip or zlib stream that inflates; None: too short to say."""
+    if head[:4] == b"H4sI":
+        letters = _PIECE.match(head)
+        return _begins_stream(decoded_base64(letters[0])) if letters is not None else False
+    if head[:4] == b"PK\x03\x04":
+        return _begins_zip(head)
+    if len(head) < _SHORTEST_STREAM or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
         return False
     try:
-        return bool(zlib.decompressobj(47).decompress(head, 16)) or None
+        stream = zlib.decompressobj(47)
+        inflated = stream.decompress(head, _PROOF_BYTES)
     except zlib.error:
         return False
+    return stream.eof or len(inflated) == _PROOF_BYTES or None
+
+
+def _begins_zip(head: bytes) -> bool:
+    """Whether the first local header is one that a program writes."""
+    method, name_size = int.from_bytes(head[8:10], "little"), int.from_bytes(head[26:28], "little")
+    return len(head) >= _ZIP_HEADER and method in _ZIP_METHODS and 0 < name_size <= _LONGEST_ZIP_NAME
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:

@@ -47,8 +47,9 @@ _NOT_PLAIN = regex.compile(
     + rb"|(?:%(?:25)*+|=|\\(?:x|u\{?0*+|U0+)|&\#[xX])72|&\#0*+114|\\162"
 )
 _PURE_TOKEN = TOKEN.fullmatch
-_WIDE_LONGEST = 4096
-_LONGEST_SPELLING = 32 << 10
+MAX_SPELLING_BYTES = 4096
+"""Bytes from the first to the last letter of a token. Forty letters, each escaped and on a line of its own, need fewer.
+The bound keeps the work of one hit constant."""
 
 Match: TypeAlias = regex.Match[bytes]
 
@@ -62,7 +63,7 @@ def findings_of(content: bytes, window: Window) -> Iterator[Finding]:
             if finding is not None:
                 yield finding
         elif kind not in ("run", "stream"):
-            yield from _OTHERS[kind](content, start)
+            yield from findings_at(content, start, kind)
     for kind in window.crowded:
         yield from _searched(content, kind, window.begin, window.end)
 
@@ -72,8 +73,16 @@ def token_at(content: bytes, start: int) -> Finding | None:
     match = TOKEN.match(content, start)
     if match is not None:
         return Finding(match[0], start, start + 40)
-    match = UNITS.match(content, start)
+    match = UNITS.match(content, start, start + MAX_SPELLING_BYTES)
     return _units_finding(match) if match is not None else None
+
+
+def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
+    """Every token spelled at a hit of `kind` (not `run` or `stream`); reads at most MAX_SPELLING_BYTES."""
+    if kind != "token":
+        yield from _OTHERS[kind](content, start)
+    elif (finding := token_at(content, start)) is not None:
+        yield finding
 
 
 def _units_finding(match: Match) -> Finding | None:
@@ -89,7 +98,7 @@ def _units_finding(match: Match) -> Finding | None:
 
 def starting_in(pattern: regex.Pattern[bytes], content: bytes, begin: int, end: int) -> Iterable[Match]:
     """Every match that starts in `content[begin:end]`, overlapping ones included."""
-    for match in pattern.finditer(content, begin, min(len(content), end + _LONGEST_SPELLING), overlapped=True):
+    for match in pattern.finditer(content, begin, min(len(content), end + MAX_SPELLING_BYTES), overlapped=True):
         if match.start() >= end:
             return
         yield match
@@ -107,7 +116,7 @@ def _hex_finding(match: Match) -> Iterator[Finding]:
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     for pattern, finding in ((_HEX_LIST, _hex_list_finding), (_DECIMAL_LIST, _decimal_list_finding)):
-        match = pattern.match(content, start)
+        match = pattern.match(content, start, start + MAX_SPELLING_BYTES)
         if match is not None:
             yield from finding(match)
 
@@ -131,7 +140,7 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _wide_base64_at(content: bytes, start: int) -> Iterator[Finding]:
-    narrow = content[start : start + _WIDE_LONGEST : 2]
+    narrow = content[start : start + MAX_SPELLING_BYTES : 2]
     for finding in base64_findings_at(narrow, 0):
         yield finding._replace(start=start, end=start + 2 * finding.end, spelling=("utf-16", "base64"))
 
@@ -165,7 +174,7 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int) -> Iterator[Find
         yield from base64_findings_in(content, begin, end)
     elif kind == "wide_base64":
         for first in (begin, begin + 1):
-            narrow = content[first : end + _WIDE_LONGEST : 2]
+            narrow = content[first : end + MAX_SPELLING_BYTES : 2]
             for finding in base64_findings_in(narrow, 0, (end - first + 1) // 2):
                 start, stop = first + 2 * finding.start, first + 2 * finding.end
                 yield finding._replace(start=start, end=stop, spelling=("utf-16", "base64"))
@@ -175,7 +184,7 @@ def _searched_tokens(content: bytes, begin: int, end: int) -> Iterator[Finding]:
     for match in starting_in(TOKEN, content, begin, end):
         yield Finding(match[0], match.start(), match.end())
     for match in starting_in(_NOT_PLAIN, content, begin, end):
-        units = UNITS.match(content, match.start())
+        units = UNITS.match(content, match.start(), match.start() + MAX_SPELLING_BYTES)
         finding = _units_finding(units) if units is not None else None
         if finding is not None:
             yield finding

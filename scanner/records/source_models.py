@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import BigInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, String, Text
@@ -118,3 +119,21 @@ class CircuitState(Base):
     failures: Mapped[int]
     open_until: Mapped[datetime | None]
     updated_at: Mapped[datetime]
+
+
+class UnreadContent(Base):
+    """A content of which something was not read: why, its SHA-256, and where it stood (redacted).
+
+    No foreign key: the row is kept when its job is purged. `reasons` are separated by commas.
+    """
+
+    __tablename__ = "unread_contents"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    source: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[int | None] = mapped_column(Id, index=True)
+    reasons: Mapped[str] = mapped_column(String(200))
+    content_digest: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+    place: Mapped[dict[str, Any]]
+    seen_at: Mapped[datetime] = mapped_column(index=True)

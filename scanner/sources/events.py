@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,9 +17,11 @@ from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
 from scanner.sources.likelihood import likelihood_of
 from scanner.sources.pushes import Push
+from scanner.sources.remote_files import RemoteFile
 from scanner.sources.texts import strings_of
 
 _OBJECT_ID_LENGTHS = (40, 64)
+MAX_URL_LENGTH = 500
 
 KNOWN_TYPES = frozenset(
     [
@@ -74,7 +76,7 @@ class Found:
     """What some events hold. `repositories` became public as a whole: name, id, time.
 
     `newest_repository_id`: the highest id among the events, by which new repositories are told. `event_ids`: of the
-    events that brought a push or a repository.
+    events that brought a push or a repository. `texts_to_fetch`: texts that took too long to read while polling.
     """
 
     pushes: list[Push] = field(default_factory=list)
@@ -83,6 +85,7 @@ class Found:
     counts: Counter[str] = field(default_factory=Counter)
     newest_repository_id: int = 0
     event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
+    texts_to_fetch: list[RemoteFile] = field(default_factory=list)
 
 
 def newest_repository_id(events: Iterable[Event]) -> int:
@@ -110,12 +113,12 @@ def parse_event(value: Any) -> Event | None:
     )
 
 
-def read_event(event: Event, web_url: str, found: Found) -> None:
-    """Add to `found` what the event holds."""
+def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> None:
+    """Add to `found` what the event holds. `api_url`: where its texts can be fetched again."""
     found.counts["events"] += 1
     if event.type not in KNOWN_TYPES:
         found.counts["unknown_type"] += 1
-    found.documents.extend(_documents(event, web_url, found.counts))
+    found.documents.extend(_documents(event, web_url, api_url, found.counts))
     if event.type not in ("PushEvent", "CreateEvent", "PublicEvent"):
         return
     if not is_repository_name(event.repository):
@@ -184,14 +187,15 @@ def _read_push(event: Event, found: Found) -> None:
     found.event_ids[push].append(event.id)
 
 
-def _documents(event: Event, web_url: str, counts: Counter[str]) -> Iterator[Document]:
+def _documents(event: Event, web_url: str, api_url: str, counts: Counter[str]) -> Iterator[Document]:
     """Every piece of text in the event: what has an address of its own, then all that is left, at the repository."""
     own_objects = _TEXT_OBJECTS.get(event.type, {})
     for key, kind in own_objects.items():
         part = _mapping(event.payload.get(key))
         if kind == "issue" and part.get("pull_request"):
             kind = "pull_request"
-        yield from _document(event, kind, part, _address(part, event, web_url), counts)
+        for document in _document(event, kind, part, _address(part, event, web_url), counts):
+            yield replace(document, refetch_url=_refetch_url(part, api_url))
     rest = {key: value for key, value in event.payload.items() if key not in own_objects}
     if event.type in ("CreateEvent", "PushEvent", "DeleteEvent"):
         ref = _string(rest.pop("ref", None))
@@ -241,6 +245,13 @@ def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
     """The object's own page, if it is one of this GitHub's; else the repository's."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
+
+
+def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
+    """The object's own address in the API, if it is one of this GitHub's; else nothing."""
+    url = _string(part.get("url"))
+    is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
+    return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
 
 
 def _plain_id(value: str) -> str:

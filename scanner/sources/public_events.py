@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from scanner.detection import Candidate, Detector
+from scanner.detection import Budget, Candidate, Detector, Document
+from scanner.detection.detector import redacted_place
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
 from scanner.records import spool
@@ -23,11 +24,12 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
-from scanner.sources import turns
+from scanner.sources import remote_files, turns
 from scanner.sources.event_jobs import TIMELINE, enqueue_found, remember_events
 from scanner.sources.event_pages import Cursor, Poll, poll_pages
 from scanner.sources.events import Found, newest_repository_id, read_event
 from scanner.sources.polls import PollReport
+from scanner.sources.remote_files import RemoteFile
 from scanner.sources.turns import MissedSpan, Turn
 
 SOURCE = TIMELINE
@@ -36,6 +38,10 @@ STALE_AFTER = timedelta(minutes=15)
 STRAGGLING = 3
 """Times the width of the middle half of a list's times, beyond which a time tells of no span that was seen."""
 MOST_ESTIMATED = 10_000_000
+READER_PATIENCE_SECONDS = 0.5
+"""A poll must not be late for the sake of a text: what would have to wait longer is read by a job."""
+MAX_TEXT_BYTES = 4 << 20
+TEXT_PRIORITY = 98
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +70,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Pat
         return PollReport(polled=True, error=err.reason)
     found = Found(newest_repository_id=newest_repository_id(brought.events))
     for event in brought.events:
-        read_event(event, github.web_url, found)
+        read_event(event, github.web_url, found, github.api_url)
     candidates = _scan(detector, found)
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
     try:
@@ -83,12 +89,27 @@ def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Pat
 
 
 def _scan(detector: Detector, found: Found) -> list[Candidate]:
+    """Scan the texts of one poll. One that takes too long becomes a file, which a scanning job fetches and reads."""
     candidates: list[Candidate] = []
+    budget = Budget.for_poll()
     for document in found.documents:
-        result = detector.scan(document)
+        result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
         candidates.extend(result.candidates)
-        found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+        if result.ran_out_of_time and document.refetch_url:
+            found.texts_to_fetch.append(_text_to_fetch(document))
+            found.counts["texts_deferred"] += 1
+        else:
+            found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     return candidates
+
+
+def _text_to_fetch(document: Document) -> RemoteFile:
+    return RemoteFile(
+        url=document.refetch_url,
+        place=redacted_place(document.place),
+        limit=MAX_TEXT_BYTES,
+        accept="application/vnd.github+json",
+    )
 
 
 def _commit(
@@ -124,6 +145,7 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     """Rows for what was found; which events these were is kept, too."""
     remember_events(session, brought.events)
     job_count = enqueue_found(session, found)
+    job_count += remote_files.enqueue(session, found.texts_to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state="unchecked")
     return PollReport(
@@ -177,5 +199,6 @@ def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> Non
                 [name, repository_id, at.isoformat() if at else None] for name, repository_id, at in found.repositories
             ],
             "candidates": [candidate_to_json(candidate) for candidate in candidates],
+            "files": [file.to_json() for file in found.texts_to_fetch],
         },
     )

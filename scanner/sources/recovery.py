@@ -10,9 +10,12 @@ from scanner.records import spool
 from scanner.records.database import Database
 from scanner.response import sightings
 from scanner.response.places import candidate_from_json
+from scanner.sources import remote_files
 from scanner.sources.event_jobs import enqueue_found
 from scanner.sources.events import Found
+from scanner.sources.public_events import TEXT_PRIORITY
 from scanner.sources.pushes import Push
+from scanner.sources.remote_files import RemoteFile
 
 
 def take_back(database: Database, state_dir: Path) -> int:
@@ -27,5 +30,7 @@ def take_back(database: Database, state_dir: Path) -> int:
         with database.write() as session:
             sightings.record(session, candidates, source=content["source"], state="unchecked")
             enqueue_found(session, found, source=content["source"])
+            files = [RemoteFile.from_json(value) for value in content.get("files", ())]
+            remote_files.enqueue(session, files, source=content["source"], priority=TEXT_PRIORITY)
 
     return spool.drain(state_dir, take)

@@ -19,6 +19,7 @@ from scanner.detection import Candidate, Detector, Place, redact
 from scanner.detection.detector import is_lfs_pointer
 from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.detection.pieces import PIECE, scan_pieces
+from scanner.isolation import shared_pool
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
 from workers.cli.scan_repositories import Histories, is_bundle
@@ -42,7 +43,7 @@ def scan_all(
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
     """Scan every path. UserError for a path that does not exist; what cannot be read below one is counted."""
-    detector = Detector(load_settings().digester())
+    detector = Detector(load_settings().digester(), reader=shared_pool())
     run = ScanRun()
     for path in paths:
         if path != "-" and not os.path.lexists(path):

@@ -100,9 +100,9 @@ class _CountedPattern:
         self._pattern = pattern
         self.asked = 0
 
-    def match(self, content: bytes, start: int) -> regex.Match[bytes] | None:
+    def match(self, content: bytes, start: int, end: int) -> regex.Match[bytes] | None:
         self.asked += 1
-        return self._pattern.match(content, start)
+        return self._pattern.match(content, start, end)
 
 
 @pytest.mark.parametrize("name", ["plain with a joint", "percent", "entities", "line ends"])

@@ -1,0 +1,110 @@
+"""The in-process part of detection: linear, opens nothing, decodes nothing longer than a few kilobytes.
+
+Most contents end here, as clean or with plain tokens only. `plain_only` says so, or says that a reader has to look.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from scanner.detection.containers import container_kind
+from scanner.detection.findings import Finding, distinct
+from scanner.detection.joints import TOKEN
+from scanner.detection.matcher import CROWDED, WINDOW, Hit, automata, hits_of, long_runs_in, longest_needle
+from scanner.detection.runs import nested_is_likely_at, stream_begins_at
+from scanner.detection.spellings import findings_at
+from scanner.detection.wide import wide_codec
+
+MAX_LOOKS = 512
+"""Hits of a small document that are looked at closely. Each look reads at most 4 kB, so that a hostile document costs
+less than 0.1 s. Ordinary source has fewer than ten."""
+
+BYTES_PER_LOOK = 4096
+"""In a large document, one look is allowed for so many bytes: the work stays linear."""
+
+MAX_PLAIN_FINDINGS = 64
+"""Findings per document that are worth returning from here. A file with more is a dump, and rare."""
+
+MAX_FALLBACK_TOKENS = 1000
+"""Distinct plain tokens returned of a content that could not be read in depth."""
+
+Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits"]
+
+
+class PlainVerdict(NamedTuple):
+    """What the in-process part can say of a content.
+
+    If `reason` is empty, `findings` is all that the engine would find, not located yet. Otherwise the content needs a
+    reader, `reason` says why, and `findings` is empty.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    reason: Reason = ""
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether the content has to be scanned by the engine in a reader."""
+        return bool(self.reason)
+
+
+CLEAN = PlainVerdict()
+
+
+def plain_only(content: bytes) -> PlainVerdict:
+    """Scan `content` as far as the process that received it may do so.
+
+    The work is linear in the size with a small constant: the prefilter, and a bounded number of bounded looks. The
+    scan ends at the first window that needs a reader. Never raises.
+    """
+    if wide_codec(content) is not None:
+        return PlainVerdict(reason="wide_text")
+    if container_kind(content) is not None:
+        return PlainVerdict(reason="container")
+    size = len(content)
+    findings: list[Finding] = []
+    looks = max(MAX_LOOKS, size // BYTES_PER_LOOK)
+    view = memoryview(content) if size > WINDOW else None
+    for begin in range(0, size, WINDOW):
+        end = min(begin + WINDOW, size)
+        part = content if view is None else view[begin : end + longest_needle() - 1]
+        for automaton in automata():
+            found = automaton.find(part)
+            if not found:
+                continue
+            looks -= len(found)
+            if len(found) > CROWDED or looks < 0:
+                return PlainVerdict(reason="many_hits")
+            for hit in hits_of(automaton, found, content, begin, end):
+                if not _resolved(content, hit, findings):
+                    return PlainVerdict(reason="encoded")
+        if long_runs_in(content, begin):
+            return PlainVerdict(reason="long_run")
+        if len(findings) > MAX_PLAIN_FINDINGS:
+            return PlainVerdict(reason="many_hits")
+    return PlainVerdict(tuple(distinct(findings))) if findings else CLEAN
+
+
+def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
+    """Look at one hit, in constant time. Return False if it may be more than a plain or escaped token."""
+    start, needle = hit
+    kind = needle.kind
+    if kind == "run":
+        return not nested_is_likely_at(content, start, needle.lead)
+    if kind == "stream":
+        return not stream_begins_at(content, start + needle.lead)
+    found = list(findings_at(content, start, kind))
+    findings += found
+    return kind == "token" or not found
+
+
+def plain_tokens(content: bytes) -> list[Finding]:
+    """Return the plain tokens in `content`, the first MAX_FALLBACK_TOKENS distinct ones.
+
+    For contents that could not be read in depth: what anybody sees in them must be found all the same.
+    """
+    found: dict[bytes, Finding] = {}
+    for match in TOKEN.finditer(content):
+        found.setdefault(match[0], Finding(match[0], match.start(), match.end()))
+        if len(found) >= MAX_FALLBACK_TOKENS:
+            break
+    return list(found.values())

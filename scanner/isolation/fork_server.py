@@ -1,0 +1,128 @@
+"""The fork server: a process with one thread that has loaded every decoder, and forks a confined reader when asked.
+
+A reader costs some milliseconds this way, so one that was killed is replaced at once. The server itself reads nothing
+hostile. It ends, and with it every reader, when the process that started it closes its end of the control socket.
+
+Run by `reader_pool`: `python -c "…main(descriptor)"` with a minimal environment that holds no secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+from importlib import import_module
+
+from scanner.child_processes import die_with_parent
+from scanner.detection.base64_tokens import base64_findings_at
+from scanner.detection.limits import Limits
+from scanner.detection.matcher import automata
+from scanner.isolation import reader
+
+FORK, KILL, SLOW = b"f", b"k", b"s"
+"""Commands. FORK carries the reader's end of a socket and is answered with its process id; KILL and SLOW name one."""
+COMMAND = struct.Struct("<cI")
+PROCESS = struct.Struct("<I")
+SLOW_NICENESS = 10
+REAP_SECONDS = 2.0
+
+_DECODERS = ("archives", "compressed", "pdf", "png_text", "sqlite_files", "git_packs", "wide")
+_LIBRARIES = ("bz2", "lzma", "tarfile", "zipfile", "zstandard", "py7zr", "hashlib", "json")
+_CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii", "latin-1", "cp437", "utf-16", "utf-32")
+
+
+def warm_up() -> None:
+    """Load what readers need: once confined, they can open no file."""
+    for module in _DECODERS:
+        import_module(f"scanner.detection.{module}")
+    for module in _LIBRARIES:
+        import_module(module)
+    for codec in _CODECS:
+        "".encode(codec).decode(codec, "replace")
+    automata()
+    for needle in (b"cjhf", b"I4X", b"yOF"):
+        list(base64_findings_at(needle, 0))
+
+
+def main(descriptor: int) -> None:
+    """Serve the control socket until its other end is closed."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.umask(0o077)
+    os.chdir("/")
+    warm_up()
+    gc.collect()
+    gc.freeze()
+    control = socket.socket(fileno=descriptor)
+    control.sendall(PROCESS.pack(os.getpid()))
+    _Server(control).run()
+
+
+class _Server:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._readers: set[int] = set()
+
+    def run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            while True:
+                ready = selector.select(REAP_SECONDS if self._readers else None)
+                self._reap()
+                if ready and not self._step(selector):
+                    break
+        for process in self._readers:
+            _signal(process, signal.SIGKILL)
+
+    def _step(self, selector: selectors.BaseSelector) -> bool:
+        """Do one command. False: the other end is closed."""
+        message, descriptors, _, _ = socket.recv_fds(self._control, COMMAND.size, 1)
+        if len(message) < COMMAND.size:
+            return False
+        command, process = COMMAND.unpack(message)
+        if command == FORK and descriptors:
+            self._fork(descriptors[0], selector)
+        elif process in self._readers and command == KILL:
+            _signal(process, signal.SIGKILL)
+        elif process in self._readers and command == SLOW:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process, SLOW_NICENESS)
+        return True
+
+    def _fork(self, descriptor: int, selector: selectors.BaseSelector) -> None:
+        server = os.getpid()
+        process = os.fork()
+        if process:
+            os.close(descriptor)
+            self._readers.add(process)
+            self._control.sendall(PROCESS.pack(process))
+            return
+        status = 1
+        try:
+            selector.close()
+            self._control.close()
+            die_with_parent(server)
+            status = reader.run(socket.socket(fileno=descriptor), Limits())
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while self._readers:
+            process, _ = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            self._readers.discard(process)
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

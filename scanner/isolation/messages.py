@@ -1,0 +1,124 @@
+"""What travels between a process and its reader: one request, one answer, over a Unix stream socket.
+
+The process believes nothing that a reader says: an answer is bounded in size and checked field by field.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections import Counter
+from typing import Any
+
+from scanner.detection.deep_reading import DeepReading
+from scanner.detection.findings import Finding
+from scanner.detection.joints import TOKEN
+
+MAX_CONTENT_BYTES = 256 << 20
+MAX_NAME_BYTES = 4096
+MAX_ANSWER_BYTES = 32 << 20
+MAX_WORDS = 64
+"""Encodings, or members, on the way to one finding."""
+MAX_WORD_LENGTH = 8192
+MAX_REASONS = 1000
+
+_REQUEST = struct.Struct("<QHd")
+_SIZE = struct.Struct("<I")
+
+
+class BadAnswer(Exception):
+    """The reader's answer is none: it is broken, or somebody has taken it over."""
+
+
+def send_request(connection: socket.socket, content: bytes, name: str, seconds: float) -> None:
+    """Send a content to be read. Raises OSError when the reader is gone, ValueError when the content is too large."""
+    if len(content) > MAX_CONTENT_BYTES:
+        raise ValueError("the content is too large for a reader")
+    raw = name.encode("utf-8", "surrogatepass")[:MAX_NAME_BYTES]
+    connection.sendall(_REQUEST.pack(len(content), len(raw), seconds) + raw)
+    connection.sendall(content)
+
+
+def receive_request(connection: socket.socket) -> tuple[bytes, str, float] | None:
+    """Receive a content, its name, and the seconds of processor time to spend. None: the process closed its end."""
+    head = _receive(connection, _REQUEST.size)
+    if len(head) < _REQUEST.size:
+        return None
+    size, name_size, seconds = _REQUEST.unpack(head)
+    name = _receive(connection, name_size).decode("utf-8", "replace")
+    content = _receive(connection, size)
+    return (content, name, seconds) if len(content) == size else None
+
+
+def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:
+    """Send what was read, and whether this reader ends after it."""
+    value = {
+        "findings": [
+            [found.token.decode("ascii"), found.line, found.column, list(found.spelling), list(found.members)]
+            for found in reading.findings
+        ],
+        "unread": dict(reading.unread),
+        "expanded": reading.expanded,
+        "seconds": reading.seconds,
+        "retires": retires,
+    }
+    raw = json.dumps(value).encode("ascii")
+    connection.sendall(_SIZE.pack(len(raw)) + raw)
+
+
+def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
+    """Receive what was read, and whether the reader retires.
+
+    Raises:
+        BadAnswer: The answer is cut off, too large, or not of the agreed form.
+        OSError: The connection broke, or its time-out passed.
+    """
+    head = _receive(connection, _SIZE.size)
+    if len(head) < _SIZE.size:
+        raise BadAnswer("the reader ended")
+    (size,) = _SIZE.unpack(head)
+    if size > MAX_ANSWER_BYTES:
+        raise BadAnswer("the reader's answer is too large")
+    raw = _receive(connection, size)
+    try:
+        return _parsed(json.loads(raw))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        raise BadAnswer("the reader's answer is not of the agreed form") from err
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    """Receive exactly `size` bytes; fewer only if the other end closed."""
+    if not size:
+        return b""
+    data = connection.recv(size, socket.MSG_WAITALL)
+    if len(data) == size or not data:
+        return data
+    parts = [data]
+    missing = size - len(data)
+    while missing and (part := connection.recv(missing, socket.MSG_WAITALL)):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def _parsed(value: Any) -> tuple[DeepReading, bool]:
+    unread = Counter[str]()
+    for reason, count in list(value["unread"].items())[:MAX_REASONS]:
+        unread[reason[:200]] += int(count)
+    findings = tuple(_finding(*item) for item in value["findings"])
+    reading = DeepReading(findings, unread, int(value["expanded"]), float(value["seconds"]))
+    return reading, bool(value["retires"])
+
+
+def _finding(token: str, line: int, column: int, spelling: list[str], members: list[str]) -> Finding:
+    raw = token.encode("ascii")
+    if TOKEN.fullmatch(raw) is None:
+        raise ValueError("no token")
+    return Finding(raw, 0, 1, _words(spelling), _words(members), int(line), int(column))
+
+
+def _words(values: list[str]) -> tuple[str, ...]:
+    if len(values) > MAX_WORDS or not all(isinstance(value, str) for value in values):
+        raise ValueError("no words")
+    return tuple(value[:MAX_WORD_LENGTH] for value in values)

@@ -1,0 +1,292 @@
+"""The pool of confined readers of one process: contents go in, findings come out, and what hangs is killed.
+
+A content that passes its deadline is recorded as not read; the next one gets a fresh reader. A content that was slow
+once is not read again: the same answer is given, so that many copies of one bomb cost as much as one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import scanner
+from scanner.detection.deep_reading import DeepReading
+from scanner.detection.limits import Limits
+from scanner.isolation import fork_server, messages
+
+DEFAULT_SIZE = 8
+"""Readers of one process. They are forks that share their memory until they write; one that is idle costs little."""
+MAX_IDLE = 2
+SLOW_AFTER_SECONDS = 0.5
+"""After that long, a reader runs at low priority, so that ordinary contents do not wait for a hostile one."""
+GRACE_SECONDS = 2.0
+"""Between the processor time that a content may take, which the reader watches itself, and the kill."""
+START_SECONDS = 30.0
+MAX_STARTS = 3
+MAX_REMEMBERED = 4096
+REMEMBER_ABOVE_SECONDS = 0.5
+
+_ROOT = str(Path(scanner.__file__).parent.parent)
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[2]);from scanner.isolation.fork_server import main; main(int(sys.argv[1]))"
+)
+
+_log = logging.getLogger(__name__)
+
+
+class ReadersUnavailable(Exception):
+    """No reader can be started: what needs one cannot be read now, and has to be tried again."""
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    process: int
+    connection: socket.socket
+    server: _ForkServer
+
+
+class ReaderPool:
+    """Confined readers for the threads of one process; processes are started when first needed.
+
+    After a fork the child has a pool of its own, which is empty.
+
+    Args:
+        size: How many contents are read at a time; further callers wait.
+        limits: What one content may cost.
+    """
+
+    def __init__(self, size: int = DEFAULT_SIZE, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._size = size
+        self._reset()
+        pool = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _start_anew(pool()))
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(self._size)
+        self._idle: list[_Reader] = []
+        self._server: _ForkServer | None = None
+        self._remembered: OrderedDict[bytes, DeepReading] = OrderedDict()
+
+    def read(
+        self, content: bytes, name: str, *, seconds: float | None = None, patience: float | None = None
+    ) -> DeepReading:
+        """Return every token in the content and in what it contains, read by a confined process.
+
+        Args:
+            name: What the content is called in the way through containers to a finding.
+            seconds: Processor time that may be spent, at most what the limits allow.
+            patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
+
+        Raises:
+            ReadersUnavailable: No reader can be started.
+        """
+        if len(content) > messages.MAX_CONTENT_BYTES:
+            return DeepReading((), {"reader_size": 1})
+        most = self._limits.seconds if seconds is None else min(max(seconds, 0.0), self._limits.seconds)
+        digest = hashlib.sha256(content).digest()
+        known = self._recalled(digest)
+        if known is not None:
+            return known
+        if not self._free.acquire(timeout=patience):
+            return DeepReading((), {"reader_busy": 1})
+        try:
+            reading = self._read(content, name, most)
+        finally:
+            self._free.release()
+        if reading.seconds > REMEMBER_ABOVE_SECONDS:
+            # A content that was given less time than it may have is read again when there is more.
+            if most == self._limits.seconds or not reading.unread:
+                self._remember(digest, reading)
+            if reading.unread:
+                reasons = ",".join(sorted(reading.unread))
+                _log.warning(
+                    "a content was not read whole",
+                    extra={"reasons": reasons, "sha256": digest.hex(), "bytes": len(content)},
+                )
+        return reading
+
+    def start_anew(self) -> None:
+        """Let go of the processes of the parent from which this process was forked."""
+        idle, server = self._idle, self._server
+        self._reset()
+        for reader in idle:
+            reader.connection.close()
+        if server is not None:
+            server.abandon()
+
+    def close(self) -> None:
+        """End every process of the pool. What a thread has in hand is counted as not read."""
+        with self._lock:
+            server, self._server = self._server, None
+            idle, self._idle = self._idle, []
+        for reader in idle:
+            reader.connection.close()
+        if server is not None:
+            server.close()
+
+    def _read(self, content: bytes, name: str, seconds: float) -> DeepReading:
+        reader = self._taken()
+        begun = time.monotonic()
+        keeps = False
+        try:
+            reader.connection.settimeout(seconds + GRACE_SECONDS)
+            messages.send_request(reader.connection, content, name, seconds)
+            if not select.select([reader.connection], [], [], SLOW_AFTER_SECONDS)[0]:
+                reader.server.slow(reader.process)
+            reading, retires = messages.receive_answer(reader.connection)
+        except TimeoutError:
+            return DeepReading((), {"reader_deadline": 1}, 0, time.monotonic() - begun)
+        except (OSError, messages.BadAnswer):
+            # The kernel has killed it, or it was taken over: neither may happen again with the same content.
+            return DeepReading((), {"reader_died": 1}, 0, max(time.monotonic() - begun, 2 * REMEMBER_ABOVE_SECONDS))
+        else:
+            keeps = not retires
+            return reading
+        finally:
+            self._give_back(reader, keeps=keeps)
+
+    def _taken(self) -> _Reader:
+        """Return an idle reader, or a fresh one. Raises ReadersUnavailable."""
+        for _ in range(MAX_STARTS):
+            with self._lock:
+                if self._idle:
+                    return self._idle.pop()
+                if self._server is None:
+                    self._server = _ForkServer()
+                server = self._server
+            try:
+                return server.fork()
+            except OSError:
+                # The server has ended, for want of memory perhaps: once more with another.
+                self._drop(server)
+        raise ReadersUnavailable("no process can be started to read contents in")
+
+    def _drop(self, server: _ForkServer) -> None:
+        with self._lock:
+            if self._server is server:
+                self._server = None
+        server.close()
+
+    def _give_back(self, reader: _Reader, *, keeps: bool) -> None:
+        with self._lock:
+            if keeps and len(self._idle) < MAX_IDLE and self._server is reader.server:
+                self._idle.append(reader)
+                return
+        if not keeps:
+            reader.server.kill(reader.process)
+        reader.connection.close()
+
+    def _recalled(self, digest: bytes) -> DeepReading | None:
+        with self._lock:
+            reading = self._remembered.get(digest)
+            if reading is not None:
+                self._remembered.move_to_end(digest)
+            return reading
+
+    def _remember(self, digest: bytes, reading: DeepReading) -> None:
+        with self._lock:
+            self._remembered[digest] = reading
+            while len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+
+
+class _ForkServer:
+    """The fork server's process, and the socket by which it is told what to do."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), _ROOT],
+                    pass_fds=[theirs.fileno()],
+                    env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as err:
+                ours.close()
+                raise ReadersUnavailable(f"no process can be started to read contents in ({err.strerror})") from err
+        self._control = ours
+        self._control.settimeout(START_SECONDS)
+        self._lock = threading.Lock()
+        try:
+            answer = self._control.recv(fork_server.PROCESS.size)
+        except OSError:
+            answer = b""
+        if len(answer) < fork_server.PROCESS.size:
+            self.close()
+            raise ReadersUnavailable("the process that starts readers ended, or does not answer")
+
+    def fork(self) -> _Reader:
+        """Return a fresh reader. Raises OSError when the server has ended."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                with self._lock:
+                    command = fork_server.COMMAND.pack(fork_server.FORK, 0)
+                    socket.send_fds(self._control, [command], [theirs.fileno()])
+                    answer = self._control.recv(fork_server.PROCESS.size)
+                if len(answer) < fork_server.PROCESS.size:
+                    raise BrokenPipeError("the fork server has ended")
+            except OSError:
+                ours.close()
+                raise
+        return _Reader(fork_server.PROCESS.unpack(answer)[0], ours, self)
+
+    def kill(self, process: int) -> None:
+        """End a reader, if it has not ended already."""
+        self._tell(fork_server.KILL, process)
+
+    def slow(self, process: int) -> None:
+        """Have a reader run at low priority from now on."""
+        self._tell(fork_server.SLOW, process)
+
+    def _tell(self, command: bytes, process: int) -> None:
+        with contextlib.suppress(OSError), self._lock:
+            self._control.send(fork_server.COMMAND.pack(command, process))
+
+    def abandon(self) -> None:
+        """Forget a server that belongs to another process."""
+        self._control.close()
+        self._process.returncode = 0
+
+    def close(self) -> None:
+        """End the server and every reader."""
+        self._control.close()
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _start_anew(pool: ReaderPool | None) -> None:
+    if pool is not None:
+        pool.start_anew()
+
+
+@functools.cache
+def shared_pool() -> ReaderPool:
+    """Return the pool of this process, which ends with it."""
+    pool = ReaderPool()
+    atexit.register(pool.close)
+    return pool

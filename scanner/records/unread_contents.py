@@ -1,0 +1,75 @@
+"""Rows for contents of which something was not read, so that an operator can look at them. Bounded in number and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from scanner.records.database import Database
+from scanner.records.models import db_now
+from scanner.records.source_models import UnreadContent
+
+MAX_ROWS_A_JOB = 100
+"""One job, or poll, records so many by name. Its counts hold the number of all."""
+MAX_ROWS = 100_000
+KEEP_DAYS = 30
+MAX_REASONS_LENGTH = 200
+ROWS_A_PURGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """A content of which something was not read.
+
+    `reasons` are those of `ScanResult.unread`; `digest` is the content's SHA-256 in hex, `size` its bytes, `place` the
+    redacted place as JSON.
+    """
+
+    reasons: tuple[str, ...]
+    digest: str
+    size: int
+    place: Mapping[str, Any]
+
+
+def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id: int | None = None) -> None:
+    """Add rows for the first MAX_ROWS_A_JOB of the contents, in the caller's transaction."""
+    rows = [
+        {
+            "source": source,
+            "job_id": job_id,
+            "reasons": ",".join(content.reasons)[:MAX_REASONS_LENGTH],
+            "content_digest": content.digest,
+            "size": content.size,
+            "place": dict(content.place),
+        }
+        for content in contents[:MAX_ROWS_A_JOB]
+    ]
+    if rows:
+        session.execute(insert(UnreadContent).values(seen_at=db_now()), rows)
+
+
+def purge(database: Database, *, keep_days: int = KEEP_DAYS, max_rows: int = MAX_ROWS) -> int:
+    """Delete rows that are too old, and the oldest beyond `max_rows`. Return how many were deleted."""
+    with database.write() as session:
+        old = select(UnreadContent.id).where(UnreadContent.seen_at < db_now(-keep_days * 86400.0)).limit(ROWS_A_PURGE)
+        over = select(UnreadContent.id).order_by(UnreadContent.id.desc()).offset(max_rows).limit(ROWS_A_PURGE)
+        deleted = 0
+        for ids in (old, over):
+            chosen = list(session.execute(ids).scalars())
+            if chosen:
+                session.execute(
+                    delete(UnreadContent)
+                    .where(UnreadContent.id.in_(chosen))
+                    .execution_options(synchronize_session=False)
+                )
+                deleted += len(chosen)
+        return deleted
+
+
+def count(session: Session) -> int:
+    """Return the number of rows."""
+    return session.execute(select(func.count()).select_from(UnreadContent)).scalar_one()

@@ -1,0 +1,116 @@
+"""The in-process part finds what the engine finds, or says that a reader has to look; ordinary source needs none."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import random
+import sysconfig
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scanner.detection.engine import all_findings
+from scanner.detection.findings import Finding
+from scanner.detection.limits import Limits, Meter
+from scanner.detection.matcher import WINDOW
+from scanner.detection.needles import needle_groups
+from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
+from tests.scanner.detection.container_builders import zipped
+from tests.scanner.detection.spelling_encoders import NOT_FOUND, SPELLINGS, random_token
+
+NEEDLES = [needle.text for group in needle_groups() for needle in group]
+PIECES = st.lists(
+    st.sampled_from([*NEEDLES, b" ", b'"', b"\n", b"A" * 9])
+    | st.binary(max_size=40)
+    | st.builds(
+        lambda name, seed: {**SPELLINGS, **NOT_FOUND}[name](random_token(random.Random(seed)), random.Random(seed)),
+        st.sampled_from(sorted(SPELLINGS | NOT_FOUND)),
+        st.integers(0, 2**32),
+    ),
+    max_size=6,
+)
+
+
+def token_of(seed: int) -> bytes:
+    return random_token(random.Random(seed))
+
+
+def in_full(content: bytes) -> list[Finding]:
+    meter = Meter(Limits(), len(content))
+    found = all_findings(content, "a", meter)
+    assert not meter.unread or plain_only(content).needs_reader
+    return found
+
+
+@given(PIECES)
+@settings(max_examples=600, deadline=None)
+def test_what_needs_no_reader_gives_exactly_what_the_engine_finds(pieces: list[bytes]) -> None:
+    content = b"".join(pieces)
+    verdict = plain_only(content)
+    if not verdict.needs_reader:
+        assert list(verdict.findings) == in_full(content)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_is_found_or_sent_to_a_reader(name: str) -> None:
+    for seed in range(40):
+        chance = random.Random(seed)
+        token = random_token(chance)
+        verdict = plain_only(b"key: " * (seed % 2) + SPELLINGS[name](token, chance))
+        assert verdict.needs_reader or token in {finding.token for finding in verdict.findings}
+
+
+def test_plain_and_escaped_tokens_need_no_reader() -> None:
+    token = token_of(1)
+    verdict = plain_only(b"a = '" + token + b"'\nb = '" + token.replace(b"_", b"%5F") + b"'\n")
+    assert [(finding.start, finding.spelling) for finding in verdict.findings] == [(5, ("plain",)), (52, ("percent",))]
+    assert not verdict.needs_reader
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (zipped(b"word"), "container"),
+        ("ключ: ".encode("utf-16"), "wide_text"),
+        (b"a" * 5000, "long_run"),
+        (base64.b64encode(token_of(2)), "encoded"),
+        (b"k: " + base64.b64encode(base64.b64encode(token_of(2))), "encoded"),
+        (b'k: "' + base64.b64encode(gzip.compress(token_of(2), mtime=0)) + b'"', "encoded"),
+        (token_of(2).hex().encode(), "encoded"),
+        (b"r8_ " * (MAX_LOOKS + 1), "many_hits"),
+        (b", ".join(token_of(seed) for seed in range(MAX_PLAIN_FINDINGS + 1)), "many_hits"),
+    ],
+)
+def test_what_needs_a_reader_says_why(content: bytes, reason: str) -> None:
+    verdict = plain_only(content)
+    assert (verdict.reason, verdict.findings) == (reason, ())
+
+
+def test_nothing_of_interest_is_clean() -> None:
+    assert plain_only(b"") is CLEAN
+    assert plain_only(b"char8_t " * (MAX_LOOKS // 2) + b"nothing here\n" * WINDOW) is CLEAN
+
+
+def test_every_window_is_read_until_one_needs_a_reader() -> None:
+    token = token_of(3)
+    far = b". " * WINDOW + token
+    assert [finding.start for finding in plain_only(far).findings] == [2 * WINDOW]
+    assert plain_only(b"0x72 " * WINDOW + far).reason == "many_hits"
+
+
+def test_hashes_of_a_lock_file_need_no_reader() -> None:
+    lines = [
+        b'      "integrity": "sha512-' + base64.b64encode(hashlib.sha512(bytes([at % 256, at // 256])).digest()) + b'",'
+        for at in range(20_000)
+    ]
+    assert plain_only(b"\n".join(lines)) is CLEAN
+
+
+def test_ordinary_source_rarely_needs_a_reader() -> None:
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))[:1500]
+    sent = [file for file in files if plain_only(file.read_bytes()).needs_reader]
+    assert len(sent) <= len(files) / 100, sent

@@ -1,0 +1,209 @@
+"""Confined readers find what is found in process; what hangs is killed, recorded, and holds up nobody else."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scanner.detection import Detector, Document, Place
+from scanner.detection.deep_reading import DeepReading, InProcessReader
+from scanner.detection.limits import Limits
+from scanner.isolation import ReaderPool, ReadersUnavailable, reader, reader_pool
+from tests.processes import children
+from tests.scanner.detection.container_builders import CONTAINERS, zipped
+from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+
+TOKEN = random_token(random.Random(23))
+TEXT = b"first line\n  key = " + TOKEN + b" end\n"
+HANGING = Limits(seconds=0.2)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ReaderPool]:
+    pool = ReaderPool(2)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
+    """A pool whose readers may hang: its deadline passes soon."""
+    monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
+    pool = ReaderPool(2, HANGING)
+    yield pool
+    pool.close()
+
+
+def server_of(pool: ReaderPool) -> psutil.Process:
+    assert pool._server is not None
+    return psutil.Process(pool._server._process.pid)
+
+
+def readers(pool: ReaderPool) -> list[psutil.Process]:
+    """Every reader of the pool."""
+    return children(server_of(pool).pid)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_reader_finds_in_every_container_what_is_found_in_process(name: str, pool: ReaderPool) -> None:
+    content = CONTAINERS[name](TEXT)
+    confined, plain = pool.read(content, "a.bin"), InProcessReader(Limits()).read(content, "a.bin")
+    assert confined.findings
+    assert [found._replace(start=0, end=1) for found in plain.findings] == list(confined.findings)
+    assert confined.unread == plain.unread
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_reader_finds_every_encoding_that_is_found_in_process(name: str, pool: ReaderPool) -> None:
+    content = SPELLINGS[name](TOKEN, random.Random(5))
+    confined, plain = pool.read(content, "a.bin"), InProcessReader(Limits()).read(content, "a.bin")
+    assert [found._replace(start=0, end=1) for found in plain.findings] == list(confined.findings)
+
+
+def test_readers_are_used_again(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    before = readers(own_pool)
+    own_pool.read(zipped(TEXT + b"."), "b.zip")
+    assert readers(own_pool) == before
+
+
+def test_a_reader_that_hangs_is_killed_and_the_next_content_is_read(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    (hanging,) = readers(own_pool)
+    hanging.suspend()
+    assert own_pool.read(zipped(b"never answered"), "b.zip").unread == {"reader_deadline": 1}
+    assert own_pool.read(zipped(TEXT + b"."), "c.zip").findings[0].token == TOKEN
+    psutil.wait_procs([hanging], timeout=30)
+    assert not hanging.is_running()
+
+
+def test_one_reader_that_hangs_holds_up_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 300.0)
+    pool = ReaderPool(2)
+    pool.read(zipped(TEXT), "a.zip")
+    (hanging,) = readers(pool)
+    hanging.suspend()
+    unanswered: list[DeepReading] = []
+    thread = threading.Thread(target=lambda: unanswered.append(pool.read(zipped(b"never answered"), "b.zip")))
+    thread.start()
+    while pool._idle:
+        assert thread.is_alive()
+    assert pool.read(zipped(TEXT + b"."), "c.zip").findings[0].token == TOKEN
+    pool.close()
+    thread.join(60)
+    assert unanswered[0].unread == {"reader_died": 1}
+
+
+def test_a_reader_that_dies_is_recorded_and_the_next_content_is_read(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    (victim,) = readers(own_pool)
+    victim.kill()
+    assert own_pool.read(zipped(b"killed"), "b.zip").unread == {"reader_died": 1}
+    assert own_pool.read(zipped(TEXT + b"."), "c.zip").findings[0].token == TOKEN
+
+
+def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    (hanging,) = readers(own_pool)
+    hanging.suspend()
+    content = zipped(b"never answered")
+    own_pool.read(content, "b.zip")
+    # Another reader would answer it by now, if it were asked.
+    assert own_pool.read(content, "copy.zip").unread == {"reader_deadline": 1}
+
+
+def test_who_has_no_patience_is_told_that_all_readers_are_busy() -> None:
+    pool = ReaderPool(1)
+    with pool._free:
+        assert pool.read(b"x", "a", patience=0).unread == {"reader_busy": 1}
+    pool.close()
+
+
+def test_what_lies_in_plain_text_is_found_where_reading_in_depth_fails(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    (victim,) = readers(own_pool)
+    victim.kill()
+    content = zipped(b"x", "y") + b"\n" + TEXT + zipped(b"z")[-22:]
+    result = Detector(reader=own_pool).scan(Document(content, Place("file", path="a.bin")))
+    assert len(result.candidates) == 1
+    assert result.unread == {"reader_died": 1}
+    assert len(result.content_digest) == 64
+
+
+def test_a_fork_server_that_was_killed_is_replaced(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    server = server_of(own_pool)
+    server.kill()
+    psutil.wait_procs([server], timeout=30)
+    own_pool.read(zipped(b"the reader died with its server"), "b.zip")
+    assert own_pool.read(zipped(TEXT + b"."), "c.zip").findings[0].token == TOKEN
+
+
+def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_pool, "_PROGRAM", "raise SystemExit(1)")
+    pool = ReaderPool(1)
+    with pytest.raises(ReadersUnavailable):
+        pool.read(b"x", "a")
+    pool.close()
+
+
+def test_a_forked_process_has_readers_of_its_own(own_pool: ReaderPool) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            status = 0 if own_pool.read(zipped(TEXT + b"."), "b.zip").findings else 2
+            own_pool.close()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert own_pool.read(zipped(TEXT + b".."), "c.zip").findings
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from scanner.isolation import ReaderPool
+pool = ReaderPool(1)
+pool.read(Path(sys.argv[1]).read_bytes(), "a.zip")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("is_hanging", [False, True])
+def test_nothing_outlives_the_process_that_is_killed(tmp_path: Path, *, is_hanging: bool) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped(TEXT))
+    environment = {**os.environ, "R8SCAN_GITHUB_TOKEN": "a-secret"}
+    command = [sys.executable, "-c", OWNER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        (server,) = children(owner.pid)
+        left = [server, *server.children()]
+        assert len(left) == 2
+        assert all("a-secret" not in str(process.environ()) for process in [server])
+        if is_hanging:
+            left[1].suspend()
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        assert psutil.wait_procs(left, timeout=60)[1] == []
+
+
+def test_want_of_memory_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> list[object]:
+        raise MemoryError
+
+    monkeypatch.setattr("scanner.detection.deep_reading.all_findings", out_of_memory)
+    assert reader._read(b"x", "a", 1.0, Limits()).unread == {"memory": 1}
