@@ -247,12 +247,8 @@ def test_stop_in_the_middle_leaves_no_process_and_counts_the_rest(
     work.commit("x")
     monkeypatch.setattr(history_reader, "BLOCK", 1 << 16)
     stop = threading.Event()
-    seen: list[int] = []
 
     class Stopping(Detector):
-        def scan_bytes(self, content: bytes, name: str = "") -> None:
-            seen.append(len(content))
-
         @staticmethod
         def suspects(batch: bytes) -> list[int]:
             stop.set()
