@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scanner.detection import Budget, Detector, git_repositories, history, history_reader, sha256_digest
+from scanner.detection import Detector, git_repositories, history, history_reader, sha256_digest
 from scanner.detection.git_processes import Deadline, GitError, killed_at, started
 from scanner.detection.git_repositories import opened, unbundled
 from scanner.detection.history import History, scan_history
@@ -247,12 +247,8 @@ def test_stop_in_the_middle_leaves_no_process_and_counts_the_rest(
     work.commit("x")
     monkeypatch.setattr(history_reader, "BLOCK", 1 << 16)
     stop = threading.Event()
-    seen: list[int] = []
 
     class Stopping(Detector):
-        def scan_bytes(self, content: bytes, name: str = "", budget: Budget | None = None) -> None:
-            seen.append(len(content))
-
         @staticmethod
         def suspects(batch: bytes) -> list[int]:
             stop.set()
