@@ -36,7 +36,7 @@ _HARMLESS_IN_FOLDERS = frozenset({"py"})
 
 
 def unlinked(text: str) -> str:
-    """Return the text with everything broken that a mail program could make a link of. A second time changes nothing."""
+    """Return the text with everything broken that a mail program could link. A second time changes nothing."""
     text = _IPV4.sub(lambda match: match[0].replace(".", "[.]"), text)
     text = _OPAQUE.sub(r"\1[:]", _SCHEME.sub(r"\1[:]", text))
     text = _WEB_SCHEME.sub(lambda match: match[0].replace("tt", "xx").replace("TT", "XX"), text)
