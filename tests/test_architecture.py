@@ -14,13 +14,21 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "scanner.child_processes": set(),
     "scanner.detection": {"scanner.child_processes"},
+    "scanner.permalinks": set(),
     "scanner.retries": set(),
-    "scanner.github": {"scanner.child_processes", "scanner.retries"},
+    "scanner.github": {"scanner.child_processes", "scanner.permalinks", "scanner.retries"},
     "scanner.records": set(),
     "scanner.settings": {"scanner.detection", "scanner.records"},
     "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries"},
     "scanner.response": {"scanner.detection", "scanner.records", "scanner.tokens"},
-    "scanner.signs": {"scanner.detection", "scanner.records", "scanner.response", "scanner.settings", "scanner.tokens"},
+    "scanner.signs": {
+        "scanner.detection",
+        "scanner.permalinks",
+        "scanner.records",
+        "scanner.response",
+        "scanner.settings",
+        "scanner.tokens",
+    },
     "scanner.sources": {
         "scanner.detection",
         "scanner.github",
@@ -29,7 +37,7 @@ MAY_IMPORT = {
         "scanner.settings",
         "scanner.tokens",
     },
-    "notifications": {"scanner.detection", "scanner.records", "scanner.settings"},
+    "notifications": {"scanner.detection", "scanner.permalinks", "scanner.records", "scanner.settings"},
     "workers": {
         "notifications",
         "scanner.child_processes",

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 import regex
 
 from scanner.detection import redact
-from scanner.github.urls import is_own_page, is_permalink
+from scanner.permalinks import is_own_page, is_permalink
 
 LONGEST_NAME = 100
 LONGEST_PATH = 240

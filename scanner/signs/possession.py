@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from scanner.detection import Digester
 from scanner.detection.digests import hint_of
-from scanner.github.urls import is_permalink
+from scanner.permalinks import is_permalink
 from scanner.records.database import Database
 from scanner.signs import rates
 from scanner.signs.networks import rate_keys

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, func, select, update
 
 from scanner.detection import sha256_digest
-from scanner.github.urls import is_permalink
+from scanner.permalinks import is_permalink
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Exposure, Incident, db_now
 from scanner.records.sign_models import Report, RequestRate

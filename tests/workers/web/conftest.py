@@ -87,7 +87,7 @@ def server_process(
         child = start_child([sys.executable, "-m", "workers", "serve"], env=env, stdout=output, stderr=output)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
     try:
-        until(lambda: child.poll() is not None or answers(client), 30)
+        until(lambda: child.poll() is not None or answers(client), 90)
         yield client, child.pid
     finally:
         client.close()
