@@ -2,7 +2,7 @@
 
 The attackers hold connections that send nothing or half a head, drip bodies, send bodies that are too large, unsigned
 alerts, and alerts with a wrong signature. They come from six networks.
-GitHub comes from one of them, which is the hardest case.
+GitHub comes from one of these networks, which is the hardest case.
 Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """
 
@@ -77,7 +77,7 @@ class Attack:
         self.stop = threading.Event()
         ways = (self.silent, self.half_heads, self.slow_bodies, self.oversize, self.unsigned, self.forged)
         self._threads = [
-            threading.Thread(target=self._again, args=(way, f"127.0.{number}.1"), daemon=True)
+            threading.Thread(target=self._again, args=(way, f"127.0.{number}.2"), daemon=True)
             for number, way in enumerate(ways)
         ]
 

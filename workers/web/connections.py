@@ -15,7 +15,7 @@ from scanner.signs.networks import connection_keys, parse_address
 
 MAX_CONNECTIONS = 512
 """Connections in total. One holds at most about 130 kB while its body arrives."""
-MAX_CONNECTIONS_PER_ADDRESS = 128
+MAX_CONNECTIONS_PER_ADDRESS = 256
 """Connections of one IPv4 address or IPv6 /64 that is no trusted proxy."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -20,6 +20,8 @@ MAX_HEAD_BYTES = 16 * 1024
 RECEIVE_BUFFER_BYTES = 64 * 1024
 """Of each connection, so that one read never brings more than this into memory."""
 BACKLOG = 1024
+MAX_ACCEPTED_AT_ONCE = 16
+"""Before what others have sent is read: a flood of newcomers must not push out a client whose request has arrived."""
 IDLE_SECONDS = 10
 STOP_SECONDS = 20
 TELL_SECONDS = 60.0
@@ -68,7 +70,7 @@ def serve(application: ASGIApp, own: socket.socket, trusted_proxies: str | None 
         server_header=False,
         proxy_headers=trusted_proxies is not None,
         forwarded_allow_ips=trusted_proxies or "",
-        backlog=BACKLOG,
+        backlog=MAX_ACCEPTED_AT_ONCE,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
@@ -77,7 +79,7 @@ def serve(application: ASGIApp, own: socket.socket, trusted_proxies: str | None 
 
 
 async def _serve(server: uvicorn.Server, own: socket.socket, table: ConnectionTable) -> None:
-    telling = asyncio.create_task(_tell(table))
+    telling = asyncio.create_task(_tell(server, own, table))
     try:
         await server.serve(sockets=[own])
     finally:
@@ -86,7 +88,11 @@ async def _serve(server: uvicorn.Server, own: socket.socket, table: ConnectionTa
             await telling
 
 
-async def _tell(table: ConnectionTable) -> None:
+async def _tell(server: uvicorn.Server, own: socket.socket, table: ConnectionTable) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    # asyncio takes one number for both: how many connections it accepts at once, and how many the kernel lets wait.
+    own.listen(BACKLOG)
     told = Counter[str]()
     while True:
         await asyncio.sleep(TELL_SECONDS)
