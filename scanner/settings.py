@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,8 +104,24 @@ def _email(value: str) -> str:
     return value
 
 
+def _proxy_networks(value: str) -> str:
+    parts = [part.strip() for part in value.split(",")]
+    if len(value) > 500 or not all(parts):
+        raise ValueError("must be addresses or networks, separated by commas, at most 500 characters")
+    for part in parts:
+        try:
+            network = ipaddress.ip_network(part, strict=False)
+        except ValueError as err:
+            # "*" among them: it would let every client choose the address that its requests are counted under.
+            raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
+        if network.prefixlen == 0:
+            raise ValueError(f"must not trust everybody: {part} is the whole internet")
+    return ",".join(parts)
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Email = Annotated[str, AfterValidator(_email)]
+ProxyNetworks = Annotated[str, AfterValidator(_proxy_networks)]
 
 
 class Settings(BaseSettings):
@@ -213,7 +230,7 @@ class Settings(BaseSettings):
     web_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     web_port: int = Field(default=8080, ge=1, le=65535)
     """Where `r8scan serve` listens; a proxy in front of it does TLS."""
-    web_trusted_proxies: str | None = Field(default=None, pattern=r"^[0-9a-fA-F.:/,*]{1,500}$")
+    web_trusted_proxies: ProxyNetworks | None = None
     """Addresses or networks, separated by commas, whose X-Forwarded-For is believed."""
 
     alive_file: Path | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from tests.benchmarks import bench_mails, bench_scaling
+from tests.benchmarks import bench_http_flood, bench_mails, bench_scaling
 from tests.benchmarks.bench_firehose import Run, report
 from tests.benchmarks.targets import Targets
 
@@ -72,6 +74,24 @@ def test_every_owner_has_to_be_told_once(copies: dict[str, int], states: dict[st
     targets = Targets()
     bench_mails.judge(targets, 2, copies, 2, states)
     assert targets.broken == broken
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, 0),
+        ({"seconds": [0.1, 2.0]}, 1),
+        ({"failures": Counter({"503": 1})}, 1),
+        ({"memory": [100.0] * 7 + [201.0]}, 1),
+        ({"memory": [80.0, 80.0, 80.0, 80.0, 120.0, 120.0, 120.0, 120.0]}, 1),
+    ],
+)
+def test_every_signed_alert_has_to_be_answered_in_time_and_memory_stays_flat(
+    changes: dict[str, object], status: int
+) -> None:
+    values: dict[str, object] = {"seconds": [0.1, 0.2], "memory": [100.0] * 8}
+    own = bench_http_flood.Run(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
+    assert bench_http_flood.judge(own) == status
 
 
 def test_the_figure_stands_beside_its_target(capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,7 @@ class Context:
             template_dir=self.settings.email_templates_dir,
             logo=self.logo,
             bounces_to=self.settings.email_bounces_to,
+            github_web_url=self.settings.github_web_url,
         )
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from notifications.email.facts import OPERATOR_OCCASIONS, MailFacts, PlaceFacts, TokenFacts
+from notifications.email.unlinked import unlinked
 from notifications.email.wording import LONGEST_NAME, LONGEST_PATH, clean, safe_link, shorten
 
 FEW_PLACES = 3
@@ -25,6 +26,12 @@ Macro = Callable[..., str]
 Words = Callable[[str], Macro]
 """From a name to the macro that speaks it: the variant's own, else the shared one."""
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Speaker:
+    words: Words
+    web_url: str
 
 
 class WordsError(ValueError):
@@ -93,12 +100,18 @@ class Page:
 
 
 def cleaned(value: Value) -> Value:
-    """The same facts with every string in them cleaned and bounded: no template can forget it."""
+    """Return the facts with every string cleaned, bounded, and such that no mail program links it.
+
+    Every string passes through here, so no template can forget it.
+    """
     return _cleaned(value, LONGEST_NAME)  # type: ignore[no-any-return]  # the type stays
 
 
-def build(facts: MailFacts, words: Words) -> Page:
-    """Let the words speak of the facts. WordsError when they have not the form expected; Jinja's errors pass."""
+def build(facts: MailFacts, words: Words, web_url: str) -> Page:
+    """Let the words speak of the facts. WordsError when they have not the form expected; Jinja's errors pass.
+
+    `web_url` is the address of the GitHub that is watched: the only one that links may lead to.
+    """
     mail = cleaned(facts)
     titles = {row.label: row.value for row in _rows(words, "titles")}
     sections = {name: _section(name, words, titles) for name in (*_BEFORE, *_AFTER)}
@@ -111,7 +124,7 @@ def build(facts: MailFacts, words: Words) -> Page:
         intro=_paragraphs(words, "intro"),
         before=tuple(section for name in before if (section := sections[name])),
         places_title=_title(titles, "places"),
-        groups=_groups(facts, mail, words, _title(titles, "details") if before else ""),
+        groups=_groups(facts, mail, _Speaker(words, web_url), _title(titles, "details") if before else ""),
         others_title=_title(titles, "others"),
         others=tuple(_line(words, "other_token", other) for other in mail.others),
         more_tokens=_line(words, "more_tokens"),
@@ -120,34 +133,36 @@ def build(facts: MailFacts, words: Words) -> Page:
     )
 
 
-def _groups(facts: MailFacts, mail: MailFacts, words: Words, title: str) -> tuple[Group, ...]:
+def _groups(facts: MailFacts, mail: MailFacts, speaker: _Speaker, title: str) -> tuple[Group, ...]:
     """An owner's tokens in one group under `title`; the operator's by occasion, the most urgent first."""
     pairs = list(zip(facts.tokens, mail.tokens, strict=True))
     if facts.variant != "operator":
-        return (Group(title, (), tuple(_token(raw, token, words) for raw, token in pairs)),)
+        return (Group(title, (), tuple(_token(raw, token, speaker) for raw, token in pairs)),)
     present = {raw.occasion for raw, _ in pairs}
     known = [occasion for occasion in OPERATOR_OCCASIONS if occasion in present]
     return tuple(
         Group(
-            _line(words, "group_title", occasion),
-            _paragraphs(words, "group_text", occasion),
-            tuple(_token(raw, token, words) for raw, token in pairs if raw.occasion == occasion),
+            _line(speaker.words, "group_title", occasion),
+            _paragraphs(speaker.words, "group_text", occasion),
+            tuple(_token(raw, token, speaker) for raw, token in pairs if raw.occasion == occasion),
         )
         for occasion in (*known, *sorted(present - set(known)))
     )
 
 
-def _token(raw: TokenFacts, token: TokenFacts, words: Words) -> TokenPage:
+def _token(raw: TokenFacts, token: TokenFacts, speaker: _Speaker) -> TokenPage:
+    words = speaker.words
     return TokenPage(
         title=_line(words, "token_title", token),
         rows=_rows(words, "token_rows", token),
-        places=tuple(_place(one, clean_one, words) for one, clean_one in zip(raw.places, token.places, strict=True)),
+        places=tuple(_place(one, clean_one, speaker) for one, clean_one in zip(raw.places, token.places, strict=True)),
         more_places=_line(words, "more_places", token),
     )
 
 
-def _place(raw: PlaceFacts, place: PlaceFacts, words: Words) -> PlacePage:
-    link = safe_link(raw.url)
+def _place(raw: PlaceFacts, place: PlaceFacts, speaker: _Speaker) -> PlacePage:
+    words = speaker.words
+    link = safe_link(raw.url, speaker.web_url, raw.kind)
     return PlacePage(
         title=_line(words, "place_title", place),
         details=_lines(words, "place_details", place),
@@ -195,7 +210,7 @@ def _rows(words: Words, name: str, *values: Any) -> tuple[Row, ...]:
 
 def _cleaned(value: Any, longest: int) -> Any:
     if isinstance(value, str):
-        return clean(value, longest)
+        return unlinked(clean(value, longest))
     if isinstance(value, tuple):
         return tuple(_cleaned(one, longest) for one in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

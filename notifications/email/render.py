@@ -92,7 +92,7 @@ class UnusableAddress(ValueError):
 class MailIdentity:
     """Who speaks: the brand and the addresses in the mails, and the folder with the operator's own templates.
 
-    `bounces_to` is where servers send a mail back to, instead of `sender`.
+    `bounces_to` is where servers send a mail back to, instead of `sender`. Links lead to `github_web_url` only.
     """
 
     sender: str
@@ -104,6 +104,7 @@ class MailIdentity:
     template_dir: Path | None = None
     logo: Logo | None = None
     bounces_to: str | None = None
+    github_web_url: str = "https://github.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ def _render(facts: MailFacts, identity: MailIdentity, environment: Environment) 
             raise pages.WordsError(f"{facts.variant}/words.txt has no macro `{name}`")
         return macro  # type: ignore[no-any-return]  # templates have no types
 
-    shown["page"] = pages.build(facts, words)
+    shown["page"] = pages.build(facts, words, identity.github_web_url)
     subject = environment.get_template(f"{facts.variant}/subject.txt").render(shown)
     shown["subject"] = clean(" ".join(subject.split()), LONGEST_SUBJECT)
     text, html = (

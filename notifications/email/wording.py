@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import regex
 
 from scanner.detection import redact
+from scanner.permalinks import is_own_page, is_permalink
 
 LONGEST_NAME = 100
 LONGEST_PATH = 240
@@ -24,8 +25,20 @@ TEXT_WIDTH = 74
 _HIDDEN = regex.compile(
     r"(?V1)[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}[\p{Cf}--[\u200c\u200d]]\u115f\u1160\u2800\u3164\uffa0]|\p{M}{7,}"
 )
-_LINK = regex.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?([/?#]|$)")
-_KEPT_IN_LINKS = "%/:?#[]@!$&'()*+,;=-._~"
+_BACKSLASHES = regex.compile(r"\\")
+_KINDS_OF_PAGES = frozenset(
+    (
+        *("file", "file_name", "commit", "tag", "ref_name", "repository_description", "wiki_page", "release"),
+        *("issue", "issue_comment", "pull_request", "commit_comment", "review", "review_comment", "discussion"),
+        *("gist", "gist_comment"),
+    )
+)
+_NAME = r"/[A-Za-z0-9_-]{1,100}/[A-Za-z0-9._-]{1,100}"
+_PAGE_PATH = regex.compile(
+    rf"{_NAME}(?:/(?:(?:blob|tree|commit|wiki|releases/tag)/.+|wiki|(?:issues|pull|discussions)/[0-9]{{1,19}}(?:/files)?))?"
+)
+_GIST_PATH = regex.compile(r"/(?:[A-Za-z0-9_-]{1,100}/)?[0-9a-f]{1,64}(?:/[0-9a-f]{40,64})?")
+_FRAGMENT = regex.compile(r"[A-Za-z0-9_-]{0,100}")
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
@@ -68,17 +81,42 @@ def shorten(value: str, longest: int) -> str:
     return f"{value[: longest - tail - 1]}…{value[-tail:]}"
 
 
-def safe_link(url: str) -> str | None:
-    """The address, percent-encoded, if it may be a link: http(s), a plain host, no credentials, not too long."""
-    if len(url) > LONGEST_LINK or not _LINK.match(url):
+def safe_link(url: str, web_url: str, kind: str) -> str | None:
+    """Return the address, percent-encoded, if a mail may link to it; None where it is only shown.
+
+    A link leads to GitHub and to what its author can be held to: a file at a commit, a commit, a gist. Places of a kind
+    that only our own reading of GitHub finds may also be pages of a repository, such as an issue. An address of any
+    other kind may have been chosen by whoever reported the token.
+
+    Args:
+        url: The address of a place.
+        web_url: The web address of the GitHub that is watched.
+        kind: The kind of the place.
+    """
+    if len(url) > LONGEST_LINK or _BACKSLASHES.search(url):
         return None
-    link = quote(url, safe=_KEPT_IN_LINKS, errors="replace")
     try:
-        parts = urlsplit(link)
-        plain = parts.username is None and (parts.port or 1) > 0
+        address, _, fragment = url.partition("#")
+        parts = urlsplit(address)
+        # What a mail program could take for the end of the address is encoded, so that nothing after it is one.
+        path = quote(parts.path, safe="/%-._~+=", errors="replace")
     except ValueError:
         return None
-    return link if plain and len(link) <= LONGEST_LINK and redact(link) == link else None
+    link = f"{parts.scheme}://{parts.netloc}{path}" + (f"#{fragment}" if fragment else "")
+    if parts.query or len(link) > LONGEST_LINK or redact(link) != link:
+        return None
+    is_page = kind in _KINDS_OF_PAGES and _is_repository_page(web_url, link)
+    return link if is_page or is_permalink(web_url, link) else None
+
+
+def _is_repository_page(web_url: str, link: str) -> bool:
+    if not is_own_page(web_url, link):
+        return False
+    parts = urlsplit(link)
+    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
+        return False
+    pattern = _GIST_PATH if parts.netloc != urlsplit(web_url).netloc else _PAGE_PATH
+    return bool(pattern.fullmatch(parts.path)) and bool(_FRAGMENT.fullmatch(parts.fragment))
 
 
 def kind_words(kind: str) -> str:

@@ -29,7 +29,7 @@ REFETCH_SECONDS = 30.0
 WAIT_SECONDS = 10.0
 """For keys, with an alert in hand: GitHub gives an alert up after 30 seconds."""
 MOST_WAITING = 2
-"""Each waits in a thread of the server's, and anybody can send a key that is unknown."""
+"""Each waits in a thread, and anybody can send a key that is unknown."""
 MOST_KEYS = 100
 LONGEST_ID = 128
 LONGEST_SIGNATURE = 1024
@@ -105,21 +105,43 @@ class PublicKeys:
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
         """Return if GitHub signed the body. Forged, or KeysUnavailable when that cannot be known."""
+        asked = self.prepare(key_id, signature)
+        if asked is not None:
+            self._wait_for(asked)
+        self.check_prepared(key_id, signature, body)
+
+    def prepare(self, key_id: str, signature: str) -> threading.Event | None:
+        """Look at what a request says of its signature, before its body is read. Never waits.
+
+        Returns:
+            None if the key is known. Otherwise an event that is set when GitHub has been asked for its keys;
+            `check_key` then says whether this key is among them.
+
+        Raises:
+            Forged: the request carries no signature.
+        """
         if not key_id or not signature or len(key_id) > LONGEST_ID or len(signature) > LONGEST_SIGNATURE:
             raise Forged("the request carries no signature")
         known = self._known
         if key_id not in known.keys:
-            self._wait_for(self._ask())
-            known = self._known
-        elif self._clock() >= known.kept_until:
+            return self._ask()
+        if self._clock() >= known.kept_until:
             self._ask()
+        return None
+
+    def check_key(self, key_id: str) -> str:
+        """Return the key (PEM). Forged if it is none of GitHub's, KeysUnavailable when that cannot be known."""
+        known = self._known
         if key_id in known.keys:
-            verify(known.keys[key_id], signature, body)
-        elif known.is_current:
+            return known.keys[key_id]
+        if known.is_current:
             raise Forged("the key is none of GitHub's")
-        else:
-            # It may be a new one: of that only GitHub knows.
-            raise KeysUnavailable("GitHub's keys cannot be had")
+        # It may be a new one: of that only GitHub knows.
+        raise KeysUnavailable("GitHub's keys cannot be had")
+
+    def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
+        """Return if GitHub signed the body, as far as the keys that are known now tell. Raises as `check` does."""
+        verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
         """Have the keys asked for, unless they were just now; the event is set when that has ended."""

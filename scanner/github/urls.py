@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+from scanner.permalinks import is_own_page as is_own_page
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Za-z0-9._-]{1,100}")
-
-LONGEST_URL = 4096
 
 
 def is_repository_name(name: str) -> bool:
@@ -34,14 +34,6 @@ def commit_url(web_url: str, repository: str, commit: str) -> str:
 def tag_url(web_url: str, repository: str, tag: str) -> str:
     """The page of a tag."""
     return f"{web_url}/{_checked(repository)}/releases/tag/{_quoted(tag)}"
-
-
-def is_own_page(web_url: str, url: object) -> bool:
-    """Whether it is the address of a page of this GitHub or of its gists; no other is ever shown to anybody."""
-    if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable():
-        return False
-    web, other = urlsplit(web_url), urlsplit(url)
-    return other.scheme == web.scheme and other.netloc in (web.netloc, f"gist.{web.netloc}")
 
 
 def _quoted(path: str) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 IPV4_PREFIX = 24
 IPV6_PREFIX = 48
+IPV6_CUSTOMER_PREFIX = 64
+"""One customer of a provider holds a whole /64, so single IPv6 addresses are never counted."""
 LONGEST_ADDRESS = 64
 LONGEST_LINE = 1024
 MOST_NETWORKS = 500_000
@@ -36,9 +38,35 @@ def parse_address(text: str) -> Address | None:
 
 def prefix_of(address: Address) -> str:
     """The /24 (IPv4) or /48 (IPv6) that the address lies in: what is kept of it."""
-    bits = IPV4_PREFIX if address.version == 4 else IPV6_PREFIX
+    return _masked(address, IPV4_PREFIX if address.version == 4 else IPV6_PREFIX)
+
+
+def _masked(address: Address, bits: int) -> str:
     shift = address.max_prefixlen - bits
     return f"{type(address)(int(address) >> shift << shift)}/{bits}"
+
+
+def rate_keys(client: str) -> tuple[str, ...]:
+    """Return the networks whose requests are counted together with this client's, the narrowest first.
+
+    IPv4 clients are counted by /24. IPv6 clients are counted by /64, which is what one customer has at least, and by
+    /48, which is what one customer may have at most. Text that is no address is counted under one common key.
+    """
+    address = parse_address(client)
+    if address is None:
+        return ("unknown",)
+    if address.version == 4:
+        return (_masked(address, IPV4_PREFIX),)
+    return (_masked(address, IPV6_CUSTOMER_PREFIX), _masked(address, IPV6_PREFIX))
+
+
+def connection_keys(client: str) -> tuple[str, str]:
+    """Return the address (IPv4 /32, IPv6 /64) and the network (/24, /48) under which a connection is counted."""
+    address = parse_address(client)
+    if address is None:
+        return ("unknown", "unknown")
+    narrow = 32 if address.version == 4 else IPV6_CUSTOMER_PREFIX
+    return (_masked(address, narrow), prefix_of(address))
 
 
 class NetworkList:

@@ -1,26 +1,36 @@
 """Anybody may say "I found this token": the token itself is the proof, and nobody learns whether it is one of ours.
 
-This is an edge where raw tokens enter: the token is hashed at once. What is recorded, by the same statements, does not
-depend on whether the store knows it; deciding comes after the answer.
+This is an edge where raw tokens enter: each token is hashed at once. What is recorded, by the same statements, does not
+depend on whether the store knows it; deciding comes after the answer. Only tokens in their plain form are read here:
+nothing that was posted is decoded or opened.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from scanner.detection import Digester, redact
+from scanner.detection import Digester
+from scanner.detection.digests import hint_of
+from scanner.permalinks import is_permalink
 from scanner.records.database import Database
 from scanner.signs import rates
-from scanner.signs.networks import parse_address, prefix_of
+from scanner.signs.networks import rate_keys
 from scanner.signs.reports import BadReport, NewReport, idempotency_key, record_within, subject_of
 
 SIGN = "found_token"
 REPORTER = "possession"
 PER_CLIENT_A_MINUTE = 10
-OVERALL_A_MINUTE = 60
-LONGEST_URL = 2048
+OVERALL_A_MINUTE = 240
+"""Requests of all networks, over all processes. Each process admits fewer by itself: see `workers.web.reports`."""
+MAX_URL_LENGTH = 2048
+MAX_TOKENS = 1000
+"""Of one request: as many as GitHub's own endpoint for revoking credentials takes."""
+MAX_UNQUOTED = 3
+"""Times that an address is percent-decoded in search of a token. One that holds more layers is not kept."""
 
 _TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
 _URL = re.compile(r"https://[!-\[\]-~]+")
@@ -30,49 +40,78 @@ class TooManyRequests(Exception):
     """This client, or everybody together, has asked too often within this minute."""
 
 
-def record(
-    database: Database, digester: Digester, *, token: str, url: str, client: str, trusted_hosts: frozenset[str]
-) -> list[int]:
-    """Write the report; the ids to be settled, none if the same was said today. BadReport, TooManyRequests.
+@dataclass(frozen=True, slots=True)
+class FoundToken:
+    """A token that somebody has found, and where: an https address, or empty."""
 
-    `url` is where it was found, https, or empty; `client` the asker's address. A link is kept as one only on
-    `trusted_hosts`: the owner's mail shows it, and whoever has a token must not choose where that mail leads.
+    token: str
+    url: str = ""
+
+
+def record(
+    database: Database, digester: Digester, found: Sequence[FoundToken], *, client: str, web_url: str
+) -> list[int]:
+    """Write the reports; return the ids to be settled, without those of tokens for which the same was said today.
+
+    Args:
+        database: Where the reports are written, in one transaction.
+        digester: How tokens become digests here.
+        found: At least one token. Those that are malformed are left out, unless all are.
+        client: The asker's address.
+        web_url: The web address of the GitHub that is watched. Only its permalinks are kept as links: whoever has a
+            token must not choose where the owner's mail leads.
+
+    Raises:
+        BadReport: none of the tokens can be reported.
+        TooManyRequests: the client's network, or everybody, has asked too often.
     """
-    given = token.strip()
-    if not _TOKEN.fullmatch(given):
-        raise BadReport("is not a token: r8_ and 37 letters and digits")
-    subject = subject_of(given, digester)
-    place = public_url(url.strip(), trusted_hosts)
     today = datetime.now(UTC).date().isoformat()
-    # Possession proves as much on another day: a token that was brought back in between is disabled again.
-    report = NewReport(
-        subject=subject,
-        sign=SIGN,
-        note="",
-        reporter=REPORTER,
-        key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
-        url=place,
-        is_braked=False,
-    )
+    reports: list[NewReport] = []
+    refused = BadReport("holds no token")
+    for one in found:
+        try:
+            reports.append(_report(one, digester, today, web_url))
+        except BadReport as err:
+            refused = err
+    if not reports:
+        raise refused
     with database.write() as session:
         is_admitted = rates.admit(
-            session, _client_key(client), per_client=PER_CLIENT_A_MINUTE, overall=OVERALL_A_MINUTE
+            session, rate_keys(client)[0], per_client=PER_CLIENT_A_MINUTE, overall=OVERALL_A_MINUTE
         )
-        ids = record_within(session, [report]) if is_admitted else []
+        ids = record_within(session, reports) if is_admitted else []
     if not is_admitted:
         raise TooManyRequests
     return ids
 
 
-def public_url(url: str, trusted_hosts: frozenset[str]) -> str:
-    """The address as it is kept: free of tokens, and written so that no mail makes a link of it unless it is trusted.
+def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> NewReport:
+    given = one.token.strip()
+    if not _TOKEN.fullmatch(given):
+        raise BadReport("is not a token: r8_ and 37 letters and digits")
+    place = public_url(one.url.strip(), web_url)
+    return NewReport(
+        subject=subject_of(given, digester),
+        sign=SIGN,
+        note="",
+        reporter=REPORTER,
+        # Possession proves as much on another day: a token that was brought back in between is disabled again.
+        key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
+        url=place,
+        is_braked=False,
+    )
 
-    BadReport when it is no https address.
+
+def public_url(url: str, web_url: str) -> str:
+    """Return the address as it is kept: free of tokens, and no link unless it is a permalink of this GitHub.
+
+    Raises:
+        BadReport: this is no https address.
     """
     if not url:
         return ""
-    if len(url) > LONGEST_URL or not _URL.fullmatch(url):
-        raise BadReport(f"has a wrong url: write an https:// address of at most {LONGEST_URL} characters, or none")
+    if len(url) > MAX_URL_LENGTH or not _URL.fullmatch(url):
+        raise BadReport(f"has a wrong url: write an https:// address of at most {MAX_URL_LENGTH} characters, or none")
     try:
         parts = urlsplit(url)
         host, has_credentials = parts.hostname, "@" in parts.netloc
@@ -80,12 +119,22 @@ def public_url(url: str, trusted_hosts: frozenset[str]) -> str:
         host, has_credentials = None, False
     if not host or has_credentials:
         raise BadReport("has a wrong url: it needs a host and no credentials")
-    clean = redact(url)
-    if host in trusted_hosts:
+    clean = _without_tokens(url)
+    if is_permalink(web_url, clean):
         return clean
-    return "hxxps://" + clean.removeprefix("https://").replace(".", "[.]")
+    return "hxxps[:]//" + clean.removeprefix("https://").replace(".", "[.]")
 
 
-def _client_key(client: str) -> str:
-    address = parse_address(client)
-    return prefix_of(address) if address is not None else "unknown"
+def _without_tokens(url: str) -> str:
+    """Return the address with each token in it replaced by its hint, also one that is percent-encoded."""
+    read = url
+    for _ in range(MAX_UNQUOTED):
+        if _TOKEN.search(read):
+            masked = _TOKEN.sub(lambda match: hint_of(match[0].encode()), read)
+            return "https://" + re.sub(r"[^!-~…]", "_", masked.removeprefix("https://"))
+        decoded = unquote(read, errors="replace")
+        if decoded == read:
+            return url
+        read = decoded
+    # What is encoded again and again is no address that anybody would type; only its host is kept.
+    return f"https://{urlsplit(url).netloc}/…"

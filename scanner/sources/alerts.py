@@ -30,6 +30,10 @@ from scanner.sources.page_work import respond_or_keep
 
 SOURCE = "partner_alerts"
 MOST_RECORDS = 10_000
+MAX_COMMAS = 40 * MOST_RECORDS
+MAX_BRACES = 4 * MOST_RECORDS
+"""Counted before the body is parsed: 10 MB of empty values would take a gigabyte as objects. A record has one brace and
+three commas, and some more in its address."""
 LONGEST_TOKEN, LONGEST_TYPE, LONGEST_URL = 1024, 200, 4096
 RECORDS_AT_ONCE = 200
 ANSWER_SECONDS = 20.0
@@ -96,15 +100,19 @@ class Verdict:
 
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
     """The records of a body. NotAlerts when it is none of theirs, TooManyAlerts when it is more than we take."""
+    # Taking a part of them would tell GitHub that all is well.
+    too_many = TooManyAlerts(f"the body holds more than {MOST_RECORDS} records: send them in parts")
+    if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
+        raise too_many
     try:
-        value = json.loads(body)
+        # No field that is read is a number, so none needs to be one that Python can hold.
+        value = json.loads(body, parse_int=_no_number, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None
     if not isinstance(value, list):
         raise NotAlerts("the body is not a JSON array of alerts")
     if len(value) > MOST_RECORDS:
-        # Taking a part of them would tell GitHub that all is well.
-        raise TooManyAlerts(f"the body holds more than {MOST_RECORDS} records: send them in parts")
+        raise too_many
     found = Alerts()
     for record in value:
         alert = _alert(record, digester, web_url, found.counts)
@@ -154,14 +162,29 @@ def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) 
         return None
     # Whatever `type` says: it has been sent swapped. What matters is what the token is.
     raw = token.strip().encode("utf-8", "surrogatepass")
-    given_type = record.get("type")
-    token_type = redact(given_type)[:LONGEST_TYPE] if isinstance(given_type, str) else ""
+    token_type = _token_type(record.get("type"))
     counts["of_another_form"] += not _TOKEN.fullmatch(token.strip())
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
         candidate=Candidate(digester(raw), _hint(raw), _place(record, web_url)),
     )
+
+
+def _no_number(_: str) -> None:
+    return None
+
+
+def _token_type(given: Any) -> str:
+    """Return the type as it goes back to GitHub, empty where it is none. Lone surrogates cannot be sent as UTF-8."""
+    if not isinstance(given, str) or len(given) > LONGEST_TYPE:
+        return ""
+    return _storable(redact(given))
+
+
+def _storable(text: str) -> str:
+    """Return text that UTF-8 can encode and PostgreSQL can store: no lone surrogates, no NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _hint(raw: bytes) -> str:
@@ -176,7 +199,7 @@ def _place(record: dict[str, Any], web_url: str) -> Place:
     url = redact(given) if isinstance(given, str) and _is_shown(given) else ""
     path = urlsplit(url).path if url.startswith(f"{web_url}/") else ""
     if kind == "file" and (blob := _BLOB.fullmatch(path)) and is_repository_name(blob[1]):
-        return Place("file", url, repository=blob[1], path=redact(unquote(blob[3])), commit=blob[2])
+        return Place("file", url, repository=blob[1], path=_storable(redact(unquote(blob[3]))), commit=blob[2])
     if kind in ("file", "commit") and (commit := _COMMIT.fullmatch(path)) and is_repository_name(commit[1]):
         return Place("commit", url, repository=commit[1], commit=commit[2])
     # Without a file's own path the address is what tells places apart.

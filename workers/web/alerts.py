@@ -1,47 +1,101 @@
-"""`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub."""
+"""`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub.
+
+A request is refused as early as possible: without a signature before its body is read, with a key that is none of
+GitHub's before its body is read, with a wrong signature before any work on the database.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
+from collections.abc import Sequence
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scanner.github.signatures import Forged, KeysUnavailable, PublicKeys
+from scanner.github.signatures import WAIT_SECONDS, Forged, KeysUnavailable, PublicKeys
+from scanner.signs.networks import rate_keys
 from scanner.sources.alerts import NotAlerts, TooManyAlerts, answer_alerts, parse_alerts
 from workers.context import Context
 from workers.doorbell import ring, ring_outbox
-from workers.web.requests import Refused, body_of, guarded
+from workers.web.bodies import BodyBudget
+from workers.web.front import Intake
+from workers.web.pools import Pool
+from workers.web.rates import Rate, RateLimiter
+from workers.web.requests import Refused, client_of, guarded
 
-LARGEST_BODY = 10 * 1024 * 1024
+MAX_BODY_BYTES = 10 * 1024 * 1024
+MAX_SUSPECT_BYTES = 256 * 1024
+"""For a network that keeps sending wrong signatures. GitHub's own networks never do."""
 RETRY_SECONDS = 60
+MAX_WAITING_FOR_KEYS = 64
+"""Requests with an unknown key that wait while GitHub is asked for its keys. They hold no thread and no body."""
+_POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
 KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"
 
 
-def routes(context: Context) -> list[Route]:
-    """The one route; it needs no setting, since the signature says who sends."""
-    keys = PublicKeys(context.github)
+def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
+    """Return the one route; it needs no setting, since the signature says who sends."""
+    return [Route("/github/secret-scanning", _Alerts(context, budget or BodyBudget()).take, methods=["POST"])]
 
-    @guarded
-    async def take_alerts(request: Request) -> Response:
-        body = await body_of(request, LARGEST_BODY)
+
+class _Alerts:
+    def __init__(self, context: Context, budget: BodyBudget) -> None:
+        self._context = context
+        self._keys = PublicKeys(context.github)
+        self._intake = Intake(budget, Pool(threads=4, queue=32))
+        # Of its own: wrong signatures never hold a thread that works on the database.
+        self._verifying = Pool(threads=2, queue=64)
+        self._forgers = RateLimiter(Rate(60, 60), Rate(6000, 6000))
+        self._waiting = 0
+        self.take = guarded(self._take)
+
+    async def _take(self, request: Request) -> Response:
         key_id, signature = request.headers.get(KEY_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
-        return await run_in_threadpool(_take, context, keys, key_id, signature, body)
+        networks = rate_keys(client_of(request))
+        try:
+            if (asked := self._keys.prepare(key_id, signature)) is not None:
+                await self._wait_for(asked)
+            self._keys.check_key(key_id)
+            longest = MAX_SUSPECT_BYTES if self._forgers.is_exhausted(networks) else MAX_BODY_BYTES
+            async with self._intake.body(request, longest) as body:
+                await self._verify(key_id, signature, body, networks)
+                return await self._intake.run(_answer, self._context, body)
+        except Forged as err:
+            raise Refused(403, str(err)) from None
+        except KeysUnavailable as err:
+            raise Refused(503, str(err), retry_after=RETRY_SECONDS) from None
 
-    return [Route("/github/secret-scanning", take_alerts, methods=["POST"])]
+    async def _verify(self, key_id: str, signature: str, body: bytes, networks: Sequence[str]) -> None:
+        try:
+            await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
+        except Forged:
+            # GitHub's keys are public: anybody can name one, and have a whole body read in vain.
+            self._forgers.admit(networks)
+            raise
+
+    async def _wait_for(self, asked: threading.Event) -> None:
+        """Wait until GitHub has been asked for its keys. KeysUnavailable where enough others wait."""
+        if asked.is_set():
+            return
+        if self._waiting >= MAX_WAITING_FOR_KEYS:
+            raise KeysUnavailable("GitHub's keys are being asked for, and others wait for them already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not asked.is_set():
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise KeysUnavailable("GitHub's keys cannot be had") from None
+        finally:
+            self._waiting -= 1
 
 
-def _take(context: Context, keys: PublicKeys, key_id: str, signature: str, body: bytes) -> Response:
-    try:
-        keys.check(key_id, signature, body)
-    except Forged as err:
-        raise Refused(403, str(err)) from None
-    except KeysUnavailable as err:
-        raise Refused(503, str(err), retry_after=RETRY_SECONDS) from None
+def _answer(context: Context, body: bytes) -> Response:
     try:
         found = parse_alerts(body, context.settings.digester(), context.settings.github_web_url)
     except NotAlerts as err:

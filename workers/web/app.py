@@ -1,31 +1,41 @@
-"""The one web application: what is offered, and nothing about how."""
+"""The web application: which routes there are, and the limit on the number of headers."""
 
 from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scanner.records import schema
 from workers.context import Context
-from workers.web import alerts, gateways, reports
-from workers.web.requests import Refused, guarded
+from workers.web import alerts, gateways, health, reports
+from workers.web.bodies import BodyBudget
+from workers.web.requests import error_answer
+
+MAX_HEADERS = 64
+"""A proxy adds some ten to those of a client."""
 
 
-def application(context: Context) -> Starlette:
-    """Everything that the service answers over HTTP. `/health` is 200 while the database is there and up to date."""
+def application(context: Context) -> ASGIApp:
+    """Return everything that the service answers over HTTP."""
+    budget = BodyBudget()
+    routes = [
+        *health.routes(context),
+        *alerts.routes(context, budget),
+        *reports.routes(context, budget),
+        *gateways.routes(context),
+    ]
+    return _with_few_headers(Starlette(routes=routes, exception_handlers={404: _plain, 405: _plain, 500: _plain}))
 
-    @guarded
-    async def health(request: Request) -> Response:
-        del request
-        if schema.current_revision(context.database) != schema.newest_revision():
-            raise Refused(503, "the database is of another version: run r8scan db upgrade")
-        return JSONResponse({"status": "ok"})
 
-    rooms = (alerts, reports, gateways)
-    routes = [Route("/health", health), *(route for room in rooms for route in room.routes(context))]
-    return Starlette(routes=routes, exception_handlers={404: _plain, 405: _plain, 500: _plain})
+def _with_few_headers(application: ASGIApp) -> ASGIApp:
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["headers"]) > MAX_HEADERS:
+            await error_answer(431, f"the request has more than {MAX_HEADERS} headers")(scope, receive, send)
+            return
+        await application(scope, receive, send)
+
+    return bounded
 
 
 async def _plain(request: Request, err: Exception) -> Response:

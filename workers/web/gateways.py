@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -10,6 +9,7 @@ from starlette.routing import Route
 from scanner.records import announcements
 from scanner.records.announcements import TooOld
 from workers.context import Context
+from workers.web.pools import Pool
 from workers.web.requests import Refused, guarded, require_key
 
 LONGEST_CURSOR = 18
@@ -20,11 +20,12 @@ def routes(context: Context) -> list[Route]:
     key = context.settings.gateway_key
     if key is None:
         return []
+    pool = Pool(threads=2, queue=16)
 
     @guarded
     async def list_disabled(request: Request) -> Response:
         require_key(request, key)
-        return await run_in_threadpool(_listed, context, request.query_params.get("after"))
+        return await pool.run(_listed, context, request.query_params.get("after"))
 
     return [Route("/disabled", list_disabled, methods=["GET"])]
 

@@ -11,10 +11,10 @@ import logging
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
+from pydantic import SecretStr
 from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -22,55 +22,84 @@ from starlette.routing import Route
 from scanner.records.database import is_unavailable
 from scanner.signs import networks, possession, reports, settling, usage
 from scanner.signs.lines import numbered_lines
-from scanner.signs.networks import BadNetworks
-from scanner.signs.possession import TooManyRequests
+from scanner.signs.networks import BadNetworks, rate_keys
+from scanner.signs.possession import FoundToken, TooManyRequests
 from scanner.signs.reports import BadReport, NewReport
 from scanner.signs.usage_records import LONGEST_LINE, BadRecord, RecordReader, UsageRecord
 from scanner.signs.usage_rules import rules_of
 from workers.context import Context
 from workers.doorbell import ring_outbox
-from workers.web.requests import Refused, body_of, guarded, require_key
+from workers.web.bodies import BodyBudget
+from workers.web.front import RATE_RETRY_SECONDS, Intake
+from workers.web.pools import Pool
+from workers.web.rates import Rate, RateLimiter
+from workers.web.requests import Refused, client_of, guarded, require_key
 
 REPORTS_BYTES = 1024 * 1024
 MOST_REPORTS = 1000
 USAGE_BYTES = 8 * 1024 * 1024
-POSSESSION_BYTES = 16 * 1024
+POSSESSION_BYTES = 256 * 1024
+"""A thousand tokens with addresses of some 200 characters."""
 BAD_NAMED = 100
+FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
+"""Requests to `/leaked-token` that this process admits of one network, and of all."""
+FOUND_TOKENS = (Rate(1000, 200), Rate(5000, 500))
+"""Tokens in them, of one network and of all: one full batch at once. Each becomes a row, whether it is ours or not."""
+
+THANKS = "Thank you. If this is a working token of ours, it is disabled now."
 
 _log = logging.getLogger(__name__)
 
 
-def routes(context: Context) -> list[Route]:
-    """The routes; those of internal systems only where R8SCAN_REPORT_KEY is set."""
+def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
+    """Return the routes; those of internal systems only where R8SCAN_REPORT_KEY is set."""
+    budget = budget or BodyBudget()
     key = context.settings.report_key
+    internal = [] if key is None else _internal_routes(context, key, budget)
+    return [*internal, Route("/leaked-token", _FoundTokens(context, budget).take, methods=["POST"])]
+
+
+def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> list[Route]:
+    of_reports, of_usage = (Intake(budget, Pool(threads=2, queue=8)) for _ in range(2))
+    settling_pool = Pool(threads=1, queue=8)
 
     @guarded
     async def take_reports(request: Request) -> Response:
-        assert key is not None  # noqa: S101 - only mounted then
         require_key(request, key)
-        body = await body_of(request, REPORTS_BYTES)
-        return await run_in_threadpool(_reports, context, body)
+        async with of_reports.body(request, REPORTS_BYTES) as body:
+            return await of_reports.run(_reports, context, body)
 
     @guarded
     async def take_usage(request: Request) -> Response:
-        assert key is not None  # noqa: S101 - only mounted then
         require_key(request, key)
         batch = _batch_key(request.headers.get("idempotency-key", ""))
-        body = await body_of(request, USAGE_BYTES)
-        return await run_in_threadpool(_usage, context, body, batch)
+        async with of_usage.body(request, USAGE_BYTES) as body:
+            answer, ids = await of_usage.run(_usage, context, body, batch)
+        return JSONResponse(answer, background=BackgroundTask(_settle_later, settling_pool, context, ids))
 
-    @guarded
-    async def take_leaked_token(request: Request) -> Response:
-        body = await body_of(request, POSSESSION_BYTES)
-        client = request.client.host if request.client else ""
-        content_type = request.headers.get("content-type", "")
-        return await run_in_threadpool(_leaked_token, context, body, content_type, client)
+    return [Route("/reports", take_reports, methods=["POST"]), Route("/usage", take_usage, methods=["POST"])]
 
-    internal = [
-        Route("/reports", take_reports, methods=["POST"]),
-        Route("/usage", take_usage, methods=["POST"]),
-    ]
-    return [*(internal if key is not None else ()), Route("/leaked-token", take_leaked_token, methods=["POST"])]
+
+class _FoundTokens:
+    """`POST /leaked-token`: one token as JSON or form, or a JSON list of up to a thousand."""
+
+    def __init__(self, context: Context, budget: BodyBudget) -> None:
+        self._context = context
+        self._intake = Intake(budget, Pool(threads=2, queue=16), RateLimiter(*FOUND_REQUESTS))
+        self._tokens = RateLimiter(*FOUND_TOKENS)
+        self._settling = Pool(threads=2, queue=64)
+        self.take = guarded(self._take)
+
+    async def _take(self, request: Request) -> Response:
+        self._intake.require_rate(request)
+        client = client_of(request)
+        async with self._intake.body(request, POSSESSION_BYTES) as body:
+            found = _found_tokens(body, request.headers.get("content-type", ""))
+            if not self._tokens.admit(rate_keys(client), len(found)):
+                raise Refused(429, "too many tokens: try again in a minute", retry_after=RATE_RETRY_SECONDS)
+            ids = await self._intake.run(_leaked_tokens, self._context, found, client)
+        later = BackgroundTask(_settle_later, self._settling, self._context, ids)
+        return JSONResponse({"received": True, "message": THANKS}, 202, background=later)
 
 
 def _reports(context: Context, body: bytes) -> Response:
@@ -113,8 +142,11 @@ def _batch_key(given: str) -> str:
         raise Refused(400, f"the batch {err}") from None
 
 
-def _usage(context: Context, body: bytes, batch: str) -> Response:
-    """Add it up and answer; deciding comes after the answer: should it fail, that is no reason to send it again."""
+def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], list[int]]:
+    """Add it up; return the answer and the reports to decide on.
+
+    Deciding comes after the answer: should it fail, that is no reason to send the usage again.
+    """
     try:
         listed = networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
@@ -133,57 +165,57 @@ def _usage(context: Context, body: bytes, batch: str) -> Response:
     answer = {"records": len(records), "bad": len(bad), "bad_lines": bad[:BAD_NAMED]}
     if batch:
         answer["repeated_tokens"] = stored.repeated
-    return JSONResponse(answer, background=BackgroundTask(_settle_later, context, stored.report_ids))
+    return answer, stored.report_ids
 
 
-def _leaked_token(context: Context, body: bytes, content_type: str, client: str) -> Response:
-    """Record it and answer; deciding, which takes longer for a token that is ours, comes after the answer."""
-    token, url = _possession_fields(body, content_type)
+def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
+    """Record them; deciding, which takes longer for a token that is ours, comes after the answer."""
+    own = context.settings
     try:
-        ids = possession.record(
-            context.database,
-            context.settings.digester(),
-            token=token,
-            url=url,
-            client=client,
-            trusted_hosts=_trusted_hosts(context),
-        )
+        return possession.record(context.database, own.digester(), found, client=client, web_url=own.github_web_url)
     except BadReport as err:
         raise Refused(400, f"what you sent {err}") from None
     except TooManyRequests:
-        raise Refused(429, "too many reports: try again in a minute", retry_after=60) from None
-    answer = {"received": True, "message": "Thank you. If this is a working token of ours, it is disabled now."}
-    return JSONResponse(answer, 202, background=BackgroundTask(_settle_later, context, ids))
+        raise Refused(429, "too many reports: try again in a minute", retry_after=RATE_RETRY_SECONDS) from None
 
 
-def _possession_fields(body: bytes, content_type: str) -> tuple[str, str]:
+def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
+    """Return what a body names, well-formed or not: at least one token, and at most `MAX_TOKENS`."""
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
             form = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
         except ValueError:
             raise Refused(400, "send the fields token and url") from None
-        return form.get("token", [""])[0], form.get("url", [""])[0]
-    value = _json_object(body)
-    token, url = value.get("token", ""), value.get("url") or ""
+        return [FoundToken(form.get("token", [""])[0], form.get("url", [""])[0])]
+    value = _json(body)
+    if isinstance(value, dict):
+        return [_found_token(value)]
+    if not isinstance(value, list) or not value:
+        raise Refused(400, "send a JSON object, or a list of tokens")
+    if len(value) > possession.MAX_TOKENS:
+        raise Refused(413, f"send at most {possession.MAX_TOKENS} tokens at a time")
+    return [FoundToken(one) if isinstance(one, str) else _found_token(one) for one in value]
+
+
+def _found_token(value: Any) -> FoundToken:
+    token, url = (value.get("token", ""), value.get("url") or "") if isinstance(value, dict) else (None, "")
     if not isinstance(token, str) or not isinstance(url, str):
         raise Refused(400, "send the fields token and url as text")
-    return token, url
+    return FoundToken(token, url)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON") from None
+    value = _json(body)
     if not isinstance(value, dict):
         raise Refused(400, "the body is not a JSON object")
     return value
-
-
-def _trusted_hosts(context: Context) -> frozenset[str]:
-    """Where an address may lead that an owner's mail shows as a link: the GitHub that we watch."""
-    host = urlsplit(context.settings.github_web_url).hostname or ""
-    return frozenset({host, f"gist.{host}"})
 
 
 def _settle(context: Context, ids: list[int]) -> Counter[str]:
@@ -195,9 +227,14 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
     return settled.counts
 
 
-def _settle_later(context: Context, ids: list[int]) -> None:
+async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
+    """Decide on reports that were answered. Those that cannot be decided now wait in their rows for the sweeper."""
+    if not ids:
+        return
     try:
-        _settle(context, ids)
+        await pool.run(_settle, context, ids)
+    except Refused:
+        _log.warning("%d reports wait for the sweeper: too many are being decided on", len(ids))
     except Exception as err:
         if not is_unavailable(err):
             raise

@@ -1,8 +1,7 @@
-"""Requests from outside within bounds: bodies by size and time, keys in constant time, errors as one line of JSON."""
+"""Answers to what is refused, keys compared in constant time, and who asks."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -13,8 +12,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from scanner.records.database import is_unavailable
-
-BODY_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -32,42 +29,31 @@ class Refused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, with what it refuses, and a database that is away, as JSON answers."""
+    """Return the endpoint, with refusals and an unavailable database turned into JSON answers."""
 
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
         except Refused as err:
-            return _error(err.status, err.reason, err.retry_after)
+            return error_answer(err.status, err.reason, err.retry_after)
         except ClientDisconnect:
-            return _error(400, "the body is incomplete")
+            return error_answer(400, "the body is incomplete")
         except Exception as err:
             if not is_unavailable(err):
                 raise
             _log.error("a request was put off: the database is away (%s)", type(err).__name__)
-            return _error(503, "try again later", 30)
+            return error_answer(503, "try again later", 30)
 
     return answer
 
 
-async def body_of(request: Request, longest: int) -> bytes:
-    """The body, at most `longest` bytes and within 30 seconds; Refused otherwise."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
-                if size > longest:
-                    raise Refused(413, f"the body is larger than {longest} bytes")
-                parts.append(part)
-    except TimeoutError:
-        raise Refused(408, "the body took too long") from None
-    return b"".join(parts)
+def client_of(request: Request) -> str:
+    """Return the address of the client, as told by the connection or by a trusted proxy; empty if unknown."""
+    return request.client.host if request.client else ""
 
 
 def require_key(request: Request, key: SecretStr) -> None:
-    """Refused unless the request carries `Authorization: Bearer` with this key."""
+    """Refuse the request unless it carries `Authorization: Bearer` with this key."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     # Digests have one length, whatever was sent: the comparison tells nothing.
     same = hmac.compare_digest(_digest(given.strip()), _digest(key.get_secret_value()))
@@ -75,10 +61,11 @@ def require_key(request: Request, key: SecretStr) -> None:
         raise Refused(401, "the key is missing or wrong: send Authorization: Bearer KEY")
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _error(status: int, reason: str, retry_after: int | None = None) -> Response:
+def error_answer(status: int, reason: str, retry_after: int | None = None) -> Response:
+    """Return a refusal as one line of JSON."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"error": reason}, status, headers)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

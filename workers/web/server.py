@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
+import ipaddress
+import logging
 import socket
+from collections import Counter
 
-import anyio.to_thread
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-THREADS = 16
-MOST_CONNECTIONS = 200
-LARGEST_HEAD = 32 * 1024
-IDLE_SECONDS = 15
+from workers.web.connections import ConnectionTable, Network
+from workers.web.protocol import bounded_protocol
+
+MAX_HEAD_BYTES = 16 * 1024
+RECEIVE_BUFFER_BYTES = 64 * 1024
+"""Of each connection, so that one read never brings more than this into memory."""
+BACKLOG = 1024
+MAX_ACCEPTED_AT_ONCE = 16
+"""Before what others have sent is read: a flood of newcomers must not push out a client whose request has arrived."""
+IDLE_SECONDS = 10
 STOP_SECONDS = 20
+TELL_SECONDS = 60.0
+"""Connections that were refused or closed are told in one log line each minute, by reason."""
+
+_log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
@@ -21,45 +35,72 @@ class CannotListen(Exception):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. CannotListen."""
+    """Return a socket that listens. CannotListen."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        own = socket.create_server((host, port), family=family, backlog=256)
+        own = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as err:
         taken = isinstance(err, OSError) and err.errno == errno.EADDRINUSE
         reason = "something else listens there" if taken else getattr(err, "strerror", None) or str(err)
         raise CannotListen(f"cannot listen on {host}:{port} ({reason}): set --host and --port") from err
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     return own
 
 
 def serve(application: ASGIApp, own: socket.socket, trusted_proxies: str | None = None) -> None:
     """Serve until SIGINT or SIGTERM; requests in hand are finished.
 
-    `trusted_proxies`: addresses or networks that are believed about who asks; nobody else is.
+    Args:
+        application: What answers.
+        own: A socket that listens.
+        trusted_proxies: Addresses or networks, separated by commas, whose X-Forwarded-For is believed, read from the
+            right. Nobody else's is.
     """
+    table = ConnectionTable(_networks(trusted_proxies))
     config = uvicorn.Config(
-        _with_threads(application),
+        application,
+        loop="asyncio",
         log_config=None,
+        # uvicorn warns of each malformed request, which anybody can send as often as they like.
+        log_level="error",
         access_log=False,
         lifespan="off",
-        http="h11",
+        http=bounded_protocol(table),
         ws="none",
         server_header=False,
         proxy_headers=trusted_proxies is not None,
         forwarded_allow_ips=trusted_proxies or "",
-        limit_concurrency=MOST_CONNECTIONS,
-        h11_max_incomplete_event_size=LARGEST_HEAD,
+        backlog=MAX_ACCEPTED_AT_ONCE,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[own])
+    asyncio.run(_serve(uvicorn.Server(config), own, table))
 
 
-def _with_threads(application: ASGIApp) -> ASGIApp:
-    """The application, with no more threads for blocking work than the database has connections."""
+async def _serve(server: uvicorn.Server, own: socket.socket, table: ConnectionTable) -> None:
+    telling = asyncio.create_task(_tell(server, own, table))
+    try:
+        await server.serve(sockets=[own])
+    finally:
+        telling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling
 
-    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        await application(scope, receive, send)
 
-    return bounded
+async def _tell(server: uvicorn.Server, own: socket.socket, table: ConnectionTable) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    # asyncio takes one number for both: how many connections it accepts at once, and how many the kernel lets wait.
+    own.listen(BACKLOG)
+    told = Counter[str]()
+    while True:
+        await asyncio.sleep(TELL_SECONDS)
+        if news := table.counts - told:
+            told = table.counts.copy()
+            _log.warning("connections were refused or closed: %s", ", ".join(f"{news[one]} {one}" for one in news))
+
+
+def _networks(trusted: str | None) -> tuple[Network, ...]:
+    parts = (part.strip() for part in (trusted or "").split(","))
+    return tuple(ipaddress.ip_network(part, strict=False) for part in parts if part)

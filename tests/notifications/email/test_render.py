@@ -18,6 +18,7 @@ from notifications.email.logo import read_logo
 from notifications.email.palette import DARK, LIGHT, Palette
 from notifications.email.render import BUILT_IN, MailIdentity, Rendered, render, render_strictly
 from notifications.email.samples import samples
+from notifications.email.unlinked import unlinked
 from notifications.email.wording import duration_words, time_words
 from tests.notifications.logos import png
 
@@ -72,6 +73,11 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def shown(fact: str) -> str:
+    """Return a fact from outside as mails show it where it is no link."""
+    return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
+
+
 def read(rendered: Rendered) -> Reader:
     reader = Reader()
     reader.feed(rendered.html)
@@ -80,9 +86,9 @@ def read(rendered: Rendered) -> Reader:
 
 
 def place_facts(place: PlaceFacts) -> Iterator[str]:
-    yield place.url
+    yield shown(place.url)
     yield time_words(place.seen_at)
-    yield from (value for value in (place.repository, place.container, place.path) if value)
+    yield from (unlinked(value) for value in (place.repository, place.container, place.path) if value)
     if place.commit:
         yield f"commit {place.commit[:12]}"
     if place.line:
@@ -108,8 +114,8 @@ def token_facts(token: TokenFacts) -> Iterator[str]:
     for place in token.places:
         yield from place_facts(place)
     for lost in token.undelivered:
-        yield from (str(lost.recipient), lost.reason)
-    yield from token.signs
+        yield from (unlinked(str(lost.recipient)), unlinked(lost.reason))
+    yield from map(unlinked, token.signs)
 
 
 def facts_told(facts: MailFacts) -> Iterator[str]:

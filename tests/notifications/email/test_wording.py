@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from notifications.email.wording import clean, duration_words, safe_link, shorten, time_words, wrap
 
+WEB = "https://github.com"
+FILE = f"{WEB}/ana/app/blob/{'c' * 40}/"
+
 
 @pytest.mark.parametrize(
     "hostile",
@@ -74,17 +77,41 @@ def test_anything_becomes_one_bounded_line(text: str, longest: int) -> None:
     ],
 )
 def test_what_is_no_plain_public_address_is_no_link(url: str) -> None:
-    assert safe_link(url) is None
+    assert safe_link(url, WEB, "file") is None
 
 
-def test_a_link_holds_no_character_that_could_leave_its_attribute() -> None:
-    link = safe_link('https://github.com/a/b/blob/c/"><script>\n\u202e ü.py#L3')
-    assert link == "https://github.com/a/b/blob/c/%22%3E%3Cscript%3E%0A%E2%80%AE%20%C3%BC.py#L3"
-    assert safe_link("http://127.0.0.1:8000/a%20b") == "http://127.0.0.1:8000/a%20b"
+def test_a_link_holds_no_character_that_could_leave_its_attribute_or_end_it_early() -> None:
+    link = safe_link(f'{FILE}"><script>,(https:x)\u202eü.py#L3', WEB, "file")
+    assert link == f"{FILE}%22%3E%3Cscript%3E%2C%28https%3Ax%29%E2%80%AE%C3%BC.py#L3"
+    own = "http://127.0.0.1:8000"
+    assert safe_link(f"{own}/a/b/commit/{'c' * 40}", own, "commit") == f"{own}/a/b/commit/{'c' * 40}"
 
 
 def test_a_link_never_carries_a_token(fresh_token: Callable[[], str]) -> None:
-    assert safe_link(f"https://github.com/acme/{fresh_token()}") is None
+    assert safe_link(f"{FILE}{fresh_token()}", WEB, "file") is None
+
+
+@pytest.mark.parametrize("kind", ["file", "commit", "issue", "gist", "other", "package"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://evil.example/", "http://github.com/a/b/commit/" + "c" * 40, "https://github.com.evil.example/a/b"),
+        *(f"{FILE}x?y", f"{FILE}x#evil.com", f"{FILE}../../../../login", f"{FILE}%2e%2e/x", f"{FILE}a\\b"),
+        *(FILE.replace("github.com", "github.com:8443"), FILE.replace("github.com", "github.com:443")),
+        *(f"{WEB}/login/oauth/authorize", f"{WEB}/a/b/releases/download/v1/x.exe", f"{WEB}/a/b/raw/main/x.html"),
+    ],
+)
+def test_no_place_of_any_kind_links_to_what_is_no_page_of_its_content(url: str, kind: str) -> None:
+    assert safe_link(url, WEB, kind) is None
+
+
+def test_only_a_place_that_we_read_ourselves_links_to_a_conversation() -> None:
+    for url in (f"{WEB}/ana/app/issues/41#issuecomment-2214", f"{WEB}/ana/app/discussions/7", f"{WEB}/ana/app"):
+        assert safe_link(url, WEB, "issue_comment") == url
+        assert safe_link(url, WEB, "other") is None
+    gist = "https://gist.github.com/ana/0a1b"
+    assert safe_link(gist, WEB, "other") == gist
+    assert safe_link(f"{FILE}x#L3-L7", WEB, "other") == f"{FILE}x#L3-L7"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,9 +17,14 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from scanner.child_processes import start_child
+from scanner.records.database import Database
+from scanner.records.schema import upgrade
+from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.world import until
 
 Serve = Callable[[list[Route]], httpx.Client]
+ROUTE = "/github/secret-scanning"
 
 
 @pytest.fixture
@@ -40,3 +49,68 @@ def _client(routes: list[Route]) -> Iterator[httpx.Client]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.fixture
+def own_database(tmp_path: Path) -> Iterator[Database]:
+    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(own)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "serve.log"
+
+
+@pytest.fixture
+def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
+    """A client of the command, which is a process of its own."""
+    return server_process[0]
+
+
+@pytest.fixture
+def server_process(
+    sandbox: SandboxGitHub, own_database: Database, tmp_path: Path, log: Path
+) -> Iterator[tuple[httpx.Client, int]]:
+    """A client of the command, and the command's process id."""
+    port = free_port()
+    env = {
+        "PATH": os.environ["PATH"],
+        "R8SCAN_STATE_DIR": str(tmp_path / "state"),
+        "R8SCAN_GITHUB_API_URL": sandbox.api_url,
+        "R8SCAN_GITHUB_WEB_URL": sandbox.url,
+        "R8SCAN_WEB_PORT": str(port),
+    }
+    with log.open("wb") as output:
+        child = start_child([sys.executable, "-m", "workers", "serve"], env=env, stdout=output, stderr=output)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
+    try:
+        until(lambda: child.poll() is not None or answers(client), 90)
+        yield client, child.pid
+    finally:
+        client.close()
+        child.terminate()
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        return int(own.getsockname()[1])
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def alert(sandbox: SandboxGitHub, server: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
+    return server.post(ROUTE, content=body, headers={**sandbox.signer.headers(body), **headers})

@@ -7,79 +7,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import pytest
 from starlette.responses import Response as Answer
 
-from scanner.child_processes import start_child
 from scanner.records.database import Database
-from scanner.records.schema import upgrade
 from tests.scanner.sources.knowing import exposures, is_disabled, know
+from tests.workers.web.conftest import ROUTE, alert
 from workers.sandbox.github import SandboxGitHub
-from workers.sandbox.world import until
 
 Token = Callable[[], str]
-ROUTE = "/github/secret-scanning"
-
-
-@pytest.fixture
-def own_database(tmp_path: Path) -> Iterator[Database]:
-    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
-    upgrade(own)
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "serve.log"
-
-
-@pytest.fixture
-def server(sandbox: SandboxGitHub, own_database: Database, tmp_path: Path, log: Path) -> Iterator[httpx.Client]:
-    """The command as a process of its own."""
-    port = free_port()
-    env = {
-        "PATH": os.environ["PATH"],
-        "R8SCAN_STATE_DIR": str(tmp_path / "state"),
-        "R8SCAN_GITHUB_API_URL": sandbox.api_url,
-        "R8SCAN_GITHUB_WEB_URL": sandbox.url,
-        "R8SCAN_WEB_PORT": str(port),
-    }
-    with log.open("wb") as output:
-        child = start_child([sys.executable, "-m", "workers", "serve"], env=env, stdout=output, stderr=output)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
-    try:
-        until(lambda: child.poll() is not None or answers(client), 30)
-        yield client
-    finally:
-        client.close()
-        child.terminate()
-        try:
-            child.wait(30)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return int(own.getsockname()[1])
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def alert(sandbox: SandboxGitHub, server: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
-    return server.post(ROUTE, content=body, headers={**sandbox.signer.headers(body), **headers})
 
 
 def test_a_signed_alert_disables_the_token_and_tells_github(
@@ -125,6 +64,62 @@ def test_a_body_in_chunks_has_the_same_limit(server: httpx.Client, sandbox: Sand
     chunk = b" " * 1024 * 1024
     answer = server.post(ROUTE, content=iter([chunk] * 11), headers=sandbox.signer.headers(chunk))
     assert answer.status_code == 413
+
+
+def test_a_record_with_an_odd_field_disables_its_token_all_the_same(
+    server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
+) -> None:
+    for odd in ("\ud800", "a\0b", "\ud800" * 300, "x" * 100_000):
+        for name in ("type", "url", "source"):
+            token = fresh_token()
+            digest = know(own_database, token)
+            url = f"{sandbox.url}/ana/app/issues/7"
+            record = {"token": token, "type": "t", "url": url, "source": "content", name: odd}
+            answer = alert(sandbox, server, json.dumps([record, {"token": "\ud800"}]).encode())
+            assert answer.status_code == 200, (odd[:3], name)
+            assert {one["label"] for one in answer.json()} == {"true_positive", "false_positive"}
+            assert is_disabled(own_database, digest)
+
+
+def test_a_path_that_no_database_stores_is_kept_as_far_as_it_can_be(
+    server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    know(own_database, token)
+    url = f"{sandbox.url}/ana/app/blob/{'a' * 40}/a%00b%ff.py"
+    assert alert(sandbox, server, json.dumps([{"token": token, "url": url, "source": "content"}]).encode()).is_success
+    (place,) = exposures(own_database)
+    assert place.path == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}.py"
+
+
+def test_bodies_made_to_cost_much_are_refused_or_read_but_break_nothing(
+    server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
+) -> None:
+    for body, status in (
+        (b"[" + b"[" * 1_000_000, 400),
+        (b"[" + b"[]," * 2_000_000 + b"0]", 413),
+        (b"[" + b'{"a":1},' * 1_000_000 + b"0]", 413),
+        (b"[" + b"1" * 5_000_000 + b"]", 200),
+        (b"[1e999999999,-Infinity,NaN]", 200),
+        (b'[{"token":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}]", 400),
+        (b'["\xff\xfe"]', 400),
+    ):
+        assert alert(sandbox, server, body).status_code == status, body[:20]
+    ours = fresh_token()
+    digest = know(own_database, ours)
+    twice = f'[{{"token": "x", "token": "{ours}", "n": {"9" * 10_000}}}]'.encode()
+    assert alert(sandbox, server, twice).status_code == 200
+    assert is_disabled(own_database, digest)
+
+
+def test_an_unsigned_request_is_refused_before_its_body_is_read(server: httpx.Client, sandbox: SandboxGitHub) -> None:
+    port = server.base_url.port
+    assert port is not None
+    unknown = "Github-Public-Key-Identifier: 00\r\nGithub-Public-Key-Signature: AAAA\r\n"
+    for headers in ("", "Github-Public-Key-Identifier: 00\r\n", unknown):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as own:
+            own.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1000\r\n\r\n".encode())
+            assert own.recv(100).startswith(b"HTTP/1.1 403")
 
 
 def test_without_githubs_keys_it_is_asked_to_come_again(server: httpx.Client, sandbox: SandboxGitHub) -> None:

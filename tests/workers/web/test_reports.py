@@ -169,6 +169,37 @@ def test_a_form_does_as_well(client: httpx.Client, database: Database, ours: str
     assert client.post("/leaked-token", content="a=b&" * 100, headers=headers).status_code == 400
 
 
+def test_a_list_of_tokens_is_taken_and_answered_as_one_is(
+    client: httpx.Client, database: Database, ours: str, fresh_token: Callable[[], str]
+) -> None:
+    one = client.post("/leaked-token", json={"token": fresh_token()})
+    bodies: list[list[object]] = [
+        [fresh_token(), ours, {"token": fresh_token(), "url": "https://paste.example/x"}, "no token"],
+        [fresh_token() for _ in range(900)],
+        [{"token": fresh_token()}],
+    ]
+    for body in bodies:
+        answer = client.post("/leaked-token", json=body)
+        assert (answer.status_code, answer.content) == (202, one.content)
+    until(lambda: is_disabled(database, ours), 30)
+    until(lambda: count(database, Report) == 905, 30)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [([], 400), (["x"] * 1001, 413), (["x"], 400), ([3], 400), ([["x"]], 400), ("x", 400)]
+)
+def test_a_list_that_cannot_be_taken_is_refused(
+    client: httpx.Client, database: Database, body: object, status: int
+) -> None:
+    assert client.post("/leaked-token", json=body).status_code == status
+    assert count(database, Report) == 0
+
+
+def test_tokens_in_lists_are_counted_one_by_one(client: httpx.Client, fresh_token: Callable[[], str]) -> None:
+    statuses = [client.post("/leaked-token", json=[fresh_token() for _ in range(600)]).status_code for _ in range(2)]
+    assert statuses == [202, 429]
+
+
 @pytest.mark.parametrize("body", [{}, {"token": 3}, {"token": "x"}, {"token": "x", "url": []}, []])
 def test_what_is_no_token_is_refused(client: httpx.Client, database: Database, body: object) -> None:
     assert client.post("/leaked-token", json=body).status_code == 400

@@ -1,0 +1,59 @@
+"""Text that mail programs make no link of, whatever it was: schemes and host names are broken with brackets.
+
+`https://evil.example/x` becomes `hxxps[:]//evil[.]example/x`. It can still be read, and typed by whoever wants to.
+Ordinary names stay as they are: a dot is kept before a number, and before an ending that is no top-level domain.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SCHEME = re.compile(r"(?i)(?<![a-z0-9])([a-z][a-z0-9+.-]{0,30}):(?=[/\\]{2})")
+_OPAQUE = re.compile(
+    r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
+)
+_WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
+# A program on Windows makes a link of \\server\share.
+_SHARE = re.compile(r"\\(?=\\)")
+# Besides the dot, those that browsers take for one in a host's name (UTS 46).
+_DOT = re.compile(r"(?<=[^\W_])[.\uff0e\u3002\uff61\u2024](?=[^\W_])|(?<=[-_])[.\uff0e\u3002\uff61\u2024](?=[^\W_])")
+_LABEL = re.compile(r"[\w-]+")
+_IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w])")
+_PREFIX = re.compile(r"(?i)(?<![\w])(?:www|ftp)$")
+_IN_FOLDER = re.compile(r"/[\w-]+$")
+_HARMLESS_ENDINGS = frozenset(
+    (
+        *("bak", "bat", "c", "cfg", "class", "conf", "config", "cpp", "cs", "css", "csv", "dart", "env", "ex", "exs"),
+        *("go", "gradle", "gz", "h", "hpp", "htm", "html", "ini", "ipynb", "jar", "jpeg", "jpg", "js", "json", "jsonl"),
+        *("jsx", "kt", "kts", "less", "lock", "log", "lua", "mdx", "mjs", "npmrc", "parquet", "pdf", "php", "plist"),
+        *("png", "pyc", "r", "rb", "rtf", "sample", "sass", "scala", "scss", "sql", "sqlite", "svelte", "tar"),
+        *("tfvars", "toml", "ts", "tsv", "tsx", "txt", "vue", "whl", "xls", "xlsx", "xml", "yaml", "yml"),
+    )
+)
+"""File name endings that are no top-level domains."""
+_HARMLESS_IN_FOLDERS = frozenset({"py"})
+"""A top-level domain, but programs take no file name behind a slash for a host's."""
+
+
+def unlinked(text: str) -> str:
+    """Return the text with everything broken that a mail program could link. A second time changes nothing."""
+    text = _IPV4.sub(lambda match: match[0].replace(".", "[.]"), text)
+    text = _OPAQUE.sub(r"\1[:]", _SCHEME.sub(r"\1[:]", text))
+    text = _WEB_SCHEME.sub(lambda match: match[0].replace("tt", "xx").replace("TT", "XX"), text)
+    text = _SHARE.sub(r"[\\]", text)
+    return _DOT.sub(lambda match: match[0] if _is_harmless(text, match) else f"[{match[0]}]", text)
+
+
+def _is_harmless(text: str, dot: re.Match[str]) -> bool:
+    label = _LABEL.match(text, dot.end())
+    assert label is not None  # noqa: S101 - a letter or digit follows
+    if _PREFIX.search(text, max(dot.start() - 4, 0), dot.start()):
+        return False
+    if label[0].isascii() and label[0].isdigit():
+        return True
+    if dot[0] != "." or _DOT.match(text, label.end()):
+        return False
+    ending = label[0].lower()
+    return ending in _HARMLESS_ENDINGS or (
+        ending in _HARMLESS_IN_FOLDERS and bool(_IN_FOLDER.search(text, max(dot.start() - 300, 0), dot.start()))
+    )

@@ -1,0 +1,37 @@
+"""Which addresses lead to pages of the GitHub that is watched, and which of them are permalinks of content. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urlsplit
+
+LONGEST_URL = 4096
+_LINES = re.compile(r"L[0-9]{1,9}(?:C[0-9]{1,9})?(?:-L[0-9]{1,9}(?:C[0-9]{1,9})?)?")
+_COMMIT = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
+_CONTENT_PATH = re.compile(rf"/[A-Za-z0-9_-]{{1,100}}/[A-Za-z0-9._-]{{1,100}}/(?:blob/{_COMMIT}/.+|commit/{_COMMIT})")
+_GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_COMMIT})?")
+
+
+def is_own_page(web_url: str, url: object) -> bool:
+    """Whether it is the address of a page of this GitHub or of its gists; no other is ever shown to anybody."""
+    if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable():
+        return False
+    web, other = urlsplit(web_url), urlsplit(url)
+    return other.scheme == web.scheme and other.netloc in (web.netloc, f"gist.{web.netloc}")
+
+
+def is_permalink(web_url: str, url: str) -> bool:
+    """Return whether it leads to a file at a commit, to lines of it, to a commit, or to a gist of this GitHub.
+
+    Nobody but the author of the content decides what such a page shows, and GitHub says whose it is. A query, another
+    port, another fragment, or a path that a browser would shorten makes it none.
+    """
+    if not is_own_page(web_url, url) or "?" in url or "\\" in url:
+        return False
+    parts = urlsplit(url)
+    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
+        return False
+    if parts.fragment and not _LINES.fullmatch(parts.fragment):
+        return False
+    is_gist = parts.netloc == f"gist.{urlsplit(web_url).netloc}"
+    return bool((_GIST_PATH if is_gist else _CONTENT_PATH).fullmatch(parts.path))

@@ -1,0 +1,49 @@
+"""What every route shares: the memory for bodies. And `Intake`, the order in which each route looks at a request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from scanner.signs.networks import rate_keys
+from workers.web.bodies import BodyBudget, read_body
+from workers.web.pools import BUSY_RETRY_SECONDS, Pool
+from workers.web.rates import RateLimiter
+from workers.web.requests import Refused, client_of
+
+RATE_RETRY_SECONDS = 60
+
+T = TypeVar("T")
+
+
+class Intake:
+    """One route's own pool and rate limiter, and its share of the memory for bodies."""
+
+    def __init__(self, budget: BodyBudget, pool: Pool, limiter: RateLimiter | None = None) -> None:
+        self._budget = budget
+        self._pool = pool
+        self._limiter = limiter
+
+    def require_rate(self, request: Request) -> None:
+        """Refuse a client whose network asks too often. Call this first: it costs a look into a dictionary."""
+        if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
+            raise Refused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
+
+    @asynccontextmanager
+    async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+        """Read the body; it counts as in flight until the block ends. Refused as by `read_body`, or when busy."""
+        if self._pool.is_full:
+            # There is no sense in reading what nobody could work on.
+            raise Refused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
+        body = self._budget.open(client_of(request))
+        try:
+            yield await read_body(request, body, self._budget, max_bytes)
+        finally:
+            self._budget.close(body)
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run blocking work in this route's pool. Refused when it is full."""
+        return await self._pool.run(work, *arguments)

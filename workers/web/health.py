@@ -1,0 +1,98 @@
+"""`GET /health`: whether this process can do its work. It has a thread of its own, and one look serves all who ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from scanner.records import schema
+from scanner.records.database import is_unavailable
+from scanner.records.models import db_now
+from scanner.records.sign_models import Report
+from workers.context import Context
+from workers.web.pools import Pool
+from workers.web.requests import Refused, error_answer, guarded
+
+KEPT_SECONDS = 2.0
+"""How long an answer is given again without a new look."""
+WAIT_SECONDS = 5.0
+"""A look that takes longer is answered with 503 while it goes on."""
+LATE_SECONDS = 600
+"""Reports that have waited longer than this to be decided make the answer `late`."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    at: float
+    status: int
+    words: str
+
+
+class Health:
+    """Looks at the database, at most once every two seconds and never twice at a time."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._pool = Pool(1, 0)
+        self._last: _Looked | None = None
+        self._task: asyncio.Task[_Looked] | None = None
+        self._newest = ""
+
+    async def answer(self) -> Response:
+        """Return 200, or raise Refused with 503 and the reason."""
+        found = self._last
+        if found is None or time.monotonic() - found.at > KEPT_SECONDS:
+            found = await self._look()
+        if found.status != 200:
+            return error_answer(found.status, found.words, 10)
+        return JSONResponse({"status": found.words})
+
+    async def _look(self) -> _Looked:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._pool.run(self._find_out))
+        done, _ = await asyncio.wait({self._task}, timeout=WAIT_SECONDS)
+        if not done:
+            raise Refused(503, "the database does not answer", retry_after=10)
+        self._last = self._task.result()
+        return self._last
+
+    def _find_out(self) -> _Looked:
+        self._newest = self._newest or schema.newest_revision()
+        try:
+            if schema.current_revision(self._context.database) != self._newest:
+                words, status = "the database is of another version: run r8scan db upgrade", 503
+            else:
+                words, status = ("late" if self._is_late() else "ok"), 200
+        except Exception as err:
+            if not is_unavailable(err):
+                raise
+            _log.error("the health check failed: the database is away (%s)", type(err).__name__)
+            words, status = "try again later", 503
+        return _Looked(time.monotonic(), status, words)
+
+    def _is_late(self) -> bool:
+        """Whether a report that was accepted here has waited too long: this is a worker's fault, not this process's."""
+        late = select(func.count()).where(Report.state == "received", Report.received_at < db_now(-LATE_SECONDS))
+        with self._context.database.read() as session:
+            return session.execute(late).scalar_one() > 0
+
+
+def routes(context: Context) -> list[Route]:
+    """Return the one route; anybody may ask it."""
+    health = Health(context)
+
+    @guarded
+    async def look(request: Request) -> Response:
+        del request
+        return await health.answer()
+
+    return [Route("/health", look)]

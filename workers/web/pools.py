@@ -1,0 +1,43 @@
+"""Threads for blocking work: a small pool for each route, so that no route can use up the threads of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from workers.web.requests import Refused
+
+BUSY_RETRY_SECONDS = 5
+
+T = TypeVar("T")
+
+
+class Pool:
+    """At most `threads` calls at once and `queue` more that wait; what comes beyond them is refused at once."""
+
+    def __init__(self, threads: int, queue: int) -> None:
+        self._limiter = CapacityLimiter(threads)
+        self._capacity = threads + queue
+        self._held = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further call would be refused."""
+        return self._held >= self._capacity
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run `work` in a thread of this pool and return what it returns.
+
+        Raises:
+            Refused: 503 with Retry-After, when threads and queue are full.
+        """
+        if self.is_full:
+            raise Refused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
+        self._held += 1
+        try:
+            return await to_thread.run_sync(partial(work, *arguments), limiter=self._limiter)
+        finally:
+            self._held -= 1
