@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 
-from scanner.detection.members import Container, Member, UnreadableError, whole
+from scanner.detection.members import Bounded, Chained, Container, Member, UnreadableError, read_up_to, whole
 from scanner.detection.pdf_filters import OPAQUE, undone
 
 _STREAM = re.compile(rb"(?<!end)stream(?:\r\n|\n|\r)")
@@ -13,6 +14,8 @@ _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
 _KERNING = re.compile(rb"\)\s{0,8}(?:-?[0-9.]{1,12})?\s{0,8}\(|>\s{0,8}(?:-?[0-9.]{1,12})?\s{0,8}<")
 _DICTIONARY = 2048
+# The text of a page is far smaller. Larger streams are pictures and fonts, in which no text is put together.
+_MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
@@ -35,11 +38,17 @@ def pdf_members(container: Container) -> Iterator[Member]:
         filters = _filters(before)
         if not filters or OPAQUE.intersection(filters):
             continue
-        decoded = undone(content[begin:at], filters, container.meter)
-        if decoded is None:
+        source = io.BytesIO(content)
+        source.seek(begin)
+        stream = undone(Bounded(source, at - begin), filters, container.meter)
+        if stream is None:
             container.meter.note("pdf_filter")
             continue
         name = f"stream {number}"
+        decoded = read_up_to(stream, _MAX_TEXT_BYTES)
+        if len(decoded) == _MAX_TEXT_BYTES:
+            yield Member(name, Chained(decoded, stream))
+            continue
         yield Member(name, decoded)
         joined = _KERNING.sub(b"", decoded) if b"TJ" in decoded else decoded
         if joined != decoded:

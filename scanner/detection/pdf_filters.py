@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import re
+import struct
 from collections.abc import Callable, Iterator
 
 from scanner.detection.compressed import zlib_stream
 from scanner.detection.limits import Meter
-from scanner.detection.members import Container, Readable, read_up_to, readable
+from scanner.detection.members import Container, Readable
 
 _CHUNK = 64 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
+_ZEROS = re.compile(rb"(z+)")
+_DIGITS = bytes(max(0, letter - 33) for letter in range(256))
 _NO_HEX = re.compile(rb"[^0-9A-Fa-f]+")
 _MAX_FILTERS = 8
 
@@ -19,15 +21,10 @@ OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF
 """Filters of pictures."""
 
 
-def undone(raw: bytes, filters: list[bytes], meter: Meter) -> bytes | None:
-    """Return a stream without its filters, cut at the size of a member; None if a filter is not known here.
-
-    Raises:
-        LimitReachedError: the document has used up a bound.
-    """
+def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
+    """Return a stream without its filters, decoded and paid for as it is read; None if a filter is not known here."""
     if len(filters) > _MAX_FILTERS:
         return None
-    stream = readable(raw)
     for name in filters:
         if name in (b"FlateDecode", b"Fl"):
             stream = zlib_stream(Container("", stream, meter))
@@ -35,11 +32,7 @@ def undone(raw: bytes, filters: list[bytes], meter: Meter) -> bytes | None:
             stream = _Decoded(_PIECEWISE[name](stream, meter), meter)
         elif name != b"Crypt":
             return None
-    most = meter.limits.member_bytes
-    content = read_up_to(stream, most + 1)
-    if len(content) > most:
-        meter.note("member_size")
-    return content[:most]
+    return stream
 
 
 class _Decoded:
@@ -61,7 +54,7 @@ class _Decoded:
         return piece
 
 
-def _ascii85(stream: Readable, _: Meter) -> Iterator[bytes]:
+def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
     """Each five letters are four bytes, `z` is four zeros, `~` ends."""
     held = b""
     ended = False
@@ -71,9 +64,9 @@ def _ascii85(stream: Readable, _: Meter) -> Iterator[bytes]:
         held += _NO_ASCII85.sub(b"", body)
         # A `z` may stand between groups only, so whole groups end where five letters are full.
         whole, held = _whole_groups(held)
-        yield from _groups(whole)
+        yield from _groups(whole, meter)
     if held:
-        yield from _groups(held)
+        yield from _groups(held, meter)
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
@@ -83,11 +76,25 @@ def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
     return letters[:end], letters[end:]
 
 
-def _groups(letters: bytes) -> Iterator[bytes]:
-    try:
-        yield base64.a85decode(letters)
-    except ValueError:
-        return
+def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
+    """Yield the bytes of whole groups; the last one may lack letters. Stop at a group that is no number of 32 bits."""
+    pieces: list[bytes] = []
+    for part in _ZEROS.split(letters):
+        if part.startswith(b"z"):
+            pieces.append(bytes(4 * len(part)))
+            continue
+        missing = -len(part) % 5
+        digits = iter((part + b"u" * missing).translate(_DIGITS))
+        numbers = [
+            a * 52_200_625 + b * 614_125 + c * 7_225 + d * 85 + e
+            for a, b, c, d, e in zip(digits, digits, digits, digits, digits, strict=True)
+        ]
+        meter.work(1 + len(numbers))
+        if max(numbers, default=0) >= 1 << 32:
+            break
+        decoded = struct.pack(f">{len(numbers)}I", *numbers)
+        pieces.append(decoded[: len(decoded) - missing])
+    yield b"".join(pieces)
 
 
 def _ascii_hex(stream: Readable, _: Meter) -> Iterator[bytes]:

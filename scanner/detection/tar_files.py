@@ -50,9 +50,13 @@ class _Archive:
             if header == _EMPTY:
                 ended, lost = True, False
                 continue
-            if not is_tar_header(header) or (size := self._size(header)) is None:
+            intact = is_tar_header(header)
+            size = self._size(header) if intact or _is_almost_header(header) else None
+            if not intact and not lost and not ended:
                 # Only once for each place that is damaged. What follows the end of an archive is foreign.
-                if not lost and not ended:
+                self._meter.note("damaged")
+            if size is None:
+                if intact and not lost:
                     self._meter.note("damaged")
                 lost = True
                 self._extended = {}
@@ -108,10 +112,11 @@ class _Archive:
                 self._extended[b"path"] = content.rstrip(b"\0")
             elif kind == _GNU_LINK:
                 self._extended[b"linkpath"] = content.rstrip(b"\0")
-            elif kind == _PAX_OF_ALL:
-                self._extended_of_all.update(pax_records(content))
             else:
-                self._extended.update(pax_records(content))
+                records, read = pax_records(content)
+                (self._extended_of_all if kind == _PAX_OF_ALL else self._extended).update(records)
+                if read < len(content.rstrip(b"\0")):
+                    self._meter.note("damaged")
         self._skip(data, size)
 
     def _name(self, header: bytes) -> bytes:
@@ -124,10 +129,10 @@ class _Archive:
         return prefix + b"/" + name if prefix else name
 
 
-def pax_records(content: bytes) -> dict[bytes, bytes]:
-    """Return the names and the size that a PAX header gives; stop at the first record that is none.
+def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
+    """Return the names and the size that a PAX header gives, and how many of its bytes are records.
 
-    Each record is `LENGTH KEY=VALUE\\n`, where LENGTH counts the whole record.
+    Parsing stops at the first record that is none. Each record is `LENGTH KEY=VALUE\\n`, where LENGTH counts all of it.
     """
     records: dict[bytes, bytes] = {}
     at = 0
@@ -143,7 +148,7 @@ def pax_records(content: bytes) -> dict[bytes, bytes]:
         if key in (*_NAMES, b"linkpath", b"size"):
             records[key] = value
         at = end
-    return records
+    return records, at
 
 
 def is_tar_header(header: bytes) -> bool:
@@ -158,6 +163,11 @@ def is_tar_header(header: bytes) -> bool:
     rest = header[:148] + b" " * 8 + header[156:BLOCK]
     # Some old programs summed signed bytes.
     return declared == sum(rest) or declared == sum(struct.unpack("512b", rest))
+
+
+def _is_almost_header(block: bytes) -> bool:
+    """Return whether a block whose checksum is wrong still has the magic, a name and a size in octal digits."""
+    return block[257:262] == b"ustar" and block[0] != 0 and block[124] != 0x80 and _number(block[124:136]) is not None
 
 
 def _number(field: bytes) -> int | None:

@@ -199,6 +199,96 @@ def loose_object(content: bytes) -> bytes:
     return zlib.compress(b"blob %d\0" % len(content) + content)
 
 
+def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
+    """The `odc` form, as packages of macOS hold one."""
+    parts = []
+    for entry, body in ((name, content), (b"TRAILER!!!", b"")):
+        numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))
+        parts.append(b"070707" + numbers + entry + b"\0" + body)
+    return b"".join(parts)
+
+
+def lzip(content: bytes) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}]
+    packed = lzma.compress(content, lzma.FORMAT_ALONE, filters=filters)[13:]
+    trailer = struct.pack("<IQQ", zlib.crc32(content), len(content), len(packed) + 26)
+    return b"LZIP\x01\x10" + packed + trailer
+
+
+def lz4_block(content: bytes) -> bytes:
+    """One block without matches."""
+    length = len(content)
+    head = bytes((min(length, 15) << 4,))
+    if length >= 15:
+        head += b"\xff" * ((length - 15) // 255) + bytes(((length - 15) % 255,))
+    return head + content
+
+
+def lz4_frame(content: bytes) -> bytes:
+    block = lz4_block(content)
+    return b"\x04\x22\x4d\x18\x60\x40\x82" + struct.pack("<I", len(block)) + block + bytes(4)
+
+
+def mozilla_lz4(content: bytes) -> bytes:
+    return b"mozLz40\0" + struct.pack("<I", len(content)) + lz4_block(content)
+
+
+def snappy_stream(content: bytes) -> bytes:
+    """Chunks of up to 60 bytes, each one literal."""
+    parts = [b"\xff\x06\0\0sNaPpY"]
+    for at in range(0, len(content), 60):
+        piece = content[at : at + 60]
+        block = bytes((len(piece), (len(piece) - 1) << 2)) + piece
+        parts.append(b"\0" + (len(block) + 4).to_bytes(3, "little") + bytes(4) + block)
+    return b"".join(parts)
+
+
+def unix_compressed(content: bytes) -> bytes:
+    """What the program `compress` writes: codes of 9 to 16 bits, in groups of eight of one width."""
+    table = {bytes((byte,)): byte for byte in range(256)}
+    group: list[int] = []
+    width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
+
+    def flush() -> None:
+        bits = sum(code << (width * at) for at, code in enumerate(group))
+        output.extend(bits.to_bytes(width, "little"))
+        group.clear()
+
+    following = 257
+    for at in range(len(content)):
+        longer = prefix + content[at : at + 1]
+        if longer in table:
+            prefix = longer
+            continue
+        group.append(table[prefix])
+        if len(group) == 8:
+            flush()
+        if following < 1 << 16:
+            table[longer] = following
+            following += 1
+            if following > (1 << width) and width < 16:
+                if group:
+                    flush()
+                width += 1
+        prefix = content[at : at + 1]
+    if prefix:
+        group.append(table[prefix])
+        bits = sum(code << (width * at) for at, code in enumerate(group))
+        output.extend(bits.to_bytes(-(-width * len(group) // 8), "little"))
+    return bytes(output)
+
+
+def sqlite_in_utf16(content: bytes) -> bytes:
+    """A database in UTF-16 with a table that is stored as an index, and a value that fills several pages."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16le'")
+        connection.execute("PRAGMA page_size = 1024")
+        connection.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        connection.execute("INSERT INTO settings VALUES (?, ?)", ("x" * 500, "y" * 900 + content.decode("latin-1")))
+        connection.commit()
+        return connection.serialize()
+
+
 CONTAINERS: dict[str, Builder] = {
     "zip": zipped,
     "zip, stored": lambda content: zipped(content, method=zipfile.ZIP_STORED),
@@ -219,10 +309,16 @@ CONTAINERS: dict[str, Builder] = {
     "lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
     "Zstandard": zstandard_compressed,
     "zlib (loose git object)": loose_object,
+    "lzip": lzip,
+    "lz4": lz4_frame,
+    "lz4 of Mozilla": mozilla_lz4,
+    "Snappy": snappy_stream,
+    "compress (.Z)": unix_compressed,
     "7z": seven_zipped,
     "ar": lambda content: ar((b"a.o", gzip.compress(content))),
     "deb": deb,
     "cpio, compressed": lambda content: gzip.compress(cpio(content)),
+    "cpio, older form": lambda content: gzip.compress(cpio_in_octal(content)),
     "rpm": rpm,
     "PDF, Flate": pdf,
     "PDF, ASCII85": lambda content: pdf(content, "ASCII85Decode"),
@@ -231,6 +327,7 @@ CONTAINERS: dict[str, Builder] = {
     "PDF, kerned text": pdf_with_kerning,
     "SQLite, value over two pages": sqlite_database,
     "SQLite, gzip in a value": sqlite_with_gzip,
+    "SQLite in UTF-16, table without row ids": sqlite_in_utf16,
     "PNG tEXt": png,
     "PNG zTXt": lambda content: png(content, b"zTXt"),
     "PNG iTXt": lambda content: png(content, b"iTXt"),
