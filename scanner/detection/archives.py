@@ -44,11 +44,6 @@ _CPIO_OCTAL = re.compile(rb"070707[0-7]{70}")
 _CPIO_END = b"TRAILER!!!"
 
 
-def is_cpio_header(header: bytes) -> bool:
-    """Return whether the bytes begin with the header of a cpio entry in one of its two forms in letters."""
-    return bool(_CPIO_HEX.match(header) or _CPIO_OCTAL.match(header))
-
-
 def cpio_members(container: Container) -> Iterator[Member]:
     """Yield the files of a cpio archive in the `newc` form (rpm, initramfs) or the older `odc` form (macOS)."""
     stream = readable(container.source)

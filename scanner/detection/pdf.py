@@ -1,4 +1,4 @@
-"""Reader of the streams of PDF files; fonts with their own glyph numbers and encrypted files stay closed."""
+"""Reader of the streams of PDF files and of the text that they show. Encrypted files stay closed."""
 
 from __future__ import annotations
 
@@ -8,51 +8,59 @@ from collections.abc import Iterator
 
 from scanner.detection.members import Bounded, Chained, Container, Member, UnreadableError, read_up_to, whole
 from scanner.detection.pdf_filters import OPAQUE, undone
+from scanner.detection.pdf_text import TextOfDocument
 
 _STREAM = re.compile(rb"(?<!end)stream(?:\r\n|\n|\r)")
 _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
-_KERNING = re.compile(rb"\)\s{0,8}(?:-?[0-9.]{1,12})?\s{0,8}\(|>\s{0,8}(?:-?[0-9.]{1,12})?\s{0,8}<")
 _DICTIONARY = 2048
 # The text of a page is far smaller. Larger streams are pictures and fonts, in which no text is put together.
 _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Every stream, its filters undone, and text that kerning splits put together again."""
+    """Yield every stream without its filters, and the text of its strings put together."""
     content = whole(container)
     if b"/Encrypt" in content:
         raise UnreadableError("encrypted")
-    at = 0
-    number = last = 0
+    meter = container.meter
+    texts = TextOfDocument(meter)
+    for number, (filters, begin, end) in enumerate(_streams(content), 1):
+        meter.enter()
+        if OPAQUE.intersection(filters):
+            continue
+        source = io.BytesIO(content)
+        source.seek(begin)
+        stream = undone(Bounded(source, end - begin), filters, meter)
+        if stream is None:
+            meter.note("pdf_filter")
+            continue
+        name = f"stream {number}"
+        decoded = read_up_to(stream, _MAX_TEXT_BYTES)
+        if len(decoded) == _MAX_TEXT_BYTES:
+            if filters:
+                yield Member(name, Chained(decoded, stream))
+            continue
+        if filters:
+            yield Member(name, decoded)
+        for text in texts.read(name, decoded):
+            yield Member(name, text)
+    for name, text in texts.texts_by_maps():
+        yield Member(name, text)
+
+
+def _streams(content: bytes) -> Iterator[tuple[list[bytes], int, int]]:
+    """Yield filters, begin and end of each stream that has bytes."""
+    at = last = 0
     while match := _STREAM.search(content, at):
-        container.meter.enter()
-        number += 1
         begin = match.end()
         end = content.find(b"endstream", begin)
         at = end if end >= 0 else len(content)
         # Never beyond the last stream: the dictionary of one would be read again for the next ones.
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
-        before = before[before.rfind(b" obj") + 1 :]
-        filters = _filters(before)
-        if not filters or OPAQUE.intersection(filters):
-            continue
-        source = io.BytesIO(content)
-        source.seek(begin)
-        stream = undone(Bounded(source, at - begin), filters, container.meter)
-        if stream is None:
-            container.meter.note("pdf_filter")
-            continue
-        name = f"stream {number}"
-        decoded = read_up_to(stream, _MAX_TEXT_BYTES)
-        if len(decoded) == _MAX_TEXT_BYTES:
-            yield Member(name, Chained(decoded, stream))
-            continue
-        yield Member(name, decoded)
-        joined = _KERNING.sub(b"", decoded) if b"TJ" in decoded else decoded
-        if joined != decoded:
-            yield Member(name, joined)
+        if at - begin > 2 or content[begin:at].strip():
+            yield _filters(before[before.rfind(b" obj") + 1 :]), begin, at
 
 
 def _filters(dictionary: bytes) -> list[bytes]:

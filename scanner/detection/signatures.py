@@ -55,8 +55,9 @@ def _is_zlib(content: bytes) -> bool:
     inflater = zlib.decompressobj()
     try:
         return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
-    except zlib.error:
-        return False
+    except zlib.error as error:
+        # Everything in front of the checksum was a stream.
+        return "incorrect data check" in str(error)
 
 
 def _is_lzma(content: bytes) -> bool:
@@ -74,7 +75,13 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
 
 
 def _is_cpio(content: bytes) -> bool:
-    return _CPIO.match(content) is not None
+    """Return whether a header of digits stands in front of a name that ends with a zero byte."""
+    if _CPIO.match(content) is None:
+        return False
+    octal = content[5:6] == b"7"
+    size = int(content[59:65], 8) if octal else int(content[94:102], 16)
+    end = (75 if octal else 109) + size
+    return 0 < size <= 4096 and content[end : end + 1] in (b"", b"\0")
 
 
 def _is_compress(content: bytes) -> bool:

@@ -143,6 +143,28 @@ def pdf_with_kerning(content: bytes) -> bytes:
     return b"%PDF-1.4\n1 0 obj\n<</Filter[/FlateDecode]>>stream\r\n" + packed + b"\r\nendstream\n"
 
 
+def pdf_with_glyph_numbers(content: bytes) -> bytes:
+    """A page in a font that numbers its glyphs from 1 in the order of their use, with the map to letters behind it."""
+    letters = list(dict.fromkeys(content.decode("latin-1")))
+    codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
+    page = f"BT /F1 9 Tf <{codes[:64]}> Tj 10 0 Td [<{codes[64:]}>] TJ ET".encode()
+    pairs = "".join(f"<{number:04X}> <{ord(letter):04X}>\n" for number, letter in enumerate(letters, 1))
+    cmap = (
+        f"1 begincodespacerange <0000> <FFFF> endcodespacerange {len(letters)} beginbfchar\n{pairs}endbfchar".encode()
+    )
+    streams = b"".join(
+        b"obj<</Filter/FlateDecode>>stream\n" + zlib.compress(body) + b"\nendstream\n" for body in (page, cmap)
+    )
+    return b"%PDF-1.7\n" + streams
+
+
+def pdf_form(content: bytes) -> bytes:
+    """The value of a form's field: UTF-16 in a string with escapes, in an object stream."""
+    wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
+    packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
+    return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
+
+
 def sqlite_database(content: bytes) -> bytes:
     """A database in which the value lies over the edge of two pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
@@ -325,6 +347,8 @@ CONTAINERS: dict[str, Builder] = {
     "PDF, ASCIIHex": lambda content: pdf(content, "ASCIIHexDecode"),
     "PDF, LZW": lambda content: pdf(content, "LZWDecode"),
     "PDF, kerned text": pdf_with_kerning,
+    "PDF, glyph numbers": pdf_with_glyph_numbers,
+    "PDF, form value in UTF-16": pdf_form,
     "SQLite, value over two pages": sqlite_database,
     "SQLite, gzip in a value": sqlite_with_gzip,
     "SQLite in UTF-16, table without row ids": sqlite_in_utf16,

@@ -170,6 +170,13 @@ CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
     "PNG, tiny chunks": ("png", _text_chunks, 50),
     "PDF, streams without filters": ("pdf", _pdf_streams(b"/F[/F[stream\nendstream"), 200),
     "PDF, no end of streams": ("pdf", _pdf_streams(b"stream\n"), 200),
+    "PDF, open strings": ("pdf", _pdf_filter(b"ASCIIHexDecode", b"28 5c28".replace(b" ", b"") * 10 + b"546a"), 100),
+    "PDF, maps without an end": (
+        "pdf",
+        lambda size: b"%PDF-1.4\n<</Filter/FlateDecode>>stream\n" + zlib.compress(b"beginbfchar" * 10 * size),
+        100,
+    ),
+    "PDF, maps": ("pdf", _pdf_streams(b"stream\nbeginbfchar<0001><0041>endbfchar\nendstream (Tj) Tj endstream"), 100),
     "PDF, ASCII85 zeros": ("pdf", _pdf_filter(b"ASCII85Decode", b"z" * 100), 200),
     "PDF, ASCII85 zeros and groups": ("pdf", _pdf_filter(b"ASCII85Decode", b"z!!!!!" * 10), 200),
     "PDF, hex": ("pdf", _pdf_filter(b"ASCIIHexDecode", b"41" * 100), 200),
