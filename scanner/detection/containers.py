@@ -48,6 +48,8 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "png": _Format("png_text", "png_members", streamed=True),
     "git_pack": _Format("git_packs", "pack_members"),
     "git_bundle": _Format("git_packs", "bundle_members"),
+    "redis": _Format("database_dumps", "redis_members"),
+    "postgresql": _Format("database_dumps", "postgresql_members"),
     "unsupported": _Format("signatures", "unsupported_members"),
 }
 

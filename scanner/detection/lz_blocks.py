@@ -20,6 +20,13 @@ class _Output:
         self._unpaid = 0
         self._steps = 0
 
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A block that breaks is paid for too: callers may try many.
+        self.settle()
+
     def append(self, piece: bytes) -> None:
         self.content += piece
         self._pay(len(piece))
@@ -67,22 +74,21 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
         UnreadableError: the block is damaged or its content is larger than a member may be.
         LimitReachedError: the document has used up a bound.
     """
-    output = _Output(meter, before)
-    at = 0
-    while at < len(block):
-        token = block[at]
-        at += 1
-        literal, at = _lz4_length(block, at, token >> 4)
-        if at + literal > len(block):
-            raise UnreadableError("damaged")
-        output.append(block[at : at + literal])
-        at += literal
-        if at >= len(block):
-            break
-        distance = int.from_bytes(block[at : at + 2], "little")
-        length, at = _lz4_length(block, at + 2, token & 15)
-        output.copy(distance, length + 4)
-    output.settle()
+    with _Output(meter, before) as output:
+        at = 0
+        while at < len(block):
+            token = block[at]
+            at += 1
+            literal, at = _lz4_length(block, at, token >> 4)
+            if at + literal > len(block):
+                raise UnreadableError("damaged")
+            output.append(block[at : at + literal])
+            at += literal
+            if at >= len(block):
+                break
+            distance = int.from_bytes(block[at : at + 2], "little")
+            length, at = _lz4_length(block, at + 2, token & 15)
+            output.copy(distance, length + 4)
     return bytes(output.content[len(before) :])
 
 
@@ -98,29 +104,27 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
     return length, at
 
 
-def lzf_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of an LZF block, as Redis stores long strings; same errors as `lz4_block`.
+def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
+    """Return the content of the LZF block `block[at:end]`, as Redis stores long strings; same errors as `lz4_block`.
 
     The format is that of liblzf's `lzf_d.c`.
     """
-    output = _Output(meter)
-    at = 0
-    while at < len(block):
-        control = block[at]
-        at += 1
-        if control < 32:
-            output.append(block[at : at + control + 1])
-            at += control + 1
-            continue
-        length = control >> 5
-        if length == 7 and at < len(block):
-            length += block[at]
+    with _Output(meter) as output:
+        while at < end:
+            control = block[at]
             at += 1
-        if at >= len(block):
-            raise UnreadableError("damaged")
-        output.copy(((control & 31) << 8) + block[at] + 1, length + 2)
-        at += 1
-    output.settle()
+            if control < 32:
+                output.append(block[at : min(end, at + control + 1)])
+                at += control + 1
+                continue
+            length = control >> 5
+            if length == 7 and at < end:
+                length += block[at]
+                at += 1
+            if at >= end:
+                raise UnreadableError("damaged")
+            output.copy(((control & 31) << 8) + block[at] + 1, length + 2)
+            at += 1
     return bytes(output.content)
 
 
@@ -129,33 +133,32 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
 
     The format: https://github.com/google/snappy/blob/main/format_description.txt
     """
-    output = _Output(meter)
-    at = 0
-    # The content's length stands in front, as a variable-length integer.
-    while at < len(block) and block[at] & 128:
-        at += 1
-    at += 1
-    while at < len(block):
-        tag = block[at]
-        at += 1
-        if tag & 3 == 0:
-            length = tag >> 2
-            if length >= 60:
-                width = length - 59
-                length = int.from_bytes(block[at : at + width], "little")
-                at += width
-            if at + length + 1 > len(block):
-                raise UnreadableError("damaged")
-            output.append(block[at : at + length + 1])
-            at += length + 1
-            continue
-        if tag & 3 == 1:
-            length, distance = 4 + ((tag >> 2) & 7), ((tag >> 5) << 8) | (block[at] if at < len(block) else 0)
+    with _Output(meter) as output:
+        at = 0
+        # The content's length stands in front, as a variable-length integer.
+        while at < len(block) and block[at] & 128:
             at += 1
-        else:
-            width = 2 if tag & 3 == 2 else 4
-            length, distance = 1 + (tag >> 2), int.from_bytes(block[at : at + width], "little")
-            at += width
-        output.copy(distance, length)
-    output.settle()
+        at += 1
+        while at < len(block):
+            tag = block[at]
+            at += 1
+            if tag & 3 == 0:
+                length = tag >> 2
+                if length >= 60:
+                    width = length - 59
+                    length = int.from_bytes(block[at : at + width], "little")
+                    at += width
+                if at + length + 1 > len(block):
+                    raise UnreadableError("damaged")
+                output.append(block[at : at + length + 1])
+                at += length + 1
+                continue
+            if tag & 3 == 1:
+                length, distance = 4 + ((tag >> 2) & 7), ((tag >> 5) << 8) | (block[at] if at < len(block) else 0)
+                at += 1
+            else:
+                width = 2 if tag & 3 == 2 else 4
+                length, distance = 1 + (tag >> 2), int.from_bytes(block[at : at + width], "little")
+                at += width
+            output.copy(distance, length)
     return bytes(output.content)

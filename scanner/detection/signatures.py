@@ -36,6 +36,8 @@ ContainerKind = Literal[
     "png",
     "git_pack",
     "git_bundle",
+    "redis",
+    "postgresql",
     "unsupported",
 ]
 """`unsupported`: a container whose content is not read, only counted."""
@@ -146,6 +148,8 @@ _ALL = (
     Signature(b"PACK\0\0\0", "git_pack"),
     Signature(b"# v2 git bundle\n", "git_bundle"),
     Signature(b"# v3 git bundle\n", "git_bundle"),
+    Signature(b"REDIS0", "redis", lambda content: content[5:9].isdigit() and content[9:10] > b"\xef"),
+    Signature(b"PGDMP\x01", "postgresql"),
     *(Signature(start, "zlib", _is_zlib) for start in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")),
     _unsupported("rar", b"Rar!\x1a\x07\0"),
     _unsupported("rar", b"Rar!\x1a\x07\x01\0"),

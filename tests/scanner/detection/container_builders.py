@@ -311,6 +311,30 @@ def sqlite_in_utf16(content: bytes) -> bytes:
         return connection.serialize()
 
 
+def lzf(content: bytes) -> bytes:
+    """LZF with one repetition of a run of zeros in front of the content, so that it is shorter."""
+    parts = [b"\0\0", bytes((0xE0, 91, 0))]
+    parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
+    return b"".join(parts)
+
+
+def redis_dump(content: bytes) -> bytes:
+    def length(value: int) -> bytes:
+        return bytes((0x40 | value >> 8, value & 255))
+
+    packed = lzf(content)
+    value = b"\xc3" + length(len(packed)) + length(101 + len(content)) + packed
+    return b"REDIS0010\xfa\tredis-ver\x067.0.15\xfe\0\0\x03key" + value + b"\xff" + bytes(8)
+
+
+def postgresql_dump(content: bytes) -> bytes:
+    """A custom-format dump with the data of one table in two chunks."""
+    packed = zlib.compress(content)
+    chunks = [packed[:20], packed[20:], b""]
+    data = b"".join(b"\0" + struct.pack("<I", len(chunk)) + chunk for chunk in chunks)
+    return b"PGDMP\x01\x0e\0\x04\x08\x01" + bytes(100) + b"\x01\0" + struct.pack("<I", 214) + data
+
+
 CONTAINERS: dict[str, Builder] = {
     "zip": zipped,
     "zip, stored": lambda content: zipped(content, method=zipfile.ZIP_STORED),
@@ -352,6 +376,8 @@ CONTAINERS: dict[str, Builder] = {
     "SQLite, value over two pages": sqlite_database,
     "SQLite, gzip in a value": sqlite_with_gzip,
     "SQLite in UTF-16, table without row ids": sqlite_in_utf16,
+    "Redis dump, LZF": redis_dump,
+    "PostgreSQL dump, custom format": postgresql_dump,
     "PNG tEXt": png,
     "PNG zTXt": lambda content: png(content, b"zTXt"),
     "PNG iTXt": lambda content: png(content, b"iTXt"),

@@ -75,6 +75,8 @@ fuzz_compress = _target("compress")
 fuzz_pdf = _target("pdf")
 fuzz_sqlite = _target("sqlite")
 fuzz_png = _target("png")
+fuzz_redis = _target("redis")
+fuzz_postgresql = _target("postgresql")
 fuzz_unsupported = _target("unsupported")
 
 

@@ -182,6 +182,8 @@ CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
     "PDF, hex": ("pdf", _pdf_filter(b"ASCIIHexDecode", b"41" * 100), 200),
     "PDF, run lengths": ("pdf", _pdf_filter(b"RunLengthDecode", b"\xffa" * 100), 50),
     "PDF, LZW": ("pdf", _pdf_filter(b"LZWDecode", bytes(range(200))), 10),
+    "Redis, false starts": ("redis", lambda size: b"REDIS0010\xfa" + b"\xc3\x05\x20\x01a\x01b" * 10 * size, 100),
+    "PostgreSQL, false starts": ("postgresql", lambda size: b"PGDMP\x01" + b"\0\x05\0\0\0x\x9c" * 10 * size, 100),
     "lz4, blocks": (
         "lz4",
         lambda size: b"\x04\x22\x4d\x18\x60\x40\x82" + (struct.pack("<I", 11) + lz4_block(b"x" * 10)) * size + bytes(4),
