@@ -1,14 +1,18 @@
-"""Reader of the streams of PDF files and of the text that they show. Encrypted files stay closed."""
+"""Reader of the streams of PDF files and of the text that they show. Files that need a password stay closed."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from scanner.detection.members import Bounded, Chained, Container, Member, UnreadableError, read_up_to, whole
+from scanner.detection.members import Bounded, Chained, Container, Member, Readable, read_up_to, whole
 from scanner.detection.pdf_filters import OPAQUE, undone
 from scanner.detection.pdf_text import TextOfDocument
+
+if TYPE_CHECKING:
+    from scanner.detection.pdf_encryption import Decryption
 
 _STREAM = re.compile(rb"(?<!end)stream(?:\r\n|\n|\r)")
 _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
@@ -21,17 +25,20 @@ _MAX_TEXT_BYTES = 4 << 20
 def pdf_members(container: Container) -> Iterator[Member]:
     """Yield every stream without its filters, and the text of its strings put together."""
     content = whole(container)
-    if b"/Encrypt" in content:
-        raise UnreadableError("encrypted")
+    decryption = _decryption(content)
     meter = container.meter
     texts = TextOfDocument(meter)
-    for number, (filters, begin, end) in enumerate(_streams(content), 1):
+    for number, (dictionary, begin, end) in enumerate(_streams(content), 1):
         meter.enter()
+        filters = _filters(dictionary[dictionary.rfind(b" obj") + 1 :])
         if OPAQUE.intersection(filters):
             continue
         source = io.BytesIO(content)
         source.seek(begin)
-        stream = undone(Bounded(source, end - begin), filters, meter)
+        raw: Readable = Bounded(source, end - begin)
+        if decryption is not None:
+            raw = decryption.opened(raw, dictionary)
+        stream = undone(raw, filters, meter)
         if stream is None:
             meter.note("pdf_filter")
             continue
@@ -49,8 +56,17 @@ def pdf_members(container: Container) -> Iterator[Member]:
         yield Member(name, text)
 
 
-def _streams(content: bytes) -> Iterator[tuple[list[bytes], int, int]]:
-    """Yield filters, begin and end of each stream that has bytes."""
+def _decryption(content: bytes) -> Decryption | None:
+    """Return how to decrypt the streams, None if they are in plain form. Raises UnreadableError for a password."""
+    if b"/Encrypt" not in content:
+        return None
+    from scanner.detection.pdf_encryption import decryption_of
+
+    return decryption_of(content)
+
+
+def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield dictionary, begin and end of each stream that has bytes."""
     at = last = 0
     while match := _STREAM.search(content, at):
         begin = match.end()
@@ -60,7 +76,7 @@ def _streams(content: bytes) -> Iterator[tuple[list[bytes], int, int]]:
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
         if at - begin > 2 or content[begin:at].strip():
-            yield _filters(before[before.rfind(b" obj") + 1 :]), begin, at
+            yield before, begin, at
 
 
 def _filters(dictionary: bytes) -> list[bytes]:

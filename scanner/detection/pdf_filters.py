@@ -11,6 +11,8 @@ from scanner.detection.limits import Meter
 from scanner.detection.members import Container, Readable
 
 _CHUNK = 64 << 10
+# Two bytes give up to 128, so one chunk gives at most 256 kB.
+_RUNS_CHUNK = 4 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
 _ZEROS = re.compile(rb"(z+)")
 _DIGITS = bytes(max(0, letter - 33) for letter in range(256))
@@ -115,7 +117,7 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
     buffer, at = b"", 0
     ended = False
     while not ended:
-        chunk = stream.read(_CHUNK)
+        chunk = stream.read(_RUNS_CHUNK)
         buffer, at = buffer[at:] + chunk, 0
         # A run has at most 129 bytes, so one that begins here is complete.
         last = len(buffer) - 129 if chunk else len(buffer) - 1
