@@ -17,7 +17,7 @@ class Limits:
     document's size, from `ratio_floor` bytes on. `entries` (`entries`): members, streams and objects. `seconds`
     (`seconds`): time in containers and decoded runs (the document's own bytes are always read to their end).
     `member_bytes` (`member_size`): the largest part held in memory at once; longer text is read in pieces.
-    `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.5 µs each.
+    `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.8 µs each.
     """
 
     depth: int = 10
@@ -27,7 +27,7 @@ class Limits:
     entries: int = 50_000
     seconds: float = 60.0
     member_bytes: int = 48 << 20
-    decoding_steps: int = 10_000_000
+    decoding_steps: int = 5_000_000
     piece_bytes: int = 8 << 20
 
 

@@ -11,7 +11,7 @@ _END_64 = struct.Struct("<4sQHHIIQQQQ")
 _LOCATOR_SIZE = 20
 _UNKNOWN_32 = 0xFFFFFFFF
 
-MAX_END_DISTANCE = 128 << 10
+MAX_END_DISTANCE = 80 << 10
 """How far from a content's end its end record may begin: behind it are a comment of up to 64 kB and the signature of a
 program."""
 
