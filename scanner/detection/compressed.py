@@ -1,75 +1,46 @@
-"""Readers of single compressed streams: gzip, zlib, bzip2, xz, zstd. They give no more than is asked for."""
+"""Readers of files that are one compressed stream: gzip, zlib, bzip2, xz, lzma, lzip, Zstandard."""
 
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
 
-from scanner.detection.members import Container, Member, Readable, readable
+from scanner.detection import decompressors
+from scanner.detection.decompressors import BrokenStreamError, Codec, Decompressor
+from scanner.detection.members import Container, Member, Readable, UnreadableError, readable
 
+# Reads begin small, so that an archive of many tiny files does not copy a whole chunk for each.
+_FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
-_XZ_MEMORY = 96 << 20
-_SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|zst|zstd|Z)$", re.IGNORECASE)
-_SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
-
-
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
-class _Zlib:
-    """zlib's decompressor with the interface of bz2's and lzma's."""
-
-    def __init__(self, wbits: int) -> None:
-        self._inner = zlib.decompressobj(wbits)
-        self._tail = b""
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+# Broken streams after which the reader looks for the next one. Each new start costs a decompressor, so a file that is
+# made of false starts must not have as many as fit into it.
+_MAX_RESTARTS = 100
+_SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|zst|zstd|Z)$", re.IGNORECASE)
+_SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
 
 class Inflated:
     """The decompressed bytes of a source, paid for as they come.
 
-    A damaged or cut stream ends where it breaks, and is counted.
+    Streams that follow each other are read one after the other, over padding and foreign bytes between them. Where a
+    stream is damaged or cut off, its output up to the error is given and the damage is counted; then the reader goes on
+    with the next stream whose magic it finds.
     """
 
-    def __init__(
-        self,
-        container: Container,
-        make: Callable[[], _Decompressor],
-        errors: tuple[type[Exception], ...],
-        *,
-        single: bool = False,
-    ) -> None:
-        """`single`: what follows the end of the stream is none of its business."""
+    def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
+        """Read `container.source` by `codec`. With `single`, ignore what follows the first stream."""
         self._source: Readable = readable(container.source)
         self._meter = container.meter
-        self._make = make
-        self._errors = errors
-        self._single = single
-        self._current = make()
+        self._codec = codec
+        self._single = single or not codec.magic
+        self._current: Decompressor | None = codec.make()
         self._pending = b""
-        self._started = False
+        self._chunk = _FIRST_CHUNK
+        self._stream_input: bytes | None = b""
+        self._stream_output = 0
+        self._restarts = 0
+        self._certain = True
         self._ended = False
         self._ready = memoryview(b"")
 
@@ -80,8 +51,8 @@ class Inflated:
             if not self._ready:
                 if self._ended:
                     break
-                # Never in smaller steps: each copies the input that is left.
-                piece = self._more(_STEP)
+                # Always in large steps: each copies the input that is left.
+                piece = self._more()
                 self._ready = memoryview(piece)
                 self._meter.take(len(piece))
                 continue
@@ -90,117 +61,145 @@ class Inflated:
             missing -= len(pieces[-1])
         return b"".join(pieces)
 
-    def _more(self, size: int) -> bytes:
-        if self._current.eof:
-            return self._next_stream()
-        data = self._pending
-        if not data and getattr(self._current, "needs_input", True):
-            data = self._source.read(_CHUNK)
+    def _more(self) -> bytes:
+        if self._current is None:
+            self._find_stream()
+            return b""
+        data = b""
+        if self._current.needs_input:
+            data = self._pending or self._source.read(self._chunk)
+            self._chunk = min(self._chunk * 2, _CHUNK)
+            self._pending = b""
             if not data:
                 self._ended = True
-                self._meter.note("damaged")
+                if self._codec.closed:
+                    self._count_damage()
                 return b""
-        self._pending = b""
         try:
-            return self._current.decompress(data, size)
-        except self._errors:
-            self._ended = True
-            # Bytes after a complete stream are padding as often as they are a broken next one.
-            if not self._started:
-                self._meter.note("damaged")
-            return b""
+            piece = self._current.decompress(data, _STEP)
+        except BrokenStreamError as error:
+            return self._broken(data, error.output)
+        except self._codec.errors as error:
+            if "limit" in str(error) or "too much memory" in str(error):
+                self._ended = True
+                raise UnreadableError("unsupported_compression") from error
+            return self._broken(data, self._replayed(data))
+        self._stream_output += len(piece)
+        if self._stream_input is not None:
+            self._stream_input = self._stream_input + data if len(self._stream_input) < _CHUNK else None
+        if self._current.eof:
+            self._pending = self._current.unused_data
+            self._current = None
+            self._ended = self._single
+            self._certain = True
+        return piece
 
-    def _next_stream(self) -> bytes:
-        """Several streams may follow each other in one file."""
-        if self._single:
-            self._ended = True
+    def _replayed(self, data: bytes) -> bytes:
+        if self._stream_input is None:
             return b""
-        self._pending = self._current.unused_data or self._source.read(_CHUNK)
-        self._started = True
-        if not self._pending.strip(b"\0"):
-            self._ended = True
-            return b""
+        return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
+
+    def _broken(self, data: bytes, output: bytes) -> bytes:
+        """End the current stream at an error; return its last output."""
+        self._stream_output += len(output)
+        self._count_damage()
+        self._current = None
+        self._restarts += 1
+        self._certain = False
+        # The magic of the stream that failed must not be found again.
+        first = self._stream_input == b""
+        self._pending = data[len(self._codec.magic) :] if first else data
+        self._ended = self._single or self._restarts > _MAX_RESTARTS
+        return output
+
+    def _count_damage(self) -> None:
+        # A magic in the middle of foreign bytes may be chance. A stream that gave nothing there is not counted.
+        if self._certain or self._stream_output:
+            self._meter.note("damaged")
+
+    def _find_stream(self) -> None:
+        """Go to the next magic: behind zeros, or behind bytes that are no stream of this kind."""
+        magic = self._codec.magic
+        data = self._pending
+        while True:
+            data = data.lstrip(b"\0") if self._certain else data
+            if len(data) < len(magic):
+                more = self._source.read(_CHUNK)
+                if not more:
+                    self._ended = True
+                    return
+                data += more
+                continue
+            at = data.find(magic)
+            if at >= 0:
+                break
+            self._certain = False
+            data = data[-len(magic) + 1 :]
+            more = self._source.read(_CHUNK)
+            if not more:
+                self._ended = True
+                return
+            data += more
+        self._certain = self._certain and at == 0
+        self._pending = data[at:]
         self._meter.enter()
-        self._current = self._make()
-        return b""
+        self._current = self._codec.make()
+        self._stream_input = b""
+        self._stream_output = 0
 
 
 def gzip_members(container: Container) -> Iterator[Member]:
-    """The content of a gzip file."""
-    yield _member(container, "gzip", lambda: _Zlib(31), (zlib.error,))
+    """Yield the content of a gzip file."""
+    yield _member(container, decompressors.gzip_codec())
 
 
 def raw_deflate(container: Container) -> Readable:
-    """The content of a deflate stream without header, which ends where it ends."""
-    return Inflated(container, lambda: _Zlib(-15), (zlib.error,), single=True)
+    """Return the content of a deflate stream without header; what follows the stream is ignored."""
+    return Inflated(container, decompressors.deflate_codec(), single=True)
 
 
 def zlib_stream(container: Container) -> Readable:
-    """The content of one zlib stream; what follows it is not looked at."""
-    return Inflated(container, lambda: _Zlib(15), (zlib.error,), single=True)
+    """Return the content of one zlib stream; what follows the stream is ignored."""
+    return Inflated(container, decompressors.zlib_codec(), single=True)
 
 
 def zlib_members(container: Container) -> Iterator[Member]:
-    """The content of a bare zlib stream, a loose git object for example."""
-    container.meter.enter()
-    yield Member(_inner_name(container.name), zlib_stream(container), spelling="zlib")
+    """Yield the content of a bare zlib stream, a loose git object for example."""
+    yield _member(container, decompressors.zlib_codec())
 
 
 def bzip2_members(container: Container) -> Iterator[Member]:
-    """The content of a bzip2 file."""
-    import bz2
-
-    yield _member(container, "bzip2", bz2.BZ2Decompressor, (OSError, EOFError, ValueError))
+    """Yield the content of a bzip2 file."""
+    yield _member(container, decompressors.bzip2_codec())
 
 
 def xz_members(container: Container) -> Iterator[Member]:
-    """The content of an xz or lzma file; one that needs more than 96 MB of dictionary counts as damaged."""
-    import lzma
-
-    yield _member(
-        container,
-        "xz",
-        lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY),
-        (lzma.LZMAError, EOFError, ValueError, MemoryError),
-    )
+    """Yield the content of an xz file. One that needs a dictionary above 64 MB is counted as unsupported."""
+    yield _member(container, decompressors.xz_codec())
 
 
-class _Zstd:
-    """zstandard's stream reader: pulls its own input, bounds its own window."""
+def lzma_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a `.lzma` file, with the same limit."""
+    yield _member(container, decompressors.lzma_codec())
 
-    def __init__(self, container: Container) -> None:
-        import zstandard
 
-        self._meter = container.meter
-        self._error = zstandard.ZstdError
-        decompressor = zstandard.ZstdDecompressor(max_window_size=128 << 20)
-        self._reader = decompressor.stream_reader(readable(container.source), read_across_frames=True)  # type: ignore[arg-type]  # the stub wants a whole IO, only read() is called
-
-    def read(self, size: int, /) -> bytes:
-        try:
-            piece = self._reader.read(min(size, _CHUNK * 16))
-        except self._error:
-            self._meter.note("damaged")
-            return b""
-        self._meter.take(len(piece))
-        return piece
+def lzip_members(container: Container) -> Iterator[Member]:
+    """Yield the content of an lzip file, with the same limit."""
+    yield _member(container, decompressors.lzip_codec())
 
 
 def zstd_members(container: Container) -> Iterator[Member]:
-    """The content of a Zstandard file."""
+    """Yield the content of a Zstandard file. One that needs a window above 64 MB is counted as unsupported."""
+    yield _member(container, decompressors.zstd_codec())
+
+
+def _member(container: Container, codec: Codec) -> Member:
     container.meter.enter()
-    yield Member(_inner_name(container.name), _Zstd(container), spelling="zstd")
+    return Member(inner_name(container.name), Inflated(container, codec), spelling=codec.name)
 
 
-def _member(
-    container: Container, spelling: str, make: Callable[[], _Decompressor], errors: tuple[type[Exception], ...]
-) -> Member:
-    container.meter.enter()
-    return Member(_inner_name(container.name), Inflated(container, make, errors), spelling=spelling)
-
-
-def _inner_name(name: str) -> str:
-    """`a.txt` for `a.txt.gz`, `a.tar` for `a.tgz`, else `content`."""
+def inner_name(name: str) -> str:
+    """Return `a.txt` for `a.txt.gz`, `a.tar` for `a.tgz`, else `content`."""
     for suffix, instead in ((_SUFFIX, ""), (_SHORT_TAR, ".tar")):
         inner = suffix.sub(instead, name)
         if inner not in (name, ""):

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from scanner.detection.members import Container, Member, Reader
-
-ContainerKind = Literal[
-    "zip",
-    "tar",
-    "gzip",
-    "zlib",
-    "bzip2",
-    "xz",
-    "zstd",
-    "7z",
-    "ar",
-    "cpio",
-    "rpm",
-    "pdf",
-    "sqlite",
-    "png",
-    "git_pack",
-    "git_bundle",
-]
+from scanner.detection.signatures import PROGRAM_STARTS, SIGNATURES, ContainerKind
+from scanner.detection.tar_files import is_tar_header
+from scanner.detection.zip_ends import has_directory
 
 
 class _Format(NamedTuple):
@@ -43,9 +26,9 @@ class _Format(NamedTuple):
 
 
 _FORMATS: dict[ContainerKind, _Format] = {
-    "zip": _Format("archives", "zip_members"),
-    "tar": _Format("archives", "tar_members", streamed=True),
-    "7z": _Format("archives", "seven_zip_members"),
+    "zip": _Format("zip_files", "zip_members"),
+    "tar": _Format("tar_files", "tar_members", streamed=True),
+    "7z": _Format("seven_zip_files", "seven_zip_members"),
     "ar": _Format("archives", "ar_members", streamed=True),
     "cpio": _Format("archives", "cpio_members", streamed=True),
     "rpm": _Format("archives", "rpm_members", streamed=True),
@@ -53,51 +36,40 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "zlib": _Format("compressed", "zlib_members", streamed=True, compressed=True),
     "bzip2": _Format("compressed", "bzip2_members", streamed=True, compressed=True),
     "xz": _Format("compressed", "xz_members", streamed=True, compressed=True),
+    "lzma": _Format("compressed", "lzma_members", streamed=True, compressed=True),
+    "lzip": _Format("compressed", "lzip_members", streamed=True, compressed=True),
     "zstd": _Format("compressed", "zstd_members", streamed=True, compressed=True),
+    "lz4": _Format("lz_files", "lz4_members", streamed=True, compressed=True),
+    "mozilla_lz4": _Format("lz_files", "mozilla_lz4_members", compressed=True),
+    "snappy": _Format("lz_files", "snappy_members", streamed=True, compressed=True),
+    "compress": _Format("lz_files", "compress_members", streamed=True, compressed=True),
     "pdf": _Format("pdf", "pdf_members"),
     "sqlite": _Format("sqlite_files", "sqlite_members"),
     "png": _Format("png_text", "png_members", streamed=True),
     "git_pack": _Format("git_packs", "pack_members"),
     "git_bundle": _Format("git_packs", "bundle_members"),
+    "redis": _Format("database_dumps", "redis_members"),
+    "postgresql": _Format("database_dumps", "postgresql_members"),
+    "unsupported": _Format("signatures", "unsupported_members"),
 }
-
-_MAGIC: dict[bytes, tuple[tuple[bytes, ContainerKind], ...]] = {
-    b"PK": ((b"PK\x03\x04", "zip"), (b"PK\x05\x06", "zip"), (b"PK\x07\x08", "zip")),
-    b"\x1f\x8b": ((b"\x1f\x8b\x08", "gzip"),),
-    b"BZ": tuple((b"BZh%d1AY&SY" % level, "bzip2") for level in range(1, 10)),
-    b"\xfd7": ((b"\xfd7zXZ\0", "xz"),),
-    b"]\0": ((b"]\0\0", "xz"),),
-    b"(\xb5": ((b"(\xb5/\xfd", "zstd"),),
-    b"7z": ((b"7z\xbc\xaf\x27\x1c", "7z"),),
-    b"!<": ((b"!<arch>\n", "ar"),),
-    b"07": ((b"070701", "cpio"), (b"070702", "cpio")),
-    b"\xed\xab": ((b"\xed\xab\xee\xdb", "rpm"),),
-    b"%P": ((b"%PDF-", "pdf"),),
-    b"SQ": ((b"SQLite format 3\0", "sqlite"),),
-    b"\x89P": ((b"\x89PNG\r\n\x1a\n", "png"),),
-    b"PA": ((b"PACK\0\0\0", "git_pack"),),
-    b"# ": ((b"# v2 git bundle\n", "git_bundle"), (b"# v3 git bundle\n", "git_bundle")),
-}
-_ZLIB_HEADERS = frozenset((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"))
-_ZIP_END = b"PK\x05\x06"
-_ZIP_END_SIZE = 22
-_OCTAL = frozenset(b"01234567 \0")
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """The kind of container that `content` (its first 512 bytes at least) is, or None. Costs next to nothing."""
-    start = content[:2]
-    if start in _MAGIC:
-        for magic, kind in _MAGIC[start]:
-            if content.startswith(magic):
-                return kind
-    if start in _ZLIB_HEADERS and _inflates(content[:256]):
-        return "zlib"
-    if len(content) >= 512 and (content[257:262] == b"ustar" or _is_old_tar(content[:512])):
+    """Return the kind of container that `content` is, or None. Costs next to nothing.
+
+    Args:
+        content: the whole content, or its first 512 bytes at least.
+    """
+    signatures = SIGNATURES.get(content[:2])
+    if signatures is not None:
+        for signature in signatures:
+            if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
+                return signature.kind
+    if len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
-    # A program or a script in front of a zip: its directory still stands at the end.
-    if content[-_ZIP_END_SIZE : -_ZIP_END_SIZE + 4] == _ZIP_END:
-        return "zip"
+    # A program or a script in front of a zip: its directory still stands near the end.
+    if content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]:
+        return "zip" if has_directory(content) else None
     return None
 
 
@@ -117,19 +89,3 @@ def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
     # Most contents are no container: the libraries are loaded when the first one of a kind is met.
     reader: Reader = getattr(import_module(f"scanner.detection.{chosen.module}"), chosen.reader)
     return reader(container)
-
-
-def _inflates(head: bytes) -> bool:
-    try:
-        return bool(zlib.decompressobj().decompress(head, 16))
-    except zlib.error:
-        return False
-
-
-def _is_old_tar(header: bytes) -> bool:
-    """The form before POSIX has no magic: its checksum is the sign."""
-    field = header[148:156]
-    if not _OCTAL.issuperset(field) or not header[0]:
-        return False
-    digits = field.strip(b" \0")
-    return digits.isdigit() and int(digits, 8) == sum(header) - sum(field) + 8 * 32

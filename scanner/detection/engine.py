@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import regex
 
-from scanner.detection.containers import ContainerKind, container_kind, is_compressed, is_streamed, members_of
+from scanner.detection.containers import container_kind, is_compressed, is_streamed, members_of
 from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
 from scanner.detection.limits import LimitReachedError, Meter
 from scanner.detection.matcher import ALWAYS_LISTED, Window, may_hold, windows
@@ -22,6 +22,7 @@ from scanner.detection.members import (
     read_up_to,
 )
 from scanner.detection.runs import Run, long_runs, run_spots, runs_at
+from scanner.detection.signatures import ContainerKind
 from scanner.detection.spellings import findings_of
 from scanner.detection.wide import wide_codec, wide_pieces
 

@@ -17,6 +17,7 @@ class Limits:
     document's size, from `ratio_floor` bytes on. `entries` (`entries`): members, streams and objects. `seconds`
     (`seconds`): time in containers and decoded runs (the document's own bytes are always read to their end).
     `member_bytes` (`member_size`): the largest part held in memory at once; longer text is read in pieces.
+    `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.8 µs each.
     """
 
     depth: int = 10
@@ -26,6 +27,7 @@ class Limits:
     entries: int = 50_000
     seconds: float = 60.0
     member_bytes: int = 48 << 20
+    decoding_steps: int = 5_000_000
     piece_bytes: int = 8 << 20
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
@@ -48,13 +50,25 @@ class LimitReachedError(Exception):
 class Meter:
     """Counts what one document has cost so far. Not shared between threads."""
 
-    __slots__ = ("_clock", "_deadline", "_most_bytes", "_spent", "entries", "expanded", "limits", "steps", "unread")
+    __slots__ = (
+        "_clock",
+        "_deadline",
+        "_most_bytes",
+        "_spent",
+        "decoded",
+        "entries",
+        "expanded",
+        "limits",
+        "steps",
+        "unread",
+    )
 
     def __init__(self, limits: Limits, document_size: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.expanded = 0
         self.entries = 0
         self.steps = 0
+        self.decoded = 0
         self.unread: Counter[str] = Counter()
         self._clock = clock
         self._deadline = clock() + limits.seconds
@@ -87,6 +101,13 @@ class Meter:
         self.entries += 1
         if self._spent is None and self.entries > self.limits.entries:
             self._spent = "entries"
+        self.take(0)
+
+    def work(self, steps: int) -> None:
+        """Pay for `steps` codes or records decoded one by one in Python. Raises LimitReachedError."""
+        self.decoded += steps
+        if self._spent is None and self.decoded > self.limits.decoding_steps:
+            self._spent = "decoding_steps"
         self.take(0)
 
     @property

@@ -81,6 +81,19 @@ class Bounded:
             continue
 
 
+class Paid:
+    """A stream whose bytes are paid for as they come."""
+
+    def __init__(self, meter: Meter, stream: Readable) -> None:
+        self._meter = meter
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._stream.read(size)
+        self._meter.take(len(piece))
+        return piece
+
+
 def readable(source: Source) -> Readable:
     """The source as a stream (bytes are not copied)."""
     return io.BytesIO(source) if isinstance(source, bytes) else source

@@ -1,75 +1,280 @@
-"""Reader of SQLite databases: the values of their tables, for those that lie split over pages."""
+"""Reader of SQLite databases. It parses the pages itself: no SQL of a database is ever run.
+
+The format: https://www.sqlite.org/fileformat2.html
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from scanner.detection.limits import Meter
 from scanner.detection.members import Container, Member, UnreadableError, shown_name, whole
 
 SIGNATURE = b"SQLite format 3\0"
-_SHORTEST = 40
-_STEPS_BETWEEN_CHECKS = 20_000
-_BATCH = 1 << 20
+
+# A token has 40 bytes, so no shorter value can hold one.
+_MIN_VALUE_BYTES = 40
+# Texts of one table are put together up to this size, since each member costs a start.
+_BATCH_BYTES = 1 << 20
+# Cells that were freed may still lead to overflow pages that are in use again, so a page may be read more than once.
+# The bound keeps the work linear when many cells lead to one chain.
+_MAX_READS_OF_OVERFLOW_PAGE = 4
+
+_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
+_INTERIOR = (_INTERIOR_INDEX, _INTERIOR_TABLE)
+_ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
+
+
+class _Value(NamedTuple):
+    """A text or blob of a record. Texts are in UTF-8."""
+
+    is_text: bool
+    content: bytes
+
+
+class _Page(NamedTuple):
+    """A b-tree page: its kind, where it begins in the file, and the file offsets of its cells."""
+
+    kind: int
+    start: int
+    cells: list[int]
+    right_child: int
 
 
 def sqlite_members(container: Container) -> Iterator[Member]:
-    """The values of every ordinary table, one member per MB of them, one value a line; long and binary values alone.
+    """Yield the texts of every table, one member per MB and one value a line; long and binary values alone.
 
-    The file is opened from memory, read-only, with its views, triggers and virtual tables out of reach.
+    Every b-tree page is read once, also pages that no table owns any more: they hold deleted rows.
     """
-    content = whole(container)
-    if len(content) < 100:
+    database = _Database(whole(container), container.meter)
+    owners = database.owners()
+    pages_of: dict[str, list[int]] = {}
+    for number, owner in owners.items():
+        if owner is not None:
+            pages_of.setdefault(owner, []).append(number)
+    for name, numbers in pages_of.items():
+        container.meter.enter()
+        yield from _members_of(name, database.values(numbers), container.meter)
+    damaged = database.damaged
+    free = [number for number in range(1, database.page_count + 1) if number not in owners]
+    yield from _members_of("free pages", database.values(free), container.meter)
+    if damaged:
         raise UnreadableError("damaged")
-    # Bytes 18 and 19 ask for a write-ahead log beside the file; from memory there is none.
-    content = content[:18] + b"\1\1" + content[20:]
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        connection.deserialize(content)
-        connection.text_factory = bytes
-        # Generated columns may compute anything.
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, container.meter.limits.member_bytes)
-        connection.set_progress_handler(_interrupter(container.meter), _STEPS_BETWEEN_CHECKS)
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("PRAGMA query_only = ON")
-        tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND sql NOT LIKE 'create virtual%'"
-        ).fetchmany(container.meter.limits.entries + 1)
-        for (name,) in tables:
-            container.meter.enter()
-            yield from _table(connection, name, container.meter)
-    except (sqlite3.Error, UnicodeError, OverflowError) as error:
-        raise UnreadableError("damaged") from error
-    finally:
-        connection.close()
 
 
-def _interrupter(meter: Meter) -> Callable[[], int]:
-    def out_of_time() -> int:
-        return 1 if meter.late else 0
-
-    return out_of_time
-
-
-def _table(connection: sqlite3.Connection, name: bytes, meter: Meter) -> Iterator[Member]:
-    shown = shown_name(name)
-    quoted = name.decode("utf-8", "surrogateescape").replace('"', '""')
+def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[Member]:
     gathered: list[bytes] = []
     size = 0
-    for row in connection.execute(f'SELECT * FROM "{quoted}"'):  # noqa: S608 - an identifier, quoted by doubling
-        for value in row:
-            if not isinstance(value, bytes) or len(value) < _SHORTEST:
-                continue
-            meter.take(len(value))
-            if len(value) > _BATCH or not value[:1].isascii() or b"\0" in value[:16]:
-                yield Member(shown, value)
-                continue
-            gathered.append(value)
-            size += len(value)
-            if size > _BATCH:
-                yield Member(shown, b"\n".join(gathered))
-                gathered, size = [], 0
+    for value in values:
+        if len(value.content) < _MIN_VALUE_BYTES:
+            continue
+        meter.take(len(value.content))
+        if not value.is_text or len(value.content) > _BATCH_BYTES:
+            yield Member(name, value.content)
+            continue
+        gathered.append(value.content)
+        size += len(value.content)
+        if size > _BATCH_BYTES:
+            yield Member(name, b"\n".join(gathered))
+            gathered, size = [], 0
     if gathered:
-        yield Member(shown, b"\n".join(gathered))
+        yield Member(name, b"\n".join(gathered))
+
+
+class _Database:
+    """The pages of a database file."""
+
+    def __init__(self, content: bytes, meter: Meter) -> None:
+        if len(content) < 100:
+            raise UnreadableError("damaged")
+        size = int.from_bytes(content[16:18], "big")
+        self.page_size = 65536 if size == 1 else size
+        if self.page_size < 512 or self.page_size & (self.page_size - 1):
+            raise UnreadableError("damaged")
+        self.usable = self.page_size - content[20]
+        if self.usable < 480:
+            raise UnreadableError("damaged")
+        self.page_count = -(-len(content) // self.page_size)
+        declared = int.from_bytes(content[28:32], "big")
+        # The declared count holds only if this version of the file wrote it (section 1.3.7 of the format).
+        is_current = content[24:28] == content[92:96]
+        self.damaged = (is_current and declared > self.page_count) or len(content) % self.page_size != 0
+        self.encoding = _ENCODINGS.get(int.from_bytes(content[56:60], "big"), "utf-8")
+        self.has_pointer_map = content[52:56] != bytes(4)
+        self._content = content
+        self._meter = meter
+        self._reads = bytearray(self.page_count + 1)
+
+    def owners(self) -> dict[int, str | None]:
+        """Return the table that each page belongs to, in the order of each tree; None for pages to leave out.
+
+        Pages of ordinary indexes are left out: they repeat what the tables hold.
+        """
+        owners: dict[int, str | None] = {}
+        schema = self._tree(1, "sqlite_schema", owners)
+        roots: list[tuple[int, str | None]] = []
+        for number in schema:
+            page = self.page(number)
+            for cell in page.cells if page and page.kind == _LEAF_TABLE else ():
+                self._meter.enter()
+                root = self._schema_row(page.kind if page else 0, cell)
+                if root is not None:
+                    roots.append(root)
+            if len(roots) > self._meter.limits.entries:
+                raise UnreadableError("entries")
+        for root_page, name in roots:
+            if root_page not in owners:
+                self._tree(root_page, name, owners)
+        if self.has_pointer_map:
+            for number in range(2, self.page_count + 1, self.usable // 5 + 1):
+                owners.setdefault(number, None)
+        return owners
+
+    def _tree(self, root: int, name: str | None, owners: dict[int, str | None]) -> list[int]:
+        """Give the pages of one tree to their owner, each page once; return them level by level."""
+        numbers: list[int] = []
+        level = [root]
+        while level:
+            below: list[int] = []
+            for number in level:
+                if number in owners or not 0 < number <= self.page_count:
+                    self.damaged = True
+                    continue
+                owners[number] = name
+                numbers.append(number)
+                page = self.page(number)
+                if page is None:
+                    self.damaged = True
+                    continue
+                if page.kind not in _INTERIOR:
+                    continue
+                below += [int.from_bytes(self._content[cell : cell + 4], "big") for cell in page.cells]
+                below.append(page.right_child)
+            level = below
+        return numbers
+
+    def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
+        """Return root page and table of one row of sqlite_schema (type, name, tbl_name, rootpage, sql)."""
+        columns = self._columns(self._payload(kind, cell)[0])
+        if len(columns) < 4:
+            return None
+        texts = [self._text(content).decode("utf-8", "replace") for _, content in columns[:3]]
+        root = int.from_bytes(columns[3][1], "big")
+        if root == 0:
+            return None
+        return root, None if texts[0] == "index" else shown_name(texts[1]) or "table"
+
+    def page(self, number: int) -> _Page | None:
+        """Return the b-tree page of this number, None if it is a page of another kind."""
+        start = (number - 1) * self.page_size
+        header = start + (100 if number == 1 else 0)
+        content = self._content
+        if header + 12 > len(content):
+            return None
+        kind = content[header]
+        if kind not in (_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE):
+            return None
+        array = header + (12 if kind in _INTERIOR else 8)
+        count = int.from_bytes(content[header + 3 : header + 5], "big")
+        if array + 2 * count > start + self.usable:
+            return None
+        end = min(start + self.usable, len(content))
+        cells = [
+            start + int.from_bytes(content[at : at + 2], "big") for at in range(array, min(array + 2 * count, end), 2)
+        ]
+        # A freed page may be overwritten in part. Cells that cannot be cells are passed over.
+        cells = [cell for cell in dict.fromkeys(cells) if array + 2 * count <= cell < end - 3]
+        return _Page(kind, start, cells, int.from_bytes(content[header + 8 : header + 12], "big"))
+
+    def values(self, numbers: list[int]) -> Iterator[_Value]:
+        """Yield the texts and blobs of the pages' records, page by page."""
+        for number in numbers:
+            page = self.page(number)
+            self._meter.take(0)
+            if page is None or page.kind == _INTERIOR_TABLE:
+                continue
+            # Cells do not overlap in a sound page. Where they do, the page costs no more than its size.
+            room = self.usable
+            self._meter.work(len(page.cells))
+            for cell in page.cells:
+                payload, on_page = self._payload(page.kind, cell)
+                room -= on_page
+                if room < 0:
+                    self.damaged = True
+                    break
+                if not _has_long_value(payload):
+                    continue
+                for serial, content in self._columns(payload):
+                    if serial >= 12:
+                        is_text = serial % 2 == 1
+                        yield _Value(is_text, self._text(content) if is_text else content)
+
+    def _text(self, content: bytes) -> bytes:
+        if self.encoding == "utf-8":
+            return content
+        return content.decode(self.encoding, "replace").encode("utf-8", "replace")
+
+    def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
+        """Return the record of a cell, put together from its overflow pages, and its size on the page itself."""
+        content, usable = self._content, self.usable
+        size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
+        if kind == _LEAF_TABLE:
+            _, at = self._varint(at)
+        most = usable - 35 if kind == _LEAF_TABLE else (usable - 12) * 64 // 255 - 23
+        if size <= most:
+            return content[at : at + size], size
+        least = (usable - 12) * 32 // 255 - 23
+        local = least + (size - least) % (usable - 4)
+        local = local if local <= most else least
+        pieces = [content[at : at + local]]
+        following = int.from_bytes(content[at + local : at + local + 4], "big")
+        left = size - local
+        while left > 0 and following:
+            if following > self.page_count or self._reads[following] >= _MAX_READS_OF_OVERFLOW_PAGE:
+                self.damaged = True
+                break
+            self._reads[following] += 1
+            start = (following - 1) * self.page_size
+            pieces.append(content[start + 4 : start + min(usable, left + 4)])
+            left -= usable - 4
+            following = int.from_bytes(content[start : start + 4], "big")
+        return b"".join(pieces), local
+
+    def _columns(self, record: bytes) -> list[tuple[int, bytes]]:
+        """Return serial type and bytes of each column of a record that has bytes in it."""
+        header_size, at = _varint(record, 0)
+        begin = header_size
+        columns: list[tuple[int, bytes]] = []
+        while at < min(header_size, len(record)) and begin <= len(record):
+            serial, at = _varint(record, at)
+            size = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[serial] if serial < 12 else (serial - 12) // 2
+            columns.append((serial, record[begin : begin + size]))
+            begin += size
+        self._meter.work(len(columns))
+        return columns
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        return _varint(self._content, at)
+
+
+def _has_long_value(record: bytes) -> bool:
+    """Return whether a record may hold a value that is long enough, by one look at the bytes of its header."""
+    if len(record) < _MIN_VALUE_BYTES:
+        return False
+    size, at = _varint(record, 0)
+    return max(record[at:size], default=0) >= 12 + 2 * _MIN_VALUE_BYTES
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the variable-length integer at an offset and the offset behind it; a cut one ends with the data."""
+    value = 0
+    for _ in range(8):
+        if at >= len(data):
+            return value, at
+        byte = data[at]
+        at += 1
+        value = (value << 7) | (byte & 127)
+        if byte < 128:
+            return value, at
+    return (value << 8) | (data[at] if at < len(data) else 0), at + 1

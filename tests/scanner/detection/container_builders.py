@@ -143,6 +143,28 @@ def pdf_with_kerning(content: bytes) -> bytes:
     return b"%PDF-1.4\n1 0 obj\n<</Filter[/FlateDecode]>>stream\r\n" + packed + b"\r\nendstream\n"
 
 
+def pdf_with_glyph_numbers(content: bytes) -> bytes:
+    """A page in a font that numbers its glyphs from 1 in the order of their use, with the map to letters behind it."""
+    letters = list(dict.fromkeys(content.decode("latin-1")))
+    codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
+    page = f"BT /F1 9 Tf <{codes[:64]}> Tj 10 0 Td [<{codes[64:]}>] TJ ET".encode()
+    pairs = "".join(f"<{number:04X}> <{ord(letter):04X}>\n" for number, letter in enumerate(letters, 1))
+    cmap = (
+        f"1 begincodespacerange <0000> <FFFF> endcodespacerange {len(letters)} beginbfchar\n{pairs}endbfchar".encode()
+    )
+    streams = b"".join(
+        b"obj<</Filter/FlateDecode>>stream\n" + zlib.compress(body) + b"\nendstream\n" for body in (page, cmap)
+    )
+    return b"%PDF-1.7\n" + streams
+
+
+def pdf_form(content: bytes) -> bytes:
+    """The value of a form's field: UTF-16 in a string with escapes, in an object stream."""
+    wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
+    packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
+    return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
+
+
 def sqlite_database(content: bytes) -> bytes:
     """A database in which the value lies over the edge of two pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
@@ -199,6 +221,120 @@ def loose_object(content: bytes) -> bytes:
     return zlib.compress(b"blob %d\0" % len(content) + content)
 
 
+def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
+    """The `odc` form, as packages of macOS hold one."""
+    parts = []
+    for entry, body in ((name, content), (b"TRAILER!!!", b"")):
+        numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))
+        parts.append(b"070707" + numbers + entry + b"\0" + body)
+    return b"".join(parts)
+
+
+def lzip(content: bytes) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}]
+    packed = lzma.compress(content, lzma.FORMAT_ALONE, filters=filters)[13:]
+    trailer = struct.pack("<IQQ", zlib.crc32(content), len(content), len(packed) + 26)
+    return b"LZIP\x01\x10" + packed + trailer
+
+
+def lz4_block(content: bytes) -> bytes:
+    """One block without matches."""
+    length = len(content)
+    head = bytes((min(length, 15) << 4,))
+    if length >= 15:
+        head += b"\xff" * ((length - 15) // 255) + bytes(((length - 15) % 255,))
+    return head + content
+
+
+def lz4_frame(content: bytes) -> bytes:
+    block = lz4_block(content)
+    return b"\x04\x22\x4d\x18\x60\x40\x82" + struct.pack("<I", len(block)) + block + bytes(4)
+
+
+def mozilla_lz4(content: bytes) -> bytes:
+    return b"mozLz40\0" + struct.pack("<I", len(content)) + lz4_block(content)
+
+
+def snappy_stream(content: bytes) -> bytes:
+    """Chunks of up to 60 bytes, each one literal."""
+    parts = [b"\xff\x06\0\0sNaPpY"]
+    for at in range(0, len(content), 60):
+        piece = content[at : at + 60]
+        block = bytes((len(piece), (len(piece) - 1) << 2)) + piece
+        parts.append(b"\0" + (len(block) + 4).to_bytes(3, "little") + bytes(4) + block)
+    return b"".join(parts)
+
+
+def unix_compressed(content: bytes) -> bytes:
+    """What the program `compress` writes: codes of 9 to 16 bits, in groups of eight of one width."""
+    table = {bytes((byte,)): byte for byte in range(256)}
+    group: list[int] = []
+    width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
+
+    def flush() -> None:
+        bits = sum(code << (width * at) for at, code in enumerate(group))
+        output.extend(bits.to_bytes(width, "little"))
+        group.clear()
+
+    following = 257
+    for at in range(len(content)):
+        longer = prefix + content[at : at + 1]
+        if longer in table:
+            prefix = longer
+            continue
+        group.append(table[prefix])
+        if len(group) == 8:
+            flush()
+        if following < 1 << 16:
+            table[longer] = following
+            following += 1
+            if following > (1 << width) and width < 16:
+                if group:
+                    flush()
+                width += 1
+        prefix = content[at : at + 1]
+    if prefix:
+        group.append(table[prefix])
+        bits = sum(code << (width * at) for at, code in enumerate(group))
+        output.extend(bits.to_bytes(-(-width * len(group) // 8), "little"))
+    return bytes(output)
+
+
+def sqlite_in_utf16(content: bytes) -> bytes:
+    """A database in UTF-16 with a table that is stored as an index, and a value that fills several pages."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16le'")
+        connection.execute("PRAGMA page_size = 1024")
+        connection.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        connection.execute("INSERT INTO settings VALUES (?, ?)", ("x" * 500, "y" * 900 + content.decode("latin-1")))
+        connection.commit()
+        return connection.serialize()
+
+
+def lzf(content: bytes) -> bytes:
+    """LZF with one repetition of a run of zeros in front of the content, so that it is shorter."""
+    parts = [b"\0\0", bytes((0xE0, 91, 0))]
+    parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
+    return b"".join(parts)
+
+
+def redis_dump(content: bytes) -> bytes:
+    def length(value: int) -> bytes:
+        return bytes((0x40 | value >> 8, value & 255))
+
+    packed = lzf(content)
+    value = b"\xc3" + length(len(packed)) + length(101 + len(content)) + packed
+    return b"REDIS0010\xfa\tredis-ver\x067.0.15\xfe\0\0\x03key" + value + b"\xff" + bytes(8)
+
+
+def postgresql_dump(content: bytes) -> bytes:
+    """A custom-format dump with the data of one table in two chunks."""
+    packed = zlib.compress(content)
+    chunks = [packed[:20], packed[20:], b""]
+    data = b"".join(b"\0" + struct.pack("<I", len(chunk)) + chunk for chunk in chunks)
+    return b"PGDMP\x01\x0e\0\x04\x08\x01" + bytes(100) + b"\x01\0" + struct.pack("<I", 214) + data
+
+
 CONTAINERS: dict[str, Builder] = {
     "zip": zipped,
     "zip, stored": lambda content: zipped(content, method=zipfile.ZIP_STORED),
@@ -219,18 +355,29 @@ CONTAINERS: dict[str, Builder] = {
     "lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
     "Zstandard": zstandard_compressed,
     "zlib (loose git object)": loose_object,
+    "lzip": lzip,
+    "lz4": lz4_frame,
+    "lz4 of Mozilla": mozilla_lz4,
+    "Snappy": snappy_stream,
+    "compress (.Z)": unix_compressed,
     "7z": seven_zipped,
     "ar": lambda content: ar((b"a.o", gzip.compress(content))),
     "deb": deb,
     "cpio, compressed": lambda content: gzip.compress(cpio(content)),
+    "cpio, older form": lambda content: gzip.compress(cpio_in_octal(content)),
     "rpm": rpm,
     "PDF, Flate": pdf,
     "PDF, ASCII85": lambda content: pdf(content, "ASCII85Decode"),
     "PDF, ASCIIHex": lambda content: pdf(content, "ASCIIHexDecode"),
     "PDF, LZW": lambda content: pdf(content, "LZWDecode"),
     "PDF, kerned text": pdf_with_kerning,
+    "PDF, glyph numbers": pdf_with_glyph_numbers,
+    "PDF, form value in UTF-16": pdf_form,
     "SQLite, value over two pages": sqlite_database,
     "SQLite, gzip in a value": sqlite_with_gzip,
+    "SQLite in UTF-16, table without row ids": sqlite_in_utf16,
+    "Redis dump, LZF": redis_dump,
+    "PostgreSQL dump, custom format": postgresql_dump,
     "PNG tEXt": png,
     "PNG zTXt": lambda content: png(content, b"zTXt"),
     "PNG iTXt": lambda content: png(content, b"iTXt"),

@@ -1,0 +1,164 @@
+"""Decoders of byte-oriented LZ77 blocks: LZ4, LZF, Snappy, and of LZW streams. Output is bounded and paid for."""
+
+from __future__ import annotations
+
+from scanner.detection.limits import Meter
+from scanner.detection.members import UnreadableError
+
+# Bytes and steps between two payments.
+_PAID_AT_ONCE = 1 << 16
+_STEPS_PAID_AT_ONCE = 1 << 12
+
+
+class _Output:
+    """Decoded bytes that grow up to a bound."""
+
+    def __init__(self, meter: Meter, before: bytes = b"") -> None:
+        self.content = bytearray(before)
+        self._most = meter.limits.member_bytes + len(before)
+        self._meter = meter
+        self._unpaid = 0
+        self._steps = 0
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A block that breaks is paid for too: callers may try many.
+        self.settle()
+
+    def append(self, piece: bytes) -> None:
+        self.content += piece
+        self._pay(len(piece))
+
+    def copy(self, distance: int, length: int) -> None:
+        """Repeat `length` bytes from `distance` back; they may overlap what is being written."""
+        start = len(self.content) - distance
+        if distance <= 0 or start < 0:
+            raise UnreadableError("damaged")
+        if len(self.content) + length > self._most:
+            raise UnreadableError("member_size")
+        if distance >= length:
+            self.content += self.content[start : start + length]
+        else:
+            pattern = bytes(self.content[start:])
+            self.content += (pattern * (length // distance + 1))[:length]
+        self._pay(length)
+
+    def _pay(self, size: int) -> None:
+        if len(self.content) > self._most:
+            raise UnreadableError("member_size")
+        self._unpaid += size
+        self._steps += 1
+        if self._unpaid >= _PAID_AT_ONCE or self._steps >= _STEPS_PAID_AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Pay for what was decoded since the last payment; a copy costs about two steps of other decoders."""
+        self._meter.take(self._unpaid)
+        self._meter.work(2 * self._steps)
+        self._unpaid = self._steps = 0
+
+
+def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
+    """Return the content of an LZ4 block.
+
+    The format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
+
+    Args:
+        block: the compressed bytes.
+        meter: pays for the output.
+        before: the 64 kB of output before this block that it may refer to.
+
+    Raises:
+        UnreadableError: the block is damaged or its content is larger than a member may be.
+        LimitReachedError: the document has used up a bound.
+    """
+    with _Output(meter, before) as output:
+        at = 0
+        while at < len(block):
+            token = block[at]
+            at += 1
+            literal, at = _lz4_length(block, at, token >> 4)
+            if at + literal > len(block):
+                raise UnreadableError("damaged")
+            output.append(block[at : at + literal])
+            at += literal
+            if at >= len(block):
+                break
+            distance = int.from_bytes(block[at : at + 2], "little")
+            length, at = _lz4_length(block, at + 2, token & 15)
+            output.copy(distance, length + 4)
+    return bytes(output.content[len(before) :])
+
+
+def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
+    if length == 15:
+        while True:
+            if at >= len(block):
+                raise UnreadableError("damaged")
+            length += block[at]
+            at += 1
+            if block[at - 1] != 255:
+                break
+    return length, at
+
+
+def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
+    """Return the content of the LZF block `block[at:end]`, as Redis stores long strings; same errors as `lz4_block`.
+
+    The format is that of liblzf's `lzf_d.c`.
+    """
+    with _Output(meter) as output:
+        while at < end:
+            control = block[at]
+            at += 1
+            if control < 32:
+                output.append(block[at : min(end, at + control + 1)])
+                at += control + 1
+                continue
+            length = control >> 5
+            if length == 7 and at < end:
+                length += block[at]
+                at += 1
+            if at >= end:
+                raise UnreadableError("damaged")
+            output.copy(((control & 31) << 8) + block[at] + 1, length + 2)
+            at += 1
+    return bytes(output.content)
+
+
+def snappy_block(block: bytes, meter: Meter) -> bytes:
+    """Return the content of a Snappy block; same errors as `lz4_block`.
+
+    The format: https://github.com/google/snappy/blob/main/format_description.txt
+    """
+    with _Output(meter) as output:
+        at = 0
+        # The content's length stands in front, as a variable-length integer.
+        while at < len(block) and block[at] & 128:
+            at += 1
+        at += 1
+        while at < len(block):
+            tag = block[at]
+            at += 1
+            if tag & 3 == 0:
+                length = tag >> 2
+                if length >= 60:
+                    width = length - 59
+                    length = int.from_bytes(block[at : at + width], "little")
+                    at += width
+                if at + length + 1 > len(block):
+                    raise UnreadableError("damaged")
+                output.append(block[at : at + length + 1])
+                at += length + 1
+                continue
+            if tag & 3 == 1:
+                length, distance = 4 + ((tag >> 2) & 7), ((tag >> 5) << 8) | (block[at] if at < len(block) else 0)
+                at += 1
+            else:
+                width = 2 if tag & 3 == 2 else 4
+                length, distance = 1 + (tag >> 2), int.from_bytes(block[at : at + width], "little")
+                at += width
+            output.copy(distance, length)
+    return bytes(output.content)

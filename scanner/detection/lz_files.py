@@ -1,0 +1,182 @@
+"""Readers of files in LZ4, Snappy and `compress` (`.Z`) form, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from scanner.detection.compressed import inner_name
+from scanner.detection.limits import Meter
+from scanner.detection.lz_blocks import lz4_block, snappy_block
+from scanner.detection.members import Container, Member, Readable, UnreadableError, read_up_to, readable, whole
+
+_LZ4_MAGIC = b"\x04\x22\x4d\x18"
+_MAX_LZ4_BLOCK = 4 << 20
+_LZ4_WINDOW = 64 << 10
+_MAX_SNAPPY_CHUNK = 65_536 + 4096
+_MOZILLA_HEADER = 12
+_LZW_CLEAR = 256
+# All strings of the table together. Text stays far below; runs of one byte make each string longer than the last.
+_MAX_LZW_TABLE_BYTES = 32 << 20
+
+
+class _Pieces:
+    """A stream made of the pieces of a generator. Damage ends it and is counted."""
+
+    def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
+        self._pieces = pieces
+        self._meter = meter
+        self._ready = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        while not self._ready:
+            try:
+                self._ready = memoryview(next(self._pieces))
+            except StopIteration:
+                return b""
+            except UnreadableError as stop:
+                self._meter.note(stop.reason)
+                self._pieces = iter(())
+                return b""
+        piece, self._ready = bytes(self._ready[:size]), self._ready[size:]
+        return piece
+
+
+def _stream_member(container: Container, name: str, pieces: Callable[[Readable, Meter], Iterator[bytes]]) -> Member:
+    container.meter.enter()
+    stream = _Pieces(pieces(readable(container.source), container.meter), container.meter)
+    return Member(inner_name(container.name), stream, spelling=name)
+
+
+def lz4_members(container: Container) -> Iterator[Member]:
+    """Yield the content of LZ4 frames."""
+    yield _stream_member(container, "lz4", _lz4_pieces)
+
+
+def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
+    """Yield the blocks of each frame: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md."""
+    while magic := read_up_to(stream, 4):
+        kind = int.from_bytes(magic, "little")
+        meter.enter()
+        if 0x184D2A50 <= kind <= 0x184D2A5F:
+            _skip(stream, int.from_bytes(read_up_to(stream, 4), "little"))
+            continue
+        if magic != _LZ4_MAGIC:
+            # Padding or foreign bytes behind the last frame.
+            return
+        flags = read_up_to(stream, 2)
+        if len(flags) < 2 or flags[0] >> 6 != 1:
+            raise UnreadableError("damaged")
+        independent, block_sums, content_sum = flags[0] & 0x20, flags[0] & 0x10, flags[0] & 4
+        read_up_to(stream, (8 if flags[0] & 8 else 0) + (4 if flags[0] & 1 else 0) + 1)
+        window = b""
+        while True:
+            field = read_up_to(stream, 4)
+            if len(field) < 4:
+                raise UnreadableError("damaged")
+            size = int.from_bytes(field, "little")
+            if size == 0:
+                break
+            plain, size = size >> 31, size & 0x7FFFFFFF
+            if size > _MAX_LZ4_BLOCK:
+                raise UnreadableError("damaged")
+            block = read_up_to(stream, size)
+            content = block if plain else lz4_block(block, meter, window)
+            yield content
+            if not independent:
+                window = (window + content)[-_LZ4_WINDOW:]
+            if len(block) < size:
+                raise UnreadableError("damaged")
+            if block_sums:
+                read_up_to(stream, 4)
+        if content_sum:
+            read_up_to(stream, 4)
+
+
+def _skip(stream: Readable, size: int) -> None:
+    while size and (piece := stream.read(min(size, 1 << 16))):
+        size -= len(piece)
+
+
+def mozilla_lz4_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a file that Firefox compressed: a magic of eight bytes, a size of four, one LZ4 block."""
+    content = whole(container)
+    container.meter.enter()
+    body = lz4_block(content[_MOZILLA_HEADER:], container.meter)
+    yield Member(inner_name(container.name), body, spelling="lz4")
+
+
+def snappy_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a Snappy stream."""
+    yield _stream_member(container, "snappy", _snappy_pieces)
+
+
+def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
+    """Yield the chunks: https://github.com/google/snappy/blob/main/framing_format.txt."""
+    while head := read_up_to(stream, 4):
+        kind, size = head[0], int.from_bytes(head[1:], "little")
+        if len(head) < 4:
+            raise UnreadableError("damaged")
+        if kind > 1:
+            _skip(stream, size)
+            continue
+        if size > _MAX_SNAPPY_CHUNK + 4:
+            raise UnreadableError("damaged")
+        chunk = read_up_to(stream, size)
+        if len(chunk) < size or size < 4:
+            raise UnreadableError("damaged")
+        meter.take(0)
+        yield chunk[4:] if kind == 1 else snappy_block(chunk[4:], meter)
+
+
+def compress_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a file that the program `compress` made."""
+    yield _stream_member(container, "compress", _lzw_pieces)
+
+
+def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
+    """Yield the strings of LZW codes of 9 to 16 bits, least significant bit first, codes in groups of eight."""
+    head = read_up_to(stream, 3)
+    if len(head) < 3:
+        raise UnreadableError("damaged")
+    most_bits, clears = head[2] & 31, bool(head[2] & 128)
+    first = 257 if clears else 256
+    table: list[bytes] = [bytes((byte,)) for byte in range(256)] + [b""] * (first - 256)
+    width, held, previous = 9, 0, b""
+    pieces: list[bytes] = []
+    size = 0
+    # Codes come in groups of eight, hence `width` bytes; a change of width drops the rest of the group.
+    while group := read_up_to(stream, width):
+        bits = int.from_bytes(group, "little")
+        meter.work(8)
+        for _ in range(len(group) * 8 // width):
+            code = bits & ((1 << width) - 1)
+            bits >>= width
+            if code == _LZW_CLEAR and clears:
+                del table[first:]
+                width, held, previous = 9, 0, b""
+                break
+            if code < len(table):
+                entry = table[code]
+            elif code == len(table) and previous:
+                entry = previous + previous[:1]
+            else:
+                yield b"".join(pieces)
+                raise UnreadableError("damaged")
+            if previous and len(table) < 1 << most_bits:
+                table.append(previous + entry[:1])
+                held += len(previous)
+                if held > _MAX_LZW_TABLE_BYTES:
+                    yield b"".join(pieces)
+                    raise UnreadableError("member_size")
+            pieces.append(entry)
+            size += len(entry)
+            previous = entry
+            if len(table) > (1 << width) - 1 and width < most_bits:
+                width += 1
+                break
+        if size >= 1 << 16:
+            meter.take(size)
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    meter.take(size)
+    yield b"".join(pieces)

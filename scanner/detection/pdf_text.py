@@ -1,0 +1,171 @@
+"""Puts together the text that a PDF's content streams show, also where fonts number their glyphs themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanner.detection.limits import Meter
+
+# Each alternative takes all that it looks at, so that nothing is looked at twice: an open string ends where it must.
+_TOKEN = re.compile(
+    rb"(?P<literal>\((?:[^()\\]|\\.)*+\)?)"
+    rb"|<(?P<hex>[0-9A-Fa-f\s]*+)>?"
+    rb"|(?P<end>\bET\b)",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
+_ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
+_NO_HEX = re.compile(rb"\s+")
+_MARK = b"\xfe\xff"
+_MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
+
+_CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
+_CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
+# A CMap names at most 65,536 codes. Fonts of one document share few maps.
+_MAX_CODES = 65_536
+_MAX_CMAPS = 64
+_MAX_GLYPH_BYTES = 8 << 20
+
+
+class _CMap(NamedTuple):
+    """What the codes of a font mean. `width` is a code's size in bytes."""
+
+    width: int
+    letters: dict[int, str]
+
+
+class TextOfDocument:
+    """The codes of all strings that a document shows, and the maps of its fonts.
+
+    Which font a map belongs to stands in objects that are often compressed, so each map is tried on each string. A
+    wrong one gives other letters.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._cmaps: dict[frozenset[tuple[int, str]], _CMap] = {}
+        self._shown: list[tuple[str, list[bytes]]] = []
+        self._held = 0
+
+    def read(self, name: str, content: bytes) -> Iterator[bytes]:
+        """Take one decoded stream; yield the texts in it that need no map."""
+        if b"beginbfchar" in content or b"beginbfrange" in content:
+            self._add_cmap(content)
+            return
+        shows = b"Tj" in content or b"TJ" in content
+        if not shows and not any(mark in content for mark in _MARKS):
+            return
+        strings = _strings(content, self._meter)
+        yield from _in_utf16(strings)
+        if shows:
+            yield b"".join(strings)
+            self._held += sum(map(len, strings))
+            if self._held > _MAX_GLYPH_BYTES:
+                self._meter.note("member_size")
+            else:
+                self._shown.append((name, strings))
+
+    def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and text of each stream by each map, after all streams were taken."""
+        for name, strings in self._shown:
+            for cmap in self._cmaps.values():
+                self._meter.work(len(strings))
+                text = "".join(_by_map(codes, cmap) for codes in strings).encode("utf-8", "replace")
+                self._meter.take(len(text))
+                yield name, text
+
+    def _add_cmap(self, content: bytes) -> None:
+        if len(self._cmaps) >= _MAX_CMAPS:
+            self._meter.note("entries")
+            return
+        width = _CMAP_WIDTH.search(content)
+        letters: dict[int, str] = {}
+        at = content.find(b"beginbf")
+        while at >= 0 and (end := content.find(b"endbf", at)) >= 0:
+            items = list(_CMAP_ITEM.finditer(content, at, end))
+            self._meter.work(len(items))
+            (_add_characters if content.startswith(b"beginbfchar", at) else _add_ranges)(items, letters)
+            at = content.find(b"beginbf", end)
+        self._cmaps[frozenset(letters.items())] = _CMap(len(width[1]) // 2 if width else 2, letters)
+
+
+def _strings(content: bytes, meter: Meter) -> list[bytes]:
+    """Return the strings of a stream in their order; text objects end with a line feed of their own."""
+    strings: list[bytes] = []
+    for token in _TOKEN.finditer(content):
+        if token["literal"] is not None:
+            body = token["literal"][1:].removesuffix(b")")
+            strings.append(_ESCAPE.sub(_unescaped, body) if b"\\" in body else body)
+            meter.work(1 + body.count(b"\\"))
+        elif token["hex"]:
+            digits = _NO_HEX.sub(b"", token["hex"])
+            strings.append(bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii")))
+        elif token["end"] is not None:
+            strings.append(b"\n")
+    meter.work(len(strings))
+    return strings
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    letter = escape[1]
+    if letter[:1].isdigit() and letter[0] < 0x38:
+        return bytes((int(letter, 8) & 255,))
+    return _ESCAPED.get(letter, letter)
+
+
+def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
+    for string in strings:
+        if string.startswith(_MARK) and len(string) > 80:
+            yield string[2:].decode("utf-16-be", "replace").encode("utf-8", "replace")
+
+
+def _by_map(codes: bytes, cmap: _CMap) -> str:
+    if codes == b"\n":
+        return "\n"
+    if cmap.width == 2:
+        return codes.decode("utf-16-be", "replace").translate(cmap.letters)
+    return codes.decode("latin-1").translate(cmap.letters)
+
+
+def _add_characters(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
+    codes = [item[1] for item in items if item[1]]
+    for code, letter in zip(codes[::2], codes[1::2], strict=False):
+        if len(letters) < _MAX_CODES:
+            letters[_number(code)] = _letters(letter)
+
+
+def _add_ranges(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
+    at = 0
+    while at + 2 < len(items):
+        first, last, target = (item[1] for item in items[at : at + 3])
+        at += 3
+        if first is None or last is None:
+            return
+        count = min(_number(last) - _number(first) + 1, _MAX_CODES - len(letters))
+        if target is not None:
+            text = _letters(target)
+            for step in range(count):
+                # Only the last letter counts up; a code beyond Unicode means nothing.
+                code = ord(text[-1]) + step if text else 0x110000
+                if code < 0x110000:
+                    letters[_number(first) + step] = text[:-1] + chr(code)
+            continue
+        step = 0
+        while at < len(items) and items[at][3] is None:
+            if step < count and items[at][1] is not None:
+                letters[_number(first) + step] = _letters(items[at][1])
+            step += 1
+            at += 1
+        at += 1
+
+
+def _number(digits: bytes) -> int:
+    return int(_NO_HEX.sub(b"", digits) or b"0", 16) & 0xFFFF
+
+
+def _letters(digits: bytes) -> str:
+    digits = _NO_HEX.sub(b"", digits)
+    code = bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii"))
+    return code.decode("utf-16-be", "replace") if len(code) > 1 else code.decode("latin-1")

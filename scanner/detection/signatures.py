@@ -1,0 +1,192 @@
+"""How each kind of container begins, and the proof that a content which begins so is one.
+
+Magics of a few letters also begin ordinary text, and a text that is taken for a container would be counted as damaged.
+So each short magic demands a header that holds together.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from scanner.detection.members import Container, Member, UnreadableError, read_up_to, readable
+
+ContainerKind = Literal[
+    "zip",
+    "tar",
+    "gzip",
+    "zlib",
+    "bzip2",
+    "xz",
+    "lzma",
+    "lzip",
+    "zstd",
+    "lz4",
+    "mozilla_lz4",
+    "snappy",
+    "compress",
+    "7z",
+    "ar",
+    "cpio",
+    "rpm",
+    "pdf",
+    "sqlite",
+    "png",
+    "git_pack",
+    "git_bundle",
+    "redis",
+    "postgresql",
+    "unsupported",
+]
+"""`unsupported`: a container whose content is not read, only counted."""
+
+
+class Signature(NamedTuple):
+    """The beginning of a kind of container. `name` is the format's, for kinds that are not read."""
+
+    magic: bytes
+    kind: ContainerKind
+    proof: Callable[[bytes], bool] | None = None
+    name: str = ""
+
+
+def _is_zlib(content: bytes) -> bool:
+    """Return whether a deflate stream begins after two bytes: text fails within a few of them."""
+    inflater = zlib.decompressobj()
+    try:
+        return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
+    except zlib.error as error:
+        # Everything in front of the checksum was a stream.
+        return "incorrect data check" in str(error)
+
+
+def _is_lzma(content: bytes) -> bool:
+    """Return whether the header of a `.lzma` file holds together: a usual dictionary, a size, a zero byte."""
+    dictionary, size = int.from_bytes(content[1:5], "little"), content[5:13]
+    usual = dictionary >= 4096 and (dictionary & (dictionary - 1) == 0 or dictionary.bit_count() == 2)
+    return len(content) > 13 and usual and content[13] == 0 and (size == b"\xff" * 8 or size[5:] == bytes(3))
+
+
+def _is_ar(content: bytes) -> bool:
+    return len(content) == 8 or content[66:68] == b"`\n"
+
+
+_CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
+
+
+def _is_cpio(content: bytes) -> bool:
+    """Return whether a header of digits stands in front of a name that ends with a zero byte."""
+    if _CPIO.match(content) is None:
+        return False
+    octal = content[5:6] == b"7"
+    size = int(content[59:65], 8) if octal else int(content[94:102], 16)
+    end = (75 if octal else 109) + size
+    return 0 < size <= 4096 and content[end : end + 1] in (b"", b"\0")
+
+
+def _is_compress(content: bytes) -> bool:
+    return len(content) > 3 and content[2] & 0x60 == 0 and 9 <= content[2] & 31 <= 16 and not content[4] & 1
+
+
+def _is_arj(content: bytes) -> bool:
+    size = int.from_bytes(content[2:4], "little")
+    header = content[4 : 4 + size]
+    return 30 <= size <= 2600 and zlib.crc32(header).to_bytes(4, "little") == content[4 + size : 8 + size]
+
+
+def _is_squashfs(content: bytes) -> bool:
+    """Return whether block size and its logarithm agree: https://dr-emann.github.io/squashfs/."""
+    order: Literal["little", "big"] = "big" if content[:4] == b"sqsh" else "little"
+    logarithm = int.from_bytes(content[22:24], order)
+    return len(content) >= 96 and logarithm <= 20 and int.from_bytes(content[12:16], order) == 1 << logarithm
+
+
+def _is_cab(content: bytes) -> bool:
+    return len(content) >= 36 and content[4:8] == bytes(4) and content[25] == 1
+
+
+def _is_parquet(content: bytes) -> bool:
+    return len(content) >= 12 and (content[4] == 0x15 or content[-4:] == b"PAR1")
+
+
+def _is_bzip2(content: bytes) -> bool:
+    # An empty file has the end's magic right behind its level.
+    return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
+
+
+def _is_gzip(content: bytes) -> bool:
+    return len(content) > 3 and content[3] < 0x20
+
+
+def _unsupported(name: str, magic: bytes, proof: Callable[[bytes], bool] | None = None) -> Signature:
+    return Signature(magic, "unsupported", proof, name)
+
+
+_ALL = (
+    Signature(b"PK\x03\x04", "zip"),
+    Signature(b"PK\x05\x06", "zip"),
+    Signature(b"PK\x07\x08", "zip"),
+    Signature(b"\x1f\x8b\x08", "gzip", _is_gzip),
+    Signature(b"BZh", "bzip2", _is_bzip2),
+    Signature(b"\xfd7zXZ\0", "xz"),
+    Signature(b"]\0", "lzma", _is_lzma),
+    Signature(b"LZIP\x01", "lzip"),
+    Signature(b"\x28\xb5\x2f\xfd", "zstd"),
+    Signature(b"\x04\x22\x4d\x18", "lz4"),
+    Signature(b"mozLz40\0", "mozilla_lz4"),
+    Signature(b"\xff\x06\0\0sNaPpY", "snappy"),
+    Signature(b"\x1f\x9d", "compress", _is_compress),
+    Signature(b"7z\xbc\xaf\x27\x1c", "7z"),
+    Signature(b"!<arch>\n", "ar", _is_ar),
+    Signature(b"07070", "cpio", _is_cpio),
+    Signature(b"\xed\xab\xee\xdb", "rpm"),
+    Signature(b"%PDF-", "pdf"),
+    Signature(b"SQLite format 3\0", "sqlite"),
+    Signature(b"\x89PNG\r\n\x1a\n", "png"),
+    Signature(b"PACK\0\0\0", "git_pack"),
+    Signature(b"# v2 git bundle\n", "git_bundle"),
+    Signature(b"# v3 git bundle\n", "git_bundle"),
+    Signature(b"REDIS0", "redis", lambda content: content[5:9].isdigit() and content[9:10] > b"\xef"),
+    Signature(b"PGDMP\x01", "postgresql"),
+    *(Signature(start, "zlib", _is_zlib) for start in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")),
+    _unsupported("rar", b"Rar!\x1a\x07\0"),
+    _unsupported("rar", b"Rar!\x1a\x07\x01\0"),
+    _unsupported("cab", b"MSCF", _is_cab),
+    _unsupported("arj", b"\x60\xea", _is_arj),
+    _unsupported("lzop", b"\x89LZO\0\r\n\x1a\n"),
+    _unsupported("squashfs", b"hsqs", _is_squashfs),
+    _unsupported("squashfs", b"sqsh", _is_squashfs),
+    _unsupported("arrow", b"ARROW1\0\0"),
+    _unsupported("arrow", b"FEA1", lambda content: content[-4:] == b"FEA1"),
+    _unsupported("parquet", b"PAR1", _is_parquet),
+    _unsupported("ole", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    _unsupported("xar", b"xar!\0"),
+    _unsupported("wim", b"MSWIM\0\0\0"),
+    _unsupported("lzfse", b"bvx2", lambda content: b"\0" in content[4:16]),
+    _unsupported("pbzx", b"pbzx\0"),
+)
+
+
+def _by_start() -> dict[bytes, tuple[Signature, ...]]:
+    starts: dict[bytes, tuple[Signature, ...]] = {}
+    for signature in _ALL:
+        starts[signature.magic[:2]] = (*starts.get(signature.magic[:2], ()), signature)
+    return starts
+
+
+SIGNATURES = _by_start()
+"""The signatures by their first two bytes."""
+
+PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"\xca\xfe", b"\xfe\xed", b"Cr"))
+"""How programs and packages begin that may have a zip behind them."""
+
+
+def unsupported_members(container: Container) -> Iterator[Member]:
+    """Raise UnreadableError, whose reason names the format of a container that cannot be read."""
+    head = read_up_to(readable(container.source), 4096)
+    for signature in SIGNATURES.get(head[:2], ()):
+        if signature.kind == "unsupported" and head.startswith(signature.magic):
+            raise UnreadableError(f"unsupported_container:{signature.name}")
+    yield from ()

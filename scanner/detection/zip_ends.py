@@ -1,0 +1,58 @@
+"""Finds the directory of a zip at its end, behind a program or in front of a signature. Reads no files."""
+
+from __future__ import annotations
+
+import struct
+
+_CENTRAL_MAGIC, _END_MAGIC, _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_CENTRAL_SIZE = 46
+_END = struct.Struct("<4sHHHHIIH")
+_END_64 = struct.Struct("<4sQHHIIQQQQ")
+_LOCATOR_SIZE = 20
+_UNKNOWN_32 = 0xFFFFFFFF
+
+MAX_END_DISTANCE = 80 << 10
+"""How far from a content's end its end record may begin: behind it are a comment of up to 64 kB and the signature of a
+program."""
+
+
+def has_directory(content: bytes) -> bool:
+    """Return whether a content ends as a zip does: with an end record, right behind a directory."""
+    end = content.rfind(_END_MAGIC, max(0, len(content) - MAX_END_DISTANCE))
+    if end < 0 or len(content) < end + _END.size:
+        return False
+    _, disk, first_disk, _, count, size, _, comment_size = _END.unpack_from(content, end)
+    if disk != first_disk or end + _END.size + comment_size > len(content):
+        return False
+    if size == _UNKNOWN_32 or count == 0xFFFF:
+        return content[max(0, end - _LOCATOR_SIZE) : end].startswith(_LOCATOR_MAGIC)
+    return count > 0 and _CENTRAL_SIZE * count <= size <= end and content.startswith(_CENTRAL_MAGIC, end - size)
+
+
+def directory(content: bytes) -> tuple[int, int, int] | None:
+    """Return begin and end of the directory and what stands in front of the archive, all in bytes; None without one."""
+    end = content.rfind(_END_MAGIC)
+    while end >= 0:
+        if len(content) >= end + _END.size:
+            _, _, _, _, _, size, offset, _ = _END.unpack_from(content, end)
+            found = _placed(content, end, size, offset)
+            if found is not None:
+                return found
+        # A magic inside a comment or in what follows the archive; the true one is close to it.
+        if end < len(content) - MAX_END_DISTANCE:
+            return None
+        end = content.rfind(_END_MAGIC, 0, end)
+    return None
+
+
+def _placed(content: bytes, end: int, size: int, offset: int) -> tuple[int, int, int] | None:
+    locator = end - _LOCATOR_SIZE
+    if locator >= 0 and content.startswith(_LOCATOR_MAGIC, locator):
+        record = content.rfind(_END_64_MAGIC, max(0, locator - 4096), locator)
+        if record >= 0 and record + _END_64.size <= len(content):
+            size, offset = _END_64.unpack_from(content, record)[8:]
+            end = record
+    begin = end - size
+    if begin < 0 or offset > begin or (size and not content.startswith(_CENTRAL_MAGIC, begin)):
+        return None
+    return begin, end, begin - offset

@@ -1,0 +1,98 @@
+"""One function per reader of hostile bytes, for fuzzers: each takes any bytes and fails only if the reader is at fault.
+
+A reader may refuse its input by UnreadableError and LimitReachedError. Every other exception is a defect, and so is
+output beyond the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from scanner.detection.containers import container_kind, members_of
+from scanner.detection.limits import LimitReachedError, Limits, Meter
+from scanner.detection.members import Container, UnreadableError, readable
+from scanner.detection.signatures import ContainerKind
+from scanner.detection.wide import wide_codec, wide_pieces
+
+LIMITS = Limits(
+    expanded_bytes=2 << 20,
+    ratio_floor=1 << 20,
+    entries=1_000,
+    seconds=3_600.0,
+    piece_bytes=64 << 10,
+    member_bytes=256 << 10,
+    decoding_steps=200_000,
+)
+"""Small, so that a fuzzer reaches them."""
+
+# A reader pays when it has a piece, so it may be one piece beyond the limit: the largest step of a decompressor.
+_SLACK = 4 << 20
+_READ = 16 << 10
+
+
+def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
+    """Read every member of a container to its end, as the engine does; return the meter that was paid."""
+    meter = Meter(limits, len(data))
+    try:
+        for member in members_of(kind, Container("fuzzed", data, meter)):
+            assert isinstance(member.name, str)
+            stream = readable(member.source)
+            while stream.read(_READ):
+                continue
+    except UnreadableError as stop:
+        meter.note(stop.reason)
+    except LimitReachedError as stop:
+        meter.note_limit(stop)
+    assert meter.expanded <= limits.expanded_bytes + _SLACK
+    assert meter.entries <= limits.entries + 1
+    return meter
+
+
+def _target(kind: ContainerKind) -> Callable[[bytes], None]:
+    def fuzz(data: bytes) -> None:
+        read_all(kind, data)
+
+    return fuzz
+
+
+fuzz_zip = _target("zip")
+fuzz_tar = _target("tar")
+fuzz_7z = _target("7z")
+fuzz_ar = _target("ar")
+fuzz_cpio = _target("cpio")
+fuzz_rpm = _target("rpm")
+fuzz_gzip = _target("gzip")
+fuzz_zlib = _target("zlib")
+fuzz_bzip2 = _target("bzip2")
+fuzz_xz = _target("xz")
+fuzz_lzma = _target("lzma")
+fuzz_lzip = _target("lzip")
+fuzz_zstd = _target("zstd")
+fuzz_lz4 = _target("lz4")
+fuzz_mozilla_lz4 = _target("mozilla_lz4")
+fuzz_snappy = _target("snappy")
+fuzz_compress = _target("compress")
+fuzz_pdf = _target("pdf")
+fuzz_sqlite = _target("sqlite")
+fuzz_png = _target("png")
+fuzz_redis = _target("redis")
+fuzz_postgresql = _target("postgresql")
+fuzz_unsupported = _target("unsupported")
+
+
+def fuzz_container_kind(data: bytes) -> None:
+    """The kind of any bytes is told without an error."""
+    container_kind(data)
+
+
+def fuzz_wide(data: bytes) -> None:
+    """Text in UTF-16 and UTF-32 is decoded without an error, whatever its bytes are."""
+    codec = wide_codec(data) or "utf-16-le"
+    for piece in wide_pieces(data, codec):
+        assert len(piece.text) <= 3 * len(data) + 3
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    name.removeprefix("fuzz_"): target for name, target in globals().items() if name.startswith("fuzz_")
+}
+"""Every target by the name of what it reads."""

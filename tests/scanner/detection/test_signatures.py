@@ -1,0 +1,83 @@
+"""Containers are told by their first bytes; ordinary text never is one, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+
+from scanner.detection import Detector, Document, Place
+from scanner.detection.containers import container_kind
+from tests.scanner.detection.container_builders import CONTAINERS
+
+
+def _arj() -> bytes:
+    header = bytes((30, 11, 1, 0, 0, 0, 2, 0)) + bytes(26) + b"a.arj\0\0"
+    return b"\x60\xea" + struct.pack("<H", len(header)) + header + struct.pack("<I", zlib.crc32(header)) + bytes(60)
+
+
+def _squashfs() -> bytes:
+    return b"hsqs" + struct.pack("<IIIIHH", 1, 0, 1 << 17, 0, 1, 17) + bytes(200)
+
+
+UNSUPPORTED = {
+    "rar": b"Rar!\x1a\x07\x01\0" + bytes(50),
+    "cab": b"MSCF" + bytes(20) + b"\x03\x01" + bytes(50),
+    "arj": _arj(),
+    "lzop": b"\x89LZO\0\r\n\x1a\n" + bytes(50),
+    "squashfs": _squashfs(),
+    "arrow": b"ARROW1\0\0" + bytes(50),
+    "parquet": b"PAR1\x15\x04" + bytes(50) + b"PAR1",
+    "xar": b"xar!\0\x1c\0\x01" + bytes(50),
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_a_container_that_cannot_be_read_is_counted_by_its_name(name: str) -> None:
+    result = Detector().scan(Document(UNSUPPORTED[name], Place("file", path="a.bin")))
+    assert result.unread == {f"unsupported_container:{name}": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"PAR1 is the first parameter",
+        b"MSCF: Microsoft Cabinet file",
+        b"]\0\0\0[\0\0\0x\0\0\0" * 4,
+        b"070701, 070702 and 070703 are dates",
+        b"07070770707" * 20,
+        b"!<arch>\nis how an archive begins",
+        b"BZh91 is a name",
+        b"BZhello",
+        b"x^2 + y^2 = z^2, and x^3 is not",
+        b"x\x01 and some text behind it, as a protocol has it",
+        b"`\xea is not an archive by itself" + b" " * 60,
+        b"hsqs is a magic",
+        b"ARROW1 is a variable",
+        b"FEA1 too",
+        b"\x1f\x9dnot compressed",
+        b"xar!",
+        b"7z is a program",
+        b"PK is a prefix",
+        b"mozLz4 is a format",
+        b"ustar" * 200,
+    ],
+)
+def test_a_text_that_begins_like_a_container_is_a_text(text: bytes) -> None:
+    result = Detector().scan(Document(text, Place("file", path="a.txt")))
+    assert result.unread == {}
+    assert container_kind(text) is None
+
+
+@pytest.mark.parametrize("exponent", range(2, 200))
+def test_a_formula_is_no_zlib_stream(exponent: int) -> None:
+    assert container_kind(b"x^%d + %d * x + 1\n" % (exponent, exponent) * 10) is None
+
+
+def test_every_container_is_told_by_512_bytes() -> None:
+    for name, build in CONTAINERS.items():
+        content = build(b"text " * 2_000)
+        kind = container_kind(content)
+        if kind is not None and name != "zip after a program":
+            assert container_kind(content[:512]) == kind, name
