@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test run bench look lint format lock clean
+.PHONY: demo test run bench attack-table fuzz look lint format lock clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -20,6 +20,8 @@ help:
 	@echo "make test   everything that must pass"
 	@echo "make run    the service, with settings from R8SCAN_* variables and .env"
 	@echo "make bench  speed and memory, as ratios"
+	@echo "make attack-table   what each hostile input costs, into docs/security.md"
+	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
 	@echo "make look   pictures of the mails, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
 	@echo "make lock   the lock files anew             make clean    remove what make made"
@@ -35,6 +37,13 @@ test: lint
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks
+
+attack-table: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks.table_attacks --write
+
+MINUTES ?= 10
+fuzz: $(DEVELOPMENT)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 look: $(DEVELOPMENT)
 	$(BIN)/python -m tests.pictures
