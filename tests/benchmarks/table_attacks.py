@@ -1,4 +1,4 @@
-"""The table of docs/security.md: what each hostile input costs, what is recorded, and whether the leak beside it is found.
+"""The table of docs/security.md: what each hostile input costs, what is recorded, whether the leak beside it is found.
 
 Files and histories go through the installed `r8scan scan`; texts, packs, gists, alerts and reports through the running
 service and its web server; mails through `r8scan email bounced`. Readers are told from other processes by their command

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for hostile input: valid samples that are cut, repeated and overwritten, and JSON of any shape."""
+"""Hypothesis strategies for hostile input: samples that are cut, repeated and overwritten, and JSON of any shape."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _read(content: bytes) -> dict[str, Any]:
 def _redact(content: bytes) -> dict[str, Any]:
     from scanner.detection import redact
 
-    text = content.decode("utf-8", "surrogatepass")
+    text = content.decode("utf-8", "surrogateescape")
     return {"characters": len(redact(text))}
 
 
@@ -106,7 +106,11 @@ def _read_pack(content: bytes) -> dict[str, Any]:
 def _read_event(content: bytes) -> dict[str, Any]:
     from scanner.sources.events import Found, parse_event, read_event
 
-    value = {"id": "1", "repo": {"id": 1, "name": "a/b"}, "created_at": "2026-01-01T00:00:00Z", **json.loads(content)}
+    try:
+        payload = json.loads(content)
+    except RecursionError:
+        return {"refused": "nested too deep"}
+    value = {"id": "1", "repo": {"id": 1, "name": "a/b"}, "created_at": "2026-01-01T00:00:00Z", **payload}
     found = Found()
     event = parse_event(value)
     if event is not None:

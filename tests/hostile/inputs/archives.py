@@ -37,7 +37,7 @@ def deflated(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-@hostile("zip", "60,000 directory entries that all name the same 16 MB")
+@hostile("zip", "60,000 directory entries that all name the same 16 MB", unread=True)
 def zip_overlapping() -> bytes:
     content = bytes(16 * MIB)
     body, crc = deflated(content), zlib.crc32(content)
@@ -76,14 +76,14 @@ def zip_layers() -> bytes:
     return content
 
 
-@hostile("zip", "1,000,000 empty members", large=True)
+@hostile("zip", "1,000,000 empty members", large=True, unread=True)
 def zip_entries() -> bytes:
     entry = directory_entry(b"a", packed=0, size=0, crc=0, offset=0, method=0)
     head = local_header(b"a", b"", size=0, crc=0, method=0)
     return head + entry * 1_000_000 + directory_end(1_000_000, len(entry) * 1_000_000, len(head))
 
 
-@hostile("zip", "1,000,000 local headers and no directory", large=True)
+@hostile("zip", "1,000,000 local headers and no directory", large=True, unread=True)
 def zip_headers_without_directory() -> bytes:
     return local_header(b"a", b"", size=0, crc=0, method=0) * 1_000_000
 
@@ -109,7 +109,7 @@ def zip_names() -> bytes:
     return head + entry * 200 + directory_end(200, len(entry) * 200, len(head))
 
 
-@hostile_with_leak("zip", "the first member has a wrong checksum, the second one is the leak")
+@hostile_with_leak("zip", "the first member has a wrong checksum, the second one is the leak", unread=True)
 def zip_bad_checksum(leak: bytes) -> bytes:
     first = local_header(b"a", deflated(b"x"), size=1, crc=1)
     second = local_header(b"b", deflated(leak), size=len(leak), crc=zlib.crc32(leak))
@@ -119,7 +119,7 @@ def zip_bad_checksum(leak: bytes) -> bytes:
     return first + second + entries + directory_end(2, len(entries), len(first + second))
 
 
-@hostile("zip", "members compressed by bzip2 and LZMA, 400 MB each")
+@hostile("zip", "members compressed by bzip2 and LZMA, 400 MB each", large=True)
 def zip_other_methods() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -150,7 +150,7 @@ def tar_member(name: str, content: bytes) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
 
 
-@hostile("tar", "a PAX header of 256 kB of digits")
+@hostile("tar", "a PAX header of 256 kB of digits", unread=True)
 def tar_digits() -> bytes:
     return pax_block(b"1" * (1 << 18)) + bytes(1024)
 
@@ -205,7 +205,7 @@ def _checksum(header: bytearray) -> None:
     header[148:156] = b"%06o\0 " % sum(header[:512])
 
 
-@hostile("tar", "1,000,000 empty files, in gzip", large=True)
+@hostile("tar", "1,000,000 empty files, in gzip", large=True, unread=True)
 def tar_entries() -> bytes:
     import gzip
 
@@ -243,24 +243,24 @@ def encoded_header(header: bytes, *, declared: int | None = None, dictionary: by
     return seven_zip(encoded, packed)
 
 
-@hostile("7z", "a header of 1.3 kB that declares 4,000,000 empty files")
+@hostile("7z", "a header of 1.3 kB that declares 4,000,000 empty files", unread=True)
 def seven_zip_entries() -> bytes:
     count = 4_000_000
     names = b"\x11" + number(1 + 2 * count) + b"\0" + bytes(2 * count)
     return encoded_header(b"\x01\x05" + number(count) + names + b"\0\0")
 
 
-@hostile("7z", "an encoded header that expands to 600 MB")
+@hostile("7z", "an encoded header that expands to 600 MB", large=True, unread=True)
 def seven_zip_header_bomb() -> bytes:
     return encoded_header(b"\x01\x05" + number(1) + b"\x19" + number(600 * MIB - 64) + bytes(600 * MIB - 64))
 
 
-@hostile("7z", "a dictionary of 4 GB")
+@hostile("7z", "a dictionary of 4 GB", unread=True)
 def seven_zip_dictionary() -> bytes:
     return encoded_header(b"\x01\x05" + number(1) + b"\0\0", dictionary=b"\x28")
 
 
-@hostile("7z", "2 ** 40 folders, and 2 ** 60 of everything else")
+@hostile("7z", "2 ** 40 folders, and 2 ** 60 of everything else", unread=True)
 def seven_zip_counts() -> bytes:
     streams = b"\x04\x06" + number(0) + number(1 << 60) + b"\x09" + number(1)
     folders = b"\x07\x0b" + number(1 << 40) + b"\0" + number(1 << 40)
@@ -274,12 +274,12 @@ def seven_zip_properties() -> bytes:
     return encoded_header(header)
 
 
-@hostile("ar", "400,000 empty members", large=True)
+@hostile("ar", "400,000 empty members", large=True, unread=True)
 def ar_members() -> bytes:
     return b"!<arch>\n" + b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (b"a", 0, 0, 0, b"644", 0) * 400_000
 
 
-@hostile_with_leak("ar", "the leak, then a member that claims 9,999,999,999 bytes")
+@hostile_with_leak("ar", "the leak, then a member that claims 9,999,999,999 bytes", unread=True)
 def ar_size(leak: bytes) -> bytes:
     header = b"%-16s%-12d%-6d%-6d%-8s%-10d`\n"
     body = leak + b"\n" * (len(leak) % 2)
@@ -295,22 +295,22 @@ def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: 
     return header + name + b"\0" + bytes(-(110 + len(name) + 1) % 4) + body + bytes(-len(body) % 4)
 
 
-@hostile_with_leak("cpio", "the leak, then sizes of 4 GB")
+@hostile_with_leak("cpio", "the leak, then sizes of 4 GB", unread=True)
 def cpio_sizes(leak: bytes) -> bytes:
     return cpio_entry(b"a.txt", leak) + cpio_entry(b"b", b"x", size=0xFFFFFFFF) + cpio_entry(b"c", b"x")
 
 
-@hostile("cpio", "400,000 empty files", large=True)
+@hostile("cpio", "400,000 empty files", large=True, unread=True)
 def cpio_entries() -> bytes:
     return cpio_entry(b"a", b"") * 400_000
 
 
-@hostile("cpio", "a name of 4 GB")
+@hostile("cpio", "a name of 4 GB", unread=True)
 def cpio_name() -> bytes:
     return cpio_entry(b"a", b"x", name_size=0xFFFFFFFF) + bytes(4096)
 
 
-@hostile("rpm", "headers that claim 4 GB of index")
+@hostile("rpm", "headers that claim 4 GB of index", unread=True)
 def rpm_header() -> bytes:
     header = b"\x8e\xad\xe8\x01" + bytes(4) + struct.pack(">II", 0x0FFFFFFF, 0x7FFFFFFF)
     return b"\xed\xab\xee\xdb" + bytes(92) + header + bytes(4096)

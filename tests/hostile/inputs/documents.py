@@ -144,7 +144,7 @@ def _database_with_overflow(rows: int) -> bytearray:
         connection.close()
 
 
-@hostile("SQLite", "a chain of overflow pages that leads back to its beginning")
+@hostile("SQLite", "a chain of overflow pages that leads back to its beginning", unread=True)
 def sqlite_overflow_loop() -> bytes:
     data = _database_with_overflow(1)
     pages = [at for at in range(512, len(data), 512) if data[at + 4 : at + 12] == b"x" * 8]
@@ -185,7 +185,7 @@ def _varint(value: int) -> bytes:
     return bytes(reversed(digits))
 
 
-@hostile("SQLite", "interior pages that are each other's children")
+@hostile("SQLite", "interior pages that are each other's children", unread=True)
 def sqlite_page_loop() -> bytes:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
@@ -243,18 +243,18 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 PNG_HEAD = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
 
 
-@hostile("PNG", "20 compressed texts of 100 MB")
+@hostile("PNG", "20 compressed texts of 100 MB", unread=True)
 def png_texts() -> bytes:
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 * MIB), 9))
     return PNG_HEAD + text * 20 + chunk(b"IEND", b"")
 
 
-@hostile("PNG", "1,000,000 chunks of text", large=True)
+@hostile("PNG", "1,000,000 chunks of text", large=True, unread=True)
 def png_chunks() -> bytes:
     return PNG_HEAD + chunk(b"tEXt", b"a\0b") * 1_000_000
 
 
-@hostile("PNG", "a chunk that claims 4 GB")
+@hostile("PNG", "a chunk that claims 4 GB", unread=True)
 def png_chunk_size() -> bytes:
     return PNG_HEAD + b"\xff\xff\xff\xfftEXt" + b"a\0b" * 1000
 

@@ -83,7 +83,9 @@ def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
     return pack_of(entries)
 
 
-@hostile("git pack", "200 deltas of one bomb: each is the same 16 MB of zeros and its number", delivery="pack")
+@hostile(
+    "git pack", "200 deltas of one bomb: each is the same 16 MB of zeros and its number", delivery="pack", unread=True
+)
 def pack_deltas_of_bomb() -> bytes:
     base = bytes(16 * MIB - 1)
     return deltas_of(base, [copies(len(base), len(base))[:-4] + _tail(len(base), number) for number in range(200)])
@@ -106,7 +108,7 @@ def pack_deltas_of_gzip() -> bytes:
     return deltas_of(base, deltas)
 
 
-@hostile("git pack", "a delta that makes 1 GB of 64 kB", delivery="pack")
+@hostile("git pack", "a delta that makes 1 GB of 64 kB", delivery="pack", unread=True)
 def pack_delta_bomb() -> bytes:
     base = bytes(64 * 1024)
     return deltas_of(base, [copies(len(base), 1024 * MIB)])
@@ -122,7 +124,7 @@ def pack_delta_chain() -> bytes:
     return pack_of(entries)
 
 
-@hostile("git pack", "a chain of 2,000 deltas of 8 MB each", delivery="pack")
+@hostile("git pack", "a chain of 2,000 deltas of 8 MB each", delivery="pack", unread=True)
 def pack_wide_chain() -> bytes:
     size = 8 * MIB
     entries = [plain_entry(bytes(size))]
@@ -132,14 +134,16 @@ def pack_wide_chain() -> bytes:
     return pack_of(entries)
 
 
-@hostile("git pack", "sizes that lie: 1 byte declared for 200 MB, and 2 ** 50 for one byte", delivery="pack")
+@hostile(
+    "git pack", "sizes that lie: 1 byte declared for 200 MB, and 2 ** 50 for one byte", delivery="pack", unread=True
+)
 def pack_sizes() -> bytes:
     small = entry_head(BLOB, 1) + zlib.compress(bytes(200 * MIB), 9)
     large = entry_head(BLOB, 1 << 50) + zlib.compress(b"x")
     return pack_of([large, small])
 
 
-@hostile("git pack", "4,000,000,000 objects declared, none sent", delivery="pack")
+@hostile("git pack", "4,000,000,000 objects declared, none sent", delivery="pack", unread=True)
 def pack_count() -> bytes:
     return pack_of([], 4_000_000_000)
 
@@ -181,7 +185,7 @@ def pack_commit() -> bytes:
     return pack_of([plain_entry(head + b"author a <a> 1 +0000\n\n" + b"x" * (40 * MIB), COMMIT)])
 
 
-@hostile("git pack file", "200 deltas of one bomb in a pack that lies in a repository as a file")
+@hostile("git pack file", "200 deltas of one bomb in a pack that lies in a repository as a file", unread=True)
 def pack_file_deltas() -> bytes:
     return pack_deltas_of_bomb()
 
@@ -191,7 +195,7 @@ def pack_file_chain() -> bytes:
     return pack_delta_chain()
 
 
-@hostile_with_leak("git pack file", "the leak, then sizes that lie")
+@hostile_with_leak("git pack file", "the leak, then sizes that lie", unread=True)
 def pack_file_leak_before_sizes(leak: bytes) -> bytes:
     lying = entry_head(BLOB, 1 << 40) + zlib.compress(b"x")
     return pack_of([plain_entry(leak), lying])
@@ -203,7 +207,7 @@ def bundle_refs() -> bytes:
     return b"# v2 git bundle\n" + refs + b"\n" + pack_of([])
 
 
-@hostile("git bundle", "a header line without an end")
+@hostile("git bundle", "a header line without an end", unread=True)
 def bundle_header() -> bytes:
     return b"# v3 git bundle\n@object-format=" + b"x" * (16 * MIB)
 

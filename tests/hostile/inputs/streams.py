@@ -19,18 +19,18 @@ def repeated(packer: Any, block: bytes, count: int) -> bytes:
     return b"".join([*(packer.compress(block) for _ in range(count)), packer.flush()])
 
 
-@hostile("gzip", "4 GB of zeros", large=True)
+@hostile("gzip", "4 GB of zeros", large=True, unread=True)
 def gzip_bomb() -> bytes:
     return repeated(zlib.compressobj(9, zlib.DEFLATED, 31), bytes(16 * MIB), 256)
 
 
-@hostile_with_leak("gzip", "the leak, then 600 MB of zeros")
+@hostile_with_leak("gzip", "the leak, then 600 MB of zeros", unread=True)
 def gzip_leak_before_bomb(leak: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     return packer.compress(leak) + repeated(packer, bytes(4 * MIB), 150)
 
 
-@hostile("gzip", "100,000 streams one after the other")
+@hostile("gzip", "100,000 streams one after the other", unread=True)
 def gzip_members() -> bytes:
     return gzip.compress(b"x", 1, mtime=0) * 100_000
 
@@ -43,14 +43,14 @@ def gzip_layers() -> bytes:
     return content
 
 
-@hostile("gzip", "a header whose name has no end, 16 MB")
+@hostile("gzip", "a header whose name has no end, 16 MB", unread=True)
 def gzip_name() -> bytes:
     return b"\x1f\x8b\x08\x08" + bytes(4) + b"\0\3" + b"n" * (16 * MIB)
 
 
-@hostile("zlib", "600 MB of zeros")
+@hostile("zlib", "600 MB of zeros", unread=True)
 def zlib_bomb() -> bytes:
-    return repeated(zlib.compressobj(9), bytes(4 * MIB), 150)
+    return repeated(zlib.compressobj(1), bytes(4 * MIB), 150)
 
 
 @hostile("zlib", "16 MB of empty deflate blocks that expand to nothing")
@@ -58,22 +58,22 @@ def zlib_empty_blocks() -> bytes:
     return b"x\x9c" + b"\x4b\x04\x00" + b"\x00\x00\x00\xff\xff" * (16 * MIB // 5)
 
 
-@hostile("bzip2", "a 700 MB block bomb of 500 bytes, twenty times", large=True)
+@hostile("bzip2", "a 700 MB block bomb of 500 bytes, twenty times", large=True, unread=True)
 def bzip2_bomb() -> bytes:
     return bz2.compress(bytes(45 * MIB)) * 20
 
 
-@hostile("bzip2", "100,000 empty streams")
+@hostile("bzip2", "100,000 empty streams", unread=True)
 def bzip2_members() -> bytes:
     return bz2.compress(b"x") * 100_000
 
 
-@hostile("xz", "600 MB of zeros")
+@hostile("xz", "600 MB of zeros", large=True, unread=True)
 def xz_bomb() -> bytes:
     return repeated(lzma.LZMACompressor(preset=0), bytes(4 * MIB), 150)
 
 
-@hostile("xz", "a header that asks for a dictionary of 4 GB")
+@hostile("xz", "a header that asks for a dictionary of 4 GB", unread=True)
 def xz_dictionary() -> bytes:
     # LZMA alone: properties, dictionary size, unknown uncompressed size.
     return b"]\0\0" + struct.pack("<BB", 0xFF, 0xFF) + b"\xff" * 8 + bytes(64 * 1024)
@@ -85,12 +85,12 @@ def xz_dictionaries() -> bytes:
     return lzma.compress(bytes(1024), filters=filters) * 2_000
 
 
-@hostile("xz", "50,000 empty streams")
+@hostile("xz", "50,000 empty streams", unread=True)
 def xz_members() -> bytes:
     return lzma.compress(b"x", preset=0) * 50_000
 
 
-@hostile("Zstandard", "2 GB of zeros", large=True)
+@hostile("Zstandard", "2 GB of zeros", large=True, unread=True)
 def zstd_bomb() -> bytes:
     import zstandard
 
@@ -104,7 +104,7 @@ def zstd_frames() -> bytes:
     return zstandard.ZstdCompressor(write_content_size=False).compress(b"x") * 100_000
 
 
-@hostile("Zstandard", "a window of 1 GB")
+@hostile("Zstandard", "a window of 1 GB", unread=True)
 def zstd_window() -> bytes:
     # A frame header with a window descriptor and one raw block of 4 bytes.
     return b"(\xb5/\xfd" + bytes([0, 20 << 3]) + struct.pack("<I", (4 << 3) | 1)[:3] + b"abcd"
