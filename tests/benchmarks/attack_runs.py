@@ -199,6 +199,7 @@ def _case(own: Service, one: HostileInput, way: str, idle: dict[int, float]) -> 
         answer = _DELIVER[way](own, one, content)
         found = wait_for_tokens(own, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(own) else f"work not ended after {IDLE_SECONDS:.0f} s"
+        row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():
         cost.cpu = max(cost.cpu - idle.get(pid, 0.0) * seconds, 0.0)

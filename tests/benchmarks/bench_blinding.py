@@ -7,7 +7,9 @@ Run: python -m tests.benchmarks.bench_blinding [--quick]
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import random
 import shutil
 import statistics
 import subprocess
@@ -59,43 +61,44 @@ class Run:
         return statistics.quantiles(sorted(self.delays), n=20)[-1]
 
 
-def hostile_deeds(own: Service, count: int, run: Run) -> Iterator[Callable[[], None]]:
-    """So many hostile deeds: a push, a comment, an event, a gist, a pack and an alert in turn."""
+def hostile_deeds(own: Service, count: int, run: Run) -> list[Callable[[], None]]:
+    """So many hostile deeds, their contents made in advance: a push, a comment, an event, a gist, a pack, an alert…"""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
-        _each(small, lambda one: own.github.show(hostile_github.push({b"hostile": one.content()}))),
-        _each(inputs_for("comment"), lambda one: own.github.show(_comment(one))),
-        _each(inputs_for("event"), lambda one: own.github.show_raw(one.content())),
-        _each(small, lambda one: own.github.show_gist({"hostile": one.content()})),
-        _each(inputs_for("pack"), lambda one: own.github.show(_pack(one))),
-        _each(inputs_for("alert"), lambda one: _alert(own, one, run)),
+        _each(small, lambda _, content: own.github.show(hostile_github.push({b"hostile": content}))),
+        _each(inputs_for("comment"), lambda _, content: own.github.show(_comment(content))),
+        _each(inputs_for("event"), lambda _, content: own.github.show_raw(content)),
+        _each(small[::-1], lambda _, content: own.github.show_gist({"hostile": content})),
+        _each(inputs_for("pack"), lambda one, content: own.github.show(_pack(one, content))),
+        _each(inputs_for("alert"), lambda _, content: _alert(own, content, run)),
     ]
     turns = itertools.cycle(kinds)
-    for _ in range(count):
-        yield next(next(turns))
+    return [next(next(turns)) for _ in range(count)]
 
 
-def _each(inputs: list[HostileInput], deed: Callable[[HostileInput], None]) -> Iterator[Callable[[], None]]:
-    for one in itertools.cycle(inputs):
-        yield lambda one=one: deed(one)  # type: ignore[misc]  # bound now
+def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
+    """A deed with one input after the other, in an order that mixes the families."""
+    mixed = random.Random(1).sample(inputs, len(inputs))
+    for one in itertools.cycle(mixed):
+        yield functools.partial(deed, one, one.content())
 
 
-def _comment(one: HostileInput) -> Prepared:
-    return hostile_github.comment(one.content().decode("utf-8", "replace"))
+def _comment(content: bytes) -> Prepared:
+    return hostile_github.comment(content.decode("utf-8", "replace"))
 
 
-def _pack(one: HostileInput) -> Prepared:
+def _pack(one: HostileInput, content: bytes) -> Prepared:
     # Each time another head: a push that was read is not read again.
     number = next(_pack_numbers)
-    return hostile_github.push_of_pack(one.content(), sha256_digest(f"{one.name} {number}".encode())[:40])
+    return hostile_github.push_of_pack(content, sha256_digest(f"{one.name} {number}".encode())[:40])
 
 
 _pack_numbers = itertools.count()
 
 
-def _alert(own: Service, one: HostileInput, run: Run) -> None:
+def _alert(own: Service, content: bytes, run: Run) -> None:
     try:
-        run.refused += own.alert(one.content()).status_code >= 500
+        run.refused += own.alert(content).status_code >= 500
     except httpx.HTTPError:
         run.refused += 1
 
@@ -129,8 +132,9 @@ def measure(leaks: int, hostile: int) -> Run:
 
 def _play(own: Service, hostile: int, seconds: float, run: Run) -> None:
     """Let the firehose flow and do one hostile deed after the other, evenly spread over its time."""
+    deeds = hostile_deeds(own, hostile, run)
     own.github.started = start = time.time()
-    for number, deed in enumerate(hostile_deeds(own, hostile, run)):
+    for number, deed in enumerate(deeds):
         due = start + seconds * number / hostile
         time.sleep(max(due - time.time(), 0.0))
         deed()

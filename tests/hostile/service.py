@@ -36,6 +36,7 @@ from workers.sandbox.world import until
 REPORT_KEY = "the-key-of-internal-systems"
 SAFETY_MEMORY = 3 << 30
 """Address space of each process: so that a bomb that is not stopped does not take the machine along."""
+READY_SECONDS = 300.0
 SOURCES = ("public_events", "gists")
 
 
@@ -122,8 +123,8 @@ def running(
         with (folder / "web.log").open("ab") as web_log:
             serve = [sys.executable, "-m", "workers", "serve", "--port", "0"]
             web = stack.enter_context(_started(serve, environment, web_log.fileno(), web_log.fileno()))
-        url = until(lambda: _address(folder / "web.log"), 60)
-        until(lambda: _has_polled(database), 60)
+        url = until(lambda: _address(folder / "web.log"), READY_SECONDS)
+        until(lambda: _has_polled(database), READY_SECONDS)
         yield Service(folder, github, mails, database, environment, child, web, url)
 
 

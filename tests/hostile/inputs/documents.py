@@ -144,7 +144,7 @@ def _database_with_overflow(rows: int) -> bytearray:
         connection.close()
 
 
-@hostile("SQLite", "a chain of overflow pages that leads back to its beginning", unread=True)
+@hostile("SQLite", "a chain of overflow pages that leads back to its beginning")
 def sqlite_overflow_loop() -> bytes:
     data = _database_with_overflow(1)
     pages = [at for at in range(512, len(data), 512) if data[at + 4 : at + 12] == b"x" * 8]
@@ -153,29 +153,41 @@ def sqlite_overflow_loop() -> bytes:
     return bytes(data)
 
 
-@hostile("SQLite", "20,000 cells that all point at one chain of 40 MB", large=True)
+@hostile("SQLite", "3,200 rows that all claim one chain of 40 MB", large=True)
 def sqlite_shared_chain() -> bytes:
-    """A leaf page of cells, each of which claims the same overflow chain."""
-    page_size, chain_pages, leaves = 512, 80_000, 400
-    header = bytearray(_database_with_overflow(1)[:512])
-    payload = chain_pages * (page_size - 4)
-    cell = _varint(payload) + _varint(1) + _varint(3) + _varint(0) + _varint(13 + 2 * (payload - 12))
-    cell = (cell + b"x" * 60)[:100] + struct.pack(">I", leaves + 3)
-    leaf = bytearray(page_size)
-    cells = 4
-    pointers = [page_size - len(cell) * (number + 1) for number in range(cells)]
-    leaf[:8] = b"\x0d\0\0" + struct.pack(">HHB", cells, pointers[-1], 0)
-    for number, at in enumerate(pointers):
-        leaf[8 + 2 * number : 10 + 2 * number] = struct.pack(">H", at)
-        leaf[at : at + len(cell)] = cell
-    chain = b"".join(
-        struct.pack(">I", leaves + 4 + number if number + 1 < chain_pages else 0) + b"x" * (page_size - 4)
-        for number in range(chain_pages)
-    )
-    pages = [bytes(header), bytes(leaf) * leaves, bytes(page_size), chain]
-    data = bytearray(b"".join(pages))
-    data[28:32] = struct.pack(">I", len(data) // page_size)
+    """An interior page, leaves of eight cells each, and one chain of overflow pages to which every cell points."""
+    size, leaves, links, local = 4096, 400, 10_000, 489
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.execute("PRAGMA page_size=4096")
+        connection.execute("CREATE TABLE t(a)")
+        first = connection.serialize()[:size]
+    finally:
+        connection.close()
+    # 489 bytes of each payload lie in the leaf, and each page of the chain holds 4,092 more.
+    payload = local + links * (size - 4)
+    record = (_varint(6) + _varint(13 + 2 * (payload - 6))).ljust(local, b"x")
+    cells = [_varint(payload) + _varint(row) + record + struct.pack(">I", leaves + 3) for row in range(1, 9)]
+    children = [struct.pack(">I", page + 3) + _varint(page * 8 + 8) for page in range(leaves - 1)]
+    root = _page(size, b"\x05", children, struct.pack(">I", leaves + 2))
+    following = [leaves + 4 + number if number + 1 < links else 0 for number in range(links)]
+    chain = b"".join(struct.pack(">I", page) + b"x" * (size - 4) for page in following)
+    data = bytearray(first + root + _page(size, b"\x0d", cells) * leaves + chain)
+    data[28:32] = struct.pack(">I", len(data) // size)
     return bytes(data)
+
+
+def _page(size: int, kind: bytes, cells: list[bytes], rightmost: bytes = b"") -> bytes:
+    """A page of a table's tree with these cells."""
+    page = bytearray(size)
+    at, pointers = size, b""
+    for cell in cells:
+        at -= len(cell)
+        page[at : at + len(cell)] = cell
+        pointers += struct.pack(">H", at)
+    head = kind + struct.pack(">HHHB", 0, len(cells), at, 0) + rightmost + pointers
+    page[: len(head)] = head
+    return bytes(page)
 
 
 def _varint(value: int) -> bytes:
