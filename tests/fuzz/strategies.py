@@ -70,6 +70,6 @@ def any_json() -> st.SearchStrategy[Any]:
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An object with some of these fields, each of which may also be any other JSON value."""
+    """An object with all or some of these fields, each of which may also be any other JSON value."""
     loose = {name: st.one_of(strategy, any_json()) for name, strategy in fields.items()}
-    return st.fixed_dictionaries({}, optional=loose)
+    return st.one_of(st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=loose))

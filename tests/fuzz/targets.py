@@ -6,6 +6,7 @@ bounded. `tests/fuzz/test_targets.py` runs a slice of each, `python -m tests.fuz
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from scanner.detection import Detector, redact, sha256_digest
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import hit_offsets
+from scanner.github.client import GitHub, connect
 from tests.fuzz import samples
 from tests.fuzz.strategies import any_json, any_text, edited, joined, record
 
@@ -155,17 +157,18 @@ def gist(value: Any) -> None:
         read_gist(value, WEB_URL, Detector(), [], [], Counter())
 
 
+@functools.cache
+def _github() -> GitHub:
+    """A client of no GitHub: what is read here asks for nothing."""
+    return connect(f"{WEB_URL}/api", WEB_URL, None)
+
+
 def search_result(value: Any) -> None:
     """A result of code search of any shape gives files and candidates."""
-    from scanner.github.client import connect
     from scanner.sources.code_search import Results, read_result
 
     if isinstance(value, dict):
-        github = connect(f"{WEB_URL}/api", WEB_URL, None)
-        try:
-            read_result(value, github, Detector(), Results())
-        finally:
-            github.close()
+        read_result(value, _github(), Detector(), Results())
 
 
 def comparison(patch: str) -> None:

@@ -12,6 +12,8 @@ EXAMPLES = 60
 
 TARGETS = targets()
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_parser_of_hostile_bytes_raises_only_what_it_documents_and_ends(target: Target) -> None:

@@ -15,6 +15,8 @@ from tests.hostile.registry import HostileInput
 MAX_EDGE_CPU_SECONDS = 1
 """What a text may take in a process that is no reader. The system counts whole seconds; the table measures finer."""
 
+pytestmark = pytest.mark.timeout(600)
+
 READ = [*inputs_for("file"), *inputs_for("comment")]
 
 

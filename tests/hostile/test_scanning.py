@@ -14,13 +14,20 @@ from tests.hostile.corpus import INPUTS, inputs_for
 from tests.hostile.registry import HostileInput
 from tests.hostile.repositories import make_repository
 
+MAX_SECONDS = 500.0
+"""So long, and the command hangs: nothing is measured by it."""
+
+pytestmark = pytest.mark.timeout(600)
+
 FAMILIES = sorted({one.family for one in inputs_for("file")})
 
 
 def scan(target: Path, *options: str) -> tuple[set[str], str]:
     """The digests that the command prints and what it says of what was not read."""
     environment = {**os.environ, "R8SCAN_STATE_DIR": str(target.parent / "state")}
-    done = commands.forked(["scan", str(target), "--format", "json", *options], environment, target.parent, "")
+    done = commands.forked(
+        ["scan", str(target), "--format", "json", *options], environment, target.parent, "", seconds=MAX_SECONDS
+    )
     assert done.returncode == 1, done.stderr
     return {json.loads(line)["sha256"] for line in done.stdout.splitlines()}, done.stderr
 
