@@ -85,9 +85,9 @@ def xz_dictionaries() -> bytes:
     return lzma.compress(bytes(1024), filters=filters) * 2_000
 
 
-@hostile("xz", "50,000 empty streams", unread=True)
+@hostile("xz", "60,000 empty streams", unread=True)
 def xz_members() -> bytes:
-    return lzma.compress(b"x", preset=0) * 50_000
+    return lzma.compress(b"x", preset=0) * 60_000
 
 
 @hostile("Zstandard", "2 GB of zeros", large=True, unread=True)
