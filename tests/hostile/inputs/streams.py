@@ -58,7 +58,7 @@ def zlib_empty_blocks() -> bytes:
     return b"x\x9c" + b"\x4b\x04\x00" + b"\x00\x00\x00\xff\xff" * (16 * MIB // 5)
 
 
-@hostile("bzip2", "a 700 MB block bomb of 500 bytes, twenty times", large=True, unread=True)
+@hostile("bzip2", "20 streams of 45 MB of zeros each", large=True, unread=True)
 def bzip2_bomb() -> bytes:
     return bz2.compress(bytes(45 * MIB)) * 20
 

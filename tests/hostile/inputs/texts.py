@@ -191,7 +191,7 @@ def comment_stream_starts() -> bytes:
     return b"H4sI" * 16_000
 
 
-@hostile("issue comment", "a gzip bomb of 400 MB in base64", delivery="comment")
+@hostile("issue comment", "a gzip bomb of 320 MB, compressed twice, in base64", delivery="comment")
 def comment_bomb() -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     inner = b"".join([*(packer.compress(bytes(4 * MIB)) for _ in range(2)), packer.flush()])
