@@ -44,7 +44,9 @@ COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "ref
 
 @dataclass(slots=True)
 class Row:
-    """What one input cost. Seconds, MB; `failure` is what went wrong besides limits, empty for nothing."""
+    """What one input cost. Seconds, MB. `has_neighbour`: a leak lies beside it. `failure` is what went
+    wrong besides limits, empty for nothing.
+    """
 
     name: str
     family: str
@@ -57,6 +59,7 @@ class Row:
     peak_mb: float = 0.0
     recorded: str = ""
     is_neighbour_found: bool = False
+    has_neighbour: bool = True
     neighbour_seconds: float = 0.0
     failure: str = ""
 
@@ -165,7 +168,7 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
         left = left_running(folder / f"service{number}")
         if left:
             row = Row("after-the-service", "service", "processes that outlive the service", "run", 0)
-            row.failure, row.is_neighbour_found = f"{len(left)} processes are left running", True
+            row.failure, row.has_neighbour = f"{len(left)} processes are left running", False
             yield row
 
 
@@ -317,5 +320,5 @@ def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
             row.elsewhere_cpu, row.elsewhere, row.peak_mb = done.cpu, "the process itself", done.memory_mb
             row.recorded = str(done.result.get("refused", ""))
             row.failure = "" if done.ended == "well" else f"ended by {done.ended}"
-            row.is_neighbour_found = done.ended == "well"
+            row.has_neighbour = False
             yield row

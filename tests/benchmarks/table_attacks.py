@@ -54,7 +54,7 @@ def judged(row: Row) -> Judged:
         broken.append(f"CPU of {row.elsewhere}")
     if row.peak_mb > MAX_MEMORY_MB:
         broken.append("memory")
-    if not row.is_neighbour_found:
+    if row.has_neighbour and not row.is_neighbour_found:
         broken.append("neighbour missed")
     elif row.neighbour_seconds > MAX_NEIGHBOUR_SECONDS and row.way != "gist":
         broken.append("neighbour late")
@@ -72,7 +72,7 @@ HEAD = (
 def line(one: Judged) -> str:
     """The row in Markdown."""
     row = one.row
-    found = "missed" if not row.is_neighbour_found else "found"
+    found = ("found" if row.is_neighbour_found else "missed") if row.has_neighbour else "–"
     if row.is_neighbour_found and row.neighbour_seconds:
         found = f"disabled after {row.neighbour_seconds:.1f} s"
     cells = [

@@ -17,7 +17,7 @@ from tests.benchmarks.targets import Targets
 from tests.hostile.measured import Measurer
 from tests.hostile.processes import Watch
 
-GOOD = Row("a", "zip", "an attack", "push", 1_000_000, 9.0, 0.4, "scanner@r8scan", 350.0, "entries 1", True, 1.5)
+GOOD = Row("a", "zip", "an attack", "push", 1_000_000, 9.0, 0.4, "scanner@r8scan", 350.0, "entries 1", True, True, 1.5)
 BURN = """
 import sys, time
 while time.process_time() < 0.3:
@@ -35,6 +35,7 @@ sys.stdin.read()
         ({"elsewhere_cpu": 0.6}, ("CPU of scanner@r8scan",)),
         ({"peak_mb": 401.0}, ("memory",)),
         ({"is_neighbour_found": False}, ("neighbour missed",)),
+        ({"is_neighbour_found": False, "has_neighbour": False}, ()),
         ({"neighbour_seconds": 5.5}, ("neighbour late",)),
         ({"neighbour_seconds": 5.5, "way": "gist"}, ()),
         ({"failure": "exit status -9"}, ("exit status -9",)),
