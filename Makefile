@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test check run bench look lint format lock migration pins sbom clean
+.PHONY: demo test check run bench attack-table fuzz look lint format lock migration pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -20,6 +20,8 @@ help:
 	@echo "make test   everything that must pass"
 	@echo "make run    the service, with settings from R8SCAN_* variables and .env"
 	@echo "make bench  speed and memory, as ratios"
+	@echo "make attack-table   what each hostile input costs, into docs/security.md"
+	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
 	@echo "make look   pictures of the mails, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
 	@echo "make check  lint, and the tests that need no server: within a minute"
@@ -53,6 +55,13 @@ migration: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks
+
+attack-table: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks.table_attacks --write
+
+MINUTES ?= 10
+fuzz: $(DEVELOPMENT)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 look: $(DEVELOPMENT)
 	$(BIN)/python -m tests.pictures

@@ -35,7 +35,7 @@ def installed(
 
 
 def forked(
-    arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str
+    arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str, *, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """The same by a fork of a process that has the modules already: half a second of imports for each command."""
     context = multiprocessing.get_context("forkserver")
@@ -47,11 +47,11 @@ def forked(
         Path(paths[0]).write_text(stdin, encoding="utf-8", errors="surrogateescape")
         child = context.Process(target=_run, args=([*arguments], environment, str(folder), paths))
         child.start()
-        child.join(SECONDS)
+        child.join(seconds)
         if child.exitcode is None:
             child.kill()
             child.join()
-            raise TimeoutError(f"r8scan {' '.join(arguments)} did not end in {SECONDS:g} s")
+            raise TimeoutError(f"r8scan {' '.join(arguments)} did not end in {seconds:g} s")
         out, err = (Path(path).read_text(encoding="utf-8", errors="strict") for path in paths[1:])
     return subprocess.CompletedProcess(["r8scan", *arguments], child.exitcode, out, err)
 

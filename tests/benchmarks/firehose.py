@@ -111,7 +111,7 @@ def _push(number: int, chance: random.Random, texts: list[str], folder: bytes, l
     if form == 2:
         payload = {"ref": "main", "ref_type": "branch", "full_ref": "refs/heads/main", "master_branch": "main"}
         refs = b"".join(
-            _pkt(line) for line in (f"{head} HEAD symref-target:refs/heads/main\n", f"{head} refs/heads/main\n")
+            pkt_line(line) for line in (f"{head} HEAD symref-target:refs/heads/main\n", f"{head} refs/heads/main\n")
         )
     event = {
         "id": str(40_000_000_000 + number),
@@ -122,13 +122,14 @@ def _push(number: int, chance: random.Random, texts: list[str], folder: bytes, l
         "public": True,
     }
     packet = objects.pack()
-    answer = _pkt("packfile\n") + b"".join(
-        _pkt(b"\x01" + packet[at : at + 60_000]) for at in range(0, len(packet), 60_000)
+    answer = pkt_line("packfile\n") + b"".join(
+        pkt_line(b"\x01" + packet[at : at + 60_000]) for at in range(0, len(packet), 60_000)
     )
     return Prepared(event, head, answer + b"0000", refs and refs + b"0000", token)
 
 
-def _pkt(content: str | bytes) -> bytes:
+def pkt_line(content: str | bytes) -> bytes:
+    """The content with its length before it, as git's protocol frames it."""
     data = content.encode() if isinstance(content, str) else content
     return b"%04x" % (len(data) + 4) + data
 

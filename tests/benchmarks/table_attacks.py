@@ -1,0 +1,143 @@
+"""The table of docs/security.md: what each hostile input costs, what is recorded, whether the leak beside it is found.
+
+Files and histories go through the installed `r8scan scan`; texts, packs, gists, alerts and reports through the running
+service and its web server; mails through `r8scan email bounced`. Readers are told from other processes by their command
+line. Exit status 1: a limit was broken.
+Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.attack_runs import Row, in_service, of_edges, of_scan
+from tests.hostile.corpus import INPUTS
+from tests.hostile.registry import HostileInput
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+BEGIN, END = "<!-- attacks -->", "<!-- end of attacks -->"
+
+MAX_READER_SECONDS = 10.0
+MAX_ELSEWHERE_SECONDS = 0.5
+MAX_MEMORY_MB = 400.0
+MAX_NEIGHBOUR_SECONDS = 5.0
+"""From visible to disabled, in the running service; a gist may also wait for its poll, which is due each minute."""
+
+PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
+    "scan": of_scan,
+    "service": in_service,
+    "edges": of_edges,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A row and the names of the limits that it breaks."""
+
+    row: Row
+    broken: tuple[str, ...]
+
+
+def judged(row: Row) -> Judged:
+    """Compare a row with the limits."""
+    broken = []
+    if row.reader_cpu > MAX_READER_SECONDS:
+        broken.append("CPU of readers")
+    if row.elsewhere_cpu > MAX_ELSEWHERE_SECONDS:
+        broken.append(f"CPU of {row.elsewhere}")
+    if row.peak_mb > MAX_MEMORY_MB:
+        broken.append("memory")
+    if row.has_neighbour and not row.is_neighbour_found:
+        broken.append("neighbour missed")
+    elif row.neighbour_seconds > MAX_NEIGHBOUR_SECONDS and row.way != "gist":
+        broken.append("neighbour late")
+    if row.failure:
+        broken.append(row.failure)
+    return Judged(row, tuple(broken))
+
+
+HEAD = (
+    "| attack | by | size | CPU of readers | CPU elsewhere | peak memory | recorded | leak beside it |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def line(one: Judged) -> str:
+    """The row in Markdown."""
+    row = one.row
+    found = ("found" if row.is_neighbour_found else "missed") if row.has_neighbour else "–"
+    if row.is_neighbour_found and row.neighbour_seconds:
+        found = f"disabled after {row.neighbour_seconds:.1f} s"
+    cells = [
+        f"{row.family}: {row.attack}",
+        row.way,
+        _size(row.size),
+        f"{row.reader_cpu:.1f} s",
+        f"{row.elsewhere_cpu:.2f} s",
+        f"{row.peak_mb:.0f} MB",
+        row.recorded or "–",
+        found,
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other run of this table measures: two at a time would measure each other."""
+    with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def measure(parts: list[str], names: list[str]) -> list[Judged]:
+    """Measure the inputs in the parts asked for, printing each row as it is made."""
+    inputs = [one for one in INPUTS.values() if not names or one.name in names]
+    found: list[Judged] = []
+    print(HEAD, flush=True)
+    with tempfile.TemporaryDirectory(prefix="r8scan-attacks-") as folder:
+        for part in parts:
+            for row in PARTS[part](Path(folder), inputs):
+                found.append(judged(row))
+                print(line(found[-1]), flush=True)
+                if found[-1].broken:
+                    print(f"  NOT KEPT by {row.name}: {', '.join(found[-1].broken)}", file=sys.stderr, flush=True)
+    return found
+
+
+def main() -> int:
+    """Print the table or write it into its page; 1 when a limit was broken."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true", help="put the table into docs/security.md")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="names of inputs")
+    parser.add_argument("--part", nargs="*", default=list(PARTS), choices=list(PARTS))
+    options = parser.parse_args()
+    with alone():
+        found = measure(options.part, options.only)
+    if options.write:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        table = "\n".join([HEAD, *map(line, found)])
+        PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}")
+    broken = [one for one in found if one.broken]
+    for one in broken:
+        print(f"not kept: {one.row.name} by {one.row.way}: {', '.join(one.broken)}")
+    print(f"{len(found)} attacks, {len(broken)} broke a limit")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

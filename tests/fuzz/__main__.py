@@ -1,0 +1,91 @@
+"""Runs the fuzz targets for minutes, each in processes of its own under limits on time and memory. Run: make fuzz
+
+A failing example is printed with the error; one that hangs or needs too much memory is kept as a file. Exit status 1:
+a target failed.
+Run: python -m tests.fuzz [--minutes N] [--only NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck
+
+from tests.fuzz.targets import Target, targets
+
+MAX_EXAMPLE_CPU_SECONDS = 10
+MAX_MEMORY = 1 << 30
+"""Address space of a target's process; imports take a third of it."""
+EXAMPLES_A_ROUND = 500
+
+
+def fuzz(target: Target, seconds: float, current: Path) -> None:
+    """Feed the target until the time is over; each example is written to `current` before it is tried."""
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    deadline = time.monotonic() + seconds
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES_A_ROUND, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    @hypothesis.given(target.examples)
+    def check(example: Any) -> None:
+        current.write_bytes(pickle.dumps(example))
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        most = int(usage.ru_utime + usage.ru_stime) + MAX_EXAMPLE_CPU_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+        target.check(example)
+
+    rounds = 0
+    while time.monotonic() < deadline or not rounds:
+        check()
+        rounds += 1
+    print(f"{rounds * EXAMPLES_A_ROUND} examples", flush=True)
+
+
+def main() -> int:
+    """Run every target in turn; the number that failed decides."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--here", metavar="NAME", help=argparse.SUPPRESS)
+    parser.add_argument("--current", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    chosen = [target for target in targets() if not options.only or target.name in options.only]
+    if options.here:
+        target = next(one for one in targets() if one.name == options.here)
+        fuzz(target, options.minutes * 60, options.current)
+        return 0
+    failed = [target.name for target in chosen if not _runs_well(target, options.minutes / len(chosen))]
+    print(f"{len(chosen)} targets, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}")
+    return 1 if failed else 0
+
+
+def _runs_well(target: Target, minutes: float) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix=f"r8scan-fuzz-{target.name}-"))
+    current = folder / "example.pickle"
+    command = [sys.executable, "-m", "tests.fuzz", "--here", target.name, "--current", str(current)]
+    done = subprocess.run(
+        [*command, "--minutes", str(minutes)], capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode == 0:
+        print(f"{target.name}: {done.stdout.strip()}", flush=True)
+        current.unlink(missing_ok=True)
+        folder.rmdir()
+        return True
+    how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit status {done.returncode}"
+    print(f"{target.name}: FAILED ({how}); the last example is in {current}\n{done.stderr[-4000:]}", flush=True)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

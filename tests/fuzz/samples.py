@@ -1,0 +1,108 @@
+"""Small valid samples of everything that is parsed, from which the fuzz targets start."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import json
+import random
+
+from tests.benchmarks.firehose import Objects
+from tests.hostile.inputs.git import OFFSET_DELTA, delta_entry, entry_head, length, pack_of, plain_entry
+from tests.hostile.registry import token_of
+from tests.scanner.detection.container_builders import CONTAINERS
+from tests.scanner.detection.spelling_encoders import SPELLINGS
+
+TOKEN = token_of("fuzz")
+CONTENT = b"key: " + TOKEN + b"\n"
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "zip": ("zip", "docx"),
+    "tar": ("tar",),
+    "7z": ("7z",),
+    "streams": ("gzip", "bzip2", "xz", "lzma", "Zstandard", "zlib"),
+    "packages": ("ar", "deb", "cpio", "rpm"),
+    "pdf": ("PDF",),
+    "sqlite": ("SQLite",),
+    "png": ("PNG",),
+    "git_files": ("git pack", "git bundle"),
+}
+"""Names of fuzz targets, and how the names of the containers begin that belong to them."""
+
+
+@functools.cache
+def containers(family: str) -> tuple[bytes, ...]:
+    """A container of each kind in the family."""
+    beginnings = FAMILIES[family]
+    return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))
+
+
+@functools.cache
+def spelled() -> tuple[bytes, ...]:
+    """The token in every encoding that is read."""
+    return tuple(encode(TOKEN, random.Random(7)) for encode in SPELLINGS.values())
+
+
+@functools.cache
+def needles() -> tuple[bytes, ...]:
+    """What the matcher looks for, and what may stand between the letters of a token."""
+    from scanner.detection.needles import needle_groups
+
+    found = [needle.text for group in needle_groups() for needle in group]
+    joints = [b'" + "', b"\\n", b"=\n", b"\xe2\x80\x8b", b"&#x72;", b"%72", b"\\u0072", b"\r\n", b"0x72, ", b"'", b"\\"]
+    return (*found, *joints, TOKEN, TOKEN[:20], base64.b64encode(TOKEN), base64.b64encode(gzip.compress(CONTENT)))
+
+
+@functools.cache
+def packs() -> tuple[bytes, ...]:
+    """A pack of a push, and one of deltas."""
+    objects = Objects()
+    blob = objects.add("blob", CONTENT)
+    tree = objects.add("tree", b"100644 a.py\0" + bytes.fromhex(blob))
+    person = "A <a@b> 1700000000 +0000"
+    objects.add("commit", f"tree {tree}\nauthor {person}\ncommitter {person}\n\nx {TOKEN.decode()}\n".encode())
+    base = CONTENT * 4
+    delta = length(len(base)) + length(len(base) + 3) + b"\x90" + bytes([len(base)]) + b"\3abc"
+    first = plain_entry(base)
+    return objects.pack(), pack_of([first, delta_entry(delta, len(first))]), pack_of([entry_head(OFFSET_DELTA, 4)])
+
+
+def deltas() -> tuple[bytes, ...]:
+    """Deltas of `CONTENT * 4`."""
+    size = len(CONTENT) * 4
+    copy = length(size) + length(size) + b"\x90" + bytes([size])
+    return copy, length(size) + length(3) + b"\3abc", length(size) + length(size * 2) + (b"\x90" + bytes([size])) * 2
+
+
+def answers() -> tuple[bytes, ...]:
+    """What a git server answers: refs, a pack in the side-band, capabilities."""
+    from tests.benchmarks.firehose import pkt_line
+
+    oid = "0123456789abcdef" * 2 + "01234567"
+    refs = pkt_line(f"{oid} HEAD symref-target:refs/heads/main\n") + pkt_line(f"{oid} refs/heads/main\n") + b"0000"
+    pack = pkt_line("packfile\n") + pkt_line(b"\x01" + packs()[0]) + pkt_line(b"\x02slow") + b"0000"
+    return (
+        refs,
+        pack,
+        pkt_line("version 2\n") + pkt_line("fetch=shallow filter\n") + b"0000",
+        pkt_line("ERR no") + b"0001",
+    )
+
+
+def mails() -> tuple[bytes, ...]:
+    """Notifications of a mail server."""
+    parts = (
+        b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b\r\n"
+        b"Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 no\r\n\r\n",
+        b"Content-Type: text/rfc822-headers\r\n\r\nMessage-ID: <1.abc@vendor.example>\r\n\r\n",
+        b"Content-Type: message/rfc822\r\n\r\nMessage-ID: <1.abc@vendor.example>\r\n\r\nhi\r\n",
+    )
+    head = b'From: <>\r\nContent-Type: multipart/report; boundary="b"\r\n\r\n'
+    return tuple(head + b"".join(b"--b\r\n" + part for part in chosen) + b"--b--\r\n" for chosen in (parts, parts[1:]))
+
+
+def usage() -> tuple[bytes, ...]:
+    """Usage records."""
+    full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
+    return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)

@@ -1,0 +1,315 @@
+"""One fuzz target for each parser of hostile bytes: what it is fed, and what must hold.
+
+A target raises nothing but AssertionError and what its parser documents, ends within counted steps, and leaves memory
+bounded. `tests/fuzz/test_targets.py` runs a slice of each, `python -m tests.fuzz` runs them for minutes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from scanner.detection import Detector, redact, sha256_digest
+from scanner.detection.engine import all_findings
+from scanner.detection.limits import Limits, Meter
+from scanner.detection.matcher import hit_offsets
+from scanner.github.client import GitHub, connect
+from tests.fuzz import samples
+from tests.fuzz.strategies import any_json, any_text, edited, joined, record
+
+MAX_EXPANDED = 4 << 20
+MAX_ENTRIES = 2_000
+MAX_STEPS = 200_000
+"""How often the clock may be read while one content is read; it is read at each step that is paid for."""
+WEB_URL = "https://github.example"
+LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1 << 20, piece_bytes=256 << 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A parser: examples to feed it with, and the check to run on each."""
+
+    name: str
+    examples: st.SearchStrategy[Any]
+    check: Callable[[Any], None]
+
+
+def read(content: bytes) -> None:
+    """The engine reads the content: no exception, bounded expansion, bounded steps."""
+    ticks = itertools.count()
+    meter = Meter(LIMITS, len(content), clock=lambda: next(ticks) / MAX_STEPS)
+    found = all_findings(content, "fuzz", meter)
+    assert next(ticks) < MAX_STEPS, "too many steps"
+    assert meter.expanded <= MAX_EXPANDED + 2 * LIMITS.member_bytes, "more was expanded than the limit allows"
+    assert meter.entries <= MAX_ENTRIES + 1
+    for finding in found:
+        assert len(finding.token) == 40
+        assert finding.members or 0 <= finding.start < finding.end <= len(content)
+
+
+def scan(content: bytes) -> None:
+    """The detector agrees with itself: the batch prefilter sees whatever the detector finds."""
+    result = Detector().scan_bytes(content)
+    offsets = hit_offsets(content)
+    assert offsets == sorted(offsets)
+    if result is not None and any(not one.container for one in result.candidates):
+        assert offsets or content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:8]
+
+
+def redacted(content: bytes) -> None:
+    """Redaction never raises, is the same a second time, and leaves no plain token."""
+    text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
+    once = redact(text)
+    assert redact(once) == once
+    assert samples.TOKEN.decode() not in once
+
+
+def pack(content: bytes) -> None:
+    """A pack is read and scanned with all its trees and commits."""
+    from scanner.github.packs import PackLimits, read_pack
+    from scanner.sources.push_objects import scan_pack
+    from scanner.sources.pushes import Push, PushReading
+
+    limits = PackLimits(inflated_bytes=MAX_EXPANDED, object_bytes=1 << 20, held_bytes=1 << 20, objects=MAX_ENTRIES)
+    reading = read_pack([content], limits)
+    push = Push("a/b", 1, "0" * 40, "1" * 40, "refs/heads/main", "", None, "push")
+    scan_pack(reading, push, WEB_URL, Detector(), PushReading())
+
+
+def delta(content: bytes) -> None:
+    """A delta gives an object of the declared size, or is damaged."""
+    from scanner.github.packs import DamagedPack, apply_delta
+
+    try:
+        made = apply_delta(samples.CONTENT * 4, content, 1 << 16)
+    except DamagedPack:
+        return
+    assert len(made) <= 1 << 16
+
+
+def answer(content: bytes) -> None:
+    """A git server's answer is split into lines, whatever pieces it comes in."""
+    from scanner.github.errors import GitHubError
+    from scanner.github.git_protocol import pkt_lines
+
+    split: list[list[Any]] = []
+    for size in (1, 7, len(content) or 1):
+        lines: list[Any] = []
+        try:
+            lines.extend(pkt_lines(content[at : at + size] for at in range(0, len(content), size)))
+        except GitHubError as err:
+            lines.append(err.reason)
+        split.append(lines)
+    assert split[0] == split[1] == split[2]
+
+
+def event(value: Any) -> None:
+    """An event of any shape gives documents, or is none."""
+    from scanner.sources.events import Found, parse_event, read_event
+
+    found = Found()
+    parsed = parse_event(value)
+    if parsed is not None:
+        read_event(parsed, WEB_URL, found)
+    for document in found.documents:
+        Detector().scan(document)
+
+
+def alerts(body: bytes) -> None:
+    """A body is a list of alerts, or is refused."""
+    from scanner.sources.alerts import NotAlerts, TooManyAlerts, parse_alerts
+
+    try:
+        found = parse_alerts(body, sha256_digest, WEB_URL)
+    except (NotAlerts, TooManyAlerts):
+        return
+    for alert in found.alerts:
+        assert samples.TOKEN.decode() not in repr(alert)
+
+
+def signature(parts: tuple[Any, str, str, bytes]) -> None:
+    """Keys and signatures of any shape are refused, never accepted."""
+    from scanner.github.signatures import Forged, parse_keys, verify
+
+    answered, pem, given, body = parts
+    keys = parse_keys(answered if isinstance(answered, dict) else {})
+    for key in (*keys.values(), pem):
+        try:
+            verify(key, given, body)
+        except Forged:
+            continue
+        raise AssertionError("a forged signature was accepted")
+
+
+def gist(value: Any) -> None:
+    """A gist of any shape gives files and candidates."""
+    from collections import Counter
+
+    from scanner.sources.gists import read_gist
+
+    if isinstance(value, dict):
+        read_gist(value, WEB_URL, Detector(), [], [], Counter())
+
+
+@functools.cache
+def _github() -> GitHub:
+    """A client of no GitHub: what is read here asks for nothing."""
+    return connect(f"{WEB_URL}/api", WEB_URL, None)
+
+
+def search_result(value: Any) -> None:
+    """A result of code search of any shape gives files and candidates."""
+    from scanner.sources.code_search import Results, read_result
+
+    if isinstance(value, dict):
+        read_result(value, _github(), Detector(), Results())
+
+
+def comparison(patch: str) -> None:
+    """A patch of any shape gives as many lines as numbers."""
+    from scanner.github.compare import new_side
+
+    text, numbers = new_side(patch)
+    assert len(numbers) == (text.count("\n") + 1 if numbers else 0)
+
+
+def bounce(content: bytes) -> None:
+    """A mail is a notification, or is none."""
+    from notifications.email.bounces import NotABounce, read_bounce
+
+    try:
+        found = read_bounce(content)
+    except NotABounce:
+        return
+    assert len(found.reason) < 500
+
+
+def usage(content: bytes) -> None:
+    """A line is a usage record, or is bad; its address is nowhere in it."""
+    from datetime import UTC, datetime
+
+    from scanner.signs.networks import NetworkList
+    from scanner.signs.usage_records import BadRecord, RecordReader
+
+    reader = RecordReader(sha256_digest, NetworkList(["203.0.113.0/24"]), datetime(2026, 1, 1, tzinfo=UTC))
+    try:
+        found = reader.read(content.decode("utf-8", "surrogateescape"))
+    except BadRecord:
+        return
+    assert "203.0.113.7" not in repr(found)
+    assert samples.TOKEN.decode() not in repr(found)
+
+
+def report(value: Any) -> None:
+    """A report of any shape is recorded in bounds, or is bad."""
+    from scanner.signs.possession import public_url
+    from scanner.signs.reports import BadReport, Subject, new_report, subject_of
+
+    fields = value if isinstance(value, dict) else {}
+    kept: list[str] = []
+    subject = Subject("0" * 64)
+    with suppress(BadReport):
+        subject = subject_of(str(fields.get("token")), sha256_digest)
+    with suppress(BadReport):
+        kept.append(new_report(subject, sign="x", note=fields.get("note"), reporter="x", key=fields.get("key")).note)
+    with suppress(BadReport):
+        kept.append(public_url(str(fields.get("url")), frozenset({"github.example"})))
+    assert all(samples.TOKEN.decode() not in text for text in kept)
+
+
+def archive_hour(content: bytes) -> None:
+    """An hour of archived events gives lines, or fails in a documented way."""
+    from scanner.github import event_files
+    from scanner.github.errors import GitHubError
+
+    chunks = (content[at : at + 100] for at in range(0, len(content), 100))
+    ticks = itertools.count()
+    with suppress(GitHubError):
+        for line in event_files._lines(event_files._inflated(chunks, MAX_STEPS, lambda: float(next(ticks)))):
+            assert line is None or len(line) <= event_files.LONGEST_LINE
+
+
+TOKEN_TEXT = st.sampled_from([samples.TOKEN.decode(), samples.TOKEN.decode()[:39], "r8_"])
+NAMES = st.sampled_from(["PushEvent", "IssuesEvent", "CreateEvent", "PublicEvent", "IssueCommentEvent", "a/b", "main"])
+URLS = st.sampled_from(
+    [f"{WEB_URL}/a/b/blob/{'0' * 40}/c", "https://[", "http://a@b", f"{WEB_URL}/{samples.TOKEN.decode()}"]
+)
+TIMES = st.sampled_from(["2026-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+WRITTEN = record(
+    title=any_text(), body=st.one_of(any_text(), TOKEN_TEXT), html_url=URLS, created_at=TIMES, path=any_text()
+)
+PAYLOAD = record(
+    ref=st.one_of(NAMES, any_text()),
+    ref_type=st.sampled_from(["branch", "tag", "repository"]),
+    full_ref=any_text(),
+    head=st.sampled_from(["0" * 40, "1" * 40, "a" * 64]),
+    before=st.sampled_from(["0" * 40, "b" * 40]),
+    issue=WRITTEN,
+    comment=WRITTEN,
+)
+EVENT = record(
+    id=st.one_of(st.just("1"), any_text()),
+    type=NAMES,
+    repo=record(id=st.integers(), name=st.one_of(NAMES, any_text())),
+    actor=record(login=any_text()),
+    payload=PAYLOAD,
+    created_at=TIMES,
+)
+ALERT = record(token=TOKEN_TEXT, type=any_text(), url=URLS, source=st.sampled_from(["content", "commit", "npm", "x"]))
+FILE = record(filename=any_text(), raw_url=st.one_of(URLS, st.just(f"{WEB_URL}/raw/{'0' * 40}/x")), size=st.integers())
+GIST = record(
+    id=st.just("0" * 32),
+    files=st.dictionaries(any_text(), FILE, max_size=4),
+    html_url=URLS,
+    updated_at=TIMES,
+    description=st.one_of(any_text(), TOKEN_TEXT),
+    owner=record(login=any_text()),
+)
+RESULT = record(
+    path=any_text(),
+    sha=st.sampled_from(["0" * 40, "x"]),
+    html_url=URLS,
+    git_url=URLS,
+    repository=record(full_name=st.one_of(NAMES, any_text()), id=st.integers()),
+    text_matches=st.lists(record(fragment=st.one_of(any_text(), TOKEN_TEXT)), max_size=3),
+)
+REPORT = record(
+    token=TOKEN_TEXT, sign=st.just("abuse"), note=st.one_of(any_text(), TOKEN_TEXT), key=any_text(), url=URLS
+)
+
+
+def _json_bytes(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    return values.map(lambda value: json.dumps(value).encode())
+
+
+def targets() -> list[Target]:
+    """Every target."""
+    import gzip
+
+    hour = gzip.compress(b'{"id": "1"}\n{"id": "2"}\n' * 20)
+    return [
+        *(Target(f"container_{name}", edited(samples.containers(name)), read) for name in samples.FAMILIES),
+        Target("engine", st.one_of(joined(samples.needles()), edited(samples.spelled())), read),
+        Target("detector", st.one_of(joined(samples.needles()), edited(samples.spelled())), scan),
+        Target("redact", st.one_of(joined(samples.needles()), edited(samples.spelled())), redacted),
+        Target("pack", edited(samples.packs()), pack),
+        Target("delta", edited(samples.deltas()), delta),
+        Target("git_answer", edited(samples.answers()), answer),
+        Target("event", st.one_of(EVENT, any_json()), event),
+        Target("alerts", st.one_of(_json_bytes(st.lists(ALERT, max_size=4)), st.binary(max_size=200)), alerts),
+        Target("signature", st.tuples(any_json(), any_text(), any_text(), st.binary(max_size=40)), signature),
+        Target("gist", st.one_of(GIST, any_json()), gist),
+        Target("search_result", st.one_of(RESULT, any_json()), search_result),
+        Target("comparison", st.one_of(any_text(), st.just("@@ -1 +1 @@\n+a\n b\n-c")), comparison),
+        Target("bounce", edited(samples.mails()), bounce),
+        Target("usage", edited(samples.usage()), usage),
+        Target("report", st.one_of(REPORT, any_json()), report),
+        Target("archive_hour", edited((hour,)), archive_hour),
+    ]

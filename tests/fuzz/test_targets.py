@@ -1,0 +1,35 @@
+"""A slice of each fuzz target, the same in each run; `make fuzz` runs them for minutes with new examples."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck
+
+from tests.fuzz.targets import Target, targets
+
+EXAMPLES = 60
+
+TARGETS = targets()
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_parser_of_hostile_bytes_raises_only_what_it_documents_and_ends(target: Target) -> None:
+    @hypothesis.settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(target.examples)
+    def check(example: object) -> None:
+        target.check(example)
+
+    check()
+
+
+def test_every_target_has_a_name_of_its_own() -> None:
+    assert len({target.name for target in TARGETS}) == len(TARGETS)

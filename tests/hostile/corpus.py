@@ -1,0 +1,34 @@
+"""The corpus of hostile inputs: importing this module registers every one of them.
+
+Run: python -m tests.hostile.corpus FOLDER   (writes the inputs that are files, each under its name)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.hostile.inputs import archives, documents, edges, git, streams, texts
+from tests.hostile.registry import INPUTS, Delivery, HostileInput
+
+__all__ = ["FAMILIES", "INPUTS", "inputs_for"]
+
+FAMILIES = (archives, streams, documents, git, texts, edges)
+
+
+def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileInput]:
+    """The inputs that are delivered in one of these ways; the large ones only if they are asked for."""
+    found = (one for one in INPUTS.values() if one.delivery in deliveries)
+    return [one for one in found if with_large or not one.is_large]
+
+
+def main() -> None:
+    """Write the files."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in inputs_for("file", with_large=True):
+        (folder / one.name).write_bytes(one.content())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Everything that a measured piece of work imports, and the tables that are made at the first use."""
+
+import bz2
+import lzma
+import sqlite3
+import tarfile
+import zipfile
+
+import py7zr
+import zstandard
+
+import notifications.email.bounces
+import scanner.detection.archives
+import scanner.detection.compressed
+import scanner.detection.git_packs
+import scanner.detection.pdf
+import scanner.detection.png_text
+import scanner.detection.sqlite_files
+import scanner.github.packs
+import scanner.signs.usage_records
+import scanner.sources.alerts
+import scanner.sources.events
+from scanner.detection import redact
+
+redact("cjhf" * 40)
+
+__all__ = [
+    "bz2",
+    "lzma",
+    "notifications",
+    "py7zr",
+    "redact",
+    "scanner",
+    "sqlite3",
+    "tarfile",
+    "zipfile",
+    "zstandard",
+]

@@ -1,0 +1,126 @@
+"""What each process of a service costs while a hostile input is in it: readers apart from all others. Linux only."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+READER_SIGN = b"scanner.isolation"
+"""In the command line of the process from which readers are forked, and so in theirs."""
+TICKS = os.sysconf("SC_CLK_TCK")
+EVERY_SECONDS = 0.1
+_CLEAR_PEAK = "5"
+
+
+@dataclass(slots=True)
+class Cost:
+    """What one process has cost: seconds of CPU since the measurement began, and its peak memory in MB."""
+
+    name: str
+    is_reader: bool
+    before: float
+    cpu: float = 0.0
+    memory_mb: float = 0.0
+
+
+@dataclass(slots=True)
+class Costs:
+    """Costs by process id."""
+
+    by_pid: dict[int, Cost] = field(default_factory=dict)
+
+    def readers_cpu(self) -> float:
+        """Seconds of CPU of all readers together."""
+        return sum(cost.cpu for cost in self.by_pid.values() if cost.is_reader)
+
+    def most_elsewhere(self) -> Cost:
+        """The process, no reader, that took the most CPU."""
+        others = [cost for cost in self.by_pid.values() if not cost.is_reader]
+        return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
+
+    def peak_mb(self) -> float:
+        """The peak memory of any process."""
+        return max((cost.memory_mb for cost in self.by_pid.values()), default=0.0)
+
+
+class Watch:
+    """Samples the processes below the roots while the block runs.
+
+    A process that ends counts up to its last sample. The CPU of a reader's own children that have ended is the
+    reader's.
+    """
+
+    def __init__(self, *roots: int) -> None:
+        self._roots = roots
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.costs = Costs()
+
+    def __enter__(self) -> Watch:
+        for pid in self._family():
+            with suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text(_CLEAR_PEAK)
+        self._sample(is_first=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            self._sample()
+
+    def _family(self) -> list[int]:
+        found: list[int] = []
+        waiting = list(self._roots)
+        while waiting:
+            pid = waiting.pop()
+            found.append(pid)
+            with suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    waiting += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+        return found
+
+    def _sample(self, *, is_first: bool = False) -> None:
+        for pid in self._family():
+            with suppress(OSError, ValueError, IndexError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                is_reader = READER_SIGN in command
+                own, of_children = (sum(map(int, fields[at : at + 2])) / TICKS for at in (11, 13))
+                cpu = own + of_children if is_reader else own
+                if pid not in self.costs.by_pid:
+                    self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
+                cost = self.costs.by_pid[pid]
+                cost.is_reader = is_reader
+                cost.cpu = max(cost.cpu, cpu - cost.before)
+                cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)
+
+
+def _peak_kb(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _name(command: bytes) -> str:
+    """A short name of a process: what a worker is called, else the last part of its program."""
+    words = command.split(b"\0")
+    worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
+    return (worker or words[0].rpartition(b"/")[2] or b"gone").decode("ascii", "replace")
+
+
+def alive(pids: Callable[[], list[int]]) -> list[int]:
+    """Those of the processes that still run and are not zombies."""
+    found = []
+    for pid in pids():
+        with suppress(OSError, IndexError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.append(pid)
+    return found

@@ -1,0 +1,65 @@
+"""Each hostile input ends by itself within what a reader may take, and what is beside it is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scanner.detection.digests import sha256_digest
+from tests.hostile.corpus import inputs_for
+from tests.hostile.measured import Measured, Measurer
+from tests.hostile.registry import HostileInput
+
+MAX_EDGE_CPU_SECONDS = 1
+"""What a text may take in a process that is no reader. The system counts whole seconds; the table measures finer."""
+
+pytestmark = pytest.mark.timeout(600)
+
+READ = [*inputs_for("file"), *inputs_for("comment")]
+
+
+@pytest.fixture(scope="module")
+def measurer() -> Iterator[Measurer]:
+    with Measurer() as own:
+        yield own
+
+
+def measured(measurer: Measurer, folder: Path, one: HostileInput, work: str, cpu_seconds: int = 10) -> Measured:
+    path = folder / "input"
+    path.write_bytes(one.content())
+    return measurer.run(work, path, cpu_seconds=cpu_seconds)
+
+
+@pytest.mark.parametrize("one", READ, ids=lambda one: one.name)
+def test_a_hostile_content_ends_by_itself_within_the_limits_of_a_reader(
+    measurer: Measurer, tmp_path: Path, one: HostileInput
+) -> None:
+    done = measured(measurer, tmp_path, one, "read")
+    assert done.is_within_limits, str(done)
+    if one.cannot_be_read:
+        assert done.result["unread"], "nothing says that not all was read"
+    if one.holds_leak:
+        assert sha256_digest(one.leak) in done.result["digests"], "the leak inside it was missed"
+
+
+@pytest.mark.parametrize("one", inputs_for("pack"), ids=lambda one: one.name)
+def test_a_hostile_pack_ends_within_the_limits_of_a_reader(
+    measurer: Measurer, tmp_path: Path, one: HostileInput
+) -> None:
+    done = measured(measurer, tmp_path, one, "pack")
+    assert done.is_within_limits, str(done)
+    if one.cannot_be_read:
+        assert done.result["unread"], "nothing says that not all was read"
+
+
+EDGES = {"text": "redact", "event": "event", "alert": "alert", "usage": "usage", "bounce": "bounce"}
+
+
+@pytest.mark.parametrize("one", inputs_for(*EDGES), ids=lambda one: one.name)  # type: ignore[arg-type]  # its keys
+def test_what_no_reader_reads_takes_next_to_nothing(measurer: Measurer, tmp_path: Path, one: HostileInput) -> None:
+    done = measured(measurer, tmp_path, one, EDGES[one.delivery], MAX_EDGE_CPU_SECONDS)
+    assert done.is_within_limits, str(done)
+    if one.holds_leak:
+        assert sha256_digest(one.leak) in done.result["digests"], "the leak inside it was missed"

@@ -1,0 +1,63 @@
+"""`r8scan scan` on hostile files, all of a family in one folder: it ends, says what was not read, finds the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scanner.detection.digests import sha256_digest
+from tests import commands
+from tests.hostile.corpus import INPUTS, inputs_for
+from tests.hostile.registry import HostileInput
+from tests.hostile.repositories import make_repository
+
+MAX_SECONDS = 500.0
+"""So long, and the command hangs: nothing is measured by it."""
+
+pytestmark = pytest.mark.timeout(600)
+
+FAMILIES = sorted({one.family for one in inputs_for("file")})
+
+
+def scan(target: Path, *options: str) -> tuple[set[str], str]:
+    """The digests that the command prints and what it says of what was not read."""
+    environment = {**os.environ, "R8SCAN_STATE_DIR": str(target.parent / "state")}
+    done = commands.forked(
+        ["scan", str(target), "--format", "json", *options], environment, target.parent, "", seconds=MAX_SECONDS
+    )
+    assert done.returncode == 1, done.stderr
+    return {json.loads(line)["sha256"] for line in done.stdout.splitlines()}, done.stderr
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hostile_files_hide_nothing_that_lies_beside_or_inside_them(tmp_path: Path, family: str) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    wanted: set[bytes] = set()
+    inputs = [one for one in inputs_for("file") if one.family == family]
+    for one in inputs:
+        (folder / one.name).write_bytes(one.content())
+        (folder / f"{one.name}.neighbour").write_bytes(b"key = '" + one.neighbour + b"'\n")
+        wanted |= {one.neighbour, one.leak} if one.holds_leak else {one.neighbour}
+    found, told = scan(folder)
+    assert {sha256_digest(token) for token in wanted} <= found
+    if any(one.cannot_be_read for one in inputs):
+        assert "not read: " in told
+
+
+@pytest.mark.parametrize("one", inputs_for("history"), ids=lambda one: one.name)
+def test_a_hostile_history_hides_nothing_that_lies_beside_it(tmp_path: Path, one: HostileInput) -> None:
+    repository = tmp_path / "repository.git"
+    make_repository(repository, one.content(), one.neighbour)
+    found, _ = scan(repository, "--history")
+    assert sha256_digest(one.neighbour) in found
+
+
+def test_the_corpus_is_the_same_in_each_run_and_says_what_each_input_is() -> None:
+    assert len(INPUTS) > 150
+    assert len({(one.family, one.attack) for one in INPUTS.values()}) == len(INPUTS)
+    small = [one for one in INPUTS.values() if not one.is_large][::7]
+    assert all(one.content() == one.content() for one in small)
