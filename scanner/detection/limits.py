@@ -16,7 +16,11 @@ class Limits:
     (`expanded_bytes`): all that is decompressed and decoded. `ratio` (`expansion_ratio`): the same against the
     document's size, from `ratio_floor` bytes on. `entries` (`entries`): members, streams and objects. `seconds`
     (`seconds`): time in containers and decoded runs (the document's own bytes are always read to their end).
-    `member_bytes` (`member_size`): the largest part held in memory at once; longer text is read in pieces.
+    `member_bytes` (`member_size`): the largest part held in memory at once; longer text is read in pieces. `work`
+    (`work`): steps of patterns and decoding, at most `work_floor + work_per_byte` times the document's size; one step
+    is about ten nanoseconds, as much as a pattern needs for a byte. `findings` (`findings_over_limit`): different
+    tokens. `repeats` (`repeats_over_limit`): further occurrences of them. `opens`: False for text that is about to be
+    logged or stored: containers in it are reported as a finding of `UNOPENED`, and not opened.
     """
 
     depth: int = 10
@@ -27,6 +31,16 @@ class Limits:
     seconds: float = 60.0
     member_bytes: int = 48 << 20
     piece_bytes: int = 8 << 20
+    work: int = 400 << 20
+    work_floor: int = 20 << 20
+    work_per_byte: int = 4
+    findings: int = 10_000
+    repeats: int = 10_000
+    opens: bool = True
+
+
+STEPS_PER_RUN = 1_000
+"""Steps that a decoded run costs at least: its search and its layers' calls take about ten microseconds."""
 
 
 class LimitReachedError(Exception):
@@ -40,18 +54,25 @@ class LimitReachedError(Exception):
 class Meter:
     """Counts what one document has cost so far. Not shared between threads."""
 
-    __slots__ = ("_clock", "_deadline", "_most_bytes", "_spent", "entries", "expanded", "limits", "steps", "unread")
+    __slots__ = (
+        *("_clock", "_deadline", "_most_bytes", "_most_work", "_repeats", "_spent", "_tokens"),
+        *("entries", "expanded", "limits", "steps", "unread", "work"),
+    )
 
     def __init__(self, limits: Limits, document_size: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.expanded = 0
         self.entries = 0
         self.steps = 0
+        self.work = 0
         self.unread: Counter[str] = Counter()
         self._clock = clock
         self._deadline = clock() + limits.seconds
         self._most_bytes = min(limits.expanded_bytes, max(limits.ratio_floor, document_size * limits.ratio))
+        self._most_work = min(limits.work, limits.work_floor + document_size * limits.work_per_byte)
         self._spent: str | None = None
+        self._tokens: set[bytes] = set()
+        self._repeats = 0
 
     def note(self, reason: str, count: int = 1) -> None:
         """Counts something that was not read."""
@@ -63,7 +84,16 @@ class Meter:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Pays for `size` expanded bytes. Raises LimitReachedError when the document has used up a bound."""
+        """Pay for `size` bytes that come out of a container; they add to the work allowed. Raises LimitReachedError."""
+        self._most_work = min(self.limits.work, self._most_work + size * self.limits.work_per_byte)
+        self._expand(size)
+
+    def decode(self, size: int) -> None:
+        """Pay for a run that decodes to `size` bytes. All layers share one budget of work. Raises LimitReachedError."""
+        self._expand(size)
+        self.spend(STEPS_PER_RUN + size)
+
+    def _expand(self, size: int) -> None:
         self.expanded += size
         self.steps += 1
         if self._spent is None:
@@ -73,6 +103,26 @@ class Meter:
                 self._spent = "seconds"
         if self._spent is not None:
             raise LimitReachedError(self._spent)
+
+    def spend(self, steps: int) -> None:
+        """Pay for steps of patterns and decoding. Raises LimitReachedError when the document has used up its work."""
+        self.work += steps
+        if self.work > self._most_work:
+            raise LimitReachedError("work")
+
+    def admits(self, token: bytes) -> bool:
+        """Return whether one more occurrence of `token` may be kept; count it as over a limit otherwise."""
+        if token in self._tokens:
+            if self._repeats < self.limits.repeats:
+                self._repeats += 1
+                return True
+            self.note("repeats_over_limit")
+        elif len(self._tokens) < self.limits.findings:
+            self._tokens.add(token)
+            return True
+        else:
+            self.note("findings_over_limit")
+        return False
 
     def enter(self) -> None:
         """Pays for one more member, stream or object. Raises LimitReachedError."""
