@@ -21,8 +21,8 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _LONGEST = 4096
-LOOK_STEPS = 1000
-"""Steps that a look at one form is paid with: about ten microseconds where the pattern fails after some letters."""
+LOOK_STEPS = 2000
+"""Steps that a look at one form is paid with: up to twenty microseconds where the pattern fails after some letters."""
 
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 

@@ -119,7 +119,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
-    covered = -1
+    covered = glued_until = -1
     # Up to where a token would have been decoded whole already, by the place of its groups (offset modulo four).
     decoded_until = [-1] * 4
     for start, needle in hits:
@@ -137,7 +137,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 letters = _PIECE.match(raw[0])
                 decoded_until[begin % 4] = begin + (letters.end() if letters else 0) - NESTED_TOKEN
                 yield Run(decoded, "base64", begin, raw[0])
-        elif start > covered:
+        elif start > covered or start <= glued_until:
             begin = start + needle.lead
             meter.spend(_INSIDE_STEPS)
             if _is_inside_run(content, begin):
@@ -147,6 +147,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
+                # What believes to be a stream may only be glued to the real one.
+                glued_until = begin + _LONGEST_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
 
