@@ -13,14 +13,15 @@ from scanner.detection.matcher import long_run_spots, may_hold
 _LIMITS = Limits(
     depth=10,
     expanded_bytes=4 << 20,
-    seconds=2.0,
+    seconds=3600.0,
     member_bytes=1 << 20,
     work=10 << 20,
     work_floor=10 << 20,
     findings=1_000,
     opens=False,
 )
-"""One text may cost about 0.1 s, however long it is; what is left then is withheld."""
+"""One text may cost about 0.1 s, however long it is; what is left then is withheld. Steps alone bound it, no clock: the
+same text is masked in the same way on a slow machine."""
 
 _MAX_ROUNDS = 8
 """A hint that is put in may complete a token with what stands beside it: such a text is masked again."""
@@ -30,7 +31,7 @@ _OVERLAP = 8 << 10
 """Text is masked in blocks: a block that exceeds the budget is withheld with all that follows. A spelling of one token
 is shorter than the overlap."""
 
-_REST_OF_RUN = re.compile(rb"[0-9A-Za-z+/_\-\r\n=]*+(?<![\r\n])")
+_REST_OF_RUN = re.compile(rb"(?:[\r\n]*+[0-9A-Za-z+/_=-]++)*+")
 _WITHHELD = "[withheld: it could not be freed of tokens]"
 _WITHHELD_RUN = b"[withheld]"
 

@@ -25,7 +25,7 @@ TEXTS = st.text(max_size=60) | st.text(alphabet="r8_cjhfI4X%\\&#;x72=\"'\n\u200b
 
 
 redact_module = sys.modules[redact.__module__]
-COMPRESSED = {name for name in SPELLINGS if "gzip" in name or "zlib" in name}
+MAY_LOOK_COMPRESSED = {name for name in SPELLINGS if "base64" in name}
 
 
 def tokens_in(text: str) -> int:
@@ -46,7 +46,7 @@ def test_a_token_is_masked_in_every_spelling_of_text(name: str, seed: int, befor
     masked = redact(text)
     assert token.decode() not in masked
     assert tokens_in(masked) == 0
-    assert hint_of(token) in masked or (name in COMPRESSED and "[withheld]" in masked)
+    assert hint_of(token) in masked or (name in MAY_LOOK_COMPRESSED and "[withheld]" in masked)
     assert redact(masked) == masked
 
 
