@@ -103,7 +103,7 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
     except LimitReachedError as stop:
         # The plain tokens of the last window came first: only those of the windows after it are missing.
         meter.note_limit(stop)
-        _admit(plain_tokens(content, done, len(content)), found, meter)
+        _admit(plain_tokens(content, done, len(content), meter), found, meter)
     if seen.codec is not None and depth >= meter.limits.depth:
         meter.note("container_depth")
     elif seen.codec is not None:
@@ -137,7 +137,7 @@ def _in_run(decoded: bytes, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    _admit(plain_tokens(decoded, 0, len(decoded)), found, meter)
+    _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
     kind = container_kind(decoded)
     if kind is not None:
         found += _opened(kind, Container("content", decoded, meter), depth, inside_run=True)

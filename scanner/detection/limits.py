@@ -124,6 +124,18 @@ class Meter:
             self.note("findings_over_limit")
         return False
 
+    @property
+    def full(self) -> bool:
+        """Whether no further token may be kept."""
+        return len(self._tokens) >= self.limits.findings
+
+    def turn_away(self, tokens: list[bytes]) -> None:
+        """Count tokens that are not kept because the document is full."""
+        known = sum(token in self._tokens for token in tokens)
+        for reason, count in (("repeats_over_limit", known), ("findings_over_limit", len(tokens) - known)):
+            if count:
+                self.note(reason, count)
+
     def enter(self) -> None:
         """Pays for one more member, stream or object. Raises LimitReachedError."""
         self.entries += 1

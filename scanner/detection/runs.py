@@ -144,8 +144,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             meter.spend(_INSIDE_STEPS)
             if _is_inside_run(content, begin):
                 # Whatever else begins on the same line of letters is inside the run as well.
-                letters = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
-                covered = letters.end() if letters is not None else begin
+                line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
+                covered = line.end() if line is not None else begin
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import regex
 
 from scanner.detection.base64_tokens import base64_findings_at, base64_findings_in
+from scanner.detection.digests import TOKEN_LENGTH
 from scanner.detection.findings import Finding
 from scanner.detection.joints import (
     DECIMAL_ALNUM,
@@ -76,7 +77,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
     Plain tokens come first and cost no work. Raises LimitReachedError before a look that is not paid for.
     """
     if "token" in window.crowded:
-        yield from plain_tokens(content, window.begin, window.end)
+        yield from plain_tokens(content, window.begin, window.end, meter)
     others: list[Hit] = []
     for start, needle in window.hits:
         match = TOKEN.match(content, start) if needle.text == b"r8_" else None
@@ -91,8 +92,14 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
         yield from _searched(content, kind, window.begin, window.end, meter)
 
 
-def plain_tokens(content: bytes, begin: int, end: int) -> Iterator[Finding]:
-    """Yield the plain tokens that start in `content[begin:end]`; linear, whatever the content is."""
+def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the plain tokens that start in `content[begin:end]`; linear, whatever the content is.
+
+    When the document is full, they are counted only, which is several times faster.
+    """
+    if meter.full:
+        meter.turn_away(TOKEN.findall(content, begin, min(len(content), end + TOKEN_LENGTH - 1)))
+        return
     for match in starting_in(TOKEN, content, begin, end):
         yield Finding(match[0], match.start(), match.end())
 
