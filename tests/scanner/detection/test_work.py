@@ -35,7 +35,10 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-@pytest.mark.parametrize("needle", NEEDLES, ids=lambda needle: repr(needle.text))
+# Runs inside runs grow with each layer: only the budget that the layers share bounds them (see below).
+@pytest.mark.parametrize(
+    "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
+)
 def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
     for row in rows(needle):
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 14, 1 << 15))
