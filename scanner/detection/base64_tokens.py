@@ -15,11 +15,15 @@ import regex
 
 from scanner.detection.findings import Finding
 from scanner.detection.joints import JOINTS, TOKEN
+from scanner.detection.limits import Meter
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _LONGEST = 4096
+LOOK_STEPS = 2000
+"""Steps that a look at one form is paid with: up to twenty microseconds where the pattern fails after some letters."""
+
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
@@ -106,12 +110,13 @@ def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
             yield from _finding(match, lead)
 
 
-def base64_findings_in(content: bytes, begin: int, end: int) -> Iterator[Finding]:
-    """The tokens whose base64 needle begins in `content[begin:end]`."""
+def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the tokens whose base64 needle begins in `content[begin:end]`. Raises LimitReachedError."""
     for pattern, lead, likely in _forms():
         for start in likely.finditer(content, begin, min(len(content), end + _LONGEST), overlapped=True):
             if start.start() >= end:
                 break
+            meter.spend(LOOK_STEPS)
             match = pattern.match(content, start.start(), start.start() + _LONGEST)
             if match is not None:
                 yield from _finding(match, lead)

@@ -34,7 +34,7 @@ def redis_members(container: Container) -> Iterator[Member]:
         packed, begin = _length(content, at + 1)
         plain, begin = _length(content, begin)
         if packed + 4 <= plain <= packed * _MAX_LZF_RATIO and plain > _MIN_LZF_BYTES and begin + packed <= len(content):
-            container.meter.work(_STEPS_PER_START)
+            container.meter.step(_STEPS_PER_START)
             try:
                 value = lzf_block(content, container.meter, begin, begin + packed)
             except UnreadableError:

@@ -15,7 +15,7 @@ from scanner.detection.documents import Candidate, Document, Place
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits
 from scanner.detection.matcher import hit_offsets
-from scanner.detection.prefilter import plain_only, plain_tokens
+from scanner.detection.prefilter import fallback_tokens, plain_only
 from scanner.detection.redact import redact
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -135,7 +135,7 @@ class Detector:
                 reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
             # Reading in depth came to nothing, or did not begin. What lies there in plain is found all the same.
-            reading = replace(reading, findings=tuple(located(plain_tokens(content), content)))
+            reading = replace(reading, findings=tuple(located(fallback_tokens(content), content)))
         return reading
 
     def _result(self, content: bytes, name: str, reading: DeepReading) -> ScanResult:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import itemgetter
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import regex
@@ -11,7 +12,8 @@ import regex
 from scanner.detection.containers import container_kind, is_compressed, is_streamed, members_of
 from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
 from scanner.detection.limits import LimitReachedError, Meter
-from scanner.detection.matcher import ALWAYS_LISTED, Window, may_hold, windows
+from scanner.detection.matcher import Window, may_hold, windows
+from scanner.detection.media import is_media, needs_opening
 from scanner.detection.members import (
     Chained,
     Container,
@@ -21,21 +23,30 @@ from scanner.detection.members import (
     UnreadableError,
     read_up_to,
 )
-from scanner.detection.runs import Run, long_runs, run_spots, runs_at
+from scanner.detection.runs import Run, long_runs, run_spots, runs_in
 from scanner.detection.signatures import ContainerKind
-from scanner.detection.spellings import findings_of
+from scanner.detection.spellings import findings_of, plain_tokens
 from scanner.detection.wide import wide_codec, wide_pieces
 
 _CARRY = 32 << 10
 """Bytes of one piece that are read again in front of the next."""
 
+UNOPENED = b""
+"""The token of a finding that stands for a span which would have to be opened: see `Limits.opens`."""
+
+_PROVEN_BYTES = 1024
+"""Bytes that come out of a stream inside a run before damage to it is believed."""
+
 _TAG = regex.compile(rb"<[^<>]{0,4096}+>")
 
 
 class Glance(NamedTuple):
-    """Everything in a content that a token may hide in. Most contents have nothing of it, and are done."""
+    """Everything in a content that a token may hide in. Most contents have nothing of it, and are done.
 
-    windows: list[Window]
+    `windows` can be read once; `run_spots` is complete after that.
+    """
+
+    windows: Iterator[Window]
     run_spots: list[int]
     codec: str | None
     kind: ContainerKind | None
@@ -45,12 +56,15 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
     """What is worth a closer look in `content`; None if it holds no token. It sees every byte, as cheaply as it can."""
     spots: list[int] = []
     hits = windows(content, None if inside_run else spots)
+    first = next(hits, None)
     # Who encodes once may do so again: inside a decoded run, short runs are looked at too.
     if inside_run:
         spots = run_spots(content)
     codec = wide_codec(content)
     kind = container_kind(content)
-    return Glance(hits, spots, codec, kind) if hits or spots or codec or kind else None
+    if first is None and not spots and codec is None and kind is None:
+        return None
+    return Glance(chain(() if first is None else (first,), hits), spots, codec, kind)
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
@@ -80,14 +94,17 @@ def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]
 
 def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int) -> list[Finding]:
     found: list[Finding] = []
-    for window in seen.windows:
-        found += findings_of(content, window)
-        runs = [hit for hit in window.hits if hit[1].kind in ALWAYS_LISTED]
-        if runs:
-            runs.sort(key=itemgetter(0))
-            _decode(runs_at(content, runs, meter), found, meter, depth)
-    if seen.run_spots:
+    done = 0
+    try:
+        for window in seen.windows:
+            done = window.end
+            _admit(findings_of(content, window, meter), found, meter)
+            _decode(runs_in(content, window, meter), found, meter, depth)
         _decode(long_runs(content, seen.run_spots, meter), found, meter, depth)
+    except LimitReachedError as stop:
+        # The plain tokens of the last window came first: only those of the windows after it are missing.
+        meter.note_limit(stop)
+        _admit(plain_tokens(content, done, len(content), meter), found, meter)
     if seen.codec is not None and depth >= meter.limits.depth:
         meter.note("container_depth")
     elif seen.codec is not None:
@@ -96,23 +113,43 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
     return found
 
 
+def _admit(findings: Iterable[Finding], found: list[Finding], meter: Meter) -> None:
+    """Keep the findings that are within the limit of the document."""
+    found.extend(finding for finding in findings if meter.admits(finding.token))
+
+
 def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int) -> None:
-    """Adds what the decoded runs hold."""
+    """Add what the decoded runs hold. A bound that is reached ends this, and nothing else."""
     try:
         for run in runs:
             if depth >= meter.limits.depth:
                 if container_kind(run.decoded) or may_hold(run.decoded):
                     meter.note("container_depth")
                 continue
-            found += run.outside(all_findings(run.decoded, "content", meter, depth + 1, inside_run=True))
+            found += run.outside(_in_run(run.decoded, meter, depth + 1))
     except LimitReachedError as stop:
         meter.note_limit(stop)
+
+
+def _in_run(decoded: bytes, meter: Meter, depth: int) -> list[Finding]:
+    """Return what a decoded run holds. In a picture or a font, chance needles are not believed."""
+    if not meter.limits.opens and needs_opening(decoded):
+        return [Finding(UNOPENED, 0, len(decoded))]
+    if not is_media(decoded):
+        return all_findings(decoded, "content", meter, depth, inside_run=True)
+    found: list[Finding] = []
+    _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
+    kind = container_kind(decoded)
+    if kind is not None:
+        found += _opened(kind, Container("content", decoded, meter), depth, inside_run=True)
+    return distinct(found)
 
 
 def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
     """What the members of a container hold. Never raises for what is in it: what cannot be read is counted."""
     meter = container.meter
     found: list[Finding] = []
+    damaged, expanded = meter.unread["damaged"], meter.expanded
     if depth >= meter.limits.depth:
         meter.note("container_depth")
         return found
@@ -123,8 +160,14 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
         meter.note_limit(stop)
     except UnreadableError as stop:
         meter.note(stop.reason)
+    except MemoryError:
+        meter.note("memory")
     except Exception:  # noqa: BLE001 - libraries fail on hostile bytes in every way there is; it is counted, not hidden
         meter.note("damaged")
+    if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
+        # Letters that only look like the beginning of a stream: a guess that failed is no damage.
+        meter.unread["damaged"] = damaged
+        meter.unread += Counter()
     return found
 
 

@@ -19,6 +19,7 @@ _ZERO_WIDTH = (
 _GLUE = rb"(?:[\s+.&,~|()<>\[\]]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
+      | \\+(?:x00|u0000)
       | =\r?\n
       | (?:\\+[rn])++(?:[ \t]*+)
       | \\\r?\n[ \t]*+
@@ -26,8 +27,9 @@ JOINT = rb"""
       | \r?\n[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+
       | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
     )""" % {b"zero": _ZERO_WIDTH, b"glue": _GLUE}
-"""What may stand between two letters of one token: zero-width characters, soft line breaks of mail, of editors and
-inside JSON strings, backslash continuation, and the end of one literal up to the beginning of the next."""
+"""What may stand between two letters of one token: zero-width characters, the written zeros of UTF-16, soft line breaks
+of mail, of editors and inside JSON strings, backslash continuation, and the end of one literal up to the beginning of
+the next."""
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes) -> bytes:
@@ -88,11 +90,13 @@ def unit_kind(unit: bytes) -> UnitKind:
     return "backslash" if body == b"_" else "octal-escape"
 
 
-JointKind = Literal["zero-width", "quoted-printable", "continuation", "concatenation", "wrapped"]
+JointKind = Literal["utf-16", "zero-width", "quoted-printable", "continuation", "concatenation", "wrapped"]
 
 
 def joint_kind(joint: bytes) -> JointKind:
     """The name of what interrupts a token."""
+    if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
+        return "utf-16"
     if joint[0] == ord("="):
         return "quoted-printable"
     if joint[0] >= 0x80 or joint[0] == ord("&") or joint.lstrip(b"\\")[:1] == b"u":

@@ -17,7 +17,11 @@ class Limits:
     document's size, from `ratio_floor` bytes on. `entries` (`entries`): members, streams and objects. `seconds`
     (`seconds`): time in containers and decoded runs (the document's own bytes are always read to their end).
     `member_bytes` (`member_size`): the largest part held in memory at once; longer text is read in pieces.
-    `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.8 µs each.
+    `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.8 µs each. `work`
+    (`work`): steps of patterns and decoding, at most `work_floor + work_per_byte` times the document's size; one step
+    is about ten nanoseconds, as much as a pattern needs for a byte. `findings` (`findings_over_limit`): different
+    tokens. `repeats` (`repeats_over_limit`): further occurrences of them. `opens`: False for text that is about to be
+    logged or stored: containers in it are reported as a finding of `UNOPENED`, and not opened.
     """
 
     depth: int = 10
@@ -25,10 +29,16 @@ class Limits:
     ratio: int = 1_000
     ratio_floor: int = 16 << 20
     entries: int = 50_000
-    seconds: float = 60.0
+    seconds: float = 8.0
     member_bytes: int = 48 << 20
     decoding_steps: int = 5_000_000
     piece_bytes: int = 8 << 20
+    work: int = 400 << 20
+    work_floor: int = 20 << 20
+    work_per_byte: int = 4
+    findings: int = 10_000
+    repeats: int = 10_000
+    opens: bool = True
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
         """Return the same limits with no more seconds, and no more expanded bytes, than these; None: as they are."""
@@ -37,6 +47,10 @@ class Limits:
             seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
             expanded_bytes=self.expanded_bytes if expanded_bytes is None else min(expanded_bytes, self.expanded_bytes),
         )
+
+
+STEPS_PER_RUN = 1_000
+"""Steps that a decoded run costs at least: its search and its layers' calls take about ten microseconds."""
 
 
 class LimitReachedError(Exception):
@@ -51,16 +65,8 @@ class Meter:
     """Counts what one document has cost so far. Not shared between threads."""
 
     __slots__ = (
-        "_clock",
-        "_deadline",
-        "_most_bytes",
-        "_spent",
-        "decoded",
-        "entries",
-        "expanded",
-        "limits",
-        "steps",
-        "unread",
+        *("_clock", "_deadline", "_most_bytes", "_most_work", "_repeats", "_spent", "_tokens"),
+        *("decoded", "entries", "expanded", "limits", "steps", "unread", "work"),
     )
 
     def __init__(self, limits: Limits, document_size: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,11 +75,15 @@ class Meter:
         self.entries = 0
         self.steps = 0
         self.decoded = 0
+        self.work = 0
         self.unread: Counter[str] = Counter()
         self._clock = clock
         self._deadline = clock() + limits.seconds
         self._most_bytes = min(limits.expanded_bytes, max(limits.ratio_floor, document_size * limits.ratio))
+        self._most_work = min(limits.work, limits.work_floor + document_size * limits.work_per_byte)
         self._spent: str | None = None
+        self._tokens: set[bytes] = set()
+        self._repeats = 0
 
     def note(self, reason: str, count: int = 1) -> None:
         """Counts something that was not read."""
@@ -85,7 +95,16 @@ class Meter:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Pays for `size` expanded bytes. Raises LimitReachedError when the document has used up a bound."""
+        """Pay for `size` bytes that come out of a container; they add to the work allowed. Raises LimitReachedError."""
+        self._most_work = min(self.limits.work, self._most_work + size * self.limits.work_per_byte)
+        self._expand(size)
+
+    def decode(self, size: int) -> None:
+        """Pay for a run that decodes to `size` bytes. All layers share one budget of work. Raises LimitReachedError."""
+        self._expand(size)
+        self.spend(STEPS_PER_RUN + size)
+
+    def _expand(self, size: int) -> None:
         self.expanded += size
         self.steps += 1
         if self._spent is None:
@@ -96,6 +115,38 @@ class Meter:
         if self._spent is not None:
             raise LimitReachedError(self._spent)
 
+    def spend(self, steps: int) -> None:
+        """Pay for steps of patterns and decoding. Raises LimitReachedError when the document has used up its work."""
+        self.work += steps
+        if self.work > self._most_work:
+            raise LimitReachedError("work")
+
+    def admits(self, token: bytes) -> bool:
+        """Return whether one more occurrence of `token` may be kept; count it as over a limit otherwise."""
+        if token in self._tokens:
+            if self._repeats < self.limits.repeats:
+                self._repeats += 1
+                return True
+            self.note("repeats_over_limit")
+        elif len(self._tokens) < self.limits.findings:
+            self._tokens.add(token)
+            return True
+        else:
+            self.note("findings_over_limit")
+        return False
+
+    @property
+    def full(self) -> bool:
+        """Whether no further token may be kept."""
+        return len(self._tokens) >= self.limits.findings
+
+    def turn_away(self, tokens: list[bytes]) -> None:
+        """Count tokens that are not kept because the document is full."""
+        known = sum(token in self._tokens for token in tokens)
+        for reason, count in (("repeats_over_limit", known), ("findings_over_limit", len(tokens) - known)):
+            if count:
+                self.note(reason, count)
+
     def enter(self) -> None:
         """Pays for one more member, stream or object. Raises LimitReachedError."""
         self.entries += 1
@@ -103,7 +154,7 @@ class Meter:
             self._spent = "entries"
         self.take(0)
 
-    def work(self, steps: int) -> None:
+    def step(self, steps: int) -> None:
         """Pay for `steps` codes or records decoded one by one in Python. Raises LimitReachedError."""
         self.decoded += steps
         if self._spent is None and self.decoded > self.limits.decoding_steps:

@@ -56,7 +56,7 @@ class _Output:
     def settle(self) -> None:
         """Pay for what was decoded since the last payment; a copy costs about two steps of other decoders."""
         self._meter.take(self._unpaid)
-        self._meter.work(2 * self._steps)
+        self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
 
 

@@ -147,7 +147,7 @@ def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     # Codes come in groups of eight, hence `width` bytes; a change of width drops the rest of the group.
     while group := read_up_to(stream, width):
         bits = int.from_bytes(group, "little")
-        meter.work(8)
+        meter.step(8)
         for _ in range(len(group) * 8 // width):
             code = bits & ((1 << width) - 1)
             bits >>= width

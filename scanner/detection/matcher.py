@@ -7,7 +7,7 @@ automata are built once per process, at the first use.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
@@ -20,7 +20,10 @@ WINDOW = 256 << 10
 CROWDED = 1_000
 """Hits in one window from which on `regex` is faster than looking at each of them."""
 
-ALWAYS_LISTED = frozenset[Kind](("run", "stream"))
+DECODED = frozenset[Kind](("run", "stream"))
+"""Kinds whose hits lead to runs that are decoded."""
+
+ALWAYS_LISTED = frozenset[Kind](("stream",))
 """Kinds that no pattern can search for: their hits are listed however many there are."""
 
 RUN_STRIDE = 64
@@ -79,28 +82,21 @@ def _may_hide(text: bytes, other: bytes) -> bool:
     return other in text[1:] or any(other.startswith(text[cut:]) for cut in range(1, len(text)))
 
 
-def windows(content: bytes, spots: list[int] | None = None) -> list[Window]:
-    """Every window of `content` that holds a hit, in order.
+def windows(content: bytes, spots: list[int] | None = None) -> Iterator[Window]:
+    """Yield every window of `content` that holds a hit, in order, so that the hits of one are in memory at a time.
 
     `spots`: takes what `long_run_spots` gives, looked for in each window while the cache still holds it.
     """
     size = len(content)
-    if size <= WINDOW:
-        window = _window(content, content, 0, size)
-        if spots is not None:
-            spots += long_runs_in(content, 0)
-        return [window] if window is not None else []
-    found: list[Window] = []
-    view = memoryview(content)
-    overlap = longest_needle() - 1
+    view = memoryview(content) if size > WINDOW else None
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
-        window = _window(content, view[begin : end + overlap], begin, end)
-        if window is not None:
-            found.append(window)
+        part = content if view is None else view[begin : end + longest_needle() - 1]
+        window = _window(content, part, begin, end)
         if spots is not None:
             spots += long_runs_in(content, begin)
-    return found
+        if window is not None:
+            yield window
 
 
 def _window(content: bytes, part: bytes | memoryview, begin: int, end: int) -> Window | None:

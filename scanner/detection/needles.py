@@ -52,6 +52,8 @@ def _token_needles() -> list[Needle]:
         b"r\xef\xbb\xbf",
         b"r\xc2\xad",
     ]
+    # Text of UTF-16 and UTF-32 as `repr` and JSON show it: zeros are written between the letters.
+    inside += [b"r\\x00", b"r\\u0000"]
     escapes = [b"\\x72", b"\\u0072", b"\\u{72}", b"\\U00000072", b"\\162", b"&#114", b"&#x72", b"&#X72"]
     quoted = [b"%72", b"%2572", b"=72=38"]
     return [Needle(text, "token") for text in [*(b"r8" + x for x in after_r8), *inside, *escapes, *quoted]]

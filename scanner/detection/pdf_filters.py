@@ -91,7 +91,7 @@ def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
             a * 52_200_625 + b * 614_125 + c * 7_225 + d * 85 + e
             for a, b, c, d, e in zip(digits, digits, digits, digits, digits, strict=True)
         ]
-        meter.work(1 + len(numbers))
+        meter.step(1 + len(numbers))
         if max(numbers, default=0) >= 1 << 32:
             break
         decoded = struct.pack(f">{len(numbers)}I", *numbers)
@@ -129,7 +129,7 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
             literal = length < 128
             pieces.append(buffer[at + 1 : at + 2 + length] if literal else buffer[at + 1 : at + 2] * (257 - length))
             at += 2 + length if literal else 2
-        meter.work(len(pieces))
+        meter.step(len(pieces))
         ended = not chunk or (at <= last and buffer[at] == 128)
         yield b"".join(pieces)
 
@@ -142,7 +142,7 @@ def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
     bits = width = held = 0
     size = 9
     while chunk := stream.read(_CHUNK):
-        meter.work(len(chunk))
+        meter.step(len(chunk))
         for byte in chunk:
             bits = ((bits << 8) | byte) & 0xFFFFFF
             width += 8

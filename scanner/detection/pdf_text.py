@@ -71,7 +71,7 @@ class TextOfDocument:
         """Yield name and text of each stream by each map, after all streams were taken."""
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
-                self._meter.work(len(strings))
+                self._meter.step(len(strings))
                 text = "".join(_by_map(codes, cmap) for codes in strings).encode("utf-8", "replace")
                 self._meter.take(len(text))
                 yield name, text
@@ -85,7 +85,7 @@ class TextOfDocument:
         at = content.find(b"beginbf")
         while at >= 0 and (end := content.find(b"endbf", at)) >= 0:
             items = list(_CMAP_ITEM.finditer(content, at, end))
-            self._meter.work(len(items))
+            self._meter.step(len(items))
             (_add_characters if content.startswith(b"beginbfchar", at) else _add_ranges)(items, letters)
             at = content.find(b"beginbf", end)
         self._cmaps[frozenset(letters.items())] = _CMap(len(width[1]) // 2 if width else 2, letters)
@@ -98,13 +98,13 @@ def _strings(content: bytes, meter: Meter) -> list[bytes]:
         if token["literal"] is not None:
             body = token["literal"][1:].removesuffix(b")")
             strings.append(_ESCAPE.sub(_unescaped, body) if b"\\" in body else body)
-            meter.work(1 + body.count(b"\\"))
+            meter.step(1 + body.count(b"\\"))
         elif token["hex"]:
             digits = _NO_HEX.sub(b"", token["hex"])
             strings.append(bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii")))
         elif token["end"] is not None:
             strings.append(b"\n")
-    meter.work(len(strings))
+    meter.step(len(strings))
     return strings
 
 

@@ -97,7 +97,7 @@ def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
     return kind == "token" or not found
 
 
-def plain_tokens(content: bytes) -> list[Finding]:
+def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the plain tokens in `content`, the first MAX_FALLBACK_TOKENS distinct ones.
 
     For contents that could not be read in depth: what anybody sees in them must be found all the same.

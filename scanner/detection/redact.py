@@ -1,26 +1,52 @@
-"""Takes tokens out of strings that are about to be stored, logged or mailed."""
+"""Takes tokens out of strings that are about to be stored, logged or mailed. Opens and decompresses nothing."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from scanner.detection.digests import hint_of
-from scanner.detection.engine import text_findings
+from scanner.detection.engine import UNOPENED, text_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import long_run_spots, may_hold
 
-_LIMITS = Limits(depth=10, expanded_bytes=8 << 20, seconds=2.0, member_bytes=4 << 20)
-_MOST_ROUNDS = 8
+_LIMITS = Limits(
+    depth=10,
+    expanded_bytes=4 << 20,
+    seconds=3600.0,
+    member_bytes=1 << 20,
+    work=10 << 20,
+    work_floor=10 << 20,
+    findings=1_000,
+    opens=False,
+)
+"""One text may cost about 0.1 s, however long it is; what is left then is withheld. Steps alone bound it, no clock: the
+same text is masked in the same way on a slow machine."""
+
+_MAX_ROUNDS = 8
+"""A hint that is put in may complete a token with what stands beside it: such a text is masked again."""
+
+_BLOCK = 64 << 10
+_OVERLAP = 8 << 10
+"""Text is masked in blocks: a block that exceeds the budget is withheld with all that follows. A spelling of one token
+is shorter than the overlap."""
+
+_REST_OF_RUN = re.compile(rb"(?:[\r\n]*+[0-9A-Za-z+/_=-]++)*+")
 _WITHHELD = "[withheld: it could not be freed of tokens]"
+_WITHHELD_RUN = b"[withheld]"
 
 
 def redact(text: str) -> str:
-    """`text` with every token in it, in any spelling that the detector reads in text, replaced by its hint.
+    """Return `text` with every token in it, in any encoding that the detector reads in text, replaced by its hint.
 
-    Anything else is left as it is, lone surrogates too. Never raises; a second time changes nothing.
+    A run of base64 that would have to be decompressed or opened is replaced by `[withheld]`, and so is what exceeds
+    the budget. Anything else is left as it is, lone surrogates too. The work is linear in the text with a bound. Never
+    raises; a second time changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
     if not may_hold(raw) and not long_run_spots(raw):
         return text
-    for round_number in range(_MOST_ROUNDS):
+    for round_number in range(_MAX_ROUNDS):
         masked = _masked(raw)
         if masked == raw:
             return raw.decode("utf-8", "surrogatepass") if round_number else text
@@ -29,16 +55,33 @@ def redact(text: str) -> str:
 
 
 def _masked(raw: bytes) -> bytes:
-    found = sorted(text_findings(raw, Meter(_LIMITS, len(raw))), key=lambda finding: (finding.start, -finding.end))
+    meter = Meter(_LIMITS, 0)
     pieces: list[bytes] = []
     at = 0
-    for finding in found:
-        start, end = _whole_characters(raw, finding.start, finding.end)
+    for start, end, instead in _spans(raw, meter):
+        start, end = _whole_characters(raw, start, end)
         if start >= at:
-            pieces += (raw[at:start], hint_of(finding.token).encode())
+            pieces += (raw[at:start], instead)
         at = max(at, end)
     pieces.append(raw[at:])
     return b"".join(pieces)
+
+
+def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
+    """Yield what has to be replaced and by what, in order of the starts; spans may overlap."""
+    for begin in range(0, len(raw), _BLOCK):
+        block = raw[begin : begin + _BLOCK + _OVERLAP]
+        found = text_findings(block, meter)
+        if meter.unread:
+            yield begin, len(raw), _WITHHELD_RUN
+            return
+        for finding in sorted(found, key=lambda finding: (finding.start, -finding.end)):
+            if finding.start < _BLOCK:
+                start, end = begin + finding.start, begin + finding.end
+                if finding.token != UNOPENED:
+                    yield start, end, hint_of(finding.token).encode()
+                elif (rest := _REST_OF_RUN.match(raw, end)) is not None:
+                    yield start, rest.end(), _WITHHELD_RUN
 
 
 def _whole_characters(raw: bytes, start: int, end: int) -> tuple[int, int]:

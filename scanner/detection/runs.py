@@ -9,13 +9,15 @@ import binascii
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple
 
 import regex
 
 from scanner.detection.findings import Finding, Segments, wrapped
 from scanner.detection.limits import Meter
-from scanner.detection.matcher import LONG_RUN, Hit
+from scanner.detection.matcher import DECODED, LONG_RUN, Window
 
 NESTED_SPAN = 512
 """Bytes looked at behind a needle of nested base64: a token written twice has 76 letters, the rest is for joints."""
@@ -32,6 +34,8 @@ _ALL_SHIFTS = 4096
 _SHORTEST_LINE = 40
 _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
+_LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
+_LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
 _PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 _ESCAPED_BREAK = regex.compile(rb"\\+[rn]")
 # A plain class is four times faster in `re`; only it cannot search backwards.
@@ -46,6 +50,14 @@ _LONGEST_GLUE = 64
 
 _PROOF_BYTES = 64
 """Inflated bytes that prove a stream which does not end earlier: random bytes rarely give so many."""
+
+_NESTED_LOOK_STEPS = 300
+_RUN_STEPS = 2
+_INSIDE_STEPS = 200
+_INSIDE_SPAN = 4096
+_HEAD_STEPS = 500
+_HEAD_STEPS_PER_LETTER = 8
+"""Steps of ten nanoseconds that each look is paid with, as measured on needles in a row."""
 
 _SHORTEST_STREAM = 24
 _ZIP_HEADER = 30
@@ -104,9 +116,12 @@ def decoded_base64(raw: bytes) -> bytes:
     return binascii.a2b_base64(letters[:-1] if rest == 1 else letters + b"=" * (-rest % 4))
 
 
-def runs_at(content: bytes, hits: list[Hit], meter: Meter) -> Iterator[Run]:
-    """What the hits of `run` and `stream` needles lead to. Raises LimitReachedError."""
-    covered = -1
+def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
+    """Yield what the `run` and `stream` needles of a window lead to. Raises LimitReachedError."""
+    hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
+    if "run" in window.crowded:
+        yield from _crowded_runs(content, window, meter)
+    covered = glued_until = -1
     # Up to where a token would have been decoded whole already, by the place of its groups (offset modulo four).
     decoded_until = [-1] * 4
     for start, needle in hits:
@@ -114,19 +129,45 @@ def runs_at(content: bytes, hits: list[Hit], meter: Meter) -> Iterator[Run]:
             begin = _group_start(content, start, -needle.lead)
             if begin < decoded_until[begin % 4]:
                 continue
+            meter.spend(_NESTED_LOOK_STEPS)
+            if not nested_is_likely_at(content, start, needle.lead):
+                continue
             raw = _RUN.match(content, begin, begin + NESTED_SPAN)
-            if raw is not None and nested_is_likely_at(content, start, needle.lead):
+            if raw is not None:
                 decoded = decoded_base64(raw[0])
-                meter.take(len(decoded))
+                meter.decode(len(decoded))
                 letters = _PIECE.match(raw[0])
                 decoded_until[begin % 4] = begin + (letters.end() if letters else 0) - NESTED_TOKEN
                 yield Run(decoded, "base64", begin, raw[0])
-        elif needle.kind == "stream" and start > covered:
+        elif start > covered or start <= glued_until:
             begin = start + needle.lead
+            meter.spend(_INSIDE_STEPS)
+            if _is_inside_run(content, begin):
+                # Whatever else begins on the same line of letters is inside the run as well.
+                line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
+                covered = line.end() if line is not None else begin
+                continue
             run = _stream_run(content, begin, meter)
             if run is not None:
+                # What believes to be a stream may only be glued to the real one.
+                glued_until = begin + _LONGEST_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
+
+
+def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
+    """Yield every run of a window with many `run` needles, decoded once for each place that its groups may have."""
+    begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
+    meter.spend(_RUN_STEPS * (end - begin))
+    for match in _RUN.finditer(content, begin, end):
+        raw = match[0]
+        if len(raw) < NESTED_TOKEN - 4:
+            continue
+        for phase in islice(_LETTER.finditer(raw), 4):
+            part = raw[phase.start() :]
+            decoded = decoded_base64(part)
+            meter.decode(len(decoded))
+            yield Run(decoded, "base64", match.start() + phase.start(), part)
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
@@ -149,12 +190,13 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
     """Whether a compressed stream in base64 begins at `begin`: where a run begins, and with a head that inflates."""
     if _is_inside_run(content, begin):
         return False
-    for letters in _HEAD_LETTERS:
-        head = _RUN.match(content, begin, begin + letters)
-        begins = head is not None and _begins_stream(decoded_base64(head[0]))
-        if begins is not None:
-            return begins
-    return False
+    return any(_head_begins_stream(content, begin, letters) for letters in _HEAD_LETTERS)
+
+
+def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
+    """Whether the first letters of a run begin a stream; None: they are too few to say."""
+    head = _RUN.match(content, begin, begin + letters)
+    return head is not None and _begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
@@ -169,7 +211,12 @@ def _is_inside_run(content: bytes, begin: int) -> bool:
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
     """The run of a compressed stream in base64, if what follows the needle really is one."""
-    if not stream_begins_at(content, begin):
+    for letters in _HEAD_LETTERS:
+        meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * letters)
+        begins = _head_begins_stream(content, begin, letters, inflate=meter.limits.opens)
+        if begins is not None:
+            break
+    if not begins:
         return None
     most = meter.limits.member_bytes
     whole = _RUN.match(content, begin, begin + most)
@@ -178,19 +225,24 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
     if whole.end() == begin + most:
         meter.note("member_size")
     decoded = decoded_base64(whole[0])
-    meter.take(len(decoded))
+    meter.decode(len(decoded))
     return Run(decoded, "base64", begin, whole[0])
 
 
-def _begins_stream(head: bytes) -> bool | None:
-    """A zip, base64 of gzip, or a gzip or zlib stream that inflates; None: too short to say."""
+def _begins_stream(head: bytes, *, inflate: bool) -> bool | None:
+    """A zip, base64 of gzip, or a gzip or zlib stream that inflates; None: too short to say.
+
+    Without `inflate`, the header alone decides.
+    """
     if head[:4] == b"H4sI":
         letters = _PIECE.match(head)
-        return _begins_stream(decoded_base64(letters[0])) if letters is not None else False
+        return _begins_stream(decoded_base64(letters[0]), inflate=inflate) if letters is not None else False
     if head[:4] == b"PK\x03\x04":
         return _begins_zip(head)
     if len(head) < _SHORTEST_STREAM or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
         return False
+    if not inflate:
+        return True
     try:
         stream = zlib.decompressobj(47)
         inflated = stream.decompress(head, _PROOF_BYTES)
@@ -240,12 +292,12 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
         if _HEX_RUN.fullmatch(raw):
             digits = b"".join(raw.split())
             decoded = bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
-            meter.take(len(decoded))
+            meter.decode(len(decoded))
             yield Run(decoded, "hex", at, raw)
             continue
         for shift in _shifts(raw):
             decoded = decoded_base64(raw[shift:])
-            meter.take(len(decoded))
+            meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, raw[shift:])
 
 

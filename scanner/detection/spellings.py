@@ -11,6 +11,7 @@ from typing import TypeAlias
 import regex
 
 from scanner.detection.base64_tokens import base64_findings_at, base64_findings_in
+from scanner.detection.digests import TOKEN_LENGTH
 from scanner.detection.findings import Finding
 from scanner.detection.joints import (
     DECIMAL_ALNUM,
@@ -21,7 +22,8 @@ from scanner.detection.joints import (
     unit_kind,
     unit_value,
 )
-from scanner.detection.matcher import Window
+from scanner.detection.limits import Meter
+from scanner.detection.matcher import DECODED, Hit, Window
 from scanner.detection.needles import Kind
 
 MOST_WRAPS = 2
@@ -47,6 +49,21 @@ _NOT_PLAIN = regex.compile(
     + rb"|(?:%(?:25)*+|=|\\(?:x|u\{?0*+|U0+)|&\#[xX])72|&\#0*+114|\\162"
 )
 _PURE_TOKEN = TOKEN.fullmatch
+LOOK_STEPS: dict[Kind, int] = {
+    "token": 1000,
+    "hex": 100,
+    "list": 200,
+    "wide": 150,
+    "base64": 1500,
+    "wide_base64": 1500,
+    "run": 300,
+    "stream": 100,
+}
+"""Steps that a look at one hit is paid with: ten nanoseconds each, as measured on needles in a row."""
+
+_SEARCH_STEPS = 8
+"""Steps per byte of a window that is searched by patterns: they fail in C at each needle of a crowd."""
+
 MAX_SPELLING_BYTES = 4096
 """Bytes from the first to the last letter of a token. Forty letters, each escaped and on a line of its own, need fewer.
 The bound keeps the work of one hit constant."""
@@ -54,18 +71,37 @@ The bound keeps the work of one hit constant."""
 Match: TypeAlias = regex.Match[bytes]
 
 
-def findings_of(content: bytes, window: Window) -> Iterator[Finding]:
-    """Every token spelled at one of the window's hits (`run` and `stream` needles are not looked at)."""
+def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
+    """Yield every token spelled at one of the window's hits (`run` and `stream` needles are not looked at).
+
+    Plain tokens come first and cost no work. Raises LimitReachedError before a look that is not paid for.
+    """
+    if "token" in window.crowded:
+        yield from plain_tokens(content, window.begin, window.end, meter)
+    others: list[Hit] = []
     for start, needle in window.hits:
-        kind = needle.kind
-        if kind == "token":
-            finding = token_at(content, start)
-            if finding is not None:
-                yield finding
-        elif kind not in ("run", "stream"):
-            yield from findings_at(content, start, kind)
-    for kind in window.crowded:
-        yield from _searched(content, kind, window.begin, window.end)
+        match = TOKEN.match(content, start) if needle.text == b"r8_" else None
+        if match is not None:
+            yield Finding(match[0], start, start + 40)
+        elif needle.kind not in DECODED:
+            others.append((start, needle))
+    for start, needle in others:
+        meter.spend(LOOK_STEPS[needle.kind])
+        yield from findings_at(content, start, needle.kind)
+    for kind in sorted(window.crowded - DECODED):
+        yield from _searched(content, kind, window.begin, window.end, meter)
+
+
+def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the plain tokens that start in `content[begin:end]`; linear, whatever the content is.
+
+    When the document is full, they are counted only, which is several times faster.
+    """
+    if meter.full:
+        meter.turn_away(TOKEN.findall(content, begin, min(len(content), end + TOKEN_LENGTH - 1)))
+        return
+    for match in starting_in(TOKEN, content, begin, end):
+        yield Finding(match[0], match.start(), match.end())
 
 
 def token_at(content: bytes, start: int) -> Finding | None:
@@ -154,10 +190,11 @@ _OTHERS = {
 }
 
 
-def _searched(content: bytes, kind: Kind, begin: int, end: int) -> Iterator[Finding]:
-    """The same as looking at each hit of one kind, in C: `regex` walks from one possible start to the next."""
+def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Do the same as a look at each hit of one kind, in C: `regex` walks from one possible start to the next."""
+    meter.spend(_SEARCH_STEPS * (end - begin))
     if kind == "token":
-        yield from _searched_tokens(content, begin, end)
+        yield from _searched_escapes(content, begin, end, meter)
     elif kind == "hex":
         for match in starting_in(_HEX, content, begin, end):
             yield from _hex_finding(match)
@@ -171,19 +208,18 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int) -> Iterator[Find
             for match in starting_in(pattern, content, begin, end):
                 yield Finding(match[0][::step], match.start(), match.end(), (name,))
     elif kind == "base64":
-        yield from base64_findings_in(content, begin, end)
+        yield from base64_findings_in(content, begin, end, meter)
     elif kind == "wide_base64":
         for first in (begin, begin + 1):
             narrow = content[first : end + MAX_SPELLING_BYTES : 2]
-            for finding in base64_findings_in(narrow, 0, (end - first + 1) // 2):
+            for finding in base64_findings_in(narrow, 0, (end - first + 1) // 2, meter):
                 start, stop = first + 2 * finding.start, first + 2 * finding.end
                 yield finding._replace(start=start, end=stop, spelling=("utf-16", "base64"))
 
 
-def _searched_tokens(content: bytes, begin: int, end: int) -> Iterator[Finding]:
-    for match in starting_in(TOKEN, content, begin, end):
-        yield Finding(match[0], match.start(), match.end())
+def _searched_escapes(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     for match in starting_in(_NOT_PLAIN, content, begin, end):
+        meter.spend(LOOK_STEPS["token"])
         units = UNITS.match(content, match.start(), match.start() + MAX_SPELLING_BYTES)
         finding = _units_finding(units) if units is not None else None
         if finding is not None:

@@ -196,7 +196,7 @@ class _Database:
                 continue
             # Cells do not overlap in a sound page. Where they do, the page costs no more than its size.
             room = self.usable
-            self._meter.work(len(page.cells))
+            self._meter.step(len(page.cells))
             for cell in page.cells:
                 payload, on_page = self._payload(page.kind, cell)
                 room -= on_page
@@ -251,7 +251,7 @@ class _Database:
             size = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[serial] if serial < 12 else (serial - 12) // 2
             columns.append((serial, record[begin : begin + size]))
             begin += size
-        self._meter.work(len(columns))
+        self._meter.step(len(columns))
         return columns
 
     def _varint(self, at: int) -> tuple[int, int]:

@@ -1,0 +1,110 @@
+"""Work is counted in steps, grows with the size and not faster, and ends at a bound; findings are capped."""
+
+from __future__ import annotations
+
+import base64
+import random
+import tracemalloc
+
+import pytest
+
+from scanner.detection.engine import all_findings
+from scanner.detection.limits import Limits, Meter
+from scanner.detection.needles import Needle, needle_groups
+from tests.scanner.detection.spelling_encoders import random_token
+
+NEEDLES = [needle for group in needle_groups() for needle in group]
+BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
+UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
+SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
+LARGEST_STEP = 1 << 20
+"""One payment may exceed the budget by what it pays for: a run, a window."""
+
+
+def rows(needle: Needle) -> list[bytes]:
+    """Contents that repeat a needle: alone, with joints between, and before a token that is cut."""
+    token = random_token(random.Random(needle.text))
+    encoded = base64.b64encode(token)
+    cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]
+    return [needle.text + between for between in BETWEEN] + cut
+
+
+def cost(content: bytes, limits: Limits) -> Meter:
+    meter = Meter(limits, len(content))
+    all_findings(content, "a", meter)
+    return meter
+
+
+# Runs inside runs grow with each layer: only the budget that the layers share bounds them (see below).
+@pytest.mark.parametrize(
+    "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
+)
+def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
+    for row in rows(needle):
+        small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 14, 1 << 15))
+        # A window with many hits is searched by patterns, which pay otherwise: hence no closer bound.
+        assert large.work <= 3 * small.work + 2_000_000, row
+        assert large.expanded <= 2.5 * small.expanded + 10_000, row
+
+
+@pytest.mark.parametrize("needle", NEEDLES, ids=lambda needle: repr(needle.text))
+def test_work_ends_at_its_bound_and_plain_tokens_are_still_found(needle: Needle) -> None:
+    token = random_token(random.Random(1))
+    for row in rows(needle)[:4]:
+        content = row * ((1 << 16) // len(row)) + b" " + token
+        meter = Meter(SMALL, len(content))
+        found = {finding.token for finding in all_findings(content, "a", meter)}
+        assert token in found, row
+        assert meter.work <= SMALL.work_floor + 4 * len(content) + LARGEST_STEP, row
+
+
+def test_work_that_is_used_up_is_recorded() -> None:
+    content = b"r8\n" * 100_000
+    assert cost(content, SMALL).unread == {"work": 1}
+
+
+def test_layers_share_one_budget() -> None:
+    content = b"cjhf" * 20_000
+    for _ in range(5):
+        content = base64.b64encode(content)
+    meter = cost(content, SMALL)
+    assert meter.unread["work"] == 1
+    assert meter.work <= SMALL.work_floor + 4 * len(content) + LARGEST_STEP
+
+
+def test_a_document_keeps_a_limited_number_of_different_tokens() -> None:
+    chance = random.Random(2)
+    tokens = [random_token(chance) for _ in range(500)]
+    meter = Meter(Limits(findings=100), 1)
+    found = all_findings(b"\n".join(tokens), "a", meter)
+    assert [finding.token for finding in found] == tokens[:100]
+    assert meter.unread == {"findings_over_limit": 400}
+
+
+def test_a_document_keeps_a_limited_number_of_repeats() -> None:
+    token = random_token(random.Random(3))
+    meter = Meter(Limits(repeats=50), 1)
+    assert len(all_findings(b"\n".join([token] * 500), "a", meter)) == 51
+    assert meter.unread == {"repeats_over_limit": 449}
+
+
+def test_many_tokens_cost_little_memory() -> None:
+    chance = random.Random(4)
+    content = b"\n".join(random_token(chance) for _ in range(100_000))
+    tracemalloc.start()
+    found = all_findings(content, "a", Meter(Limits(), len(content)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len({finding.token for finding in found}) == Limits().findings
+    assert peak < 40 << 20
+
+
+def test_a_needle_inside_a_picture_starts_no_stream() -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + b"\0\0\x40\0IDAT" + random.Random(5).randbytes(0x4000) + b"\0\0\0\0"
+    letters = bytearray(base64.b64encode(picture))
+    for at in range(300, len(letters) - 300, 97):
+        letters[at : at + 4] = b"eJw9"
+    for text in (bytes(letters), b"\\n".join(bytes(letters[at : at + 76]) for at in range(0, len(letters), 76))):
+        meter = cost(b'{"image/png": "' + text + b'"}', Limits())
+        assert meter.unread == {}
+        assert meter.expanded <= 2 * len(letters)
