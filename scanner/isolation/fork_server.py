@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import pkgutil
 import selectors
 import signal
 import socket
@@ -18,6 +19,7 @@ import struct
 import sys
 from importlib import import_module
 
+import scanner.detection
 from scanner.child_processes import die_with_parent
 from scanner.detection.base64_tokens import base64_findings_at
 from scanner.detection.limits import Limits
@@ -31,15 +33,15 @@ PROCESS = struct.Struct("<I")
 SLOW_NICENESS = 10
 REAP_SECONDS = 2.0
 
-_DECODERS = ("archives", "compressed", "pdf", "png_text", "sqlite_files", "git_packs", "wide")
-_LIBRARIES = ("bz2", "lzma", "tarfile", "zipfile", "zstandard", "py7zr", "hashlib", "json")
+_LIBRARIES = ("bcj", "bz2", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
+"""What decoders import at their first use."""
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii", "latin-1", "cp437", "utf-16", "utf-32")
 
 
 def warm_up() -> None:
     """Load what readers need: once confined, they can open no file."""
-    for module in _DECODERS:
-        import_module(f"scanner.detection.{module}")
+    for decoder in pkgutil.iter_modules(scanner.detection.__path__):
+        import_module(f"scanner.detection.{decoder.name}")
     for module in _LIBRARIES:
         import_module(module)
     for codec in _CODECS:

@@ -111,7 +111,7 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     where = func.coalesce(Sighting.repository, Sighting.url)
     groups = (
         select(Sighting.source, where, func.count())
-        .where(Sighting.state == "unknown")
+        .where(Sighting.state == SightingState.UNKNOWN)
         .group_by(Sighting.source, where)
         .order_by(func.count().desc(), Sighting.source, where)
         .limit(MAX_GROUPS_AT_ONCE)
@@ -119,11 +119,14 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     for source, place, count in session.execute(groups).all() if excess > 0 else ():
         if excess <= 0:
             break
-        siblings = and_(Sighting.state == "unknown", Sighting.source == source, where == place)
+        siblings = and_(Sighting.state == SightingState.UNKNOWN, Sighting.source == source, where == place)
         deleted = _delete_oldest(session, siblings, min(excess, count))
         shed_rows[source] += deleted
         excess -= deleted
-    if excess > 0 and not session.execute(select(Sighting.id).where(Sighting.state == "unknown").limit(1)).first():
+    if (
+        excess > 0
+        and not session.execute(select(Sighting.id).where(Sighting.state == SightingState.UNKNOWN).limit(1)).first()
+    ):
         for source in session.execute(select(Sighting.source).distinct().order_by(Sighting.source)).scalars().all():
             deleted = _delete_oldest(session, Sighting.source == source, excess)
             shed_rows[source] += deleted

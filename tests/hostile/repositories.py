@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from scanner.detection.git_processes import environment
+from scanner.git_children import environment
 from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 

@@ -16,6 +16,7 @@ from scanner.records import schema
 from scanner.records.database import is_unavailable
 from scanner.records.models import db_now
 from scanner.records.sign_models import Report
+from scanner.records.states import ReportState
 from workers.context import Context
 from workers.web.pools import Pool
 from workers.web.requests import Refused, error_answer, guarded
@@ -81,7 +82,9 @@ class Health:
 
     def _is_late(self) -> bool:
         """Whether a report that was accepted here has waited too long: this is a worker's fault, not this process's."""
-        late = select(func.count()).where(Report.state == "received", Report.received_at < db_now(-LATE_SECONDS))
+        late = select(func.count()).where(
+            Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
+        )
         with self._context.database.read() as session:
             return session.execute(late).scalar_one() > 0
 
