@@ -486,8 +486,8 @@ def test_a_slow_poll_keeps_its_turn(
     renewed = threading.Event()
     renew = leases.renew
 
-    def noted(*arguments: Any) -> bool:
-        kept = renew(*arguments)
+    def noted(*arguments: Any, **options: Any) -> bool:
+        kept = renew(*arguments, **options)
         renewed.set()
         return kept
 
