@@ -104,7 +104,7 @@ def _read_pack(content: bytes) -> dict[str, Any]:
 
 
 def _read_event(content: bytes) -> dict[str, Any]:
-    from scanner.sources.events import Found, parse_event, read_event
+    from scanner.sources.timeline.events import Found, parse_event, read_event
 
     try:
         payload = json.loads(content)
