@@ -65,6 +65,8 @@ def plain_only(content: bytes) -> PlainVerdict:
     looks = max(MAX_LOOKS, size // BYTES_PER_LOOK)
     view = memoryview(content) if size > WINDOW else None
     for begin in range(0, size, WINDOW):
+        if long_runs_in(content, begin):
+            return PlainVerdict(reason="long_run")
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_needle() - 1]
         for automaton in automata():
@@ -77,8 +79,6 @@ def plain_only(content: bytes) -> PlainVerdict:
             for hit in hits_of(automaton, found, content, begin, end):
                 if not _resolved(content, hit, findings):
                     return PlainVerdict(reason="encoded")
-        if long_runs_in(content, begin):
-            return PlainVerdict(reason="long_run")
         if len(findings) > MAX_PLAIN_FINDINGS:
             return PlainVerdict(reason="many_hits")
     return PlainVerdict(tuple(distinct(findings))) if findings else CLEAN
