@@ -167,26 +167,14 @@ def may_hold(content: bytes) -> bool:
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Sorted offsets of hits and of long runs, and one every MIN_TOKEN bytes of windows with too many of either.
-
-    A window that holds a long run is not searched for needles: whatever stands in it is looked at closely anyway.
-    """
+    """Sorted offsets of hits and of what may be long runs; from a crowded window, an offset every MIN_TOKEN bytes."""
     offsets: list[int] = []
-    size = len(content)
-    view = memoryview(content) if size > WINDOW else None
-    for begin in range(0, size, WINDOW):
-        end = min(begin + WINDOW, size)
-        if spots := long_runs_in(content, begin):
-            # What is sampled reaches beyond the window by one run.
-            offsets += range(begin, max(end, spots[-1] + 1), MIN_TOKEN)
-            continue
-        part = content if view is None else view[begin : end + longest_needle() - 1]
-        window = _window(content, part, begin, end)
-        if window is not None and window.crowded:
-            offsets += range(begin, end, MIN_TOKEN)
-        elif window is not None:
-            offsets += [start for start, _ in window.hits]
-    return sorted(offsets)
+    spots: list[int] = []
+    for window in windows(content, spots):
+        offsets += [start for start, _ in window.hits]
+        if window.crowded:
+            offsets += range(window.begin, window.end, MIN_TOKEN)
+    return sorted(offsets + spots)
 
 
 def long_run_spots(content: bytes) -> list[int]:

@@ -130,16 +130,19 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
 
 
 def _by_map(strings: list[bytes], cmap: _CMap) -> str:
-    # Strings of whole codes are put together first: decoding each by itself takes most of the time.
-    if cmap.width == 2 and any(len(codes) % 2 for codes in strings if codes != b"\n"):
-        return "".join(_mapped(codes, cmap) for codes in strings)
+    # Strings are put together first: to decode each by itself takes most of the time.
+    if cmap.width == 2:
+        strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
     lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
     return "\n".join(_mapped(line, cmap) for line in lines)
 
 
+def _whole_codes(codes: bytes) -> bytes:
+    """Return the codes with U+FFFD for half a code at the end. The line feed of a text object stays as it is."""
+    return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
+
+
 def _mapped(codes: bytes, cmap: _CMap) -> str:
-    if codes == b"\n":
-        return "\n"
     return codes.decode("utf-16-be" if cmap.width == 2 else "latin-1", "replace").translate(cmap.letters)
 
 

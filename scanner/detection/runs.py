@@ -41,6 +41,7 @@ _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
 _PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
 _SHORT_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54,}+")
+_SHORTEST_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _LONGEST_GAP = 24
@@ -262,7 +263,7 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
     """Runs of base64 or hex of SHORTEST_RUN letters and more at `spots`, decoded. Raises LimitReachedError."""
     covered = -1
     for spot in spots:
-        if spot < covered or _SHORT_RUN.match(content, spot) is None and not is_run_at(content, spot):
+        if spot < covered or not (is_run_at(content, spot) or _SHORTEST_RUN.match(content, spot)):
             continue
         begin = run_start(content, max(covered, 0), spot)
         while begin < spot and content[begin] in b"\r\n":
