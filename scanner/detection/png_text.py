@@ -9,7 +9,6 @@ from scanner.detection.members import Bounded, Container, Member, UnreadableErro
 from scanner.detection.picture_runs import PNG, TEXTS
 
 
-
 def png_members(container: Container) -> Iterator[Member]:
     """One member per text chunk, named by its type and keyword. Compressed text is paid for as it is read."""
     stream = readable(container.source)
