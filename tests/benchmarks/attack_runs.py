@@ -130,7 +130,8 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         child.kill()
         child.wait()
     lines = out.read_text(errors="replace").splitlines()
-    digests = {json.loads(line)["sha256"] for line in lines if line.startswith("{")}
+    # Contents that were not read have lines of their own, without a token.
+    digests = {item["sha256"] for item in map(json.loads, lines) if "sha256" in item}
     unread = re.findall(r"not read: (\d+) × (.+)", err.read_text(errors="replace"))
     recorded = ", ".join(f"{reason} {count}" for count, reason in unread)
     if not failure and child.returncode not in (0, 1, 2):
