@@ -15,6 +15,7 @@ from typing import Any
 
 from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
+from scanner.records.unread_contents import NotRead
 from scanner.sources.likelihood import likelihood_of
 from scanner.sources.pushes import Push
 from scanner.sources.remote_files import RemoteFile
@@ -77,6 +78,7 @@ class Found:
 
     `newest_repository_id`: the highest id among the events, by which new repositories are told. `event_ids`: of the
     events that brought a push or a repository. `texts_to_fetch`: texts that took too long to read while polling.
+    `not_read`: texts of which something was not read, and that cannot be fetched.
     """
 
     pushes: list[Push] = field(default_factory=list)
@@ -86,6 +88,7 @@ class Found:
     newest_repository_id: int = 0
     event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
     texts_to_fetch: list[RemoteFile] = field(default_factory=list)
+    not_read: list[NotRead] = field(default_factory=list)
 
 
 def newest_repository_id(events: Iterable[Event]) -> int:

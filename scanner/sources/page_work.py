@@ -19,11 +19,12 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited
-from scanner.records import jobs, spool, tallies
+from scanner.records import jobs, spool, tallies, unread_contents
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
 from scanner.records.states import JobState
+from scanner.records.unread_contents import NotRead
 from scanner.response.places import candidate_to_json
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
@@ -62,6 +63,7 @@ class Outcome(Generic[T]):
 
     item: T
     counts: Counter[str] = field(default_factory=Counter)
+    not_read: Sequence[NotRead] = ()
     response: Response = field(default_factory=Response)
     error: GitHubError | None = None
     is_partial: bool = False
@@ -154,6 +156,9 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     state = JobState.DONE
     if counts["partly_read"] or counts["given_up"]:
         state = JobState.FAILED if counts["given_up"] == len(outcomes) else JobState.PARTIAL
+    unread_contents.record(
+        session, [one for outcome in outcomes for one in outcome.not_read], source=job.source, job_id=job.id
+    )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
 

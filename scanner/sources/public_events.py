@@ -19,7 +19,7 @@ from scanner.detection import Budget, Candidate, Detector, Document
 from scanner.detection.detector import redacted_place
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
-from scanner.records import spool
+from scanner.records import spool, unread_contents
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.states import SightingState
@@ -29,6 +29,7 @@ from scanner.sources import remote_files, turns
 from scanner.sources.event_jobs import TIMELINE, enqueue_found, remember_events
 from scanner.sources.event_pages import Cursor, Poll, poll_pages
 from scanner.sources.events import Found, newest_repository_id, read_event
+from scanner.sources.not_read import not_read
 from scanner.sources.polls import PollReport
 from scanner.sources.remote_files import RemoteFile
 from scanner.sources.turns import MissedSpan, Turn
@@ -42,7 +43,8 @@ MOST_ESTIMATED = 10_000_000
 READER_PATIENCE_SECONDS = 0.5
 """A poll must not be late for the sake of a text: what would have to wait longer is read by a job."""
 MAX_TEXT_BYTES = 4 << 20
-TEXT_PRIORITY = 98
+TEXT_PRIORITY = 130
+"""Texts that took too long are hostile more often than not: gists and results of searches go before them."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +102,8 @@ def _scan(detector: Detector, found: Found) -> list[Candidate]:
             found.texts_to_fetch.append(_text_to_fetch(document))
             found.counts["texts_deferred"] += 1
         else:
+            if (missed := not_read(result, document.place, len(document.content))) is not None:
+                found.not_read.append(missed)
             found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     return candidates
 
@@ -145,6 +149,7 @@ def _commit(
 def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
     """Rows for what was found; which events these were is kept, too."""
     remember_events(session, brought.events)
+    unread_contents.record(session, found.not_read, source=SOURCE)
     job_count = enqueue_found(session, found)
     job_count += remote_files.enqueue(session, found.texts_to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
     if candidates:

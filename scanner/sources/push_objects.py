@@ -11,6 +11,8 @@ from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, r
 from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
 from scanner.github.packs import PackObject, PackReading
 from scanner.github.urls import blob_url, commit_url, is_repository_name, tag_url
+from scanner.records.unread_contents import MAX_ROWS_A_JOB
+from scanner.sources.not_read import not_read
 from scanner.sources.pushes import Push, PushReading
 
 KEPT_BYTES = 128 * 1024 * 1024
@@ -22,15 +24,19 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
 
     The ids of its commits and tags.
     """
+    base = Place("file", web_url and f"{web_url}/{push.repository}", push.repository, push.repository_id)
     hits: deque[tuple[PackObject, Sequence[Candidate]]] = deque()
     kept: list[PackObject] = []
     kept_bytes, is_all_kept = 0, True
     named: set[str] = set()
     for item in pack:
         content = _names(item) if item.type == "tree" else item.content
-        result = detector.scan(Document(content, Place(_KINDS[item.type], git_object=item.oid)), reading.budget)
+        place = replace(base, kind=_KINDS[item.type], git_object=item.oid)
+        result = detector.scan(Document(content, place), reading.budget)
         reading.objects += 1
         reading.unread.update(result.unread)
+        if (missed := not_read(result, place, len(content))) and len(reading.not_read) < MAX_ROWS_A_JOB:
+            reading.not_read.append(missed)
         taken = reading.limits.take(result.candidates)
         if taken:
             hits.append((item if item.type == "commit" else replace(item, content=b""), taken))

@@ -88,6 +88,7 @@ def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
     outcome.counts["objects"] += reading.objects
     outcome.counts["bytes"] += reading.bytes
     outcome.counts.update({f"unread_{reason}": count for reason, count in reading.unread.items()})
+    outcome.not_read = reading.not_read
     outcome.is_partial = not reading.complete
     outcome.is_cut_off, outcome.is_damaged = reading.is_cut_off, reading.is_damaged
     # What came is responded to; for the rest the push waits like any that was not asked for.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from scanner.detection import Candidate
 from scanner.detection.budgets import Budget
 from scanner.github.errors import GitHubError
+from scanner.records.unread_contents import NotRead
 from scanner.sources.candidate_limits import CandidateLimits
 from scanner.sources.likelihood import Likelihood
 
@@ -64,7 +65,8 @@ class Push:
 
 @dataclass(slots=True)
 class PushReading:
-    """What was read. `unread` counts what was not, by reason; `is_cut_off`: asking again may bring the rest.
+    """What was read. `unread` counts what was not, by reason, and `not_read` names
+    it, up to a limit; `is_cut_off`: asking again may bring the rest.
 
     `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
     `tip` is the commit that was read up to, for a created ref the one that was found. `budget` and `limits` are shared
@@ -73,6 +75,7 @@ class PushReading:
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
+    not_read: list[NotRead] = field(default_factory=list)
     tip: str | None = None
     objects: int = 0
     bytes: int = 0

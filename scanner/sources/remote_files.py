@@ -31,6 +31,7 @@ from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources import page_work
 from scanner.sources.candidate_limits import CandidateLimits
+from scanner.sources.not_read import not_read
 from scanner.sources.page_work import Outcome, first_visible, respond_or_keep
 
 FILES_A_JOB = 25
@@ -205,6 +206,8 @@ class _Reader:
         outcome.counts["candidates"] += len(candidates)
         outcome.counts["unread_candidates_over_limit"] += over
         outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+        missed = not_read(result, file.place, len(content))
+        outcome.not_read = (missed,) if missed else ()
         if not is_as_named(file, content):
             # It may be cut off: what came is scanned, and asked for again.
             outcome.counts["unread_blob_differs"] += 1

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobState
-from scanner.sources import archive_hours, code_search, event_jobs, gists
+from scanner.sources import archive_hours, code_search, event_jobs, gists, public_events
 from scanner.sources.likelihood import ARCHIVE_PRIORITY, PRIORITIES
 
 MOST_DROPPED_AT_ONCE = 500
@@ -23,7 +23,7 @@ MOST_DROPPED_AT_ONCE = 500
 PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES.items()}, ARCHIVE_PRIORITY: "archive"}
 DROPPABLE: dict[str, tuple[int, ...]] = {
     "pushes": tuple(PUSH_NAMES),
-    "files": (gists.PRIORITY, code_search.PRIORITY),
+    "files": (gists.PRIORITY, code_search.PRIORITY, public_events.TEXT_PRIORITY),
     "repository": (event_jobs.REPOSITORY_PRIORITY, ARCHIVE_PRIORITY),
 }
 """Priorities, by kind, of what polls have brought: what an operator waits for, and what is tried again, has others."""

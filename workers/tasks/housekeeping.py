@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import delete
 
-from scanner.records import announcements, jobs, leases, retention, tallies
+from scanner.records import announcements, jobs, leases, retention, tallies, unread_contents
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
 from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
@@ -140,4 +140,5 @@ def _tidy() -> None:
         with own.database.write() as session:
             session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
     usage.forget_old(own.database, keep_days=own.settings.usage_keep_days)
+    unread_contents.purge(own.database)
     retention.forget_old(own.database, keep_days=own.settings.keep_days)

@@ -51,7 +51,7 @@ _POLLS: dict[str, Callable[[Context], PollReport]] = {
     archive_hours.SOURCE: _event_archive,
 }
 _RINGS = {
-    public_events.SOURCE: ("r8scan.scan", "r8scan.rescan"),
+    public_events.SOURCE: ("r8scan.scan", "r8scan.rescan", "r8scan.fetch"),
     code_search.SOURCE: ("r8scan.fetch",),
     gists.SOURCE: ("r8scan.fetch",),
     archive_hours.SOURCE: ("r8scan.rescan",),

@@ -17,7 +17,7 @@ from scanner.detection.deep_reading import DeepReading
 from scanner.github.client import GitHub, connect
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, db_now
-from scanner.records.source_models import SourceState
+from scanner.records.source_models import SourceState, UnreadContent
 from scanner.response.policy import Policy
 from scanner.sources import remote_files
 from scanner.sources.public_events import poll
@@ -125,6 +125,10 @@ def test_an_address_that_is_none_of_the_api_is_never_asked(
     api.get("/events").respond(json=[comment_event(1, encoded(fresh_token()), url)])
     polled(database, github, LateReader(), tmp_path)
     assert jobs_of(database, "files") == []
+    with database.read() as session:
+        row = session.execute(select(UnreadContent)).scalar_one()
+    assert (row.source, row.reasons, row.place["kind"]) == ("public_events", "reader_deadline", "issue_comment")
+    assert len(row.content_digest) == 64
     assert counts(database)["unread_reader_deadline"] == 1
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +26,7 @@ from scanner.records import jobs, spool
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ApiToken, NotificationSubject, ScanJob, db_now
-from scanner.records.source_models import ReadPush
+from scanner.records.source_models import ReadPush, UnreadContent
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.response.respond import look_up_again
@@ -459,3 +462,26 @@ def test_a_pack_that_stays_corrupt_is_recorded(bench: Bench, workplace: Make, sa
     bench.scan()
     last = bench.jobs()[-1]
     assert (last.state, last.counts["unread_pack_checksum"], waiting(bench)) == ("partial", 1, [])
+
+
+def test_what_a_push_holds_and_could_not_be_read_is_recorded_by_name(
+    bench: Bench, workplace: Make, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    damaged = gzip.compress(os.urandom(4000))[:2000]
+    work = workplace("ana/app")
+    before = work.commit("first")
+    work.write("cut.gz", damaged)
+    work.write("a.py", f"x = '{token}'\n")
+    head = work.commit("oops")
+    work.push()
+    bench.queue(push(before, head))
+    bench.scan()
+    assert bench.is_disabled(digest)
+    with bench.database.read() as session:
+        row = session.execute(select(UnreadContent)).scalar_one()
+    assert (row.reasons, row.size, row.source) == ("damaged", len(damaged), "public_events")
+    assert row.content_digest == hashlib.sha256(damaged).hexdigest()
+    assert row.place["repository"] == "ana/app"
+    assert row.job_id == bench.jobs()[0].id
