@@ -184,7 +184,7 @@ def test_an_address_that_is_none_hides_nothing_of_its_gist_or_of_the_next(
     digests = [know(own.database, described), know(own.database, beside)]
     files = {"x": {"filename": "x", "raw_url": "https://["}}
     bad = {"id": "abc", "updated_at": None, "html_url": "https://[", "files": files, "description": f"key {described}"}
-    good = {"id": "abd", "updated_at": None, "files": {}, "description": f"key {beside}"}
+    good: dict[str, object] = {"id": "abd", "updated_at": None, "files": {}, "description": f"key {beside}"}
     sandbox.faults["gists"].append(lambda: Response(json.dumps([bad, good]).encode()))
     assert own.poll().error is None
     own.fetch()
