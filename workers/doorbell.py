@@ -11,6 +11,12 @@ _log = logging.getLogger(__name__)
 
 MOST_RINGS = 8
 EXPIRES_SECONDS = 60
+TASKS_OF_JOBS = {
+    "pushes": "r8scan.scan",
+    "files": "r8scan.fetch",
+    **dict.fromkeys(("repository", "gist", "owner", "archive_hour"), "r8scan.rescan"),
+}
+"""The task that works on jobs of each kind."""
 
 
 def ring_outbox() -> None:

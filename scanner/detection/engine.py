@@ -126,19 +126,22 @@ def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int)
                 if container_kind(run.decoded) or may_hold(run.decoded):
                     meter.note("container_depth")
                 continue
-            found += run.outside(_in_run(run.decoded, meter, depth + 1))
+            found += run.outside(_in_run(run, meter, depth + 1))
     except LimitReachedError as stop:
         meter.note_limit(stop)
 
 
-def _in_run(decoded: bytes, meter: Meter, depth: int) -> list[Finding]:
+def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     """Return what a decoded run holds. In a picture or a font, chance needles are not believed."""
+    decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
         return [Finding(UNOPENED, 0, len(decoded))]
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
+    # Base64 of a plain token has needles of its own, and is found in the letters of the run.
+    if run.spelling != "base64" and b"r8_" in decoded:
+        _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
     kind = container_kind(decoded)
     if kind is not None:
         found += _opened(kind, Container("content", decoded, meter), depth, inside_run=True)

@@ -11,6 +11,7 @@ import fcntl
 import os
 import threading
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -283,8 +284,7 @@ class _Parser:
                 if size > PIECE:
                     return self._large(data[start:], size, types[self.index])
                 break
-            while at < len(suspects) and suspects[at] < start:
-                at += 1
+            at = bisect_left(suspects, start, at)
             if at < len(suspects) and suspects[at] < end:
                 self._look_at(data[start:end], types[self.index])
             elif types[self.index] == 0 and size > 3 and self._is_special(data, start, end):

@@ -6,6 +6,7 @@ automata are built once per process, at the first use.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -26,6 +27,9 @@ DECODED = frozenset[Kind](("run", "stream"))
 ALWAYS_LISTED = frozenset[Kind](("stream",))
 """Kinds that no pattern can search for: their hits are listed however many there are."""
 
+MIN_TOKEN = 40
+"""Bytes of the shortest way to write a token."""
+
 RUN_STRIDE = 64
 RUN_SAMPLES = 32
 LONG_RUN = RUN_STRIDE * (RUN_SAMPLES + 1)
@@ -35,8 +39,12 @@ Hit = tuple[int, Needle]
 _Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]
 
 _OTHER_BYTES = bytes(
-    0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\r\n") else 1 for byte in range(256)
+    0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\\\r\n") else 1 for byte in range(256)
 )
+# A backslash belongs to a run only as part of a line break that is escaped inside a JSON string.
+_ESCAPED_BREAKS = (b"\\n", b"\\r")
+_NO_BREAK = re.compile(rb"\\(?![nr\\])")
+_BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
 _RUN_MARK = bytes(RUN_SAMPLES)
 _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
@@ -85,7 +93,7 @@ def _may_hide(text: bytes, other: bytes) -> bool:
 def windows(content: bytes, spots: list[int] | None = None) -> Iterator[Window]:
     """Yield every window of `content` that holds a hit, in order, so that the hits of one are in memory at a time.
 
-    `spots`: takes what `long_run_spots` gives, looked for in each window while the cache still holds it.
+    `spots`: takes what `sampled_runs_in` gives, looked for in each window while the cache still holds it.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
@@ -94,7 +102,7 @@ def windows(content: bytes, spots: list[int] | None = None) -> Iterator[Window]:
         part = content if view is None else view[begin : end + longest_needle() - 1]
         window = _window(content, part, begin, end)
         if spots is not None:
-            spots += long_runs_in(content, begin)
+            spots += sampled_runs_in(content, begin)
         if window is not None:
             yield window
 
@@ -159,13 +167,13 @@ def may_hold(content: bytes) -> bool:
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Sorted offsets of hits and of long runs; from a crowded window, an offset every RUN_STRIDE bytes."""
+    """Sorted offsets of hits and of what may be long runs; from a crowded window, an offset every MIN_TOKEN bytes."""
     offsets: list[int] = []
     spots: list[int] = []
     for window in windows(content, spots):
         offsets += [start for start, _ in window.hits]
         if window.crowded:
-            offsets += range(window.begin, window.end, RUN_STRIDE)
+            offsets += range(window.begin, window.end, MIN_TOKEN)
     return sorted(offsets + spots)
 
 
@@ -178,23 +186,50 @@ def long_run_spots(content: bytes) -> list[int]:
 
 
 def long_runs_in(content: bytes, begin: int) -> list[int]:
-    """The same for runs that are seen in the window at `begin`.
+    """The same for runs that are seen in the window at `begin`."""
+    return [spot for spot in sampled_runs_in(content, begin) if is_run_at(content, spot)]
+
+
+def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
+    """Yield offsets that may be inside such runs: `is_run_at` says whether they are.
 
     Reads every 64th byte of the window only: a copy with a stride and two searches in C.
     """
-    spots: list[int] = []
     if len(content) - begin < LONG_RUN:
-        return spots
+        return
     sampled = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
     at = sampled.find(_RUN_MARK)
     while at >= 0:
         stop = sampled.find(b"\x01", at)
         stop = stop if stop >= 0 else len(sampled)
         # Bytes between two samples may end a run: one that is long enough holds one of these offsets.
-        spots += [
-            spot
-            for spot in range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
-            if b"\x01" not in content[spot : spot + RUN_STRIDE].translate(_OTHER_BYTES)
-        ]
+        yield from range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
         at = sampled.find(_RUN_MARK, stop)
-    return spots
+
+
+def is_run_at(content: bytes, spot: int) -> bool:
+    """Return whether the next bytes are base64 letters and line breaks, plain or escaped, and nothing else."""
+    sample = content[spot : spot + RUN_STRIDE]
+    if b"\\" in sample:
+        for escaped in _ESCAPED_BREAKS:
+            sample = sample.replace(escaped, b"")
+        # The sample may end inside an escaped line break.
+        if b"\\" in sample.rstrip(b"\\"):
+            return False
+    return b"\x01" not in sample.translate(_OTHER_BYTES)
+
+
+def run_start(content: bytes, first: int, spot: int) -> int:
+    """Return where the run begins that holds `spot`, not before `first`."""
+    begin = spot
+    while begin > first:
+        before = max(first, begin - _BACK_BYTES)
+        part = content[before:begin]
+        end = part.translate(_OTHER_BYTES).rfind(b"\x01") + 1
+        if b"\\" in part:
+            for other in _NO_BREAK.finditer(part + content[begin : begin + 1], end):
+                end = other.end()
+        begin = before + end
+        if end:
+            break
+    return begin

@@ -60,13 +60,20 @@ def _token_needles() -> list[Needle]:
 
 
 def _byte_needles() -> list[Needle]:
+    # Where the bytes of a dump are cut: between groups, and by the offset of the next line.
+    cut = [b"72-38-5", b"72 385f", b"72 385F", b"72\n 38 5", b"72 38\n 5", b"72\n385f", b"7238\n5f"]
+    cut += [b": 385f", b": 38 5f", b": 5f", b"  385f", b":  5f"]
+    cut += [b"0 38 5f", b"0 5f ", b"0  38 5f", b"0  5f ", b"0   38 5", b"0   5f ", b"0   5F "]
+    # Words in the order of the machine, as `od -x` and `hexdump` write them, and records of Intel HEX.
+    cut += [b"3872 ", b"3872\n00", b" 5f38 ", b" 5f38\n", b"00385F", b"005F"]
+    decimal = [b"114 56 9", b"114,\n", b"114,\r\n"]
     lists = [b"0x72", b"72 38 5", b"72  38 5", b"72 38  5", b"72:38:5", b"7238 5", b"114, 56", b"114,56"]
     wide = [b"r\x008\x00_", b"r\0\0\x008"]
     wide_base64 = [b"c\0j\0h", b"I\x004\0X", b"y\0O\0F"]
     return [
         Needle(b"72385f", "hex"),
         Needle(b"72385F", "hex"),
-        *(Needle(text, "list") for text in lists),
+        *(Needle(text, "list") for text in (*lists, *cut, *decimal)),
         *(Needle(text, "wide") for text in wide),
         *(Needle(text, "wide_base64") for text in wide_base64),
     ]

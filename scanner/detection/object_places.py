@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,8 +16,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, cast
-
-import regex
 
 from scanner.detection.git_processes import Deadline, GitError, killed_at, lines, started
 from scanner.detection.git_repositories import Repository
@@ -47,8 +46,9 @@ MAX_HEAD = 200
 _CUT_OFF = b"(cut off)"
 """Stands for a content that git did not finish; compared by identity."""
 _SUBMODULE = b"160000"
+_FOLDER_MODE = b"40000 "
 _TREE_MODES = (b"40000", b"040000")
-_TREE = regex.compile(rb"\Gtree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
+_TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,10 @@ class Places:
     is_complete: bool = True
 
 
-_Entry = tuple[bytes, bytes]
-"""Name and object id of an entry of a tree."""
+_Entry = tuple[bytes, bytes, bool]
+"""Name and object id of an entry of a tree, and whether it is a folder that was not seen in an earlier round."""
+
+_NO_ENTRIES: Sequence[_Entry] = ()
 
 
 class _Folder(NamedTuple):
@@ -135,7 +137,9 @@ class _Walk:
         self._missing = {bytes.fromhex(oid) for oid in wanted}
         self._seen: set[bytes] = set()
         self._read = 0
-        self._entries = regex.compile(rb"\G([0-7]{5,6}) ([^\0]+)\0(.{%d})" % hash_bytes, regex.DOTALL)
+        self._is_useful = False
+        self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})" % hash_bytes, re.DOTALL)
+        self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})" % hash_bytes, re.DOTALL)
 
     @property
     def is_done(self) -> bool:
@@ -148,14 +152,15 @@ class _Walk:
             oid = bytes.fromhex(tree)
             if oid not in self._seen:
                 roots.setdefault(oid, commit)
-        fresh: dict[bytes, list[_Entry]] = {root: [] for root in roots}
+        fresh = dict.fromkeys(roots, _NO_ENTRIES)
+        self._is_useful = False
         try:
             self._read_all(fresh, objects)
         finally:
             self._place_all(roots, fresh)
             self._seen.update(fresh)
 
-    def _read_all(self, fresh: dict[bytes, list[_Entry]], objects: _Objects) -> None:
+    def _read_all(self, fresh: dict[bytes, Sequence[_Entry]], objects: _Objects) -> None:
         """Read the trees and those below them that were not seen before; `fresh` gets what is of use in each."""
         level, kept = list(fresh), 0
         for _ in range(MAX_DEPTH):
@@ -164,32 +169,46 @@ class _Walk:
                 self._read += 1
                 if self._read > MAX_TREES or kept > MAX_ENTRIES_A_ROUND:
                     raise _GaveUp
-                for is_folder, entry in self._entries_of(content):
-                    fresh[tree].append(entry)
-                    kept += 1
-                    if is_folder and entry[1] not in fresh:
-                        fresh[entry[1]] = []
-                        following.append(entry[1])
+                entries = self._entries_of(content)
+                if not entries:
+                    continue
+                fresh[tree] = entries
+                kept += len(entries)
+                for _, oid, is_folder in entries:
+                    if is_folder and oid not in fresh:
+                        fresh[oid] = _NO_ENTRIES
+                        following.append(oid)
             level = following
             if not level:
                 return
         self.places.is_complete = False
 
-    def _entries_of(self, content: bytes | None) -> Iterator[tuple[bool, _Entry]]:
+    def _entries_of(self, content: bytes | None) -> list[_Entry]:
         """Entries that are wanted, and folders that were not seen in an earlier round."""
         if content is None:
             self.places.is_complete = False
-            return
+            return []
         seen, missing = self._seen, self._missing
-        for mode, name, oid in self._entries.findall(content):
-            is_folder = mode in _TREE_MODES and oid not in seen
-            if is_folder or (oid in missing and mode != _SUBMODULE):
-                yield is_folder, (name, oid)
+        if missing.isdisjoint(self._ids.findall(content)):
+            # Nearly all trees. Most hold files only, and are read in C.
+            if _FOLDER_MODE not in content:
+                return []
+            return [
+                (name, oid, True)
+                for mode, name, oid in self._entries.findall(content)
+                if mode in _TREE_MODES and oid not in seen
+            ]
+        self._is_useful = True
+        return [
+            (name, oid, mode in _TREE_MODES and oid not in seen)
+            for mode, name, oid in self._entries.findall(content)
+            if (mode in _TREE_MODES and oid not in seen) or (oid in missing and mode != _SUBMODULE)
+        ]
 
-    def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, list[_Entry]]) -> None:
+    def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
         """Walk the new trees in memory, commit by commit."""
         missing = self._missing
-        if missing.isdisjoint(fresh) and not any(oid in missing for entries in fresh.values() for _, oid in entries):
+        if not self._is_useful and missing.isdisjoint(fresh):
             return
         visited: set[bytes] = set()
         for root, commit in roots.items():
@@ -200,7 +219,7 @@ class _Walk:
             waiting: deque[tuple[bytes, _Folder | None]] = deque([(root, None)])
             while waiting and missing:
                 tree, folder = waiting.popleft()
-                for name, oid in fresh[tree]:
+                for name, oid, _ in fresh[tree]:
                     here = _Folder(name, folder)
                     self._place(oid, here, commit)
                     if oid in fresh and oid not in visited:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _STREAM = re.compile(rb"(?<!end)stream(?:\r\n|\n|\r)")
 _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
+_IMAGE = re.compile(rb"/Subtype\s*/Image\b")
 _DICTIONARY = 2048
 # The text of a page is far smaller. Larger streams are pictures and fonts, in which no text is put together.
 _MAX_TEXT_BYTES = 4 << 20
@@ -30,7 +31,8 @@ def pdf_members(container: Container) -> Iterator[Member]:
     texts = TextOfDocument(meter)
     for number, (dictionary, begin, end) in enumerate(_streams(content), 1):
         meter.enter()
-        filters = _filters(dictionary[dictionary.rfind(b" obj") + 1 :])
+        own = dictionary[dictionary.rfind(b" obj") + 1 :]
+        filters = _filters(own)
         if OPAQUE.intersection(filters):
             continue
         source = io.BytesIO(content)
@@ -50,7 +52,8 @@ def pdf_members(container: Container) -> Iterator[Member]:
             continue
         if filters:
             yield Member(name, decoded)
-        for text in texts.read(name, decoded):
+        # Pixels show no text, and strings that chance makes of them cost the most.
+        for text in texts.read(name, decoded) if _IMAGE.search(own) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
         yield Member(name, text)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 from scanner.detection.limits import Meter
 
 # Each alternative takes all that it looks at, so that nothing is looked at twice: an open string ends where it must.
-_TOKEN = re.compile(
-    rb"(?P<literal>\((?:[^()\\]|\\.)*+\)?)"
-    rb"|<(?P<hex>[0-9A-Fa-f\s]*+)>?"
-    rb"|(?P<end>\bET\b)",
-    re.DOTALL,
-)
+# Without groups, `re` skips to the next first letter in C.
+_TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
+_OPEN, _OPEN_HEX = b"(<"
+_STRINGS_A_STEP = 1000
+"""Strings after which their work is paid, so that the limit ends a stream of many strings early."""
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
 _NO_HEX = re.compile(rb"\s+")
@@ -72,7 +72,7 @@ class TextOfDocument:
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))
-                text = "".join(_by_map(codes, cmap) for codes in strings).encode("utf-8", "replace")
+                text = _by_map(strings, cmap).encode("utf-8", "replace")
                 self._meter.take(len(text))
                 yield name, text
 
@@ -94,17 +94,25 @@ class TextOfDocument:
 def _strings(content: bytes, meter: Meter) -> list[bytes]:
     """Return the strings of a stream in their order; text objects end with a line feed of their own."""
     strings: list[bytes] = []
+    escapes = paid = 0
     for token in _TOKEN.finditer(content):
-        if token["literal"] is not None:
-            body = token["literal"][1:].removesuffix(b")")
-            strings.append(_ESCAPE.sub(_unescaped, body) if b"\\" in body else body)
-            meter.step(1 + body.count(b"\\"))
-        elif token["hex"]:
-            digits = _NO_HEX.sub(b"", token["hex"])
-            strings.append(bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii")))
-        elif token["end"] is not None:
+        text = token[0]
+        if text[0] == _OPEN:
+            body = text[1:].removesuffix(b")")
+            if b"\\" in body:
+                escapes += body.count(b"\\")
+                body = _ESCAPE.sub(_unescaped, body)
+            strings.append(body)
+        elif text[0] == _OPEN_HEX:
+            digits = text[1:].translate(None, b"> \t\r\n\f\v")
+            if digits:
+                strings.append(bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii")))
+        else:
             strings.append(b"\n")
-    meter.step(len(strings))
+        if escapes + len(strings) - paid > _STRINGS_A_STEP:
+            meter.step(escapes + len(strings) - paid)
+            paid = escapes + len(strings)
+    meter.step(escapes + len(strings) - paid)
     return strings
 
 
@@ -121,12 +129,21 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
             yield string[2:].decode("utf-16-be", "replace").encode("utf-8", "replace")
 
 
-def _by_map(codes: bytes, cmap: _CMap) -> str:
-    if codes == b"\n":
-        return "\n"
+def _by_map(strings: list[bytes], cmap: _CMap) -> str:
+    # Strings are put together first: to decode each by itself takes most of the time.
     if cmap.width == 2:
-        return codes.decode("utf-16-be", "replace").translate(cmap.letters)
-    return codes.decode("latin-1").translate(cmap.letters)
+        strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
+    lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
+    return "\n".join(_mapped(line, cmap) for line in lines)
+
+
+def _whole_codes(codes: bytes) -> bytes:
+    """Return the codes with U+FFFD for half a code at the end. The line feed of a text object stays as it is."""
+    return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
+
+
+def _mapped(codes: bytes, cmap: _CMap) -> str:
+    return codes.decode("utf-16-be" if cmap.width == 2 else "latin-1", "replace").translate(cmap.letters)
 
 
 def _add_characters(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:

@@ -6,21 +6,19 @@ from collections.abc import Iterator
 
 from scanner.detection.compressed import zlib_stream
 from scanner.detection.members import Bounded, Container, Member, UnreadableError, read_up_to, readable, shown_name
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP")
+from scanner.detection.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
     """One member per text chunk, named by its type and keyword. Compressed text is paid for as it is read."""
     stream = readable(container.source)
-    if read_up_to(stream, 8) != SIGNATURE:
+    if read_up_to(stream, 8) != PNG:
         raise UnreadableError("damaged")
     while header := read_up_to(stream, 8):
         if len(header) < 8:
             raise UnreadableError("damaged")
         part = Bounded(stream, int.from_bytes(header[:4], "big"))
-        if header[4:] in _TEXTS:
+        if header[4:] in TEXTS:
             container.meter.enter()
             chunk = read_up_to(part, container.meter.limits.member_bytes)
             if part.left:

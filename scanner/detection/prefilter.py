@@ -10,7 +10,16 @@ from typing import Literal, NamedTuple
 from scanner.detection.containers import container_kind
 from scanner.detection.findings import Finding, distinct
 from scanner.detection.joints import TOKEN
-from scanner.detection.matcher import CROWDED, WINDOW, Hit, automata, hits_of, long_runs_in, longest_needle
+from scanner.detection.matcher import (
+    CROWDED,
+    WINDOW,
+    Hit,
+    automata,
+    hits_of,
+    is_run_at,
+    longest_needle,
+    sampled_runs_in,
+)
 from scanner.detection.runs import nested_is_likely_at, stream_begins_at
 from scanner.detection.spellings import findings_at
 from scanner.detection.wide import wide_codec
@@ -65,6 +74,8 @@ def plain_only(content: bytes) -> PlainVerdict:
     looks = max(MAX_LOOKS, size // BYTES_PER_LOOK)
     view = memoryview(content) if size > WINDOW else None
     for begin in range(0, size, WINDOW):
+        if any(is_run_at(content, spot) for spot in sampled_runs_in(content, begin)):
+            return PlainVerdict(reason="long_run")
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_needle() - 1]
         for automaton in automata():
@@ -77,8 +88,6 @@ def plain_only(content: bytes) -> PlainVerdict:
             for hit in hits_of(automaton, found, content, begin, end):
                 if not _resolved(content, hit, findings):
                     return PlainVerdict(reason="encoded")
-        if long_runs_in(content, begin):
-            return PlainVerdict(reason="long_run")
         if len(findings) > MAX_PLAIN_FINDINGS:
             return PlainVerdict(reason="many_hits")
     return PlainVerdict(tuple(distinct(findings))) if findings else CLEAN

@@ -17,7 +17,9 @@ import regex
 
 from scanner.detection.findings import Finding, Segments, wrapped
 from scanner.detection.limits import Meter
-from scanner.detection.matcher import DECODED, LONG_RUN, Window
+from scanner.detection.matcher import DECODED, LONG_RUN, Window, is_run_at, run_start
+from scanner.detection.media import is_media
+from scanner.detection.picture_runs import picture_at
 
 NESTED_SPAN = 512
 """Bytes looked at behind a needle of nested base64: a token written twice has 76 letters, the rest is for joints."""
@@ -37,11 +39,9 @@ _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
 _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
 _PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
-_ESCAPED_BREAK = regex.compile(rb"\\+[rn]")
-# A plain class is four times faster in `re`; only it cannot search backwards.
-_LINES = re.compile(rb"[0-9A-Za-z+/_\-\r\n]*+={0,2}")
-_LINES_BACKWARDS = regex.compile(rb"(?r)[0-9A-Za-z+/_\-\r\n]*+")
+_LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
 _SHORT_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54,}+")
+_SHORTEST_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _LONGEST_GAP = 24
@@ -65,7 +65,8 @@ _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
 _LONGEST_ZIP_NAME = 1024
 _NESTED_LOOK = 96
 _NESTED_LIKELY = regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|r\x008\x00_\x00)")
-_LINE_BEFORE = regex.compile(rb"[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}+[0-9A-Za-z+/_-]{0,64}+\Z")
+# Matched backwards from the end, which fails at once where no line break is near.
+_LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 _ALL_LETTERS = bytes(_LETTERS)
 _NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
@@ -110,7 +111,8 @@ class Run(NamedTuple):
 def decoded_base64(raw: bytes) -> bytes:
     """The bytes of base64 of either alphabet; joints and an incomplete end are dropped."""
     if b"\\" in raw:
-        raw = _ESCAPED_BREAK.sub(b"", raw)
+        # Of an escaped backslash in front of it, what is left is no letter.
+        raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4
     return binascii.a2b_base64(letters[:-1] if rest == 1 else letters + b"=" * (-rest % 4))
@@ -206,7 +208,7 @@ def _is_inside_run(content: bytes, begin: int) -> bool:
         return True
     if b"\n" not in before and b"\\" not in before:
         return False
-    return _LINE_BEFORE.search(content, max(0, begin - _LONGEST_GLUE - _SHORTEST_LINE), begin) is not None
+    return _LINE_BEFORE.match(content, max(0, begin - _LONGEST_GLUE - 2 * _SHORTEST_LINE), begin) is not None
 
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
@@ -261,13 +263,19 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
     """Runs of base64 or hex of SHORTEST_RUN letters and more at `spots`, decoded. Raises LimitReachedError."""
     covered = -1
     for spot in spots:
-        if spot < covered:
+        if spot < covered or not (is_run_at(content, spot) or _SHORTEST_RUN.match(content, spot)):
             continue
-        before = _LINES_BACKWARDS.match(content, max(covered, 0), spot)
-        begin = before.start() if before is not None else spot
+        begin = run_start(content, max(covered, 0), spot)
+        while begin < spot and content[begin] in b"\r\n":
+            begin += 1
+        picture = picture_at(content, begin)
+        if picture is not None:
+            covered = picture.end
+            meter.decode(len(picture.texts))
+            yield Run(picture.texts, "base64", begin, content[begin:covered])
+            continue
         after = _LINES.match(content, spot)
-        end = after.end() if after is not None else spot
-        covered = end
+        end = covered = after.end() if after is not None else spot
         while begin < end and content[begin] in b"\r\n":
             begin += 1
         if end - begin >= SHORTEST_RUN and _in_long_lines(content, begin, end):
@@ -281,7 +289,8 @@ def run_spots(content: bytes) -> list[int]:
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
     """False for lists of words: encoders break lines at 60 letters and more."""
-    return content.count(b"\n", begin, end) * _SHORTEST_LINE < end - begin
+    breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
+    return breaks * _SHORTEST_LINE < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
@@ -296,14 +305,20 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             yield Run(decoded, "hex", at, raw)
             continue
         for shift in _shifts(raw):
-            decoded = decoded_base64(raw[shift:])
+            shifted = raw[shift:] if shift else raw
+            decoded = decoded_base64(shifted)
             meter.decode(len(decoded))
-            yield Run(decoded, "base64", at + shift, raw[shift:])
+            yield Run(decoded, "base64", at + shift, shifted)
+            if is_media(decoded):
+                # The magic proves where the groups begin.
+                break
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
     """How many letters in front of the run may belong to something else: what is glued to it shifts every group."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
-    padded = raw.rstrip(b"\r\n").endswith(b"=")
-    return {0, len(raw.translate(None, b"\r\n")) % 4} if padded else (0,)
+    if not raw.rstrip(b"\r\n").endswith(b"="):
+        return (0,)
+    breaks = sum(map(raw.count, (b"\r", b"\n"))) + 2 * sum(map(raw.count, (b"\\r", b"\\n")))
+    return (0, shift) if (shift := (len(raw) - breaks) % 4) else (0,)

@@ -13,6 +13,7 @@ import regex
 from scanner.detection.base64_tokens import base64_findings_at, base64_findings_in
 from scanner.detection.digests import TOKEN_LENGTH
 from scanner.detection.findings import Finding
+from scanner.detection.hex_dumps import dump_findings_at, dump_findings_in
 from scanner.detection.joints import (
     DECIMAL_ALNUM,
     HEX_ALNUM,
@@ -30,7 +31,7 @@ MOST_WRAPS = 2
 """A token of 40 letters is not broken over more lines than this plus one; columns of short words are."""
 
 _HEX = regex.compile(rb"72385[fF]" + HEX_ALNUM + rb"{37}")
-_GAP = rb"(?:[\s,:;-]{0,40}+(?:0[xX])?+|[ ]{1,3}\|?[^\n]{1,18}\r?\n[0-9A-Fa-f]{6,16}:?[ ]{1,2})"
+_GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
 _HEX_LIST = regex.compile(
     rb"(?:0x)?72" + _GAP + rb"38" + _GAP + rb"5[fF](?:" + _GAP + rb"(?P<unit>" + HEX_ALNUM + rb")){37}"
 )
@@ -51,8 +52,8 @@ _NOT_PLAIN = regex.compile(
 _PURE_TOKEN = TOKEN.fullmatch
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1000,
-    "hex": 100,
-    "list": 200,
+    "hex": 3000,
+    "list": 3000,
     "wide": 150,
     "base64": 1500,
     "wide_base64": 1500,
@@ -144,6 +145,8 @@ def _hex_at(content: bytes, start: int) -> Iterator[Finding]:
     match = _HEX.match(content, start)
     if match is not None:
         yield from _hex_finding(match)
+    else:
+        yield from dump_findings_at(content, start)
 
 
 def _hex_finding(match: Match) -> Iterator[Finding]:
@@ -151,10 +154,14 @@ def _hex_finding(match: Match) -> Iterator[Finding]:
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    for pattern, finding in ((_HEX_LIST, _hex_list_finding), (_DECIMAL_LIST, _decimal_list_finding)):
-        match = pattern.match(content, start, start + MAX_SPELLING_BYTES)
-        if match is not None:
-            yield from finding(match)
+    match = _DECIMAL_LIST.match(content, start, start + MAX_SPELLING_BYTES)
+    if match is not None:
+        yield from _decimal_list_finding(match)
+        return
+    match = _HEX_LIST.match(content, start, start + MAX_SPELLING_BYTES)
+    # Where lines are broken, digits may also be offsets and text.
+    found = list(dump_findings_at(content, start)) if match is None or b"\n" in match[0] else []
+    yield from found or (_hex_list_finding(match) if match is not None else ())
 
 
 def _hex_list_finding(match: Match) -> Iterator[Finding]:
@@ -198,11 +205,13 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
     elif kind == "hex":
         for match in starting_in(_HEX, content, begin, end):
             yield from _hex_finding(match)
+        yield from dump_findings_in(content, begin, end, meter)
     elif kind == "list":
         for match in starting_in(_HEX_LIST, content, begin, end):
             yield from _hex_list_finding(match)
         for match in starting_in(_DECIMAL_LIST, content, begin, end):
             yield from _decimal_list_finding(match)
+        yield from dump_findings_in(content, begin, end, meter)
     elif kind == "wide":
         for pattern, step, name in ((_UTF16, 2, "utf-16"), (_UTF32, 4, "utf-32")):
             for match in starting_in(pattern, content, begin, end):

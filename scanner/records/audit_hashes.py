@@ -1,4 +1,7 @@
-"""The hash of an entry of the audit: SHA-256 over its content in one fixed form and the hash of the entry before it."""
+"""The hash of an entry of the audit: SHA-256 over the hash of the entry before it, its id, and the hash of its content.
+
+The content has a hash of its own, so that it is computed before the chain is locked.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,30 @@ _MAX_EXACT_INTEGER = 2**53
 
 def entry_hash(entry: Mapping[str, Any]) -> str:
     """Return the hash of an entry, given by its columns; `at` must have a time zone."""
+    return chained_hash(entry["previous_hash"], entry["id"], content_hash(entry))
+
+
+def content_hash(entry: Mapping[str, Any]) -> str:
+    """Return the hash of what an entry says, whatever its position in the chain; `at` must have a time zone."""
     content = {
-        "id": entry["id"],
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
         "who": entry["who"],
         "what": entry["what"],
         "incident_id": entry["incident_id"].hex if entry["incident_id"] else None,
         "evidence": _fixed(entry["evidence"]),
         "nonce": entry["nonce"],
-        "previous_hash": entry["previous_hash"],
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
+    """Return the hash of an entry at its position in the chain. PostgreSQL computes the same in `audit_append`.
+
+    Args:
+        content: what `content_hash` returns.
+    """
+    return hashlib.sha256(f"{previous_hash}:{entry_id}:{content}".encode()).hexdigest()
 
 
 def _fixed(value: Any) -> Any:

@@ -26,7 +26,7 @@ from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
-from scanner.sources.page_work import respond_or_keep
+from scanner.sources.batches.runner import respond_or_keep
 
 SOURCE = "partner_alerts"
 MOST_RECORDS = 10_000

@@ -34,9 +34,9 @@ from scanner.records.database import Database
 from scanner.records.models import ApiToken, ScanJob
 from scanner.records.source_models import SourceState
 from scanner.records.states import JobState
-from scanner.sources.events import Found, parse_event, read_event
-from scanner.sources.push_content import read_push
-from scanner.sources.pushes import Push
+from scanner.sources.pushes.push import Push
+from scanner.sources.pushes.reading import read_push
+from scanner.sources.timeline.events import Found, parse_event, read_event
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.benchmarks.firehose import prepare

@@ -25,8 +25,8 @@ from scanner.child_processes import start_child
 from scanner.records import jobs, schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.sources.event_jobs import enqueue_found
-from scanner.sources.events import Found, parse_event, read_event
+from scanner.sources.timeline.event_jobs import enqueue_found
+from scanner.sources.timeline.events import Found, parse_event, read_event
 from tests.benchmarks import firehose as prepared
 from tests.benchmarks.bench_firehose import firehose
 from tests.benchmarks.targets import Targets

@@ -74,8 +74,8 @@ def redacted(content: bytes) -> None:
 def pack(content: bytes) -> None:
     """A pack is read and scanned with all its trees and commits."""
     from scanner.github.packs import PackLimits, read_pack
-    from scanner.sources.push_objects import scan_pack
-    from scanner.sources.pushes import Push, PushReading
+    from scanner.sources.pushes.objects import scan_pack
+    from scanner.sources.pushes.push import Push, PushReading
 
     limits = PackLimits(inflated_bytes=MAX_EXPANDED, object_bytes=1 << 20, held_bytes=1 << 20, objects=MAX_ENTRIES)
     reading = read_pack([content], limits)
@@ -112,7 +112,7 @@ def answer(content: bytes) -> None:
 
 def event(value: Any) -> None:
     """An event of any shape gives documents, or is none."""
-    from scanner.sources.events import Found, parse_event, read_event
+    from scanner.sources.timeline.events import Found, parse_event, read_event
 
     found = Found()
     parsed = parse_event(value)
@@ -152,7 +152,7 @@ def gist(value: Any) -> None:
     """A gist of any shape gives files and candidates."""
     from collections import Counter
 
-    from scanner.sources.gists import read_gist
+    from scanner.sources.gists.poll import read_gist
 
     if isinstance(value, dict):
         read_gist(value, WEB_URL, Detector(), [], [], Counter())
@@ -166,7 +166,7 @@ def _github() -> GitHub:
 
 def search_result(value: Any) -> None:
     """A result of code search of any shape gives files and candidates."""
-    from scanner.sources.code_search import Results, read_result
+    from scanner.sources.code_search.poll import Results, read_result
 
     if isinstance(value, dict):
         read_result(value, _github(), Detector(), Results())

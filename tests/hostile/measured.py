@@ -105,7 +105,7 @@ def _read_pack(content: bytes) -> dict[str, Any]:
 
 def _read_event(content: bytes) -> dict[str, Any]:
     from scanner.github.hostile_json import parse_json
-    from scanner.sources.events import Found, parse_event, read_event
+    from scanner.sources.timeline.events import Found, parse_event, read_event
 
     payload = parse_json(content)
     value = {"id": "1", "repo": {"id": 1, "name": "a/b"}, "created_at": "2026-01-01T00:00:00Z", **payload}

@@ -19,7 +19,7 @@ import scanner.detection.sqlite_files
 import scanner.github.packs
 import scanner.signs.usage_records
 import scanner.sources.alerts
-import scanner.sources.events
+import scanner.sources.timeline.events
 from scanner.detection import redact
 
 redact("cjhf" * 40)

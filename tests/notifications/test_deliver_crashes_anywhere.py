@@ -34,6 +34,8 @@ from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, p
 
 OWNERS = ("ana@acme.example", "bo@acme.example")
 LOST = "nobody@acme.example"
+SEND_SECONDS = 1.0
+"""Of the lease of 30: a slow machine must not make the worker renew leases, which would be further points."""
 
 
 @dataclass
@@ -75,9 +77,13 @@ def let_time_pass(database: Database) -> None:
 
 
 def recover(database: Database, post: Post) -> None:
+    open_rows = select(Notification.id).where(Notification.state.in_(("pending", "frozen"))).limit(1)
     for _ in range(3):
+        with database.read() as session:
+            if session.execute(open_rows).first() is None:
+                return
         let_time_pass(database)
-        deliver(database, post)
+        deliver(database, post, send_seconds=SEND_SECONDS)
 
 
 def assert_all_is_well(database: Database, post: Post, number: int) -> None:
@@ -96,25 +102,22 @@ def assert_all_is_well(database: Database, post: Post, number: int) -> None:
 
 
 def test_a_crash_anywhere_in_a_delivery_loses_and_doubles_nothing(database: Database) -> None:
-    begin(database)
-    post = Dying()
-    assert not crashes(database, post.injected, lambda: deliver(database, post))
-    points = post.injected.points
-    assert points > 20
-    recover(database, post)
-    assert_all_is_well(database, post, -1)
-    doubled = 0
-    for number in range(points):
+    number = doubled = 0
+    while True:
         begin(database)
         post = Dying()
         post.injected.at = number
-        assert crashes(database, post.injected, _delivering(database, post)), number
+        crashed = crashes(database, post.injected, _delivering(database, post))
         post.injected.at = -1
         recover(database, post)
         assert_all_is_well(database, post, number)
         doubled += len(post.taken) > len(OWNERS) + 1
+        if not crashed:  # the delivery has no further point
+            break
+        number += 1
+    assert number > 20
     # Only a death between acceptance and commit repeats a mail: the statements of that one transaction, for two mails.
-    assert 0 < doubled < points / 2
+    assert 0 < doubled < number / 2
 
 
 def test_a_crash_anywhere_in_an_announcement_loses_nothing_and_repeats_the_same_id(database: Database) -> None:
@@ -159,7 +162,7 @@ class _Channel:
 
 
 def _delivering(database: Database, post: Post) -> Callable[[], object]:
-    return lambda: deliver(database, post)
+    return lambda: deliver(database, post, send_seconds=SEND_SECONDS)
 
 
 def _announcing(database: Database, channel: _Channel) -> Callable[[], object]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scanner.records import time_limits
-from scanner.sources import push_scan, turns
-from scanner.sources.polls import PollReport
-from scanner.sources.pushes import Push, PushReading
-from workers import context, watchdog
+from scanner.sources.polling import turns
+from scanner.sources.polling.report import PollReport
+from scanner.sources.polling.source import PollContext
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.registry import SOURCES
+from workers import watchdog
 from workers.celery import app
 from workers.tasks import polling
 
@@ -39,11 +43,12 @@ def _read_push(_github: Any, push: Push, _detector: Any, **_: Any) -> PushReadin
     return PushReading()
 
 
-def _poll_gists(own: context.Context) -> PollReport:
+def _poll_gists(own: PollContext) -> PollReport:
     return turns.in_turn(own.database, "gists", time.sleep, lambda _: _hang())
 
 
 setattr(push_scan, "read_push", _read_push)  # noqa: B010 - mypy refuses a plain assignment, as it should elsewhere
-polling._POLLS["gists"] = _poll_gists
+hanging = replace(SOURCES["gists"], poll=_poll_gists)
+setattr(polling, "SOURCES", {**SOURCES, "gists": hanging})  # noqa: B010 - as above
 
 __all__ = ["app"]

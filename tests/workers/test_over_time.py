@@ -11,8 +11,8 @@ from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import SourceState
 from scanner.records.states import JobState
 from scanner.settings import load_settings
-from scanner.sources import turns
-from scanner.sources.turns import Turn
+from scanner.sources.polling import turns
+from scanner.sources.polling.turns import Turn
 from workers import over_time
 from workers.overview import overview
 

@@ -19,7 +19,7 @@ from scanner.records import jobs, leases, schema, time_limits
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.source_models import SourceState
-from scanner.sources.pushes import Push
+from scanner.sources.pushes.push import Push
 from tests.processes import family
 from workers import watchdog
 from workers.sandbox.world import until

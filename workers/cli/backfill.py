@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from scanner.records.states import JobState
-from scanner.sources.archive_hours import hours_between
-from scanner.sources.manual import queue_hours
+from scanner.sources.archive.hours import hours_between
+from scanner.sources.rescan.manual import queue_hours
 from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context

@@ -15,7 +15,7 @@ from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.states import JobState
 from scanner.settings import load_settings
-from scanner.sources.manual import queue
+from scanner.sources.rescan.manual import queue
 from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context

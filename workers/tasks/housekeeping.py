@@ -14,8 +14,10 @@ from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
 from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, settling, usage
-from scanner.sources import mirror_folders, recovery, rescan, shedding
-from scanner.sources.page_work import SLOW_KINDS
+from scanner.sources.batches import recovery, shedding
+from scanner.sources.batches.runner import SLOW_KINDS
+from scanner.sources.rescan import mirror_folders
+from scanner.sources.rescan import run as rescan
 from workers import bulkheads, context
 from workers.celery import app
 from workers.doorbell import ring, ring_outbox

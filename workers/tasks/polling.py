@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from scanner.response.responder import look_up_due
-from scanner.sources import archive_hours, code_search, event_archive, gists, public_events
-from scanner.sources.polls import PollReport
+from scanner.sources.registry import SOURCES
 from workers import bulkheads, context
 from workers.celery import app
-from workers.context import Context
-from workers.doorbell import MOST_RINGS, ring, ring_outbox
+from workers.doorbell import MOST_RINGS, TASKS_OF_JOBS, ring, ring_outbox
 
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
@@ -19,43 +15,14 @@ def poll(source: str) -> None:
     own = context.current()
     if source not in own.settings.sources:
         return
-    report = _POLLS[source](own)
+    chosen = SOURCES[source]
+    report = chosen.poll(own)
     if report.jobs:
-        for task in _RINGS[source]:
+        for task in dict.fromkeys(TASKS_OF_JOBS[kind] for kind in chosen.job_kinds):
             ring(task, min(report.jobs, MOST_RINGS))
     if report.candidates:
         # Not here: a store that hangs must not take a thread from polling.
         ring("r8scan.look_up")
-
-
-def _public_events(own: Context) -> PollReport:
-    return public_events.poll(own.database, own.github, own.detector, state_dir=own.settings.state_dir)
-
-
-def _code_search(own: Context) -> PollReport:
-    return code_search.poll(own.database, own.github, own.detector, queries=own.settings.search_queries)
-
-
-def _gists(own: Context) -> PollReport:
-    return gists.poll(own.database, own.github_of_gists, own.detector)
-
-
-def _event_archive(own: Context) -> PollReport:
-    return event_archive.poll(own.database) if own.settings.archive_url else PollReport()
-
-
-_POLLS: dict[str, Callable[[Context], PollReport]] = {
-    public_events.SOURCE: _public_events,
-    code_search.SOURCE: _code_search,
-    gists.SOURCE: _gists,
-    archive_hours.SOURCE: _event_archive,
-}
-_RINGS = {
-    public_events.SOURCE: ("r8scan.scan", "r8scan.rescan", "r8scan.fetch"),
-    code_search.SOURCE: ("r8scan.fetch",),
-    gists.SOURCE: ("r8scan.fetch",),
-    archive_hours.SOURCE: ("r8scan.rescan",),
-}
 
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types

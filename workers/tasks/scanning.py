@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from scanner.response.respond import Response
-from scanner.sources import push_scan, remote_files, rescan
+from scanner.sources.files import scan as remote_files
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.rescan import run as rescan
 from workers import context
 from workers.bulkheads import place
 from workers.celery import app

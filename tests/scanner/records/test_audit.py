@@ -40,6 +40,12 @@ def drop_triggers(database: Database) -> None:
     run_sql(database, *(f"DROP TRIGGER {name}{on_table}" for name in TRIGGERS))
 
 
+def test_text_that_no_database_takes_is_hashed_as_it_is_kept(database: Database) -> None:
+    with database.write() as session:
+        audit.record(session, "note", {"text": "\ud800 and \0", "list": ["\udcff"]}, who="ana\udcff")
+    assert verify(database).entries == 1
+
+
 @pytest.mark.parametrize(
     ("statement", "refusal"),
     [

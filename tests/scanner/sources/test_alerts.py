@@ -21,8 +21,9 @@ from scanner.records import spool
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, Sighting
 from scanner.response.policy import Policy
-from scanner.sources import alerts, page_work
+from scanner.sources import alerts
 from scanner.sources.alerts import NotAlerts, TooManyAlerts, Verdict, answer_alerts, parse_alerts
+from scanner.sources.batches import runner as page_work
 from tests.scanner.sources.knowing import exposures, is_disabled, know
 
 Token = Callable[[], str]

@@ -23,8 +23,13 @@ from scanner.records.database import Database
 from scanner.records.schema import upgrade
 from scanner.response.policy import Policy
 from scanner.settings import load_settings
-from scanner.sources import code_search, gists, manual, public_events, push_scan, remote_files
-from scanner.sources.rescan import rescan_next
+from scanner.sources.code_search import poll as code_search
+from scanner.sources.files import scan as remote_files
+from scanner.sources.gists import poll as gists
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.rescan import manual
+from scanner.sources.rescan.run import rescan_next
+from scanner.sources.timeline import poll as public_events
 from tests.openapi import Description
 from tests.scanner.sources.knowing import make_due
 from workers.sandbox.github import SandboxGitHub

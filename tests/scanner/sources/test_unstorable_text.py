@@ -20,10 +20,12 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
-from scanner.sources import gists, public_events, remote_files
 from scanner.sources.alerts import answer_alerts, parse_alerts
-from scanner.sources.push_scan import scan_next
-from scanner.sources.pushes import Push
+from scanner.sources.files import scan as remote_files
+from scanner.sources.gists import poll as gists
+from scanner.sources.pushes.push import Push
+from scanner.sources.pushes.scan import scan_next
+from scanner.sources.timeline import poll as public_events
 from tests.scanner.sources.knowing import exposures, is_disabled, know, make_due
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace

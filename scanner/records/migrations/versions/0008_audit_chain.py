@@ -48,6 +48,30 @@ _POSTGRESQL = (
     "CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_only_grows()",
     "CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit "
     "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()",
+    # Takes the head's lock and appends in one statement. The hash is that of `scanner.records.audit_hashes`.
+    """
+    CREATE FUNCTION audit_append(entries jsonb) RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE
+        entry jsonb;
+        next_id bigint;
+        last text;
+        hashed text;
+    BEGIN
+        SELECT last_id, last_hash INTO STRICT next_id, last FROM audit_head WHERE id = 1 FOR UPDATE;
+        FOR entry IN SELECT value FROM jsonb_array_elements(entries) LOOP
+            next_id := next_id + 1;
+            hashed := encode(
+                sha256(convert_to(last || ':' || next_id || ':' || (entry ->> 'content_hash'), 'UTF8')), 'hex'
+            );
+            INSERT INTO audit (id, at, who, what, incident_id, evidence, nonce, previous_hash, hash) VALUES (
+                next_id, (entry ->> 'at')::timestamptz, entry ->> 'who', entry ->> 'what',
+                (entry ->> 'incident_id')::uuid, entry -> 'evidence', entry ->> 'nonce', last, hashed
+            );
+            last := hashed;
+        END LOOP;
+        UPDATE audit_head SET last_id = next_id, last_hash = last WHERE id = 1;
+    END $$
+    """,
 )
 _SQLITE = (
     """
@@ -128,6 +152,7 @@ def downgrade() -> None:
     op.drop_table("audit_removed")
     op.drop_table("audit_head")
     if is_postgresql:
+        op.execute("DROP FUNCTION audit_append(jsonb)")
         op.execute(
             "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'entries of the audit cannot be changed'; END $$"

@@ -1,0 +1,131 @@
+"""Tokens in dumps of bytes, where offsets and a column of text stand between the bytes of two lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from scanner.detection.findings import Finding
+from scanner.detection.joints import TOKEN
+from scanner.detection.limits import Meter
+
+MAX_LINE = 256
+"""Letters of a line that are read; dumps have 16 or 32 bytes a line, and `xxd -p` has 30."""
+
+MAX_LINES = 12
+"""Lines that are read from a needle on. A token has 40 bytes, and few dumps have less than eight on a line."""
+
+LINE_STEPS = 600
+"""Steps that a line is paid with: up to six microseconds."""
+
+_SPAN = MAX_LINE * MAX_LINES
+_DIGITS = rb"[0-9A-Fa-f]"
+_OFFSET = (
+    rb"(?:(?:0x)?(?P<offset>%(d)s{4,16}):[ \t]+|(?P<wide>%(d)s{6,16})[ \t]+|(?P<short>%(d)s{4,5})[ \t]{2,}"
+    rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00)"
+) % {b"d": _DIGITS}
+# Two spaces stand in the middle of a line; more of them, or other letters, end its bytes.
+_BYTES = rb"(?P<bytes>(?:" + _DIGITS + rb"{2}(?:[ \t]{1,2}|[-:])?)++)"
+_LINE = re.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
+# In logs, something stands in front of the offset.
+_LINE_INSIDE = re.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
+_FEW_DIGITS = 12
+_PAIR = re.compile(_DIGITS + rb"{2}")
+_WORD = re.compile(rb"(" + _DIGITS + rb"{2})(" + _DIGITS + rb"{2})")
+_WORDS = re.compile(rb"(?:" + _DIGITS + rb"{4}[ \t]++)*+(?:" + _DIGITS + rb"{4})?+")
+
+
+class _Block:
+    """Lines of one dump that follow each other: their bytes, and where each of them stands."""
+
+    def __init__(self) -> None:
+        self._digits: list[bytes] = []
+        self._words: list[bytes] = []
+        self._places: list[int] = []
+
+    def add(self, line: re.Match[bytes], size: int) -> None:
+        """Take the bytes of a line, `size` at most."""
+        first = line.start("bytes")
+        pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
+        here = [pair for pair, _ in pairs]
+        self._places += [place for _, place in pairs]
+        end = (pairs[-1][1] + 2 - first) if pairs else 0
+        digits = line["bytes"][:end]
+        is_words = _WORDS.fullmatch(digits) is not None
+        self._digits += here
+        self._words += _PAIR.findall(_WORD.sub(rb"\2\1", digits)) if is_words else here
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the tokens in the bytes as they stand, and with the bytes of each word exchanged (`od -x`)."""
+        orders = [self._digits]
+        if self._words != self._digits:
+            orders.append(self._words)
+        for pairs in orders:
+            for match in TOKEN.finditer(bytes.fromhex(b"".join(pairs).decode("ascii"))):
+                yield Finding(match[0], self._places[match.start()], self._places[match.end() - 1] + 2, ("hex-list",))
+
+
+def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
+    """Yield the tokens in the dump whose bytes stand at `start`, up to some lines behind it. Constant work."""
+    line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
+    before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
+    # The first letters of the token may end the line before.
+    begin = before if line and line - before <= MAX_LINE else line
+    yield from _found(_lines(content, max(begin, start - 2 * MAX_LINE), start + _SPAN, MAX_LINES))
+
+
+def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the tokens in every dump that begins in `content[begin:end]`. Raises LimitReachedError."""
+    first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
+    yield from _found(_paid(_lines(content, first, end + _SPAN, None), meter))
+
+
+def _paid(lines: Iterator[re.Match[bytes] | None], meter: Meter) -> Iterator[re.Match[bytes] | None]:
+    for line in lines:
+        meter.spend(LINE_STEPS)
+        yield line
+
+
+def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[re.Match[bytes] | None]:
+    """Yield each line from `begin` on as it is parsed; None for one that is no part of a dump."""
+    at, end = begin, min(end, len(content))
+    while at < end and count != 0:
+        stop = min(at + MAX_LINE, end)
+        line = _LINE.match(content, at, stop)
+        if line is None or len(line["bytes"]) < _FEW_DIGITS:
+            line = _LINE_INSIDE.search(content, at, stop) or line
+        yield line
+        newline = content.find(b"\n", at, end)
+        at = newline + 1 if newline >= 0 else end
+        count = count - 1 if count is not None else None
+
+
+def _found(lines: Iterator[re.Match[bytes] | None]) -> Iterator[Finding]:
+    block = _Block()
+    last: re.Match[bytes] | None = None
+    for line in lines:
+        if last is not None:
+            block.add(last, _size(last, line))
+        if line is None and last is not None:
+            yield from block.findings()
+            block = _Block()
+        last = line
+    if last is not None:
+        block.add(last, MAX_LINE)
+    yield from block.findings()
+
+
+def _size(line: re.Match[bytes], following: re.Match[bytes] | None) -> int:
+    """Return how many bytes a line has, by the offset of the next. The text behind them may look like more bytes."""
+    if line["record"] is not None:
+        return int(line["record"], 16)
+    begin, end = _offset(line), _offset(following) if following is not None else b""
+    # `od` and `hexdump` write seven digits, of different bases, and no text behind the bytes.
+    if not begin or not end or len(begin) == 7:
+        return MAX_LINE
+    size = int(end, 16) - int(begin, 16)
+    return size if 0 < size <= MAX_LINE else MAX_LINE
+
+
+def _offset(line: re.Match[bytes]) -> bytes:
+    return line["offset"] or line["wide"] or line["short"] or b""

@@ -1,0 +1,88 @@
+"""Reads the text chunks of PNG pictures in base64 without decoding the pixels, which are nearly all of the letters."""
+
+from __future__ import annotations
+
+import binascii
+from typing import NamedTuple
+
+PNG = b"\x89PNG\r\n\x1a\n"
+_START = b"iVBORw0KGgo"
+TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP")
+"""The chunks of a picture that may hold text."""
+
+MAX_CHUNKS = 20_000
+"""Chunks of one picture; encoders write pixels in chunks of 8 kB and more. Of more chunks, the picture is decoded."""
+
+_LONGEST_LINE = 1024
+_HEADER_BYTES = 8
+_CHECKSUM_BYTES = 4
+
+
+class Picture(NamedTuple):
+    """A picture in base64. `end`: the offset behind it; `texts`: the picture with nothing but its text chunks."""
+
+    end: int
+    texts: bytes
+
+
+def picture_at(content: bytes, begin: int) -> Picture | None:
+    """Return the PNG picture whose base64 begins at `begin`.
+
+    Return None if there is none, or if its lines are not all of one length: where the chunks stand is computed from
+    it, and each header found there must hold together.
+    """
+    if not content.startswith(_START, begin):
+        return None
+    letters = _Letters(content, begin)
+    pieces = [PNG]
+    at = len(PNG)
+    for _ in range(MAX_CHUNKS):
+        header = letters.bytes_at(at, _HEADER_BYTES)
+        size, kind = int.from_bytes(header[:4], "big"), header[4:]
+        if len(kind) < 4 or not kind.isalpha():
+            return None
+        following = at + _HEADER_BYTES + size + _CHECKSUM_BYTES
+        if kind in TEXTS:
+            chunk = letters.bytes_at(at, following - at)
+            if binascii.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+                return None
+            pieces.append(chunk)
+        elif kind == b"IEND":
+            return Picture(letters.end_of(following), b"".join(pieces))
+        at = following
+    return None
+
+
+class _Letters:
+    """Base64 in lines of one length, with breaks of one kind: any bytes of it can be decoded without the rest."""
+
+    def __init__(self, content: bytes, begin: int) -> None:
+        self._content, self._begin = content, begin
+        # Where there is no break in the first letters, there is none at all, or the headers will not hold together.
+        head = content[begin : begin + _LONGEST_LINE]
+        ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
+        self._line = min(ends, default=len(content))
+        rest = head[self._line :]
+        breaks = (b"\r\n", b"\n", b"\\r\\n", b"\\n")
+        self._break = next((len(one) for one in breaks if rest.startswith(one)), 0)
+
+    def _place(self, letter: int) -> int:
+        return self._begin + letter + letter // self._line * self._break
+
+    def bytes_at(self, start: int, size: int) -> bytes:
+        """Decode `size` bytes from `start` on; fewer where the letters end or are none."""
+        first = start // 3 * 4
+        last = -(-(start + size) // 3) * 4
+        part = self._content[self._place(first) : self._place(last)]
+        if b"\\" in part:
+            part = part.replace(b"\\r", b"").replace(b"\\n", b"")
+        try:
+            decoded = binascii.a2b_base64(part)
+        except binascii.Error:
+            return b""
+        skipped = start - first // 4 * 3
+        return decoded[skipped : skipped + size]
+
+    def end_of(self, size: int) -> int:
+        """Return the offset behind the letters of the first `size` bytes."""
+        return min(self._place(-(-size // 3) * 4), len(self._content))

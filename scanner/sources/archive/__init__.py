@@ -1,0 +1,1 @@
+"""The event archive: hours of public events, read long after."""

@@ -1,0 +1,72 @@
+"""When more waits than can be read in time: the unlikeliest is dropped, oldest first, and counted by reason.
+
+Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence. What
+was dropped counts as not seen: the archive can bring it once more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from scanner.records import jobs, tallies
+from scanner.records.models import ScanJob, db_now
+from scanner.records.states import JobState
+from scanner.sources.archive import hours as archive_hours
+from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY, PRIORITIES
+from scanner.sources.registry import droppable_priorities
+from scanner.sources.timeline import event_jobs
+
+MOST_DROPPED_AT_ONCE = 500
+"""Jobs; the next sweep drops more."""
+PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES.items()}, ARCHIVE_PRIORITY: "archive"}
+
+_log = logging.getLogger(__name__)
+
+
+def shed(session: Session, kind: str, *, most_items: int) -> int:
+    """Drop what is beyond `most_items` pushes, files or repositories that wait; the number dropped, by whole jobs.
+
+    Only what nobody has begun is dropped, and only that counts: a retry holds something that somebody has begun to
+    read, what an operator waits for must not push out what polls bring.
+    """
+    waiting = (ScanJob.state == JobState.QUEUED, ScanJob.begun_at.is_(None))
+    droppable = (ScanJob.kind == kind, *waiting, ScanJob.priority.in_(droppable_priorities(kind)))
+    excess = jobs.item_count(session, *droppable) - most_items
+    if excess <= 0:
+        return 0
+    statement = (
+        select(ScanJob)
+        .where(*droppable)
+        .order_by(ScanJob.priority.desc(), ScanJob.created_at)
+        .limit(MOST_DROPPED_AT_ONCE)
+    )
+    counts: dict[str, Counter[str]] = {}
+    events, hours = set[str](), set[str]()
+    for job in session.execute(statement).scalars().all():
+        if excess <= 0:
+            break
+        name = PUSH_NAMES[job.priority] if kind == "pushes" else kind
+        dropped = {f"dropped_backlog_{name}": job.items}
+        excess -= job.items
+        taken = session.execute(
+            update(ScanJob)
+            .where(ScanJob.id == job.id, *waiting)
+            .values(state=JobState.DROPPED, counts=dropped, finished_at=db_now())
+            .execution_options(synchronize_session=False)
+        )
+        if taken.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
+            counts.setdefault(job.source, Counter()).update(dropped)
+            events.update(job.target.get("events", ()))
+            hours.update([job.target["hour"]] if "hour" in job.target else ())
+    event_jobs.forget_events(session, events)
+    archive_hours.reopen(session, hours)
+    for source in sorted(counts):
+        tallies.add(session, source, counts[source])
+    total = sum(sum(counter.values()) for counter in counts.values())
+    if total:
+        _log.error("more %s jobs wait than can be done: the unlikeliest were dropped", kind, extra={"items": total})
+    return total

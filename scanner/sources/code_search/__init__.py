@@ -1,0 +1,1 @@
+"""Code search, round after round."""

@@ -1,0 +1,255 @@
+"""GitHub's code search: one request a turn, ten a minute, round after round through the queries.
+
+The text around each match is scanned at once; it mostly holds the token. The file itself is fetched once per blob.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.detection.budgets import SPENT, Budget
+from scanner.github.client import GitHub
+from scanner.github.errors import Forbidden, GitHubError
+from scanner.github.urls import is_own_page, is_repository_name
+from scanner.records.database import Database
+from scanner.records.states import SightingState
+from scanner.response import sightings
+from scanner.sources.batches.candidate_limits import CandidateLimits
+from scanner.sources.code_search.rounds import LARGEST_SIZE, Round, Step, after_answer, after_refusal
+from scanner.sources.files import scan as remote_files
+from scanner.sources.files.scan import RemoteFile
+from scanner.sources.polling import turns
+from scanner.sources.polling.report import PollReport
+from scanner.sources.polling.source import PollContext, Source
+from scanner.sources.polling.turns import Turn
+
+SOURCE = "code_search"
+INTERVAL = 6.0
+"""Seconds: ten requests a minute, where GitHub says nothing else."""
+PRIORITY = 120
+MOST_LOOKED_AT = 20
+LARGEST_FRAGMENTS = 1024 * 1024
+RAW = "application/vnd.github.raw+json"
+
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_BLOB_URL = re.compile(r"/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Results:
+    """What one page of results holds: files to fetch, and `hits`, those whose fragments hold candidates.
+
+    `read`: files that were fetched already, and all that they hold. `budget`: what all of it may cost together.
+    """
+
+    files: list[RemoteFile] = field(default_factory=list)
+    hits: list[tuple[RemoteFile, list[Candidate]]] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    read: dict[RemoteFile, Sequence[Candidate]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    budget: Budget = field(default_factory=Budget.for_poll)
+
+
+def poll(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    *,
+    queries: Sequence[str],
+    wait: Callable[[float], None] = time.sleep,
+) -> PollReport:
+    """Ask for the next page of the round, if it is due."""
+    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, queries, turn))
+
+
+def _poll(database: Database, github: GitHub, detector: Detector, queries: Sequence[str], turn: Turn) -> PollReport:
+    if github.credential_label == "none":
+        # https://docs.github.com/rest/search/search#search-code: it answers nobody without one.
+        missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
+        with database.write() as session:
+            turns.postpone(session, turn, missing)
+        return PollReport(polled=True, error=missing.reason)
+    from scanner.github import search  # costs a second to import, which only this source needs
+
+    current = _round(turn, queries)
+    shard = current.waiting[0]
+    found, error = Results(budget=turn.budget()), None
+    try:
+        page = search.search_code(github, shard.text(queries), shard.page)
+    except GitHubError as err:
+        if err.reason != "http_422":
+            with database.write() as session:
+                turns.postpone(session, turn, err)
+            return PollReport(polled=True, error=err.reason)
+        _log.warning("code search does not take a query", extra={"query": queries[shard.query]})
+        step, error = Step(after_refusal(current), {"query_refused": 1}), err
+    else:
+        step = after_answer(current, found=len(page.items), total=page.total, is_incomplete=page.is_incomplete)
+        for item in page.items:
+            read_result(item, github, detector, found)
+        with database.read() as session:
+            _take_known(session, found)
+        look_closer(github, detector, found)
+        limits = CandidateLimits()
+        found.candidates = limits.take(found.candidates)
+        found.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    pace = github.gate.seconds_a_request("code_search")
+    with database.write() as session:
+        jobs = _commit(session, turn, step, found, queries, pace or INTERVAL, error)
+    return PollReport(True, 0, jobs, len(found.candidates), error.reason if error else None)
+
+
+def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, found: Results) -> None:
+    """Add to `found` what one result holds. Nothing in it is believed to be there."""
+    found.counts["results"] += 1
+    repository = _mapping(item.get("repository"))
+    name, repository_id = repository.get("full_name"), repository.get("id")
+    path, sha = item.get("path"), item.get("sha")
+    if not isinstance(name, str) or not is_repository_name(name) or not isinstance(path, str):
+        found.counts["unusable_result"] += 1
+        return
+    if not isinstance(sha, str) or not _SHA.fullmatch(sha):
+        found.counts["unusable_result"] += 1
+        return
+    place = _place(item, name, repository_id if isinstance(repository_id, int) else None, path, github.web_url)
+    # A name that holds a token must not be stored; the id leads to the same repository.
+    address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
+    file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, LARGEST_SIZE * 2, RAW, ("blob", sha))
+    matches = (match.get("fragment") for match in _list(item.get("text_matches")))
+    text = "\n".join(fragment for fragment in matches if isinstance(fragment, str))[:LARGEST_FRAGMENTS]
+    result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
+    found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    if result.candidates:
+        # A line of a fragment says nothing of the line in its file.
+        found.hits.append((file, [replace(candidate, line=0, column=0) for candidate in result.candidates]))
+    else:
+        found.files.append(file)
+
+
+def _take_known(session: Session, found: Results) -> None:
+    """What another repository's copy of the same blob held stands here as well."""
+    listed = [*found.files, *(file for file, _ in found.hits)]
+    known = remote_files.known_hits(session, [file.key for file in listed if file.key])
+    for file in listed:
+        if file.key in known:
+            found.candidates += remote_files.placed(known[file.key], file.place)
+            found.counts["blobs_known"] += 1
+    found.files = [file for file in found.files if file.key not in known]
+    found.hits = [(file, candidates) for file, candidates in found.hits if file.key not in known]
+
+
+def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
+    """Fetch at once the files whose fragments hold candidates, which are few: a mail should name the line."""
+    for number, (file, candidates) in enumerate(found.hits):
+        found.counts["candidates_in_fragments"] += len(candidates)
+        own = candidates
+        if number < MOST_LOOKED_AT:
+            try:
+                content = remote_files.fetch(github, file)
+            except GitHubError as err:
+                found.counts[f"error_{err.reason}"] += 1
+                found.files.append(file)
+            else:
+                whole = detector.scan(Document(content, file.place), found.budget)
+                digests = {candidate.digest for candidate in whole.candidates}
+                own = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
+                if not remote_files.is_as_named(file, content):
+                    found.files.append(file)
+                elif not whole.unread:
+                    found.read[file] = whole.candidates
+                elif SPENT in whole.unread:
+                    found.files.append(file)  # a job of its own has a budget of its own
+        else:
+            found.files.append(file)
+        found.candidates += own
+
+
+def _place(item: Mapping[str, Any], name: str, repository_id: int | None, path: str, web_url: str) -> Place:
+    given = item.get("html_url")
+    url = str(given) if is_own_page(web_url, given) else f"{web_url}/{name}"
+    commit = _BLOB_URL.search(url)
+    return Place(
+        kind="file",
+        url=redact(url),
+        repository=redact(name),
+        repository_id=repository_id,
+        path=redact(path),
+        commit=commit[1] if commit else None,
+        git_object=item.get("sha"),
+    )
+
+
+def _round(turn: Turn, queries: Sequence[str]) -> Round:
+    """The round that is under way; a new one if there is none, or if the queries were changed."""
+    cursor = turn.cursor
+    if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
+        return Round.from_json(cursor["round"])
+    return Round.begin(len(queries), datetime.now(UTC).isoformat())
+
+
+def _commit(
+    session: Session,
+    turn: Turn,
+    step: Step,
+    found: Results,
+    queries: Sequence[str],
+    interval: float,
+    error: GitHubError | None,
+) -> int:
+    cursor: dict[str, Any] = {
+        "queries": list(queries),
+        "round": step.round.to_json(),
+        "last_round": turn.cursor.get("last_round"),
+    }
+    counts = Counter({**step.counts}) + found.counts
+    counts["requests"] += 1
+    if not step.round.waiting:
+        counts["rounds"] += 1
+        cursor["last_round"] = _ended(step.round)
+    turns.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
+    remote_files.remember(session, found.read)
+    if found.candidates:
+        sightings.record(session, found.candidates, source=SOURCE, state=SightingState.UNCHECKED)
+    return remote_files.enqueue(session, found.files, source=SOURCE, priority=PRIORITY)
+
+
+def _ended(current: Round) -> dict[str, Any]:
+    """What the status tells of the round."""
+    began = datetime.fromisoformat(current.started_at)
+    return {
+        "ended_at": datetime.now(UTC).isoformat(),
+        "seconds": round((datetime.now(UTC) - began).total_seconds(), 1),
+        "requests": current.requests,
+        "results": current.results,
+        "expected": current.expected,
+        "coverage": round(current.coverage, 4),
+        "unreachable": current.unreachable,
+        "incomplete": current.incomplete,
+    }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Mapping[str, Any]]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def _poll_source(context: PollContext) -> PollReport:
+    return poll(context.database, context.github, context.detector, queries=context.settings.search_queries)
+
+
+CODE_SEARCH = Source(SOURCE, _poll_source, job_kinds=("files",), droppable={"files": (PRIORITY,)})

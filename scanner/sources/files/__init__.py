@@ -1,0 +1,1 @@
+"""Files that are fetched over HTTP, each once by what it holds."""

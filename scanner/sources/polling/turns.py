@@ -1,0 +1,237 @@
+"""A source's turn: taken by lease when it is due, kept, ended with what it brought. What a source asks is not here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from scanner.detection.budgets import Budget
+from scanner.github.errors import GitHubError
+from scanner.records import leases, time_limits
+from scanner.records.columns import insert_or_nothing
+from scanner.records.database import Database
+from scanner.records.leases import Lease, LeaseLost
+from scanner.records.models import db_now
+from scanner.records.source_models import Gap, SourceState
+from scanner.sources.polling.backoff import spread
+from scanner.sources.polling.report import PollReport
+
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 3600.0
+LONGEST_BACKOFF = 60.0
+MAX_FAILURES = 16
+"""Failures that are counted; the backoff reaches its longest long before."""
+MAX_POLLS_OVER_TIME = 2
+"""After this many polls in a row that were stopped at their time limit, texts get no more than the cheap part."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to poll a source once. `newest_seen_at`: of all it has brought so far.
+
+    `polls_over_time`: how many polls in a row were stopped at their time limit before this one.
+    """
+
+    lease: Lease
+    source: str
+    cursor: Mapping[str, Any]
+    newest_seen_at: datetime | None
+    polls_over_time: int = 0
+
+    def budget(self) -> Budget:
+        """Return what all texts of this poll may cost together.
+
+        It is spent from the start where polls were stopped again and again: what hangs them is then left unread, and
+        counted, instead of blinding the source for good.
+        """
+        budget = Budget.for_poll()
+        if self.polls_over_time >= MAX_POLLS_OVER_TIME:
+            budget.spend(seconds=budget.seconds)
+        return budget
+
+
+@dataclass(frozen=True, slots=True)
+class MissedSpan:
+    """A span of time of which not everything was seen; how many events, by the rate seen before and after."""
+
+    from_at: datetime
+    until_at: datetime
+    estimated: int
+    reason: str
+
+
+def ensure(session: Session, source: str) -> None:
+    """The source's row, if it has none yet."""
+    session.execute(
+        insert_or_nothing(session, SourceState).values(
+            source=source, cursor={}, next_poll_at=db_now(), attempts=0, failures=0, gaps=0, counts={}
+        )
+    )
+
+
+def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> Turn | None:
+    """The source's turn, if it is due. Beat's ticks jitter: what is due within the next second is waited for."""
+    with database.read() as session:
+        statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)
+        found = session.execute(statement).one_or_none()
+    if found is None:
+        with database.write() as session:
+            ensure(session, source)
+    else:
+        remaining = (found[0] - found[1]).total_seconds()
+        if SHORTEST_INTERVAL < remaining < leases.LONGEST_DELAY_SECONDS:
+            return None
+        if 0 < remaining <= SHORTEST_INTERVAL:
+            wait(remaining)
+    with database.write() as session:
+        seconds = time_limits.poll_seconds(source)
+        lease = leases.claim(session, SourceState, source, claimed_at=db_now(), deadline_at=db_now(seconds))
+        if lease is None:
+            return None
+        state = _state(session, source)
+        # The interval counts from the turn's beginning, so that the time it takes is not added to it.
+        lease.write(session, next_poll_at=db_now(SHORTEST_INTERVAL))
+        is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
+        return Turn(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
+
+
+def in_turn(
+    database: Database, source: str, wait: Callable[[float], None], work: Callable[[Turn], PollReport]
+) -> PollReport:
+    """What `work` makes of the source's turn, if it is due; its lease is kept up to the poll's time limit."""
+    turn = take(database, source, wait)
+    if turn is None:
+        return PollReport()
+    limit = time_limits.poll_seconds(source)
+    with leases.kept(
+        database,
+        turn.lease,
+        limit_seconds=limit,
+        on_limit=lambda: record_time_limit(database, turn, limit),
+        release=lambda: release(database, turn),
+    ):
+        try:
+            return work(turn)
+        except LeaseLost:
+            _log.warning("%s: another worker polled meanwhile; its poll counts", source)
+            return PollReport(polled=True)
+
+
+def end(
+    session: Session,
+    turn: Turn,
+    *,
+    cursor: Mapping[str, Any],
+    interval: float,
+    counts: Mapping[str, int],
+    newest: datetime | None = None,
+    missed: MissedSpan | None = None,
+    error: GitHubError | None = None,
+) -> None:
+    """Write what the turn came to, in the transaction that holds what it brought. LeaseLost when it was overtaken.
+
+    `interval`: seconds from the turn's beginning to the next one. `error`: of a part of it; the rest counts.
+    """
+    state = _state(session, turn.source)
+    total = Counter(state.counts)
+    total.update(counts)
+    total["polls"] += 1
+    # Taking the turn set it to its beginning plus the shortest interval.
+    following: Any = state.next_poll_at + timedelta(seconds=min(interval, LONGEST_INTERVAL) - SHORTEST_INTERVAL)
+    if error is not None and error.retry_after:
+        following = db_now(min(error.retry_after, LONGEST_INTERVAL))
+    turn.lease.write(
+        session,
+        cursor=dict(cursor),
+        next_poll_at=following,
+        leased_until=None,
+        failures=0,
+        last_success_at=db_now(),
+        newest_seen_at=newest or state.newest_seen_at,
+        gaps=state.gaps + (missed is not None),
+        counts=dict(total),
+        error=str(error) if error else None,
+    )
+    if missed is not None:
+        record_gap(session, turn.source, missed)
+
+
+def postpone(session: Session, turn: Turn, err: GitHubError) -> None:
+    """The turn failed: the next one comes after what GitHub asks for, else a little later each time."""
+    _log.warning("%s: %s", turn.source, err)
+    state = _state(session, turn.source)
+    delay = err.retry_after or min(2.0**state.failures, LONGEST_BACKOFF)
+    counts = Counter(state.counts)
+    counts[f"error_{err.reason}"] += 1
+    turn.lease.write(
+        session,
+        leased_until=None,
+        next_poll_at=db_now(spread(min(delay, LONGEST_INTERVAL))),
+        failures=min(state.failures + 1, MAX_FAILURES),
+        counts=dict(counts),
+        error=str(err),
+    )
+
+
+def record_time_limit(database: Database, turn: Turn, seconds: float) -> bool:
+    """Take the turn back from a poll that passed its time limit; False if the poll had lost it before.
+
+    The next one comes a little later each time, as after any failure.
+    """
+    with database.write() as session:
+        state = _state(session, turn.source)
+        counts = Counter(state.counts)
+        counts[f"error_{time_limits.TIME_LIMIT}"] += 1
+        found = session.execute(
+            update(SourceState)
+            .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
+            .values(
+                leased_until=None,
+                # The next number is nobody's lease: the hung poll can write no more.
+                attempts=SourceState.attempts + 1,
+                failures=min(state.failures + 1, MAX_FAILURES),
+                next_poll_at=db_now(spread(min(2.0**state.failures, LONGEST_BACKOFF))),
+                counts=dict(counts),
+                error=f"{time_limits.TIME_LIMIT}: a poll took more than {seconds:.0f} s and was stopped",
+            )
+            .execution_options(synchronize_session=False)
+        )
+    return bool(found.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def release(database: Database, turn: Turn) -> None:
+    """Give back the turn of a poll whose process ends through no fault of the poll: it is due at once."""
+    with database.write() as session:
+        session.execute(
+            update(SourceState)
+            .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
+            .values(leased_until=None, attempts=SourceState.attempts + 1)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
+    """A row for what a source has not seen, so that somebody may fill it."""
+    session.add(
+        Gap(
+            source=source,
+            from_at=missed.from_at,
+            until_at=missed.until_at,
+            estimated=missed.estimated,
+            reason=missed.reason,
+            found_at=db_now(),
+        )
+    )
+
+
+def _state(session: Session, source: str) -> SourceState:
+    return session.execute(select(SourceState).where(SourceState.source == source)).scalar_one()

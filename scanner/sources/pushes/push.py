@@ -1,0 +1,93 @@
+"""A push as it is queued, and what came of reading it: values only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from scanner.detection import Candidate
+from scanner.detection.budgets import Budget
+from scanner.github.errors import GitHubError
+from scanner.records.unread_contents import NotRead
+from scanner.sources.batches.candidate_limits import CandidateLimits
+from scanner.sources.pushes.likelihood import Likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push, or a ref that was created (`kind` "create": no commits are known yet, `head` is empty).
+
+    `kind` "commit": all that `head` reaches and `before` (zeros: nothing) does not, read again by an operator's wish,
+    what `head` itself brought first.
+
+    `repository` and `ref` are redacted, since names can hold a token; `published_at` is the event's time; `tries`
+    counts how often reading it has failed.
+    """
+
+    repository: str
+    repository_id: int | None
+    before: str
+    head: str
+    ref: str
+    ref_type: str
+    published_at: datetime | None
+    kind: Literal["push", "create", "commit"]
+    tries: int = 0
+    likelihood: Likelihood = "ordinary"
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return self.repository
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "repository": self.repository,
+            "repository_id": self.repository_id,
+            "before": self.before,
+            "head": self.head,
+            "ref": self.ref,
+            "ref_type": self.ref_type,
+            "published_at": self.published_at.isoformat() if self.published_at else None,
+            "kind": self.kind,
+            "tries": self.tries,
+            "likelihood": self.likelihood,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Push:
+        at = value["published_at"]
+        return cls(**{**value, "published_at": datetime.fromisoformat(at) if at else None})
+
+
+@dataclass(slots=True)
+class PushReading:
+    """What was read. `unread` counts what was not, by reason, and `not_read` names
+    it, up to a limit; `is_cut_off`: asking again may bring the rest.
+
+    `is_first_look`: a push that takes long is left to a slow job; then `is_slow` says so.
+    `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
+    `tip` is the commit that was read up to, for a created ref the one that was found. `budget` and `limits` are shared
+    by all documents of the push.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    not_read: list[NotRead] = field(default_factory=list)
+    tip: str | None = None
+    objects: int = 0
+    bytes: int = 0
+    is_cut_off: bool = False
+    is_damaged: bool = False
+    is_first_look: bool = False
+    is_slow: bool = False
+    refusal: GitHubError | None = None
+    budget: Budget = field(default_factory=Budget.for_push)
+    limits: CandidateLimits = field(default_factory=CandidateLimits)
+
+    @property
+    def complete(self) -> bool:
+        return not self.unread

@@ -1,0 +1,209 @@
+"""Reads what one push, or one created ref, added to a repository, and runs the detector over all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from scanner.detection import Detector, redact
+from scanner.detection.budgets import SPENT, Budget
+from scanner.github import git_protocol
+from scanner.github.addresses import is_object_id
+from scanner.github.client import GitHub, get_json
+from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound, RateLimited
+from scanner.github.git_protocol import Refs
+from scanner.github.packs import PackLimits
+from scanner.github.urls import is_repository_name
+from scanner.sources.pushes.comparison import read_comparison
+from scanner.sources.pushes.objects import scan_pack
+from scanner.sources.pushes.push import Push, PushReading
+
+MOST_HAVES = 1000
+BLOB_LIMIT = 1024 * 1024
+"""Blobs above it are left out of the second request for a push whose first answer was over the limit."""
+
+
+def read_push(
+    github: GitHub,
+    push: Push,
+    detector: Detector,
+    *,
+    limits: PackLimits,
+    known_tips: Collection[str] = (),
+    page_budget: Budget | None = None,
+    is_first_look: bool = False,
+) -> PushReading:
+    """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
+
+    `known_tips`: commits of this repository up to which everything was read before. `page_budget`: what all pushes of
+    the page may cost together. `is_first_look`: give up early on a push that takes long, and call it slow.
+    """
+    budget = Budget.for_first_look(page_budget) if is_first_look else Budget.for_push(page_budget)
+    reading = PushReading(budget=budget, is_first_look=is_first_look)
+    _read(github, push, detector, limits, known_tips, reading)
+    reading.unread.update(reading.limits.over)
+    if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:
+        reading.is_slow = True
+    if reading.unread[SPENT] and reading.budget.is_spent_by_others:
+        # Other pushes of the page have spent what was meant for all: read alone, this one has a budget of its own.
+        reading.is_cut_off = True
+    reading.unread = +reading.unread
+    return reading
+
+
+def _read(
+    github: GitHub,
+    push: Push,
+    detector: Detector,
+    limits: PackLimits,
+    known_tips: Collection[str],
+    reading: PushReading,
+) -> None:
+    push = _named(github, push)
+    is_created = push.kind == "create" or (push.kind == "push" and not push.before.strip("0"))
+    if push.kind == "push" and not push.head.strip("0"):
+        return  # a deletion adds nothing
+    refs: Refs | None = None
+    if is_created:
+        refs = git_protocol.list_refs(github, push.repository, hash_name="sha256" if len(push.head) == 64 else "sha1")
+        wants, haves = _created(push, refs, known_tips, reading)
+        if not wants:
+            return
+    else:
+        wants, haves = [push.head], [push.before] if push.before.strip("0") else _parents(github, push)
+    reading.tip = reading.tip or wants[0]
+    try:
+        _read_objects(github, push, wants, haves, refs, limits, detector, reading)
+        if not is_created and not push.before.strip("0") and haves:
+            # The commit that was named came by itself, whatever becomes of all that it builds on.
+            _read_objects(github, push, haves, [], refs, limits, detector, reading)
+    except GitHubError as err:
+        if not reading.objects:
+            raise
+        # What came before is not given up for what did not come.
+        reading.unread[f"second_request_{err.reason}"] += 1
+        reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
+        reading.refusal = None if err.asked else err
+
+
+def _read_objects(
+    github: GitHub,
+    push: Push,
+    wants: Sequence[str],
+    haves: Sequence[str],
+    refs: Refs | None,
+    limits: PackLimits,
+    detector: Detector,
+    reading: PushReading,
+) -> None:
+    try:
+        pack = git_protocol.fetch(github, push.repository, wants, haves, limits=limits)
+        scan_pack(pack, push, github.web_url, detector, reading)
+        if pack.is_over_limit and not reading.is_slow:
+            _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
+    except (Malformed, Forbidden):
+        before = push.before if push.before.strip("0") else next(iter(haves), "")
+        read_comparison(github, push, before, wants[0], detector, reading)
+        reading.unread["refs_not_compared"] += len(wants) - 1
+        reading.unread = +reading.unread
+
+
+def _named(github: GitHub, push: Push) -> Push:
+    """The push with its repository's name and id, asked of GitHub where one is missing.
+
+    A name that holds a token is stored redacted; an operator gives no id.
+    """
+    if is_repository_name(push.repository) and (push.repository_id is not None or push.kind != "commit"):
+        return push
+    if push.repository_id is None and not is_repository_name(push.repository):
+        raise NotFound("unusable_repository_name", "the repository has no usable name")
+    path = f"repos/{push.repository}" if push.repository_id is None else f"repositories/{push.repository_id}"
+    _, value = get_json(github, f"{github.api_url}/{path}", expected=dict)
+    name, repository_id = value.get("full_name"), value.get("id")
+    if not isinstance(name, str) or not is_repository_name(name) or not isinstance(repository_id, int):
+        raise Malformed("unusable_repository_name", "the repository has no usable name")
+    return replace(push, repository=name, repository_id=repository_id)
+
+
+def _parents(github: GitHub, push: Push) -> list[str]:
+    """What the commit builds on; nothing where the REST API does not say: then all is asked for at once, of git."""
+    url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
+    try:
+        _, value = get_json(github, url, params={"per_page": 1}, expected=dict)
+    except GitHubError as err:
+        if isinstance(err, RateLimited) or not err.asked:
+            raise
+        return []
+    listed = value.get("parents")
+    found = [one.get("sha") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MOST_HAVES]
+
+
+def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushReading) -> tuple[list[str], list[str]]:
+    """What to want and what to claim for a ref that is new.
+
+    Claimed are the default branch and what was read before, never every other ref: branches that are created by one
+    push would each hide what the other brought.
+    """
+    if not refs.oids:
+        return [], []  # an empty repository, or one whose only ref is gone again
+    if push.kind == "push":
+        wants = [push.head]
+    elif push.ref_type == "repository" or not push.ref:
+        wants = list(dict.fromkeys(_tips(refs)))[:MOST_HAVES]
+        reading.unread["refs_over_limit"] += len(set(refs.oids.values())) > len(wants)
+    else:
+        # The stored name is redacted, so the listed ones are compared in the same form.
+        wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
+        reading.unread["ref_gone"] += not wants
+        reading.unread["refs_over_limit"] += refs.is_truncated and not wants
+    reading.unread = +reading.unread
+    reading.tip = wants[0] if wants else None
+    wants = [oid for oid in wants if oid not in known_tips]
+    haves = [oid for oid in known_tips if oid not in wants]
+    default = refs.oids.get(refs.head or "")
+    if default and push.ref_type != "repository" and push.ref != redact(refs.head or ""):
+        # A branch or tag at the default branch's tip brings nothing of its own.
+        wants = [oid for oid in wants if oid != default]
+        haves.insert(0, default)
+    return wants, list(dict.fromkeys(haves))[:MOST_HAVES]
+
+
+def _tips(refs: Refs) -> Iterator[str]:
+    """The default branch's tip first, then those of branches and tags; what pull requests brought comes with theirs."""
+    if refs.head in refs.oids:
+        yield refs.oids[refs.head]
+    yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
+
+
+def _ask_for_less(
+    github: GitHub,
+    push: Push,
+    wants: Sequence[str],
+    haves: Collection[str],
+    refs: Refs | None,
+    limits: PackLimits,
+    detector: Detector,
+    reading: PushReading,
+) -> None:
+    """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial.
+
+    Of what an operator names no ref is claimed: the branches hold it by now. So may the branch of a push that has moved
+    on since, or one that it was merged into: where the answer lacks what was wanted, only what was known is claimed.
+    """
+    if refs is None and push.kind != "commit":
+        hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
+        refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
+    listed = refs.oids if refs is not None and push.kind != "commit" else {}
+    others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
+    more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MOST_HAVES]
+    blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
+    if blob_limit is not None:
+        reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
+    for claims in (more, list(haves)):
+        if blob_limit is None and set(claims) == set(haves):
+            return  # that was the first request
+        pack = git_protocol.fetch(github, push.repository, wants, claims, limits=limits, blob_limit=blob_limit)
+        seen = scan_pack(pack, push, github.web_url, detector, reading)
+        if not seen.isdisjoint(wants) or set(claims) == set(haves):
+            return

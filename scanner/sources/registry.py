@@ -1,0 +1,31 @@
+"""Every source that can be polled. To add one, write its package and add a line here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from scanner.sources.archive.poll import EVENT_ARCHIVE
+from scanner.sources.code_search.poll import CODE_SEARCH
+from scanner.sources.gists.poll import GISTS
+from scanner.sources.polling.source import Source
+from scanner.sources.timeline.poll import PUBLIC_EVENTS
+
+SOURCES: Mapping[str, Source] = {
+    source.name: source
+    for source in (
+        PUBLIC_EVENTS,
+        CODE_SEARCH,
+        GISTS,
+        EVENT_ARCHIVE,
+    )
+}
+
+
+def droppable_priorities(kind: str) -> tuple[int, ...]:
+    """Return the priorities of jobs of this kind that may be dropped. What operators wait for has other priorities."""
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for source in SOURCES.values():
+        for job_kind, priorities in source.droppable.items():
+            found[job_kind].update(priorities)
+    return tuple(sorted(found[kind]))

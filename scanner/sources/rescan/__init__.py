@@ -1,0 +1,1 @@
+"""Rescans of repositories, owners, gists and pushes, by steps."""

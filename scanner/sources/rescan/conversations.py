@@ -1,0 +1,156 @@
+"""The steps of a rescan that read what people wrote: issues, pull requests, comments, reviews, releases, page by page.
+
+https://docs.github.com/rest/issues and its neighbours. Discussions are in no list of the REST API and are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanner.detection import Candidate, Document, Place, PlaceKind, redact
+from scanner.detection.budgets import Budget
+from scanner.github.client import get_json, next_page
+from scanner.github.urls import is_own_page
+from scanner.response.respond import Response
+from scanner.sources.batches.candidate_limits import CandidateLimits
+from scanner.sources.rescan.history import repository_of
+from scanner.sources.rescan.steps import Work
+from scanner.sources.timeline.events import parse_time
+from scanner.sources.timeline.texts import strings_of
+
+PAGE_SIZE = 100
+MOST_PAGES = 1000
+MOST_REVIEWED = 2000
+"""Pull requests, the newest first, whose reviews are read: each costs a request."""
+MOST_REVIEW_PAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list of the REST API: its path below the repository or gist, and the kind of place each entry is."""
+
+    path: str
+    kind: PlaceKind
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+LISTINGS: dict[str, Listing] = {
+    "issues": Listing("issues", "issue", {"state": "all"}),
+    "issue_comments": Listing("issues/comments", "issue_comment"),
+    "review_comments": Listing("pulls/comments", "review_comment"),
+    "commit_comments": Listing("comments", "commit_comment"),
+    "releases": Listing("releases", "release"),
+    "gist_comments": Listing("comments", "gist_comment"),
+}
+OF_REPOSITORIES = (*(name for name in LISTINGS if name != "gist_comments"), "reviews")
+
+
+def reader(name: str) -> Callable[[Work], Response]:
+    """The step that reads this list."""
+    return _read_reviews if name == "reviews" else lambda work: _read(work, name, LISTINGS[name])
+
+
+def _read(work: Work, name: str, listing: Listing) -> Response:
+    """Every page from where an earlier attempt stopped; each is responded to before the next is asked for."""
+    base, address = _base(work, name)
+    page, total = int(work.at.get("page", 1)), Response()
+    while page <= MOST_PAGES:
+        params = {**listing.params, "per_page": str(PAGE_SIZE), "page": str(page)}
+        response, entries = get_json(work.github, f"{address}/{listing.path}", params=params, expected=list)
+        candidates = _scan_all(work, entries, listing.kind, base)
+        total.add(work.respond(candidates))
+        work.counts[name] += len(entries)
+        work.counts["candidates"] += len(candidates)
+        if not entries or next_page(work.github, response) is None:
+            return total
+        page += 1
+        work.checkpoint({"page": page})
+        work.report(f"reading {name.replace('_', ' ')}", (page - 1) * PAGE_SIZE, 0)
+    work.counts[f"unread_{name}_over_limit"] += 1
+    return total
+
+
+def _read_reviews(work: Work) -> Response:
+    """The reviews of each pull request; they are in no list of the repository's.
+
+    Each costs a request, and a budget may be smaller than a page of them: so far and no further is kept for each.
+    """
+    base, address = _base(work, "reviews")
+    page, total = int(work.at.get("page", 1)), Response()
+    done = int(work.at.get("index", 0))
+    while page <= MOST_PAGES:
+        params = {"state": "all", "per_page": str(PAGE_SIZE), "page": str(page)}
+        response, entries = get_json(work.github, f"{address}/pulls", params=params, expected=list)
+        if (page - 1) * PAGE_SIZE >= MOST_REVIEWED:
+            work.counts["unread_reviews"] += len(entries)
+        else:
+            for index, entry in enumerate(entries[done:], done + 1):
+                total.add(_read_reviews_of(work, entry, base, address))
+                work.checkpoint({"page": page, "index": index})
+                work.report("reading reviews", (page - 1) * PAGE_SIZE + index, 0)
+        if not entries or next_page(work.github, response) is None:
+            return total
+        page, done = page + 1, 0
+        work.checkpoint({"page": page})
+    work.counts["unread_reviews_over_limit"] += 1
+    return total
+
+
+def _read_reviews_of(work: Work, pull: Any, base: Place, address: str) -> Response:
+    number = pull.get("number") if isinstance(pull, dict) else None
+    if not isinstance(number, int):
+        work.counts["unusable_entry"] += 1
+        return Response()
+    url: str | None = f"{address}/pulls/{number}/reviews?per_page={PAGE_SIZE}"
+    pages, candidates = 0, list[Candidate]()
+    while url is not None and pages < MOST_REVIEW_PAGES:
+        response, entries = get_json(work.github, url, expected=list)
+        candidates += _scan_all(work, entries, "review", base)
+        work.counts["reviews"] += len(entries)
+        url, pages = next_page(work.github, response), pages + 1
+    work.counts["unread_reviews"] += url is not None
+    work.counts["candidates"] += len(candidates)
+    return work.respond(candidates)
+
+
+def _base(work: Work, name: str) -> tuple[Place, str]:
+    api = work.github.api_url
+    if name == "gist_comments":
+        return Place("gist_comment"), f"{api}/gists/{work.job.target['gist']}"
+    repository, repository_id = repository_of(work.github, work.job.target)
+    url = f"{work.github.web_url}/{repository}"
+    return Place("other", url=redact(url), repository=redact(repository), repository_id=repository_id), (
+        f"{api}/repos/{repository}"
+    )
+
+
+def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
+    """What the entries of one page hold, at the cost of one budget."""
+    budget, limits = Budget.for_page(), CandidateLimits()
+    candidates: list[Candidate] = []
+    for entry in entries:
+        candidates += limits.take(_scan(work, entry, kind, base, budget))
+    work.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    return candidates
+
+
+def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place, budget: Budget) -> tuple[Candidate, ...]:
+    if not isinstance(entry, dict):
+        work.counts["unusable_entry"] += 1
+        return ()
+    page = entry.get("html_url")
+    place = Place(
+        kind="pull_request" if kind == "issue" and entry.get("pull_request") else kind,
+        url=redact(str(page)) if is_own_page(work.github.web_url, page) else base.url,
+        repository=base.repository,
+        repository_id=base.repository_id,
+        published_at=parse_time(entry.get("created_at") or entry.get("submitted_at")),
+    )
+    text = "\n".join(strings_of(entry, work.counts)).encode("utf-8", "surrogatepass")
+    result = work.detector.scan(Document(text, place), budget)
+    work.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    if kind == "release" and isinstance(entry.get("assets"), list):
+        work.counts["unread_release_assets"] += len(entry["assets"])
+    return result.candidates

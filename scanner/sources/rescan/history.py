@@ -1,0 +1,198 @@
+"""The steps of a rescan that read a history: of a repository with commits that no ref reaches, of a wiki, of a gist."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scanner.detection import Candidate, Place, PlaceKind
+from scanner.detection.git_processes import GitError
+from scanner.detection.history import scan_history
+from scanner.detection.redact import redact
+from scanner.github import mirrors
+from scanner.github.addresses import is_gist_id, is_object_id
+from scanner.github.client import GitHub, get_json, next_page
+from scanner.github.errors import GitHubError, Malformed, NotFound
+from scanner.github.mirrors import MirrorStopped
+from scanner.github.urls import blob_url, commit_url, git_url, is_own_page, is_repository_name
+from scanner.response.respond import Response
+from scanner.sources.rescan.mirror_folders import mirror_folder
+from scanner.sources.rescan.steps import Work
+
+MOST_ACTIVITY_PAGES = 100
+MOST_UNREACHED = 5000
+"""Commits that the activity list names; each hundred is one request to git."""
+
+
+def read_repository(work: Work) -> Response:
+    """Mirror the repository with what force pushes left behind, and scan all of it."""
+    name, repository_id, described = _described(work.github, work.job.target)
+    url = git_url(work.github.web_url, name)
+    base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
+    if described.get("has_discussions") is True:
+        # How many there are no list of the REST API says.
+        work.counts["unread_discussions"] = 1
+    tips = _activity_tips(work, name)
+    candidates = _scan(work, url, tips)
+    return work.respond([_placed(candidate, base, work.github.web_url, name, "repository") for candidate in candidates])
+
+
+def read_wiki(work: Work) -> Response:
+    """The wiki's history. NotFound where there is none."""
+    name, repository_id = repository_of(work.github, work.job.target)
+    base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
+    candidates = _scan(work, git_url(work.github.web_url, f"{name}.wiki"), ())
+    return work.respond([_placed(candidate, base, work.github.web_url, name, "wiki") for candidate in candidates])
+
+
+def read_gist(work: Work) -> Response:
+    """A gist's history, from the address that GitHub names for it."""
+    gist_id = str(work.job.target["gist"])
+    if not is_gist_id(gist_id):
+        raise NotFound("unusable_gist", "this is no gist's id")
+    try:
+        _, value = get_json(work.github, f"{work.github.api_url}/gists/{gist_id}", expected=dict)
+    except NotFound as err:
+        raise NotFound("not_found", f"there is no public gist {gist_id}") from err
+    url, page = value.get("git_pull_url"), value.get("html_url")
+    if not is_own_page(work.github.web_url, url) or not is_own_page(work.github.web_url, page):
+        raise Malformed("unexpected_json", "the gist's description cannot be used")
+    candidates = _scan(work, str(url), ())
+    base = Place("gist", url=redact(str(page)), published_at=_published(work.job.target))
+    return work.respond([replace(candidate, place=_in_gist(candidate.place, base)) for candidate in candidates])
+
+
+def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
+    """The repository's present name, which may have changed since, and its id, by which places are the same."""
+    name, repository_id, _ = _described(github, target)
+    return name, repository_id
+
+
+def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
+    """The repository's name and id, checked, and all that GitHub says of it."""
+    name, repository_id = str(target["repository"]), target.get("repository_id")
+    if repository_id is None and not is_repository_name(name):
+        raise NotFound("unusable_repository_name", "the repository has no usable name")
+    path = f"repositories/{int(repository_id)}" if repository_id is not None else f"repos/{name}"
+    try:
+        _, value = get_json(github, f"{github.api_url}/{path}", expected=dict)
+    except NotFound as err:
+        if err.reason == "blocked":
+            raise NotFound("blocked", f"access to {redact(name)} is blocked") from err
+        raise NotFound("not_found", f"there is no public repository {redact(name)}") from err
+    full_name, found_id = value.get("full_name"), value.get("id")
+    is_usable = isinstance(full_name, str) and is_repository_name(full_name)
+    if not is_usable or not isinstance(found_id, int) or not 0 < found_id < 2**62:
+        raise Malformed("unexpected_json", "the repository's description cannot be used")
+    return full_name, found_id, value
+
+
+def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:
+    """Clone, add the commits that no ref reaches, and scan every object."""
+    with mirror_folder(work.settings.state_dir, work.job.id) as mirror:
+        work.report("cloning", 0, 0)
+        mirrors.clone(
+            work.github,
+            url,
+            mirror,
+            limit_bytes=work.settings.rescan_max_bytes,
+            stop=work.lost,
+            on_progress=lambda done, total: work.report("cloning", done, total),
+        )
+        _fetch_unreached(work, mirror, url, tips)
+        try:
+            history = scan_history(
+                mirror,
+                work.detector,
+                on_progress=lambda done, total: work.report("scanning", done, total),
+                stop=work.lost,
+            )
+        except GitError as err:
+            raise GitHubError("mirror_unreadable", f"the mirror cannot be read: {err}") from err
+    if work.lost.is_set():
+        raise MirrorStopped
+    work.counts.update({f"unread_{reason}": count for reason, count in history.unread.items()})
+    work.counts["objects"] += history.objects
+    work.counts["bytes"] += history.bytes
+    work.counts["candidates"] += len(history.candidates)
+    return history.candidates
+
+
+def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
+    """Commits that refs pointed to once, by the repository's activity; they may be reached by none today."""
+    found: dict[str, None] = {}
+    url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
+    pages = 0
+    try:
+        while url is not None and pages < MOST_ACTIVITY_PAGES and len(found) < MOST_UNREACHED:
+            response, listed = get_json(work.github, url, expected=list)
+            found.update((end, None) for entry in listed for end in _ends(entry))
+            url, pages = next_page(work.github, response), pages + 1
+            work.report("listing activity", len(found), 0)
+    except GitHubError as err:
+        if err.retry_after:
+            raise
+        work.counts[f"error_activity_{err.reason}"] += 1
+        work.counts["unread_activity"] += 1
+        url = None
+    work.counts["unread_activity_over_limit"] += url is not None
+    return tuple(found)[:MOST_UNREACHED]
+
+
+def _ends(entry: Any) -> list[str]:
+    ends = (entry.get("before"), entry.get("after")) if isinstance(entry, dict) else ()
+    return [end for end in ends if isinstance(end, str) and is_object_id(end) and end.strip("0")]
+
+
+def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) -> None:
+    missing = mirrors.missing_commits(mirror, tips)
+    if not missing:
+        return
+    fetched = mirrors.fetch_commits(
+        work.github,
+        url,
+        mirror,
+        missing,
+        limit_bytes=work.settings.rescan_max_bytes,
+        stop=work.lost,
+        on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),
+    )
+    work.counts["unreached_commits"] += fetched.got
+    # GitHub removes such commits in time: what is gone is not public any more.
+    work.counts["unreached_commits_gone"] += fetched.gone
+    work.counts["unread_unreached_commits"] += fetched.unread
+
+
+def _published(target: Any) -> datetime | None:
+    at = target.get("published_at")
+    return datetime.fromisoformat(at) if at else None
+
+
+def _in_gist(found: Place, base: Place) -> Place:
+    return replace(base, path=found.path, commit=found.commit, ref=found.ref, git_object=found.git_object)
+
+
+def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
+    """The candidate at its public address; the history itself knows only paths and commits."""
+    found = candidate.place
+    kind: PlaceKind = found.kind
+    if step == "wiki":
+        url, kind = f"{web_url}/{name}/wiki", "wiki_page" if found.kind == "file" else found.kind
+    elif found.kind == "file" and found.commit and found.path:
+        url = blob_url(web_url, name, found.commit, found.path, candidate.line)
+    elif found.commit:
+        url = commit_url(web_url, name, found.commit)
+    else:
+        url = f"{web_url}/{name}"
+    place = replace(
+        base,
+        kind=kind,
+        url=redact(url),
+        path=found.path,
+        commit=found.commit,
+        ref=found.ref,
+        git_object=found.git_object,
+    )
+    return replace(candidate, place=place)

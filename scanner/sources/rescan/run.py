@@ -1,0 +1,167 @@
+"""Does what takes long: whole repositories, gists, owners, archived hours; step by step, each resumed after a crash."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Detector
+from scanner.github.client import GitHub
+from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
+from scanner.github.mirrors import MirrorStopped
+from scanner.records import jobs, tallies
+from scanner.records.database import Database
+from scanner.records.jobs import ClaimedJob
+from scanner.records.leases import LeaseLost
+from scanner.records.states import JobState
+from scanner.records.time_limits import MAX_STEP_SECONDS
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
+from scanner.settings import Settings
+from scanner.sources.archive import hours as archive_hours
+from scanner.sources.polling.backoff import spread
+from scanner.sources.rescan import conversations, owners
+from scanner.sources.rescan import history as rescan_history
+from scanner.sources.rescan.mirror_folders import remove_abandoned
+from scanner.sources.rescan.steps import NotNow, Work
+
+LONGEST_RETRY_SECONDS = 3600.0
+CREDENTIAL_RETRY_SECONDS = 600.0
+RESERVE = 0.2
+"""Of the REST budget, left to polling."""
+MOST_TRIES = jobs.MOST_FAILURES - 1
+"""Of an optional step, without progress: then it is passed over, before the whole job would be given up."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. Without an `optional` one that cannot be done, the rest is still worth doing."""
+
+    name: str
+    do: Callable[[Work], Response]
+    optional: bool = True
+
+
+STEPS: dict[str, tuple[Step, ...]] = {
+    "repository": (
+        Step("repository", rescan_history.read_repository, optional=False),
+        Step("wiki", rescan_history.read_wiki),
+        *(Step(name, conversations.reader(name)) for name in conversations.OF_REPOSITORIES),
+    ),
+    "gist": (
+        Step("gist", rescan_history.read_gist, optional=False),
+        Step("gist_comments", conversations.reader("gist_comments")),
+    ),
+    "owner": (
+        Step("repositories", owners.queue_repositories, optional=False),
+        Step("gists", owners.queue_gists),
+    ),
+    "archive_hour": (Step("archive", archive_hours.read_hour, optional=False),),
+}
+KINDS = tuple(STEPS)
+
+
+def rescan_next(
+    database: Database, github: GitHub, detector: Detector, policy: Policy, *, settings: Settings
+) -> Response | None:
+    """Do one step of the most urgent job that is due; None when there is none."""
+    remove_abandoned(settings.state_dir)
+    job = jobs.claim_next(database, *KINDS)
+    if job is None:
+        return None
+    try:
+        return _work(database, github.reserving(RESERVE), detector, policy, job, settings)
+    except (MirrorStopped, LeaseLost):
+        _log.warning("a rescan was cancelled or went to another worker", extra={"job": job.id})
+        return Response()
+
+
+def _work(
+    database: Database, github: GitHub, detector: Detector, policy: Policy, job: ClaimedJob, settings: Settings
+) -> Response:
+    """One step and what it comes to. LeaseLost and MirrorStopped when nobody waits for it any more."""
+    counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
+    number = int(job.progress.get("step", 0))
+    step = STEPS[job.kind][number]
+    if step.optional and job.failures >= MOST_TRIES:
+        # It had not even the time to say what is wrong: it ends the worker.
+        _log.warning("rescan: a step led nowhere too often", extra={"job": job.id, "step": step.name})
+        with database.write() as session:
+            _pass_over(session, job, number, counts)
+        return Response()
+    response, failure = Response(), None
+    with jobs.kept(database, job, max_seconds=MAX_STEP_SECONDS) as keeping:
+        at = job.progress.get("at") or {}
+        work = Work(database, github, detector, policy, settings, job, counts, keeping, number, at)
+        try:
+            response = step.do(work)
+        except GitHubError as err:
+            failure = err
+    with database.write() as session:
+        if failure is None:
+            _next_step(session, job, number, counts)
+        else:
+            _failed(session, work, step, failure)
+    return response
+
+
+def _next_step(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:
+    steps = STEPS[job.kind]
+    if number + 1 < len(steps):
+        progress = {"step": number + 1, "phase": steps[number + 1].name, "counts": dict(counts)}
+        job.lease.write(session, progress=progress, failures=0)
+        jobs.postpone(session, job, delay=0, error=None)
+        return
+    _finish(session, job, counts)
+
+
+def _finish(session: Session, job: ClaimedJob, counts: Counter[str], error: str | None = None) -> None:
+    counts = +counts
+    partial = any(key.startswith("unread_") for key in counts)
+    state = JobState.FAILED if error else JobState.PARTIAL if partial else JobState.DONE
+    tallies.add(session, job.source, {**counts, "jobs": 1})
+    jobs.finish(session, job, state, counts=counts, error=error)
+
+
+def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
+    job, counts = work.job, work.counts
+    if step.optional and isinstance(err, NotFound):
+        _next_step(session, job, work.step, counts)  # no wiki, issues switched off: there is nothing to read
+        return
+    _log.warning("rescan: %s", err, extra={"job": job.id, "step": step.name})
+    waits = isinstance(err, RateLimited | NotNow) or not err.asked
+    may_pass = isinstance(err, Unavailable | BadCredential) or bool(err.retry_after)
+    if waits or (may_pass and not _is_last_try(work, step)):
+        wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
+        delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
+        # A limit lifts by itself: waiting for it is no failure, however often.
+        kept: dict[str, Any] = {"failures": 0} if waits else {}
+        progress = {**job.progress, "step": work.step, "counts": dict(work.counts_there), "at": dict(work.at)}
+        job.lease.write(session, progress=progress, **kept)
+        is_unread = waits and work.step == 0 and not work.at
+        put_off = jobs.give_back if is_unread else jobs.postpone
+        put_off(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
+        return
+    counts[f"error_{err.reason}"] += 1
+    if step.optional:
+        _pass_over(session, job, work.step, counts)
+    else:
+        _finish(session, job, counts, error=str(err))
+
+
+def _is_last_try(work: Work, step: Step) -> bool:
+    has_progress = dict(work.at) != (work.job.progress.get("at") or {})
+    return step.optional and not has_progress and work.job.failures + 1 >= MOST_TRIES
+
+
+def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:
+    """Without an optional step the rest is still worth reading."""
+    counts[f"unread_{STEPS[job.kind][number].name}"] += 1
+    _next_step(session, job, number, counts)

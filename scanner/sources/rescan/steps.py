@@ -1,0 +1,118 @@
+"""What a step of a rescan works with: the job in hand, its counts, its progress, and the way to respond."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanner.detection import Candidate, Detector
+from scanner.github.client import GitHub
+from scanner.github.errors import GitHubError
+from scanner.records import jobs
+from scanner.records.database import Database, is_unavailable
+from scanner.records.jobs import ClaimedJob
+from scanner.records.leases import Keeping
+from scanner.response.policy import Policy
+from scanner.response.respond import Response
+from scanner.settings import Settings
+from scanner.sources.batches.runner import respond_or_keep
+
+PROGRESS_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class NotNow(GitHubError):
+    """The step has to wait, through no fault of GitHub's; `retry_after` says how long."""
+
+
+@dataclass
+class Work:
+    """One step in hand. `at` is where an earlier attempt at it stopped.
+
+    `keeping` holds the job's lease. Progress moves its deadline.
+
+    `counts_there` are the counts up to `at`: what is read again from there on is not counted twice.
+    """
+
+    database: Database
+    github: GitHub
+    detector: Detector
+    policy: Policy
+    settings: Settings
+    job: ClaimedJob
+    counts: Counter[str]
+    keeping: Keeping
+    step: int = 0
+    at: Mapping[str, Any] = field(default_factory=dict)
+    counts_there: Counter[str] = field(init=False)
+    _reported: float = -PROGRESS_SECONDS
+    _reached: tuple[str, int] = ("", 0)
+
+    def __post_init__(self) -> None:
+        self.counts_there = Counter(self.counts)
+
+    @property
+    def lost(self) -> threading.Event:
+        """The event that is set when the step should stop: the job was cancelled, taken over, or is over its time."""
+        return self.keeping.lost
+
+    def respond(self, candidates: Sequence[Candidate]) -> Response:
+        """Respond to what the step found."""
+        if not candidates:
+            return Response()
+        return respond_or_keep(
+            self.database,
+            candidates,
+            source=self.job.source,
+            policy=self.policy,
+            state_dir=self.settings.state_dir,
+        )
+
+    def reached(self, at: Mapping[str, Any]) -> None:
+        """The step got so far; who says so sees to it that it is recorded."""
+        if dict(at) != dict(self.at):
+            self.keeping.progressed()
+        self.at = dict(at)
+        self.counts_there = Counter(self.counts)
+
+    def checkpoint(self, at: Mapping[str, Any]) -> None:
+        """The step got so far and goes on from there after a crash. LeaseLost when it is somebody else's by now."""
+        self.reached(at)
+        jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
+
+    def report(self, phase: str, done: int, total: int) -> None:
+        """Show progress, not more often than anybody looks.
+
+        Only a checkpoint counts as getting somewhere: what kills its worker must not do so for ever.
+        """
+        if (phase, done) != self._reached:
+            # A step that reports the same figure again and again is hung.
+            self._reached = (phase, done)
+            self.keeping.progressed()
+        now = time.monotonic()
+        if now - self._reported < PROGRESS_SECONDS:
+            return
+        self._reported = now
+        try:
+            with self.database.write() as session:
+                self.job.lease.write(session, progress=self._progress(phase, done, total))
+        except Exception as err:
+            if not is_unavailable(err):
+                raise
+            _log.warning("progress not written: the database is away", extra={"job": self.job.id})
+
+    def _progress(self, phase: str, done: int, total: int) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "phase": phase,
+            "done": done,
+            "total": total or None,
+            "counts": dict(self.counts_there),
+            "at": dict(self.at),
+        }

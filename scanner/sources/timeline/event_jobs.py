@@ -1,0 +1,92 @@
+"""What events of the timeline, or of the archive, become: jobs that read what they tell of, and ids that were seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from scanner.records import jobs
+from scanner.records.columns import insert_or_nothing
+from scanner.records.models import db_now
+from scanner.records.source_models import SeenEvent
+from scanner.sources.batches.runner import first_visible
+from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.timeline.events import Event, Found
+
+TIMELINE = "public_events"
+"""The source that most events come from."""
+IDS_A_STATEMENT = 500
+PUSHES_A_JOB = 25
+"""Small enough for several processes to share a page, large enough to cost few rows."""
+REPOSITORY_PRIORITY = 100
+
+
+def enqueue_found(
+    session: Session,
+    found: Found,
+    *,
+    source: str = TIMELINE,
+    priority: int | None = None,
+    archive_hour: datetime | None = None,
+) -> int:
+    """Job rows for the pushes and repositories that were found, the likelier pushes first; the number of rows.
+
+    `priority`: one for all, for what can wait. `archive_hour`: whose file of the archive has brought them.
+    """
+    count = 0
+    for likelihood, own_priority in PRIORITIES.items():
+        chosen = [push for push in found.pushes if push.likelihood == likelihood]
+        for start in range(0, len(chosen), PUSHES_A_JOB):
+            page = chosen[start : start + PUSHES_A_JOB]
+            jobs.enqueue(
+                session,
+                "pushes",
+                {"pushes": [push.to_json() for push in page], **_brought_by(found, page, archive_hour)},
+                source=source,
+                priority=own_priority if priority is None else priority,
+                visible_at=first_visible(page),
+            )
+            count += 1
+    # In one order, so that two who ask for the same never deadlock.
+    for repository in sorted(found.repositories, key=lambda one: one[0].lower()):
+        name, repository_id, published_at = repository
+        target = {
+            "repository": name,
+            "repository_id": repository_id,
+            "published_at": published_at.isoformat() if published_at else None,
+            **_brought_by(found, [repository], archive_hour),
+        }
+        key = f"repository:{name.lower()}"
+        own = REPOSITORY_PRIORITY if priority is None else priority
+        row = jobs.enqueue(
+            session, "repository", target, source=source, priority=own, dedupe_key=key, visible_at=published_at
+        )
+        count += row is not None
+    return count
+
+
+def _brought_by(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
+    """By what the archive can bring them once more, should the job be dropped."""
+    ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
+    hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
+    return {**({"events": sorted(ids)} if ids else {}), **hour}
+
+
+def remember_events(session: Session, events: Sequence[Event]) -> None:
+    """So that the archive's file of this hour need not bring them again."""
+    rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
+    if rows:
+        statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())
+        session.connection().execute(statement, rows)
+
+
+def forget_events(session: Session, ids: Collection[str]) -> None:
+    """What they brought was not read after all: the archive may bring it once more."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), IDS_A_STATEMENT):
+        listed = SeenEvent.id.in_(ordered[start : start + IDS_A_STATEMENT])
+        session.execute(delete(SeenEvent).where(listed).execution_options(synchronize_session=False))

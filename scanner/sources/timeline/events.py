@@ -1,0 +1,280 @@
+"""What an event of GitHub's public timeline holds for us: pushes to read, repositories to read whole, and text.
+
+Pure: from JSON to values. GitHub drops, adds and nulls fields without notice, so everything is read defensively
+and what cannot be used is counted by reason. Event shapes: https://docs.github.com/rest/using-the-rest-api/github-event-types
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from scanner.detection import Document, Place, PlaceKind, redact
+from scanner.github.urls import is_repository_name
+from scanner.records.unread_contents import NotRead
+from scanner.sources.files.scan import RemoteFile
+from scanner.sources.pushes.likelihood import likelihood_of
+from scanner.sources.pushes.push import Push
+from scanner.sources.timeline.texts import strings_of
+
+_OBJECT_ID_LENGTHS = (40, 64)
+MAX_URL_LENGTH = 500
+
+KNOWN_TYPES = frozenset(
+    [
+        "CommitCommentEvent",
+        "CreateEvent",
+        "DeleteEvent",
+        "DiscussionEvent",
+        "ForkEvent",
+        "GollumEvent",
+        "IssueCommentEvent",
+        "IssuesEvent",
+        "MemberEvent",
+        "PublicEvent",
+        "PullRequestEvent",
+        "PullRequestReviewCommentEvent",
+        "PullRequestReviewEvent",
+        "PushEvent",
+        "ReleaseEvent",
+        "WatchEvent",
+    ]
+)
+
+# Where an event type carries objects with text of their own: key in the payload -> the kind of place they are.
+_TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
+    "CommitCommentEvent": {"comment": "commit_comment"},
+    "DiscussionEvent": {"discussion": "discussion"},
+    "ForkEvent": {"forkee": "repository_description"},
+    "IssueCommentEvent": {"issue": "issue", "comment": "issue_comment"},
+    "IssuesEvent": {"issue": "issue"},
+    "PullRequestEvent": {"pull_request": "pull_request"},
+    "PullRequestReviewCommentEvent": {"comment": "review_comment", "pull_request": "pull_request"},
+    "PullRequestReviewEvent": {"review": "review", "pull_request": "pull_request"},
+    "ReleaseEvent": {"release": "release"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `id` is a string and says nothing about order; `created_at` is None where it cannot be read."""
+
+    id: str
+    type: str
+    repository: str
+    repository_id: int | None
+    created_at: datetime | None
+    payload: Mapping[str, Any]
+    actor: str = ""
+
+
+@dataclass(slots=True)
+class Found:
+    """What some events hold. `repositories` became public as a whole: name, id, time.
+
+    `newest_repository_id`: the highest id among the events, by which new repositories are told. `event_ids`: of the
+    events that brought a push or a repository. `texts_to_fetch`: texts that took too long to read while polling.
+    `not_read`: texts of which something was not read, and that cannot be fetched.
+    """
+
+    pushes: list[Push] = field(default_factory=list)
+    repositories: list[tuple[str, int | None, datetime | None]] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    newest_repository_id: int = 0
+    event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
+    texts_to_fetch: list[RemoteFile] = field(default_factory=list)
+    not_read: list[NotRead] = field(default_factory=list)
+
+
+def newest_repository_id(events: Iterable[Event]) -> int:
+    """The highest repository id of a page; one that stands alone far above the rest is nobody's."""
+    ids = sorted(event.repository_id for event in events if event.repository_id is not None)
+    return ids[-2] if len(ids) > 1 else 0
+
+
+def parse_event(value: Any) -> Event | None:
+    """An event from decoded JSON; None when it is not one we could ever use (no id or no type)."""
+    if not isinstance(value, dict):
+        return None
+    event_id, event_type = value.get("id"), value.get("type")
+    if not isinstance(event_id, str | int) or not isinstance(event_type, str) or not event_id:
+        return None
+    repo, payload, actor = _mapping(value.get("repo")), _mapping(value.get("payload")), _mapping(value.get("actor"))
+    return Event(
+        id=_plain_id(str(event_id)),
+        type=event_type[:64],
+        repository=_string(repo.get("name")),
+        repository_id=repo["id"] if _is_id(repo.get("id")) else None,
+        created_at=parse_time(value.get("created_at")),
+        payload=payload,
+        actor=_string(actor.get("login")),
+    )
+
+
+def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> None:
+    """Add to `found` what the event holds. `api_url`: where its texts can be fetched again."""
+    found.counts["events"] += 1
+    if event.type not in KNOWN_TYPES:
+        found.counts["unknown_type"] += 1
+    found.documents.extend(_documents(event, web_url, api_url, found.counts))
+    if event.type not in ("PushEvent", "CreateEvent", "PublicEvent"):
+        return
+    if not is_repository_name(event.repository):
+        found.counts["unusable_repository_name"] += 1
+    elif event.type == "PublicEvent":
+        repository = (redact(event.repository), event.repository_id, event.created_at)
+        found.repositories.append(repository)
+        found.event_ids[repository].append(event.id)
+    else:
+        _read_push(event, found)
+
+
+def parse_time(value: Any) -> datetime | None:
+    """An aware time from GitHub's ISO form, None for anything else."""
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _read_push(event: Event, found: Found) -> None:
+    payload = event.payload
+    ref = _string(payload.get("ref"))
+    if not ref.isprintable():
+        # git allows no such name; a push can be read without it, a created ref cannot.
+        found.counts["unusable_ref"] += 1
+        ref = ""
+    if event.type == "CreateEvent":
+        ref_type = _string(payload.get("ref_type"))
+        if ref_type not in ("repository", "branch", "tag") or (ref_type != "repository" and not ref):
+            found.counts["unusable_create"] += 1
+            return
+        before, head = "", ""
+        if ref and not ref.startswith("refs/"):
+            ref = f"refs/{'tags' if ref_type == 'tag' else 'heads'}/{ref}"
+    else:
+        ref_type, before, head = "", _string(payload.get("before")), _string(payload.get("head"))
+        if not _is_object_id(head) or (before and not _is_object_id(before)):
+            found.counts["unusable_push"] += 1
+            return
+        if not head.strip("0"):
+            found.counts["deletions"] += 1
+            return
+    push = Push(
+        repository=redact(event.repository),
+        repository_id=event.repository_id,
+        before=before or "0" * (len(head) or 40),
+        head=head,
+        ref=redact(ref),
+        ref_type=ref_type,
+        published_at=event.created_at,
+        kind="create" if event.type == "CreateEvent" else "push",
+        likelihood=likelihood_of(
+            actor=event.actor,
+            repository=event.repository,
+            repository_id=event.repository_id,
+            ref=ref,
+            is_created=event.type == "CreateEvent",
+            newest_repository_id=found.newest_repository_id,
+        ),
+    )
+    found.pushes.append(push)
+    found.event_ids[push].append(event.id)
+
+
+def _documents(event: Event, web_url: str, api_url: str, counts: Counter[str]) -> Iterator[Document]:
+    """Every piece of text in the event: what has an address of its own, then all that is left, at the repository."""
+    own_objects = _TEXT_OBJECTS.get(event.type, {})
+    for key, kind in own_objects.items():
+        part = _mapping(event.payload.get(key))
+        if kind == "issue" and part.get("pull_request"):
+            kind = "pull_request"
+        for document in _document(event, kind, part, _address(part, event, web_url), counts):
+            yield replace(document, refetch_url=_refetch_url(part, api_url))
+    rest = {key: value for key, value in event.payload.items() if key not in own_objects}
+    if event.type in ("CreateEvent", "PushEvent", "DeleteEvent"):
+        ref = _string(rest.pop("ref", None))
+        if "full_ref" in rest and _string(rest["full_ref"]).endswith(ref):
+            del rest["full_ref"]
+        place = _place(event, "ref_name", f"{web_url}/{event.repository}", ref=ref)
+        yield from _text_document(ref, place)
+    rest_kind: PlaceKind = "repository_description" if event.type in ("CreateEvent", "PublicEvent") else "other"
+    rest["repository"], rest["actor"] = event.repository, event.actor
+    yield from _document(event, rest_kind, rest, f"{web_url}/{event.repository}", counts)
+
+
+def _document(
+    event: Event, kind: PlaceKind, value: Mapping[str, Any], url: str, counts: Counter[str]
+) -> Iterator[Document]:
+    published = parse_time(value.get("created_at")) or event.created_at
+    place = _place(event, kind, url, path=_string(value.get("path")) or None, published_at=published)
+    yield from _text_document("\n".join(strings_of(value, counts)), place)
+
+
+def _text_document(text: str, place: Place) -> Iterator[Document]:
+    if text:
+        yield Document(text.encode("utf-8", "surrogatepass"), place)
+
+
+def _place(
+    event: Event,
+    kind: PlaceKind,
+    url: str,
+    *,
+    ref: str | None = None,
+    path: str | None = None,
+    published_at: datetime | None = None,
+) -> Place:
+    return Place(
+        kind=kind,
+        url=url,
+        repository=event.repository or None,
+        repository_id=event.repository_id,
+        path=path,
+        ref=ref,
+        published_at=published_at or event.created_at,
+    )
+
+
+def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
+    """The object's own page, if it is one of this GitHub's; else the repository's."""
+    url = _string(part.get("html_url"))
+    return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
+
+
+def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
+    """The object's own address in the API, if it is one of this GitHub's; else nothing."""
+    url = _string(part.get("url"))
+    is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
+    return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
+
+
+def _plain_id(value: str) -> str:
+    """The id as it is kept; one that is not plain text, which a database may refuse, by its hash."""
+    if len(value) <= 64 and value.isascii() and value.isprintable():
+        return value
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**62
+
+
+def _is_object_id(value: str) -> bool:
+    return len(value) in _OBJECT_ID_LENGTHS and all(char in "0123456789abcdef" for char in value)

@@ -1,0 +1,229 @@
+"""The public timeline: one poll of up to three pages, and what it leaves behind.
+
+GitHub serves a window of about 300 events in no strict order; ids say nothing of time. So a poll that overlaps with
+none of the last ones is a gap, and a list that brings nothing young is an old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Budget, Candidate, Detector, Document
+from scanner.detection.detector import redacted_place
+from scanner.github.client import GitHub
+from scanner.github.errors import GitHubError
+from scanner.records import spool, unread_contents
+from scanner.records.database import Database, is_unavailable
+from scanner.records.leases import LeaseLost
+from scanner.records.states import SightingState
+from scanner.response import sightings
+from scanner.response.places import candidate_to_json
+from scanner.sources.batches.not_read import not_read
+from scanner.sources.files import scan as remote_files
+from scanner.sources.files.scan import RemoteFile
+from scanner.sources.polling import turns
+from scanner.sources.polling.report import PollReport
+from scanner.sources.polling.source import PollContext, Source
+from scanner.sources.polling.turns import MissedSpan, Turn
+from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
+from scanner.sources.timeline.events import Found, newest_repository_id, read_event
+from scanner.sources.timeline.pages import Cursor, Poll, poll_pages
+
+SOURCE = TIMELINE
+STALE_AFTER = timedelta(minutes=15)
+"""GitHub's own latency is mostly below; what is older each time is a list that somebody forgot to renew."""
+STRAGGLING = 3
+"""Times the width of the middle half of a list's times, beyond which a time tells of no span that was seen."""
+MOST_ESTIMATED = 10_000_000
+READER_PATIENCE_SECONDS = 0.5
+"""A poll must not be late for the sake of a text: what would have to wait longer is read by a job."""
+MAX_TEXT_BYTES = 4 << 20
+TEXT_PRIORITY = 130
+"""Texts that took too long are hostile more often than not: gists and results of searches go before them."""
+
+_log = logging.getLogger(__name__)
+
+
+def poll(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    *,
+    state_dir: Path,
+    wait: Callable[[float], None] = time.sleep,
+) -> PollReport:
+    """Poll if it is due, or will be within the next tick, and commit all it brought in one transaction.
+
+    What a database that went away meanwhile cannot take goes to the spool.
+    """
+    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, turn))
+
+
+def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Path, turn: Turn) -> PollReport:
+    try:
+        brought = poll_pages(github, Cursor.from_json(turn.cursor))
+    except GitHubError as err:
+        with database.write() as session:
+            turns.postpone(session, turn, err)
+        return PollReport(polled=True, error=err.reason)
+    found = Found(newest_repository_id=newest_repository_id(brought.events))
+    for event in brought.events:
+        read_event(event, github.web_url, found, github.api_url)
+    candidates = _scan(detector, found)
+    pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
+    try:
+        try:
+            with database.write() as session:
+                return _commit(session, turn, brought, found, candidates, pace)
+        except LeaseLost:
+            # The cursor is another worker's by now, but that one need not have seen the same events.
+            _log.warning("public events: another worker polled meanwhile; its cursor counts")
+            with database.write() as session:
+                return _take(session, brought, found, candidates)
+    except Exception as err:
+        if is_unavailable(err):
+            _keep(state_dir, found, candidates)
+        raise
+
+
+def _scan(detector: Detector, found: Found) -> list[Candidate]:
+    """Scan the texts of one poll. One that takes too long becomes a file, which a scanning job fetches and reads."""
+    candidates: list[Candidate] = []
+    budget = Budget.for_poll()
+    for document in found.documents:
+        result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
+        candidates.extend(result.candidates)
+        if result.ran_out_of_time and document.refetch_url:
+            found.texts_to_fetch.append(_text_to_fetch(document))
+            found.counts["texts_deferred"] += 1
+        else:
+            if (missed := not_read(result, document.place, len(document.content))) is not None:
+                found.not_read.append(missed)
+            found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    return candidates
+
+
+def _text_to_fetch(document: Document) -> RemoteFile:
+    return RemoteFile(
+        url=document.refetch_url,
+        place=redacted_place(document.place),
+        limit=MAX_TEXT_BYTES,
+        accept="application/vnd.github+json",
+    )
+
+
+def _commit(
+    session: Session, turn: Turn, brought: Poll, found: Found, candidates: Sequence[Candidate], pace: float
+) -> PollReport:
+    counts = brought.counts + found.counts
+    missed = _missed(turn, brought)
+    cursor = brought.cursor
+    newest = _newest(turn.newest_seen_at, (event.created_at for event in brought.events), brought.at)
+    is_stale = _is_stale(newest, brought, _usual(brought.times))
+    if is_stale:
+        _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
+        # Its ETag would have us told for ever that nothing has changed.
+        cursor = replace(cursor, etags={}, is_stale=True)
+    counts["stale_list"] += is_stale
+    if missed is not None:
+        counts["missed_by_estimate"] += missed.estimated
+    turns.end(
+        session,
+        turn,
+        cursor=cursor.to_json(),
+        # A small budget is spread over its hour: a poll every few minutes sees more than a burst and a silence.
+        interval=max(brought.interval, pace),
+        counts=+counts,
+        newest=newest,
+        missed=missed,
+        error=brought.error,
+    )
+    return _take(session, brought, found, candidates)
+
+
+def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
+    """Rows for what was found; which events these were is kept, too."""
+    remember_events(session, brought.events)
+    unread_contents.record(session, found.not_read, source=SOURCE)
+    job_count = enqueue_found(session, found)
+    job_count += remote_files.enqueue(session, found.texts_to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
+    if candidates:
+        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
+    return PollReport(
+        True, len(brought.events), job_count, len(candidates), brought.error.reason if brought.error else None
+    )
+
+
+def _missed(turn: Turn, brought: Poll) -> MissedSpan | None:
+    """The span between the newest event known before and the oldest usual one of this poll, if nothing overlapped."""
+    usual = _usual(brought.times)
+    if not brought.has_gap or turn.newest_seen_at is None or not usual:
+        return None
+    seconds_seen = max((usual[-1] - usual[0]).total_seconds(), 1.0)
+    seconds_missed = max((usual[0] - turn.newest_seen_at).total_seconds(), 0.0)
+    estimated = min(int(len(usual) / seconds_seen * seconds_missed), MOST_ESTIMATED)
+    return MissedSpan(min(turn.newest_seen_at, usual[0]), usual[0], estimated, "no_overlap")
+
+
+def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
+    """The times without those far from the middle half: some events are served hours late, some clocks are wrong."""
+    if not ordered:
+        return ordered
+    low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
+    reach = STRAGGLING * max(high - low, timedelta(seconds=1))
+    return [at for at in ordered if at - high <= reach and low - at <= reach]
+
+
+def _is_stale(known: datetime | None, brought: Poll, usual: Sequence[datetime]) -> bool:
+    """Whether GitHub answers, but with nothing younger than what it should be (it happens to some).
+
+    `known`: the newest of all that was ever seen, for a list of which we are told only that it has not changed.
+    """
+    newest = usual[-1] if usual else known
+    return newest is not None and brought.at - newest > STALE_AFTER
+
+
+def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
+    # A time in the future is somebody's wrong clock and would hide every lag after it.
+    return max((at for at in [before, *times] if at is not None and at <= now), default=before)
+
+
+def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> None:
+    """The database is away: GitHub will not show these events again, so they wait in the spool."""
+    spool.save(
+        state_dir,
+        "poll",
+        {
+            "source": SOURCE,
+            "pushes": [push.to_json() for push in found.pushes],
+            "repositories": [
+                [name, repository_id, at.isoformat() if at else None] for name, repository_id, at in found.repositories
+            ],
+            "candidates": [candidate_to_json(candidate) for candidate in candidates],
+            "files": [file.to_json() for file in found.texts_to_fetch],
+        },
+    )
+
+
+def _poll_source(context: PollContext) -> PollReport:
+    return poll(context.database, context.github, context.detector, state_dir=context.settings.state_dir)
+
+
+PUBLIC_EVENTS = Source(
+    SOURCE,
+    _poll_source,
+    job_kinds=("pushes", "repository", "files"),
+    droppable={
+        "pushes": tuple(PRIORITIES.values()),
+        "repository": (REPOSITORY_PRIORITY,),
+        "files": (TEXT_PRIORITY,),
+    },
+)

@@ -1,0 +1,432 @@
+"""What the polls missed comes from the archive: streamed, once, resumed where it stopped, behind everything else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+
+from scanner.detection import Detector
+from scanner.github import event_files
+from scanner.github.client import GitHub
+from scanner.github.errors import Malformed, RateLimited, Unavailable
+from scanner.github.event_files import file_name, opened
+from scanner.records import jobs
+from scanner.records.database import Database
+from scanner.records.models import ScanJob, Sighting, db_now
+from scanner.records.source_models import Gap, SeenEvent
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again
+from scanner.settings import Settings, load_settings
+from scanner.sources.archive import hours as archive_hours
+from scanner.sources.archive import poll as event_archive
+from scanner.sources.archive.hours import hours_between
+from scanner.sources.batches import runner as page_work
+from scanner.sources.batches import shedding
+from scanner.sources.batches.runner import Outcome
+from scanner.sources.pushes.push import Push
+from scanner.sources.rescan.manual import queue_hours
+from scanner.sources.rescan.run import rescan_next
+from scanner.sources.timeline import event_jobs
+from scanner.sources.timeline.events import Found, parse_event, read_event
+from tests.scanner.sources.knowing import is_disabled, jobs_of, know, make_due
+
+Token = Callable[[], str]
+ARCHIVE = "https://archive.example"
+HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+
+
+def push(number: int) -> dict[str, Any]:
+    payload = {"ref": "refs/heads/main", "head": f"{number:040x}", "before": "b" * 40}
+    return event(number, "PushEvent", payload)
+
+
+def event(number: int, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "type": kind,
+        "actor": {"login": "ana"},
+        "repo": {"id": 7, "name": "ana/app"},
+        "payload": payload,
+        "created_at": HOUR.isoformat(),
+    }
+
+
+def packed(*events: Any) -> bytes:
+    return gzip.compress(b"".join(json.dumps(one).encode() + b"\n" for one in events))
+
+
+@pytest.fixture
+def archive() -> Iterator[respx.Router]:
+    with respx.mock(assert_all_called=False) as router:
+        yield router
+
+
+@pytest.fixture
+def own_settings(tmp_path: Path) -> Settings:
+    return load_settings(state_dir=tmp_path / "state", archive_url=ARCHIVE)
+
+
+class Archive:
+    def __init__(self, database: Database, client: GitHub, settings: Settings, router: respx.Router) -> None:
+        self.database, self.client, self.settings, self.router = database, client, settings, router
+
+    def publish(self, hour: datetime, content: bytes) -> respx.Route:
+        return self.router.get(f"{ARCHIVE}/{file_name(hour)}").mock(
+            side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(content))
+        )
+
+    def queue(self, *hours: datetime) -> list[int]:
+        with self.database.write() as session:
+            return queue_hours(session, hours)
+
+    def work(self) -> bool:
+        make_due(self.database)
+        return rescan_next(self.database, self.client, Detector(), Policy(), settings=self.settings) is not None
+
+    def hour(self) -> ScanJob:
+        return jobs_of(self.database, "archive_hour")[-1]
+
+    def pushes(self) -> list[str]:
+        return [one["head"] for job in jobs_of(self.database, "pushes") for one in job.target["pushes"]]
+
+
+@pytest.fixture
+def own(database: Database, client: GitHub, own_settings: Settings, archive: respx.Router) -> Archive:
+    return Archive(database, client, own_settings, archive)
+
+
+def test_an_hour_brings_what_was_not_seen_behind_everything_else(own: Archive, fresh_token: Token) -> None:
+    token = fresh_token()
+    digest = know(own.database, token)
+    with own.database.write() as session:
+        session.add(SeenEvent(id="1", seen_at=db_now()))
+    issue = event(3, "IssuesEvent", {"action": "opened", "issue": {"body": f"my key is {token}"}})
+    own.publish(HOUR, packed(push(1), push(2), issue))
+    own.queue(HOUR)
+    own.work()
+    job = own.hour()
+    assert (job.state, job.counts["lines"], job.counts["already_seen"]) == ("done", 3, 1)
+    assert own.pushes() == [f"{2:040x}"]
+    assert jobs_of(own.database, "pushes")[0].priority > 110
+    look_up_again(own.database, policy=Policy())
+    assert is_disabled(own.database, digest)
+
+
+def test_a_crash_in_mid_hour_neither_loses_nor_doubles(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 10)
+    own.publish(HOUR, packed(*(push(number) for number in range(1, 36))))
+    own.queue(HOUR)
+    enqueue, calls = event_jobs.enqueue_found, []
+
+    def away(*arguments: Any, **options: Any) -> int:
+        calls.append(1)
+        if len(calls) == 3:
+            raise OperationalError("INSERT", {}, Exception("the server is gone"))
+        return enqueue(*arguments, **options)
+
+    monkeypatch.setattr(archive_hours, "enqueue_found", away)
+    with pytest.raises(OperationalError):
+        own.work()
+    assert own.hour().progress["at"] == {"lines": 20}
+    own.work()
+    assert own.hour().state == "done"
+    assert sorted(own.pushes()) == [f"{number:040x}" for number in range(1, 36)]
+
+
+def test_the_archive_waits_while_too_many_pushes_wait(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 30)
+    own.settings = own.settings.model_copy(update={"queue_max_pushes": 50})
+    own.publish(HOUR, packed(*(push(number) for number in range(90))))
+    own.queue(HOUR)
+    own.work()
+    job = own.hour()
+    assert (job.state, job.progress["at"], job.failures) == ("queued", {"lines": 30}, 0)
+    for _ in range(10):
+        own.work()
+    with own.database.write() as session:
+        session.execute(update(ScanJob).where(ScanJob.kind == "pushes").values(state="done"))
+    own.work()
+    assert own.hour().progress["at"] == {"lines": 60}
+
+
+def test_a_file_is_fetched_anew_only_when_there_is_room_for_much_of_it(
+    own: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
+    own.settings = own.settings.model_copy(update={"queue_max_pushes": 1000})  # 40 jobs: stop above 20, start below 11
+    route = own.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
+    own.queue(HOUR)
+    own.work()
+    assert (route.call_count, len(jobs_of(own.database, "pushes"))) == (1, 21)
+    while own.hour().state != "done":
+        # One page of pushes is done at a time.
+        with own.database.write() as session:
+            first = session.execute(select(ScanJob.id).where(ScanJob.kind == "pushes", ScanJob.state == "queued"))
+            session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))
+        own.work()
+    assert route.call_count <= 4
+    assert len(own.pushes()) == 1000
+
+
+def test_an_hour_that_was_read_is_left_out_and_read_again_for_what_is_new(own: Archive) -> None:
+    own.publish(HOUR, packed(push(1)))
+    own.queue(HOUR)
+    own.work()
+    assert own.queue(HOUR) == []
+    own.publish(HOUR, packed(push(1), push(2)))
+    with own.database.write() as session:
+        assert len(queue_hours(session, [HOUR], again=True)) == 1
+    own.work()
+    assert (own.hour().counts["already_seen"], sorted(own.pushes())) == (1, [f"{1:040x}", f"{2:040x}"])
+
+
+def gap_of(own: Archive) -> Gap:
+    with own.database.read() as session:
+        return session.execute(select(Gap)).scalar_one()
+
+
+def drop_all(own: Archive) -> int:
+    with own.database.write() as session:
+        return shedding.shed(session, "pushes", most_items=0)
+
+
+def waiting(own: Archive) -> list[str]:
+    pages = [job.target["pushes"] for job in jobs_of(own.database, "pushes") if job.state == "queued"]
+    return sorted(one["head"] for page in pages for one in page)
+
+
+@pytest.fixture
+def gap(own: Archive) -> None:
+    with own.database.write() as session:
+        span = {"from_at": HOUR + timedelta(minutes=1), "until_at": HOUR + timedelta(minutes=2), "estimated": 5}
+        session.add(Gap(source="public_events", reason="no_overlap", found_at=db_now(), **span))
+
+
+@pytest.mark.usefixtures("gap")
+def test_what_was_dropped_is_brought_once_more_and_fills_no_gap_until_then(own: Archive) -> None:
+    own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
+    own.queue(HOUR)
+    own.work()
+    assert gap_of(own).filled_at is not None
+    assert drop_all(own) == 3
+    assert gap_of(own).filled_at is None
+    make_due(own.database)
+    assert event_archive.poll(own.database, wait=lambda _: None).jobs == 1
+    own.work()
+    assert waiting(own) == [f"{number:040x}" for number in range(1, 4)]
+    assert gap_of(own).filled_at is not None
+
+
+@pytest.mark.usefixtures("gap")
+def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
+    own: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 2)
+    own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
+    own.queue(HOUR)
+    enqueue, calls = event_jobs.enqueue_found, []
+
+    def drops_first(session: Any, *arguments: Any, **options: Any) -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            assert shedding.shed(session, "pushes", most_items=0) == 2
+        return enqueue(session, *arguments, **options)
+
+    monkeypatch.setattr(archive_hours, "enqueue_found", drops_first)
+    own.work()
+    assert (own.hour().state, own.hour().counts["unread_dropped_backlog"]) == ("partial", 2)
+    assert gap_of(own).filled_at is None
+    assert len(own.queue(HOUR)) == 1
+    own.work()
+    assert (own.hour().state, own.hour().counts["already_seen"]) == ("done", 1)
+    assert waiting(own) == [f"{number:040x}" for number in range(1, 4)]
+    assert gap_of(own).filled_at is not None
+
+
+def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(own: Archive) -> None:
+    event_of = parse_event(push(1))
+    assert event_of is not None
+    found = Found()
+    read_event(event_of, "https://github.com", found)
+    with own.database.write() as session:
+        event_jobs.remember_events(session, [event_of])
+        event_jobs.enqueue_found(session, found)
+    assert drop_all(own) == 1
+    own.publish(HOUR, packed(push(1)))
+    own.queue(HOUR)
+    own.work()
+    assert waiting(own) == [f"{1:040x}"]
+
+
+def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(own: Archive) -> None:
+    own.publish(HOUR, packed(push(1), push(2)))
+    own.queue(HOUR)
+    own.work()
+
+    def read(item: Push) -> Outcome[Push]:
+        err = RateLimited("budget_spent", "spent", retry_after=60, asked=False)
+        return Outcome(item, error=err if item.head.endswith("2") else None)
+
+    job = jobs.claim_next(own.database, "pushes")
+    assert job is not None
+    page_work.work(own.database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
+    assert drop_all(own) == 1
+    with own.database.read() as session:
+        assert archive_hours.was_read(session, [HOUR]) == set()
+        assert session.execute(select(SeenEvent)).all() == []
+
+
+def test_a_backfill_of_long_ago_leaves_no_list_of_its_events(own: Archive) -> None:
+    old = HOUR - archive_hours.REMEMBERED_FOR
+    own.publish(old, packed(push(1)))
+    own.queue(old)
+    own.work()
+    assert waiting(own) == [f"{1:040x}"]
+    with own.database.read() as session:
+        assert session.execute(select(SeenEvent)).all() == []
+
+
+def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(own: Archive) -> None:
+    with own.database.write() as session:
+        for hours, source in ((3, "public_events"), (0, "public_events"), (5, "gists")):
+            at = datetime.now(UTC) - timedelta(hours=hours, minutes=1)
+            span = {"from_at": at - timedelta(seconds=30), "until_at": at, "estimated": 5, "reason": "no_overlap"}
+            session.add(Gap(source=source, found_at=db_now(), **span))
+    make_due(own.database)
+    end = datetime.now(UTC) - timedelta(hours=3, minutes=1)
+    wanted = hours_between(end - timedelta(seconds=30), end)
+    report = event_archive.poll(own.database, wait=lambda _: None)
+    assert report.jobs == len(wanted)
+    for hour in wanted:
+        own.publish(hour, packed(push(1)))
+    while own.work():
+        pass
+    with own.database.read() as session:
+        filled = {gap.source: gap.filled_at for gap in session.execute(select(Gap).order_by(Gap.from_at)).scalars()}
+        first = (
+            session.execute(select(Gap).where(Gap.source == "public_events").order_by(Gap.from_at)).scalars().first()
+        )
+    assert first is not None
+    assert first.filled_at is not None
+    assert filled["gists"] is None
+    make_due(own.database)
+    assert event_archive.poll(own.database, wait=lambda _: None).jobs == 0
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_fails(own: Archive) -> None:
+    old = HOUR - timedelta(days=2)
+    own.router.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(404))
+    own.queue(HOUR)
+    own.work()
+    assert (own.hour().state, own.hour().failures) == ("queued", 0)
+    with own.database.write() as session:
+        assert jobs.cancel(session, own.hour().id)
+    own.queue(old)
+    own.work()
+    assert own.hour().state == "failed"
+    assert own.hour().error
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100])
+def test_a_file_that_is_cut_off_is_tried_again(own: Archive, cut: int) -> None:
+    content = packed(*(push(number) for number in range(50)))
+    own.publish(HOUR, content[: len(content) - 1 - cut])
+    own.queue(HOUR)
+    own.work()
+    assert (own.hour().state, own.hour().failures) == ("queued", 1)
+
+
+def test_lines_that_are_no_events_are_counted(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_files, "LONGEST_LINE", 2_000_000)
+    lines = [b"", b"{", b"[" * 100_000, b"null", b"\xff\xfe", b"x" * 3_000_000, json.dumps(push(1)).encode()]
+    own.publish(HOUR, gzip.compress(b"\n".join(lines)))
+    own.queue(HOUR)
+    own.work()
+    job = own.hour()
+    assert (job.state, job.counts["unusable_event"], job.counts["unread_line_over_limit"]) == ("partial", 4, 1)
+    assert own.pushes() == [f"{1:040x}"]
+
+
+def test_no_raw_token_of_the_archive_is_stored(own: Archive, fresh_token: Token) -> None:
+    token = fresh_token()
+    own.publish(HOUR, packed(event(1, "IssuesEvent", {"issue": {"body": token, "title": token}})))
+    own.queue(HOUR)
+    own.work()
+    with own.database.read() as session:
+        (sighting,) = session.execute(select(Sighting)).scalars()
+    assert token not in repr(vars(sighting))
+
+
+def test_an_hour_is_queued_once(own: Archive) -> None:
+    assert own.queue(HOUR) == own.queue(HOUR)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=30), st.integers(1, 200), st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_lines_come_whole_however_the_file_arrives(lines: list[bytes], chunk: int, members: int) -> None:
+    lines = [line.replace(b"\n", b" ") for line in lines]
+    content = b"".join(line + b"\n" for line in lines)
+    step = max(len(content) // members, 1)
+    packed_parts = [gzip.compress(content[at : at + step]) for at in range(0, max(len(content), 1), step)]
+    data = b"".join(packed_parts)
+
+    class Chunks(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield from (data[at : at + chunk] for at in range(0, len(data), chunk))
+
+    with respx.mock() as router:
+        router.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(200, stream=Chunks()))
+        with opened(ARCHIVE, HOUR) as read:
+            assert list(read) == lines
+
+
+@pytest.mark.parametrize(("content", "error"), [(b"<html>", Malformed), (b"", Unavailable), (b"\x1f\x8b", Unavailable)])
+def test_what_is_no_archive_has_its_name(archive: respx.Router, content: bytes, error: type[Exception]) -> None:
+    archive.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(200, content=content))
+    with pytest.raises(error), opened(ARCHIVE, HOUR) as lines:
+        list(lines)
+
+
+def test_a_bomb_and_a_drip_have_their_limits(archive: respx.Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_files, "LARGEST_FILE", 1 << 20)
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = squeezer.compress(bytes(8 << 20)) + squeezer.flush()
+    archive.get(url__startswith=ARCHIVE).mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(bomb)))
+    with pytest.raises(Malformed, match="more than"), opened(ARCHIVE, HOUR) as lines:
+        list(lines)
+    slow = packed(*(push(number) for number in range(2000)))
+    archive.get(url__startswith=ARCHIVE).mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(slow)))
+    ticks = iter(range(0, 10**9, 20_000))
+    with pytest.raises(Unavailable, match="longer"), opened(ARCHIVE, HOUR, clock=lambda: next(ticks)) as lines:
+        list(lines)
+
+
+def test_no_redirect_is_followed(archive: respx.Router) -> None:
+    archive.get(url__startswith=ARCHIVE).mock(
+        return_value=httpx.Response(302, headers={"location": "http://10.0.0.1/"})
+    )
+    elsewhere = archive.get("http://10.0.0.1/").mock(return_value=httpx.Response(200))
+    with pytest.raises(Exception, match="302"), opened(ARCHIVE, HOUR) as lines:
+        list(lines)
+    assert not elsewhere.called
+
+
+def test_file_names_are_the_archives_own() -> None:
+    assert file_name(datetime(2026, 3, 5, 7, tzinfo=UTC)) == "2026-03-05-7.json.gz"
+    assert hours_between(datetime(2026, 1, 1, 1, 59, tzinfo=UTC), datetime(2026, 1, 1, 3, 0, tzinfo=UTC)) == [
+        datetime(2026, 1, 1, 1, tzinfo=UTC),
+        datetime(2026, 1, 1, 2, tzinfo=UTC),
+    ]

@@ -1,0 +1,345 @@
+"""Every file of every public gist is read once a version, gaps are known, and no address with a token is stored."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from sqlalchemy import select
+from starlette.responses import Response
+
+from scanner.detection import Detector
+from scanner.github.client import App, GitHub, connect
+from scanner.records import jobs
+from scanner.records.database import Database
+from scanner.records.source_models import Gap
+from scanner.response.policy import Policy
+from scanner.response.respond import look_up_again
+from scanner.sources.files import scan as remote_files
+from scanner.sources.gists import poll as gists
+from scanner.sources.polling.report import PollReport
+from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know, make_due, state_of
+from workers.sandbox.github import SandboxGitHub
+
+Token = Callable[[], str]
+
+
+class Gists:
+    def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
+        self.database, self.client, self.folder = database, client, folder
+
+    def poll(self) -> PollReport:
+        make_due(self.database)
+        return gists.poll(self.database, self.client, Detector(), wait=lambda _: None)
+
+    def fetch(self) -> None:
+        make_due(self.database)
+        options = {"threads": 4, "state_dir": self.folder}
+        while remote_files.scan_next(self.database, self.client, Detector(), Policy(), **options) is not None:  # type: ignore[arg-type]
+            pass
+
+
+@pytest.fixture
+def own(database: Database, client: GitHub, tmp_path: Path) -> Gists:
+    return Gists(database, client, tmp_path / "state")
+
+
+def test_a_token_in_any_file_of_a_gist_is_disabled(own: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
+    token = fresh_token()
+    digest = know(own.database, token)
+    gist = sandbox.create_gist({"a.txt": b"nothing", "b c.py": f"\nx = '{token}'\n".encode()})
+    assert own.poll().jobs == 1
+    own.fetch()
+    assert is_disabled(own.database, digest)
+    (place,) = exposures(own.database)
+    assert (place.kind, place.path, place.line, place.source) == ("gist", "b c.py", 2, "gists")
+    assert place.url.endswith(gist.id)
+    assert place.published_at is not None
+
+
+def test_a_file_is_fetched_once_and_again_when_it_was_changed(own: Gists, sandbox: SandboxGitHub) -> None:
+    gist = sandbox.create_gist({"a.txt": b"one", "b.txt": b"the same"})
+    own.poll()
+    own.fetch()
+    own.poll()
+    own.fetch()
+    assert sandbox.requests["raw"] == 2
+    gist.files["a.txt"], gist.updated_at = b"two", "2037-01-01T00:00:00Z"
+    own.poll()
+    own.fetch()
+    assert sandbox.requests["raw"] == 3
+    assert jobs_of(own.database, "files")[-1].counts["skipped_already_read"] == 1
+    assert state_of(own.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
+
+
+def test_pages_are_asked_for_while_they_bring_something_new(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    for number in range(249):
+        copy = type(first)(f"{number:08x}", "ana", {"a.txt": b"x"}, "", first.updated_at)
+        sandbox.gists.insert(0, copy)
+    own.poll()
+    assert state_of(own.database, "gists").counts["gists"] == 250
+    sandbox.requests.clear()
+    own.poll()
+    assert sandbox.requests["gists"] == 1
+
+
+def test_a_gap_is_recorded_with_its_estimate(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    sandbox.gists.clear()
+    for number in range(3001):
+        at = f"2026-01-01T0{3 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+    own.poll()
+    with own.database.read() as session:
+        gap = session.execute(select(Gap)).scalar_one()
+    assert (gap.source, gap.reason) == ("gists", "no_overlap")
+    assert 10_000 < gap.estimated < 12_000
+
+
+def test_text_of_the_list_itself_is_scanned(own: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
+    described, named = fresh_token(), fresh_token()
+    digests = [know(own.database, described), know(own.database, named)]
+    sandbox.create_gist({f"{named}.txt": b"x"}, description=f"my key {described}")
+    own.poll()
+    look_up_again(own.database, policy=Policy())
+    assert all(is_disabled(own.database, digest) for digest in digests)
+
+
+def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_never_stored(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    name, inside = fresh_token(), fresh_token()
+    digest = know(own.database, inside)
+    sandbox.create_gist({f"{name}.txt": inside.encode(), "plain.txt": b"x"})
+    own.poll()
+    look_up_again(own.database, policy=Policy())
+    assert is_disabled(own.database, digest)
+    (job,) = jobs_of(own.database, "files")
+    assert [entry["place"]["path"] for entry in job.target["files"]] == ["plain.txt"]
+    assert name not in json.dumps(job.target)
+
+
+def test_a_content_that_two_open_jobs_or_one_hold_twice_is_fetched_once(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = fresh_token()
+    know(own.database, token)
+    for owner in ("ana", "ben", "eve"):
+        sandbox.create_gist({"a.py": token.encode()}, owner=owner)
+    own.poll()
+    sandbox.create_gist({"a.py": token.encode()}, owner="zoe")
+    own.poll()
+    claim = jobs.claim_next
+
+    def claim_while_another_works(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        job = claim(*arguments)
+        remote_files.scan_next(own.database, own.client, Detector(), Policy(), threads=4, state_dir=own.folder)
+        return job
+
+    monkeypatch.setattr(jobs, "claim_next", claim_while_another_works)
+    own.fetch()
+    assert sandbox.requests["raw"] == 1
+    assert len(exposures(own.database)) == 4
+
+
+def test_a_file_over_the_limit_is_counted(own: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gists, "LARGEST_FILE", 1000)
+    sandbox.create_gist({"big.txt": b"x" * 1001, "small.txt": b"x"})
+    own.poll()
+    own.fetch()
+    (job,) = jobs_of(own.database, "files")
+    assert (job.state, job.counts["unread_file_over_limit"], job.counts["bytes"]) == ("partial", 1, 1)
+
+
+def test_a_foreign_address_is_never_fetched(own: Gists, sandbox: SandboxGitHub) -> None:
+    body = [{"id": "abc", "updated_at": None, "files": {"x": {"filename": "x", "raw_url": "http://169.254.169.254/x"}}}]
+    sandbox.faults["gists"].append(lambda: Response(json.dumps(body).encode()))
+    own.poll()
+    own.fetch()
+    job = jobs_of(own.database, "files")[0]
+    assert job.counts["error_unknown_host"] == 1
+
+
+@pytest.mark.parametrize("body", [b'[null, 1, {}, {"id": 5}, {"id": "../x"}]', b"[]"])
+def test_a_list_of_rubbish_is_survived(own: Gists, sandbox: SandboxGitHub, body: bytes) -> None:
+    sandbox.faults["gists"].append(lambda: Response(body))
+    assert own.poll().error is None
+    assert state_of(own.database, "gists").failures == 0
+
+
+def test_an_address_that_is_none_hides_nothing_of_its_gist_or_of_the_next(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    described, beside = fresh_token(), fresh_token()
+    digests = [know(own.database, described), know(own.database, beside)]
+    files = {"x": {"filename": "x", "raw_url": "https://["}}
+    bad = {"id": "abc", "updated_at": None, "html_url": "https://[", "files": files, "description": f"key {described}"}
+    good: dict[str, object] = {"id": "abd", "updated_at": None, "files": {}, "description": f"key {beside}"}
+    sandbox.faults["gists"].append(lambda: Response(json.dumps([bad, good]).encode()))
+    assert own.poll().error is None
+    own.fetch()
+    look_up_again(own.database, policy=Policy())
+    assert all(is_disabled(own.database, digest) for digest in digests)
+    (job,) = jobs_of(own.database, "files")
+    assert (job.state, job.counts) == ("failed", {"files": 1, "error_unknown_host": 1, "given_up": 1})
+
+
+def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    for number in range(350):
+        at = f"2026-01-01T03:{number // 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+    sandbox.faults["gists"].extend([lambda: None, lambda: None, lambda: Response(status_code=503)])
+    assert own.poll().error == "http_503"
+    assert state_of(own.database, "gists").counts["gists"] == 201
+    sandbox.gists.insert(0, type(first)("f" * 8, "ana", {}, "", "2026-01-01T03:06:00Z"))
+    own.poll()
+    state = state_of(own.database, "gists")
+    assert (state.counts["gists"], state.gaps) == (352, 0)
+    sandbox.requests.clear()
+    own.poll()
+    assert sandbox.requests["gists"] == 1, "nothing is owed any more"
+
+
+def owing(own: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
+    """A poll that failed at a page of a long list; what makes the next one do so as well, after some new gists."""
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    numbers = itertools.count()
+
+    def add(count: int) -> None:
+        for number in itertools.islice(numbers, count):
+            at = f"2026-01-01T0{3 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
+            sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+
+    def poll() -> None:
+        add(10)
+        requests = sandbox.requests["gists"]
+        sandbox.faults["gists"].extend([lambda: None] * (failing - 1) + [lambda: Response(status_code=503)])
+        own.poll()
+        sandbox.faults["gists"].clear()
+        assert sandbox.requests["gists"] - requests <= failing
+
+    add(pages * 100 - 10)
+    poll()
+    return poll
+
+
+def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(own: Gists, sandbox: SandboxGitHub) -> None:
+    poll = owing(own, sandbox, pages=8, failing=3)
+    for _ in range(gists.MOST_OWED_POLLS - 1):
+        assert state_of(own.database, "gists").gaps == 0
+        poll()
+    state = state_of(own.database, "gists")
+    assert (state.gaps, state.cursor["owed"]) == (1, None)
+    with own.database.read() as session:
+        gap = session.execute(select(Gap)).scalar_one()
+    assert gap.reason == "page_fails"
+    assert gap.from_at < datetime(2026, 1, 1, 0, 1, tzinfo=UTC) < datetime(2026, 1, 1, 3, tzinfo=UTC) < gap.until_at
+    sandbox.requests.clear()
+    own.poll()
+    assert (sandbox.requests["gists"], state_of(own.database, "gists").gaps) == (1, 1)
+
+
+def test_a_poll_goes_on_at_the_page_that_failed(own: Gists, sandbox: SandboxGitHub) -> None:
+    owing(own, sandbox, pages=9, failing=7)
+    sandbox.requests.clear()
+    own.poll()
+    state = state_of(own.database, "gists")
+    assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (901, 0, None)
+    assert sandbox.requests["gists"] == 6, "the first page, and from one before the one that failed to the end"
+
+
+def test_a_poll_that_fails_sooner_than_the_one_before_it_loses_nothing_between_them(
+    own: Gists, sandbox: SandboxGitHub
+) -> None:
+    owing(own, sandbox, pages=6, failing=5)
+    for number in range(350):
+        at = f"2026-01-01T05:{number // 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(sandbox.gists[0])(f"{number + 5000:08x}", "ana", {}, "", at))
+    sandbox.faults["gists"].extend([lambda: None, lambda: Response(status_code=503)])
+    own.poll()
+    own.poll()
+    state = state_of(own.database, "gists")
+    assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (951, 0, None)
+
+
+def test_a_rest_that_is_further_away_than_the_list_reaches_is_a_gap(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    first.updated_at = "2026-01-01T00:00:00Z"
+    own.poll()
+    for number in range(150):
+        at = f"2026-01-01T03:{number // 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
+    sandbox.faults["gists"].extend([lambda: None, lambda: Response(status_code=503)])
+    own.poll()
+    for number in range(3001):
+        at = f"2026-01-01T0{4 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
+        sandbox.gists.insert(0, type(first)(f"{number + 1000:08x}", "ana", {}, "", at))
+    own.poll()
+    with own.database.read() as session:
+        gap = session.execute(select(Gap)).scalar_one()
+    assert gap.from_at < datetime(2026, 1, 1, 3, tzinfo=UTC), (
+        "it begins where everything was read, not where the poll that failed began"
+    )
+
+
+def test_a_short_page_with_a_next_one_is_not_the_end(own: Gists, sandbox: SandboxGitHub) -> None:
+    first = sandbox.create_gist({"a.txt": b"x"})
+    entries = [{"id": f"{number:08x}", "updated_at": first.updated_at, "files": {}} for number in range(120)]
+    following = {"Link": f'<{sandbox.api_url}/gists/public?page=2&per_page=100>; rel="next"'}
+    sandbox.faults["gists"].append(lambda: Response(json.dumps(entries[:99]).encode(), headers=following))
+    sandbox.faults["gists"].append(lambda: Response(json.dumps(entries[99:]).encode()))
+    own.poll()
+    assert state_of(own.database, "gists").counts["gists"] == 120
+
+
+def test_half_of_a_small_budget_is_left_to_public_events(own: Gists, sandbox: SandboxGitHub) -> None:
+    sandbox.rate_limit = 20
+    first = sandbox.create_gist({"a.txt": b"x"})
+    for number in range(2000):
+        sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", first.updated_at))
+    own.poll()
+    assert sandbox.requests["gists"] == gists.FIRST_PAGES
+    pause = state_of(own.database, "gists").next_poll_at - datetime.now(UTC)
+    assert pause.total_seconds() > gists.INTERVAL or datetime.now(UTC).minute >= 50, "the pace is the budget's"
+    for _ in range(30):
+        sandbox.create_gist({"a.txt": b"x"})
+        own.poll()
+    assert sandbox.requests["gists"] <= sandbox.rate_limit * gists.RESERVE
+
+
+def test_an_app_is_told_that_it_cannot_list_gists(own: Gists, sandbox: SandboxGitHub) -> None:
+    app = connect(sandbox.api_url, sandbox.url, App("4711", 99, "no key"))
+    own.client = app
+    assert own.poll().error == "needs_personal_token"
+    state = state_of(own.database, "gists")
+    assert "set R8SCAN_GITHUB_TOKEN as well" in str(state.error)
+    assert (state.next_poll_at - datetime.now(UTC)).total_seconds() > 3000
+    assert sandbox.requests["gists"] == 0
+    app.close()
+
+
+@respx.mock
+def test_a_later_page_that_fails_is_told_and_what_came_is_kept(client: GitHub) -> None:
+    listed = [{"id": f"{number:08x}", "updated_at": "2026-01-01T00:00:00Z", "files": {}} for number in range(100)]
+    answers = [httpx.Response(200, json=listed), httpx.Response(503)]
+    respx.get(f"{client.api_url}/gists/public").mock(side_effect=answers)
+    brought = gists.list_new(client, frozenset(), None)
+    assert len(brought.fresh) == 100
+    assert brought.error is not None
+    assert brought.error.reason == "http_503"

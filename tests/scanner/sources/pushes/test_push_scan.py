@@ -1,0 +1,489 @@
+"""A page of pushes is read, responded to and closed; what fails comes again, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+from starlette.responses import JSONResponse, Response
+
+from scanner.detection import Detector, sha256_digest
+from scanner.detection.digests import hint_of
+from scanner.github.client import GitHub, get_json
+from scanner.github.errors import RateLimited
+from scanner.github.git_protocol import pkt_line
+from scanner.github.packs import PackLimits
+from scanner.records import jobs, spool
+from scanner.records.database import Database
+from scanner.records.leases import LeaseLost
+from scanner.records.models import ApiToken, NotificationSubject, ScanJob, db_now
+from scanner.records.source_models import ReadPush, UnreadContent
+from scanner.response.policy import Policy
+from scanner.response.respond import Response as Responded
+from scanner.response.respond import look_up_again
+from scanner.sources.batches import recovery
+from scanner.sources.batches import runner as page_work
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.pushes.push import Push
+from scanner.sources.pushes.reading import read_push
+from scanner.sources.pushes.scan import scan_next
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.workplace import Workplace
+
+Make = Callable[..., Workplace]
+Token = Callable[[], str]
+
+
+class Bench:
+    """A database, a GitHub and a page of pushes."""
+
+    def __init__(self, database: Database, client: GitHub, state_dir: Path) -> None:
+        self.database, self.client, self.state_dir = database, client, state_dir
+
+    def know(self, token: str) -> str:
+        digest = sha256_digest(token.encode())
+        with self.database.write() as session:
+            row = ImportedToken(digest, hint_of(token.encode()), "ci", "ana", ("ana@example.com",))
+            ImportRun.begin().write(session, [row])
+        return digest
+
+    def queue(self, *pushes: Push) -> int:
+        with self.database.write() as session:
+            target = {"pushes": [push.to_json() for push in pushes]}
+            job_id = jobs.enqueue(session, "pushes", target, source="public_events")
+        assert job_id is not None
+        return job_id
+
+    def scan(self, threads: int = 4) -> Responded | None:
+        return scan_next(
+            self.database,
+            self.client,
+            Detector(),
+            Policy(),
+            limits=PackLimits(),
+            threads=threads,
+            state_dir=self.state_dir,
+        )
+
+    def jobs(self) -> list[ScanJob]:
+        with self.database.read() as session:
+            return list(session.execute(select(ScanJob).order_by(ScanJob.id)).scalars())
+
+    def is_disabled(self, digest: str) -> bool:
+        with self.database.read() as session:
+            at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == digest)).scalar_one()
+        return at is not None
+
+    def make_due(self) -> None:
+        with self.database.write() as session:
+            session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
+
+
+@pytest.fixture
+def bench(database: Database, client: GitHub, tmp_path: Path) -> Bench:
+    return Bench(database, client, tmp_path)
+
+
+def push(before: str, head: str, repository: str = "ana/app", **changes: Any) -> Push:
+    values: dict[str, Any] = {
+        "repository": repository,
+        "repository_id": 1001,
+        "before": before,
+        "head": head,
+        "ref": "refs/heads/main",
+        "ref_type": "",
+        "published_at": None,
+        "kind": "push",
+    }
+    return Push(**(values | changes))
+
+
+def leaked(workplace: Make, token: str, repository: str = "ana/app") -> Push:
+    work = workplace(repository)
+    before = work.commit("first")
+    work.write("a.py", f"x = '{token}'\n")
+    head = work.commit("oops")
+    work.push()
+    return push(before, head, repository)
+
+
+def test_a_page_is_read_and_its_tokens_disabled_in_one_go(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+    tokens = [fresh_token() for _ in range(3)]
+    digests = [bench.know(token) for token in tokens]
+    bench.queue(*(leaked(workplace, token, f"ana/app{n}") for n, token in enumerate(tokens)))
+    done = bench.scan()
+    assert done is not None
+    assert len(done.disabled) == 3
+    assert all(bench.is_disabled(digest) for digest in digests)
+    (job,) = bench.jobs()
+    assert (job.state, job.counts["pushes"], job.counts["candidates"]) == ("done", 3, 3)
+    assert bench.scan() is None
+
+
+def test_a_repository_that_is_gone_is_counted_and_not_tried_again(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    found = leaked(workplace, fresh_token())
+    sandbox.repositories["ana/app"].hidden = True
+    bench.queue(found)
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts["error_not_found"]) == ("done", 1)
+
+
+def test_what_fails_comes_again_by_itself_and_does_not_hold_up_the_rest(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    first, second = fresh_token(), fresh_token()
+    digests = [bench.know(first), bench.know(second)]
+    pushes = [leaked(workplace, first, "ana/one"), leaked(workplace, second, "ana/two")]
+    sandbox.faults["git"].append(lambda: Response(status_code=503))
+    bench.queue(*pushes)
+    bench.scan()
+    assert [bench.is_disabled(digest) for digest in digests].count(True) == 1
+    page, retry = bench.jobs()
+    assert (page.state, page.counts["error_http_503"], page.counts["retried"]) == ("done", 1, 1)
+    assert len(retry.target["pushes"]) == 1
+    assert bench.scan() is None, "it is not due yet"
+    bench.make_due()
+    bench.scan()
+    assert all(bench.is_disabled(digest) for digest in digests)
+
+
+def test_a_limit_is_waited_for_as_long_as_it_says(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+    sandbox.faults["git"].append(lambda: Response(status_code=429, headers={"retry-after": "1000"}))
+    workplace()
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    with bench.database.read() as session:
+        statement = select(ScanJob.id).where(ScanJob.next_attempt_at > db_now(900), ScanJob.state == "queued")
+        assert session.execute(statement).first() is not None
+
+
+def test_a_push_whose_second_request_we_refuse_ourselves_waits_without_a_try_and_what_came_counts(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    found = leaked(workplace, token)
+    bench.queue(replace(found, before="0" * 40, kind="commit"))
+
+    def limited_meanwhile() -> None:
+        bench.client.gate.note_result(httpx.URL(sandbox.url).netloc.decode(), "git", RateLimited("rate_limited", "x"))
+
+    sandbox.faults["git"].append(limited_meanwhile)
+    bench.scan()
+    assert bench.is_disabled(digest)
+    (job,) = bench.jobs()
+    assert (job.state, job.failures, [one["tries"] for one in job.target["pushes"]]) == ("queued", 0, [0])
+
+
+def test_after_eight_tries_a_push_is_given_up_in_sight(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+    workplace()
+    sandbox.faults["git"].extend([lambda: Response(status_code=500)] * 20)
+    bench.queue(push("a" * 40, "b" * 40))
+    for _ in range(page_work.MOST_TRIES):
+        bench.make_due()
+        assert bench.scan() is not None
+    last = bench.jobs()[-1]
+    assert (last.state, last.counts["given_up"]) == ("failed", 1)
+    assert "ana/app" in str(last.error)
+    bench.make_due()
+    assert bench.scan() is None
+
+
+def test_the_same_push_is_not_read_twice(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    found = leaked(workplace, fresh_token())
+    bench.queue(found)
+    bench.scan()
+    sandbox.requests.clear()
+    bench.queue(found)
+    bench.scan()
+    assert sandbox.requests["git"] == 0
+    assert bench.jobs()[-1].counts == {"pushes": 1, "skipped_already_read": 1}
+
+
+def test_a_push_that_was_read_in_part_is_not_taken_for_read(
+    bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = leaked(workplace, fresh_token())
+    whole = read_push
+
+    def in_part(*arguments: Any, **options: Any) -> Any:
+        reading = whole(*arguments, **options)
+        reading.unread["blob_over_limit"] += 1
+        return reading
+
+    monkeypatch.setattr(push_scan, "read_push", in_part)
+    bench.queue(found)
+    bench.scan()
+    assert bench.jobs()[0].state == "partial"
+    with bench.database.read() as session:
+        assert session.execute(select(ReadPush)).first() is None
+
+
+def test_a_page_that_killed_its_worker_twice_is_split(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    bench.queue(leaked(workplace, token), push("a" * 40, "b" * 40, "ana/gone"))
+    for _ in range(2):
+        assert jobs.claim_next(bench.database, "pushes") is not None
+        bench.make_due()
+    bench.scan()
+    page, *single = bench.jobs()
+    assert (page.state, len(single)) == ("done", 2)
+    assert [len(job.target["pushes"]) for job in single] == [1, 1]
+    bench.scan()
+    bench.scan()
+    assert bench.is_disabled(digest)
+
+
+def test_what_was_found_while_the_database_is_away_is_disabled_when_it_is_back_though_github_hides_it(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    bench.queue(leaked(workplace, token))
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("SELECT", {}, Exception("the server is gone"))
+
+    monkeypatch.setattr(page_work, "respond_to", away)
+    with pytest.raises(OperationalError):
+        bench.scan()
+    monkeypatch.undo()
+    (kept,) = (bench.state_dir / spool.FOLDER).iterdir()
+    assert token not in kept.read_text()
+    sandbox.repositories["ana/app"].hidden = True
+    assert recovery.take_back(bench.database, bench.state_dir) == 1
+    look_up_again(bench.database, policy=Policy())
+    assert bench.is_disabled(digest)
+
+
+def test_a_worker_that_lost_its_lease_closes_nothing_and_nobody_is_told_twice(
+    bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = fresh_token()
+    bench.know(token)
+    job_id = bench.queue(leaked(workplace, token))
+    close = page_work._close
+
+    def late(*arguments: Any) -> None:
+        with bench.database.read() as session:
+            assert session.get(ScanJob, job_id) is not None
+        close(*arguments)
+
+    def stolen(session: Any, job: Any, outcomes: Any) -> None:
+        session.execute(update(ScanJob).values(attempts=ScanJob.attempts + 1))
+        late(session, job, outcomes)
+
+    monkeypatch.setattr(page_work, "_close", stolen)
+    with pytest.raises(LeaseLost):
+        bench.scan()
+    monkeypatch.undo()
+    assert bench.jobs()[0].state == "running"
+    bench.make_due()
+    bench.scan()
+    assert bench.jobs()[0].state == "done"
+    with bench.database.read() as session:
+        assert len(session.execute(select(NotificationSubject.id)).all()) == 1
+
+
+def waiting(bench: Bench) -> list[tuple[int, list[int]]]:
+    """Of each job that waits: how many items it has, and their tries."""
+    found = [job.target["pushes"] for job in bench.jobs() if job.state == "queued"]
+    return [(len(pushes), [one["tries"] for one in pushes]) for pushes in found]
+
+
+def test_a_page_that_our_own_gate_refuses_stays_a_page_and_loses_no_try(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    workplace()
+    sandbox.faults["git"].append(lambda: Response(status_code=429, headers={"retry-after": "3000"}))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    bench.queue(*(push("a" * 40, f"{number:040x}") for number in range(1, 4)))
+    sandbox.requests.clear()
+    for _ in range(page_work.MOST_TRIES + 2):
+        bench.make_due()
+        while bench.scan() is not None:
+            pass
+    assert sandbox.requests["git"] == 0
+    assert sorted(waiting(bench)) == [(1, [1]), (3, [0, 0, 0])]
+
+
+def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
+    """git refuses the next push, which is left to the REST API."""
+    refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
+    sandbox.faults["git"].append(answer or refusal)
+
+
+def test_a_push_that_waits_for_the_rest_budget_holds_up_no_other(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    tokens = [fresh_token() for _ in range(3)]
+    digests = [bench.know(token) for token in tokens]
+    pushes = [leaked(workplace, token, f"ana/app{n}") for n, token in enumerate(tokens)]
+    sandbox.rate_limit = 1
+    get_json(bench.client, f"{sandbox.api_url}/repositories/1001", expected=dict)
+    without_git(sandbox)
+    bench.queue(*pushes)
+    bench.scan(threads=1)
+    assert [bench.is_disabled(digest) for digest in digests] == [False, True, True]
+    assert waiting(bench) == [(1, [0])]
+
+
+def test_what_waits_for_two_budgets_waits_for_each_by_itself(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    for name in ("ana/one", "ana/two", "ana/three"):
+        workplace(name)
+    sandbox.rate_limit = 1
+    get_json(bench.client, f"{sandbox.api_url}/repositories/1001", expected=dict)
+    without_git(sandbox)
+    without_git(sandbox, lambda: Response(status_code=429, headers={"retry-after": "30"}))
+    bench.queue(*(push("a" * 40, "b" * 40, name) for name in ("ana/one", "ana/two", "ana/three")))
+    bench.scan(threads=1)
+    assert sorted(waiting(bench)) == [(1, [0]), (1, [0]), (1, [1])]
+    with bench.database.read() as session:
+        soon = select(ScanJob.target).where(ScanJob.next_attempt_at < db_now(50), ScanJob.state == "queued")
+        names = {one["repository"] for target in session.execute(soon).scalars() for one in target["pushes"]}
+    assert names == {"ana/two", "ana/three"}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_will_be_answered_the_same_is_not_asked_again(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, status: int
+) -> None:
+    workplace()
+    without_git(sandbox)
+    sandbox.faults["compare"].append(lambda: Response(status_code=status))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts["given_up"], job.counts[f"error_http_{status}"]) == ("failed", 1, 1)
+
+
+def test_an_address_that_leads_to_an_unknown_host_is_not_asked_again(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
+    workplace()
+    away = lambda: Response(status_code=302, headers={"location": "https://evil.example/"})  # noqa: E731
+    without_git(sandbox, away)
+    sandbox.faults["compare"].append(away)
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts["error_unknown_host"]) == ("failed", 1)
+
+
+BLOCKED = {"message": "Repository access blocked", "block": {"reason": "tos"}}
+
+
+@pytest.mark.parametrize(
+    ("by_git", "by_rest", "reason"),
+    [
+        (lambda: Response(b"no", status_code=403), lambda: JSONResponse(BLOCKED, status_code=403), "blocked"),
+        (lambda: Response(b"Repository access blocked", status_code=403), None, "blocked"),
+        (lambda: Response(b"no", status_code=403), lambda: Response(status_code=451), "blocked"),
+        (None, lambda: JSONResponse({"message": "Git Repository is empty."}, status_code=409), "empty"),
+    ],
+)
+def test_what_is_blocked_or_empty_is_nothing_to_read_and_its_reason_is_counted(
+    bench: Bench,
+    workplace: Make,
+    sandbox: SandboxGitHub,
+    by_git: Callable[[], Response] | None,
+    by_rest: Callable[[], Response] | None,
+    reason: str,
+) -> None:
+    workplace()
+    without_git(sandbox, by_git)
+    if by_rest is not None:
+        sandbox.faults["compare"].append(by_rest)
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    (job,) = bench.jobs()
+    assert (job.state, job.counts[f"error_{reason}"], "retried" in job.counts) == ("done", 1, False)
+    assert (sandbox.requests["compare"], sandbox.requests["commit"]) == (by_rest is not None, 0)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_retry_is_spread(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(page_work, "spread", lambda seconds: seconds + 5000)
+    workplace()
+    sandbox.faults["git"].append(lambda: Response(status_code=status))
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    with bench.database.read() as session:
+        late = select(ScanJob.id).where(ScanJob.next_attempt_at > db_now(4900), ScanJob.state == "queued")
+        assert session.execute(late).first() is not None
+
+
+def corrupt() -> Response:
+    body = b"PACK\0\0\0\2\0\0\0\0" + bytes(20)
+    return Response(pkt_line(b"packfile\n") + pkt_line(b"\x01" + body) + b"0000")
+
+
+def test_a_corrupt_pack_is_asked_for_once_more(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    bench.queue(leaked(workplace, token))
+    sandbox.faults["git"].append(corrupt)
+    bench.scan()
+    assert waiting(bench) == [(1, [1])]
+    bench.make_due()
+    bench.scan()
+    assert bench.is_disabled(digest)
+    assert [job.state for job in bench.jobs()] == ["done", "done"]
+
+
+def test_a_pack_that_stays_corrupt_is_recorded(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+    workplace()
+    sandbox.faults["git"].extend([corrupt, corrupt])
+    bench.queue(push("a" * 40, "b" * 40))
+    bench.scan()
+    bench.make_due()
+    bench.scan()
+    last = bench.jobs()[-1]
+    assert (last.state, last.counts["unread_pack_checksum"], waiting(bench)) == ("partial", 1, [])
+
+
+def test_what_a_push_holds_and_could_not_be_read_is_recorded_by_name(
+    bench: Bench, workplace: Make, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    damaged = gzip.compress(os.urandom(4000))[:2000]
+    work = workplace("ana/app")
+    before = work.commit("first")
+    work.write("cut.gz", damaged)
+    work.write("a.py", f"x = '{token}'\n")
+    head = work.commit("oops")
+    work.push()
+    bench.queue(push(before, head))
+    bench.scan()
+    assert bench.is_disabled(digest)
+    with bench.database.read() as session:
+        row = session.execute(select(UnreadContent)).scalar_one()
+    assert (row.reasons, row.size, row.source) == ("damaged", len(damaged), "public_events")
+    assert row.content_digest == hashlib.sha256(damaged).hexdigest()
+    assert row.place["repository"] == "ana/app"
+    assert row.job_id == bench.jobs()[0].id

@@ -1,0 +1,24 @@
+"""Every source is registered once, and the rest of the program derives what it needs from the registration."""
+
+from __future__ import annotations
+
+from scanner.settings import KNOWN_SOURCES
+from scanner.sources.registry import SOURCES, droppable_priorities
+from scanner.sources.rescan.run import KINDS
+from workers.doorbell import TASKS_OF_JOBS
+
+
+def test_the_settings_know_the_sources_that_are_registered() -> None:
+    assert tuple(SOURCES) == KNOWN_SOURCES
+
+
+def test_for_every_kind_of_job_there_is_a_task() -> None:
+    assert {kind for source in SOURCES.values() for kind in source.job_kinds} <= set(TASKS_OF_JOBS)
+    assert set(TASKS_OF_JOBS) == {"pushes", "files", *KINDS}
+
+
+def test_what_polls_bring_may_be_dropped_and_nothing_else() -> None:
+    assert droppable_priorities("pushes") == (95, 100, 110, 200)
+    assert droppable_priorities("files") == (100, 120, 130)
+    assert droppable_priorities("repository") == (100, 200)
+    assert droppable_priorities("owner") == ()
