@@ -138,7 +138,7 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         failure = f"exit status {child.returncode}"
     costs = watch.costs
     elsewhere = sum(cost.cpu for cost in costs.by_pid.values() if not cost.is_reader)
-    return _Scan(costs.readers_cpu(), elsewhere, costs.peak_mb(), recorded, failure, digests)
+    return _Scan(costs.most_of_a_reader(), elsewhere, costs.peak_mb(), recorded, failure, digests)
 
 
 def _wait_without_reaping(pid: int, seconds: float) -> None:
@@ -208,7 +208,7 @@ def _case(own: Service, one: HostileInput, way: str, idle: dict[int, float]) -> 
     for pid, cost in watch.costs.by_pid.items():
         cost.cpu = max(cost.cpu - idle.get(pid, 0.0) * seconds, 0.0)
     most = watch.costs.most_elsewhere()
-    row.reader_cpu, row.elsewhere_cpu = watch.costs.readers_cpu(), most.cpu
+    row.reader_cpu, row.elsewhere_cpu = watch.costs.most_of_a_reader(), most.cpu
     row.elsewhere, row.peak_mb = most.name, watch.costs.peak_mb()
     row.is_neighbour_found = digest in found
     visible = own.github.visible.get(one.neighbour.decode(), started)
