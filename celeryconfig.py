@@ -60,6 +60,7 @@ task_routes = {
     "r8scan.scan": {"queue": "scanning"},
     "r8scan.fetch": {"queue": "scanning"},
     "r8scan.rescan": {"queue": "rescans"},
+    "r8scan.scan_slow": {"queue": "rescans"},
 }
 imports = ("workers.tasks",)
 

@@ -16,7 +16,10 @@ def is_own_page(web_url: str, url: object) -> bool:
     """Whether it is the address of a page of this GitHub or of its gists; no other is ever shown to anybody."""
     if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable():
         return False
-    web, other = urlsplit(web_url), urlsplit(url)
+    try:
+        web, other = urlsplit(web_url), urlsplit(url)
+    except ValueError:  # `https://[` and other hosts in brackets that are not closed
+        return False
     return other.scheme == web.scheme and other.netloc in (web.netloc, f"gist.{web.netloc}")
 
 

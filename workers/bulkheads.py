@@ -10,9 +10,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PLACES = {"deliver": 3, "announce": 2, "look_up": 2, "settle_reports": 1, "finish": 1, "take_back": 1, "tidy": 1}
+PLACES = {
+    "deliver": 3,
+    "announce": 2,
+    "look_up": 2,
+    "settle_reports": 1,
+    "finish": 1,
+    "take_back": 1,
+    "tidy": 1,
+    "rescan": 2,
+    "scan_slow": 1,
+}
+RESCANNER_THREADS = 3
+"""The places of rescans and slow scans together: the largest repositories leave a thread to slow pushes."""
 RESPONDER_THREADS = 16
-"""More than the places together: sweeps and reports always have a thread."""
+"""More than the places of its kinds together: sweeps and reports always have a thread."""
 
 _free = {kind: threading.BoundedSemaphore(count) for kind, count in PLACES.items()}
 

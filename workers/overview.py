@@ -26,6 +26,7 @@ SILENT_AFTER = timedelta(minutes=10)
 WAITING_AFTER = {
     "pushes": timedelta(minutes=10),
     "files": timedelta(hours=1),
+    **dict.fromkeys(("slow_pushes", "slow_files"), timedelta(hours=1)),
     **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
     "archive_hour": timedelta(hours=24),
 }

@@ -24,7 +24,7 @@ from scanner.records import schema
 from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
 from scanner.settings import Settings
 from workers import embedded_redis
-from workers.bulkheads import RESPONDER_THREADS
+from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
 
 DRAIN_SECONDS = 30.0
 LONGEST_RESTART_DELAY = 30.0
@@ -56,7 +56,7 @@ def services(processes: int) -> list[Service]:
         Service("poller", _worker("poller", "polling", "threads", 4)),
         Service("responder", _worker("responder", "responding,notifying", "threads", RESPONDER_THREADS)),
         Service("scanner", _worker("scanner", "scanning", "prefork", processes)),
-        Service("rescanner", _worker("rescanner", "rescans", "threads", 2)),
+        Service("rescanner", _worker("rescanner", "rescans", "threads", RESCANNER_THREADS)),
         Service("beat", ("beat", "--pidfile=")),
     ]
 

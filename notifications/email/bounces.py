@@ -19,6 +19,17 @@ LONGEST_DIAGNOSTIC = 300
 MOST_RECIPIENTS = 100
 _LONGEST_FIELD = 2000
 
+# What the library's parser takes grows with these, for some with their square. Mails of ours, and what servers write
+# about them, stay far below.
+MAX_LINES = 20_000
+"""1 MB of base64 in lines of 76 characters has 14,000."""
+MAX_LINE_BYTES = 8000
+"""RFC 5322, section 2.1.1, allows 998; some servers do not fold what other servers said."""
+MAX_DASHED_LINES = 100
+"""Lines that begin with two dashes: boundaries between parts, and signatures."""
+MAX_FIELD_BYTES = 32 * 1024
+"""One header field with its continuation lines."""
+
 # RFC 3463, section 2.
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
@@ -54,12 +65,29 @@ def read_bounce(content: bytes) -> Bounce:
     """Read one notification as a server hands it over. NotABounce for everything else, whatever it is."""
     if len(content) > LARGEST:
         raise NotABounce(f"it is larger than {LARGEST // 1024**2} MB")
+    _refuse_costly(content)
     try:
         return _read(content)
     except NotABounce:
         raise
     except Exception as err:  # the library's parser is not proof against what strangers send, nestings above all
         raise NotABounce(f"it cannot be read ({type(err).__name__})") from err
+
+
+def _refuse_costly(content: bytes) -> None:
+    """Raise NotABounce for what the library's parser would take long to read."""
+    lines = re.split(rb"\r\n|\r|\n", content, maxsplit=MAX_LINES)
+    if len(lines) > MAX_LINES:
+        raise NotABounce(f"it has more than {MAX_LINES} lines")
+    if max(map(len, lines)) > MAX_LINE_BYTES:
+        raise NotABounce(f"a line is longer than {MAX_LINE_BYTES} bytes")
+    if sum(line.startswith(b"--") for line in lines) > MAX_DASHED_LINES:
+        raise NotABounce(f"it has more than {MAX_DASHED_LINES} lines that may separate parts")
+    size = 0
+    for line in lines:
+        size = size + len(line) if line.startswith((b" ", b"\t")) else 0
+        if size > MAX_FIELD_BYTES:
+            raise NotABounce(f"a header field is longer than {MAX_FIELD_BYTES // 1024} kB")
 
 
 def _read(content: bytes) -> Bounce:

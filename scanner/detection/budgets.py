@@ -12,6 +12,8 @@ SPENT = "budget"
 """The reason under which a document counts as unread once the budget of its push, page or poll is spent."""
 PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
 """A push. Work is bytes; a pack of 32 MiB holds some 200 MiB of text."""
+FIRST_LOOK_SECONDS = 1.0
+"""A push or file of a page, before it is left to the slow jobs: ordinary ones take some milliseconds."""
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000
 """A page of pushes or files, a batch of the archive, a page of comments; far below the time limit of a page."""
 POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
@@ -44,6 +46,11 @@ class Budget:
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
+    def for_first_look(cls, within: Budget | None = None) -> Budget:
+        """Return the budget of one push or file in a page of many, which must not wait for it long."""
+        return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
+
+    @classmethod
     def for_page(cls) -> Budget:
         """Return the budget of a page of pushes or files, or of a batch of the archive."""
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
@@ -73,6 +80,11 @@ class Budget:
             )
         if self._within is not None:
             self._within.spend(seconds=seconds, work=work, findings=findings)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether seconds are left, here and in the bigger group."""
+        return self.remaining().seconds > 0
 
     @property
     def is_spent(self) -> bool:

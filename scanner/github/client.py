@@ -29,6 +29,7 @@ from scanner.github.errors import (
     Unavailable,
 )
 from scanner.github.gate import Gate, Ledger
+from scanner.github.hostile_json import parse_json
 from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
 from scanner.github.transport import Authorization, Gated, KnownHosts, beginning, origin_of
 from scanner.retries import tries
@@ -190,8 +191,8 @@ def get_bytes(
 def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, Any]]) -> Any:
     """The JSON value. Malformed for what is none, or of another shape."""
     try:
-        value = httpx.Response(200, content=body).json()
-    except (ValueError, RecursionError) as err:
+        value = parse_json(body)
+    except ValueError as err:
         raise Malformed("not_json", f"{host} answered with something that is not JSON") from err
     if not isinstance(value, expected):
         raise Malformed("unexpected_json", f"{host} answered with JSON of another shape than expected")

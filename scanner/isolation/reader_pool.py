@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import scanner
@@ -34,8 +34,13 @@ SLOW_AFTER_SECONDS = 0.5
 GRACE_SECONDS = 2.0
 """Between the processor time that a content may take, which the reader watches itself, and the kill."""
 START_SECONDS = 30.0
+MAX_STRETCH = 4.0
+"""A reader on a busy machine may take so many times its processor time by the clock: low priority must not kill it."""
+LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
 """A content whose reader died counts as a slow one, however fast it was: it must not be read again and again."""
+CALL_COSTS_SECONDS = 0.0005
+"""What sending a content and taking its answer costs: 100,000 small contents are not read for nothing."""
 MAX_STARTS = 3
 LOGGED_ABOVE_SECONDS = 0.5
 
@@ -145,10 +150,12 @@ class ReaderPool:
         begun = time.monotonic()
         keeps = False
         try:
+            spent = _processor_seconds(reader.process)
             reader.connection.settimeout(limits.seconds + GRACE_SECONDS)
             messages.send_request(reader.connection, content, name, limits.seconds, limits.expanded_bytes)
             if not select.select([reader.connection], [], [], SLOW_AFTER_SECONDS)[0]:
                 reader.server.slow(reader.process)
+                _await_answer(reader, spent + limits.seconds + GRACE_SECONDS, limits.seconds + GRACE_SECONDS)
             reading, retires = messages.receive_answer(reader.connection)
         except TimeoutError:
             return DeepReading((), {"reader_deadline": 1}, 0, time.monotonic() - begun)
@@ -157,7 +164,7 @@ class ReaderPool:
             return DeepReading((), {"reader_died": 1}, 0, max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires
-            return reading
+            return replace(reading, seconds=reading.seconds + CALL_COSTS_SECONDS)
         finally:
             self._give_back(reader, keeps=keeps)
 
@@ -264,6 +271,32 @@ class _ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _await_answer(reader: _Reader, most_processor_seconds: float, seconds: float) -> None:
+    """Wait until the reader answers or ends. Raises TimeoutError.
+
+    Args:
+        reader: A reader that was sent a content.
+        most_processor_seconds: Of the whole process, at which it is late.
+        seconds: By the clock. Before they have passed, and after MAX_STRETCH times as many, its processor time does
+            not matter.
+    """
+    begun = time.monotonic()
+    while not select.select([reader.connection], [], [], LOOK_SECONDS)[0]:
+        waited = time.monotonic() - begun
+        is_late = waited > seconds and _processor_seconds(reader.process) > most_processor_seconds
+        if is_late or waited > MAX_STRETCH * seconds:
+            raise TimeoutError("the reader is late")
+
+
+def _processor_seconds(process: int) -> float:
+    """Return the processor time of a process; nothing for one that has ended."""
+    # What clock_getcpuclockid(3) of the C library makes of a process id on Linux.
+    try:
+        return time.clock_gettime((~process << 3) | 2)
+    except OSError:
+        return 0.0
 
 
 def _start_anew(pool: ReaderPool | None) -> None:

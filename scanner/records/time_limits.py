@@ -16,6 +16,8 @@ DEFAULT_SECONDS = 300.0
 JOB_SECONDS = {
     "pushes": PAGE_SECONDS,
     "files": PAGE_SECONDS,
+    "slow_pushes": PAGE_SECONDS,
+    "slow_files": PAGE_SECONDS,
     **dict.fromkeys(("repository", "gist", "owner", "archive_hour"), STEP_SECONDS),
 }
 """By kind of job: seconds from its claim, or from its latest progress."""

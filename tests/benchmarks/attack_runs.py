@@ -130,14 +130,15 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         child.kill()
         child.wait()
     lines = out.read_text(errors="replace").splitlines()
-    digests = {json.loads(line)["sha256"] for line in lines if line.startswith("{")}
+    # Contents that were not read have lines of their own, without a token.
+    digests = {item["sha256"] for item in map(json.loads, lines) if "sha256" in item}
     unread = re.findall(r"not read: (\d+) × (.+)", err.read_text(errors="replace"))
     recorded = ", ".join(f"{reason} {count}" for count, reason in unread)
     if not failure and child.returncode not in (0, 1, 2):
         failure = f"exit status {child.returncode}"
     costs = watch.costs
     elsewhere = sum(cost.cpu for cost in costs.by_pid.values() if not cost.is_reader)
-    return _Scan(costs.readers_cpu(), elsewhere, costs.peak_mb(), recorded, failure, digests)
+    return _Scan(costs.most_of_a_reader(), elsewhere, costs.peak_mb(), recorded, failure, digests)
 
 
 def _wait_without_reaping(pid: int, seconds: float) -> None:
@@ -207,7 +208,7 @@ def _case(own: Service, one: HostileInput, way: str, idle: dict[int, float]) -> 
     for pid, cost in watch.costs.by_pid.items():
         cost.cpu = max(cost.cpu - idle.get(pid, 0.0) * seconds, 0.0)
     most = watch.costs.most_elsewhere()
-    row.reader_cpu, row.elsewhere_cpu = watch.costs.readers_cpu(), most.cpu
+    row.reader_cpu, row.elsewhere_cpu = watch.costs.most_of_a_reader(), most.cpu
     row.elsewhere, row.peak_mb = most.name, watch.costs.peak_mb()
     row.is_neighbour_found = digest in found
     visible = own.github.visible.get(one.neighbour.decode(), started)

@@ -49,7 +49,7 @@ def judged(row: Row) -> Judged:
     """Compare a row with the limits."""
     broken = []
     if row.reader_cpu > MAX_READER_SECONDS:
-        broken.append("CPU of readers")
+        broken.append("CPU of a reader")
     if row.elsewhere_cpu > MAX_ELSEWHERE_SECONDS:
         broken.append(f"CPU of {row.elsewhere}")
     if row.peak_mb > MAX_MEMORY_MB:
@@ -64,7 +64,7 @@ def judged(row: Row) -> Judged:
 
 
 HEAD = (
-    "| attack | by | size | CPU of readers | CPU elsewhere | peak memory | recorded | leak beside it |\n"
+    "| attack | by | size | CPU of a reader | CPU elsewhere | peak memory | recorded | leak beside it |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 

@@ -82,6 +82,7 @@ class HostileGitHub(Firehose):
         self.window.extendleft(raw)
         now = time.time()
         for push in waiting:
+            self.by_name[push.event["repo"]["name"].encode()] = push
             if push.head:
                 self.by_head[push.head.encode()] = push
             stamp = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"

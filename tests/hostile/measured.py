@@ -104,12 +104,10 @@ def _read_pack(content: bytes) -> dict[str, Any]:
 
 
 def _read_event(content: bytes) -> dict[str, Any]:
+    from scanner.github.hostile_json import parse_json
     from scanner.sources.timeline.events import Found, parse_event, read_event
 
-    try:
-        payload = json.loads(content)
-    except RecursionError:
-        return {"refused": "nested too deep"}
+    payload = parse_json(content)
     value = {"id": "1", "repo": {"id": 1, "name": "a/b"}, "created_at": "2026-01-01T00:00:00Z", **payload}
     found = Found()
     event = parse_event(value)

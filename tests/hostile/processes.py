@@ -33,9 +33,9 @@ class Costs:
 
     by_pid: dict[int, Cost] = field(default_factory=dict)
 
-    def readers_cpu(self) -> float:
-        """Seconds of CPU of all readers together."""
-        return sum(cost.cpu for cost in self.by_pid.values() if cost.is_reader)
+    def most_of_a_reader(self) -> float:
+        """Seconds of CPU of the reader that took most."""
+        return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
         """The process, no reader, that took the most CPU."""
@@ -50,8 +50,7 @@ class Costs:
 class Watch:
     """Samples the processes below the roots while the block runs.
 
-    A process that ends counts up to its last sample. The CPU of a reader's own children that have ended is the
-    reader's.
+    A process that ends counts up to its last sample.
     """
 
     def __init__(self, *roots: int) -> None:
@@ -94,12 +93,12 @@ class Watch:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 is_reader = READER_SIGN in command
-                own, of_children = (sum(map(int, fields[at : at + 2])) / TICKS for at in (11, 13))
-                cpu = own + of_children if is_reader else own
+                cpu = sum(map(int, fields[11:13])) / TICKS
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                cost.is_reader = is_reader
+                # One that has ended has no command line any more, one that has just begun still its parent's.
+                cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)
 

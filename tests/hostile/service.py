@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
 from scanner.child_processes import start_child
 from scanner.detection.digests import hint_of, sha256_digest
 from scanner.records import schema, tallies
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, ScanJob
+from scanner.records.models import ApiToken, ScanJob, db_now
 from scanner.records.source_models import SourceState
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
@@ -72,8 +72,9 @@ class Service:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
 
     def is_idle(self) -> bool:
-        """Whether no job waits or runs."""
-        statement = select(func.count()).where(ScanJob.state.in_(("queued", "running")))
+        """Whether no job runs or is due; what is tried again later waits for its time."""
+        is_due = and_(ScanJob.state == "queued", ScanJob.next_attempt_at <= db_now(1))
+        statement = select(func.count()).where(or_(ScanJob.state == "running", is_due))
         with self.database.read() as session:
             return not session.execute(statement).scalar_one()
 

@@ -31,7 +31,7 @@ sys.stdin.read()
     ("changes", "broken"),
     [
         ({}, ()),
-        ({"reader_cpu": 10.5}, ("CPU of readers",)),
+        ({"reader_cpu": 10.5}, ("CPU of a reader",)),
         ({"elsewhere_cpu": 0.6}, ("CPU of scanner@r8scan",)),
         ({"peak_mb": 401.0}, ("memory",)),
         ({"is_neighbour_found": False}, ("neighbour missed",)),
@@ -89,7 +89,7 @@ def test_the_cpu_of_a_reader_is_told_from_that_of_other_processes() -> None:
         for child in (reader, other):
             child.kill()
     assert watch.costs.by_pid[reader.pid].is_reader
-    assert watch.costs.readers_cpu() == watch.costs.by_pid[reader.pid].cpu > 0
+    assert watch.costs.most_of_a_reader() == watch.costs.by_pid[reader.pid].cpu > 0
     assert watch.costs.most_elsewhere().cpu == watch.costs.by_pid[other.pid].cpu > 0
     assert watch.costs.peak_mb() > 1
 

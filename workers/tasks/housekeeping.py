@@ -15,6 +15,7 @@ from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
 from scanner.signs import rates, reports, settling, usage
 from scanner.sources.batches import recovery, shedding
+from scanner.sources.batches.runner import SLOW_KINDS
 from scanner.sources.rescan import mirror_folders
 from scanner.sources.rescan import run as rescan
 from workers import bulkheads, context
@@ -82,7 +83,7 @@ def _ring() -> None:
         shedding.shed(session, "files", most_items=own.settings.queue_max_files)
         shedding.shed(session, "repository", most_items=own.settings.queue_max_repositories)
     with own.database.read() as session:
-        due = jobs.due_count(session, ("pushes", "files", *rescan.KINDS))
+        due = jobs.due_count(session, ("pushes", "files", *SLOW_KINDS.values(), *rescan.KINDS))
         unsent = leases.due_keys(
             session,
             Notification,
@@ -93,6 +94,8 @@ def _ring() -> None:
         ring("r8scan.scan", due["pushes"])
     if due.get("files"):
         ring("r8scan.fetch", due["files"])
+    if any(due.get(kind) for kind in SLOW_KINDS.values()):
+        ring("r8scan.scan_slow")
     if any(due.get(kind) for kind in rescan.KINDS):
         ring("r8scan.rescan")
     if unsent:

@@ -5,7 +5,6 @@ The archive is late and incomplete as well, but it fills what a poller's gaps mi
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from scanner.detection import Candidate
 from scanner.detection.budgets import Budget
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
+from scanner.github.hostile_json import parse_json
 from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.jobs import ClaimedJob
@@ -177,8 +177,8 @@ def _events(batch: Sequence[bytes | None], counts: Counter[str]) -> Iterator[Eve
         if not line.strip():
             continue
         try:
-            event = parse_event(json.loads(line))
-        except (ValueError, RecursionError):
+            event = parse_event(parse_json(line))
+        except ValueError:
             event = None
         if event is None:
             counts["unusable_event"] += 1

@@ -34,6 +34,8 @@ from scanner.sources.polling.backoff import spread
 MOST_TRIES = 8
 LONGEST_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
+SLOW_KINDS = {"pushes": "slow_pushes", "files": "slow_files"}
+"""Kinds of jobs, and the kind of the job that reads one item alone where a page of many would wait for it too long."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Outcome(Generic[T]):
     """What became of one item: counts of what was read, or the error that kept us from it.
 
     `is_partial`: not all of it was read; `is_cut_off`: asking again may bring the rest, `is_damaged`: perhaps once.
+    `is_slow`: it takes longer than others of a page should wait.
     An error that was not `asked` for is a refusal of our own: it is no try.
     """
 
@@ -69,6 +72,7 @@ class Outcome(Generic[T]):
     is_partial: bool = False
     is_cut_off: bool = False
     is_damaged: bool = False
+    is_slow: bool = False
 
     @property
     def waits(self) -> bool:
@@ -179,7 +183,10 @@ def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Coun
     counts.update(outcome.counts)
     may_try = item.tries + 1 < MOST_TRIES
     if err is None:
-        if may_try and (outcome.is_cut_off or (outcome.is_damaged and not item.tries)):
+        if outcome.is_slow:
+            _leave_to_slow_job(session, job, item)
+            counts["deferred"] += 1
+        elif may_try and (outcome.is_cut_off or (outcome.is_damaged and not item.tries)):
             _retry(session, job, item, spread(2.0 * 4.0**item.tries), counts)
         elif outcome.is_partial:
             counts["partly_read"] += 1
@@ -197,6 +204,20 @@ def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Coun
 def _retry(session: Session, job: ClaimedJob, item: T, delay: float, counts: Counter[str]) -> None:
     _enqueue(session, job, [replace(item, tries=item.tries + 1)], delay=delay)  # type: ignore[type-var]
     counts["retried"] += 1
+
+
+def _leave_to_slow_job(session: Session, job: ClaimedJob, item: Item) -> None:
+    kind = SLOW_KINDS[job.kind]
+    target = {name: value for name, value in job.target.items() if name != job.kind}
+    jobs.enqueue(
+        session,
+        kind,
+        {**target, kind: [item.to_json()]},
+        source=job.source,
+        priority=job.priority,
+        visible_at=item.published_at,
+        parent_id=job.id,
+    )
 
 
 def _enqueue(

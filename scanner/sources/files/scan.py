@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -133,13 +133,17 @@ def scan_next(
     *,
     threads: int,
     state_dir: Path,
+    kind: Literal["files", "slow_files"] = "files",
 ) -> Response | None:
-    """Do the most urgent job that is due; None when there is none."""
-    job = jobs.claim_next(database, "files")
+    """Do the most urgent job that is due; None when there is none.
+
+    A file that takes long becomes a job of the kind `slow_files`, so that no other waits for it.
+    """
+    job = jobs.claim_next(database, kind)
     if job is None:
         return None
-    files = [RemoteFile.from_json(value) for value in job.target["files"]]
-    reader = _Reader(database, github.reserving(RESERVE), detector, files)
+    files = [RemoteFile.from_json(value) for value in job.target[kind]]
+    reader = _Reader(database, github.reserving(RESERVE), detector, files, is_first_look=kind == "files")
 
     def read(file: RemoteFile) -> Outcome[RemoteFile]:
         outcome, candidates = reader.read(file)
@@ -157,7 +161,16 @@ def scan_next(
 class _Reader:
     """Reads the files of one job, each content once; `found`: what stands in those that were read completely."""
 
-    def __init__(self, database: Database, github: GitHub, detector: Detector, files: Sequence[RemoteFile]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        github: GitHub,
+        detector: Detector,
+        files: Sequence[RemoteFile],
+        *,
+        is_first_look: bool,
+    ) -> None:
+        self._is_first_look = is_first_look
         self.found: dict[RemoteFile, list[Candidate]] = {}
         self._database, self._github, self._detector = database, github, detector
         self._budget, self._limits = Budget.for_page(), CandidateLimits()
@@ -199,11 +212,15 @@ class _Reader:
         return None
 
     def _scanned(self, file: RemoteFile, content: bytes, outcome: Outcome[RemoteFile]) -> Sequence[Candidate]:
-        result = self._detector.scan(Document(content, file.place), self._budget)
+        budget = Budget.for_first_look(self._budget) if self._is_first_look else self._budget
+        result = self._detector.scan(Document(content, file.place), budget)
         candidates = self._limits.take(result.candidates)
         over = len(result.candidates) - len(candidates)
         outcome.counts["bytes"] += len(content)
         outcome.counts["candidates"] += len(candidates)
+        if self._is_first_look and SPENT in result.unread and not budget.has_time:
+            outcome.is_slow = True
+            return candidates  # what was not read is read, or counted, by the slow job
         outcome.counts["unread_candidates_over_limit"] += over
         outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
         missed = not_read(result, file.place, len(content))

@@ -223,7 +223,10 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 
     The id in a raw address is the blob's; should it be the commit's one day, the name still tells the files apart.
     """
-    found = _RAW.search(urlsplit(raw_url).path)
+    try:
+        found = _RAW.search(urlsplit(raw_url).path)
+    except ValueError:  # not an address
+        return None
     if found is None:
         return None
     return "gist_file", f"{found[1]}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -80,7 +80,7 @@ def remember(session: Session, readings: Sequence[tuple[Push, PushReading]]) -> 
     rows = {}
     for push, reading in readings:
         head = push.head or reading.tip
-        if push.repository_id is None or not head or not reading.complete:
+        if push.repository_id is None or not head or reading.is_slow or not reading.complete:
             continue
         hits = [candidate_to_json(candidate) for candidate in reading.candidates[: MOST_HITS + 1]]
         rows[push.repository_id, head, push.before] = {

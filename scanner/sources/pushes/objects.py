@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from scanner.records.unread_contents import MAX_ROWS_A_JOB
 from scanner.sources.batches.not_read import not_read
 from scanner.sources.pushes.push import Push, PushReading
 
+FIRST_LOOK_THREAD_SECONDS = 1.0
+"""Processor time of this thread for one pack in a page of many. The readers' time is counted by the push's budget."""
 KEPT_BYTES = 128 * 1024 * 1024
 """Of the trees and commits of one pack, kept to find paths in."""
 
@@ -29,7 +32,11 @@ def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, r
     kept: list[PackObject] = []
     kept_bytes, is_all_kept = 0, True
     named: set[str] = set()
+    begun = time.thread_time()
     for item in pack:
+        if reading.is_first_look and time.thread_time() - begun > FIRST_LOOK_THREAD_SECONDS:
+            reading.is_slow = True
+            break
         content = _names(item) if item.type == "tree" else item.content
         place = replace(base, kind=_KINDS[item.type], git_object=item.oid)
         result = detector.scan(Document(content, place), reading.budget)

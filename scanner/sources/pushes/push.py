@@ -68,6 +68,7 @@ class PushReading:
     """What was read. `unread` counts what was not, by reason, and `not_read` names
     it, up to a limit; `is_cut_off`: asking again may bring the rest.
 
+    `is_first_look`: a push that takes long is left to a slow job; then `is_slow` says so.
     `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
     `tip` is the commit that was read up to, for a created ref the one that was found. `budget` and `limits` are shared
     by all documents of the push.
@@ -81,6 +82,8 @@ class PushReading:
     bytes: int = 0
     is_cut_off: bool = False
     is_damaged: bool = False
+    is_first_look: bool = False
+    is_slow: bool = False
     refusal: GitHubError | None = None
     budget: Budget = field(default_factory=Budget.for_push)
     limits: CandidateLimits = field(default_factory=CandidateLimits)

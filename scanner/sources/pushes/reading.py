@@ -31,15 +31,19 @@ def read_push(
     limits: PackLimits,
     known_tips: Collection[str] = (),
     page_budget: Budget | None = None,
+    is_first_look: bool = False,
 ) -> PushReading:
     """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
 
     `known_tips`: commits of this repository up to which everything was read before. `page_budget`: what all pushes of
-    the page may cost together.
+    the page may cost together. `is_first_look`: give up early on a push that takes long, and call it slow.
     """
-    reading = PushReading(budget=Budget.for_push(page_budget))
+    budget = Budget.for_first_look(page_budget) if is_first_look else Budget.for_push(page_budget)
+    reading = PushReading(budget=budget, is_first_look=is_first_look)
     _read(github, push, detector, limits, known_tips, reading)
     reading.unread.update(reading.limits.over)
+    if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:
+        reading.is_slow = True
     if reading.unread[SPENT] and reading.budget.is_spent_by_others:
         # Other pushes of the page have spent what was meant for all: read alone, this one has a budget of its own.
         reading.is_cut_off = True
@@ -95,7 +99,7 @@ def _read_objects(
     try:
         pack = git_protocol.fetch(github, push.repository, wants, haves, limits=limits)
         scan_pack(pack, push, github.web_url, detector, reading)
-        if pack.is_over_limit:
+        if pack.is_over_limit and not reading.is_slow:
             _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
     except (Malformed, Forbidden):
         before = push.before if push.before.strip("0") else next(iter(haves), "")

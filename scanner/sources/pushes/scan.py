@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
@@ -33,12 +34,16 @@ def scan_next(
     limits: PackLimits,
     threads: int,
     state_dir: Path,
+    kind: Literal["pushes", "slow_pushes"] = "pushes",
 ) -> Response | None:
-    """Do the most urgent job that is due; None when there is none."""
-    job = jobs.claim_next(database, "pushes")
+    """Do the most urgent job that is due; None when there is none.
+
+    A push that takes long becomes a job of the kind `slow_pushes`, so that no other waits for it.
+    """
+    job = jobs.claim_next(database, kind)
     if job is None:
         return None
-    pushes = [Push.from_json(value) for value in job.target["pushes"]]
+    pushes = [Push.from_json(value) for value in job.target[kind]]
     with database.read() as session:
         memory = push_memory.recall(session, pushes)
     readings: dict[Push, PushReading] = {}
@@ -51,7 +56,13 @@ def scan_next(
             try:
                 tips = memory.known_tips(push)
                 reading = readings[push] = read_push(
-                    github, push, detector, limits=limits, known_tips=tips, page_budget=budget
+                    github,
+                    push,
+                    detector,
+                    limits=limits,
+                    known_tips=tips,
+                    page_budget=budget,
+                    is_first_look=kind == "pushes",
                 )
             except GitHubError as err:
                 outcome.error = err
@@ -86,11 +97,14 @@ def _recalled(memory: PushMemory, push: Push, web_url: str, outcome: Outcome[Pus
 
 def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
     outcome.counts["candidates"] += len(reading.candidates)
+    outcome.is_slow = reading.is_slow
+    # What came is responded to; for the rest the push waits like any that was not asked for.
+    outcome.error = reading.refusal
+    if reading.is_slow:
+        return  # what was not read is read, or counted, by the slow job
     outcome.counts["objects"] += reading.objects
     outcome.counts["bytes"] += reading.bytes
     outcome.counts.update({f"unread_{reason}": count for reason, count in reading.unread.items()})
     outcome.not_read = reading.not_read
     outcome.is_partial = not reading.complete
     outcome.is_cut_off, outcome.is_damaged = reading.is_cut_off, reading.is_damaged
-    # What came is responded to; for the rest the push waits like any that was not asked for.
-    outcome.error = reading.refusal

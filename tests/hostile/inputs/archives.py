@@ -150,7 +150,7 @@ def tar_member(name: str, content: bytes) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
 
 
-@hostile("tar", "a PAX header of 256 kB of digits", unread=True)
+@hostile("tar", "a PAX header of 256 kB of digits")
 def tar_digits() -> bytes:
     return pax_block(b"1" * (1 << 18)) + bytes(1024)
 
@@ -305,9 +305,9 @@ def cpio_entries() -> bytes:
     return cpio_entry(b"a", b"") * 400_000
 
 
-@hostile("cpio", "a name of 4 GB", unread=True)
-def cpio_name() -> bytes:
-    return cpio_entry(b"a", b"x", name_size=0xFFFFFFFF) + bytes(4096)
+@hostile_with_leak("cpio", "the leak, then a name of 4 GB", unread=True)
+def cpio_name(leak: bytes) -> bytes:
+    return cpio_entry(b"a.txt", leak) + cpio_entry(b"b", b"x", name_size=0xFFFFFFFF) + bytes(4096)
 
 
 @hostile("rpm", "headers that claim 4 GB of index", unread=True)

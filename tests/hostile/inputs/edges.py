@@ -21,6 +21,29 @@ def event_depth() -> bytes:
     return b'{"type": "IssuesEvent", "payload": {"issue": ' + b'{"a":[' * 200 + b"1" + b"]}" * 200 + b"}}"
 
 
+@hostile("event", "an issue nested 5,000 levels deep", delivery="event")
+def event_depth_beyond_parser() -> bytes:
+    return b'{"type": "IssuesEvent", "payload": {"issue": ' + b'{"a":[' * 2_500 + b"1" + b"]}" * 2_500 + b"}}"
+
+
+@hostile("event", "an issue nested 5,000 levels deep, with 500,000 empty strings", delivery="event")
+def event_depth_with_strings() -> bytes:
+    strings = b"[" + b'"",' * 500_000 + b'""]'
+    deep = b'{"a":[' * 2_500 + strings + b"]}" * 2_500
+    return b'{"type": "IssuesEvent", "payload": {"issue": ' + deep + b"}}"
+
+
+@hostile("event", "a number of 1,000,000 digits", delivery="event")
+def event_digits() -> bytes:
+    return b'{"type": "PushEvent", "payload": {"push_id": ' + b"9" * 1_000_000 + b', "size": 1}}'
+
+
+@hostile("event", "addresses that are none: hosts in brackets that are not closed", delivery="event")
+def event_addresses() -> bytes:
+    issue = {"title": "x", "body": "x", "html_url": "https://[", "url": "https://[::1", "comments_url": "//["}
+    return event({"issue": issue, "comment": {**issue, "html_url": "http://[a]b"}})
+
+
 @hostile("event", "200,000 labels", delivery="event")
 def event_values() -> bytes:
     return event({"issue": {"labels": [{"name": "x"}] * 200_000}})

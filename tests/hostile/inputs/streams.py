@@ -73,10 +73,10 @@ def xz_bomb() -> bytes:
     return repeated(lzma.LZMACompressor(preset=0), bytes(4 * MIB), 150)
 
 
-@hostile("xz", "a header that asks for a dictionary of 4 GB", unread=True)
+@hostile("xz", "a header that asks for a dictionary of 2 GB", unread=True)
 def xz_dictionary() -> bytes:
     # LZMA alone: properties, dictionary size, unknown uncompressed size.
-    return b"]\0\0" + struct.pack("<BB", 0xFF, 0xFF) + b"\xff" * 8 + bytes(64 * 1024)
+    return b"]" + struct.pack("<I", 1 << 31) + b"\xff" * 8 + bytes(64 * 1024)
 
 
 @hostile("xz", "dictionaries of 90 MB, one stream after the other")

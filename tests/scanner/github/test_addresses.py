@@ -104,6 +104,8 @@ def test_no_text_crashes_and_no_name_is_believed(text: str) -> None:
         ("javascript:alert(1)", False),
         ("https://github.com/\n<b>", False),
         ("https://github.com/" + "a" * 5000, False),
+        ("https://[", False),
+        ("https://[a]b/ana/app", False),
         (None, False),
     ],
 )

@@ -86,6 +86,32 @@ def test_a_reader_that_hangs_is_killed_and_the_next_content_is_read(own_pool: Re
     assert not hanging.is_running()
 
 
+def test_a_reader_that_gets_no_processor_time_is_not_late(
+    own_pool: ReaderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_pool.read(zipped(TEXT), "a.zip")
+    (waiting,) = readers(own_pool)
+    looked = threading.Semaphore(0)
+    measure = reader_pool._processor_seconds
+
+    def noted(process: int) -> float:
+        looked.release()
+        return measure(process)
+
+    monkeypatch.setattr(reader_pool, "_processor_seconds", noted)
+    monkeypatch.setattr(reader_pool, "MAX_STRETCH", 1000.0)
+    monkeypatch.setattr(reader_pool, "LOOK_SECONDS", 0.01)
+    waiting.suspend()
+    answers: list[DeepReading] = []
+    thread = threading.Thread(target=lambda: answers.append(own_pool.read(zipped(TEXT + b"."), "b.zip")))
+    thread.start()
+    for _ in range(3):  # before the content is sent, and each time after its seconds have passed by the clock
+        assert looked.acquire(timeout=60)
+    waiting.resume()
+    thread.join(60)
+    assert answers[0].findings[0].token == TOKEN
+
+
 def test_one_reader_that_hangs_holds_up_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 300.0)
     pool = ReaderPool(2)

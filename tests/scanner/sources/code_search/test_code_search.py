@@ -221,8 +221,9 @@ def test_results_with_missing_and_nulled_fields_are_counted_and_the_rest_is_read
         {**good, "path": None},
         {**good, "sha": "zz"},
         {**good, "repository": {"full_name": "../.."}},
+        {**good, "html_url": "https://[", "text_matches": []},
     ]
-    body = json.dumps({"total_count": 7, "incomplete_results": None, "items": [*bad, good]}).encode()
+    body = json.dumps({"total_count": 8, "incomplete_results": None, "items": [*bad, good]}).encode()
     sandbox.faults["search"].append(lambda: Response(body))
     assert search.turn().candidates == 1
     search.look_up()

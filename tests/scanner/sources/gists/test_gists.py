@@ -178,6 +178,23 @@ def test_a_list_of_rubbish_is_survived(own: Gists, sandbox: SandboxGitHub, body:
     assert state_of(own.database, "gists").failures == 0
 
 
+def test_an_address_that_is_none_hides_nothing_of_its_gist_or_of_the_next(
+    own: Gists, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    described, beside = fresh_token(), fresh_token()
+    digests = [know(own.database, described), know(own.database, beside)]
+    files = {"x": {"filename": "x", "raw_url": "https://["}}
+    bad = {"id": "abc", "updated_at": None, "html_url": "https://[", "files": files, "description": f"key {described}"}
+    good: dict[str, object] = {"id": "abd", "updated_at": None, "files": {}, "description": f"key {beside}"}
+    sandbox.faults["gists"].append(lambda: Response(json.dumps([bad, good]).encode()))
+    assert own.poll().error is None
+    own.fetch()
+    look_up_again(own.database, policy=Policy())
+    assert all(is_disabled(own.database, digest) for digest in digests)
+    (job,) = jobs_of(own.database, "files")
+    assert (job.state, job.counts) == ("failed", {"files": 1, "error_unknown_host": 1, "given_up": 1})
+
+
 def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(own: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

@@ -465,7 +465,8 @@ def test_what_people_wrote_is_read_page_by_page(
     tokens = {name: fresh_token() for name in ("issues", "issues/comments", "pulls/comments", "comments", "releases")}
     for name, token in tokens.items():
         known(database, token)
-        listings[name] += [{"body": "nothing", "html_url": None} for _ in range(120)]
+        listings[name] += [{"body": "nothing", "html_url": None} for _ in range(119)]
+        listings[name].append({"body": "nothing", "html_url": "https://["})
         page = f"{sandbox.url}/ana/app/{name}/121"
         listings[name].append({"body": f"key: {token}", "html_url": page, "created_at": "2026-01-01T00:00:00Z"})
     listings["issues"][-1]["pull_request"] = {"url": "x"}

@@ -127,7 +127,7 @@ def test_an_address_that_is_none_of_the_api_is_never_asked(
     assert jobs_of(database, "files") == []
     with database.read() as session:
         row = session.execute(select(UnreadContent)).scalar_one()
-    assert (row.source, row.reasons, row.place["kind"]) == ("public_events", "reader_deadline", "issue_comment")
+    assert (row.source, row.reasons, row.place["kind"]) == ("public_events", "budget,reader_deadline", "issue_comment")
     assert len(row.content_digest) == 64
     assert counts(database)["unread_reader_deadline"] == 1
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scanner.detection import Detector, sha256_digest
 from scanner.sources.timeline.events import KNOWN_TYPES, Found, parse_event, read_event
 
-PAYLOADS = json.loads((Path(__file__).parents[2] / "data" / "event_payloads.json").read_text())
+PAYLOADS = json.loads((Path(__file__).parents[3] / "data" / "event_payloads.json").read_text())
 WEB = "https://github.example"
 HEAD, BEFORE = "a" * 40, "b" * 40
 

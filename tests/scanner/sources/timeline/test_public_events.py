@@ -360,6 +360,33 @@ def test_inline_text_is_scanned_where_it_is_polled_and_never_stored(
         assert sighting.url == issue["html_url"]
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"issue": ' + b'{"a":[' * 5_000 + b"1" + b"]}" * 5_000 + b"}",
+        b'{"push_id": ' + b"9" * 5_000 + b"}",
+        b'{"issue": {"title": "\xff"}}',
+        b'{"issue": {"title": "x", "html_url": "https://["}}',
+    ],
+    ids=["deep", "number", "not UTF-8", "address"],
+)
+def test_an_event_that_cannot_be_read_hides_none_of_its_page(
+    api: respx.Router,
+    database: Database,
+    polled: Callable[[], PollReport],
+    fresh_token: Callable[[], str],
+    payload: bytes,
+) -> None:
+    issue = {"title": "help", "body": f"my token is {fresh_token()}", "html_url": "https://github.example/ana/app/1"}
+    before, after = (json.dumps(push(n, type="IssuesEvent", payload={"issue": issue})).encode() for n in (1, 3))
+    bad = json.dumps(push(2, type="IssuesEvent", payload=None)).encode().replace(b"null", payload)
+    assert payload in bad
+    body = b"[" + b", ".join([before, bad, after]) + b"]"
+    api.get("/events").mock(return_value=httpx.Response(200, content=body, headers={"x-poll-interval": "60"}))
+    report = polled()
+    assert (report.error, report.events, report.candidates) == (None, 3, 2)
+
+
 def test_an_error_is_recorded_and_tried_again_ever_later(
     api: respx.Router, database: Database, polled: Callable[[], PollReport]
 ) -> None:

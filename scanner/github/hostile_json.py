@@ -1,0 +1,68 @@
+"""JSON in which single values are beyond what Python's parser reads: they become null, everything else is kept. Pure.
+
+One such value in a list of 100 events must not hide the other 99.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_LEVELS = 100
+"""Deeper than any answer of GitHub, and far below the parser's own limit (about 1,000)."""
+MAX_DIGITS = 1000
+"""Digits of a whole number. Python refuses to convert more than 4,300."""
+MAX_MARKS = 1_000_000
+"""Strings and brackets of one body. A page of 100 events has about 30,000; this many take less than half a second."""
+
+# A string without an end counts as one mark, or the search would begin anew at each of its letters.
+_MARK = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the value of a JSON text. What is nested deeper than MAX_LEVELS becomes null if the parser refuses it.
+
+    Raises:
+        ValueError: The body is not JSON, or too deep and too large to be shortened.
+    """
+    encoding = json.detect_encoding(body)
+    try:
+        text = body.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError:
+        text = body.decode(encoding, "replace")
+    try:
+        return _parsed(text)
+    except RecursionError:
+        return _parsed(_without_deepest(text))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a whole number of too many digits
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= MAX_DIGITS else None)
+
+
+def _without_deepest(text: str) -> str:
+    """Return the text with null for each list or mapping that lies in more than MAX_LEVELS others."""
+    kept: list[str] = []
+    level, begin = 0, 0
+    for count, mark in enumerate(_MARK.finditer(text)):
+        if count > MAX_MARKS:
+            raise ValueError("the JSON is too deep and too large")
+        letter = text[mark.start()]
+        if letter in "[{":
+            level += 1
+            if level == MAX_LEVELS + 1:
+                kept += (text[begin : mark.start()], "null")
+        elif letter in "]}":
+            level -= 1
+            if level == MAX_LEVELS:
+                begin = mark.end()
+    if level:
+        raise ValueError("the JSON does not close what it opens")
+    kept.append(text[begin:])
+    return "".join(kept)

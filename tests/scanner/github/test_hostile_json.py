@@ -1,0 +1,63 @@
+"""One value that Python's JSON parser refuses hides nothing of what stands beside it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.github import hostile_json
+from scanner.github.hostile_json import MAX_LEVELS, parse_json
+
+DEEP = b'{"a":[' * 5_000 + b'"]}"' + b"]}" * 5_000
+
+
+def test_what_is_nested_too_deep_becomes_null_and_its_neighbours_are_kept() -> None:
+    first, deep, last = parse_json(b'[{"id": "1\\"["}, ' + DEEP + b', {"id": "3"}]')
+    assert (first, last) == ({"id": '1"['}, {"id": "3"})
+    levels = 0
+    while deep is not None:
+        deep = deep["a"] if isinstance(deep, dict) else deep[0]
+        levels += 1
+    assert levels == MAX_LEVELS - 1, "the list around it is the first level"
+
+
+def test_what_the_parser_reads_is_kept_to_its_deepest_level() -> None:
+    value = parse_json(b"[" * 300 + b"]" * 300)
+    for _ in range(299):
+        (value,) = value
+    assert value == []
+
+
+@pytest.mark.parametrize("number", [b"9" * 5_000, b"-" + b"9" * 5_000])
+def test_a_number_of_too_many_digits_becomes_null(number: bytes) -> None:
+    assert parse_json(b'[{"id": 1, "push_id": ' + number + b'}, {"id": -2}]') == [
+        {"id": 1, "push_id": None},
+        {"id": -2},
+    ]
+
+
+def test_bytes_that_are_no_text_hide_nothing_else() -> None:
+    assert parse_json(b'[{"body": "\xff"}, {"body": "b"}]') == [{"body": "\ufffd"}, {"body": "b"}]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b"]" * 200_000, b"[" * 5_000 + b'"' + b"]" * 5_000, DEEP + b"]", DEEP + b'"\\', b"", b"{"]
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(body)
+
+
+def test_a_body_of_too_many_marks_is_refused_and_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile_json, "MAX_MARKS", 19_000)
+    with pytest.raises(ValueError, match="too large"):
+        parse_json(DEEP)
+
+
+@given(st.recursive(st.one_of(st.none(), st.text()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_any_value_beside_one_that_is_too_deep_is_read_as_it_is(value: object) -> None:
+    body = b'{"value": ' + json.dumps(value).encode() + b', "deep": ' + DEEP + b"}"
+    assert parse_json(body)["value"] == value

@@ -1,0 +1,152 @@
+"""A push or a file that takes long to read is left to a job of its own, so that nothing else of its page waits."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from scanner.detection import Detector, Place
+from scanner.detection.deep_reading import DeepReading, InProcessReader
+from scanner.detection.limits import Limits
+from scanner.github.client import GitHub
+from scanner.github.packs import PackLimits
+from scanner.records import jobs
+from scanner.records.database import Database
+from scanner.records.models import ScanJob, Sighting
+from scanner.records.source_models import ReadObject, ReadPush
+from scanner.response.policy import Policy
+from scanner.sources.files import scan as remote_files
+from scanner.sources.files.scan import RemoteFile
+from scanner.sources.pushes import objects as push_objects
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.pushes.push import Push
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.workplace import Workplace
+
+ENOUGH_SECONDS = 5.0
+
+
+class SlowReader:
+    """Reads a content only if it may take ENOUGH_SECONDS; otherwise it spends what it may take and finds nothing."""
+
+    def __init__(self) -> None:
+        self._reader = InProcessReader(Limits())
+
+    def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
+        if seconds is not None and seconds < ENOUGH_SECONDS:
+            return DeepReading((), {"seconds": 1}, 0, seconds)
+        return self._reader.read(content, name, seconds=seconds, **limits)
+
+
+class Own:
+    """What does the jobs of one database."""
+
+    def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
+        self.database = database
+        self._client, self._folder, self._detector = client, folder, Detector(reader=SlowReader())
+
+    def scan(self, kind: Any = "pushes") -> bool:
+        done = push_scan.scan_next(
+            self.database,
+            self._client,
+            self._detector,
+            Policy(),
+            limits=PackLimits(),
+            threads=2,
+            state_dir=self._folder,
+            kind=kind,
+        )
+        return done is not None
+
+    def fetch(self, kind: Any = "files") -> bool:
+        done = remote_files.scan_next(
+            self.database, self._client, self._detector, Policy(), threads=2, state_dir=self._folder, kind=kind
+        )
+        return done is not None
+
+    def rows(self, *columns: Any) -> list[Any]:
+        with self.database.read() as session:
+            return list(session.execute(select(*columns)).all())
+
+
+@pytest.fixture
+def own(database: Database, client: GitHub, tmp_path: Path) -> Own:
+    return Own(database, client, tmp_path)
+
+
+def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
+    """Push these files; the push."""
+    before = work.head()
+    for name, content in files.items():
+        work.write(name, content)
+    work.commit("more")
+    work.push()
+    repository_id = sandbox.repositories["ana/app"].id
+    return Push("ana/app", repository_id, before, work.head(), "refs/heads/main", "branch", None, "push")
+
+
+@pytest.fixture
+def work(workplace: Callable[..., Workplace]) -> Workplace:
+    made = workplace("ana/app")
+    made.write("README", "first")
+    made.commit("first")
+    made.push()
+    return made
+
+
+def test_a_slow_push_becomes_a_job_of_its_own_and_what_lies_beside_it_in_plain_is_found_at_once(
+    own: Own, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str]
+) -> None:
+    plain, packed = fresh_token(), fresh_token()
+    files: dict[str, str | bytes] = {"a.gz": gzip.compress(packed.encode()), "b.txt": f"x = '{plain}'"}
+    slow = pushed(work, sandbox, files)
+    quick = pushed(work, sandbox, {"c.txt": "nothing"})
+    target = {"pushes": [slow.to_json(), quick.to_json()], "events": ["1"]}
+    with own.database.write() as session:
+        jobs.enqueue(session, "pushes", target, source="test", priority=95)
+    assert own.scan()
+    assert len(own.rows(Sighting.digest)) == 1
+    page, left = own.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target, ScanJob.priority)
+    assert (page.state, page.counts["deferred"], "partly_read" in page.counts) == ("done", 1, False)
+    assert (left.kind, left.priority) == ("slow_pushes", 95)
+    assert left.target == {"slow_pushes": [slow.to_json()], "events": ["1"]}
+    assert own.rows(ReadPush.head) == [(quick.head,)]
+    assert not own.scan(), "scanners of pages leave it alone"
+    assert own.scan("slow_pushes")
+    assert len(set(own.rows(Sighting.digest))) == 2
+    assert {row.state for row in own.rows(ScanJob.state)} == {"done"}
+
+
+def test_a_push_whose_pack_takes_this_process_long_is_slow_as_well(
+    own: Own, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_objects, "FIRST_LOOK_THREAD_SECONDS", -1.0)
+    push = pushed(work, sandbox, {"a.txt": f"x = '{fresh_token()}'"})
+    with own.database.write() as session:
+        jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="test")
+    assert own.scan()
+    assert own.rows(Sighting.digest) == []
+    assert own.scan("slow_pushes")
+    assert len(own.rows(Sighting.digest)) == 1
+
+
+def test_a_slow_file_becomes_a_job_of_its_own(own: Own, sandbox: SandboxGitHub, fresh_token: Callable[[], str]) -> None:
+    gist = sandbox.create_gist({"a.gz": gzip.compress(fresh_token().encode()), "b.txt": b"nothing"})
+    urls = {name: f"{sandbox.url}/gist-raw/{gist.owner}/{gist.id}/raw/x/{name}" for name in gist.files}
+    files = [RemoteFile(url, Place("gist"), 1 << 20, key=("gist_file", name)) for name, url in urls.items()]
+    with own.database.write() as session:
+        remote_files.enqueue(session, files, source="gists", priority=99)
+    assert own.fetch()
+    assert own.rows(Sighting.digest) == []
+    page, left = own.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target)
+    assert (page.state, page.counts["deferred"]) == ("done", 1)
+    assert (left.kind, [file["url"] for file in left.target["slow_files"]]) == ("slow_files", [urls["a.gz"]])
+    assert own.rows(ReadObject.key) == [("b.txt",)]
+    assert not own.fetch()
+    assert own.fetch("slow_files")
+    assert len(own.rows(Sighting.digest)) == 1
