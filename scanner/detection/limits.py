@@ -20,8 +20,9 @@ class Limits:
     `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.8 µs each.
     `work` (`work`): steps of patterns and decoding, at most `work_floor + work_per_byte` times the document's size;
     one step is about ten nanoseconds, as much as a pattern needs for a byte.
-    `findings` (`findings_over_limit`): different tokens. `repeats` (`repeats_over_limit`): further occurrences of them. `opens`: False for text that is about to be
-    logged or stored: containers in it are reported as a finding of `UNOPENED`, and not opened.
+    `findings` (`findings_over_limit`): different tokens. `repeats` (`repeats_over_limit`): further occurrences of them.
+    `opens`: False for text that is about to be logged or stored: containers in it are reported as a finding of
+    `UNOPENED`, and not opened.
     """
 
     depth: int = 10
