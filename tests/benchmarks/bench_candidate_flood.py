@@ -31,9 +31,9 @@ from scanner.records import jobs, schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting
 from scanner.response.policy import Policy
-from scanner.sources import push_scan
-from scanner.sources.candidate_limits import MAX_DIGESTS
-from scanner.sources.pushes import Push
+from scanner.sources.batches.candidate_limits import MAX_DIGESTS
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.pushes.push import Push
 from tests.benchmarks.targets import Targets
 from tests.servers import postgresql_server
 from workers.sandbox import github_server
