@@ -33,7 +33,7 @@ SHORTEST_RUN = 54
 # Most of what only looks like a stream shows within the first letters that it is none.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
-_SHORTEST_LINE = 40
+_SHORTEST_LINE = 44
 _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
@@ -58,6 +58,9 @@ _INSIDE_SPAN = 4096
 _HEAD_STEPS = 500
 _HEAD_STEPS_PER_LETTER = 20
 """Steps of ten nanoseconds that each look is paid with, as measured on needles in a row."""
+
+_LONG_PROOF_BYTES = 512
+"""The same for a run that is longer than its head."""
 
 _SHORTEST_STREAM = 24
 _ZIP_HEADER = 30
@@ -218,7 +221,10 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        begins = _begins_stream(decoded_base64(head[0]), inflate=meter.limits.opens) if head is not None else False
+        # Where the run goes on, it may go on for megabytes: that costs more than a stronger proof.
+        proof = _LONG_PROOF_BYTES if size == letters else _PROOF_BYTES
+        opens = meter.limits.opens
+        begins = _begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
         if begins is not None or size < letters:
             break
     if not begins:
@@ -234,14 +240,14 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
     return Run(decoded, "base64", begin, whole[0])
 
 
-def _begins_stream(head: bytes, *, inflate: bool) -> bool | None:
+def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
     """A zip, base64 of gzip, or a gzip or zlib stream that inflates; None: too short to say.
 
     Without `inflate`, the header alone decides.
     """
     if head[:4] == b"H4sI":
         letters = _PIECE.match(head)
-        return _begins_stream(decoded_base64(letters[0]), inflate=inflate) if letters is not None else False
+        return _begins_stream(decoded_base64(letters[0]), inflate=inflate, proof=proof) if letters is not None else False
     if head[:4] == b"PK\x03\x04":
         return _begins_zip(head)
     if len(head) < _SHORTEST_STREAM or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
@@ -250,10 +256,10 @@ def _begins_stream(head: bytes, *, inflate: bool) -> bool | None:
         return True
     try:
         stream = zlib.decompressobj(47)
-        inflated = stream.decompress(head, _PROOF_BYTES)
+        inflated = stream.decompress(head, proof)
     except zlib.error:
         return False
-    return stream.eof or len(inflated) == _PROOF_BYTES or None
+    return stream.eof or len(inflated) == proof or None
 
 
 def _begins_zip(head: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from scanner.detection import Candidate
 
-MAX_DIGESTS = 20_000
+MAX_DIGESTS = 10_000
 """Distinct tokens of a push or page. A page of the token store's answers holds a thousand."""
 MAX_PLACES = 100
 """Places of one token in a push or page; a mail names a handful."""
