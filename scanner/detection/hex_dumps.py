@@ -71,6 +71,9 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
     # The first letters of the token may end the line before.
     begin = before if line and line - before <= MAX_LINE else line
+    following = _line_at(content, line, min(len(content), line + MAX_LINE))
+    if following is None or len(following["bytes"]) < _FEW_DIGITS:
+        return
     yield from _found(_lines(content, max(begin, start - 2 * MAX_LINE), start + _SPAN, MAX_LINES))
 
 
@@ -90,14 +93,17 @@ def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[
     """Yield each line from `begin` on as it is parsed; None for one that is no part of a dump."""
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
-        stop = min(at + MAX_LINE, end)
-        line = _LINE.match(content, at, stop)
-        if line is None or len(line["bytes"]) < _FEW_DIGITS:
-            line = _LINE_INSIDE.search(content, at, stop) or line
-        yield line
+        yield _line_at(content, at, min(at + MAX_LINE, end))
         newline = content.find(b"\n", at, end)
         at = newline + 1 if newline >= 0 else end
         count = count - 1 if count is not None else None
+
+
+def _line_at(content: bytes, at: int, end: int) -> re.Match[bytes] | None:
+    line = _LINE.match(content, at, end)
+    if line is not None and len(line["bytes"]) >= _FEW_DIGITS:
+        return line
+    return _LINE_INSIDE.search(content, at, end) or line
 
 
 def _found(lines: Iterator[re.Match[bytes] | None]) -> Iterator[Finding]:

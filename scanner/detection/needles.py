@@ -120,7 +120,7 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     on real source (`bench_detection --tune`).
     """
     return (
-        _ordered(_token_needles() + _nested_needles(), 16),
-        _ordered(_byte_needles() + _base64_needles(), 5),
-        _ordered(_stream_needles(), 19),
+        _ordered(_token_needles() + _nested_needles(), 55),
+        _ordered(_byte_needles() + _base64_needles(), 31),
+        _ordered(_stream_needles(), 12),
     )

@@ -154,13 +154,14 @@ def _hex_finding(match: Match) -> Iterator[Finding]:
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    match = _DECIMAL_LIST.match(content, start, start + MAX_SPELLING_BYTES)
-    if match is not None:
-        yield from _decimal_list_finding(match)
+    if content.startswith(b"114", start):
+        match = _DECIMAL_LIST.match(content, start, start + MAX_SPELLING_BYTES)
+        yield from _decimal_list_finding(match) if match is not None else ()
         return
     match = _HEX_LIST.match(content, start, start + MAX_SPELLING_BYTES)
     # Where lines are broken, digits may also be offsets and text.
-    found = list(dump_findings_at(content, start)) if match is None or b"\n" in match[0] else []
+    may_be_dump = not content.startswith(b"0x", start) and (match is None or b"\n" in match[0])
+    found = list(dump_findings_at(content, start)) if may_be_dump else []
     yield from found or (_hex_list_finding(match) if match is not None else ())
 
 

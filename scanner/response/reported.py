@@ -6,7 +6,8 @@ import dataclasses
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Place
 from scanner.records import audit, outbox
+from scanner.records.audit import Entry
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, Wanted
 from scanner.response import incidents
@@ -54,6 +56,16 @@ class Outcome:
     incident_id: uuid.UUID | None = None
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What the reports of one call share: the time, open incidents by digest (locked), and entries for the audit."""
+
+    session: Session
+    now: datetime
+    opened: dict[str, Incident]
+    entries: list[Entry] = field(default_factory=list)
+
+
 def respond_to_reports(
     session: Session,
     reports: Sequence[Reported],
@@ -80,20 +92,28 @@ def respond_to_reports(
     outcomes: list[Outcome] = []
     news: list[tuple[Incident, TokenRecord]] = []
     flagged: list[uuid.UUID] = []
-    for digest in sorted(by_digest.keys() - found.not_checked):
-        token = found.records.get(digest)
-        for report in by_digest[digest]:
-            if token is None:
-                outcomes.append(Outcome(report.id, Decision.UNKNOWN))
-                continue
-            decision, incident, is_news = _one_report(session, token, report, policy, may_disable)
-            outcomes.append(Outcome(report.id, decision, incident.id if incident else None))
-            if incident is not None and is_news:
-                news.append((incident, token))
-            if incident is not None and decision == Decision.FLAGGED:
-                flagged.append(incident.id)
-            if incident is not None and decision == Decision.DISABLED:
-                token = dataclasses.replace(token, disabled_at=incident.disabled_at)
+    batch = _Batch(
+        session,
+        session.execute(select(db_now())).scalar_one(),
+        incidents.opened(session, by_digest.keys() & found.records.keys()),
+    )
+    with session.no_autoflush:  # hundreds of reports are written by a few statements at the end
+        for digest in sorted(by_digest.keys() - found.not_checked):
+            token = found.records.get(digest)
+            for report in by_digest[digest]:
+                if token is None:
+                    outcomes.append(Outcome(report.id, Decision.UNKNOWN))
+                    continue
+                decision, incident, is_news = _one_report(batch, token, report, policy, may_disable)
+                outcomes.append(Outcome(report.id, decision, incident.id if incident else None))
+                if incident is not None and is_news:
+                    news.append((incident, token))
+                if incident is not None and decision == Decision.FLAGGED:
+                    flagged.append(incident.id)
+                if incident is not None and decision == Decision.DISABLED:
+                    token = dataclasses.replace(token, disabled_at=incident.disabled_at)
+    audit.record_all(session, batch.entries)
+    session.flush()
     tell(session, news, policy)
     if flagged:
         outbox.tell_operator(
@@ -108,35 +128,35 @@ def respond_to_reports(
 
 
 def _one_report(
-    session: Session, token: TokenRecord, report: Reported, policy: Policy, may_disable: Callable[[Reported], bool]
+    batch: _Batch, token: TokenRecord, report: Reported, policy: Policy, may_disable: Callable[[Reported], bool]
 ) -> tuple[Decision, Incident | None, bool]:
     """The decision, its incident if there is one, and whether the owner or the operator has to be told of it."""
     if report.wanted == Wanted.FLAG and token.disabled_at is not None:
         return Decision.ALREADY_DISABLED, None, False
-    incident, is_new = _incident(session, token, report)
+    incident, is_new = _incident(batch, token, report)
     is_live = token.disabled_at is None and not token.is_protected and policy.enforce == "disable"
     _keep_sign(incident, report)
-    _keep_place(session, incident, report)
+    _keep_place(batch, incident, report)
     if incident.action == Decision.DISABLING:
         # For a public find, perhaps: it is neither counted nor held by the brake, and comes to its end.
-        _audit(session, Decision.DISABLING, report, incident)
+        _audit(batch, Decision.DISABLING, report, incident)
         return Decision.DISABLING, incident, False
     is_held = report.wanted == Wanted.DISABLE and is_live and not may_disable(report)
     if report.wanted == Wanted.FLAG or is_held:
         decision = Decision.HELD if is_held else Decision.FLAGGED
         if is_new or (is_held and incident.action != Decision.HELD):
             incident.action = decision
-        _audit(session, decision, report, incident)
+        _audit(batch, decision, report, incident)
         return decision, incident, False
-    done = act(session, [(token, incident)], policy)[0]
+    done = act(batch.session, [(token, incident)], policy)[0]
     decision = done.action
-    _audit(session, decision, report, incident)
+    _audit(batch, decision, report, incident)
     if decision == Decision.ALREADY_DISABLED:
         if is_new or incident.action in (Decision.HELD, Decision.FLAGGED):
             incident.action, incident.disabled_at = decision, token.disabled_at
         return decision, incident, False
     if decision == Decision.DISABLING:
-        incident.action, incident.next_attempt_at = decision, session.execute(select(db_now())).scalar_one()
+        incident.action, incident.next_attempt_at = decision, batch.now
         return decision, incident, False
     is_news = is_new or decision != incident.action
     incident.action = decision
@@ -145,20 +165,19 @@ def _one_report(
     return decision, incident, is_news
 
 
-def _incident(session: Session, token: TokenRecord, report: Reported) -> tuple[Incident, bool]:
+def _incident(batch: _Batch, token: TokenRecord, report: Reported) -> tuple[Incident, bool]:
     """The token's open incident, or a new one; one that ended with a disable is over when the token is live again."""
-    incident = incidents.opened(session, [token.digest]).get(token.digest)
+    incident = batch.opened.get(token.digest)
     was_brought_back = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_brought_back and report.wanted == Wanted.DISABLE:
-        incidents.close_over(session, [incident])
+        incidents.close_over(batch.session, [incident])
         incident = None
     if incident is not None:
         return incident, False
-    now = session.execute(select(db_now())).scalar_one()
     cause = Cause.PUBLIC_REPOSITORY if report.place else Cause.COMPROMISE_SIGNS
-    incident = incidents.begun(token, report.hint, cause, now)
-    session.add(incident)
-    session.flush()
+    incident = incidents.begun(token, report.hint, cause, batch.now)
+    batch.session.add(incident)
+    batch.opened[token.digest] = incident
     return incident, True
 
 
@@ -174,16 +193,17 @@ def _keep_sign(incident: Incident, report: Reported) -> None:
     incident.evidence = {**evidence, "signs": signs}
 
 
-def _keep_place(session: Session, incident: Incident, report: Reported) -> None:
+def _keep_place(batch: _Batch, incident: Incident, report: Reported) -> None:
     if report.place is None:
         return
     candidate = Candidate(report.digest, report.hint, report.place, 0, 0)
-    places = incidents.new_places(session, {report.digest: [candidate]}, report.reporter)[report.digest]
-    incidents.add_places(session, [(incident, places)], session.execute(select(db_now())).scalar_one())
+    batch.session.flush()  # the rows of places refer to the incident
+    places = incidents.new_places(batch.session, {report.digest: [candidate]}, report.reporter)[report.digest]
+    incidents.add_places(batch.session, [(incident, places)], batch.now)
     incident.cause = Cause.PUBLIC_REPOSITORY
 
 
-def _audit(session: Session, decision: Decision, report: Reported, incident: Incident) -> None:
+def _audit(batch: _Batch, decision: Decision, report: Reported, incident: Incident) -> None:
     evidence = {
         "digest": report.digest,
         "report": report.id,
@@ -191,4 +211,4 @@ def _audit(session: Session, decision: Decision, report: Reported, incident: Inc
         "note": report.note,
         "reporter": report.reporter,
     }
-    audit.record(session, f"token_{decision}", evidence, incident_id=incident.id)
+    batch.entries.append(Entry(f"token_{decision}", evidence, incident.id))

@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import ColumnElement, String, func, select, type_coerce, update
@@ -185,8 +186,10 @@ def _settle_within(
     )
     for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
         rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
+    # Values, not expressions: rows with expressions are written by a statement each.
+    now, recheck_at = session.execute(select(db_now(), db_now(RECHECK_SECONDS))).one()
     for outcome in outcomes:
-        _write(rows[outcome.report_id], outcome)
+        _write(rows[outcome.report_id], outcome, now, recheck_at)
     if gate.has_closed_now:
         brake.tell(
             session, [one.incident_id for one in outcomes if one.decision == Decision.HELD and one.incident_id], policy
@@ -195,13 +198,13 @@ def _settle_within(
     return Counter(outcome.decision for outcome in outcomes), disabling
 
 
-def _write(row: Report, outcome: Outcome) -> None:
+def _write(row: Report, outcome: Outcome, now: datetime, recheck_at: datetime) -> None:
     row.decision = outcome.decision
     row.incident_id = outcome.incident_id
     row.state = UNSETTLED.get(outcome.decision, ReportState.SETTLED)
-    row.decided_at = db_now()
+    row.decided_at = now
     if row.state == ReportState.UNKNOWN:
-        row.next_check_at = db_now(RECHECK_SECONDS)
+        row.next_check_at = recheck_at
 
 
 def _reported(row: Report) -> Reported:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
@@ -70,10 +72,10 @@ class Run:
 class Attack:
     """Attackers in threads, until `stop` is set."""
 
-    def __init__(self, port: int, signed: dict[str, str], run: Run) -> None:
+    def __init__(self, port: int, signed: dict[str, str]) -> None:
         self._port = port
         self._signed = signed
-        self._run = run
+        self.begun: Counter[str] = Counter()
         self.stop = threading.Event()
         ways = (self.silent, self.half_heads, self.slow_bodies, self.oversize, self.unsigned, self.forged)
         self._threads = [
@@ -121,7 +123,7 @@ class Attack:
         while not self.stop.is_set():
             with suppress(OSError):
                 way(source)
-            self._run.attacks[way.__name__] += 1
+            self.begun[way.__name__] += 1
 
     def _hold(self, source: str, sent: bytes, connections: int) -> None:
         held = []
@@ -141,6 +143,32 @@ class Attack:
         return f"{_HEAD}{lines}Content-Length: {length}\r\n\r\n".encode()
 
 
+def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
+    """Attack until the other end of the pipe sends something, then answer what was begun."""
+    attack = Attack(port, signed)
+    attack.start()
+    pipe.recv()
+    attack.join()
+    pipe.send(attack.begun)
+
+
+@contextmanager
+def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
+    """Attack from a process of its own: the attackers must not delay the client that measures."""
+    spawning = multiprocessing.get_context("spawn")
+    ours, theirs = spawning.Pipe()
+    child = spawning.Process(target=_attack, args=(port, signed, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        yield
+        ours.send("stop")
+        run.attacks.update(ours.recv())
+    finally:
+        child.terminate()
+        child.join()
+
+
 def measure(minutes: float) -> Run:
     """Attack a server for so long, and send it signed alerts meanwhile."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
@@ -148,14 +176,12 @@ def measure(minutes: float) -> Run:
     try:
         with github_server.running(folder / "github") as github, _server(folder, github) as (client, pid):
             _alert(client, github, Run())
-            attack = Attack(client.base_url.port or 0, github.signer.headers(b"[]"), run)
-            attack.start()
-            ends_at = time.monotonic() + minutes * 60
-            while time.monotonic() < ends_at:
-                _alert(client, github, run)
-                run.memory.append(psutil.Process(pid).memory_info().rss / 2**20)
-                time.sleep(1 / ALERTS_PER_SECOND)
-            attack.join()
+            with _attacked(client.base_url.port or 0, github.signer.headers(b"[]"), run):
+                ends_at = time.monotonic() + minutes * 60
+                while time.monotonic() < ends_at:
+                    _alert(client, github, run)
+                    run.memory.append(psutil.Process(pid).memory_info().rss / 2**20)
+                    time.sleep(1 / ALERTS_PER_SECOND)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return run

@@ -205,7 +205,7 @@ def test_what_celery_obeys_in_a_message_is_dropped(service: Service, fresh_token
         {"headers": {"task": ["r8scan.sweep"]}, "body": None},
     ]
     for message in messages:
-        service.push(message)
+        service.push(message, "responding")
     for raw in (b"", b"not JSON", b"\xff\xfe", b"[" * 100_000, b"7", b"null", b"[[]]", b'"r8scan.sweep"'):
         service.push(raw)
     service.await_look(witness)
@@ -262,10 +262,10 @@ def test_a_full_redis_ends_no_worker_for_good(service: Service, fresh_token: Cal
     try:
         with service.redis.pipeline(transaction=True) as full:
             for _ in range(5):
-                full.lpush("polling", json.dumps(forged("r8scan.sweep", [])))
+                full.lpush("responding", json.dumps(forged("r8scan.sweep", [])))
             full.config_set("maxmemory", "1")
             full.execute()
-        until(lambda: service.redis.llen("polling") == 0 or service.worker.poll() is not None, 60)
+        until(lambda: service.redis.llen("responding") == 0 or service.worker.poll() is not None, 60)
     finally:
         service.redis.config_set("maxmemory", "0")
     service.await_look(service.known(fresh_token()))

@@ -1,0 +1,151 @@
+"""One push of a million invented tokens: what does it cost the process that scans it?
+
+The process has to be done within a minute, with 50 MB more than it had before, and nothing may be lost unrecorded:
+candidates beyond the limits are counted.
+Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import string
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from sqlalchemy import func, select
+
+import scanner.github.client
+from scanner.detection import Detector
+from scanner.github.packs import PackLimits
+from scanner.records import jobs, schema
+from scanner.records.database import Database
+from scanner.records.models import ScanJob, Sighting
+from scanner.response.policy import Policy
+from scanner.sources.batches.candidate_limits import MAX_DIGESTS
+from scanner.sources.pushes import scan as push_scan
+from scanner.sources.pushes.push import Push
+from tests.benchmarks.targets import Targets
+from tests.servers import postgresql_server
+from workers.sandbox import github_server
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.workplace import Workplace
+
+TOKENS_PER_FILE = 20_000
+MAX_SECONDS = 60.0
+MAX_GROWTH_MB = 50.0
+PACK_BYTES = 64 * 1024 * 1024
+"""The default of the service."""
+SAMPLE_SECONDS = 0.05
+
+
+def measure(url: str, tokens: int, folder: Path) -> int:
+    """Push the flood and scan it in a process of its own; 1 when a target is missed."""
+    database = Database(url)
+    schema.upgrade(database)
+    with github_server.running(folder / "github") as github:
+        push = _flooded(github, tokens, folder)
+        with database.write() as session:
+            jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="public_events")
+        command = [sys.executable, "-m", "tests.benchmarks.bench_candidate_flood", "--scan", url]
+        addresses = [github.api_url, github.url, str(folder)]
+        child = subprocess.run([*command, *addresses], check=True, capture_output=True, text=True)
+    figures = json.loads(child.stdout)
+    with database.read() as session:
+        sightings = session.execute(select(func.count()).select_from(Sighting)).scalar_one()
+        counts = session.execute(select(ScanJob.counts)).scalar_one()
+    database.close()
+    print(f"{database.url.get_backend_name()}, {tokens:,} tokens: {figures['cpu']:.1f} s of processor time; {counts}")
+    targets = Targets()
+    targets.below("until the push is scanned", figures["seconds"], MAX_SECONDS, " s")
+    targets.below("memory that it took", figures["growth_mb"], MAX_GROWTH_MB, " MB")
+    targets.at_least("sightings", sightings, 1)
+    targets.below("sightings", sightings, MAX_DIGESTS + 1)
+    unread = sum(count for name, count in counts.items() if name.startswith("unread_"))
+    targets.at_least("recorded as not read", unread, 1 if tokens > MAX_DIGESTS else 0)
+    return targets.status()
+
+
+def _flooded(github: SandboxGitHub, tokens: int, folder: Path) -> Push:
+    """A push of so many invented tokens to a new repository."""
+    repository = github.create_repository("ana/app")
+    work = Workplace(folder / "work", github.push_address("ana/app"))
+    work.start()
+    work.write("README", "x")
+    work.commit("first")
+    work.push()
+    before = work.git("rev-parse", "HEAD").strip()
+    chosen = random.Random(1)
+    letters = string.ascii_letters + string.digits
+    for number in range(-(-tokens // TOKENS_PER_FILE)):
+        count = min(TOKENS_PER_FILE, tokens - number * TOKENS_PER_FILE)
+        work.write(f"f{number}.txt", "\n".join("r8_" + "".join(chosen.choices(letters, k=37)) for _ in range(count)))
+    work.commit("flood")
+    work.push()
+    # A GitHub that answers at once: its own deltas are not what is measured.
+    subprocess.run(["git", "-C", str(repository.path), "repack", "-adq"], check=True)
+    head = work.git("rev-parse", "HEAD").strip()
+    return Push("ana/app", repository.id, before, head, "refs/heads/main", "branch", None, "push")
+
+
+def scan(url: str, api_url: str, web_url: str, folder: Path) -> dict[str, Any]:
+    """Scan the push that waits, in this process; what it cost."""
+    scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox packs while it answers
+    database, detector, github = Database(url), Detector(), scanner.github.client.connect(api_url, web_url, None)
+    detector.scan_bytes(b"warm r8_")
+    own = psutil.Process()
+    base = peak = own.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(SAMPLE_SECONDS):
+            peak = max(peak, own.memory_info().rss)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    began, began_cpu = time.monotonic(), time.process_time()
+    push_scan.scan_next(
+        database, github, detector, Policy(), limits=PackLimits(pack_bytes=PACK_BYTES), threads=8, state_dir=folder
+    )
+    seconds, cpu = time.monotonic() - began, time.process_time() - began_cpu
+    done.set()
+    watching.join()
+    github.close()
+    database.close()
+    return {"seconds": seconds, "cpu": cpu, "growth_mb": (peak - base) / 2**20}
+
+
+def main() -> int:
+    """Measure on SQLite and on PostgreSQL; 1 when a target is missed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--quick", action="store_true", help="a hundred thousand tokens")
+    parser.add_argument("--scan", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.scan:
+        url, api_url, web_url, own_folder = options.scan
+        print(json.dumps(scan(url, api_url, web_url, Path(own_folder))))
+        return 0
+    tokens = 100_000 if options.quick else options.tokens
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    try:
+        missed = measure(f"sqlite:///{folder}/state/r8scan.db", tokens, folder / "sqlite")
+        with postgresql_server() as url:
+            missed += measure(url, tokens, folder / "postgresql")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
