@@ -51,8 +51,8 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
         parse_json(body)
 
 
-def test_a_body_of_too_many_marks_is_refused_and_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostile_json, "MAX_MARKS", 19_000)
+def test_a_body_of_too_many_brackets_is_refused_and_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile_json, "MAX_BRACKETS", 19_000)
     with pytest.raises(ValueError, match="too large"):
         parse_json(DEEP)
 
