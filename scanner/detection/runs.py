@@ -247,7 +247,8 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
     """
     if head[:4] == b"H4sI":
         letters = _PIECE.match(head)
-        return _begins_stream(decoded_base64(letters[0]), inflate=inflate, proof=proof) if letters is not None else False
+        inner = decoded_base64(letters[0]) if letters is not None else b""
+        return _begins_stream(inner, inflate=inflate, proof=proof)
     if head[:4] == b"PK\x03\x04":
         return _begins_zip(head)
     if len(head) < _SHORTEST_STREAM or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
