@@ -67,10 +67,11 @@ class _Block:
 
 def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens in the dump whose bytes stand at `start`, up to some lines behind it. Constant work."""
-    line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
+    # In a line that is longer than any of a dump, the dump may begin anywhere in front of the needle.
+    line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1 or max(0, start - MAX_LINE // 2)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
     # The first letters of the token may end the line before.
-    begin = before if line and line - before <= MAX_LINE else line
+    begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
         return

@@ -62,7 +62,7 @@ def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(dat
     deliver(database, post)
     content = post.taken[0].content.replace(b"=\r\n", b"").decode()
     assert "bounced: 5.1.1 550 5.1.1" in content
-    assert "ana@acme.example" in content
+    assert "ana@acme[.]example" in content
 
 
 def test_the_same_notification_again_tells_nobody(database: Database) -> None:

@@ -23,6 +23,8 @@ SHOWN = "a\\x00bcaf\\xe9\\ud800 \U0001f600"
 def test_no_table_has_a_text_column_that_passes_text_on_as_it_is() -> None:
     for table in Base.metadata.tables.values():
         for column in table.columns:
+            if isinstance(column.type, types.Enum):
+                continue  # it takes no words but its own
             if isinstance(column.type, types.String) or (
                 isinstance(column.type, types.TypeDecorator) and isinstance(column.type.impl_instance, types.String)
             ):

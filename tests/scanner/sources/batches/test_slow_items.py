@@ -71,7 +71,10 @@ class Own:
 
     def rows(self, *columns: Any) -> list[Any]:
         with self.database.read() as session:
-            return list(session.execute(select(*columns)).all())
+            statement = select(*columns)
+            if columns[0].class_ is ScanJob:
+                statement = statement.order_by(ScanJob.id)
+            return list(session.execute(statement).all())
 
 
 @pytest.fixture
