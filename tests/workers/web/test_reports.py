@@ -36,15 +36,21 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture
-def client(database: Database, serve: Serve) -> Iterator[httpx.Client]:
+def context(database: Database) -> Iterator[Context]:
+    """What the server works with. It is closed after the server has ended, whose threads may hold connections."""
     settings = load_settings(
         database_url=SecretStr(database.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis+socket:///nowhere/redis.sock"),
         report_key=SecretStr(KEY),
     )
-    context = Context(settings)
-    yield serve(web.routes(context))
-    context.database.close()
+    own = Context(settings)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def client(context: Context, serve: Serve) -> httpx.Client:
+    return serve(web.routes(context))
 
 
 @pytest.fixture
