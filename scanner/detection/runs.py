@@ -241,7 +241,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
-    """A zip, base64 of gzip, or a gzip or zlib stream that inflates; None: too short to say.
+    """Return whether a zip, a gzip or zlib stream, or base64 of gzip begins here; None if the head is too short to say.
 
     Without `inflate`, the header alone decides.
     """

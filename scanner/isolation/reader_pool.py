@@ -180,7 +180,7 @@ class ReaderPool:
             try:
                 return server.fork()
             except OSError:
-                # The server has ended, for want of memory perhaps: once more with another.
+                # The fork server has ended, perhaps because memory ran out. Try again with a new one.
                 self._drop(server)
         raise ReadersUnavailable("no process can be started to read contents in")
 
