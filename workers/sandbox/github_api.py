@@ -36,13 +36,29 @@ def routes(own: Answers) -> list[Route]:
     ]
 
 
+class RateWindow:
+    """Requests of one resource within its window, which begins with a request and not on the hour, as GitHub's does."""
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds, self._used = seconds, 0
+        self.resets_at = 0
+
+    def spend(self, requests: int) -> int:
+        """Count requests, in a new window if the last one is over. Returns: the requests of the window."""
+        now = int(time.time())
+        if now >= self.resets_at:
+            self._used, self.resets_at = 0, now + self._seconds
+        self._used += requests
+        return self._used
+
+
 class Answers:
     """What every answer of one GitHub needs; one method an endpoint."""
 
     def __init__(self, github: SandboxGitHub) -> None:
         self.github = github
-        self._used = 0
-        self._searched = [0, 0]
+        self._core = RateWindow(3600)
+        self._code_search = RateWindow(60)
 
     async def events(self, request: Request) -> Response:
         refused = self.refused(request, "events")
@@ -66,7 +82,11 @@ class Answers:
         return Response(body, media_type="application/json", headers=headers)
 
     async def rate_limit(self, request: Request) -> Response:
-        limits = {"limit": self.github.rate_limit, "used": self._used, "remaining": self._remaining()}
+        limits = {
+            "limit": self.github.rate_limit,
+            "used": self._core.spend(0),
+            "remaining": self._remaining(),
+        }
         return self.refused(request, "rate_limit") or JSONResponse({"resources": {"core": limits}})
 
     async def repository(self, request: Request) -> Response:
@@ -226,16 +246,9 @@ class Answers:
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
         """The headers that tell of a budget, one request less."""
-        now = time.time()
-        if resource == "code_search":
-            window = int(now) // 60
-            if self._searched[0] != window:
-                self._searched = [window, 0]
-            self._searched[1] += 1
-            limit, used, reset = self.github.search_limit, self._searched[1], (window + 1) * 60
-        else:
-            self._used += not free
-            limit, used, reset = self.github.rate_limit, self._used, int(now) // 3600 * 3600 + 3600
+        window = self._code_search if resource == "code_search" else self._core
+        limit = self.github.search_limit if resource == "code_search" else self.github.rate_limit
+        used, reset = window.spend(not free), window.resets_at
         return {
             "X-RateLimit-Limit": str(limit),
             "X-RateLimit-Remaining": str(max(limit - used, 0)),
@@ -245,4 +258,4 @@ class Answers:
         }
 
     def _remaining(self) -> int:
-        return max(self.github.rate_limit - self._used, 0)
+        return max(self.github.rate_limit - self._core.spend(0), 0)
