@@ -1,0 +1,98 @@
+"""Pushes of which a source knows that they happened, but not from which commit: queued for reading.
+
+A listing of repositories shows the time of the latest push, and at best the default branch's tip. Sources only say what
+they have learned; how a push is read, and in which order, is decided here and by the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import redact
+from scanner.records import jobs
+from scanner.sources.batches.runner import first_visible
+from scanner.sources.pushes.likelihood import PRIORITIES, likelihood_of
+from scanner.sources.pushes.push import Push
+
+PUSHES_A_JOB = 25
+"""Small enough for several processes to share a page, large enough to cost few rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredPush:
+    """A push to a public repository, as a listing shows it. Each field but the name and the id may be unknown.
+
+    Attributes:
+        repository_id: GitHub's number of the repository.
+        repository: Owner and name as GitHub wrote them; hostile, checked with `is_repository_name` by the source.
+        pushed_at: When it was pushed, by GitHub.
+        default_branch: The default branch's name without `refs/heads/`, or None.
+        tip: The commit of the default branch when the source looked. The push may have gone to another branch.
+        previous_tip: The default branch's tip at an earlier look of the same source, or None.
+        created_at: When the repository was created.
+        is_new: The repository was created lately, and this is the first push that the source saw.
+        is_fork: It is a fork.
+        size_kb: Size on GitHub's disk in kilobytes.
+        language: The main language by GitHub's name.
+        mentions_vendor: The name or the description mentions the vendor.
+    """
+
+    repository_id: int
+    repository: str
+    pushed_at: datetime | None
+    default_branch: str | None = None
+    tip: str | None = None
+    previous_tip: str | None = None
+    created_at: datetime | None = None
+    is_new: bool = False
+    is_fork: bool = False
+    size_kb: int | None = None
+    language: str | None = None
+    mentions_vendor: bool = False
+
+    @property
+    def owner(self) -> str:
+        return self.repository.partition("/")[0]
+
+
+def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
+    """Queue the pushes for reading, in the caller's transaction, under the source's name. Returns: the jobs queued."""
+    queued = [_push(push) for push in pushes]
+    count = 0
+    for likelihood, priority in PRIORITIES.items():
+        chosen = [push for push in queued if push.likelihood == likelihood]
+        for start in range(0, len(chosen), PUSHES_A_JOB):
+            page = chosen[start : start + PUSHES_A_JOB]
+            target = {"pushes": [push.to_json() for push in page]}
+            jobs.enqueue(session, "pushes", target, source=source, priority=priority, visible_at=first_visible(page))
+            count += 1
+    return count
+
+
+def _push(found: DiscoveredPush) -> Push:
+    """Return the push in the form that the reader takes: with a tip, everything before it unknown; else every ref."""
+    ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
+    likelihood = likelihood_of(
+        actor=found.owner,
+        repository=found.repository,
+        repository_id=found.repository_id,
+        ref=ref,
+        is_created=found.is_new or found.mentions_vendor,
+        newest_repository_id=0,
+    )
+    return Push(
+        repository=redact(found.repository),
+        repository_id=found.repository_id,
+        # Nobody says that the previous tip was read, so it is not claimed: the reader claims what it remembers.
+        before="0" * (len(found.tip) if found.tip else 40),
+        head=found.tip or "",
+        ref=redact(ref),
+        ref_type="" if found.tip else "repository",
+        published_at=found.pushed_at,
+        kind="push" if found.tip else "create",
+        likelihood=likelihood,
+    )
