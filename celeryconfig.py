@@ -9,7 +9,7 @@ from __future__ import annotations
 from kombu import Queue
 
 from scanner.settings import KNOWN_SOURCES as _SOURCES
-from workers.settings_of_celery import broker_url as _broker_url
+from workers.celery_settings import broker_url as _broker_url
 
 broker_url = _broker_url()
 broker_connection_retry_on_startup = True

@@ -29,7 +29,7 @@ BACKOFF_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 GIVE_UP_AFTER = timedelta(days=3)
 SINGLY_SECONDS = 8.0
 """For trying a refused batch one by one: with two requests of full length, less than a lease."""
-MOST_REFUSED = 5
+MAX_REFUSED = 5
 """Single ones refused before any is taken: it is the receiver that is wrong then, not each of them."""
 LONGEST_ERROR = 500
 ROWS_GIVEN_UP = 1000
@@ -44,7 +44,7 @@ class AnnouncingReport:
     """What one run did, in rows."""
 
     sent: int = 0
-    postponed: int = 0
+    deferred: int = 0
     failed: int = 0
 
 
@@ -73,10 +73,10 @@ def _send(database: Database, name: str, channel: Channel, claimed: list[_Claime
     except Refused as err:
         if len(claimed) > 1:
             return _send_singly(database, name, channel, claimed, report)
-        _put_off(database, name, claimed, str(err), report)
+        _defer_channel(database, name, claimed, str(err), report)
         return False
     except Undelivered as err:
-        _put_off(database, name, claimed, str(err), report)
+        _defer_channel(database, name, claimed, str(err), report)
         return False
     report.sent += _settle(database, claimed)
     return True
@@ -89,7 +89,7 @@ def _send_singly(
     until = time.monotonic() + SINGLY_SECONDS
     taken = refused = 0
     for number, one in enumerate(claimed):
-        if time.monotonic() > until or (refused >= MOST_REFUSED and not taken):
+        if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
             # Those refused wait longer than these: whatever comes first in the next batch, it is not they.
             _let_go(database, claimed[number:], report)
             return bool(taken)
@@ -99,9 +99,9 @@ def _send_singly(
             refused += 1
             _log.error("an announcement is put off: %s", err, extra={"channel": name})
             with database.write() as session:
-                _postpone(session, [one], str(err), report)
+                _defer(session, [one], str(err), report)
         except Undelivered as err:
-            _put_off(database, name, claimed[number:], str(err), report)
+            _defer_channel(database, name, claimed[number:], str(err), report)
             return False
         else:
             taken += 1
@@ -155,11 +155,13 @@ def _settle(database: Database, claimed: list[_Claimed]) -> int:
         )
 
 
-def _put_off(database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
+def _defer_channel(
+    database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport
+) -> None:
     """Leave the batch, and all else of the channel that is due, for later."""
     _log.error("announcements are put off: %s", reason, extra={"channel": channel, "rows": len(claimed)})
     with database.write() as session:
-        _postpone(session, claimed, reason, report)
+        _defer(session, claimed, reason, report)
         others = select(Notification.id).where(*_due(channel), leases.is_due(Notification))
         session.execute(
             update(Notification)
@@ -169,18 +171,18 @@ def _put_off(database: Database, channel: str, claimed: list[_Claimed], reason: 
         )
 
 
-def _postpone(session: Session, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
+def _defer(session: Session, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
     """Leave them for the attempt that is planned; what is three days old fails, in sight."""
     error = reason[:LONGEST_ERROR]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
     report.failed += _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
-    report.postponed += _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
+    report.deferred += _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
 
 
 def _let_go(database: Database, claimed: list[_Claimed], report: AnnouncingReport) -> None:
     """Give back what was not tried."""
     with database.write() as session:
-        report.postponed += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
+        report.deferred += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]) -> int:

@@ -9,7 +9,7 @@ from enum import Enum
 from sqlalchemy import select, update
 
 from notifications.claiming import CHANNELS, OPEN
-from notifications.delivery import LONGEST_ERROR, audit_mail, tell_undeliverable
+from notifications.delivery import MAX_ERROR_LENGTH, audit_mail, tell_undeliverable
 from notifications.email.bounces import Bounce
 from notifications.email.render import MailIdentity
 from notifications.email.wording import clean
@@ -53,12 +53,12 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Outcom
         settled = session.execute(
             update(Notification)
             .where(Notification.id == row.id, Notification.state == NotificationState.SENT)
-            .values(state=NotificationState.FAILED, error=clean(bounce.reason, LONGEST_ERROR))
+            .values(state=NotificationState.FAILED, error=clean(bounce.reason, MAX_ERROR_LENGTH))
             .execution_options(synchronize_session=False)
         )
         if not settled.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
             return Outcome.UNCHANGED
-        audit_mail(session, row, "mail_bounced", error=clean(bounce.reason, LONGEST_ERROR))
+        audit_mail(session, row, "mail_bounced", error=clean(bounce.reason, MAX_ERROR_LENGTH))
         if row.channel == "email":
             tell_undeliverable(session, row.id, identity)
         return Outcome.FAILED

@@ -42,10 +42,10 @@ SEND_SECONDS = 20.0
 """For the exchange with the server; with what it takes to write the outcome, shorter than the lease."""
 GIVE_UP_AFTER = timedelta(days=3)
 """From the moment the facts were frozen: a mail that nobody tried to send does not age."""
-MOST_ATTEMPTS = 200
+MAX_ATTEMPTS = 200
 """Twice what the backoff makes of three days: a row that kills its worker each time ends too."""
 RECORD_TRIES = 5
-LONGEST_ERROR = 500
+MAX_ERROR_LENGTH = 500
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DeliveryReport:
 
     claimed: int = 0
     sent: int = 0
-    postponed: int = 0
+    deferred: int = 0
     failed: int = 0
     lost: int = 0
     held_back: int = 0
@@ -151,8 +151,8 @@ def _deliver(
 ) -> None:
     """One row, to its outcome. TransportDown after it was put off; LeaseLost when it went to another worker."""
     report.claimed += 1
-    if claimed.lease.attempts > MOST_ATTEMPTS:
-        _fail(database, claimed, identity, f"gave up after {MOST_ATTEMPTS} attempts")
+    if claimed.lease.attempts > MAX_ATTEMPTS:
+        _fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts")
         report.failed += 1
         return
     try:
@@ -161,14 +161,14 @@ def _deliver(
         _fail(database, claimed, identity, str(err))
         report.failed += 1
     except TransientFailure as err:
-        _put_off(database, claimed, identity, err.reason, report)
+        _defer(database, claimed, identity, err.reason, report)
         if isinstance(err, TransportDown):
             raise
     except Exception as err:
         if is_unavailable(err):
             raise
         _log.exception("a mail could not be made", extra={"notification": str(claimed.id)})
-        _put_off(database, claimed, identity, f"the mail could not be made: {type(err).__name__}", report)
+        _defer(database, claimed, identity, f"the mail could not be made: {type(err).__name__}", report)
     else:
         _record_sent(database, claimed, rendered.complaint)
         report.sent += 1
@@ -222,7 +222,7 @@ def _record_sent(database: Database, claimed: Claimed, complaint: str | None) ->
             return
 
 
-def _put_off(database: Database, claimed: Claimed, identity: MailIdentity, reason: str, report: DeliveryReport) -> None:
+def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str, report: DeliveryReport) -> None:
     """Leave the row for its next attempt; after three days of attempts, fail it."""
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
@@ -230,9 +230,9 @@ def _put_off(database: Database, claimed: Claimed, identity: MailIdentity, reaso
         return
     with database.write() as session:
         claimed.lease.write(
-            session, error=clean(reason, LONGEST_ERROR), leased_until=None, next_attempt_at=db_now(claimed.delay)
+            session, error=clean(reason, MAX_ERROR_LENGTH), leased_until=None, next_attempt_at=db_now(claimed.delay)
         )
-    report.postponed += 1
+    report.deferred += 1
     _log.warning("mail put off", extra={"notification": str(claimed.id), "error": reason})
 
 
@@ -241,9 +241,9 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(
-            session, state=NotificationState.FAILED, error=clean(reason, LONGEST_ERROR), leased_until=None
+            session, state=NotificationState.FAILED, error=clean(reason, MAX_ERROR_LENGTH), leased_until=None
         )
-        _audit_claimed(session, claimed, "mail_failed", error=clean(reason, LONGEST_ERROR))
+        _audit_claimed(session, claimed, "mail_failed", error=clean(reason, MAX_ERROR_LENGTH))
         if claimed.channel == "email":
             tell_undeliverable(session, claimed.id, identity)
 
@@ -297,7 +297,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
         result = session.execute(
             update(Notification)
             .where(Notification.id.in_(due))
-            .values(next_attempt_at=db_now(BACKOFF_SECONDS[0]), error=clean(down.reason, LONGEST_ERROR))
+            .values(next_attempt_at=db_now(BACKOFF_SECONDS[0]), error=clean(down.reason, MAX_ERROR_LENGTH))
         )
         return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, urlsplit
 
-LONGEST_URL = 4096
+MAX_URL_LENGTH = 4096
 _LINES = re.compile(r"L[0-9]{1,9}(?:C[0-9]{1,9})?(?:-L[0-9]{1,9}(?:C[0-9]{1,9})?)?")
 _COMMIT = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
 _CONTENT_PATH = re.compile(rf"/[A-Za-z0-9_-]{{1,100}}/[A-Za-z0-9._-]{{1,100}}/(?:blob/{_COMMIT}/.+|commit/{_COMMIT})")
@@ -14,7 +14,7 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 def is_own_page(web_url: str, url: object) -> bool:
     """Whether it is the address of a page of this GitHub or of its gists; no other is ever shown to anybody."""
-    if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable():
+    if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
     try:
         web, other = urlsplit(web_url), urlsplit(url)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
-MOST_A_PAGE = 100
+MAX_PER_PAGE = 100
 """GitHub says it in words only: https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api"""
 
 # By its id GitHub has a repository too, and redirects there itself when one was renamed; the description leaves it out.
@@ -94,7 +94,7 @@ class Description:
         schema = declared["schema"]
         plain: Any = int(value) if schema.get("type") == "integer" and value.isdecimal() else value
         self.check(f"{name}?{key}", schema, plain)
-        if key == "per_page" and not 1 <= int(value) <= MOST_A_PAGE:
+        if key == "per_page" and not 1 <= int(value) <= MAX_PER_PAGE:
             self.complaints.append(f"{name}: per_page is {value}")
 
     def _answer(self, name: str, operation: dict[str, Any], response: httpx.Response) -> None:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "scanner.settings": {"scanner.detection", "scanner.private_folders", "scanner.records"},
     "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries"},
     "scanner.response": {"scanner.detection", "scanner.records", "scanner.tokens"},
-    "scanner.signs": {
+    "scanner.compromise": {
         "scanner.detection",
         "scanner.permalinks",
         "scanner.records",
@@ -56,7 +56,7 @@ MAY_IMPORT = {
         "scanner.records",
         "scanner.response",
         "scanner.settings",
-        "scanner.signs",
+        "scanner.compromise",
         "scanner.sources",
         "scanner.tokens",
     },

@@ -17,7 +17,7 @@ import redis
 from scanner.child_processes import start_child
 
 READY_SECONDS = 10.0
-LONGEST_SOCKET_PATH = 100
+MAX_SOCKET_PATH_LENGTH = 100
 
 
 class RedisUnavailable(Exception):
@@ -42,7 +42,7 @@ def server_binary() -> str:
 def socket_path(state_dir: Path) -> Path:
     """Where the embedded server listens. Socket paths are limited to 107 bytes: a long state folder gets an alias."""
     path = state_dir.absolute() / "redis" / "redis.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:
         return path
     name = hashlib.sha256(os.fsencode(state_dir.absolute())).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"r8scan-{os.getuid()}-{name}" / "redis.sock"

@@ -21,7 +21,7 @@ from workers import over_time
 
 HOURS = 24
 LAST_INCIDENTS = 10
-MOST_DELAYS = 20_000
+MAX_DELAYS = 20_000
 SILENT_AFTER = timedelta(minutes=10)
 WAITING_AFTER = {
     "pushes": timedelta(minutes=10),
@@ -270,7 +270,7 @@ def _incidents(session: Session, found: Overview) -> None:
         .join(first_public, first_public.c.incident_id == Incident.id)
         .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-3600 * HOURS))
         .order_by(Incident.detected_at.desc())
-        .limit(MOST_DELAYS)
+        .limit(MAX_DELAYS)
     )
     delays = sorted(
         max((disabled - published).total_seconds(), 0.0)

@@ -27,7 +27,7 @@ from workers import embedded_redis
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
 
 DRAIN_SECONDS = 30.0
-LONGEST_RESTART_DELAY = 30.0
+MAX_RESTART_DELAY_SECONDS = 30.0
 STABLE_SECONDS = 60.0
 """A process that has run for so long and ends is started again at once, as if it had never ended before."""
 
@@ -176,7 +176,7 @@ class Supervisor:
             if name not in self._restart_at:
                 is_stable = now - self._started_at.get(name, now) > STABLE_SECONDS
                 delay = 0.0 if is_stable else self._delay.get(name, 0.0)
-                self._delay[name] = min(max(delay * 2, 1.0), LONGEST_RESTART_DELAY)
+                self._delay[name] = min(max(delay * 2, 1.0), MAX_RESTART_DELAY_SECONDS)
                 self._restart_at[name] = now + delay
                 _log.error(
                     "a process ended and will be started again", extra={"child": name, "status": child.returncode}

@@ -13,11 +13,11 @@ from email.policy import compat32
 
 from notifications.email.wording import clean
 
-LARGEST = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 """Bytes: our mails, which a notification may return whole, are smaller."""
-LONGEST_DIAGNOSTIC = 300
-MOST_RECIPIENTS = 100
-_LONGEST_FIELD = 2000
+MAX_DIAGNOSTIC_LENGTH = 300
+MAX_RECIPIENTS = 100
+_MAX_FIELD_LENGTH = 2000
 
 # What the library's parser takes grows with these, for some with their square. Mails of ours, and what servers write
 # about them, stay far below.
@@ -58,13 +58,13 @@ class Bounce:
 
     @property
     def reason(self) -> str:
-        return clean(f"bounced: {self.status} {self.diagnostic}", LONGEST_DIAGNOSTIC + 20)
+        return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
 def read_bounce(content: bytes) -> Bounce:
     """Read one notification as a server hands it over. NotABounce for everything else, whatever it is."""
-    if len(content) > LARGEST:
-        raise NotABounce(f"it is larger than {LARGEST // 1024**2} MB")
+    if len(content) > MAX_BYTES:
+        raise NotABounce(f"it is larger than {MAX_BYTES // 1024**2} MB")
     _refuse_costly(content)
     try:
         return _read(content)
@@ -109,7 +109,7 @@ def _read(content: bytes) -> Bounce:
         message_id=returned[0],
         action=_field(recipient, "Action").split(";")[0].strip().lower(),
         status=status[0] if status else _WITHOUT_STATUS,
-        diagnostic=clean(_TYPE.sub("", _field(recipient, "Diagnostic-Code")), LONGEST_DIAGNOSTIC),
+        diagnostic=clean(_TYPE.sub("", _field(recipient, "Diagnostic-Code")), MAX_DIAGNOSTIC_LENGTH),
     )
 
 
@@ -123,7 +123,7 @@ def _recipient(report: Message) -> Message:
     blocks = report.get_payload()
     if not isinstance(blocks, list):
         raise NotABounce("its delivery status is empty")
-    recipients = [block for block in blocks[:MOST_RECIPIENTS] if isinstance(block, Message) and block["Action"]]
+    recipients = [block for block in blocks[:MAX_RECIPIENTS] if isinstance(block, Message) and block["Action"]]
     if not recipients:
         raise NotABounce("its delivery status names no action")
     failed = (block for block in recipients if _field(block, "Action").lower().startswith("failed"))
@@ -145,4 +145,4 @@ def _message_ids(part: Message) -> list[str]:
 
 
 def _field(block: Message, name: str) -> str:
-    return " ".join(str(block.get(name, ""))[:_LONGEST_FIELD].split())
+    return " ".join(str(block.get(name, ""))[:_MAX_FIELD_LENGTH].split())

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-MOST_PLACES = 20
+MAX_PLACES = 20
 """Places shown in one mail; their total is always told."""
-MOST_TOKENS = 10
+MAX_TOKENS = 10
 """Tokens of one mail told in full: mail services cut a mail off at about 100 kB."""
-MOST_SHORT_TOKENS = 200
+MAX_SHORT_TOKENS = 200
 """Further tokens told in one line each; beyond them only their number."""
 
 OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
@@ -35,7 +35,7 @@ class PlaceFacts:
     commit: str | None = None
     ref: str | None = None
     line: int = 0
-    spelling: str = "plain"
+    encoding: str = "plain"
     container: str = ""
     published_at: datetime | None = None
 

@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from notifications.email.facts import (
-    MOST_PLACES,
-    MOST_SHORT_TOKENS,
-    MOST_TOKENS,
+    MAX_PLACES,
+    MAX_SHORT_TOKENS,
+    MAX_TOKENS,
     OPERATOR_OCCASIONS,
     MailFacts,
     PlaceFacts,
@@ -28,8 +28,8 @@ from scanner.detection import redact
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Cause, NotificationState
 
-MOST_SIGNS = 3
-MOST_UNDELIVERED = 5
+MAX_SIGNS = 3
+MAX_UNDELIVERED = 5
 
 _REPOSITORY = {"file", "file_name", "commit", "tag", "ref_name", "repository_description", "wiki_page"}
 _GIST = {"gist", "gist_comment"}
@@ -97,7 +97,7 @@ class Gathering:
             tokens=tuple(self._token(row, subject) for subject in self._told(row)),
             others=tuple(
                 ShortToken(redact(subject.token_name), subject.hint, str(subject.incident_id))
-                for subject in subjects[MOST_TOKENS : MOST_TOKENS + MOST_SHORT_TOKENS]
+                for subject in subjects[MAX_TOKENS : MAX_TOKENS + MAX_SHORT_TOKENS]
             ),
             tokens_total=len(subjects),
             places_total=sum(self._totals[one].places for one in incident_ids if one in self._totals),
@@ -106,11 +106,11 @@ class Gathering:
 
     def _told(self, row: Notification) -> list[_Subject]:
         """Those that its mail tells in full."""
-        return self._subjects[row.id][:MOST_TOKENS]
+        return self._subjects[row.id][:MAX_TOKENS]
 
     def _share(self, row: Notification) -> int:
         """Places shown of each of its tokens."""
-        return max(1, MOST_PLACES // max(len(self._subjects[row.id]), 1))
+        return max(1, MAX_PLACES // max(len(self._subjects[row.id]), 1))
 
     def _token(self, row: Notification, subject: _Subject) -> TokenFacts:
         incident = self._incidents[subject.incident_id]
@@ -132,7 +132,7 @@ class Gathering:
             last_used_at=incident.token_last_used_at,
             places=tuple(_place(exposure) for exposure in self._places[incident.id][: self._share(row)]),
             places_total=totals.places if totals else 0,
-            undelivered=tuple(undelivered[:MOST_UNDELIVERED]),
+            undelivered=tuple(undelivered[:MAX_UNDELIVERED]),
             undelivered_total=len(undelivered),
             signs=_signs(incident) if is_operator else (),
             brought_back_at=None if is_operator else self._brought_back.get(incident.id),
@@ -238,7 +238,7 @@ def _signs(incident: Incident) -> tuple[str, ...]:
     """What was reported of it, newest first: the sign, by whom, and their words."""
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
-    return tuple(redact(line) for line in itertools.islice(lines, MOST_SIGNS))
+    return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))
 
 
 def _place(row: Exposure) -> PlaceFacts:
@@ -251,7 +251,7 @@ def _place(row: Exposure) -> PlaceFacts:
         commit=row.commit,
         ref=redact(row.ref) if row.ref else None,
         line=row.line,
-        spelling=redact(row.spelling),
+        encoding=redact(row.encoding),
         container=redact(row.container),
         published_at=row.published_at,
     )

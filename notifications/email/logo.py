@@ -11,9 +11,9 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LARGEST_FILE = 100_000
+MAX_FILE_BYTES = 100_000
 """Bytes: it travels with every mail."""
-LONGEST_SIDE = 2000
+MAX_SIDE_PIXELS = 2000
 """Pixels of the picture itself, more than sharp screens need."""
 SHOWN_HEIGHT = 40
 SHOWN_WIDTH = 220
@@ -61,19 +61,19 @@ class Logo:
 def load_logo(path: Path) -> Logo:
     """Read the file. BadLogo when it is none; OSError when it cannot be read."""
     with path.open("rb") as file:
-        return read_logo(file.read(LARGEST_FILE + 1))
+        return read_logo(file.read(MAX_FILE_BYTES + 1))
 
 
 def read_logo(content: bytes) -> Logo:
     """The logo whose file has this content. BadLogo when it is none."""
-    if len(content) > LARGEST_FILE:
-        raise BadLogo(f"is larger than {LARGEST_FILE // 1000} kB")
+    if len(content) > MAX_FILE_BYTES:
+        raise BadLogo(f"is larger than {MAX_FILE_BYTES // 1000} kB")
     try:
         subtype, width, height = _header(content)
     except (struct.error, IndexError):
         raise BadLogo("is cut off: the picture's size is missing") from None
-    if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE):
-        raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {LONGEST_SIDE}")
+    if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
+        raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {MAX_SIDE_PIXELS}")
     # The name follows the content, so that a mail program never shows an older logo that it has kept.
     return Logo(content, subtype, width, height, f"{hashlib.sha256(content).hexdigest()[:32]}@logo.r8scan")
 

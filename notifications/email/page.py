@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from notifications.email.facts import OPERATOR_OCCASIONS, MailFacts, PlaceFacts, TokenFacts
 from notifications.email.unlinked import unlinked
-from notifications.email.wording import LONGEST_NAME, LONGEST_PATH, clean, safe_link, shorten
+from notifications.email.wording import MAX_NAME_LENGTH, MAX_PATH_LENGTH, clean, safe_link, shorten
 
 FEW_PLACES = 3
 """With more places, or several tokens, what to do comes before the list."""
@@ -104,7 +104,7 @@ def cleaned(value: Value) -> Value:
 
     Every string passes through here, so no template can forget it.
     """
-    return _cleaned(value, LONGEST_NAME)  # type: ignore[no-any-return]  # the type stays
+    return _cleaned(value, MAX_NAME_LENGTH)  # type: ignore[no-any-return]  # the type stays
 
 
 def build(facts: MailFacts, words: Words, web_url: str) -> Page:
@@ -167,7 +167,7 @@ def _place(raw: PlaceFacts, place: PlaceFacts, speaker: _Speaker) -> PlacePage:
         title=_line(words, "place_title", place),
         details=_lines(words, "place_details", place),
         link=link,
-        address=shorten(link, LONGEST_PATH) if link else place.url,
+        address=shorten(link, MAX_PATH_LENGTH) if link else place.url,
     )
 
 
@@ -216,7 +216,7 @@ def _cleaned(value: Any, longest: int) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changes = {
             field.name: _cleaned(
-                getattr(value, field.name), LONGEST_PATH if field.name in _LONG_FIELDS else LONGEST_NAME
+                getattr(value, field.name), MAX_PATH_LENGTH if field.name in _LONG_FIELDS else MAX_NAME_LENGTH
             )
             for field in dataclasses.fields(value)
         }

@@ -37,9 +37,9 @@ from scanner.detection import redact
 
 BUILT_IN = Path(__file__).parent.parent / "templates"
 SHARED = "shared"
-LONGEST_SUBJECT = 160
-LARGEST_BODY = 1024 * 1024
-MOST_INCIDENT_HEADERS = 20
+MAX_SUBJECT_LENGTH = 160
+MAX_BODY_BYTES = 1024 * 1024
+MAX_INCIDENT_HEADERS = 20
 
 _EMPTY_FIRST_LINE = re.compile(rb"([!-9;-~]+:)\r\n( [^\r\n]+)")
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.\[\]:-]+>")
@@ -172,7 +172,7 @@ def compose(
         message["Reply-To"] = _address("", identity.support_contact or "")
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834
     message["X-Auto-Response-Suppress"] = "All"
-    for incident_id in incident_ids[:MOST_INCIDENT_HEADERS]:
+    for incident_id in incident_ids[:MAX_INCIDENT_HEADERS]:
         message["X-R8scan-Incident"] = _undecodable(clean(incident_id))
     message.set_content(rendered.text, cte="quoted-printable")
     message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
@@ -253,14 +253,14 @@ def _render(facts: MailFacts, identity: MailIdentity, environment: Environment) 
 
     shown["page"] = pages.build(facts, words, identity.github_web_url)
     subject = environment.get_template(f"{facts.variant}/subject.txt").render(shown)
-    shown["subject"] = clean(" ".join(subject.split()), LONGEST_SUBJECT)
+    shown["subject"] = clean(" ".join(subject.split()), MAX_SUBJECT_LENGTH)
     text, html = (
         environment.select_template([f"{facts.variant}/{name}", f"{SHARED}/{name}"]).render(shown)
         for name in ("body.txt", "body.html")
     )
     if not shown["subject"] or not text.strip() or not html.strip():
         raise ValueError("a template gave an empty subject or body")
-    if max(len(text), len(html)) > LARGEST_BODY:
+    if max(len(text), len(html)) > MAX_BODY_BYTES:
         raise ValueError("a template gave a body of more than a megabyte")
     return Rendered(shown["subject"], redact(_without_gaps(text)), redact(html))
 

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from notifications.email.facts import (
-    MOST_SHORT_TOKENS,
-    MOST_TOKENS,
+    MAX_SHORT_TOKENS,
+    MAX_TOKENS,
     MailFacts,
     PlaceFacts,
     ShortToken,
@@ -101,7 +101,7 @@ def _file(path: str = "src/config/settings.py", line: int = 12, repository: str 
 
 def _widely_spread() -> TokenFacts:
     inside = dataclasses.replace(
-        _file("release/app-1.4.0.zip", 3), container="app-1.4.0.zip!/app/.env", spelling="base64", line=0
+        _file("release/app-1.4.0.zip", 3), container="app-1.4.0.zip!/app/.env", encoding="base64", line=0
     )
     message = PlaceFacts(
         *("commit", f"{_WEB}/acme/weather-bot/commit/{_COMMIT}", _SEEN, "acme/weather-bot"), commit=_COMMIT
@@ -133,11 +133,11 @@ def _three_tokens() -> tuple[TokenFacts, ...]:
 def _storm() -> MailFacts:
     tokens = tuple(
         _token(100 + number, f"worker-{number:03}", places=(_file("dump/tokens.csv", number),))
-        for number in range(1, MOST_TOKENS + 1)
+        for number in range(1, MAX_TOKENS + 1)
     )
     others = tuple(
         ShortToken(f"worker-{number:03}", f"r8_Ex{number % 10}…mple", _incident_id(100 + number))
-        for number in range(MOST_TOKENS + 1, MOST_TOKENS + MOST_SHORT_TOKENS + 1)
+        for number in range(MAX_TOKENS + 1, MAX_TOKENS + MAX_SHORT_TOKENS + 1)
     )
     mail = _mail("public_repository", *tokens, others=others, total=500)
     return dataclasses.replace(mail, places_total=500)
@@ -155,7 +155,7 @@ def _text(kind: str, path: str) -> PlaceFacts:
 
 def _package() -> PlaceFacts:
     url = "https://www.npmjs.com/package/acme-weather-bot"
-    return PlaceFacts("package", url, _SEEN, path="acme-weather-bot 1.4.0: dist/index.js", line=1, spelling="base64")
+    return PlaceFacts("package", url, _SEEN, path="acme-weather-bot 1.4.0: dist/index.js", line=1, encoding="base64")
 
 
 def _reported(number: int) -> TokenFacts:

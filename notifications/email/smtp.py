@@ -15,7 +15,7 @@ from notifications.email.deadline import Watchdog, connect
 from notifications.email.transport import Envelope, PermanentFailure, TransientFailure, TransportDown
 from notifications.email.wording import clean
 
-LONGEST_REPLY = 200
+MAX_REPLY_LENGTH = 200
 
 # Replies that blame us rather than the recipient: authentication wanted (RFC 4954, section 6), any status of the class
 # "security or policy" (RFC 3463, section 3.8), or a refusal to relay without such a status.
@@ -152,7 +152,7 @@ class SmtpOutlet:
         except smtplib.SMTPNotSupportedError as err:
             raise TransportDown(f"{self._name}: {_words_of(err)}", is_configuration=True) from None
         except ssl.SSLCertVerificationError as err:
-            reason = f"the certificate of {self._name} cannot be trusted: {clean(err.verify_message, LONGEST_REPLY)}"
+            reason = f"the certificate of {self._name} cannot be trusted: {clean(err.verify_message, MAX_REPLY_LENGTH)}"
             raise TransportDown(reason, is_configuration=True) from None
         except (OSError, smtplib.SMTPException, ValueError) as err:
             raise TransportDown(f"cannot reach the mail server {self._name}: {_words_of(err)}") from None
@@ -201,7 +201,7 @@ def _own_name() -> str:
 
 
 def _reply_words(code: int, reply: bytes) -> str:
-    return clean(f"{code} {reply.decode('utf-8', 'replace')}", LONGEST_REPLY)
+    return clean(f"{code} {reply.decode('utf-8', 'replace')}", MAX_REPLY_LENGTH)
 
 
 def _bytes(value: bytes | str) -> bytes:
@@ -210,4 +210,4 @@ def _bytes(value: bytes | str) -> bytes:
 
 def _words_of(err: BaseException) -> str:
     words = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
-    return clean(words or type(err).__name__, LONGEST_REPLY)
+    return clean(words or type(err).__name__, MAX_REPLY_LENGTH)

@@ -12,11 +12,11 @@ import regex
 from scanner.detection import redact
 from scanner.permalinks import is_own_page, is_permalink
 
-LONGEST_NAME = 100
-LONGEST_PATH = 240
-LONGEST_LINK = 1000
+MAX_NAME_LENGTH = 100
+MAX_PATH_LENGTH = 240
+MAX_LINK_LENGTH = 1000
 """Characters of an address that is still a link; a longer one is shown shortened, as text."""
-_LONGEST_READ = 20_000
+_MAX_READ = 20_000
 
 TEXT_WIDTH = 74
 
@@ -67,9 +67,9 @@ KIND_WORDS: Mapping[str, str] = {
 }
 
 
-def clean(value: str, longest: int = LONGEST_NAME) -> str:
+def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
     """One line of visible text, at most `longest` characters, whatever `value` was; what was hidden shows as �."""
-    visible = " ".join(_HIDDEN.sub("\N{REPLACEMENT CHARACTER}", value[:_LONGEST_READ]).split())
+    visible = " ".join(_HIDDEN.sub("\N{REPLACEMENT CHARACTER}", value[:_MAX_READ]).split())
     return shorten(redact(visible), longest)
 
 
@@ -93,7 +93,7 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
         web_url: The web address of the GitHub that is watched.
         kind: The kind of the place.
     """
-    if len(url) > LONGEST_LINK or _BACKSLASHES.search(url):
+    if len(url) > MAX_LINK_LENGTH or _BACKSLASHES.search(url):
         return None
     try:
         address, _, fragment = url.partition("#")
@@ -103,7 +103,7 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     except ValueError:
         return None
     link = f"{parts.scheme}://{parts.netloc}{path}" + (f"#{fragment}" if fragment else "")
-    if parts.query or len(link) > LONGEST_LINK or redact(link) != link:
+    if parts.query or len(link) > MAX_LINK_LENGTH or redact(link) != link:
         return None
     is_page = kind in _KINDS_OF_PAGES and _is_repository_page(web_url, link)
     return link if is_page or is_permalink(web_url, link) else None

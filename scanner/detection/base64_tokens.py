@@ -21,7 +21,7 @@ from scanner.detection.limits import Meter
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
-_LONGEST = 4096
+_MAX_LENGTH = 4096
 LOOK_STEPS = 2000
 """Steps that a look at one form is paid with: up to twenty microseconds where the pattern fails after some letters."""
 
@@ -63,7 +63,7 @@ _TAIL = rb"(?:" + rb"|".join(_second_and_third((top,)) + _fourth(top) for top in
 _GROUP = _first() + _TAIL
 
 
-def _spelled(letters: bytes) -> bytes:
+def _encoded(letters: bytes) -> bytes:
     return JOINTS.join(rb"(?P<unit>%c)" % letter for letter in letters)
 
 
@@ -89,7 +89,7 @@ class _Form(NamedTuple):
 
 
 def _form(needle: bytes, rest_of_group: bytes, groups: int, end: bytes, lead: bytes) -> _Form:
-    pattern = _spelled(needle) + rest_of_group + rb"(?:" + _GROUP + rb"){%d}" % groups + end
+    pattern = _encoded(needle) + rest_of_group + rb"(?:" + _GROUP + rb"){%d}" % groups + end
     soon = needle + rb"(?=" + _without_joints(rest_of_group + _GROUP + _GROUP) + rb"|[0-9A-Za-z]{0,11}+[^0-9A-Za-z])"
     cut = rb"|".join(needle[:at] + rb"[^0-9A-Za-z]" for at in range(1, len(needle)))
     likely = soon + rb"|" + cut
@@ -111,7 +111,7 @@ def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     for pattern, lead, _, begins in _forms():
         if begins.match(content, start) is None:
             continue
-        match = pattern.match(content, start, start + _LONGEST)
+        match = pattern.match(content, start, start + _MAX_LENGTH)
         if match is not None:
             yield from _finding(match, lead)
 
@@ -119,11 +119,11 @@ def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the tokens whose base64 needle begins in `content[begin:end]`. Raises LimitReachedError."""
     for pattern, lead, likely, _ in _forms():
-        for start in likely.finditer(content, begin, min(len(content), end + _LONGEST), overlapped=True):
+        for start in likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH), overlapped=True):
             if start.start() >= end:
                 break
             meter.spend(LOOK_STEPS)
-            match = pattern.match(content, start.start(), start.start() + _LONGEST)
+            match = pattern.match(content, start.start(), start.start() + _MAX_LENGTH)
             if match is not None:
                 yield from _finding(match, lead)
 
@@ -134,7 +134,7 @@ def _finding(match: regex.Match[bytes], lead: bytes) -> Iterator[Finding]:
     if token is None:
         return
     start = match.start()
-    # The letter before it holds bits of the token's first byte: it is part of the spelling.
+    # The letter before it holds bits of the token's first byte: it is part of the encoding.
     if lead and start and match.string[start - 1] in _LETTERS:
         start -= 1
     yield Finding(token[0], start, match.end(), ("base64",))

@@ -195,7 +195,7 @@ def zstd_members(container: Container) -> Iterator[Member]:
 
 def _member(container: Container, codec: Codec) -> Member:
     container.meter.enter()
-    return Member(inner_name(container.name), Inflated(container, codec), spelling=codec.name)
+    return Member(inner_name(container.name), Inflated(container, codec), encoding=codec.name)
 
 
 def inner_name(name: str) -> str:

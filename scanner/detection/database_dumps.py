@@ -41,7 +41,7 @@ def redis_members(container: Container) -> Iterator[Member]:
                 value = b""
             if len(value) == plain:
                 container.meter.enter()
-                yield Member("value", value, spelling="lzf")
+                yield Member("value", value, encoding="lzf")
                 at = begin + packed - 1
         at = content.find(_LZF, at + 1)
 

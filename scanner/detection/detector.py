@@ -20,7 +20,7 @@ from scanner.detection.redact import redact
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins whose content is elsewhere: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
-LARGEST_LFS_POINTER = 1024
+MAX_LFS_POINTER_BYTES = 1024
 
 _NOWHERE = Place("other")
 _TIME_REASONS = frozenset((SPENT, "seconds", "reader_busy", "reader_deadline"))
@@ -163,7 +163,7 @@ class Detector:
             place=_NOWHERE,
             line=finding.line,
             column=finding.column,
-            spelling=">".join(finding.spelling),
+            encoding=">".join(finding.encoding),
             container=redact(name) + redact("".join(f"!/{member}" for member in finding.members))
             if finding.members
             else "",
@@ -183,7 +183,7 @@ def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
 
 def is_lfs_pointer(content: bytes) -> bool:
     """Whether it only says where the file's real content is."""
-    return len(content) < LARGEST_LFS_POINTER and content.startswith(LFS_POINTER)
+    return len(content) < MAX_LFS_POINTER_BYTES and content.startswith(LFS_POINTER)
 
 
 def _order(candidate: Candidate) -> tuple[str, int, int]:

@@ -67,7 +67,7 @@ class Candidate:
     """Something that has the form of a token: never the token itself.
 
     `digest` is 64 lower-case hex digits; `hint` is `r8_Ab1…xyz9`; `line` and `column` count from 1 (0: unknown; column
-    in bytes); `spelling` names the encoding it was written in (`plain`, `base64`, …); `container` is the way through
+    in bytes); `encoding` names the encoding it was written in (`plain`, `base64`, …); `container` is the way through
     archives to it (`a.zip!/b/c.txt`), empty for none. `place` holds no raw token.
     """
 
@@ -76,5 +76,5 @@ class Candidate:
     place: Place
     line: int = 0
     column: int = 0
-    spelling: str = "plain"
+    encoding: str = "plain"
     container: str = ""

@@ -1,4 +1,4 @@
-"""Puts matcher, spellings, runs and containers together, layer within layer; knows no digests and no places."""
+"""Puts matcher, encodings, runs and containers together, layer within layer; knows no digests and no places."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import regex
 
 from scanner.detection.containers import container_kind, is_compressed, is_streamed, members_of
+from scanner.detection.encodings import findings_of, plain_tokens
 from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
 from scanner.detection.limits import LimitReachedError, Meter
 from scanner.detection.matcher import Window, may_hold, windows
@@ -25,7 +26,6 @@ from scanner.detection.members import (
 )
 from scanner.detection.runs import Run, long_runs, run_spots, runs_in
 from scanner.detection.signatures import ContainerKind
-from scanner.detection.spellings import findings_of, plain_tokens
 from scanner.detection.wide import wide_codec, wide_pieces
 
 _CARRY = 32 << 10
@@ -140,7 +140,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
     # Base64 of a plain token has needles of its own, and is found in the letters of the run.
-    if run.spelling != "base64" and b"r8_" in decoded:
+    if run.encoding != "base64" and b"r8_" in decoded:
         _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
     kind = container_kind(decoded)
     if kind is not None:
@@ -178,11 +178,11 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
     if inside_run and is_compressed(kind):
         inner = _in_source(member, meter, depth + 1, inside_run=True)
         return [
-            finding._replace(start=0, end=1, spelling=wrapped((member.spelling,), finding.spelling))
+            finding._replace(start=0, end=1, encoding=wrapped((member.encoding,), finding.encoding))
             for finding in inner
         ]
     inner = _in_source(member, meter, depth + 1, inside_run=False)
-    named = [Finding(found.token, 0, 1, found.spelling) for found in text_findings(member.name.encode(), meter, depth)]
+    named = [Finding(found.token, 0, 1, found.encoding) for found in text_findings(member.name.encode(), meter, depth)]
     return [finding._replace(start=0, end=1, members=(member.name, *finding.members)) for finding in (*inner, *named)]
 
 
@@ -271,7 +271,7 @@ def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) ->
         finding._replace(
             start=segments.origin(finding.start),
             end=segments.origin(finding.end - 1) + 1,
-            spelling=wrapped(("markup",), finding.spelling),
+            encoding=wrapped(("markup",), finding.encoding),
         )
         for finding in text_findings(text, meter, depth)
         if finding.token not in known

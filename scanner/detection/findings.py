@@ -12,7 +12,7 @@ PLAIN = ("plain",)
 class Finding(NamedTuple):
     """One token and where it stands.
 
-    `start` and `end` span everything that spells it, in the content being read. `spelling` goes from the outermost
+    `start` and `end` span everything that spells it, in the content being read. `encoding` goes from the outermost
     encoding to the innermost. `members` is the way into containers, outermost first; when it is not empty, `line` and
     `column` stand in the innermost member, else they are 0 until `located()`.
     """
@@ -20,7 +20,7 @@ class Finding(NamedTuple):
     token: bytes
     start: int
     end: int
-    spelling: tuple[str, ...] = PLAIN
+    encoding: tuple[str, ...] = PLAIN
     members: tuple[str, ...] = ()
     line: int = 0
     column: int = 0
@@ -47,9 +47,9 @@ class Segments:
         return self._starts[at] + offset - self._sums[at]
 
 
-def wrapped(spelling: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
+def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
     """The chain of an encoding around another; `plain` is only ever named alone."""
-    return spelling if inner == PLAIN else spelling + inner
+    return encoding if inner == PLAIN else encoding + inner
 
 
 def located(
@@ -73,10 +73,10 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """One finding per token and place: where spans of the same token overlap, the simplest spelling stays."""
+    """One finding per token and place: where spans of the same token overlap, the simplest encoding stays."""
     if len(findings) < 2:
         return findings
-    ordered = sorted(findings, key=lambda found: (found.members, found.token, found.start, len(found.spelling)))
+    ordered = sorted(findings, key=lambda found: (found.members, found.token, found.start, len(found.encoding)))
     kept: list[Finding] = []
     for finding in ordered:
         last = kept[-1] if kept else None
@@ -97,4 +97,4 @@ def _same_spot(one: Finding, other: Finding) -> bool:
 
 
 def _simplicity(finding: Finding) -> tuple[int, int, int]:
-    return (len(finding.spelling), finding.spelling != PLAIN, finding.start)
+    return (len(finding.encoding), finding.encoding != PLAIN, finding.start)

@@ -19,7 +19,7 @@ from scanner.detection.members import Container, Member, UnreadableError, whole
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 _OFFSET_DELTA, _NAMED_DELTA = 6, 7
 _BASE_CACHE = 32 << 20
-_LONGEST_CHAIN = 4_096
+_MAX_CHAIN = 4_096
 _CHUNK = 64 << 10
 _COMMAND_COST = 64
 """Bytes of the document's budget that one command of a delta costs besides what it makes."""
@@ -199,7 +199,7 @@ class _Pack:
             if entry.kind in _KINDS:
                 break
             chain.append(entry)
-            if len(chain) > _LONGEST_CHAIN:
+            if len(chain) > _MAX_CHAIN:
                 raise UnreadableError("damaged")
             offset = self._offsets[entry.base] if isinstance(entry.base, bytes) else entry.base
         if offset in self._cache:

@@ -26,7 +26,7 @@ from scanner.detection.wide import wide_codec
 
 BLOCK = 4 << 20
 PIPE_BYTES = 1 << 20
-MOST_RESTARTS = 200
+MAX_RESTARTS = 200
 FEED = 2048
 
 MAX_HEAD = 200
@@ -183,7 +183,7 @@ def _read_shard(
             shard.note(listed, first, "object_damaged")
             first += 1
             restarts += 1
-            if restarts > MOST_RESTARTS:
+            if restarts > MAX_RESTARTS:
                 shard.unread["object_damaged"] += last - first
                 return
     if first < last:

@@ -1,4 +1,4 @@
-"""Patterns for tokens written unit by unit: plain, escaped, interrupted. `spellings` decides what a match means."""
+"""Patterns for tokens written unit by unit: plain, escaped, interrupted. `encodings` decides what a match means."""
 
 from __future__ import annotations
 

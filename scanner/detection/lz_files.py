@@ -44,7 +44,7 @@ class _Pieces:
 def _stream_member(container: Container, name: str, pieces: Callable[[Readable, Meter], Iterator[bytes]]) -> Member:
     container.meter.enter()
     stream = _Pieces(pieces(readable(container.source), container.meter), container.meter)
-    return Member(inner_name(container.name), stream, spelling=name)
+    return Member(inner_name(container.name), stream, encoding=name)
 
 
 def lz4_members(container: Container) -> Iterator[Member]:
@@ -102,7 +102,7 @@ def mozilla_lz4_members(container: Container) -> Iterator[Member]:
     content = whole(container)
     container.meter.enter()
     body = lz4_block(content[_MOZILLA_HEADER:], container.meter)
-    yield Member(inner_name(container.name), body, spelling="lz4")
+    yield Member(inner_name(container.name), body, encoding="lz4")
 
 
 def snappy_members(container: Container) -> Iterator[Member]:

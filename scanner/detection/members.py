@@ -22,13 +22,13 @@ Source = bytes | Readable
 class Member(NamedTuple):
     """One part of a container. `source` may be read until the next member is asked for.
 
-    `spelling`: the encoding that was undone to get it, for parts that are no file of their own (a compressed stream).
+    `encoding`: the encoding that was undone to get it, for parts that are no file of their own (a compressed stream).
     `text_of_markup`: XML whose text should be read a second time without its tags.
     """
 
     name: str
     source: Source
-    spelling: str = ""
+    encoding: str = ""
     text_of_markup: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The byte strings that betray a token in each spelling; a table and how it is made, no searching.
+"""The byte strings that betray a token in each encoding; a table and how it is made, no searching.
 
 Where one comes from: the first bytes of a token are always `r8_`. Base64 of them has three forms, by the place of the
 token in its group of three bytes; those three, written in base64 again, give nine more. The rest are escapes of `r`,

@@ -13,7 +13,7 @@ TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP")
 MAX_CHUNKS = 20_000
 """Chunks of one picture; encoders write pixels in chunks of 8 kB and more. Of more chunks, the picture is decoded."""
 
-_LONGEST_LINE = 1024
+_MAX_LINE_LENGTH = 1024
 _HEADER_BYTES = 8
 _CHECKSUM_BYTES = 4
 
@@ -59,7 +59,7 @@ class _Letters:
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
         # Where there is no break in the first letters, there is none at all, or the headers will not hold together.
-        head = content[begin : begin + _LONGEST_LINE]
+        head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))
         rest = head[self._line :]

@@ -13,7 +13,7 @@ from scanner.detection.wide import wide_codec
 
 PIECE = 32 << 20
 OVERLAP = 64 << 10
-LARGEST_WHOLE = 128 << 20
+MAX_WHOLE_BYTES = 128 << 20
 """Containers up to this size are read whole, since their parts cannot be told apart otherwise."""
 
 _HEAD = 64 << 10
@@ -35,8 +35,8 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     """
     pieces = Pieces()
     if container_kind(start[:_HEAD]) is not None or wide_codec(start[:_HEAD]) is not None:
-        start += read(LARGEST_WHOLE - len(start))
-        if len(start) < LARGEST_WHOLE:
+        start += read(MAX_WHOLE_BYTES - len(start))
+        if len(start) < MAX_WHOLE_BYTES:
             pieces.bytes = len(start)
             _scan(detector, start, 0, pieces, {})
             return pieces

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from scanner.detection.containers import container_kind
+from scanner.detection.encodings import findings_at
 from scanner.detection.findings import Finding, distinct
 from scanner.detection.joints import TOKEN
 from scanner.detection.matcher import (
@@ -21,7 +22,6 @@ from scanner.detection.matcher import (
     sampled_runs_in,
 )
 from scanner.detection.runs import nested_is_likely_at, stream_begins_at
-from scanner.detection.spellings import findings_at
 from scanner.detection.wide import wide_codec
 
 MAX_LOOKS = 512

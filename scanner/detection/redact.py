@@ -28,7 +28,7 @@ _MAX_ROUNDS = 8
 
 _BLOCK = 64 << 10
 _OVERLAP = 8 << 10
-"""Text is masked in blocks: a block that exceeds the budget is withheld with all that follows. A spelling of one token
+"""Text is masked in blocks: a block that exceeds the budget is withheld with all that follows. An encoding of one token
 is shorter than the overlap."""
 
 _REST_OF_RUN = re.compile(rb"(?:[\r\n]*+[0-9A-Za-z+/_=-]++)*+")

@@ -27,13 +27,13 @@ NESTED_SPAN = 512
 NESTED_TOKEN = 80
 """Letters of a token that is written twice in base64, whole groups counted."""
 
-SHORTEST_RUN = 54
+MIN_RUN_LENGTH = 54
 """Letters of a token in base64."""
 
 # Most of what only looks like a stream shows within the first letters that it is none.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
-_SHORTEST_LINE = 44
+_MIN_LINE_LENGTH = 44
 _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
@@ -41,11 +41,11 @@ _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
 _PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
 _SHORT_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54,}+")
-_SHORTEST_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54}")
+_MIN_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
-_LONGEST_GAP = 24
-_LONGEST_GLUE = 64
+_MAX_GAP = 24
+_MAX_GLUE = 64
 """Letters in front of a stream that may be glued to it. A needle further inside a run is there by chance."""
 
 _PROOF_BYTES = 64
@@ -62,10 +62,10 @@ _HEAD_STEPS_PER_LETTER = 20
 _LONG_PROOF_BYTES = 512
 """The same for a run that is longer than its head."""
 
-_SHORTEST_STREAM = 24
+_MIN_STREAM_LENGTH = 24
 _ZIP_HEADER = 30
 _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
-_LONGEST_ZIP_NAME = 1024
+_MAX_ZIP_NAME_LENGTH = 1024
 _NESTED_LOOK = 96
 _NESTED_LIKELY = regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|r\x008\x00_\x00)")
 # Matched backwards from the end, which fails at once where no line break is near.
@@ -79,19 +79,19 @@ class Run(NamedTuple):
     """Decoded bytes and where they stood: `raw` is what `content` holds from `start` on."""
 
     decoded: bytes
-    spelling: str
+    encoding: str
     start: int
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """The findings in the decoded bytes, with spans and spellings as seen from outside."""
+        """The findings in the decoded bytes, with spans and encodings as seen from outside."""
         segments = self._segments() if inner else None
         for finding in inner:
             if segments is None or finding.members:
                 start, end = self.start, self.start + len(self.raw)
             else:
                 start, end = self._span(segments, finding)
-            yield finding._replace(start=start, end=end, spelling=wrapped((self.spelling,), finding.spelling))
+            yield finding._replace(start=start, end=end, encoding=wrapped((self.encoding,), finding.encoding))
 
     def _segments(self) -> Segments:
         raw = self.raw
@@ -105,7 +105,7 @@ class Run(NamedTuple):
         return Segments(pieces)
 
     def _span(self, segments: Segments, finding: Finding) -> tuple[int, int]:
-        per_byte = (2, 1) if self.spelling == "hex" else (4, 3)
+        per_byte = (2, 1) if self.encoding == "hex" else (4, 3)
         first = finding.start * per_byte[0] // per_byte[1]
         last = max(first, -(-finding.end * per_byte[0] // per_byte[1]) - 1)
         return self.start + segments.origin(first), self.start + segments.origin(last) + 1
@@ -155,7 +155,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             run = _stream_run(content, begin, meter)
             if run is not None:
                 # What believes to be a stream may only be glued to the real one.
-                glued_until = begin + _LONGEST_GLUE if start > covered else glued_until
+                glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
 
@@ -178,7 +178,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 def _group_start(content: bytes, start: int, letters: int) -> int:
     """Where the base64 group begins of which `letters` letters stand before `start`, line breaks or not."""
     begin = start
-    while letters and begin and start - begin < _LONGEST_GAP:
+    while letters and begin and start - begin < _MAX_GAP:
         begin -= 1
         letters -= content[begin] in _LETTERS
     return begin
@@ -206,12 +206,12 @@ def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bo
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
     """Whether a run of base64 began long before `begin`, on the same line or on the line before."""
-    before = content[max(0, begin - _LONGEST_GLUE) : begin]
-    if len(before) == _LONGEST_GLUE and not before.translate(None, _ALL_LETTERS):
+    before = content[max(0, begin - _MAX_GLUE) : begin]
+    if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
     if b"\n" not in before and b"\\" not in before:
         return False
-    return _LINE_BEFORE.match(content, max(0, begin - _LONGEST_GLUE - 2 * _SHORTEST_LINE), begin) is not None
+    return _LINE_BEFORE.match(content, max(0, begin - _MAX_GLUE - 2 * _MIN_LINE_LENGTH), begin) is not None
 
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
@@ -251,7 +251,7 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
         return _begins_stream(inner, inflate=inflate, proof=proof)
     if head[:4] == b"PK\x03\x04":
         return _begins_zip(head)
-    if len(head) < _SHORTEST_STREAM or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
+    if len(head) < _MIN_STREAM_LENGTH or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
         return False
     if not inflate:
         return True
@@ -266,14 +266,14 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
 def _begins_zip(head: bytes) -> bool:
     """Whether the first local header is one that a program writes."""
     method, name_size = int.from_bytes(head[8:10], "little"), int.from_bytes(head[26:28], "little")
-    return len(head) >= _ZIP_HEADER and method in _ZIP_METHODS and 0 < name_size <= _LONGEST_ZIP_NAME
+    return len(head) >= _ZIP_HEADER and method in _ZIP_METHODS and 0 < name_size <= _MAX_ZIP_NAME_LENGTH
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Runs of base64 or hex of SHORTEST_RUN letters and more at `spots`, decoded. Raises LimitReachedError."""
+    """Runs of base64 or hex of MIN_RUN_LENGTH letters and more at `spots`, decoded. Raises LimitReachedError."""
     covered = -1
     for spot in spots:
-        if spot < covered or not (is_run_at(content, spot) or _SHORTEST_RUN.match(content, spot)):
+        if spot < covered or not (is_run_at(content, spot) or _MIN_RUN.match(content, spot)):
             continue
         begin = run_start(content, max(covered, 0), spot)
         while begin < spot and content[begin] in b"\r\n":
@@ -288,19 +288,19 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
         end = covered = after.end() if after is not None else spot
         while begin < end and content[begin] in b"\r\n":
             begin += 1
-        if end - begin >= SHORTEST_RUN and _in_long_lines(content, begin, end):
+        if end - begin >= MIN_RUN_LENGTH and _in_long_lines(content, begin, end):
             yield from _decoded_pieces(content, begin, end, meter)
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Where runs of SHORTEST_RUN letters and more begin; dearer than the matcher's look at long runs."""
+    """Where runs of MIN_RUN_LENGTH letters and more begin; dearer than the matcher's look at long runs."""
     return [match.start() for match in _SHORT_RUN.finditer(content)]
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
     """False for lists of words: encoders break lines at 60 letters and more."""
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
-    return breaks * _SHORTEST_LINE < end - begin
+    return breaks * _MIN_LINE_LENGTH < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:

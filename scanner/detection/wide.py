@@ -33,8 +33,8 @@ class WidePiece(NamedTuple):
             raw += len(_wide(self.text[at : finding.start], self.codec))
             at = finding.start
             end = raw + len(_wide(self.text[at : finding.end], self.codec))
-            spelling = wrapped((self.codec[:6],), finding.spelling)
-            yield finding._replace(start=self.start + raw, end=self.start + end, spelling=spelling)
+            encoding = wrapped((self.codec[:6],), finding.encoding)
+            yield finding._replace(start=self.start + raw, end=self.start + end, encoding=encoding)
 
 
 def _wide(text: bytes, codec: str) -> bytes:

@@ -36,8 +36,8 @@ from scanner.retries import tries
 
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json"
-LARGEST_JSON_BYTES = 32 * 1024 * 1024
-LONGEST_REDIRECTS = 5
+MAX_JSON_BYTES = 32 * 1024 * 1024
+MAX_REDIRECTS = 5
 EXCHANGE_SECONDS = 60.0
 TRIES, TRY_SECONDS = 3, 10.0
 """Of one GET that fails for a moment; after these seconds none is begun."""
@@ -109,7 +109,7 @@ def connect(
         headers={"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "gzip"},
         timeout=TIMEOUT,
         follow_redirects=True,
-        max_redirects=LONGEST_REDIRECTS,
+        max_redirects=MAX_REDIRECTS,
         trust_env=False,
     )
     own: Credential = NoCredential()
@@ -151,7 +151,7 @@ def get_json(
 
     def once(number: int) -> tuple[httpx.Response, bytes]:
         with _exchanged(github, url, params, headers, number) as response:
-            body = read_body(response, LARGEST_JSON_BYTES, clock)
+            body = read_body(response, MAX_JSON_BYTES, clock)
         if response.status_code != 304:
             check_status(response, body, github.credential_label)
         return response, body

@@ -15,9 +15,9 @@ from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
 from scanner.github.urls import is_repository_name
 
-MOST_FILES = 300
-MOST_COMMITS = 250
-MOST_SINGLE = 20
+MAX_FILES = 300
+MAX_COMMITS = 250
+MAX_SINGLE = 20
 """Commits that are read one by one where GitHub compares nothing; each is a request."""
 
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
@@ -68,7 +68,7 @@ def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comp
     """
     found = Comparison()
     sha: str | None = head
-    for _ in range(MOST_SINGLE):
+    for _ in range(MAX_SINGLE):
         if sha is None or sha == before:
             break
         sha = _read_commit(github, repository, sha, found)
@@ -118,7 +118,7 @@ def _add_files(found: Comparison, value: dict[str, Any], commit: str) -> None:
     files = _list(value.get("files"))
     for item in files:
         _add_file(found, item, commit)
-    found.unread["files_over_limit"] += len(files) >= MOST_FILES
+    found.unread["files_over_limit"] += len(files) >= MAX_FILES
     found.unread = +found.unread
 
 

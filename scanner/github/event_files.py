@@ -18,10 +18,10 @@ from scanner.github.client import check_status
 from scanner.github.errors import Malformed, Unavailable
 from scanner.github.transport import beginning
 
-LONGEST_LINE = 16 * 1024 * 1024
-LARGEST_FILE = 64 * 1024**3
+MAX_LINE_LENGTH = 16 * 1024 * 1024
+MAX_FILE_BYTES = 64 * 1024**3
 """Bytes after inflation; an hour has about 0.5 GB."""
-LONGEST_SECONDS = 3 * 3600.0
+MAX_SECONDS = 3 * 3600.0
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _SLICE = 1 << 20
 
@@ -48,7 +48,7 @@ def opened(
         ):
             if response.status_code >= 300:
                 check_status(response, beginning(response), "none")
-            yield _lines(_inflated(response.iter_raw(), clock() + LONGEST_SECONDS, clock))
+            yield _lines(_inflated(response.iter_raw(), clock() + MAX_SECONDS, clock))
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"the archive cannot be reached ({type(err).__name__})") from err
 
@@ -67,10 +67,10 @@ def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], floa
             except zlib.error as err:
                 raise Malformed("archive_damaged", "the archive's file is no gzip, or damaged") from err
             size += len(part)
-            if size > LARGEST_FILE:
-                raise Malformed("archive_over_limit", f"the archive's file holds more than {LARGEST_FILE} bytes")
+            if size > MAX_FILE_BYTES:
+                raise Malformed("archive_over_limit", f"the archive's file holds more than {MAX_FILE_BYTES} bytes")
             if clock() > deadline:
-                raise Unavailable("archive_too_slow", f"reading an hour took longer than {LONGEST_SECONDS:.0f} s")
+                raise Unavailable("archive_too_slow", f"reading an hour took longer than {MAX_SECONDS:.0f} s")
             if part:
                 yield part
             data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
@@ -84,9 +84,9 @@ def _lines(parts: Iterator[bytes]) -> Iterator[bytes | None]:
     for part in parts:
         *whole, rest = (rest + part).split(b"\n")
         for line in whole:
-            yield None if too_long or len(line) > LONGEST_LINE else line
+            yield None if too_long or len(line) > MAX_LINE_LENGTH else line
             too_long = False
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > MAX_LINE_LENGTH:
             rest, too_long = b"", True
     if rest or too_long:
         yield None if too_long else rest

@@ -16,7 +16,7 @@ import httpx
 
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.rate_limit import (
-    LONGEST_WAIT_SECONDS,
+    MAX_WAIT_SECONDS,
     SECONDARY_LIMIT_SECONDS,
     is_limit,
     rate_limit_of,
@@ -200,7 +200,7 @@ class Gate:
 
     def _probe(self, circuit: Circuit, now: float) -> None:
         """Let one request a minute through to a host that fails."""
-        if now < circuit.open_until <= now + LONGEST_WAIT_SECONDS:
+        if now < circuit.open_until <= now + MAX_WAIT_SECONDS:
             raise _left_alone(circuit, circuit.open_until - now)
         taken = replace(circuit, open_until=now + OPEN_SECONDS)
         with self._lock:
@@ -212,13 +212,13 @@ class Gate:
 
     def _check(self, budget: Budget, host: str, now: float, reserve: float) -> None:
         blocked = budget.blocked_until - now
-        if 0 < blocked <= LONGEST_WAIT_SECONDS:
+        if 0 < blocked <= MAX_WAIT_SECONDS:
             if budget.reason == "rejected":
                 message = f"{host} rejects the credential {self._credential}: replace it"
                 raise BadCredential("bad_credential", message, retry_after=blocked)
             raise RateLimited("rate_limited", f"{host} limits our requests", retry_after=blocked)
         until_reset = budget.resets_at - now
-        if budget.limit and 0 < until_reset <= LONGEST_WAIT_SECONDS:
+        if budget.limit and 0 < until_reset <= MAX_WAIT_SECONDS:
             if budget.remaining <= 0:
                 message = f"the {budget.resource} budget of {self._credential} is spent"
                 raise RateLimited("budget_spent", message, retry_after=until_reset)

@@ -20,10 +20,10 @@ from scanner.github.packs import PackLimits, PackReading, read_pack
 from scanner.github.transport import beginning
 from scanner.github.urls import git_url
 
-MOST_REFS = 50_000
-LARGEST_REFS_BYTES = 16 * 1024 * 1024
+MAX_REFS = 50_000
+MAX_REFS_BYTES = 16 * 1024 * 1024
 EXCHANGE_SECONDS = 120.0
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
 _LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
@@ -99,7 +99,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Re
                 return Refs(oids, head)
             _refuse_errors(line)
             size += len(line)
-            if len(oids) >= MOST_REFS or size > LARGEST_REFS_BYTES:
+            if len(oids) >= MAX_REFS or size > MAX_REFS_BYTES:
                 return Refs(oids, head, is_truncated=True)
             oid, _, rest = line.rstrip(b"\n").partition(b" ")
             name, *attributes = rest.split(b" ")
@@ -191,7 +191,7 @@ def _answer(
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
         # A renamed repository answers 301, behind which httpx would make a GET of a POST.
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             with github.http.stream(
                 method,
                 url,

@@ -30,16 +30,16 @@ from scanner.github.errors import (
 from scanner.github.rate_limit import SECONDARY_LIMIT_SECONDS
 
 CHECK_SECONDS = 0.5
-LONGEST_SECONDS = 6 * 3600
+MAX_SECONDS = 6 * 3600
 STDERR_READ = 64 * 1024
-MOST_STDERR = 16 * 1024 * 1024
-LONGEST_CHECK_SECONDS = 120
+MAX_STDERR = 16 * 1024 * 1024
+MAX_CHECK_SECONDS = 120
 MAX_ANSWER_BYTES = 16 << 20
 """Of a list of object ids that git answers; each takes some 80 bytes."""
 COMMITS_A_FETCH = 100
-MOST_FETCHES = 500
+MAX_FETCHES = 500
 """Of commits by their ids in one mirror; each that is gone costs some fifteen."""
-LONGEST_WAIT_SECONDS = 1800.0
+MAX_WAIT_SECONDS = 1800.0
 """For limits, with a mirror in hand: given back, it would have to be cloned anew."""
 GONE = ("not_our_ref", "not_found", "blocked")
 """Why a commit that is asked for by itself does not come: it is not public any more."""
@@ -110,7 +110,7 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
         limits = replace(READING, file_bytes=MAX_ANSWER_BYTES)
         with git_child(command, env=git_environment(None, ""), limits=limits, stdin=asked, stdout=answers) as child:
             try:
-                status = child.wait(LONGEST_CHECK_SECONDS)
+                status = child.wait(MAX_CHECK_SECONDS)
             except subprocess.TimeoutExpired:
                 status = -1
         if status != 0:
@@ -138,8 +138,8 @@ def fetch_commits(
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
-    patience = LONGEST_WAIT_SECONDS
-    for _ in range(MOST_FETCHES):
+    patience = MAX_WAIT_SECONDS
+    for _ in range(MAX_FETCHES):
         if not waiting or patience < 0:
             break
         batch = waiting.pop()
@@ -214,7 +214,7 @@ def _watch(
     clock: Callable[[], float],
 ) -> None:
     """Run git and watch it: its time, its words, the size of what it makes, and whether anybody still waits."""
-    deadline = clock() + LONGEST_SECONDS
+    deadline = clock() + MAX_SECONDS
     with tempfile.TemporaryFile() as stderr:
         with git_child(command, env=git_environment(credential, url), limits=RECEIVING, stderr=stderr) as child:
             while True:
@@ -226,11 +226,11 @@ def _watch(
                 if stop.is_set():
                     raise MirrorStopped
                 if clock() > deadline:
-                    raise Unavailable("clone_too_slow", f"cloning took longer than {LONGEST_SECONDS} s")
+                    raise Unavailable("clone_too_slow", f"cloning took longer than {MAX_SECONDS} s")
                 if _size(folder) > limit_bytes:
                     raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
-                if os.fstat(stderr.fileno()).st_size > MOST_STDERR:
-                    raise Malformed("git_too_many_words", f"the git server wrote more than {MOST_STDERR} bytes of text")
+                if os.fstat(stderr.fileno()).st_size > MAX_STDERR:
+                    raise Malformed("git_too_many_words", f"the git server wrote more than {MAX_STDERR} bytes of text")
                 on_progress(*_progress(_tail(stderr)))
         if status != 0:
             raise _error(_tail(stderr), status, has_credential=credential is not None)

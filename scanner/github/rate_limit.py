@@ -13,9 +13,9 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 SECONDARY_LIMIT_SECONDS = 60.0
-LONGEST_WAIT_SECONDS = 3600.0
+MAX_WAIT_SECONDS = 3600.0
 """No limit of GitHub's lasts longer; whatever asks for more is an error of its or of a clock."""
-LONGEST_RESOURCE_NAME = 32
+MAX_RESOURCE_NAME_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def _is_number(value: str) -> bool:
 
 
 def _is_name(value: str) -> bool:
-    return 0 < len(value) <= LONGEST_RESOURCE_NAME and value.isascii() and value.replace("_", "").isalnum()
+    return 0 < len(value) <= MAX_RESOURCE_NAME_LENGTH and value.isascii() and value.replace("_", "").isalnum()
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(float(seconds), 1.0), LONGEST_WAIT_SECONDS)
+    return min(max(float(seconds), 1.0), MAX_WAIT_SECONDS)

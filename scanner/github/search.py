@@ -17,13 +17,13 @@ import github as pygithub
 import httpx
 from github.Requester import Requester
 
-from scanner.github.client import LARGEST_JSON_BYTES, GitHub, check_status, decoded, read_body
+from scanner.github.client import MAX_JSON_BYTES, GitHub, check_status, decoded, read_body
 from scanner.github.errors import Malformed, Unavailable
 
 PAGE_SIZE = 100
-MOST_RESULTS = 1000
+MAX_RESULTS = 1000
 """Of one query; what is beyond has to be asked for in smaller parts."""
-LARGEST_FILE = 384 * 1024
+MAX_FILE_BYTES = 384 * 1024
 """Bytes; larger files are not in the index."""
 
 
@@ -108,7 +108,7 @@ class _Connection:
             with github.http.stream(
                 verb, self._origin + path, headers=headers, extensions={"reserve": github.reserve}
             ) as response:
-                body = read_body(response, LARGEST_JSON_BYTES)
+                body = read_body(response, MAX_JSON_BYTES)
         except httpx.HTTPError as err:
             raise Unavailable("connection", f"GitHub cannot be reached ({type(err).__name__})") from err
         check_status(response, body, github.credential_label)

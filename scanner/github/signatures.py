@@ -28,11 +28,11 @@ REFETCH_SECONDS = 30.0
 """An unknown key has them asked for again, but not more often: anybody can send one."""
 WAIT_SECONDS = 10.0
 """For keys, with an alert in hand: GitHub gives an alert up after 30 seconds."""
-MOST_WAITING = 2
+MAX_WAITING = 2
 """Each waits in a thread, and anybody can send a key that is unknown."""
-MOST_KEYS = 100
-LONGEST_ID = 128
-LONGEST_SIGNATURE = 1024
+MAX_KEYS = 100
+MAX_ID_LENGTH = 128
+MAX_SIGNATURE_LENGTH = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
     """Keys in PEM form by their identifiers, out of GitHub's answer; what cannot be used is left out."""
     listed = value.get("public_keys")
     keys: dict[str, str] = {}
-    for entry in listed[:MOST_KEYS] if isinstance(listed, list) else ():
+    for entry in listed[:MAX_KEYS] if isinstance(listed, list) else ():
         if isinstance(entry, dict):
             name, pem = entry.get("key_identifier"), entry.get("key")
             if isinstance(name, str) and isinstance(pem, str):
@@ -98,7 +98,7 @@ class PublicKeys:
         self._clock = clock
         self._start = start
         self._lock = threading.Lock()
-        self._places = threading.Semaphore(MOST_WAITING)
+        self._places = threading.Semaphore(MAX_WAITING)
         self._known = _Known({})
         self._asked_at = 0.0
         self._ended: threading.Event | None = None
@@ -120,7 +120,7 @@ class PublicKeys:
         Raises:
             Forged: the request carries no signature.
         """
-        if not key_id or not signature or len(key_id) > LONGEST_ID or len(signature) > LONGEST_SIGNATURE:
+        if not key_id or not signature or len(key_id) > MAX_ID_LENGTH or len(signature) > MAX_SIGNATURE_LENGTH:
             raise Forged("the request carries no signature")
         known = self._known
         if key_id not in known.keys:

@@ -64,7 +64,7 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
     """Send what was read, and whether this reader ends after it."""
     value = {
         "findings": [
-            [found.token.decode("ascii"), found.line, found.column, list(found.spelling), list(found.members)]
+            [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
             for found in reading.findings
         ],
         "unread": dict(reading.unread),
@@ -120,11 +120,11 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
     return reading, bool(value["retires"])
 
 
-def _finding(token: str, line: int, column: int, spelling: list[str], members: list[str]) -> Finding:
+def _finding(token: str, line: int, column: int, encoding: list[str], members: list[str]) -> Finding:
     raw = token.encode("ascii")
     if TOKEN.fullmatch(raw) is None:
         raise ValueError("no token")
-    return Finding(raw, 0, 1, _words(spelling), _words(members), int(line), int(column))
+    return Finding(raw, 0, 1, _words(encoding), _words(members), int(line), int(column))
 
 
 def _words(values: list[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ KEPT_DAYS = 30
 SETTLED_SECONDS = 120
 """Ids are given before the transaction commits. Above this age nothing below an id can still appear: transactions of
 ours take milliseconds, and the database ends one that idles after 60 s."""
-MOST_LISTED = 1000
+MAX_LISTED = 1000
 OCCASION = "disabled"
 
 
@@ -92,7 +92,7 @@ def content_of(row: Announcement) -> dict[str, Any]:
     }
 
 
-def listed(session: Session, after: int | None, *, limit: int = MOST_LISTED) -> Listing:
+def listed(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> Listing:
     """What was announced after the cursor; without one, only the cursor of now. TooOld.
 
     At most `limit` of those that are `SETTLED_SECONDS` old. The newer ones are all given, and again the next time:
@@ -127,7 +127,7 @@ def listed(session: Session, after: int | None, *, limit: int = MOST_LISTED) -> 
     return Listing([content_of(row) for row in rows], settled, more=False)
 
 
-def forget_old(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Remove what is older than 30 days; the newest stays, so that the count goes on."""
     old = Announcement.announced_at < db_now(-KEPT_DAYS * 86400)
     newest = select(func.max(Announcement.id)).scalar_subquery()

@@ -19,7 +19,7 @@ from scanner.records.leases import Keeping, Lease
 from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobState
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 """Claims of one job without progress, after which it is failed: a job that kills its worker must not do so for ever."""
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
@@ -136,7 +136,7 @@ def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
         if found is None:
             return None
         job_id, failures = found
-        if failures >= MOST_FAILURES:
+        if failures >= MAX_FAILURES:
             _give_up(database, job_id)
         elif (claimed := claim(database, job_id)) is not None:
             return claimed
@@ -187,7 +187,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     optional step of a rescan is passed over first.
     """
     error = f"{time_limits.TIME_LIMIT}: took more than {seconds:.0f} s without progress and was stopped"
-    counted = case((ScanJob.failures + 1 < MOST_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
+    counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
     with database.write() as session:
         statement = (
             update(ScanJob)
@@ -252,7 +252,7 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
         job.lease.write(session, progress=dict(progress), failures=1)
 
 
-def postpone(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
+def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
     """Give the job back, due in `delay` seconds. What is asked for under its key meanwhile is a job of its own."""
     job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
@@ -262,11 +262,11 @@ def give_back(session: Session, job: ClaimedJob, *, delay: float, error: str | N
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
-            postpone(session, job, delay=delay, error=error)
+            defer(session, job, delay=delay, error=error)
     except IntegrityError:
         # One with its key was queued meanwhile; its time may come first, so both stay.
         job.lease.write(session, failures=0)
-        postpone(session, job, delay=delay, error=error)
+        defer(session, job, delay=delay, error=error)
 
 
 def cancel(session: Session, job_id: int) -> bool:
@@ -357,7 +357,7 @@ def _give_up(database: Database, job_id: int) -> None:
         job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
         counts = {**job.counts, "given_up": job.items}
         tallies.add(session, job.source, {"given_up": counts["given_up"], "jobs": 1})
-        error = f"gave up after {MOST_FAILURES} failures without progress"
+        error = f"gave up after {MAX_FAILURES} failures without progress"
         if job.error:
             error = f"{error}; {job.error}"[:2000]
         lease.write(session, state=JobState.FAILED, counts=counts, error=error, leased_until=None, finished_at=db_now())

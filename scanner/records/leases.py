@@ -24,7 +24,7 @@ from scanner.records.time_limits import DEFAULT_SECONDS
 
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10
-LONGEST_DELAY_SECONDS = 36 * 3600
+MAX_DELAY_SECONDS = 36 * 3600
 """No retry is planned further ahead. A time beyond it is a clock that jumped: the row counts as due."""
 
 Leased = type[ScanJob] | type[Notification] | type[SourceState] | type[Incident]
@@ -76,7 +76,7 @@ def is_due(model: Leased) -> ColumnElement[bool]:
         model.leased_until <= db_now(),
         model.leased_until > db_now(2 * LEASE_SECONDS),
     )
-    return and_(free, or_(at <= db_now(), at > db_now(LONGEST_DELAY_SECONDS)))
+    return and_(free, or_(at <= db_now(), at > db_now(MAX_DELAY_SECONDS)))
 
 
 def claim(

@@ -141,7 +141,7 @@ class PlaceColumns:
     git_object: Mapped[str | None] = mapped_column(String(64))
     line: Mapped[int] = mapped_column(default=0)
     column: Mapped[int] = mapped_column(default=0)
-    spelling: Mapped[str] = mapped_column(Text, default="plain")
+    encoding: Mapped[str] = mapped_column(Text, default="plain")
     container: Mapped[str] = mapped_column(Text, default="")
     published_at: Mapped[datetime | None]
     source: Mapped[str] = mapped_column(String(64))

@@ -114,7 +114,7 @@ def distinct(recipients: Collection[str]) -> list[str]:
 
 
 def folded(recipient: str) -> str:
-    """What is equal for two spellings of one address."""
+    """What is equal for two encodings of one address."""
     return recipient.lower()
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, Text, cast, delete, exists, func, 
 from sqlalchemy.orm import Session
 
 from scanner.records import announcements, audit
+from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
@@ -28,7 +29,6 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
-from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject, ReadPush
 from scanner.records.states import Decision
 
@@ -38,8 +38,8 @@ MAILS = ("email", "operator")
 ROWS_A_TRANSACTION = 500
 OTHER_ROWS_A_TRANSACTION = 5000
 DIGESTS_A_STATEMENT = 500
-LONGEST_ID = 18
-MOST_IDS_NAMED = 5
+MAX_ID_LENGTH = 18
+MAX_IDS_NAMED = 5
 
 Value = TypeVar("Value")
 
@@ -57,7 +57,7 @@ class Wanted:
     is_ours: bool = True
 
 
-def forget_old(database: Database, *, keep_days: int, transactions: int = 100) -> int:
+def purge_expired(database: Database, *, keep_days: int, transactions: int = 100) -> int:
     """Delete incidents, mails and audit entries that are older; how many incidents.
 
     An incident counts as old when it was detected, and its newest place seen, longer ago. In small transactions, at
@@ -172,7 +172,7 @@ def _plan(session: Session, wanted: Wanted) -> _Plan:
 def _account(session: Session, wanted: Wanted) -> Account | None:
     if wanted.name:
         return session.execute(select(Account).where(Account.name == wanted.name)).scalar_one_or_none()
-    is_one_of_ours = wanted.is_ours and wanted.id.isdecimal() and len(wanted.id) <= LONGEST_ID
+    is_one_of_ours = wanted.is_ours and wanted.id.isdecimal() and len(wanted.id) <= MAX_ID_LENGTH
     return session.get(Account, int(wanted.id)) if is_one_of_ours else None
 
 
@@ -191,7 +191,7 @@ def _account_ids(session: Session, wanted: Wanted, account: Account | None) -> s
         others = select(Account.id).where(Account.id.in_([int(found) for found in ids if found.isdecimal()]))
         ids -= {str(found) for found in session.execute(others).scalars()}
     if len(ids) > 1:
-        listed = ", ".join(sorted(ids)[:MOST_IDS_NAMED])
+        listed = ", ".join(sorted(ids)[:MAX_IDS_NAMED])
         raise NotErasable(f"{len(ids)} accounts have had this name ({listed}): say which, by --id")
     return ids
 

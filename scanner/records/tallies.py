@@ -13,7 +13,7 @@ from scanner.records.models import db_hour, db_now
 from scanner.records.source_models import Tally
 
 KEPT_DAYS = 40
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
 
 def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
@@ -21,7 +21,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     wanted: dict[str, int] = defaultdict(int)
     for name, count in counts.items():
-        wanted[name[:LONGEST_NAME]] += count
+        wanted[name[:MAX_NAME_LENGTH]] += count
     rows = [{"name": name, "count": wanted[name]} for name in sorted(wanted) if wanted[name]]
     if not rows:
         return
@@ -45,6 +45,6 @@ def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
     return dict(found)
 
 
-def forget_old(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Delete what is older than anybody asks for."""
     session.execute(delete(Tally).where(Tally.hour < db_now(-KEPT_DAYS * 86400)))

@@ -20,14 +20,14 @@ from sqlalchemy.orm import Session
 
 from scanner.records import audit, leases
 from scanner.records.audit import Entry
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
-from scanner.records.sign_models import Report
 from scanner.records.states import Decision
+from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
-from scanner.response.telling import tell
 from scanner.tokens.protocol import Disabled, LookUp, RemoteStore, StoreUnavailable, TokenRecord
 
 BACKOFF_SECONDS = (5, 15, 30, 60, 120, 300)
@@ -113,7 +113,7 @@ def _finish_together(
         except StoreUnavailable as err:
             finished, trouble = [_Finished(lease, incident, None, None) for lease, incident in claimed], err
     response = _complete_all(database, policy, [one for one in finished if one.is_decided])
-    _put_off(database, [one for one in finished if not one.is_decided])
+    _defer(database, [one for one in finished if not one.is_decided])
     if trouble is not None:
         raise trouble
     return response
@@ -165,7 +165,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[tuple[Lease, In
         return [(by_key[incident.id], incident) for incident in rows]
 
 
-def _put_off(database: Database, undecided: Sequence[_Finished]) -> None:
+def _defer(database: Database, undecided: Sequence[_Finished]) -> None:
     """Let go of them until their next attempt; what was in doubt once more is counted."""
     if not undecided:
         return
@@ -283,7 +283,7 @@ def _complete(database: Database, policy: Policy, decided: Sequence[_Finished]) 
             if one.done.result in (Decision.DISABLED, Decision.OBSERVED, Decision.PROTECTED) or is_mailed:
                 news.append((incident, record))
         if news:
-            tell(session, news, policy)
+            queue_notifications(session, news, policy)
     return response
 
 

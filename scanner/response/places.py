@@ -15,7 +15,7 @@ from scanner.records.models import PlaceColumns
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
-LONGEST_TEXT = 4096
+MAX_TEXT_LENGTH = 4096
 """Characters of a path, URL or name that a row keeps; hostile ones may be megabytes long."""
 
 
@@ -53,7 +53,7 @@ def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
         "git_object": _object_id(place.git_object),
         "line": candidate.line,
         "column": candidate.column,
-        "spelling": _text(candidate.spelling),
+        "encoding": _text(candidate.encoding),
         "container": _text(candidate.container),
         "published_at": place.published_at,
         "source": source,
@@ -74,7 +74,7 @@ def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
         git_object=row.git_object,
         published_at=row.published_at,
     )
-    return Candidate(digest, hint, place, row.line, row.column, row.spelling, row.container)
+    return Candidate(digest, hint, place, row.line, row.column, row.encoding, row.container)
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
@@ -103,4 +103,4 @@ def _text(value: str | None) -> Any:
     if value is None:
         return None
     clean = storable_text(value)
-    return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"
+    return clean if len(clean) <= MAX_TEXT_LENGTH else clean[: MAX_TEXT_LENGTH - 1] + "…"

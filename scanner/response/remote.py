@@ -63,8 +63,8 @@ def look_up_again_remotely(
     asked = [row_id for row_id, _, candidate in listed if candidate.digest in told]
     with database.write() as session:
         sightings.settle(session, asked, known=total.known_digests)
-        put_off = [row_id for row_id, _, candidate in listed if candidate.digest not in told]
-        sightings.put_off(session, put_off, seconds=ASK_AGAIN_SECONDS)
+        defer = [row_id for row_id, _, candidate in listed if candidate.digest not in told]
+        sightings.defer(session, defer, seconds=ASK_AGAIN_SECONDS)
     total.add(finish(database, policy, access.store, total.disabling))
     return len(asked), total
 

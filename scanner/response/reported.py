@@ -19,9 +19,9 @@ from scanner.records.audit import Entry
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, Wanted
 from scanner.response import incidents
-from scanner.response.acting import act
+from scanner.response.enforcement import enforce
+from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
-from scanner.response.telling import tell
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 SIGNS_AN_INCIDENT = 20
@@ -114,7 +114,7 @@ def respond_to_reports(
                     token = dataclasses.replace(token, disabled_at=incident.disabled_at)
     audit.record_all(session, batch.entries)
     session.flush()
-    tell(session, news, policy)
+    queue_notifications(session, news, policy)
     if flagged:
         outbox.tell_operator(
             session,
@@ -148,7 +148,7 @@ def _one_report(
             incident.action = decision
         _audit(batch, decision, report, incident)
         return decision, incident, False
-    done = act(batch.session, [(token, incident)], policy)[0]
+    done = enforce(batch.session, [(token, incident)], policy)[0]
     decision = done.action
     _audit(batch, decision, report, incident)
     if decision == Decision.ALREADY_DISABLED:

@@ -17,9 +17,9 @@ from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, SightingState
 from scanner.response import incidents, sightings
-from scanner.response.acting import act
+from scanner.response.enforcement import enforce
+from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
-from scanner.response.telling import tell
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 CANDIDATES_A_TRANSACTION = 200
@@ -166,7 +166,7 @@ def _decide(
         if digest not in opened
     }
     dealt_with = [new.get(digest) or opened[digest] for digest in due]
-    acts = act(session, [(records[incident.digest], incident) for incident in dealt_with], policy)
+    acts = enforce(session, [(records[incident.digest], incident) for incident in dealt_with], policy)
     news: list[tuple[Incident, TokenRecord]] = []
     entries: list[Entry] = []
     for incident, done in zip(dealt_with, acts, strict=True):
@@ -193,7 +193,7 @@ def _decide(
         session, [(incident, places[incident.digest]) for incident in dealt_with], now
     )
     audit.record_all(session, entries)
-    tell(session, news, policy)
+    queue_notifications(session, news, policy)
 
 
 def _was_brought_back(token: TokenRecord, incident: Incident) -> bool:

@@ -17,7 +17,7 @@ from scanner.response.places import candidate_of
 from scanner.response.policy import Policy
 from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
 
-MOST_DECIDED_AGAIN = 1000
+MAX_DECIDED_AGAIN = 1000
 """Of a page."""
 PAGES_DECIDED_AGAIN = 50
 SPOILT_SECONDS = 3600
@@ -75,7 +75,7 @@ def _look_up_due(database: Database, policy: Policy, limit: int) -> tuple[int, R
 def _put_off_next(database: Database) -> int:
     with database.write() as session:
         ids = [row.id for row, _ in sightings.due(session, limit=1)]
-        sightings.put_off(session, ids, seconds=SPOILT_SECONDS)
+        sightings.defer(session, ids, seconds=SPOILT_SECONDS)
     return len(ids)
 
 
@@ -100,12 +100,12 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
                 )
                 .where(Exposure.id > last)
                 .order_by(Exposure.id)
-                .limit(MOST_DECIDED_AGAIN)
+                .limit(MAX_DECIDED_AGAIN)
             ).all()
             found = [candidate_of(exposure, digest, hint) for digest, hint, exposure in rows]
         if found:
             total.add(respond_to(database, found, source="decided_again", policy=policy))
-        if len(rows) < MOST_DECIDED_AGAIN:
+        if len(rows) < MAX_DECIDED_AGAIN:
             break
         last = rows[-1][2].id
     return total

@@ -72,7 +72,7 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
     )
 
 
-def put_off(session: Session, ids: Collection[int], *, seconds: float) -> None:
+def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
     """The store could not be asked: the sightings stay what they are, and are due a little later."""
     if ids:
         session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
@@ -87,7 +87,7 @@ def make_due_after_import(session: Session) -> int:
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
-def forget_old(session: Session) -> int:
+def purge_expired(session: Session) -> int:
     """Delete what the store has not known for 30 days; what was never checked stays. The number deleted."""
     old = Sighting.seen_at < db_now(-KEPT_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))

@@ -11,13 +11,13 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.records.compromise_models import Report
 from scanner.records.models import Announcement, AuditEntry, Exposure, Incident, Notification, NotificationSubject
-from scanner.records.sign_models import Report
 from scanner.records.states import Decision
 
-MOST_PLACES = 50
+MAX_PLACES = 50
 """Places told one by one; the rest is told by its number."""
-MOST_ENTRIES = 1000
+MAX_ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def _token(incident: Incident) -> Iterator[Moment]:
 
 def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
     statement = select(Exposure).where(Exposure.incident_id == incident_id).order_by(Exposure.id)
-    for row in session.execute(statement.limit(MOST_PLACES)).scalars():
+    for row in session.execute(statement.limit(MAX_PLACES)).scalars():
         where = " ".join(part for part in (row.repository, row.path, f"line {row.line}" if row.line else None) if part)
         place = f"{row.kind} {where or row.url}".strip()
         if row.published_at is not None:
@@ -64,19 +64,19 @@ def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
     total, last = session.execute(
         select(func.count(), func.max(Exposure.seen_at)).where(Exposure.incident_id == incident_id)
     ).one()
-    if total > MOST_PLACES:
-        yield Moment(last, "r8scan", "seen", f"{total - MOST_PLACES} more places until then")
+    if total > MAX_PLACES:
+        yield Moment(last, "r8scan", "seen", f"{total - MAX_PLACES} more places until then")
 
 
 def _reports(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
-    statement = select(Report).where(Report.incident_id == incident_id).order_by(Report.id).limit(MOST_ENTRIES)
+    statement = select(Report).where(Report.incident_id == incident_id).order_by(Report.id).limit(MAX_ENTRIES)
     for row in session.execute(statement).scalars():
         yield Moment(row.received_at, row.reporter, "reported", f"{row.sign}: {row.note or '-'}")
 
 
 def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
     statement = select(AuditEntry).where(AuditEntry.incident_id == incident_id).order_by(AuditEntry.id)
-    for entry in session.execute(statement.limit(MOST_ENTRIES)).scalars():
+    for entry in session.execute(statement.limit(MAX_ENTRIES)).scalars():
         yield Moment(entry.at, entry.who, entry.what.replace("_", " "), _words(entry.evidence))
 
 
@@ -87,7 +87,7 @@ def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]
         .join(NotificationSubject)
         .where(NotificationSubject.incident_id == incident_id)
         .order_by(Notification.created_at)
-        .limit(MOST_ENTRIES)
+        .limit(MAX_ENTRIES)
     )
     for row, occasion in session.execute(statement):
         if row.channel in ("email", "operator"):

@@ -29,12 +29,12 @@ from scanner.response.respond import Response
 from scanner.sources.batches.runner import respond_or_keep
 
 SOURCE = "partner_alerts"
-MOST_RECORDS = 10_000
-MAX_COMMAS = 40 * MOST_RECORDS
-MAX_BRACES = 4 * MOST_RECORDS
+MAX_RECORDS = 10_000
+MAX_COMMAS = 40 * MAX_RECORDS
+MAX_BRACES = 4 * MAX_RECORDS
 """Counted before the body is parsed: 10 MB of empty values would take a gigabyte as objects. A record has one brace and
 three commas, and some more in its address."""
-LONGEST_TOKEN, LONGEST_TYPE, LONGEST_URL = 1024, 200, 4096
+MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 RECORDS_AT_ONCE = 200
 ANSWER_SECONDS = 20.0
 """GitHub waits 30 seconds; what is not done by then is recorded and looked up right after."""
@@ -101,7 +101,7 @@ class Verdict:
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
     """The records of a body. NotAlerts when it is none of theirs, TooManyAlerts when it is more than we take."""
     # Taking a part of them would tell GitHub that all is well.
-    too_many = TooManyAlerts(f"the body holds more than {MOST_RECORDS} records: send them in parts")
+    too_many = TooManyAlerts(f"the body holds more than {MAX_RECORDS} records: send them in parts")
     if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
         raise too_many
     try:
@@ -111,7 +111,7 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
         raise NotAlerts("the body is not JSON") from None
     if not isinstance(value, list):
         raise NotAlerts("the body is not a JSON array of alerts")
-    if len(value) > MOST_RECORDS:
+    if len(value) > MAX_RECORDS:
         raise too_many
     found = Alerts()
     for record in value:
@@ -157,7 +157,7 @@ def answer_alerts(
 
 def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) -> Alert | None:
     token = record.get("token") if isinstance(record, dict) else None
-    if not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+    if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
         counts["unusable_record"] += 1
         return None
     # Whatever `type` says: it has been sent swapped. What matters is what the token is.
@@ -177,7 +177,7 @@ def _no_number(_: str) -> None:
 
 def _token_type(given: Any) -> str:
     """Return the type as it goes back to GitHub, empty where it is none. Lone surrogates cannot be sent as UTF-8."""
-    if not isinstance(given, str) or len(given) > LONGEST_TYPE:
+    if not isinstance(given, str) or len(given) > MAX_TYPE_LENGTH:
         return ""
     return _storable(redact(given))
 
@@ -208,7 +208,7 @@ def _place(record: dict[str, Any], web_url: str) -> Place:
 
 def _is_shown(url: str) -> bool:
     """Only addresses that a mail may show: HTTPS, printable, of bounded length, without a user in them."""
-    if len(url) > LONGEST_URL or not url.isprintable() or " " in url:
+    if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False
     try:
         parts = urlsplit(url)

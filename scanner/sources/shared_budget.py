@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from scanner.github.gate import Budget, Circuit
-from scanner.github.rate_limit import LONGEST_WAIT_SECONDS
+from scanner.github.rate_limit import MAX_WAIT_SECONDS
 from scanner.records.database import Database
 from scanner.records.models import Base, db_now
 from scanner.records.source_models import BudgetState, CircuitState
@@ -54,7 +54,7 @@ class DatabaseLedger:
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
             # Further ahead than anybody sets: a clock has jumped.
-            CircuitState.open_until > _time(now + LONGEST_WAIT_SECONDS),
+            CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
             # There may be no row: the database was away when the circuit opened.

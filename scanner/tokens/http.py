@@ -23,10 +23,10 @@ from scanner.retries import tries
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
 
 DIGESTS_A_REQUEST = 200
-LARGEST_ANSWER = 8 * 1024 * 1024
-MOST_RECIPIENTS = 50
-LONGEST_TEXT = 255
-LONGEST_EMAIL = 320
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+MAX_RECIPIENTS = 50
+MAX_TEXT_LENGTH = 255
+MAX_EMAIL_LENGTH = 320
 TIMEOUT = httpx.Timeout(4.0, connect=2.0)
 EXCHANGE_SECONDS = 6.0
 """For one request and its whole answer, however slowly it comes."""
@@ -129,8 +129,8 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
         size += len(part)
         if time.monotonic() > deadline:
             raise _Transient("the token store's answer takes too long")
-        if size > LARGEST_ANSWER:
-            raise _wrong(f"it is larger than {LARGEST_ANSWER} bytes")
+        if size > MAX_ANSWER_BYTES:
+            raise _wrong(f"it is larger than {MAX_ANSWER_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
 
@@ -207,7 +207,9 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
     # Owners name their tokens as they like: no name may be what a database refuses, or a token.
-    return redact("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in found[:LONGEST_TEXT]))
+    return redact(
+        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in found[:MAX_TEXT_LENGTH])
+    )
 
 
 def _recipients(account: Mapping[str, Any]) -> tuple[str, ...]:
@@ -215,11 +217,11 @@ def _recipients(account: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise _wrong("`recipients` must be a list of mail addresses")
     given = [one.strip() for one in listed if one.strip()]
-    usable = [one for one in given if len(one) <= LONGEST_EMAIL and one.isprintable()]
+    usable = [one for one in given if len(one) <= MAX_EMAIL_LENGTH and one.isprintable()]
     unique = tuple(dict.fromkeys(usable))
-    if len(usable) < len(given) or len(unique) > MOST_RECIPIENTS:
-        _log.error("the token store gives recipients that are no addresses, or more than %d: left out", MOST_RECIPIENTS)
-    return unique[:MOST_RECIPIENTS]
+    if len(usable) < len(given) or len(unique) > MAX_RECIPIENTS:
+        _log.error("the token store gives recipients that are no addresses, or more than %d: left out", MAX_RECIPIENTS)
+    return unique[:MAX_RECIPIENTS]
 
 
 def _time(value: Mapping[str, Any], name: str) -> datetime | None:

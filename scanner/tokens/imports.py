@@ -17,9 +17,9 @@ from email_validator import EmailNotValidError, validate_email
 
 from scanner.detection.digests import Digester, hint_of
 
-LONGEST_LINE = 64 * 1024
-LONGEST_NAME = 255
-MOST_RECIPIENTS = 50
+MAX_LINE_LENGTH = 64 * 1024
+MAX_NAME_LENGTH = 255
+MAX_RECIPIENTS = 50
 
 _TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
@@ -49,7 +49,7 @@ def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedT
 
     Open it with errors="surrogateescape": bytes that are not UTF-8 spoil their row only.
     """
-    first = file.readline(LONGEST_LINE)
+    first = file.readline(MAX_LINE_LENGTH)
     if first.lstrip("\ufeff \t").startswith("{"):
         yield from _json_rows(first.lstrip("\ufeff"), file, digester)
     elif first.strip():
@@ -91,8 +91,8 @@ def _digest(token: str, digest: str, digester: Digester) -> tuple[str, str]:
 
 def _emails(text: str) -> tuple[str, ...]:
     addresses = [part.strip() for part in text.split(";") if part.strip()]
-    if len(addresses) > MOST_RECIPIENTS:
-        raise BadRow(f"has more than {MOST_RECIPIENTS} addresses")
+    if len(addresses) > MAX_RECIPIENTS:
+        raise BadRow(f"has more than {MAX_RECIPIENTS} addresses")
     return tuple(dict.fromkeys(check_email(address) for address in addresses))
 
 
@@ -110,8 +110,8 @@ def _text(value: Any, key: str) -> str:
     if not isinstance(value, str):
         raise BadRow(f"its {key} is not text")
     text = value.strip()
-    if len(text) > LONGEST_NAME and key != "email":
-        raise BadRow(f"its {key} is longer than {LONGEST_NAME} characters")
+    if len(text) > MAX_NAME_LENGTH and key != "email":
+        raise BadRow(f"its {key} is longer than {MAX_NAME_LENGTH} characters")
     if not text.isprintable():
         raise BadRow(f"its {key} holds characters that cannot be printed")
     return text
@@ -120,12 +120,12 @@ def _text(value: Any, key: str) -> str:
 def _json_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedToken | BadRow]]:
     number, line = 1, first
     while line:
-        whole = line.endswith("\n") or len(line) < LONGEST_LINE
+        whole = line.endswith("\n") or len(line) < MAX_LINE_LENGTH
         if not whole:
             _skip_line(file)
         if line.strip():
             yield number, _one(_decoded(line) if whole else BadRow("is longer than a row may be"), digester)
-        number, line = number + 1, file.readline(LONGEST_LINE)
+        number, line = number + 1, file.readline(MAX_LINE_LENGTH)
 
 
 def _decoded(line: str) -> Mapping[str, Any] | BadRow:
@@ -141,7 +141,7 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
     if not {"token", "sha256"} & set(header):
         yield 1, BadRow("is the header and names neither token nor sha256: begin with email,account,name,token")
         return
-    csv.field_size_limit(LONGEST_LINE)
+    csv.field_size_limit(MAX_LINE_LENGTH)
     reader = csv.reader(_bounded_lines(file), strict=True)
     while True:
         number = reader.line_num + 2
@@ -162,8 +162,8 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:
     """Lines as csv wants them; one that is too long comes as an empty field, which no header matches."""
-    while line := file.readline(LONGEST_LINE):
-        if line.endswith("\n") or len(line) < LONGEST_LINE:
+    while line := file.readline(MAX_LINE_LENGTH):
+        if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:
             yield line
         else:
             _skip_line(file)
@@ -181,6 +181,6 @@ def _one(fields: Mapping[str, Any] | BadRow, digester: Digester) -> ImportedToke
 
 def _skip_line(file: TextIO) -> None:
     while True:
-        rest = file.readline(LONGEST_LINE)
+        rest = file.readline(MAX_LINE_LENGTH)
         if not rest or rest.endswith("\n"):
             return

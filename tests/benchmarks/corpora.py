@@ -70,7 +70,7 @@ _SOURCE_SUFFIXES = frozenset(
         ".svg",
     )
 )
-_LARGEST_FILE = 4 << 20
+_MAX_FILE_BYTES = 4 << 20
 
 
 def source_files() -> Iterator[Path]:
@@ -85,7 +85,7 @@ def source_files() -> Iterator[Path]:
                     continue
                 status = path.stat()
                 identity = (status.st_dev, status.st_ino)
-                if identity not in seen and 0 < status.st_size <= _LARGEST_FILE:
+                if identity not in seen and 0 < status.st_size <= _MAX_FILE_BYTES:
                     seen.add(identity)
                     yield path
 

@@ -1,4 +1,4 @@
-"""The table of docs/detection.md: each spelling and container, found or not, beside what Kingfisher finds in it.
+"""The table of docs/detection.md: each encoding and container, found or not, beside what Kingfisher finds in it.
 
 Run: python -m tests.benchmarks.table_detection [--write]   (--write puts it into docs/detection.md)
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from scanner.detection import Detector, Document, Place, sha256_digest
 from tests.benchmarks import kingfisher
 from tests.scanner.detection.container_builders import CONTAINERS
-from tests.scanner.detection.spelling_encoders import NOT_FOUND, SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
 PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
@@ -23,7 +23,7 @@ BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 def cases() -> Iterator[tuple[str, str, bytes, bytes]]:
     """Section, name, token, and a file with the token in it."""
     number = 0
-    sections = {"Spelling": SPELLINGS, "Not found, known": NOT_FOUND}
+    sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():
         for name, encode in encoders.items():
             number += 1
@@ -47,7 +47,7 @@ def table() -> str:
         names = [f"{number:03}" for number in range(len(rows))]
         theirs = kingfisher.tokens_by_file(program, Path(folder), names) if program else {}
     lines: list[str] = []
-    for section in ("Spelling", "Container", "Not found, known"):
+    for section in ("Encoding", "Container", "Not found, known"):
         lines += [f"| {section} | r8scan | Kingfisher |", "| --- | --- | --- |"]
         for number, (own_section, name, token, found) in enumerate(rows):
             if own_section == section:

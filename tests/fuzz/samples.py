@@ -12,7 +12,7 @@ from tests.benchmarks.firehose import Objects
 from tests.hostile.inputs.git import OFFSET_DELTA, delta_entry, entry_head, length, pack_of, plain_entry
 from tests.hostile.registry import token_of
 from tests.scanner.detection.container_builders import CONTAINERS
-from tests.scanner.detection.spelling_encoders import SPELLINGS
+from tests.scanner.detection.token_encoders import ENCODINGS
 
 TOKEN = token_of("fuzz")
 CONTENT = b"key: " + TOKEN + b"\n"
@@ -41,7 +41,7 @@ def containers(family: str) -> tuple[bytes, ...]:
 @functools.cache
 def spelled() -> tuple[bytes, ...]:
     """The token in every encoding that is read."""
-    return tuple(encode(TOKEN, random.Random(7)) for encode in SPELLINGS.values())
+    return tuple(encode(TOKEN, random.Random(7)) for encode in ENCODINGS.values())
 
 
 @functools.cache

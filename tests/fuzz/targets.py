@@ -195,8 +195,8 @@ def usage(content: bytes) -> None:
     """A line is a usage record, or is bad; its address is nowhere in it."""
     from datetime import UTC, datetime
 
-    from scanner.signs.networks import NetworkList
-    from scanner.signs.usage_records import BadRecord, RecordReader
+    from scanner.compromise.networks import NetworkList
+    from scanner.compromise.usage_records import BadRecord, RecordReader
 
     reader = RecordReader(sha256_digest, NetworkList(["203.0.113.0/24"]), datetime(2026, 1, 1, tzinfo=UTC))
     try:
@@ -209,8 +209,8 @@ def usage(content: bytes) -> None:
 
 def report(value: Any) -> None:
     """A report of any shape is recorded in bounds, or is bad."""
-    from scanner.signs.possession import public_url
-    from scanner.signs.reports import BadReport, Subject, new_report, subject_of
+    from scanner.compromise.possession import public_url
+    from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 
     fields = value if isinstance(value, dict) else {}
     kept: list[str] = []
@@ -233,7 +233,7 @@ def archive_hour(content: bytes) -> None:
     ticks = itertools.count()
     with suppress(GitHubError):
         for line in event_files._lines(event_files._inflated(chunks, MAX_STEPS, lambda: float(next(ticks)))):
-            assert line is None or len(line) <= event_files.LONGEST_LINE
+            assert line is None or len(line) <= event_files.MAX_LINE_LENGTH
 
 
 TOKEN_TEXT = st.sampled_from([samples.TOKEN.decode(), samples.TOKEN.decode()[:39], "r8_"])

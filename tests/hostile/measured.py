@@ -130,9 +130,9 @@ def _read_alerts(content: bytes) -> dict[str, Any]:
 def _read_usage(content: bytes) -> dict[str, Any]:
     from datetime import UTC, datetime
 
+    from scanner.compromise.networks import NetworkList
+    from scanner.compromise.usage_records import BadRecord, RecordReader
     from scanner.detection import sha256_digest
-    from scanner.signs.networks import NetworkList
-    from scanner.signs.usage_records import BadRecord, RecordReader
 
     reader = RecordReader(sha256_digest, NetworkList([]), datetime.now(UTC))
     bad = 0

@@ -10,6 +10,7 @@ import py7zr
 import zstandard
 
 import notifications.email.bounces
+import scanner.compromise.usage_records
 import scanner.detection.archives
 import scanner.detection.compressed
 import scanner.detection.git_packs
@@ -17,7 +18,6 @@ import scanner.detection.pdf
 import scanner.detection.png_text
 import scanner.detection.sqlite_files
 import scanner.github.packs
-import scanner.signs.usage_records
 import scanner.sources.alerts
 import scanner.sources.timeline.events
 from scanner.detection import redact

@@ -40,7 +40,7 @@ def place(**values: Any) -> dict[str, Any]:
         "path": "src/app.py",
         "commit": COMMIT,
         "line": 7,
-        "spelling": "plain",
+        "encoding": "plain",
         "container": "",
         "published_at": PUBLISHED,
         "source": "public_events",

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifications.announcing import BATCH, MOST_REFUSED, announce_due
+from notifications.announcing import BATCH, MAX_REFUSED, announce_due
 from notifications.gateways import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
@@ -127,7 +127,7 @@ def test_a_channel_that_is_away_stops_no_other_and_gets_it_later(database: Datab
     announce(database, "a" * 64)
     stream, webhook = Kept(is_away=True), Kept()
     report = announce_due(database, {STREAM: stream, WEBHOOK: webhook})
-    assert (report.sent, report.postponed) == (1, 1)
+    assert (report.sent, report.deferred) == (1, 1)
     assert states(database) == [(STREAM, "frozen"), (WEBHOOK, "sent")]
     stream.is_away = False
     pass_time(database)
@@ -150,7 +150,7 @@ def test_one_that_the_receiver_cannot_read_holds_up_nobody(database: Database) -
     announce(database, *(f"{number:064x}" for number in range(8)), channels=(WEBHOOK,))
     channel = Kept(unreadable={f"{3:064x}"})
     report = announce_due(database, {WEBHOOK: channel})
-    assert (report.sent, report.postponed) == (7, 1)
+    assert (report.sent, report.deferred) == (7, 1)
     told = [content["digest"] for batch in channel.batches for content in batch]
     assert sorted(told) == [f"{number:064x}" for number in range(8) if number != 3]
     with database.read() as session:
@@ -163,11 +163,11 @@ def test_a_receiver_that_refuses_everything_is_not_asked_about_each(database: Da
     announce(database, *every, channels=(WEBHOOK,))
     channel = Kept(unreadable=every)
     report = announce_due(database, {WEBHOOK: channel})
-    assert (report.sent, report.postponed, channel.tries) == (0, BATCH, 1 + MOST_REFUSED)
+    assert (report.sent, report.deferred, channel.tries) == (0, BATCH, 1 + MAX_REFUSED)
 
 
 def test_many_that_cannot_be_read_come_after_the_others(database: Database) -> None:
-    bad = {f"{number:064x}" for number in range(MOST_REFUSED + 1)}
+    bad = {f"{number:064x}" for number in range(MAX_REFUSED + 1)}
     announce(database, *sorted(bad), "f" * 64, channels=(WEBHOOK,))
     channel = Kept(unreadable=bad)
     for _ in range(3):

@@ -112,7 +112,7 @@ def test_a_transient_failure_is_tried_again_later_and_later(database: Database) 
     notification_id = leak(database)
     for attempt, expected in enumerate((*BACKOFF_SECONDS, 3600, 3600), start=1):
         report = deliver(database, Post({"*": TransientFailure("450 greylisted")}))
-        assert (report.postponed, report.failed) == (1, 0)
+        assert (report.deferred, report.failed) == (1, 0)
         told = row(database, notification_id)
         assert (told.state, told.error, told.attempts) == ("frozen", "450 greylisted", attempt)
         assert seconds_until_next(database, notification_id) == pytest.approx(expected, abs=5)
@@ -126,7 +126,7 @@ def test_the_backoff_has_jitter_and_stays_below_the_longest_delay() -> None:
     delays = {backoff(3, delivery._jitter()) for _ in range(200)}
     assert len(delays) > 20
     assert all(48 <= delay <= 72 for delay in delays)
-    assert backoff(10_000, 1.2) < leases.LONGEST_DELAY_SECONDS
+    assert backoff(10_000, 1.2) < leases.MAX_DELAY_SECONDS
 
 
 def test_after_three_days_of_attempts_it_fails_in_sight_and_the_operator_is_told(database: Database) -> None:
@@ -207,7 +207,7 @@ def test_a_server_that_is_down_is_asked_once_and_everything_waits(database: Data
     rows = [leak(database, f"owner{number}@acme.example") for number in range(4)]
     post = Post({"*": TransportDown("cannot reach the mail server")})
     report = deliver(database, post)
-    assert (len(post.tried), report.postponed, report.held_back) == (1, 1, 3)
+    assert (len(post.tried), report.deferred, report.held_back) == (1, 1, 3)
     assert deliver(database, post).claimed == 0
     for one in rows:
         told = row(database, one)
@@ -277,7 +277,7 @@ def test_every_recipient_of_an_organisation_gets_the_mail_once_whatever_becomes_
     with mail_server(mailbox) as port:
         transport = transport_for(f"smtp://127.0.0.1:{port}")
         report = deliver(database, transport)
-        assert (report.sent, report.failed, report.postponed) == (2, 1, 1)
+        assert (report.sent, report.failed, report.deferred) == (2, 1, 1)
         del mailbox.answers[people[2]]
         make_due(database, newest(database, "email", people[2]))
         assert deliver(database, transport).sent == 1
@@ -372,7 +372,7 @@ def test_what_was_not_tried_when_the_server_went_away_does_not_age(database: Dat
 
     post = _Doing(3, down)
     report = deliver(database, post)
-    assert (report.sent, report.postponed, report.held_back) == (2, 1, 2)
+    assert (report.sent, report.deferred, report.held_back) == (2, 1, 2)
     waiting = [row(database, one) for one in rows if row(database, one).state == "frozen"]
     assert [one.facts is None for one in waiting] == [False, True, True]
     for one in waiting:

@@ -115,10 +115,10 @@ def test_a_crash_before_the_sending_sends_it_once(
 def test_a_row_that_kills_its_worker_every_time_ends_too(database: Database) -> None:
     notification_id = leak(database)
     with database.write() as session:
-        session.execute(update(Notification).values(attempts=delivery.MOST_ATTEMPTS))
+        session.execute(update(Notification).values(attempts=delivery.MAX_ATTEMPTS))
     post = Post()
     assert deliver(database, post).failed == 1
-    assert row(database, notification_id).error == f"gave up after {delivery.MOST_ATTEMPTS} attempts"
+    assert row(database, notification_id).error == f"gave up after {delivery.MAX_ATTEMPTS} attempts"
     assert post.tried == []
     assert row(database, newest(database, "operator", OPERATOR)).state == "pending"
 
@@ -144,7 +144,7 @@ def test_a_row_that_cannot_be_made_stops_no_other(
     if where == "together":  # then each is read by itself
         assert report.sent == 2
         return
-    assert (report.sent, report.postponed) == (1, 1)
+    assert (report.sent, report.deferred) == (1, 1)
     assert {row(database, broken).state, row(database, fine).state} == {"frozen", "sent"}
     for one in (broken, fine):
         make_due(database, one)

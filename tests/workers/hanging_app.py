@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scanner.records import time_limits
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext
 from scanner.sources.pushes import scan as push_scan
@@ -44,7 +44,7 @@ def _read_push(_github: Any, push: Push, _detector: Any, **_: Any) -> PushReadin
 
 
 def _poll_gists(own: PollContext) -> PollReport:
-    return turns.in_turn(own.database, "gists", time.sleep, lambda _: _hang())
+    return leased_poll.run_if_due(own.database, "gists", time.sleep, lambda _: _hang())
 
 
 setattr(push_scan, "read_push", _read_push)  # noqa: B010 - mypy refuses a plain assignment, as it should elsewhere

@@ -20,14 +20,14 @@ from celery import Celery
 from sqlalchemy import func, select, update
 
 from celeryconfig import task_queues, task_routes
+from scanner.compromise import reports
+from scanner.compromise.reports import Subject, new_report
 from scanner.detection import sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records import schema
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, Incident, Notification, db_now
-from scanner.records.sign_models import Report
-from scanner.signs import reports
-from scanner.signs.reports import Subject, new_report
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun

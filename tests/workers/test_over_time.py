@@ -11,8 +11,8 @@ from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import SourceState
 from scanner.records.states import JobState
 from scanner.settings import load_settings
-from scanner.sources.polling import turns
-from scanner.sources.polling.turns import Turn
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll
 from workers import over_time
 from workers.overview import overview
 
@@ -35,8 +35,8 @@ def claimed(database: Database) -> jobs.ClaimedJob:
     return job
 
 
-def polled(database: Database) -> Turn:
-    turn = turns.take(database, "gists")
+def polled(database: Database) -> LeasedPoll:
+    turn = leased_poll.take(database, "gists")
     assert turn is not None
     return turn
 
@@ -94,7 +94,7 @@ def test_a_poll_without_progress_is_named(database: Database, seconds: float) ->
 
 def test_a_poll_that_was_stopped_is_named_until_the_next_one_succeeds(database: Database) -> None:
     turn = polled(database)
-    assert turns.record_time_limit(database, turn, 600)
+    assert leased_poll.record_time_limit(database, turn, 600)
     assert problems(database, "gists") == [
         "gists: a poll was stopped at its time limit of 10 minutes: the source is polled again; "
         "see the worker's log for what it read"
@@ -104,13 +104,13 @@ def test_a_poll_that_was_stopped_is_named_until_the_next_one_succeeds(database: 
     again = polled(database)
     assert (again.polls_over_time, again.budget().is_spent) == (1, False)
     with database.write() as session:
-        turns.end(session, again, cursor={}, interval=60, counts={})
+        leased_poll.end(session, again, cursor={}, interval=60, counts={})
     assert problems(database, "gists") == []
 
 
 def test_a_source_whose_polls_are_stopped_again_and_again_reads_the_cheap_part_alone(database: Database) -> None:
-    for _ in range(turns.MAX_POLLS_OVER_TIME):
-        assert turns.record_time_limit(database, polled(database), 600)
+    for _ in range(leased_poll.MAX_POLLS_OVER_TIME):
+        assert leased_poll.record_time_limit(database, polled(database), 600)
         with database.write() as session:
             session.execute(update(SourceState).values(next_poll_at=db_now()))
     assert polled(database).budget().is_spent

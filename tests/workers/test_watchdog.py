@@ -111,7 +111,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 def test_a_hung_job_is_failed_in_sight_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
         # It has failed before: this is the last claim that it gets.
-        hung = queue(service.database, "hangs/app", jobs.MOST_FAILURES - 1)
+        hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 
         def is_over() -> bool:

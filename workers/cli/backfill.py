@@ -16,7 +16,7 @@ from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.context import Context
 
-MOST_HOURS = 24 * 31
+MAX_HOURS = 24 * 31
 
 
 def backfill(
@@ -44,15 +44,15 @@ def _backfill(own: Context, start: str, end: str, *, again: bool, wait: bool, as
         raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)
     hours = hours_between(first, last)
-    if not hours or len(hours) > MOST_HOURS:
-        raise UserError(f"--from and --to must be 1 to {MOST_HOURS} hours apart, in this order")
+    if not hours or len(hours) > MAX_HOURS:
+        raise UserError(f"--from and --to must be 1 to {MAX_HOURS} hours apart, in this order")
     with own.database.write() as session:
         ids = queue_hours(session, hours, again=again)
     if not ids and not as_json:
         typer.echo(f"all {len(hours)} hours were read before: --again reads them once more")
-    from workers.doorbell import ring
+    from workers.wake import wake
 
-    if not ring("r8scan.rescan"):
+    if not wake("r8scan.rescan"):
         typer.echo("the hours are recorded; no broker answers, they are read as soon as workers run", err=True)
     if not wait:
         typer.echo(json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{len(ids)} hours queued")

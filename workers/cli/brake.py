@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from scanner.signs import brake, settling
+from scanner.compromise import brake, settling
 from workers.cli import output
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from notifications import bouncing
-from notifications.email.bounces import LARGEST, NotABounce, read_bounce
+from notifications.email.bounces import MAX_BYTES, NotABounce, read_bounce
 from notifications.email.render import MailIdentity, compose, reason_of, render_strictly
 from notifications.email.samples import samples
 from scanner.records.database import is_unavailable
@@ -123,9 +123,9 @@ def bounced(
 def _content(file: str) -> bytes:
     """The bytes of the file, or of standard input for -; one more than allowed is enough to know."""
     if file == "-":
-        return sys.stdin.buffer.read(LARGEST + 1)
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
         with Path(file).open("rb") as stream:
-            return stream.read(LARGEST + 1)
+            return stream.read(MAX_BYTES + 1)
     except OSError as err:
         raise UserError(f"cannot read {file} ({err.strerror}): give its name, or - for standard input") from err

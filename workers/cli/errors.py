@@ -16,7 +16,7 @@ def explain(err: BaseException) -> str | None:
     """Return the one line to print, or None for an error that is a bug in this program."""
     # Late: every command imports this module, and few of them fail.
     from scanner.records.retention import NotErasable
-    from scanner.response.by_hand import NotPossible
+    from scanner.response.operator_actions import NotPossible
 
     if isinstance(err, DatabaseUnavailable):
         return redact(f"{err}: check R8SCAN_DATABASE_URL")

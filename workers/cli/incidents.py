@@ -14,7 +14,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Incident
-from scanner.response import by_hand
+from scanner.response import operator_actions
 from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
 from workers.cli import incident_records, incidents_export, output
@@ -83,7 +83,10 @@ def note(incident_id: IdArgument, text: Annotated[str, typer.Argument(help="What
 
     Example: r8scan incidents note 1f3c "called the owner, they are replacing it"
     """
-    _decide(incident_id, lambda session, incident: by_hand.annotate(session, incident, who=operator_name(), text=text))
+    _decide(
+        incident_id,
+        lambda session, incident: operator_actions.annotate(session, incident, who=operator_name(), text=text),
+    )
     typer.echo("noted")
 
 
@@ -93,7 +96,10 @@ def close(incident_id: IdArgument, reason: ReasonOption) -> None:
 
     Example: r8scan incidents close 1f3c --reason "a sample from our own documentation"
     """
-    _decide(incident_id, lambda session, incident: by_hand.close(session, incident, who=operator_name(), reason=reason))
+    _decide(
+        incident_id,
+        lambda session, incident: operator_actions.close(session, incident, who=operator_name(), reason=reason),
+    )
     typer.echo("closed")
 
 
@@ -104,7 +110,8 @@ def reopen(incident_id: IdArgument, reason: ReasonOption) -> None:
     Example: r8scan incidents reopen 1f3c --reason "it was no sample after all"
     """
     _decide(
-        incident_id, lambda session, incident: by_hand.reopen(session, incident, who=operator_name(), reason=reason)
+        incident_id,
+        lambda session, incident: operator_actions.reopen(session, incident, who=operator_name(), reason=reason),
     )
     typer.echo("open again")
 
@@ -121,7 +128,7 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
             found_id, digest = str(incident.id), incident.digest
         token = _token(own.store, digest)
         with own.database.write() as session:
-            rows = by_hand.resend(
+            rows = operator_actions.resend(
                 session,
                 incident_records.find(session, found_id),
                 token,

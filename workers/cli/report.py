@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from scanner.compromise import reports, settling
+from scanner.compromise.reports import BadReport, NewReport, Subject
 from scanner.records.database import Database
 from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.settings import Settings
-from scanner.signs import reports, settling
-from scanner.signs.reports import BadReport, NewReport, Subject
 from workers.cli import output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context

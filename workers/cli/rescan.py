@@ -175,9 +175,9 @@ def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json:
     """Queue the job and watch it if wanted; return the exit status."""
     with database.write() as session:
         job_id, kind = queue(session, target)
-    from workers.doorbell import ring
+    from workers.wake import wake
 
-    if not ring("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
+    if not wake("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
         typer.echo(f"job {job_id} is recorded; no broker answers, it starts as soon as workers run", err=True)
     if not wait:
         typer.echo(json.dumps({"job": job_id, "state": JobState.QUEUED}) if as_json else f"job {job_id} queued")

@@ -27,7 +27,7 @@ def scan(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Readers at a time.")] = 2,
 ) -> None:
-    """Scan for tokens in every spelling and container. No folder, name or comment is ever skipped.
+    """Scan for tokens in every encoding and container. No folder, name or comment is ever skipped.
 
     Settings come from R8SCAN_* variables alone: a `.env` in the folder may be a stranger's.
 

@@ -59,7 +59,7 @@ def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
     elif form == "sarif":
         sys.stdout.write(json.dumps(_sarif(run), indent=2) + "\n")
     elif run.candidates:
-        columns = ["token", "spelling", "where", "line", "commit", *(["store"] if states is not None else [])]
+        columns = ["token", "encoding", "where", "line", "commit", *(["store"] if states is not None else [])]
         output.table(f"{len(run.candidates)} found", columns, (_row(c, states) for c in run.candidates), empty="")
     _summary(run)
 
@@ -69,7 +69,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
     fields: dict[str, Any] = {
         "sha256": candidate.digest,
         "hint": candidate.hint,
-        "spelling": candidate.spelling,
+        "encoding": candidate.encoding,
         "kind": place.kind,
         "path": _printable(place.path if place.path is not None else place.ref),
         "line": candidate.line,
@@ -98,7 +98,7 @@ def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
     place = candidate.place
     where = place.path or place.ref or f"{place.kind} {place.git_object or ''}"
     where = f"{where} → {candidate.container}" if candidate.container else where
-    row = [candidate.hint, candidate.spelling, where, candidate.line or None, (place.commit or "")[:12]]
+    row = [candidate.hint, candidate.encoding, where, candidate.line or None, (place.commit or "")[:12]]
     return [*row, states[candidate.digest]] if states is not None else row
 
 
@@ -138,11 +138,11 @@ def _sarif_result(candidate: Candidate) -> dict[str, Any]:
     location: dict[str, Any] = {"artifactLocation": {"uri": _uri(path)}}
     if region:
         location["region"] = region
-    details = {"spelling": candidate.spelling, "commit": place.commit, "container": _printable(candidate.container)}
+    details = {"encoding": candidate.encoding, "commit": place.commit, "container": _printable(candidate.container)}
     return {
         "ruleId": RULE,
         "level": "error",
-        "message": {"text": f"The token {candidate.hint} ({candidate.spelling})"},
+        "message": {"text": f"The token {candidate.hint} ({candidate.encoding})"},
         "locations": [{"physicalLocation": location}],
         "partialFingerprints": {"token/v1": candidate.digest},
         "properties": {key: value for key, value in details.items() if value},

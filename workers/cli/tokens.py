@@ -12,11 +12,11 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from scanner.compromise import reports
 from scanner.records import audit
 from scanner.records.database import Database
-from scanner.response import by_hand, sightings
+from scanner.response import operator_actions, sightings
 from scanner.settings import Settings
-from scanner.signs import reports
 from scanner.tokens import sql
 from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
 from scanner.tokens.protocol import TokenRecord
@@ -163,7 +163,7 @@ def disable(
     """
     with _sql_store() as own, own.database.write() as session:
         token = _wanted(session, token_id, sha256)
-        done = by_hand.disable_token(session, token, own.policy, who=operator_name())
+        done = operator_actions.disable_token(session, token, own.policy, who=operator_name())
     typer.echo(f"disabled {token.digest}" if done else f"was disabled already: {token.digest}")
 
 
@@ -179,7 +179,7 @@ def enable(
     """
     with _sql_store() as own, own.database.write() as session:
         token = _wanted(session, token_id, sha256)
-        done = by_hand.enable_token(session, token.digest, who=operator_name(), reason=reason)
+        done = operator_actions.enable_token(session, token.digest, who=operator_name(), reason=reason)
     typer.echo(f"works again: {token.digest}" if done else f"was not disabled: {token.digest}")
 
 
@@ -195,7 +195,7 @@ def protect(
     """
     with _sql_store() as own, own.database.write() as session:
         token = _wanted(session, token_id, sha256)
-        by_hand.protect_token(session, token.digest, protected=not off, who=operator_name())
+        operator_actions.protect_token(session, token.digest, protected=not off, who=operator_name())
     typer.echo(f"{'no longer protected' if off else 'protected'}: {token.digest}")
 
 

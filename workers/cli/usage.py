@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from scanner.signs import networks, settling
-from scanner.signs import usage as usage_store
-from scanner.signs.lines import numbered_lines
-from scanner.signs.networks import BadNetworks, NetworkList
-from scanner.signs.usage_records import LONGEST_LINE, BadRecord, RecordReader, UsageRecord
-from scanner.signs.usage_rules import rules_of
+from scanner.compromise import networks, settling
+from scanner.compromise import usage as usage_store
+from scanner.compromise.lines import numbered_lines
+from scanner.compromise.networks import BadNetworks, NetworkList
+from scanner.compromise.usage_records import MAX_LINE_LENGTH, BadRecord, RecordReader, UsageRecord
+from scanner.compromise.usage_rules import rules_of
 from workers.cli import output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
@@ -38,7 +38,7 @@ def usage(
     with opened_context() as own:
         listed = _listed(own)
         with opened(file) as stream:
-            lines = numbered_lines(stream, LONGEST_LINE)
+            lines = numbered_lines(stream, MAX_LINE_LENGTH)
             while batch := list(itertools.islice(lines, BATCH)):
                 reader = RecordReader(own.settings.digester(), listed, datetime.now(UTC))
                 records = _records(reader, batch, bad)

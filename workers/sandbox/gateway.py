@@ -26,9 +26,9 @@ from starlette.routing import Route
 from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 
 CACHE_SECONDS = 300.0
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 OLDEST_SECONDS = 300
-LARGEST_BODY = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Cache:
             self.asked += 1
             # What was read before an announcement came must not be kept after it.
             if live and generation == self._generation:
-                if len(self.entries) >= MOST_ENTRIES:
+                if len(self.entries) >= MAX_ENTRIES:
                     self.entries.clear()
                 self.entries[digest] = time.monotonic() + CACHE_SECONDS
         return live
@@ -80,7 +80,7 @@ def webhook(cache: Cache, secret: str) -> Route:
 
     async def take(request: Request) -> Response:
         body = await request.body()
-        if len(body) > LARGEST_BODY:
+        if len(body) > MAX_BODY_BYTES:
             return Response(status_code=413)
         timestamp = request.headers.get(TIMESTAMP_HEADER, "")
         expected = signature(secret.encode(), timestamp, body)

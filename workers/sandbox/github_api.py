@@ -17,7 +17,7 @@ from starlette.routing import Route
 from workers.sandbox import git_backend, github_content, github_forms
 from workers.sandbox.github import Repository, SandboxGitHub
 
-LARGEST_BODY = 256 * 1024 * 1024
+MAX_BODY_BYTES = 256 * 1024 * 1024
 DOCUMENTATION = "https://docs.github.com/rest"
 
 
@@ -171,7 +171,7 @@ class Answers:
         body = await request.body()
         if request.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        answer = await to_thread.run_sync(self._backend, request, repository, rest, body[:LARGEST_BODY])
+        answer = await to_thread.run_sync(self._backend, request, repository, rest, body[:MAX_BODY_BYTES])
         return Response(answer.body, status_code=answer.status, headers=answer.headers)
 
     def _backend(self, request: Request, repository: Repository, rest: str, body: bytes) -> git_backend.CgiAnswer:

@@ -15,8 +15,8 @@ from workers.sandbox.git_backend import git
 from workers.sandbox.github import Repository, SandboxGitHub
 from workers.sandbox.github_forms import LONG_AGO, node_id
 
-MOST_FILES = 300
-MOST_COMMITS = 250
+MAX_FILES = 300
+MAX_COMMITS = 250
 SEARCHED_BYTES = 384 * 1024
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
@@ -35,7 +35,7 @@ def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] 
             "ahead_by": len(listed),
             "behind_by": 0,
             "total_commits": len(listed),
-            "commits": [_commit(path, address, sha) for sha in listed[:MOST_COMMITS]],
+            "commits": [_commit(path, address, sha) for sha in listed[:MAX_COMMITS]],
             "files": _files(path, address, base, head),
         }
     except subprocess.CalledProcessError:
@@ -154,4 +154,4 @@ def _files(path: Path, address: str, before: str, head: str) -> list[dict[str, A
             **dict.fromkeys(("blob_url", "raw_url", "contents_url"), page),
         }
         files.append({**file, "patch": patch[at + 1 :].rstrip("\n")} if at >= 0 else file)
-    return files[:MOST_FILES]
+    return files[:MAX_FILES]

@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from workers.sandbox.http_server import Tls, served
 
-MOST_DIGESTS = 200
-LARGEST_BODY = 64 * 1024
+MAX_DIGESTS = 200
+MAX_BODY_BYTES = 64 * 1024
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -97,7 +97,7 @@ def application(store: ReferenceStore) -> Starlette:
         if not store.accepts(request.headers.get("authorization", "")):
             return _error(401, "the secret is missing or wrong")
         body = await request.body()
-        if len(body) > LARGEST_BODY:
+        if len(body) > MAX_BODY_BYTES:
             return _error(413, "the body is too large")
         try:
             value = await request.json()
@@ -112,8 +112,8 @@ def application(store: ReferenceStore) -> Starlette:
         digests = body.get("digests")
         if not isinstance(digests, list) or not all(_is_digest(one) for one in digests):
             return _error(400, "digests must be a list of 64 lower-case hex digits each")
-        if len(digests) > MOST_DIGESTS:
-            return _error(413, f"at most {MOST_DIGESTS} digests")
+        if len(digests) > MAX_DIGESTS:
+            return _error(413, f"at most {MAX_DIGESTS} digests")
         return JSONResponse(store.look_up(digests))
 
     async def disable(request: Request) -> Response:

@@ -7,22 +7,22 @@ from collections.abc import Callable
 
 from sqlalchemy import delete
 
+from scanner.compromise import rates, reports, settling, usage
 from scanner.records import announcements, jobs, leases, retention, tallies, unread_contents
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
 from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
 from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
-from scanner.signs import rates, reports, settling, usage
 from scanner.sources.batches import recovery, shedding
 from scanner.sources.batches.runner import SLOW_KINDS
 from scanner.sources.rescan import mirror_folders
 from scanner.sources.rescan import run as rescan
 from workers import bulkheads, context
 from workers.celery import app
-from workers.doorbell import ring, ring_outbox
 from workers.tasks.polling import look_up
 from workers.tasks.reporting import settle_reports
+from workers.wake import wake, wake_outbox
 
 JOBS_KEPT_DAYS = 3
 FAILED_JOBS_KEPT_DAYS = 30
@@ -62,7 +62,7 @@ def _finish() -> None:
     with bulkheads.place("finish") as is_free:
         own = context.current()
         if is_free and responder.finish_due(own.database, policy=own.policy).has_news:
-            ring_outbox()
+            wake_outbox()
 
 
 def _shed_sightings() -> None:
@@ -91,28 +91,28 @@ def _ring() -> None:
             limit=1,
         )
     if due.get("pushes"):
-        ring("r8scan.scan", due["pushes"])
+        wake("r8scan.scan", due["pushes"])
     if due.get("files"):
-        ring("r8scan.fetch", due["files"])
+        wake("r8scan.fetch", due["files"])
     if any(due.get(kind) for kind in SLOW_KINDS.values()):
-        ring("r8scan.scan_slow")
+        wake("r8scan.scan_slow")
     if any(due.get(kind) for kind in rescan.KINDS):
-        ring("r8scan.rescan")
+        wake("r8scan.rescan")
     if unsent:
-        ring_outbox()
+        wake_outbox()
 
 
 def _decide_again_on_finds() -> None:
     own = context.current()
     if responder.decide_again(own.database, policy=own.policy).has_news:
-        ring_outbox()
+        wake_outbox()
 
 
 def _decide_again_on_reports() -> None:
     own = context.current()
     per_minute = own.settings.brake_per_minute
     if settling.decide_again(own.database, policy=own.policy, per_minute=per_minute).has_news:
-        ring_outbox()
+        wake_outbox()
 
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
@@ -130,11 +130,11 @@ def _tidy() -> None:
     mirror_folders.remove_abandoned(own.settings.state_dir)
     with own.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
-        sightings.forget_old(session)
-        reports.forget_old(session)
-        rates.forget_old(session)
-        tallies.forget_old(session)
-        announcements.forget_old(session)
+        sightings.purge_expired(session)
+        reports.purge_expired(session)
+        rates.purge_expired(session)
+        tallies.purge_expired(session)
+        announcements.purge_expired(session)
     # Each in a transaction of its own: a million rows at once would hold up everybody else.
     for old in (
         ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400),
@@ -144,6 +144,6 @@ def _tidy() -> None:
     ):
         with own.database.write() as session:
             session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
-    usage.forget_old(own.database, keep_days=own.settings.usage_keep_days)
+    usage.purge_expired(own.database, keep_days=own.settings.usage_keep_days)
     unread_contents.purge(own.database)
-    retention.forget_old(own.database, keep_days=own.settings.keep_days)
+    retention.purge_expired(own.database, keep_days=own.settings.keep_days)

@@ -6,7 +6,7 @@ from notifications.announcing import announce_due
 from notifications.delivery import deliver_due
 from workers import bulkheads, context
 from workers.celery import app
-from workers.doorbell import ring
+from workers.wake import wake
 
 
 @app.task(name="r8scan.deliver")  # type: ignore[untyped-decorator]  # celery has no types
@@ -18,7 +18,7 @@ def deliver() -> None:
         own = context.current()
         report = deliver_due(own.database, own.transport, own.identity, rate=own.settings.mail_rate)
     if report.claimed:
-        ring("r8scan.deliver")
+        wake("r8scan.deliver")
 
 
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
@@ -30,4 +30,4 @@ def announce() -> None:
         own = context.current()
         report = announce_due(own.database, own.gateways)
     if report.sent:
-        ring("r8scan.announce")
+        wake("r8scan.announce")

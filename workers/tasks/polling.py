@@ -6,7 +6,7 @@ from scanner.response.responder import look_up_due
 from scanner.sources.registry import SOURCES
 from workers import bulkheads, context
 from workers.celery import app
-from workers.doorbell import MOST_RINGS, TASKS_OF_JOBS, ring, ring_outbox
+from workers.wake import MAX_WAKES, TASKS_OF_JOBS, wake, wake_outbox
 
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
@@ -19,10 +19,10 @@ def poll(source: str) -> None:
     report = chosen.poll(own)
     if report.jobs:
         for task in dict.fromkeys(TASKS_OF_JOBS[kind] for kind in chosen.job_kinds):
-            ring(task, min(report.jobs, MOST_RINGS))
+            wake(task, min(report.jobs, MAX_WAKES))
     if report.candidates:
         # Not here: a store that hangs must not take a thread from polling.
-        ring("r8scan.look_up")
+        wake("r8scan.look_up")
 
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
@@ -37,6 +37,6 @@ def _look_up() -> None:
     own = context.current()
     looked_up, response = look_up_due(own.database, policy=own.policy)
     if looked_up:
-        ring("r8scan.look_up")
+        wake("r8scan.look_up")
     if response.has_news:
-        ring_outbox()
+        wake_outbox()

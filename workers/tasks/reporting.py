@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scanner.signs import settling
+from scanner.compromise import settling
 from workers import bulkheads, context
 from workers.celery import app
-from workers.doorbell import ring, ring_outbox
+from workers.wake import wake, wake_outbox
 
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
@@ -17,6 +17,6 @@ def settle_reports() -> None:
         own = context.current()
         due, settled = settling.settle_due(own.database, policy=own.policy, per_minute=own.settings.brake_per_minute)
     if due:
-        ring("r8scan.settle_reports")
+        wake("r8scan.settle_reports")
     if settled.has_news:
-        ring_outbox()
+        wake_outbox()

@@ -9,7 +9,7 @@ from scanner.sources.rescan import run as rescan
 from workers import context
 from workers.bulkheads import place
 from workers.celery import app
-from workers.doorbell import ring, ring_outbox
+from workers.wake import wake, wake_outbox
 
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
@@ -27,9 +27,9 @@ def scan() -> None:
     )
     if response is None:
         return
-    ring("r8scan.scan")
+    wake("r8scan.scan")
     if response.has_news:
-        ring_outbox()
+        wake_outbox()
 
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
@@ -46,9 +46,9 @@ def fetch() -> None:
     )
     if response is None:
         return
-    ring("r8scan.fetch")
+    wake("r8scan.fetch")
     if response.has_news:
-        ring_outbox()
+        wake_outbox()
 
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
@@ -58,9 +58,9 @@ def scan_slow() -> None:
         response = _scan_slow() if is_free else None
     if response is None:
         return
-    ring("r8scan.scan_slow")
+    wake("r8scan.scan_slow")
     if response.has_news:
-        ring_outbox()
+        wake_outbox()
 
 
 def _scan_slow() -> Response | None:
@@ -99,6 +99,6 @@ def rescan_repository() -> None:
         )
     if response is None:
         return
-    ring("r8scan.rescan")
+    wake("r8scan.rescan")
     if response.has_news:
-        ring_outbox()
+        wake_outbox()

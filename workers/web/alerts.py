@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from scanner.compromise.networks import rate_keys
 from scanner.github.signatures import WAIT_SECONDS, Forged, KeysUnavailable, PublicKeys
-from scanner.signs.networks import rate_keys
 from scanner.sources.alerts import NotAlerts, TooManyAlerts, answer_alerts, parse_alerts
 from workers.context import Context
-from workers.doorbell import ring, ring_outbox
+from workers.wake import wake, wake_outbox
 from workers.web.bodies import BodyBudget
 from workers.web.front import Intake
 from workers.web.pools import Pool
@@ -105,7 +105,7 @@ def _answer(context: Context, body: bytes) -> Response:
         raise Refused(413, str(err)) from None
     verdict = answer_alerts(context.database, found, policy=context.policy, state_dir=context.settings.state_dir)
     if verdict.unfinished:
-        ring("r8scan.look_up")
+        wake("r8scan.look_up")
     if verdict.response.has_news:
-        ring_outbox()
+        wake_outbox()
     return JSONResponse(verdict.feedback)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from scanner.signs.networks import connection_keys
+from scanner.compromise.networks import connection_keys
 from workers.web.requests import Refused
 
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024

@@ -11,7 +11,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable
 
-from scanner.signs.networks import connection_keys, parse_address
+from scanner.compromise.networks import connection_keys, parse_address
 
 MAX_CONNECTIONS = 512
 """Connections in total. One holds at most about 130 kB while its body arrives."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from scanner.signs.networks import rate_keys
+from scanner.compromise.networks import rate_keys
 from workers.web.bodies import BodyBudget, read_body
 from workers.web.pools import BUSY_RETRY_SECONDS, Pool
 from workers.web.rates import RateLimiter

@@ -12,7 +12,7 @@ from workers.context import Context
 from workers.web.pools import Pool
 from workers.web.requests import Refused, guarded, require_key
 
-LONGEST_CURSOR = 18
+MAX_CURSOR_LENGTH = 18
 
 
 def routes(context: Context) -> list[Route]:
@@ -32,7 +32,7 @@ def routes(context: Context) -> list[Route]:
 
 def _listed(context: Context, after: str | None) -> Response:
     """410 with the cursor to go on from where what followed is not kept any more: whatever is cached must go then."""
-    if after is not None and not (after.isascii() and after.isdigit() and len(after) <= LONGEST_CURSOR):
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise Refused(400, "after must be a number that an earlier answer gave as next")
     with context.database.read() as session:
         try:

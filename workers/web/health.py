@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scanner.records import schema
+from scanner.records.compromise_models import Report
 from scanner.records.database import is_unavailable
 from scanner.records.models import db_now
-from scanner.records.sign_models import Report
 from scanner.records.states import ReportState
 from workers.context import Context
 from workers.web.pools import Pool

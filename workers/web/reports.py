@@ -19,16 +19,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from scanner.compromise import networks, possession, reports, settling, usage
+from scanner.compromise.lines import numbered_lines
+from scanner.compromise.networks import BadNetworks, rate_keys
+from scanner.compromise.possession import FoundToken, TooManyRequests
+from scanner.compromise.reports import BadReport, NewReport
+from scanner.compromise.usage_records import MAX_LINE_LENGTH, BadRecord, RecordReader, UsageRecord
+from scanner.compromise.usage_rules import rules_of
 from scanner.records.database import is_unavailable
-from scanner.signs import networks, possession, reports, settling, usage
-from scanner.signs.lines import numbered_lines
-from scanner.signs.networks import BadNetworks, rate_keys
-from scanner.signs.possession import FoundToken, TooManyRequests
-from scanner.signs.reports import BadReport, NewReport
-from scanner.signs.usage_records import LONGEST_LINE, BadRecord, RecordReader, UsageRecord
-from scanner.signs.usage_rules import rules_of
 from workers.context import Context
-from workers.doorbell import ring_outbox
+from workers.wake import wake_outbox
 from workers.web.bodies import BodyBudget
 from workers.web.front import RATE_RETRY_SECONDS, Intake
 from workers.web.pools import Pool
@@ -36,7 +36,7 @@ from workers.web.rates import Rate, RateLimiter
 from workers.web.requests import Refused, client_of, guarded, require_key
 
 REPORTS_BYTES = 1024 * 1024
-MOST_REPORTS = 1000
+MAX_REPORTS = 1000
 USAGE_BYTES = 8 * 1024 * 1024
 POSSESSION_BYTES = 256 * 1024
 """A thousand tokens with addresses of some 200 characters."""
@@ -104,8 +104,8 @@ class _FoundTokens:
 
 def _reports(context: Context, body: bytes) -> Response:
     given = _json_object(body).get("reports")
-    if not isinstance(given, list) or not 0 < len(given) <= MOST_REPORTS:
-        raise Refused(400, f'send {{"reports": [...]}} with 1 to {MOST_REPORTS} reports')
+    if not isinstance(given, list) or not 0 < len(given) <= MAX_REPORTS:
+        raise Refused(400, f'send {{"reports": [...]}} with 1 to {MAX_REPORTS} reports')
     good: list[NewReport] = []
     bad: list[dict[str, Any]] = []
     for index, one in enumerate(given):
@@ -155,7 +155,7 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
     reader = RecordReader(context.settings.digester(), listed, datetime.now(UTC))
     records: list[UsageRecord] = []
     bad: list[int] = []
-    for number, line in numbered_lines(io.StringIO(body.decode("utf-8", "replace")), LONGEST_LINE):
+    for number, line in numbered_lines(io.StringIO(body.decode("utf-8", "replace")), MAX_LINE_LENGTH):
         try:
             records.append(reader.read(line if line is not None else ""))
         except BadRecord:
@@ -223,7 +223,7 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
         context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute
     )
     if settled.has_news:
-        ring_outbox()
+        wake_outbox()
     return settled.counts
 
 

@@ -15,30 +15,30 @@ from scanner.records.models import ScanJob
 from scanner.records.source_models import Gap, ReadObject
 from scanner.records.states import JobState
 from scanner.sources.archive.hours import PUBLISHED_AFTER, SOURCE, hours_between
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.polling.turns import Turn
 from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY
 
 INTERVAL = 60.0
 LOOK_BACK = timedelta(hours=48)
-MOST_GAPS = 20_000
+MAX_GAPS = 20_000
 PRIORITY = 150
 
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
     """Queue the hours with gaps whose files should be there by now."""
-    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, turn))
+    return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, turn))
 
 
-def _poll(database: Database, turn: Turn) -> PollReport:
+def _poll(database: Database, turn: LeasedPoll) -> PollReport:
     with database.write() as session:
         now = datetime.now(UTC)
         count = 0
         for hour in _hours_with_gaps(session, now):
             count += queue_hour(session, hour, priority=PRIORITY) is not None
-        turns.end(session, turn, cursor={}, interval=INTERVAL, counts={"hours_queued": count}, newest=None)
+        leased_poll.end(session, turn, cursor={}, interval=INTERVAL, counts={"hours_queued": count}, newest=None)
     return PollReport(True, jobs=count)
 
 
@@ -75,7 +75,7 @@ def _hours_with_gaps(session: Session, now: datetime) -> list[datetime]:
         select(Gap.from_at, Gap.until_at)
         .where(Gap.source == "public_events", Gap.filled_at.is_(None), Gap.until_at > oldest)
         .order_by(Gap.from_at)
-        .limit(MOST_GAPS)
+        .limit(MAX_GAPS)
     )
     wanted = {
         hour

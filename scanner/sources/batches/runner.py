@@ -31,8 +31,8 @@ from scanner.response.respond import Response
 from scanner.response.responder import respond_to
 from scanner.sources.polling.backoff import spread
 
-MOST_TRIES = 8
-LONGEST_RETRY_SECONDS = 3600.0
+MAX_TRIES = 8
+MAX_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
 SLOW_KINDS = {"pushes": "slow_pushes", "files": "slow_files"}
 """Kinds of jobs, and the kind of the job that reads one item alone where a page of many would wait for it too long."""
@@ -181,7 +181,7 @@ def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Coun
     """Count what became of one item; try it again where that can help."""
     item, err = outcome.item, outcome.error
     counts.update(outcome.counts)
-    may_try = item.tries + 1 < MOST_TRIES
+    may_try = item.tries + 1 < MAX_TRIES
     if err is None:
         if outcome.is_slow:
             _leave_to_slow_job(session, job, item)
@@ -236,7 +236,7 @@ def _enqueue(
 
 
 def _wait(err: GitHubError) -> float:
-    return spread(min(err.retry_after or 60.0, LONGEST_RETRY_SECONDS))
+    return spread(min(err.retry_after or 60.0, MAX_RETRY_SECONDS))
 
 
 def _delay(item: Item, err: GitHubError) -> float:
@@ -245,7 +245,7 @@ def _delay(item: Item, err: GitHubError) -> float:
         wait = (err.retry_after or 60.0) * 2.0**item.tries
     else:
         wait = max(err.retry_after or 0.0, 2.0 * 4.0**item.tries)
-    return spread(min(wait, LONGEST_RETRY_SECONDS))
+    return spread(min(wait, MAX_RETRY_SECONDS))
 
 
 def _split(database: Database, job: ClaimedJob, items: Sequence[Item]) -> None:

@@ -20,7 +20,7 @@ from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY, PRIORITIES
 from scanner.sources.registry import droppable_priorities
 from scanner.sources.timeline import event_jobs
 
-MOST_DROPPED_AT_ONCE = 500
+MAX_DROPPED_AT_ONCE = 500
 """Jobs; the next sweep drops more."""
 PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES.items()}, ARCHIVE_PRIORITY: "archive"}
 
@@ -42,7 +42,7 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
         select(ScanJob)
         .where(*droppable)
         .order_by(ScanJob.priority.desc(), ScanJob.created_at)
-        .limit(MOST_DROPPED_AT_ONCE)
+        .limit(MAX_DROPPED_AT_ONCE)
     )
     counts: dict[str, Counter[str]] = {}
     events, hours = set[str](), set[str]()

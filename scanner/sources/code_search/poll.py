@@ -25,20 +25,20 @@ from scanner.records.database import Database
 from scanner.records.states import SightingState
 from scanner.response import sightings
 from scanner.sources.batches.candidate_limits import CandidateLimits
-from scanner.sources.code_search.rounds import LARGEST_SIZE, Round, Step, after_answer, after_refusal
+from scanner.sources.code_search.rounds import MAX_SIZE_BYTES, Round, Step, after_answer, after_refusal
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.polling.turns import Turn
 
 SOURCE = "code_search"
 INTERVAL = 6.0
 """Seconds: ten requests a minute, where GitHub says nothing else."""
 PRIORITY = 120
-MOST_LOOKED_AT = 20
-LARGEST_FRAGMENTS = 1024 * 1024
+MAX_LOOKED_AT = 20
+MAX_FRAGMENTS_BYTES = 1024 * 1024
 RAW = "application/vnd.github.raw+json"
 
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -71,15 +71,17 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
     """Ask for the next page of the round, if it is due."""
-    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, queries, turn))
+    return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, github, detector, queries, turn))
 
 
-def _poll(database: Database, github: GitHub, detector: Detector, queries: Sequence[str], turn: Turn) -> PollReport:
+def _poll(
+    database: Database, github: GitHub, detector: Detector, queries: Sequence[str], turn: LeasedPoll
+) -> PollReport:
     if github.credential_label == "none":
         # https://docs.github.com/rest/search/search#search-code: it answers nobody without one.
         missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
         with database.write() as session:
-            turns.postpone(session, turn, missing)
+            leased_poll.defer(session, turn, missing)
         return PollReport(polled=True, error=missing.reason)
     from scanner.github import search  # costs a second to import, which only this source needs
 
@@ -91,7 +93,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, queries: Seque
     except GitHubError as err:
         if err.reason != "http_422":
             with database.write() as session:
-                turns.postpone(session, turn, err)
+                leased_poll.defer(session, turn, err)
             return PollReport(polled=True, error=err.reason)
         _log.warning("code search does not take a query", extra={"query": queries[shard.query]})
         step, error = Step(after_refusal(current), {"query_refused": 1}), err
@@ -126,9 +128,9 @@ def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, fou
     place = _place(item, name, repository_id if isinstance(repository_id, int) else None, path, github.web_url)
     # A name that holds a token must not be stored; the id leads to the same repository.
     address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
-    file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, LARGEST_SIZE * 2, RAW, ("blob", sha))
+    file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
     matches = (match.get("fragment") for match in _list(item.get("text_matches")))
-    text = "\n".join(fragment for fragment in matches if isinstance(fragment, str))[:LARGEST_FRAGMENTS]
+    text = "\n".join(fragment for fragment in matches if isinstance(fragment, str))[:MAX_FRAGMENTS_BYTES]
     result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
     found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     if result.candidates:
@@ -155,7 +157,7 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
     for number, (file, candidates) in enumerate(found.hits):
         found.counts["candidates_in_fragments"] += len(candidates)
         own = candidates
-        if number < MOST_LOOKED_AT:
+        if number < MAX_LOOKED_AT:
             try:
                 content = remote_files.fetch(github, file)
             except GitHubError as err:
@@ -191,7 +193,7 @@ def _place(item: Mapping[str, Any], name: str, repository_id: int | None, path: 
     )
 
 
-def _round(turn: Turn, queries: Sequence[str]) -> Round:
+def _round(turn: LeasedPoll, queries: Sequence[str]) -> Round:
     """The round that is under way; a new one if there is none, or if the queries were changed."""
     cursor = turn.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
@@ -201,7 +203,7 @@ def _round(turn: Turn, queries: Sequence[str]) -> Round:
 
 def _commit(
     session: Session,
-    turn: Turn,
+    turn: LeasedPoll,
     step: Step,
     found: Results,
     queries: Sequence[str],
@@ -218,7 +220,7 @@ def _commit(
     if not step.round.waiting:
         counts["rounds"] += 1
         cursor["last_round"] = _ended(step.round)
-    turns.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
+    leased_poll.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
     remote_files.remember(session, found.read)
     if found.candidates:
         sightings.record(session, found.candidates, source=SOURCE, state=SightingState.UNCHECKED)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 PAGE_SIZE = 100
-MOST_PAGES = 10
-LARGEST_SIZE = 384 * 1024
-MOST_SHARDS = 2000
-MOST_TRIES = 3
+MAX_PAGES = 10
+MAX_SIZE_BYTES = 384 * 1024
+MAX_SHARDS = 2000
+MAX_TRIES = 3
 """Of a page that comes with `incomplete_results`."""
 
 
@@ -25,7 +25,7 @@ class Shard:
 
     query: int
     low: int = 0
-    high: int = LARGEST_SIZE
+    high: int = MAX_SIZE_BYTES
     page: int = 1
     tries: int = 0
     is_whole: bool = True
@@ -97,25 +97,25 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
     """What is left to ask after the first waiting shard was answered with `found` results of `total`."""
     shard, *rest = current.waiting
     after = replace(current, waiting=tuple(rest), requests=current.requests + 1)
-    if is_incomplete and shard.tries + 1 < MOST_TRIES:
+    if is_incomplete and shard.tries + 1 < MAX_TRIES:
         again = replace(shard, tries=shard.tries + 1)
         return Step(replace(after, waiting=(*rest, again)), {"incomplete_results": 1})
     counts: dict[str, int] = {}
     if is_incomplete:
         counts["given_up_incomplete"] = 1
         after = replace(after, incomplete=after.incomplete + 1)
-    if shard.page == 1 and total > PAGE_SIZE * MOST_PAGES and shard.low < shard.high:
-        if len(rest) + 2 <= MOST_SHARDS:
+    if shard.page == 1 and total > PAGE_SIZE * MAX_PAGES and shard.low < shard.high:
+        if len(rest) + 2 <= MAX_SHARDS:
             return Step(replace(after, waiting=(*rest, *shard.halves())), {**counts, "shards_split": 1})
         counts["shards_over_limit"] = 1
-    reachable = min(total, PAGE_SIZE * MOST_PAGES)
+    reachable = min(total, PAGE_SIZE * MAX_PAGES)
     if shard.page == 1:
         unreachable = total - reachable
         after = replace(after, expected=after.expected + total, unreachable=after.unreachable + unreachable)
         if unreachable:
             counts["results_unreachable"] = unreachable
     after = replace(after, results=after.results + found)
-    if found and shard.page < MOST_PAGES and shard.page * PAGE_SIZE < reachable:
+    if found and shard.page < MAX_PAGES and shard.page * PAGE_SIZE < reachable:
         following = replace(shard, page=shard.page + 1, tries=0)
         after = replace(after, waiting=(*rest, following))
     return Step(after, counts)

@@ -35,7 +35,7 @@ from scanner.sources.batches.not_read import not_read
 from scanner.sources.batches.runner import Outcome, first_visible, respond_or_keep
 
 FILES_A_JOB = 25
-MOST_HITS = 200
+MAX_HITS = 200
 RESERVE = 0.3
 """Of the REST budget, left to polling and to what cannot wait."""
 
@@ -242,7 +242,7 @@ def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) 
     """Keep what was read completely, in the caller's transaction."""
     rows = {}
     for file, candidates in found.items():
-        if file.key is not None and len(candidates) <= MOST_HITS:
+        if file.key is not None and len(candidates) <= MAX_HITS:
             hits = [candidate_to_json(candidate) for candidate in candidates]
             rows[file.key] = {"kind": file.key[0], "key": file.key[1], "hits": hits}
     if rows:

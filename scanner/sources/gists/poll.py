@@ -30,28 +30,28 @@ from scanner.response import sightings
 from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.polling.turns import MissedSpan, Turn
 from scanner.sources.timeline.events import parse_time
 
 SOURCE = "gists"
 INTERVAL = 60.0
-PAGE_SIZE, MOST_PAGES = 100, 30
+PAGE_SIZE, MAX_PAGES = 100, 30
 FIRST_PAGES = 3
 """Of the first poll, which has nothing to overlap with: what is older than it is nobody's gap."""
 RESERVE = 0.5
 """Of the REST budget, left to public events: what they miss is gone, gists stay in their list for longer."""
 OVERLAP = timedelta(seconds=120)
 KNOWN_KEPT = 4000
-MOST_OWED_POLLS = 10
+MAX_OWED_POLLS = 10
 """That fail to read the rest of a list; then it is a gap. Each goes on where the one before it failed."""
-LARGEST_FILE = 10 * 1024 * 1024
+MAX_FILE_BYTES = 10 * 1024 * 1024
 """Bytes that a raw address serves; larger files come with a clone only."""
-MOST_FILES = 300
+MAX_FILES = 300
 """Of one gist, which is as many as GitHub lists."""
-MOST_FETCHED_AT_ONCE = 20
+MAX_FETCHED_AT_ONCE = 20
 PRIORITY = 100
 
 _ID = re.compile(r"[0-9a-f]{1,64}")
@@ -100,19 +100,19 @@ def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
     """Poll if it is due; the files of what is new become jobs."""
-    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, turn))
+    return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, github, detector, turn))
 
 
-def _poll(database: Database, github: GitHub, detector: Detector, turn: Turn) -> PollReport:
+def _poll(database: Database, github: GitHub, detector: Detector, turn: LeasedPoll) -> PollReport:
     known = frozenset(turn.cursor.get("known", ()))
     try:
         if isinstance(github.credential, AppInstallation):
             message = "public gists are not open to a GitHub App: set R8SCAN_GITHUB_TOKEN as well, for gists alone"
-            raise Forbidden("needs_personal_token", message, retry_after=turns.LONGEST_INTERVAL)
+            raise Forbidden("needs_personal_token", message, retry_after=leased_poll.MAX_INTERVAL_SECONDS)
         brought = list_new(github.reserving(RESERVE), known, turn.newest_seen_at, owed=_owed(turn))
     except GitHubError as err:
         with database.write() as session:
-            turns.postpone(session, turn, err)
+            leased_poll.defer(session, turn, err)
         return PollReport(polled=True, error=err.reason)
     candidates: list[Candidate] = []
     files: list[RemoteFile] = []
@@ -146,7 +146,7 @@ def list_new(
     url, page = first_url, 1
     params: dict[str, str | int] | None = first
     seen: set[str] = set()
-    while page <= (MOST_PAGES if since else FIRST_PAGES):
+    while page <= (MAX_PAGES if since else FIRST_PAGES):
         try:
             response, listed = get_json(github, url, params=params, expected=list)
         except GitHubError as err:
@@ -199,23 +199,23 @@ def read_gist(
     place = Place("gist", url=redact(str(url)) if is_own_page(web_url, url) else "", published_at=at)
     listed = gist.get("files")
     entries = [file for file in listed.values() if isinstance(file, dict)] if isinstance(listed, dict) else []
-    if len(entries) > MOST_FILES:
-        counts["unread_files_over_limit"] += len(entries) - MOST_FILES
+    if len(entries) > MAX_FILES:
+        counts["unread_files_over_limit"] += len(entries) - MAX_FILES
     owner = gist.get("owner")
-    words = [gist.get("description"), *(file.get("filename") for file in entries[:MOST_FILES])]
+    words = [gist.get("description"), *(file.get("filename") for file in entries[:MAX_FILES])]
     words.append(owner.get("login") if isinstance(owner, dict) else None)
     text = "\n".join(word for word in words if isinstance(word, str))
     if text:
         result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), budget)
         candidates += result.candidates
         counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-    for file in entries[:MOST_FILES]:
+    for file in entries[:MAX_FILES]:
         raw_url, name = file.get("raw_url"), file.get("filename")
         if not isinstance(raw_url, str) or not isinstance(name, str) or len(raw_url) > 4096:
             counts["unusable_file"] += 1
             continue
         own = Place("gist", url=place.url, path=redact(name), published_at=at)
-        files.append(RemoteFile(raw_url, own, LARGEST_FILE, key=_content_key(raw_url, name)))
+        files.append(RemoteFile(raw_url, own, MAX_FILE_BYTES, key=_content_key(raw_url, name)))
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
@@ -263,7 +263,7 @@ def _fetch_what_must_not_be_stored(
             others.append(file)
             continue
         fetched += 1
-        if fetched > MOST_FETCHED_AT_ONCE:
+        if fetched > MAX_FETCHED_AT_ONCE:
             counts["unread_address_with_token"] += 1
             continue
         try:
@@ -279,7 +279,7 @@ def _fetch_what_must_not_be_stored(
 
 def _commit(
     session: Session,
-    turn: Turn,
+    turn: LeasedPoll,
     brought: GistPoll,
     candidates: Sequence[Candidate],
     files: Sequence[RemoteFile],
@@ -291,7 +291,7 @@ def _commit(
     missed = _missed(turn, brought) if known else None
     # What is a gap is owed no more.
     owed = brought.owed if missed is None else None
-    turns.end(
+    leased_poll.end(
         session,
         turn,
         cursor={
@@ -309,13 +309,13 @@ def _commit(
     return remote_files.enqueue(session, files, source=SOURCE, priority=PRIORITY)
 
 
-def _missed(turn: Turn, brought: GistPoll) -> MissedSpan | None:
+def _missed(turn: LeasedPoll, brought: GistPoll) -> MissedSpan | None:
     """What nobody reads any more: it is out of the list's reach, or could not be read for too long."""
     before = _owed(turn)
     # What an earlier poll owed lies before all that it still brought.
     covered = (parse_time(before.since) if before else None) or turn.newest_seen_at
     oldest = brought.owed.until if brought.owed else min(brought.times, default=None)
-    is_left = brought.owed.polls >= MOST_OWED_POLLS if brought.owed else not brought.overlaps
+    is_left = brought.owed.polls >= MAX_OWED_POLLS if brought.owed else not brought.overlaps
     if not is_left or oldest is None or covered is None or not brought.times:
         return None
     seconds = max((max(brought.times) - min(brought.times)).total_seconds(), 1.0)
@@ -325,7 +325,7 @@ def _missed(turn: Turn, brought: GistPoll) -> MissedSpan | None:
     return MissedSpan(min(covered, oldest), oldest, estimated, reason)
 
 
-def _owed(turn: Turn) -> Owed | None:
+def _owed(turn: LeasedPoll) -> Owed | None:
     value = turn.cursor.get("owed")
     # An earlier version kept the time alone.
     return Owed(value) if isinstance(value, str) else Owed.from_json(value) if value else None

@@ -21,10 +21,10 @@ from scanner.response.places import candidate_from_json, candidate_to_json
 from scanner.sources.pushes.objects import placed_elsewhere
 from scanner.sources.pushes.push import Push, PushReading
 
-MOST_HITS = 200
+MAX_HITS = 200
 """Candidates of one push that are remembered; a push with more is read again in every repository."""
 KNOWN_TIPS = 1000
-MOST_KNOWN = 5000
+MAX_KNOWN = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def recall(session: Session, pushes: Sequence[Push]) -> PushMemory:
     hits: dict[tuple[str, str], Any] = {}
     repositories: set[tuple[int | None, str, str]] = set()
     if heads:
-        statement = select(ReadPush).where(ReadPush.head.in_(heads)).limit(MOST_KNOWN)
+        statement = select(ReadPush).where(ReadPush.head.in_(heads)).limit(MAX_KNOWN)
         for row in session.execute(statement).scalars():
             repositories.add((row.repository_id, row.before, row.head))
             if row.hits is not None:
@@ -82,12 +82,12 @@ def remember(session: Session, readings: Sequence[tuple[Push, PushReading]]) -> 
         head = push.head or reading.tip
         if push.repository_id is None or not head or reading.is_slow or not reading.complete:
             continue
-        hits = [candidate_to_json(candidate) for candidate in reading.candidates[: MOST_HITS + 1]]
+        hits = [candidate_to_json(candidate) for candidate in reading.candidates[: MAX_HITS + 1]]
         rows[push.repository_id, head, push.before] = {
             "repository_id": push.repository_id,
             "head": head,
             "before": push.before,
-            "hits": hits if len(hits) <= MOST_HITS else None,
+            "hits": hits if len(hits) <= MAX_HITS else None,
         }
     if rows:
         statement = insert_or_nothing(session, ReadPush).values(read_at=db_now())

@@ -18,7 +18,7 @@ from scanner.sources.pushes.comparison import read_comparison
 from scanner.sources.pushes.objects import scan_pack
 from scanner.sources.pushes.push import Push, PushReading
 
-MOST_HAVES = 1000
+MAX_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
 """Blobs above it are left out of the second request for a push whose first answer was over the limit."""
 
@@ -136,7 +136,7 @@ def _parents(github: GitHub, push: Push) -> list[str]:
         return []
     listed = value.get("parents")
     found = [one.get("sha") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MOST_HAVES]
+    return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MAX_HAVES]
 
 
 def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushReading) -> tuple[list[str], list[str]]:
@@ -150,7 +150,7 @@ def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushR
     if push.kind == "push":
         wants = [push.head]
     elif push.ref_type == "repository" or not push.ref:
-        wants = list(dict.fromkeys(_tips(refs)))[:MOST_HAVES]
+        wants = list(dict.fromkeys(_tips(refs)))[:MAX_HAVES]
         reading.unread["refs_over_limit"] += len(set(refs.oids.values())) > len(wants)
     else:
         # The stored name is redacted, so the listed ones are compared in the same form.
@@ -166,7 +166,7 @@ def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushR
         # A branch or tag at the default branch's tip brings nothing of its own.
         wants = [oid for oid in wants if oid != default]
         haves.insert(0, default)
-    return wants, list(dict.fromkeys(haves))[:MOST_HAVES]
+    return wants, list(dict.fromkeys(haves))[:MAX_HAVES]
 
 
 def _tips(refs: Refs) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _ask_for_less(
         refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
     listed = refs.oids if refs is not None and push.kind != "commit" else {}
     others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
-    more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MOST_HAVES]
+    more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MAX_HAVES]
     blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
     if blob_limit is not None:
         reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1

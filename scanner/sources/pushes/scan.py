@@ -75,7 +75,7 @@ def scan_next(
             )
         if push in readings:
             # The page is closed when all of its pushes are read: until then, keep no more than is remembered.
-            del readings[push].candidates[push_memory.MOST_HITS + 1 :]
+            del readings[push].candidates[push_memory.MAX_HITS + 1 :]
         return outcome
 
     def remember(session: Session, outcomes: Sequence[Outcome[Push]]) -> None:

@@ -21,10 +21,10 @@ from scanner.sources.timeline.events import parse_time
 from scanner.sources.timeline.texts import strings_of
 
 PAGE_SIZE = 100
-MOST_PAGES = 1000
-MOST_REVIEWED = 2000
+MAX_PAGES = 1000
+MAX_REVIEWED = 2000
 """Pull requests, the newest first, whose reviews are read: each costs a request."""
-MOST_REVIEW_PAGES = 10
+MAX_REVIEW_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _read(work: Work, name: str, listing: Listing) -> Response:
     """Every page from where an earlier attempt stopped; each is responded to before the next is asked for."""
     base, address = _base(work, name)
     page, total = int(work.at.get("page", 1)), Response()
-    while page <= MOST_PAGES:
+    while page <= MAX_PAGES:
         params = {**listing.params, "per_page": str(PAGE_SIZE), "page": str(page)}
         response, entries = get_json(work.github, f"{address}/{listing.path}", params=params, expected=list)
         candidates = _scan_all(work, entries, listing.kind, base)
@@ -80,10 +80,10 @@ def _read_reviews(work: Work) -> Response:
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
     done = int(work.at.get("index", 0))
-    while page <= MOST_PAGES:
+    while page <= MAX_PAGES:
         params = {"state": "all", "per_page": str(PAGE_SIZE), "page": str(page)}
         response, entries = get_json(work.github, f"{address}/pulls", params=params, expected=list)
-        if (page - 1) * PAGE_SIZE >= MOST_REVIEWED:
+        if (page - 1) * PAGE_SIZE >= MAX_REVIEWED:
             work.counts["unread_reviews"] += len(entries)
         else:
             for index, entry in enumerate(entries[done:], done + 1):
@@ -105,7 +105,7 @@ def _read_reviews_of(work: Work, pull: Any, base: Place, address: str) -> Respon
         return Response()
     url: str | None = f"{address}/pulls/{number}/reviews?per_page={PAGE_SIZE}"
     pages, candidates = 0, list[Candidate]()
-    while url is not None and pages < MOST_REVIEW_PAGES:
+    while url is not None and pages < MAX_REVIEW_PAGES:
         response, entries = get_json(work.github, url, expected=list)
         candidates += _scan_all(work, entries, "review", base)
         work.counts["reviews"] += len(entries)

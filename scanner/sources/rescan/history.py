@@ -21,8 +21,8 @@ from scanner.response.respond import Response
 from scanner.sources.rescan.mirror_folders import mirror_folder
 from scanner.sources.rescan.steps import Work
 
-MOST_ACTIVITY_PAGES = 100
-MOST_UNREACHED = 5000
+MAX_ACTIVITY_PAGES = 100
+MAX_UNREACHED = 5000
 """Commits that the activity list names; each hundred is one request to git."""
 
 
@@ -126,7 +126,7 @@ def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
     url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
     pages = 0
     try:
-        while url is not None and pages < MOST_ACTIVITY_PAGES and len(found) < MOST_UNREACHED:
+        while url is not None and pages < MAX_ACTIVITY_PAGES and len(found) < MAX_UNREACHED:
             response, listed = get_json(work.github, url, expected=list)
             found.update((end, None) for entry in listed for end in _ends(entry))
             url, pages = next_page(work.github, response), pages + 1
@@ -138,7 +138,7 @@ def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
         work.counts["unread_activity"] += 1
         url = None
     work.counts["unread_activity_over_limit"] += url is not None
-    return tuple(found)[:MOST_UNREACHED]
+    return tuple(found)[:MAX_UNREACHED]
 
 
 def _ends(entry: Any) -> list[str]:

@@ -15,7 +15,7 @@ from scanner.response.respond import Response
 from scanner.sources.rescan.steps import Work
 
 PAGE_SIZE = 100
-MOST_PAGES = 200
+MAX_PAGES = 200
 CHILD_PRIORITY = 20
 
 
@@ -38,7 +38,7 @@ def _queue(work: Work, path: str, name: str, job_of: JobOf) -> Response:
     if not is_owner(owner):
         raise NotFound("unusable_owner", "this is no owner's name")
     page = int(work.at.get("page", 1))
-    while page <= MOST_PAGES:
+    while page <= MAX_PAGES:
         url = f"{work.github.api_url}/users/{owner}/{path}"
         try:
             response, listed = get_json(work.github, url, params={"per_page": PAGE_SIZE, "page": page}, expected=list)

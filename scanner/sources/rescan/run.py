@@ -30,11 +30,11 @@ from scanner.sources.rescan import history as rescan_history
 from scanner.sources.rescan.mirror_folders import remove_abandoned
 from scanner.sources.rescan.steps import NotNow, Work
 
-LONGEST_RETRY_SECONDS = 3600.0
+MAX_RETRY_SECONDS = 3600.0
 CREDENTIAL_RETRY_SECONDS = 600.0
 RESERVE = 0.2
 """Of the REST budget, left to polling."""
-MOST_TRIES = jobs.MOST_FAILURES - 1
+MAX_TRIES = jobs.MAX_FAILURES - 1
 """Of an optional step, without progress: then it is passed over, before the whole job would be given up."""
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _work(
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
-    if step.optional and job.failures >= MOST_TRIES:
+    if step.optional and job.failures >= MAX_TRIES:
         # It had not even the time to say what is wrong: it ends the worker.
         _log.warning("rescan: a step led nowhere too often", extra={"job": job.id, "step": step.name})
         with database.write() as session:
@@ -117,7 +117,7 @@ def _next_step(session: Session, job: ClaimedJob, number: int, counts: Counter[s
     if number + 1 < len(steps):
         progress = {"step": number + 1, "phase": steps[number + 1].name, "counts": dict(counts)}
         job.lease.write(session, progress=progress, failures=0)
-        jobs.postpone(session, job, delay=0, error=None)
+        jobs.defer(session, job, delay=0, error=None)
         return
     _finish(session, job, counts)
 
@@ -146,8 +146,8 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         progress = {**job.progress, "step": work.step, "counts": dict(work.counts_there), "at": dict(work.at)}
         job.lease.write(session, progress=progress, **kept)
         is_unread = waits and work.step == 0 and not work.at
-        put_off = jobs.give_back if is_unread else jobs.postpone
-        put_off(session, job, delay=spread(min(delay, LONGEST_RETRY_SECONDS)), error=str(err))
+        defer = jobs.give_back if is_unread else jobs.defer
+        defer(session, job, delay=spread(min(delay, MAX_RETRY_SECONDS)), error=str(err))
         return
     counts[f"error_{err.reason}"] += 1
     if step.optional:
@@ -158,7 +158,7 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
 
 def _is_last_try(work: Work, step: Step) -> bool:
     has_progress = dict(work.at) != (work.job.progress.get("at") or {})
-    return step.optional and not has_progress and work.job.failures + 1 >= MOST_TRIES
+    return step.optional and not has_progress and work.job.failures + 1 >= MAX_TRIES
 
 
 def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:

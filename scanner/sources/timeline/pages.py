@@ -17,7 +17,7 @@ import httpx
 from scanner.github.client import GitHub, get_json
 from scanner.github.errors import GitHubError
 from scanner.github.rate_limit import server_time
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
 from scanner.sources.timeline.events import Event, parse_event
 
 PAGES = 3
@@ -26,7 +26,7 @@ NEARLY_FULL = 90
 """Events of a page that has another behind it, where GitHub does not say: it leaves some out of its pages."""
 IDS_KEPT = 1500
 DEFAULT_INTERVAL = 60.0
-MOST_CLOCK_SECONDS = 86_400
+MAX_CLOCK_SECONDS = 86_400
 """Between our clock and GitHub's; what is more is no clock."""
 
 
@@ -162,7 +162,7 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 def _time(response: httpx.Response) -> datetime:
     """Now, by the clock that set the events' times, as far as it can be believed."""
     ours, theirs = time.time(), server_time(response)
-    return datetime.fromtimestamp(theirs if abs(theirs - ours) < MOST_CLOCK_SECONDS else ours, UTC)
+    return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
 
 
 def _interval(response: httpx.Response, default: float) -> float:
@@ -170,4 +170,8 @@ def _interval(response: httpx.Response, default: float) -> float:
         seconds = float(response.headers.get("x-poll-interval", default))
     except ValueError:
         return default
-    return min(max(seconds, turns.SHORTEST_INTERVAL), turns.LONGEST_INTERVAL) if seconds == seconds else default
+    return (
+        min(max(seconds, leased_poll.MIN_INTERVAL_SECONDS), leased_poll.MAX_INTERVAL_SECONDS)
+        if seconds == seconds
+        else default
+    )

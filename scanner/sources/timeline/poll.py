@@ -28,10 +28,10 @@ from scanner.response.places import candidate_to_json
 from scanner.sources.batches.not_read import not_read
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.polling.turns import MissedSpan, Turn
 from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
 from scanner.sources.timeline.events import Found, newest_repository_id, read_event
@@ -42,7 +42,7 @@ STALE_AFTER = timedelta(minutes=15)
 """GitHub's own latency is mostly below; what is older each time is a list that somebody forgot to renew."""
 STRAGGLING = 3
 """Times the width of the middle half of a list's times, beyond which a time tells of no span that was seen."""
-MOST_ESTIMATED = 10_000_000
+MAX_ESTIMATED = 10_000_000
 READER_PATIENCE_SECONDS = 0.5
 """A poll must not be late for the sake of a text: what would have to wait longer is read by a job."""
 MAX_TEXT_BYTES = 4 << 20
@@ -64,15 +64,17 @@ def poll(
 
     What a database that went away meanwhile cannot take goes to the spool.
     """
-    return turns.in_turn(database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, turn))
+    return leased_poll.run_if_due(
+        database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, turn)
+    )
 
 
-def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Path, turn: Turn) -> PollReport:
+def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Path, turn: LeasedPoll) -> PollReport:
     try:
         brought = poll_pages(github, Cursor.from_json(turn.cursor))
     except GitHubError as err:
         with database.write() as session:
-            turns.postpone(session, turn, err)
+            leased_poll.defer(session, turn, err)
         return PollReport(polled=True, error=err.reason)
     found = Found(newest_repository_id=newest_repository_id(brought.events))
     for event in brought.events:
@@ -121,7 +123,7 @@ def _text_to_fetch(document: Document) -> RemoteFile:
 
 
 def _commit(
-    session: Session, turn: Turn, brought: Poll, found: Found, candidates: Sequence[Candidate], pace: float
+    session: Session, turn: LeasedPoll, brought: Poll, found: Found, candidates: Sequence[Candidate], pace: float
 ) -> PollReport:
     counts = brought.counts + found.counts
     missed = _missed(turn, brought)
@@ -135,7 +137,7 @@ def _commit(
     counts["stale_list"] += is_stale
     if missed is not None:
         counts["missed_by_estimate"] += missed.estimated
-    turns.end(
+    leased_poll.end(
         session,
         turn,
         cursor=cursor.to_json(),
@@ -162,14 +164,14 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     )
 
 
-def _missed(turn: Turn, brought: Poll) -> MissedSpan | None:
+def _missed(turn: LeasedPoll, brought: Poll) -> MissedSpan | None:
     """The span between the newest event known before and the oldest usual one of this poll, if nothing overlapped."""
     usual = _usual(brought.times)
     if not brought.has_gap or turn.newest_seen_at is None or not usual:
         return None
     seconds_seen = max((usual[-1] - usual[0]).total_seconds(), 1.0)
     seconds_missed = max((usual[0] - turn.newest_seen_at).total_seconds(), 0.0)
-    estimated = min(int(len(usual) / seconds_seen * seconds_missed), MOST_ESTIMATED)
+    estimated = min(int(len(usual) / seconds_seen * seconds_missed), MAX_ESTIMATED)
     return MissedSpan(min(turn.newest_seen_at, usual[0]), usual[0], estimated, "no_overlap")
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MOST_VALUES = 50_000
+MAX_VALUES = 50_000
 DEEPEST = 12
 TEXT_KEYS = ("body", "title", "description")
 
@@ -30,6 +30,6 @@ def strings_of(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
         elif isinstance(part, dict | list):
             counts["event_too_deep"] += 1
         seen += 1
-        if seen > MOST_VALUES:
+        if seen > MAX_VALUES:
             counts["event_too_large"] += 1
             return

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifications.email.bounces import LARGEST, LONGEST_DIAGNOSTIC, Bounce, NotABounce, read_bounce
+from notifications.email.bounces import MAX_BYTES, MAX_DIAGNOSTIC_LENGTH, Bounce, NotABounce, read_bounce
 from tests.notifications.returned_mail import REASON, bounce
 
 MESSAGE_ID = "<5f1c9a50-8f27-4a3e-9ed4-111111111111@vendor.example>"
@@ -68,7 +68,7 @@ def test_a_returned_mail_that_is_a_notification_itself_is_not_believed() -> None
         *((bounce(MESSAGE_ID).replace(b"Action:", b"X:"), "names no action"),),
         *((bounce("<>"), "does not return the Message-ID"), (bounce("<two words>"), "does not return the Message-ID")),
         *((bounce(f"<{'x' * 300}@x>"), "does not return the Message-ID"),),
-        (bounce(MESSAGE_ID) + b"x" * LARGEST, "larger than 1 MB"),
+        (bounce(MESSAGE_ID) + b"x" * MAX_BYTES, "larger than 1 MB"),
     ],
 )
 def test_everything_else_is_refused_with_the_reason(content: bytes, reason: str) -> None:
@@ -83,7 +83,7 @@ def test_what_the_server_says_is_one_clean_bounded_line_without_tokens(fresh_tok
     read = read_bounce(bounce(MESSAGE_ID, diagnostic=said))
     assert token not in read.reason
     assert read.reason.isprintable()
-    assert len(read.diagnostic) <= LONGEST_DIAGNOSTIC
+    assert len(read.diagnostic) <= MAX_DIAGNOSTIC_LENGTH
 
 
 HOSTILE_HEADERS = [
@@ -148,5 +148,5 @@ def test_what_would_take_the_parser_long_is_refused(content: bytes, reason: str)
 def test_a_notification_of_the_largest_size_is_read() -> None:
     body = (b"QUJD" * 19 + b"\n") * 13_000
     content = bounce(MESSAGE_ID).replace(b"The words of the mail.", body)
-    assert LARGEST * 0.9 < len(content) <= LARGEST
+    assert MAX_BYTES * 0.9 < len(content) <= MAX_BYTES
     assert read_bounce(content).message_id == MESSAGE_ID

@@ -17,7 +17,7 @@ from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Notification
 from scanner.records.outbox import OwnerNews
-from scanner.response import by_hand
+from scanner.response import operator_actions
 from scanner.tokens import sql
 from tests.notifications.outbox_rows import (
     DISABLED,
@@ -35,7 +35,7 @@ from tests.notifications.outbox_rows import (
 
 
 def test_one_leak_in_one_file_is_told_with_every_fact(database: Database) -> None:
-    incident_id = incident(database, [place(container="a.zip!/.env", spelling="base64")])
+    incident_id = incident(database, [place(container="a.zip!/.env", encoding="base64")])
     facts = facts_of(database, tell_owner(database, incident_id))
     assert (facts.variant, facts.tokens_total, facts.places_total) == ("public_repository", 1, 1)
     token = facts.tokens[0]
@@ -59,7 +59,7 @@ def test_of_a_token_that_was_brought_back_before_the_mail_went_out_nobody_reads_
     waiting = tell_owner(database, own)
     assert facts_of(database, waiting).tokens[0].brought_back_at is None
     with database.write() as session:
-        by_hand.enable_token(session, "a" * 64, who="operator", reason="our own sample")
+        operator_actions.enable_token(session, "a" * 64, who="operator", reason="our own sample")
     facts = facts_of(database, waiting)
     assert facts.tokens[0].disabled_at == DISABLED
     assert facts.tokens[0].brought_back_at is not None
@@ -109,8 +109,8 @@ def test_of_many_places_the_first_twenty_are_shown_and_all_are_counted(database:
 
 
 def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "MOST_TOKENS", 3)
-    monkeypatch.setattr(gathering, "MOST_SHORT_TOKENS", 4)
+    monkeypatch.setattr(gathering, "MAX_TOKENS", 3)
+    monkeypatch.setattr(gathering, "MAX_SHORT_TOKENS", 4)
     ids = [incident(database, [place(), place()], token_name=f"token {number}") for number in range(10)]
     facts = facts_of(database, tell_owner(database, *ids))
     assert (len(facts.tokens), len(facts.others), facts.tokens_total, facts.places_total) == (3, 4, 10, 20)
@@ -131,7 +131,7 @@ def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Databas
 def test_a_cause_counts_also_where_its_token_is_only_listed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "MOST_TOKENS", 1)
+    monkeypatch.setattr(gathering, "MAX_TOKENS", 1)
     found = incident(database, [place()])
     tell_owner(database, found)
     facts = facts_of(database, tell_owner(database, incident(database, cause="compromise_signs")))
@@ -143,7 +143,7 @@ def test_a_cause_counts_also_where_its_token_is_only_listed(
 def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "MOST_TOKENS", 2)
+    monkeypatch.setattr(gathering, "MAX_TOKENS", 2)
     seen = [incident(database, [place()], token_name=f"observed {number}") for number in range(3)]
     tell_operator(database, "observed", *seen)
     notification_id = tell_operator(database, "protected", incident(database, [place()], token_name="the urgent one"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifications.email.logo import LARGEST_FILE, BadLogo, load_logo, read_logo
+from notifications.email.logo import MAX_FILE_BYTES, BadLogo, load_logo, read_logo
 from notifications.email.render import MailIdentity, compose, render_strictly
 from notifications.email.samples import samples
 from tests.notifications.logos import gif, jpeg, png
@@ -51,7 +51,7 @@ def test_the_kinds_that_every_mail_program_shows_are_known_by_their_first_bytes(
         *((b"RIFF\0\0\0\0WEBP", "is no PNG, JPEG or GIF"), (png()[:20], "cut off"), (gif(1, 1)[:8], "cut off")),
         *((jpeg(9, 9)[:-8], "cut off"), (b"\xff\xd8\xff\xe0\0\x02junk", "damaged JPEG")),
         *((png().replace(b"IHDR", b"IDAT"), "damaged PNG"), (gif(0, 9), "0 x 9 pixels"), (gif(2001, 9), "1 to 2000")),
-        (png() + b"\0" * LARGEST_FILE, "larger than 100 kB"),
+        (png() + b"\0" * MAX_FILE_BYTES, "larger than 100 kB"),
     ],
 )
 def test_any_other_file_is_refused_with_the_reason(content: bytes, reason: str) -> None:

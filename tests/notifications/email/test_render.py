@@ -93,8 +93,8 @@ def place_facts(place: PlaceFacts) -> Iterator[str]:
         yield f"commit {place.commit[:12]}"
     if place.line:
         yield f"line {place.line}"
-    if place.spelling != "plain":
-        yield place.spelling
+    if place.encoding != "plain":
+        yield place.encoding
     if place.published_at:
         yield time_words(place.published_at)
 
@@ -361,7 +361,7 @@ def poisoned(value: Any, poison: str) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     names = (
-        *("name", "account", "url", "repository", "path", "ref", "commit", "spelling", "container", "reason"),
+        *("name", "account", "url", "repository", "path", "ref", "commit", "encoding", "container", "reason"),
         *("recipient", "signs"),
     )
     changes = {

@@ -28,7 +28,7 @@ from tests.scanner.detection.container_builders import (
     zipped,
     zstandard_compressed,
 )
-from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TOKEN = random_token(random.Random(11))
 TEXT = b"first line\n  key = " + TOKEN + b" end\n"
@@ -77,9 +77,9 @@ def test_a_compressed_file_gives_its_own_name_to_its_content() -> None:
     assert candidate.container == "logs.tgz!/logs.tar!/b/c.txt"
 
 
-@pytest.mark.parametrize("spelling", ["base64", "hex", "UTF-16, little-endian with mark", "gzip in base64", r"\u"])
-def test_spellings_are_found_inside_containers(spelling: str) -> None:
-    content = SPELLINGS[spelling](TOKEN, random.Random(1))
+@pytest.mark.parametrize("encoding", ["base64", "hex", "UTF-16, little-endian with mark", "gzip in base64", r"\u"])
+def test_encodings_are_found_inside_containers(encoding: str) -> None:
+    content = ENCODINGS[encoding](TOKEN, random.Random(1))
     assert len(found(scan(zipped(content)))) == 1
 
 

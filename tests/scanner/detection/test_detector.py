@@ -14,7 +14,7 @@ from scanner.detection import Detector, Document, Place, hmac_sha256_digester, s
 from scanner.detection.containers import container_kind
 from scanner.detection.matcher import WINDOW
 from tests.scanner.detection.container_builders import zipped
-from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 FILE = Place("file", repository="a/b", path="folder/a.zip")
 
@@ -39,7 +39,7 @@ def test_encoded_tokens_have_the_place_of_their_encoding() -> None:
     token = token_of(3)
     content = b"a\nb = " + base64.b64encode(b"user:" + token) + b"\n" + b"c: " + token.hex().encode()
     candidates = Detector().scan(Document(content, Place("file"))).candidates
-    assert [(found.line, found.spelling) for found in candidates] == [(2, "base64"), (3, "hex")]
+    assert [(found.line, found.encoding) for found in candidates] == [(2, "base64"), (3, "hex")]
     assert candidates[1].column == 4
     assert 5 <= candidates[0].column <= 14
 
@@ -50,28 +50,28 @@ def test_a_position_after_a_long_wrapped_run_is_exact() -> None:
     lines = [inner[at : at + 76] for at in range(0, len(inner), 76)]
     content = b'x = """\n' + b"\n".join(lines) + b'\n"""\n'
     (candidate,) = Detector().scan(Document(content, Place("file"))).candidates
-    assert candidate.spelling == "base64>base64>base64>base64"
+    assert candidate.encoding == "base64>base64>base64>base64"
     letter = 4000 + 1
     assert abs((candidate.line - 2) * 76 + candidate.column - letter) <= 4
 
 
-@pytest.mark.parametrize("spelling", [name for name in SPELLINGS if "with mark" not in name])
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if "with mark" not in name])
 @pytest.mark.parametrize("shift", [-60, -20, -2, -1, 0, 1])
-def test_the_edge_of_a_window_hides_nothing(spelling: str, shift: int) -> None:
+def test_the_edge_of_a_window_hides_nothing(encoding: str, shift: int) -> None:
     chance = random.Random(shift)
     token = random_token(chance)
-    spelled = SPELLINGS[spelling](token, chance)
+    spelled = ENCODINGS[encoding](token, chance)
     content = b"." * (WINDOW + shift) + spelled + b"." * 10
     assert [found.digest for found in Detector().scan(Document(content, Place("file"))).candidates] == [
         sha256_digest(token)
     ]
 
 
-def test_one_token_in_one_place_is_one_candidate_in_its_simplest_spelling() -> None:
+def test_one_token_in_one_place_is_one_candidate_in_its_simplest_encoding() -> None:
     token = token_of(5)
     long_run = base64.b64encode(b"x" * 3000 + token + b"y" * 3000)
     (candidate,) = Detector().scan(Document(long_run, Place("file"))).candidates
-    assert candidate.spelling == "base64"
+    assert candidate.encoding == "base64"
 
 
 def test_no_string_of_a_candidate_holds_a_token() -> None:
@@ -112,11 +112,11 @@ def test_what_cannot_be_read_is_told_by_scan_bytes_too() -> None:
     assert result.unread == {"damaged": 1}
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_batch_without_suspects_around_a_content_may_skip_it(spelling: str) -> None:
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_batch_without_suspects_around_a_content_may_skip_it(encoding: str) -> None:
     chance = random.Random(9)
     token = random_token(chance)
-    before, content = b"z " * 5000, SPELLINGS[spelling](token, chance)
+    before, content = b"z " * 5000, ENCODINGS[encoding](token, chance)
     suspects = Detector.suspects(before + content + b" z" * 5000)
     assert any(len(before) <= offset < len(before) + len(content) for offset in suspects) or container_kind(content)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from scanner.detection import Detector, Document, Place, sha256_digest
-from tests.scanner.detection.spelling_encoders import random_token
+from tests.scanner.detection.token_encoders import random_token
 
 
 def rows(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:

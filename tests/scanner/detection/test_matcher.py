@@ -15,7 +15,7 @@ from scanner.detection.joints import UNITS
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import CROWDED, LONG_RUN, WINDOW, automata, long_run_spots, may_hold, windows
 from scanner.detection.needles import Needle, encoded_needles, needle_groups
-from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 CROWDS = {
     "plain": b"r8_",
@@ -68,10 +68,10 @@ def test_a_needle_that_begins_inside_another_is_reported() -> None:
 def test_a_crowd_of_needles_hides_no_token(name: str) -> None:
     token = random_token(random.Random(name))
     crowd = CROWDS[name] * 8_000
-    for spelling in ("plain", "base64", "hex", "percent", "UTF-16, little-endian", "hex, 0x list", "soft-wrapped line"):
-        spelled = SPELLINGS[spelling](token, random.Random(1))
+    for encoding in ("plain", "base64", "hex", "percent", "UTF-16, little-endian", "hex, 0x list", "soft-wrapped line"):
+        spelled = ENCODINGS[encoding](token, random.Random(1))
         result = Detector().scan(Document(crowd + b"  " + spelled + b"  " + crowd, Place("file")))
-        assert sha256_digest(token) in {candidate.digest for candidate in result.candidates}, spelling
+        assert sha256_digest(token) in {candidate.digest for candidate in result.candidates}, encoding
 
 
 @pytest.mark.parametrize("name", CROWDS)
@@ -107,12 +107,12 @@ class _CountedPattern:
 
 @pytest.mark.parametrize("name", ["plain with a joint", "percent", "entities", "line ends"])
 def test_closer_looks_grow_with_the_size_and_not_faster(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scanner.detection import spellings
+    from scanner.detection import encodings
 
     asked = []
     for size in (1 << 19, 1 << 20):
         counted = _CountedPattern(UNITS)
-        monkeypatch.setattr(spellings, "UNITS", counted)
+        monkeypatch.setattr(encodings, "UNITS", counted)
         all_findings(CROWDS[name] * (size // len(CROWDS[name])), "a", Meter(Limits(), size))
         monkeypatch.undo()
         asked.append(counted.asked)

@@ -20,15 +20,15 @@ from scanner.detection.matcher import WINDOW
 from scanner.detection.needles import needle_groups
 from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
 from tests.scanner.detection.container_builders import zipped
-from tests.scanner.detection.spelling_encoders import NOT_FOUND, SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
 NEEDLES = [needle.text for group in needle_groups() for needle in group]
 PIECES = st.lists(
     st.sampled_from([*NEEDLES, b" ", b'"', b"\n", b"A" * 9])
     | st.binary(max_size=40)
     | st.builds(
-        lambda name, seed: {**SPELLINGS, **NOT_FOUND}[name](random_token(random.Random(seed)), random.Random(seed)),
-        st.sampled_from(sorted(SPELLINGS | NOT_FOUND)),
+        lambda name, seed: {**ENCODINGS, **NOT_FOUND}[name](random_token(random.Random(seed)), random.Random(seed)),
+        st.sampled_from(sorted(ENCODINGS | NOT_FOUND)),
         st.integers(0, 2**32),
     ),
     max_size=6,
@@ -55,19 +55,19 @@ def test_what_needs_no_reader_gives_exactly_what_the_engine_finds(pieces: list[b
         assert list(verdict.findings) == in_full(content)
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_every_spelling_is_found_or_sent_to_a_reader(name: str) -> None:
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_every_encoding_is_found_or_sent_to_a_reader(name: str) -> None:
     for seed in range(40):
         chance = random.Random(seed)
         token = random_token(chance)
-        verdict = plain_only(b"key: " * (seed % 2) + SPELLINGS[name](token, chance))
+        verdict = plain_only(b"key: " * (seed % 2) + ENCODINGS[name](token, chance))
         assert verdict.needs_reader or token in {finding.token for finding in verdict.findings}
 
 
 def test_plain_and_escaped_tokens_need_no_reader() -> None:
     token = token_of(1)
     verdict = plain_only(b"a = '" + token + b"'\nb = '" + token.replace(b"_", b"%5F") + b"'\n")
-    assert [(finding.start, finding.spelling) for finding in verdict.findings] == [(5, ("plain",)), (52, ("percent",))]
+    assert [(finding.start, finding.encoding) for finding in verdict.findings] == [(5, ("plain",)), (52, ("percent",))]
     assert not verdict.needs_reader
 
 

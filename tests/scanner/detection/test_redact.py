@@ -19,27 +19,27 @@ from scanner.detection import Detector, Document, Place, redact
 from scanner.detection.digests import hint_of
 from scanner.detection.limits import Limits, Meter
 from tests.scanner.detection.container_builders import zipped
-from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TEXTS = st.text(max_size=60) | st.text(alphabet="r8_cjhfI4X%\\&#;x72=\"'\n\u200b\ud800 A", max_size=60)
 
 
 redact_module = sys.modules[redact.__module__]
-MAY_LOOK_COMPRESSED = {name for name in SPELLINGS if "base64" in name}
+MAY_LOOK_COMPRESSED = {name for name in ENCODINGS if "base64" in name}
 
 
 def tokens_in(text: str) -> int:
     return len(Detector().scan(Document(text.encode("utf-8", "surrogatepass"), Place("other"))).candidates)
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", ENCODINGS)
 @given(seed=st.integers(0, 2**32), before=TEXTS, after=TEXTS)
 @settings(max_examples=15, deadline=None)
-def test_a_token_is_masked_in_every_spelling_of_text(name: str, seed: int, before: str, after: str) -> None:
+def test_a_token_is_masked_in_every_encoding_of_text(name: str, seed: int, before: str, after: str) -> None:
     chance = random.Random(seed)
     token = random_token(chance)
     try:
-        spelled = SPELLINGS[name](token, chance).decode()
+        spelled = ENCODINGS[name](token, chance).decode()
     except UnicodeDecodeError:
         return
     text = before + spelled + after

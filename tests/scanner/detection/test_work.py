@@ -11,13 +11,13 @@ import pytest
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.needles import Needle, needle_groups
-from tests.scanner.detection.spelling_encoders import random_token
+from tests.scanner.detection.token_encoders import random_token
 
 NEEDLES = [needle for group in needle_groups() for needle in group]
 BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
-LARGEST_STEP = 1 << 20
+MAX_STEP_BYTES = 1 << 20
 """One payment may exceed the budget by what it pays for: a run, a window."""
 
 
@@ -55,7 +55,7 @@ def test_work_ends_at_its_bound_and_plain_tokens_are_still_found(needle: Needle)
         meter = Meter(SMALL, len(content))
         found = {finding.token for finding in all_findings(content, "a", meter)}
         assert token in found, row
-        assert meter.work <= SMALL.work_floor + 4 * len(content) + LARGEST_STEP, row
+        assert meter.work <= SMALL.work_floor + 4 * len(content) + MAX_STEP_BYTES, row
 
 
 def test_work_that_is_used_up_is_recorded() -> None:
@@ -69,7 +69,7 @@ def test_layers_share_one_budget() -> None:
         content = base64.b64encode(content)
     meter = cost(content, SMALL)
     assert meter.unread["work"] == 1
-    assert meter.work <= SMALL.work_floor + 4 * len(content) + LARGEST_STEP
+    assert meter.work <= SMALL.work_floor + 4 * len(content) + MAX_STEP_BYTES
 
 
 def test_a_document_keeps_a_limited_number_of_different_tokens() -> None:

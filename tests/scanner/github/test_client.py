@@ -220,7 +220,7 @@ def test_a_body_that_is_no_answer_has_its_name(
 
 @respx.mock
 def test_a_body_over_the_limit_is_not_read_to_its_end(own: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "LARGEST_JSON_BYTES", 1 << 20)
+    monkeypatch.setattr(client_module, "MAX_JSON_BYTES", 1 << 20)
     given_out = itertools.count(1)
 
     class Endless(httpx.SyncByteStream):

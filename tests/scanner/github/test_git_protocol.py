@@ -60,7 +60,7 @@ def test_refs_of_pull_requests_do_not_push_tags_out_of_the_list(
     head = work.commit("first")
     work.git("tag", "v1")
     work.push("HEAD", "v1", *(f"HEAD:refs/pull/{number}/head" for number in range(5)))
-    monkeypatch.setattr(git_protocol, "MOST_REFS", 3)
+    monkeypatch.setattr(git_protocol, "MAX_REFS", 3)
     refs = list_refs(client, "ana/app")
     assert refs.oids == {"refs/heads/main": head, "refs/tags/v1": head}
     assert (refs.head, refs.is_truncated) == ("refs/heads/main", False)
@@ -74,7 +74,7 @@ def test_too_many_refs_are_cut_and_it_is_said(
     for number in range(5):
         work.git("branch", f"b{number}")
     work.push("--all")
-    monkeypatch.setattr(git_protocol, "MOST_REFS", 3)
+    monkeypatch.setattr(git_protocol, "MAX_REFS", 3)
     refs = list_refs(client, "ana/app")
     assert (len(refs.oids), refs.is_truncated) == (3, True)
 

@@ -19,7 +19,7 @@ from scanner.github.client import GitHub, connect
 from scanner.github.signatures import (
     KEPT_SECONDS,
     KEYS_PATH,
-    MOST_WAITING,
+    MAX_WAITING,
     REFETCH_SECONDS,
     Forged,
     KeysUnavailable,
@@ -213,12 +213,12 @@ def test_no_more_than_two_wait_for_keys_whoever_sends_unknown_ones(github: GitHu
     for thread in threads:
         thread.start()
     assert asked.wait(60)
-    for _ in range(16 - MOST_WAITING):
+    for _ in range(16 - MAX_WAITING):
         assert refused.acquire(timeout=5), "the others are answered at once"
     answered.set()
     for thread in threads:
         thread.join()
-    for _ in range(MOST_WAITING):
+    for _ in range(MAX_WAITING):
         assert verified.acquire(blocking=False)
 
 

@@ -15,7 +15,7 @@ import pytest
 from scanner.detection.deep_reading import DeepReading
 from scanner.detection.findings import Finding
 from scanner.isolation import messages
-from tests.scanner.detection.spelling_encoders import random_token
+from tests.scanner.detection.token_encoders import random_token
 
 TOKEN = random_token(random.Random(3))
 GOOD: dict[str, Any] = {"findings": [], "unread": {}, "expanded": 0, "seconds": 0.5, "retires": False}

@@ -20,7 +20,7 @@ from scanner.detection.limits import Limits
 from scanner.isolation import ReaderPool, ReadersUnavailable, messages, reader, reader_pool
 from tests.processes import children
 from tests.scanner.detection.container_builders import CONTAINERS, zipped
-from tests.scanner.detection.spelling_encoders import SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TOKEN = random_token(random.Random(23))
 TEXT = b"first line\n  key = " + TOKEN + b" end\n"
@@ -62,9 +62,9 @@ def test_a_reader_finds_in_every_container_what_is_found_in_process(name: str, p
     assert confined.unread == plain.unread
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", ENCODINGS)
 def test_a_reader_finds_every_encoding_that_is_found_in_process(name: str, pool: ReaderPool) -> None:
-    content = SPELLINGS[name](TOKEN, random.Random(5))
+    content = ENCODINGS[name](TOKEN, random.Random(5))
     confined, plain = pool.read(content, "a.bin"), InProcessReader(Limits()).read(content, "a.bin")
     assert [found._replace(start=0, end=1) for found in plain.findings] == list(confined.findings)
 

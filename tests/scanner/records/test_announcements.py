@@ -120,7 +120,7 @@ def test_the_cursor_of_an_empty_list_is_told_what_it_has_missed(database: Databa
     age(database, 31 * 86400)
     announce(database, "c" * 64)
     with database.write() as session:
-        announcements.forget_old(session)
+        announcements.purge_expired(session)
     with pytest.raises(TooOld) as caught:
         listed(database, start)
     assert digests(listed(database, caught.value.start)) == ["c" * 64]
@@ -133,7 +133,7 @@ def test_a_cursor_older_than_what_is_kept_is_told_so(database: Database) -> None
     age(database, 31 * 86400)
     announce(database, "d" * 64)
     with database.write() as session:
-        announcements.forget_old(session)
+        announcements.purge_expired(session)
     age(database, SETTLED_SECONDS + 1)
     with pytest.raises(TooOld) as caught:
         listed(database, first)
@@ -151,7 +151,7 @@ def test_what_was_sent_is_forgotten_with_its_announcement_and_the_count_goes_on(
         session.execute(update(Notification).values(state="sent", next_attempt_at=db_now(-31 * 86400)))
     age(database, 31 * 86400)
     with database.write() as session:
-        announcements.forget_old(session)
+        announcements.purge_expired(session)
     newest = listed(database, 0).found[0]["id"]
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 0

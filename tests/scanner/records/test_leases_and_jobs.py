@@ -106,7 +106,7 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
 
 def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database: Database) -> None:
     bad, good = queue(database, priority=1), queue(database, priority=2)
-    for _ in range(jobs.MOST_FAILURES):
+    for _ in range(jobs.MAX_FAILURES):
         job = jobs.claim_next(database, "pushes")
         assert job is not None
         assert job.id == bad
@@ -123,7 +123,7 @@ def test_what_was_given_up_is_in_the_tallies(database: Database) -> None:
     with database.write() as session:
         jobs.enqueue(session, "files", {"files": [{}, {}, {}]}, source="gists")
         jobs.enqueue(session, "repository", {"repository": "ana/app"}, source="public_events")
-        session.execute(update(ScanJob).values(failures=jobs.MOST_FAILURES))
+        session.execute(update(ScanJob).values(failures=jobs.MAX_FAILURES))
     assert jobs.claim_next(database, "files", "repository") is None
     with database.read() as session:
         counted = tallies.since(session, 1)
@@ -132,18 +132,18 @@ def test_what_was_given_up_is_in_the_tallies(database: Database) -> None:
 
 def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: Database) -> None:
     job_id = queue(database)
-    for step in range(3 * jobs.MOST_FAILURES):
+    for step in range(3 * jobs.MAX_FAILURES):
         job = jobs.claim_next(database, "pushes")
         assert job is not None
         jobs.checkpoint(database, job, {"step": step})
         age(database, job_id, leased_until=None)
-    assert state(database, job_id).progress == {"step": 3 * jobs.MOST_FAILURES - 1}
+    assert state(database, job_id).progress == {"step": 3 * jobs.MAX_FAILURES - 1}
 
 
 @pytest.mark.parametrize("column", ["next_attempt_at", "leased_until"])
 def test_a_time_further_ahead_than_we_ever_plan_counts_as_due(database: Database, column: str) -> None:
     job_id = queue(database)
-    age(database, job_id, **{column: db_now(10 * leases.LONGEST_DELAY_SECONDS)})
+    age(database, job_id, **{column: db_now(10 * leases.MAX_DELAY_SECONDS)})
     assert jobs.claim_next(database, "pushes") is not None
 
 
@@ -174,7 +174,7 @@ def test_what_was_asked_for_since_a_job_began_stays_a_job_of_its_own(database: D
     assert job is not None
     second = queue(database, dedupe_key="repository:a/b")
     with database.write() as session:
-        jobs.postpone(session, job, delay=0, error=None)
+        jobs.defer(session, job, delay=0, error=None)
         assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
     assert [state(database, one).state for one in (first, second)] == ["queued", "queued"]
     claimed = [jobs.claim_next(database, "pushes") for _ in range(3)]

@@ -48,12 +48,12 @@ def test_many_owners_are_told_at_once_and_again_changes_nothing(database: Databa
     assert states == {"pending": 5, "failed": 1}
 
 
-def test_one_mailbox_in_two_spellings_and_two_occasions_is_one_mail(database: Database) -> None:
+def test_one_mailbox_in_two_encodings_and_two_occasions_is_one_mail(database: Database) -> None:
     one = incident(database)
-    spellings = ("ana@acme.example", "Ana@acme.example")
+    encodings = ("ana@acme.example", "Ana@acme.example")
     tell(
         database,
-        [OwnerNews("1", spellings, "disabled", (one,)), OwnerNews("1", spellings[1:], "already_disabled", (one,))],
+        [OwnerNews("1", encodings, "disabled", (one,)), OwnerNews("1", encodings[1:], "already_disabled", (one,))],
     )
     assert sorted(told(database).values()) == [2]
 

@@ -15,6 +15,7 @@ from scanner.records import announcements, audit, outbox, retention
 from scanner.records.announcements import Stopped
 from scanner.records.audit import Entry
 from scanner.records.audit_verification import verify
+from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
@@ -29,7 +30,6 @@ from scanner.records.models import (
 )
 from scanner.records.outbox import OwnerNews
 from scanner.records.retention import NotErasable, Wanted
-from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject, ReadPush
 from scanner.records.states import Cause
 from scanner.response.places import candidate_to_json
@@ -53,7 +53,7 @@ def age(database: Database, *ids: uuid.UUID) -> None:
 
 
 def forget(database: Database) -> int:
-    return retention.forget_old(database, keep_days=730)
+    return retention.purge_expired(database, keep_days=730)
 
 
 def erase(database: Database, name: str = "", **wanted: Any) -> Counter[str]:

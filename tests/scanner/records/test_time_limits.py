@@ -72,10 +72,10 @@ def test_an_optional_step_is_passed_over_before_the_job_is_given_up(database: Da
     with database.write() as session:
         session.execute(update(ScanJob).values(failures=3))
     hang_until_stopped(database)
-    assert state(database, job_id).failures == jobs.MOST_FAILURES - 1
+    assert state(database, job_id).failures == jobs.MAX_FAILURES - 1
     again = jobs.claim_next(database, "pushes")
     assert again is not None
-    assert again.failures == jobs.MOST_FAILURES - 1
+    assert again.failures == jobs.MAX_FAILURES - 1
 
 
 def test_progress_moves_the_deadline_but_not_beyond_the_limit_in_all() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
+from scanner.compromise import reports, settling
+from scanner.compromise.reports import Subject, new_report
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, Sighting, db_now
@@ -18,8 +20,6 @@ from scanner.response import finishing, responder, store_access
 from scanner.response.policy import Policy
 from scanner.response.responder import decide_again, finish_due, look_up_due, respond_to
 from scanner.response.store_access import RemoteAccess
-from scanner.signs import reports, settling
-from scanner.signs.reports import Subject, new_report
 from scanner.tokens.http import HttpStore
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
 from tests.fault_injection import Crash
@@ -503,7 +503,7 @@ def until_somebody_waits(database: Database) -> None:
 def test_tokens_that_stay_protected_do_not_hide_one_that_may_be_disabled_now(
     database: Database, policy: Policy, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responder, "MOST_DECIDED_AGAIN", 2)
+    monkeypatch.setattr(responder, "MAX_DECIDED_AGAIN", 2)
     digests = many(reference, 5)
     for digest in digests:
         reference.tokens[digest]["protected"] = True

@@ -214,7 +214,7 @@ def test_an_old_unknown_sighting_is_forgotten_after_thirty_days_and_an_unchecked
         sightings.record(session, [found(fresh_token())], source="x", state=SightingState.UNCHECKED)
         session.execute(update(Sighting).values(seen_at=db_now(-31 * 86400)))
     with database.write() as session:
-        assert sightings.forget_old(session) == 1
+        assert sightings.purge_expired(session) == 1
     assert count(database, Sighting, Sighting.state == "unchecked") == 1
 
 

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from scanner.compromise import reports, settling
+from scanner.compromise.reports import Subject
 from scanner.detection import Candidate, Place
 from scanner.records.announcements import CHANNELS
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import (
     Announcement,
@@ -25,12 +28,9 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
-from scanner.records.sign_models import Report
 from scanner.response.policy import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
 from scanner.response.store_access import TRANSACTIONAL, RemoteAccess
-from scanner.signs import reports, settling
-from scanner.signs.reports import Subject
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.protocol import Disabled, LookUp, RemoteStore
 from scanner.tokens.registry import ImportRun

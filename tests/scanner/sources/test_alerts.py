@@ -183,7 +183,7 @@ def test_no_record_costs_its_siblings(records: list[Any]) -> None:
 
 
 def test_more_records_than_are_taken_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "MOST_RECORDS", 3)
+    monkeypatch.setattr(alerts, "MAX_RECORDS", 3)
     assert len(parse_alerts(json.dumps([record("x")] * 3).encode(), sha256_digest, WEB).alerts) == 3
     with pytest.raises(TooManyAlerts, match="more than 3 records"):
         parse_alerts(json.dumps([record("x")] * 4).encode(), sha256_digest, WEB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scanner.settings import KNOWN_SOURCES
 from scanner.sources.registry import SOURCES, droppable_priorities
 from scanner.sources.rescan.run import KINDS
-from workers.doorbell import TASKS_OF_JOBS
+from workers.wake import TASKS_OF_JOBS
 
 
 def test_the_settings_know_the_sources_that_are_registered() -> None:

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from scanner.tokens import conformance, http
 from scanner.tokens.conformance import Rule
-from scanner.tokens.http import DIGESTS_A_REQUEST, LARGEST_ANSWER, HttpStore, tls_context
+from scanner.tokens.http import DIGESTS_A_REQUEST, MAX_ANSWER_BYTES, HttpStore, tls_context
 from scanner.tokens.protocol import StoreUnavailable
 from tests.certificates import Authority
 from workers.sandbox import token_store
@@ -105,7 +105,7 @@ def test_many_digests_go_in_several_requests(store: HttpStore) -> None:
         answered({"tokens": [], "not_checked": [5]}),
         httpx.Response(200, content=b"<html>"),
         httpx.Response(200, content=b"[" * 100_000),
-        httpx.Response(200, content=b" " * (LARGEST_ANSWER + 1)),
+        httpx.Response(200, content=b" " * (MAX_ANSWER_BYTES + 1)),
         httpx.Response(204),
         httpx.Response(302, headers={"location": "https://evil.example"}),
         httpx.Response(400),

@@ -21,7 +21,7 @@ from workers.sandbox.workplace import Workplace
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Token = Callable[[], str]
-KEYS = ["sha256", "hint", "spelling", "kind", "path", "line", "column", "commit", "object", "container"]
+KEYS = ["sha256", "hint", "encoding", "kind", "path", "line", "column", "commit", "object", "container"]
 
 
 def found(result: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
@@ -72,7 +72,7 @@ def test_standard_input_and_archives_are_read(r8scan: Run, tmp_path: Path, fresh
     (tmp_path / "backup").write_bytes(buffer.getvalue())
     (line,) = found(r8scan("scan", "backup", "--format", "json"))
     assert line["sha256"] == sha256_digest(token.encode())
-    assert "base64" in str(line["spelling"])
+    assert "base64" in str(line["encoding"])
     assert str(line["container"]).endswith("conf/settings")
 
 

@@ -74,7 +74,7 @@ def test_a_gateway_that_was_away_too_long_forgets_everything(
     age(database, 31 * 86400)
     announce(database, "b" * 64)
     with database.write() as session:
-        announcements.forget_old(session)
+        announcements.purge_expired(session)
     age(database, SETTLED_SECONDS + 1)
     with database.read() as session:
         newest = announcements.listed(session, None).next

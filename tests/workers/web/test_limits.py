@@ -7,8 +7,8 @@ import threading
 import anyio
 import pytest
 
+from scanner.compromise.networks import connection_keys, rate_keys
 from scanner.settings import SettingsError, load_settings
-from scanner.signs.networks import connection_keys, rate_keys
 from workers.web import rates
 from workers.web.bodies import BodyBudget
 from workers.web.connections import ConnectionTable, Seat

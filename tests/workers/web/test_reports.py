@@ -15,17 +15,17 @@ from pydantic import SecretStr
 from sqlalchemy import MetaData, func, select
 from sqlalchemy.exc import OperationalError
 
+from scanner.compromise import settling
 from scanner.detection import sha256_digest
 from scanner.detection.digests import hint_of
+from scanner.records.compromise_models import Report, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Incident
-from scanner.records.sign_models import Report, UsageHour
 from scanner.settings import load_settings
-from scanner.signs import settling
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
-from tests.scanner.signs.conftest import logged  # noqa: F401 - the same fixture
+from tests.scanner.compromise.conftest import logged  # noqa: F401 - the same fixture
 from tests.workers.web.conftest import Serve
 from workers.context import Context
 from workers.sandbox.world import until

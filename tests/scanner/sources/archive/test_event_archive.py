@@ -350,7 +350,7 @@ def test_a_file_that_is_cut_off_is_tried_again(own: Archive, cut: int) -> None:
 
 
 def test_lines_that_are_no_events_are_counted(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_files, "LONGEST_LINE", 2_000_000)
+    monkeypatch.setattr(event_files, "MAX_LINE_LENGTH", 2_000_000)
     lines = [b"", b"{", b"[" * 100_000, b"null", b"\xff\xfe", b"x" * 3_000_000, json.dumps(push(1)).encode()]
     own.publish(HOUR, gzip.compress(b"\n".join(lines)))
     own.queue(HOUR)
@@ -401,7 +401,7 @@ def test_what_is_no_archive_has_its_name(archive: respx.Router, content: bytes, 
 
 
 def test_a_bomb_and_a_drip_have_their_limits(archive: respx.Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_files, "LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr(event_files, "MAX_FILE_BYTES", 1 << 20)
     squeezer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = squeezer.compress(bytes(8 << 20)) + squeezer.flush()
     archive.get(url__startswith=ARCHIVE).mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(bomb)))

@@ -21,7 +21,7 @@ from scanner.records.database import Database
 from scanner.records.source_models import ReadObject
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
-from scanner.sources.batches.runner import MOST_TRIES
+from scanner.sources.batches.runner import MAX_TRIES
 from scanner.sources.code_search.poll import poll
 from scanner.sources.files import scan as remote_files
 from scanner.sources.polling.report import PollReport
@@ -268,11 +268,11 @@ def test_a_blob_that_is_never_what_its_id_says_is_scanned_as_it_is(
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
     search.turn()
     sandbox.faults["blob"].extend([lambda: Response(token.encode())] * 100)
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         search.fetch()
     assert is_disabled(search.database, digest)
     last = jobs_of(search.database, "files")[-1]
-    assert (last.state, last.counts["partly_read"], sandbox.requests["blob"]) == ("partial", 1, MOST_TRIES)
+    assert (last.state, last.counts["partly_read"], sandbox.requests["blob"]) == ("partial", 1, MAX_TRIES)
     with search.database.read() as session:
         assert session.execute(select(ReadObject)).first() is None, "another copy of the blob is read for itself"
 

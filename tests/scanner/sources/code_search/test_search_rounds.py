@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.sources.code_search.rounds import (
-    LARGEST_SIZE,
-    MOST_SHARDS,
+    MAX_SHARDS,
+    MAX_SIZE_BYTES,
     PAGE_SIZE,
     Round,
     Shard,
@@ -36,7 +36,7 @@ def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[R
     return current, seen, requests
 
 
-@given(st.lists(st.integers(0, LARGEST_SIZE), max_size=4000))
+@given(st.lists(st.integers(0, MAX_SIZE_BYTES), max_size=4000))
 @settings(max_examples=15, deadline=None)
 def test_every_result_of_any_index_is_seen(index: list[int]) -> None:
     ended, seen, _ = walk(index)
@@ -47,7 +47,7 @@ def test_every_result_of_any_index_is_seen(index: list[int]) -> None:
 
 def test_thirty_thousand_results_take_few_more_requests_than_pages() -> None:
     chance = random.Random(1)
-    index = [int(LARGEST_SIZE ** chance.random()) for _ in range(30_000)]
+    index = [int(MAX_SIZE_BYTES ** chance.random()) for _ in range(30_000)]
     ended, seen, requests = walk(index)
     assert len(seen) > 0.97 * len(index)
     assert requests < 700
@@ -102,13 +102,13 @@ def test_totals_that_drift_neither_crash_nor_last_for_ever(answers: list[tuple[i
         if not current.waiting:
             break
         current = after_answer(current, found=found, total=total, is_incomplete=is_incomplete).round
-        assert len(current.waiting) <= MOST_SHARDS
+        assert len(current.waiting) <= MAX_SHARDS
         assert 0 <= current.coverage <= 1
     requests = 0
     while current.waiting:
         current = after_answer(current, found=0, total=0, is_incomplete=False).round
         requests += 1
-    assert requests <= MOST_SHARDS
+    assert requests <= MAX_SHARDS
 
 
 def test_a_query_that_is_not_taken_is_left_out() -> None:

@@ -154,7 +154,7 @@ def test_a_content_that_two_open_jobs_or_one_hold_twice_is_fetched_once(
 
 
 def test_a_file_over_the_limit_is_counted(own: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gists, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(gists, "MAX_FILE_BYTES", 1000)
     sandbox.create_gist({"big.txt": b"x" * 1001, "small.txt": b"x"})
     own.poll()
     own.fetch()
@@ -241,7 +241,7 @@ def owing(own: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Calla
 
 def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(own: Gists, sandbox: SandboxGitHub) -> None:
     poll = owing(own, sandbox, pages=8, failing=3)
-    for _ in range(gists.MOST_OWED_POLLS - 1):
+    for _ in range(gists.MAX_OWED_POLLS - 1):
         assert state_of(own.database, "gists").gaps == 0
         poll()
     state = state_of(own.database, "gists")

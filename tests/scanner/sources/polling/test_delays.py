@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scanner.sources.polling.backoff import LARGEST_SHARE, spread
+from scanner.sources.polling.backoff import MAX_SHARE, spread
 
 
 def test_a_delay_is_spread_and_never_shortened() -> None:
     delays = [spread(100.0) for _ in range(200)]
-    assert all(100.0 <= delay <= 100.0 * (1 + LARGEST_SHARE) for delay in delays)
+    assert all(100.0 <= delay <= 100.0 * (1 + MAX_SHARE) for delay in delays)
     assert len(set(delays)) > 100

@@ -403,7 +403,7 @@ def test_what_the_rest_api_cannot_compare_is_read_commit_by_commit(
 def test_too_many_single_commits_are_counted(
     client: GitHub, workplace: Make, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scanner.github.compare.MOST_SINGLE", 2)
+    monkeypatch.setattr("scanner.github.compare.MAX_SINGLE", 2)
     work = workplace()
     before, *_, head = (work.commit(str(number)) for number in range(4))
     work.push()

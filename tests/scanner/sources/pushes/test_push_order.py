@@ -280,7 +280,7 @@ def test_an_older_end_of_the_same_head_is_read(bench: Bench, workplace: Make, sa
 def test_a_push_with_too_many_hits_is_read_again_elsewhere(
     bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scanner.sources.pushes.memory.MOST_HITS", 1)
+    monkeypatch.setattr("scanner.sources.pushes.memory.MAX_HITS", 1)
     work = workplace()
     before = work.commit("first")
     for number in range(3):

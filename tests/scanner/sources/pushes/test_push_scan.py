@@ -193,7 +193,7 @@ def test_after_eight_tries_a_push_is_given_up_in_sight(bench: Bench, workplace: 
     workplace()
     sandbox.faults["git"].extend([lambda: Response(status_code=500)] * 20)
     bench.queue(push("a" * 40, "b" * 40))
-    for _ in range(page_work.MOST_TRIES):
+    for _ in range(page_work.MAX_TRIES):
         bench.make_due()
         assert bench.scan() is not None
     last = bench.jobs()[-1]
@@ -317,7 +317,7 @@ def test_a_page_that_our_own_gate_refuses_stays_a_page_and_loses_no_try(
     bench.scan()
     bench.queue(*(push("a" * 40, f"{number:040x}") for number in range(1, 4)))
     sandbox.requests.clear()
-    for _ in range(page_work.MOST_TRIES + 2):
+    for _ in range(page_work.MAX_TRIES + 2):
         bench.make_due()
         while bench.scan() is not None:
             pass

@@ -420,7 +420,7 @@ def test_a_limit_is_waited_for_with_the_mirror_in_hand(unreached: Unreached, san
 def test_a_limit_that_does_not_lift_leaves_the_rest_unread(unreached: Unreached, sandbox: SandboxGitHub) -> None:
     sandbox.faults["git"].extend([lambda: Response(status_code=429)] * 100)
     assert unreached.fetch() == Fetched(0, 0, 1)
-    assert sum(unreached.stop.waits) <= mirrors.LONGEST_WAIT_SECONDS
+    assert sum(unreached.stop.waits) <= mirrors.MAX_WAIT_SECONDS
 
 
 def test_who_waits_for_a_limit_stops_when_told_to(unreached: Unreached, sandbox: SandboxGitHub) -> None:
@@ -433,7 +433,7 @@ def test_who_waits_for_a_limit_stops_when_told_to(unreached: Unreached, sandbox:
 def test_the_search_for_commits_that_are_there_has_an_end(
     unreached: Unreached, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "MOST_FETCHES", 5)
+    monkeypatch.setattr(mirrors, "MAX_FETCHES", 5)
     found = unreached.fetch(*(f"{number:040x}" for number in range(1, 9)))
     assert found.got + found.gone < 9
     assert found.unread == 9 - found.got - found.gone
@@ -442,7 +442,7 @@ def test_the_search_for_commits_that_are_there_has_an_end(
 def test_unreached_commits_that_were_not_read_are_told(
     database: Database, workplace: Make, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "MOST_FETCHES", 0)
+    monkeypatch.setattr(mirrors, "MAX_FETCHES", 0)
     work = workplace()
     work.commit("first")
     work.push()
@@ -539,7 +539,7 @@ def test_a_limit_is_waited_for_without_counting_as_failure(
 ) -> None:
     sandbox.create_repository("ana/app")
     job_id = enqueue(database, Target("repository", "ana/app"))
-    for _ in range(jobs.MOST_FAILURES + 2):
+    for _ in range(jobs.MAX_FAILURES + 2):
         sandbox.faults["repository"].append(lambda: Response(status_code=429, headers={"retry-after": "1"}))
         with database.write() as session:
             session.execute(update(ScanJob).values(next_attempt_at=db_now()))
@@ -564,7 +564,7 @@ def test_a_part_that_stays_out_of_reach_does_not_keep_the_rest_from_being_read(
 ) -> None:
     sandbox.create_repository("ana/app")
     sandbox.repositories["ana/app"].listings["releases"].append({"body": "v1"})
-    sandbox.faults["issues"].extend([lambda: Response(status_code=502)] * jobs.MOST_FAILURES)
+    sandbox.faults["issues"].extend([lambda: Response(status_code=502)] * jobs.MAX_FAILURES)
     job_id = enqueue(database, Target("repository", "ana/app"))
     for _ in range(20):
         make_due(database)
@@ -635,7 +635,7 @@ def test_reviews_are_read_and_what_is_in_no_list_is_counted(
     rescan: Callable[[], Responded | None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conversations, "MOST_REVIEWED", 100)
+    monkeypatch.setattr(conversations, "MAX_REVIEWED", 100)
     token = fresh_token()
     known(database, token)
     sandbox.create_repository("ana/app").has_discussions = True

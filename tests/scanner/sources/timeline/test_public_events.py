@@ -30,7 +30,7 @@ from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.settings import load_settings
 from scanner.sources.batches import recovery
-from scanner.sources.polling import turns
+from scanner.sources.polling import leased_poll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.timeline.pages import Cursor, poll_pages
 from scanner.sources.timeline.poll import poll
@@ -553,7 +553,7 @@ def test_what_a_poll_brought_that_lost_its_turn_is_read_all_the_same(
 def test_a_poll_that_failed_comes_back_at_no_set_time(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "spread", lambda seconds: seconds + 5000)
+    monkeypatch.setattr(leased_poll, "spread", lambda seconds: seconds + 5000)
     api.get("/events").mock(return_value=httpx.Response(500))
     polled()
     with database.read() as session:

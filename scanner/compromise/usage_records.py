@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from scanner.compromise.networks import NetworkList, parse_address, prefix_of
+from scanner.compromise.reports import BadReport, bounded, subject_of
 from scanner.detection import Digester
-from scanner.signs.networks import NetworkList, parse_address, prefix_of
-from scanner.signs.reports import BadReport, bounded, subject_of
 
-LONGEST_LINE = 8 * 1024
-LONGEST_AGENT = 120
+MAX_LINE_LENGTH = 8 * 1024
+MAX_AGENT_LENGTH = 120
 OLDEST = timedelta(days=7)
 FUTURE = timedelta(minutes=10)
 
-MOST = {"networks": 64, "countries": 32, "agents": 16, "listed_networks": 16}
+MAX_SET_SIZES = {"networks": 64, "countries": 32, "agents": 16, "listed_networks": 16}
 """Distinct values that an hour of a token keeps; the rest is counted as unkept."""
 
 _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
@@ -49,11 +49,11 @@ class UsageRecord:
 
 @dataclass(slots=True)
 class HourSum:
-    """What one hour of one token adds up to. The sets hold at most `MOST`; `unkept` counts records beyond them."""
+    """What one hour of one token adds up to. Sets hold at most `MAX_SET_SIZES`; `unkept` counts records beyond them."""
 
     count: int = 0
     listed: int = 0
-    sets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in MOST})
+    sets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in MAX_SET_SIZES})
     unkept: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: UsageRecord) -> None:
@@ -70,7 +70,7 @@ class HourSum:
         for value in values:
             if not value or value in kept:
                 continue
-            if len(kept) < MOST[name]:
+            if len(kept) < MAX_SET_SIZES[name]:
                 kept.add(value)
             else:
                 self.unkept[name] += 1
@@ -88,7 +88,7 @@ class RecordReader:
 
     def read(self, line: str) -> UsageRecord:
         """The record of a line: `token` or `digest`, `time`; optionally `ip`, `country`, `user_agent`. BadRecord."""
-        if len(line) > LONGEST_LINE:
+        if len(line) > MAX_LINE_LENGTH:
             raise BadRecord("is longer than a record may be")
         try:
             value = json.loads(line)
@@ -102,7 +102,7 @@ class RecordReader:
             hour=self._hour(value.get("time")),
             network=network,
             country=_country(_text(value, "country")),
-            agent=bounded(_text(value, "user_agent"), LONGEST_AGENT),
+            agent=bounded(_text(value, "user_agent"), MAX_AGENT_LENGTH),
             listed=listed,
         )
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.signs.usage_rules import History, Hour, Rules, judge
+from scanner.compromise.usage_rules import History, Hour, Rules, judge
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 STEADY = History(hours=100, total=1000, peak=50, previous_hour=NOW - timedelta(hours=1))

@@ -13,7 +13,7 @@ from scanner.response.store_access import Act
 from scanner.tokens.protocol import TokenRecord
 
 
-def act(session: Session, confirmed: Sequence[tuple[TokenRecord, Incident]], policy: Policy) -> list[Act]:
+def enforce(session: Session, confirmed: Sequence[tuple[TokenRecord, Incident]], policy: Policy) -> list[Act]:
     """Disable each token unless its state, its protection or the policy says otherwise.
 
     Args:

@@ -11,8 +11,8 @@ from sqlalchemy import case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from scanner.records.compromise_models import RequestRate
 from scanner.records.models import db_now
-from scanner.records.sign_models import RequestRate
 
 EVERYBODY = "*"
 KEPT_SECONDS = 3600
@@ -49,6 +49,6 @@ def _count(session: Session, key: str, minute: datetime) -> int:
     return row.count if row is not None and row.minute == minute else 0
 
 
-def forget_old(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Delete what is over: networks of clients are kept no longer than they count."""
     session.execute(delete(RequestRate).where(RequestRate.minute < db_now(-KEPT_SECONDS)))

@@ -1,4 +1,4 @@
-"""Every spelling is found, in whatever surroundings, and what is not a token is not."""
+"""Every encoding is found, in whatever surroundings, and what is not a token is not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.detection import Candidate, Detector, Document, Place, sha256_digest
-from tests.scanner.detection.spelling_encoders import NOT_FOUND, SPELLINGS, random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
 DETECTOR = Detector()
-AT_THE_START = {name for name in SPELLINGS if "with mark" in name}
+AT_THE_START = {name for name in ENCODINGS if "with mark" in name}
 
 
 def candidates_of(content: bytes) -> tuple[Candidate, ...]:
@@ -25,22 +25,22 @@ def found(token: bytes, content: bytes) -> list[Candidate]:
     return [candidate for candidate in candidates_of(content) if candidate.digest == sha256_digest(token)]
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_a_token_is_found_once_in_every_spelling(name: str) -> None:
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_token_is_found_once_in_every_encoding(name: str) -> None:
     for seed in range(60):
         chance = random.Random(seed)
         token = random_token(chance)
-        content = SPELLINGS[name](token, chance)
+        content = ENCODINGS[name](token, chance)
         assert len(found(token, content)) == 1, (seed, content)
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", ENCODINGS)
 @given(seed=st.integers(0, 2**32), before=st.binary(max_size=40), after=st.binary(max_size=40))
 @settings(max_examples=25, deadline=None)
 def test_surroundings_never_hide_a_token(name: str, seed: int, before: bytes, after: bytes) -> None:
     chance = random.Random(seed)
     token = random_token(chance)
-    spelled = SPELLINGS[name](token, chance)
+    spelled = ENCODINGS[name](token, chance)
     content = spelled + after if name in AT_THE_START else before + spelled + after
     assert found(token, content), content
 
@@ -66,11 +66,11 @@ def test_surroundings_never_hide_a_token(name: str, seed: int, before: bytes, af
 )
 def test_no_boundary_is_asked_for(before: bytes, after: bytes) -> None:
     token = random_token(random.Random(before + after))
-    assert [candidate.spelling for candidate in found(token, before + token + after)] == ["plain"]
+    assert [candidate.encoding for candidate in found(token, before + token + after)] == ["plain"]
 
 
 @pytest.mark.parametrize(
-    ("name", "spelling"),
+    ("name", "encoding"),
     [
         ("plain", "plain"),
         ("base64", "base64"),
@@ -97,10 +97,10 @@ def test_no_boundary_is_asked_for(before: bytes, after: bytes) -> None:
         ("backslash before the underscore (Markdown)", "backslash"),
     ],
 )
-def test_a_candidate_names_its_spelling_from_outside_to_inside(name: str, spelling: str) -> None:
+def test_a_candidate_names_its_encoding_from_outside_to_inside(name: str, encoding: str) -> None:
     chance = random.Random(7)
     token = random_token(chance)
-    assert {candidate.spelling for candidate in found(token, SPELLINGS[name](token, chance))} == {spelling}
+    assert {candidate.encoding for candidate in found(token, ENCODINGS[name](token, chance))} == {encoding}
 
 
 @pytest.mark.parametrize("alignment", range(3))
@@ -129,7 +129,7 @@ def test_a_run_longer_than_a_token_gives_its_first_forty_bytes() -> None:
     assert [candidate.digest for candidate in candidates_of(token + b"abc123")] == [sha256_digest(token)]
 
 
-def test_every_start_inside_another_spelling_counts() -> None:
+def test_every_start_inside_another_encoding_counts() -> None:
     token = random_token(random.Random(2))
     content = b"r8_r8_" + token + b"\n%72" + token
     assert [(candidate.line, candidate.column) for candidate in found(token, content)] == [(1, 7), (2, 4)]

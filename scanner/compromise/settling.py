@@ -12,16 +12,16 @@ from functools import partial
 from sqlalchemy import ColumnElement, String, func, select, type_coerce, update
 from sqlalchemy.orm import Session
 
+from scanner.compromise import brake
 from scanner.detection import Place
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
-from scanner.records.sign_models import Report
 from scanner.records.states import Decision, IncidentState, ReportState, Wanted
 from scanner.response.paths import path_of
 from scanner.response.policy import Policy
 from scanner.response.reported import Outcome, Reported, respond_to_reports
 from scanner.response.store_access import LetLive
-from scanner.signs import brake
 from scanner.tokens.protocol import LookUp
 
 REPORTS_A_TRANSACTION = 200
@@ -33,7 +33,7 @@ UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.H
 TOLD = (Decision.DISABLED, Decision.PROTECTED, Decision.OBSERVED, Decision.HELD, Decision.FLAGGED)
 """Decisions of which somebody is told."""
 LET_LIVE = (Decision.OBSERVED, Decision.PROTECTED)
-MOST_DECIDED_AGAIN = 1000
+MAX_DECIDED_AGAIN = 1000
 """Of a page."""
 PAGES_DECIDED_AGAIN = 50
 
@@ -101,7 +101,7 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
         for start in range(0, len(ids), REPORTS_A_TRANSACTION):
             taken = _taken_again(database, ids[start : start + REPORTS_A_TRANSACTION])
             total.counts += settle(database, taken, policy=policy, per_minute=per_minute).counts
-        if len(rows) < MOST_DECIDED_AGAIN:
+        if len(rows) < MAX_DECIDED_AGAIN:
             break
         last = rows[-1][0]
     return total
@@ -120,7 +120,7 @@ def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int,
         .group_by(Report.digest, Report.decision)
         .having(func.min(Report.id) > after)
         .order_by(func.min(Report.id))
-        .limit(MOST_DECIDED_AGAIN)
+        .limit(MAX_DECIDED_AGAIN)
     )
     with database.read() as session:
         rows = session.execute(statement)

@@ -11,15 +11,15 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from scanner.compromise.reports import NewReport, Subject, idempotency_key, record_within
+from scanner.compromise.usage_records import MAX_SET_SIZES, HourSum, UsageRecord
+from scanner.compromise.usage_rules import History, Hit, Hour, Rules, judge
 from scanner.records.columns import insert_or_nothing
+from scanner.records.compromise_models import UsageBaseline, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Base, db_now
-from scanner.records.sign_models import UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject
 from scanner.records.states import Wanted
-from scanner.signs.reports import NewReport, Subject, idempotency_key, record_within
-from scanner.signs.usage_records import MOST, HourSum, UsageRecord
-from scanner.signs.usage_rules import History, Hit, Hour, Rules, judge
 
 TOKENS_A_TRANSACTION = 250
 BASELINES_KEPT_DAYS = 400
@@ -77,7 +77,7 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
     return total
 
 
-def forget_old(database: Database, *, keep_days: int) -> None:
+def purge_expired(database: Database, *, keep_days: int) -> None:
     """Delete hours older than `keep_days`, and the history of tokens that were not used for 400 days."""
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
@@ -152,14 +152,14 @@ def _known_hours(
 
 
 def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
-    whole = HourSum(added.count, added.listed, {name: set() for name in MOST}, added.unkept.copy())
+    whole = HourSum(added.count, added.listed, {name: set() for name in MAX_SET_SIZES}, added.unkept.copy())
     if row is not None:
         whole.count += row.count
         whole.listed += row.listed
         whole.unkept.update({name: int(number) for name, number in row.unkept.items()})
-        for name in MOST:
+        for name in MAX_SET_SIZES:
             whole.keep(name, getattr(row, name))
-    for name in MOST:
+    for name in MAX_SET_SIZES:
         whole.keep(name, sorted(added.sets[name]))
     return whole
 
@@ -216,7 +216,7 @@ def _reports(digest: str, hour: datetime, hits: Iterable[Hit]) -> Iterator[NewRe
 
 
 def _hour_row(digest: str, hour: datetime, whole: HourSum) -> dict[str, Any]:
-    lists = {name: sorted(whole.sets[name]) for name in MOST}
+    lists = {name: sorted(whole.sets[name]) for name in MAX_SET_SIZES}
     row = {"digest": digest, "hour": hour, "count": whole.count, "listed": whole.listed, "unkept": dict(whole.unkept)}
     return {**row, **lists}
 

@@ -12,19 +12,19 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from scanner.compromise import reports, settling
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.records import schema
 from scanner.records.announcements import STREAM
 from scanner.records.database import Database
 from scanner.records.models import Announcement, AuditEntry, Incident, Notification, NotificationSubject
-from scanner.response import by_hand
-from scanner.response.by_hand import NotPossible
+from scanner.response import operator_actions
+from scanner.response.operator_actions import NotPossible
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from scanner.response.responder import decide_again
-from scanner.response.timeline import MOST_PLACES, timeline
-from scanner.signs import reports, settling
+from scanner.response.timeline import MAX_PLACES, timeline
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
@@ -73,7 +73,7 @@ def is_live(database: Database, token: str) -> bool:
 
 def enable(database: Database, token: str, reason: str = "a mistake of ours") -> bool:
     with database.write() as session:
-        return by_hand.enable_token(session, sha256_digest(token.encode()), who=WHO, reason=reason)
+        return operator_actions.enable_token(session, sha256_digest(token.encode()), who=WHO, reason=reason)
 
 
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
@@ -90,7 +90,7 @@ def entries(database: Database, what: str) -> list[AuditEntry]:
 
 def send_again(session: Session, incident: Incident, *recipients: str) -> list[uuid.UUID]:
     record = replace(sql.look_up(session, [incident.digest])[incident.digest], recipients=recipients)
-    return by_hand.resend(session, incident, record, domain="vendor.example", who=WHO, reason="mended")
+    return operator_actions.resend(session, incident, record, domain="vendor.example", who=WHO, reason="mended")
 
 
 def mails(database: Database) -> list[tuple[str | None, str, str]]:
@@ -117,7 +117,7 @@ def test_a_token_that_was_only_observed_and_then_brought_back_stays_so(database:
     place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
     respond(database, [Candidate(digest, "", place, 3, 7)], source="public_events", policy=observe)
     with database.write() as session:
-        by_hand.disable_token(session, sql.look_up(session, [digest])[digest], POLICY, who=WHO)
+        operator_actions.disable_token(session, sql.look_up(session, [digest])[digest], POLICY, who=WHO)
     enable(database, token)
     find(database, token, "app.py")
     assert is_live(database, token)
@@ -131,12 +131,12 @@ def test_what_was_let_pass_is_decided_on_again_without_being_seen_again(
     place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
     policy = replace(POLICY, enforce="observe" if let_pass == "observed" else "disable")
     with database.write() as session:
-        by_hand.protect_token(session, digest, protected=let_pass == "protected", who=WHO)
+        operator_actions.protect_token(session, digest, protected=let_pass == "protected", who=WHO)
     respond(database, [Candidate(digest, "", place, 3, 7)], source="public_events", policy=policy)
     assert [incident.action for incident in incidents(database)] == [let_pass]
     assert not decide_again(database, policy=policy).has_news, "nothing has changed"
     with database.write() as session:
-        by_hand.protect_token(session, digest, protected=False, who=WHO)
+        operator_actions.protect_token(session, digest, protected=False, who=WHO)
     assert len(decide_again(database, policy=POLICY).disabled) == 1
     assert not is_live(database, token)
     assert not decide_again(database, policy=POLICY).has_news
@@ -152,7 +152,7 @@ def test_an_incident_cannot_be_closed_over_a_disable_that_is_under_way(postgresq
         with database.write() as other:
             other.execute(update(Incident).values(action="disabling"))
         with pytest.raises(NotPossible, match="being disabled"):
-            by_hand.close(closing, seen, who=WHO, reason="a sample")
+            operator_actions.close(closing, seen, who=WHO, reason="a sample")
     database.close()
 
 
@@ -198,7 +198,7 @@ def test_a_reason_keeps_no_token_and_no_line_breaks(database: Database, token: s
     kept = entry.evidence["reason"]
     assert token not in kept
     assert "\n" not in kept
-    assert len(kept) <= by_hand.LONGEST_REASON
+    assert len(kept) <= operator_actions.MAX_REASON_LENGTH
 
 
 def test_a_token_disabled_by_hand_is_announced_and_nobody_is_mailed(database: Database, token: str) -> None:
@@ -206,7 +206,7 @@ def test_a_token_disabled_by_hand_is_announced_and_nobody_is_mailed(database: Da
     for expected in (True, False):
         with database.write() as session:
             record = sql.look_up(session, [digest])[digest]
-            assert by_hand.disable_token(session, record, POLICY, who=WHO) is expected
+            assert operator_actions.disable_token(session, record, POLICY, who=WHO) is expected
     with database.read() as session:
         announced = session.execute(select(Announcement.digest, Announcement.cause)).all()
         channels = session.execute(select(Notification.channel)).scalars().all()
@@ -217,11 +217,11 @@ def test_a_token_disabled_by_hand_is_announced_and_nobody_is_mailed(database: Da
 
 def test_a_closed_incident_can_be_opened_again(database: Database, token: str) -> None:
     find(database, token, "app.py")
-    decide(database, lambda session, one: by_hand.close(session, one, who=WHO, reason="a sample"))
+    decide(database, lambda session, one: operator_actions.close(session, one, who=WHO, reason="a sample"))
     assert incidents(database)[0].state == "closed"
     with pytest.raises(NotPossible, match="closed already"):
-        decide(database, lambda session, one: by_hand.close(session, one, who=WHO, reason="a sample"))
-    decide(database, lambda session, one: by_hand.reopen(session, one, who=WHO, reason="no sample"))
+        decide(database, lambda session, one: operator_actions.close(session, one, who=WHO, reason="a sample"))
+    decide(database, lambda session, one: operator_actions.reopen(session, one, who=WHO, reason="no sample"))
     assert incidents(database)[0].state == "open"
     assert [entry.evidence["reason"] for entry in entries(database, "incident_reopened")] == ["no sample"]
 
@@ -231,7 +231,7 @@ def test_a_token_has_one_open_incident(database: Database, token: str) -> None:
     enable(database, token)
     _, second = find(database, token, "other.py")
     with pytest.raises(NotPossible, match=f"another incident of the same token is open: {second.id}"):
-        decide(database, lambda session, one: by_hand.reopen(session, one, who=WHO, reason="why not"), at=0)
+        decide(database, lambda session, one: operator_actions.reopen(session, one, who=WHO, reason="why not"), at=0)
 
 
 def test_a_mail_can_be_sent_again_to_whoever_the_account_names_now(database: Database, token: str) -> None:
@@ -308,7 +308,7 @@ def test_an_entry_of_the_audit_cannot_be_changed(database: Database, token: str,
 
 def test_the_timeline_tells_the_whole_story_in_order(database: Database, token: str) -> None:
     find(database, token, "app.py")
-    decide(database, lambda session, one: by_hand.annotate(session, one, who=WHO, text="called the owner"))
+    decide(database, lambda session, one: operator_actions.annotate(session, one, who=WHO, text="called the owner"))
     enable(database, token)
     with database.read() as session:
         story = timeline(session, session.execute(select(Incident)).scalar_one())
@@ -322,9 +322,9 @@ def test_the_timeline_tells_the_whole_story_in_order(database: Database, token: 
 
 
 def test_the_timeline_of_a_storm_stays_short(database: Database, token: str) -> None:
-    find(database, token, *(f"{number}.py" for number in range(MOST_PLACES + 7)))
+    find(database, token, *(f"{number}.py" for number in range(MAX_PLACES + 7)))
     with database.read() as session:
         story = timeline(session, session.execute(select(Incident)).scalar_one())
     seen = [moment.detail for moment in story if moment.what == "seen"]
-    assert len(seen) == MOST_PLACES + 1
+    assert len(seen) == MAX_PLACES + 1
     assert "7 more places until then" in seen

@@ -24,8 +24,8 @@ from scanner.records.source_models import Gap, SourceState
 from scanner.sources.polling.backoff import spread
 from scanner.sources.polling.report import PollReport
 
-SHORTEST_INTERVAL, LONGEST_INTERVAL = 1.0, 3600.0
-LONGEST_BACKOFF = 60.0
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 3600.0
+MAX_BACKOFF_SECONDS = 60.0
 MAX_FAILURES = 16
 """Failures that are counted; the backoff reaches its longest long before."""
 MAX_POLLS_OVER_TIME = 2
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class LeasedPoll:
     """The right to poll a source once. `newest_seen_at`: of all it has brought so far.
 
     `polls_over_time`: how many polls in a row were stopped at their time limit before this one.
@@ -78,7 +78,7 @@ def ensure(session: Session, source: str) -> None:
     )
 
 
-def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> Turn | None:
+def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
     """The source's turn, if it is due. Beat's ticks jitter: what is due within the next second is waited for."""
     with database.read() as session:
         statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)
@@ -88,9 +88,9 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
             ensure(session, source)
     else:
         remaining = (found[0] - found[1]).total_seconds()
-        if SHORTEST_INTERVAL < remaining < leases.LONGEST_DELAY_SECONDS:
+        if MIN_INTERVAL_SECONDS < remaining < leases.MAX_DELAY_SECONDS:
             return None
-        if 0 < remaining <= SHORTEST_INTERVAL:
+        if 0 < remaining <= MIN_INTERVAL_SECONDS:
             wait(remaining)
     with database.write() as session:
         seconds = time_limits.poll_seconds(source)
@@ -99,13 +99,13 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
             return None
         state = _state(session, source)
         # The interval counts from the turn's beginning, so that the time it takes is not added to it.
-        lease.write(session, next_poll_at=db_now(SHORTEST_INTERVAL))
+        lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
-        return Turn(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
+        return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
 
 
-def in_turn(
-    database: Database, source: str, wait: Callable[[float], None], work: Callable[[Turn], PollReport]
+def run_if_due(
+    database: Database, source: str, wait: Callable[[float], None], work: Callable[[LeasedPoll], PollReport]
 ) -> PollReport:
     """What `work` makes of the source's turn, if it is due; its lease is kept up to the poll's time limit."""
     turn = take(database, source, wait)
@@ -128,7 +128,7 @@ def in_turn(
 
 def end(
     session: Session,
-    turn: Turn,
+    turn: LeasedPoll,
     *,
     cursor: Mapping[str, Any],
     interval: float,
@@ -146,9 +146,9 @@ def end(
     total.update(counts)
     total["polls"] += 1
     # Taking the turn set it to its beginning plus the shortest interval.
-    following: Any = state.next_poll_at + timedelta(seconds=min(interval, LONGEST_INTERVAL) - SHORTEST_INTERVAL)
+    following: Any = state.next_poll_at + timedelta(seconds=min(interval, MAX_INTERVAL_SECONDS) - MIN_INTERVAL_SECONDS)
     if error is not None and error.retry_after:
-        following = db_now(min(error.retry_after, LONGEST_INTERVAL))
+        following = db_now(min(error.retry_after, MAX_INTERVAL_SECONDS))
     turn.lease.write(
         session,
         cursor=dict(cursor),
@@ -165,24 +165,24 @@ def end(
         record_gap(session, turn.source, missed)
 
 
-def postpone(session: Session, turn: Turn, err: GitHubError) -> None:
+def defer(session: Session, turn: LeasedPoll, err: GitHubError) -> None:
     """The turn failed: the next one comes after what GitHub asks for, else a little later each time."""
     _log.warning("%s: %s", turn.source, err)
     state = _state(session, turn.source)
-    delay = err.retry_after or min(2.0**state.failures, LONGEST_BACKOFF)
+    delay = err.retry_after or min(2.0**state.failures, MAX_BACKOFF_SECONDS)
     counts = Counter(state.counts)
     counts[f"error_{err.reason}"] += 1
     turn.lease.write(
         session,
         leased_until=None,
-        next_poll_at=db_now(spread(min(delay, LONGEST_INTERVAL))),
+        next_poll_at=db_now(spread(min(delay, MAX_INTERVAL_SECONDS))),
         failures=min(state.failures + 1, MAX_FAILURES),
         counts=dict(counts),
         error=str(err),
     )
 
 
-def record_time_limit(database: Database, turn: Turn, seconds: float) -> bool:
+def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> bool:
     """Take the turn back from a poll that passed its time limit; False if the poll had lost it before.
 
     The next one comes a little later each time, as after any failure.
@@ -199,7 +199,7 @@ def record_time_limit(database: Database, turn: Turn, seconds: float) -> bool:
                 # The next number is nobody's lease: the hung poll can write no more.
                 attempts=SourceState.attempts + 1,
                 failures=min(state.failures + 1, MAX_FAILURES),
-                next_poll_at=db_now(spread(min(2.0**state.failures, LONGEST_BACKOFF))),
+                next_poll_at=db_now(spread(min(2.0**state.failures, MAX_BACKOFF_SECONDS))),
                 counts=dict(counts),
                 error=f"{time_limits.TIME_LIMIT}: a poll took more than {seconds:.0f} s and was stopped",
             )
@@ -208,7 +208,7 @@ def record_time_limit(database: Database, turn: Turn, seconds: float) -> bool:
     return bool(found.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
-def release(database: Database, turn: Turn) -> None:
+def release(database: Database, turn: LeasedPoll) -> None:
     """Give back the turn of a poll whose process ends through no fault of the poll: it is due at once."""
     with database.write() as session:
         session.execute(

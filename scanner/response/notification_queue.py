@@ -17,7 +17,7 @@ from scanner.response.policy import Policy
 from scanner.tokens.protocol import TokenRecord
 
 
-def tell(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy: Policy) -> None:
+def queue_notifications(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy: Policy) -> None:
     """Write the rows in the transaction that decided; accounts in one order, as every transaction takes them."""
     stopped = [_stopped(incident) for incident, _ in news if incident.action == Decision.DISABLED]
     announcements.announce(session, stopped, policy.announce)

@@ -9,16 +9,16 @@ from sqlalchemy import func, select, update
 
 from notifications.email.gathering import gather
 from notifications.email.render import MailIdentity, render_strictly
+from scanner.compromise import brake, reports
+from scanner.compromise.reports import NewReport, new_report, subject_of
+from scanner.compromise.settling import Settled, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.digests import hint_of
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now
-from scanner.records.sign_models import Report
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
-from scanner.signs import brake, reports
-from scanner.signs.reports import NewReport, new_report, subject_of
-from scanner.signs.settling import Settled, settle, settle_due
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select, update
 
+from scanner.compromise import possession, rates
+from scanner.compromise.possession import FoundToken, TooManyRequests, public_url
+from scanner.compromise.reports import BadReport
+from scanner.compromise.settling import Settled, settle
 from scanner.detection import sha256_digest
 from scanner.permalinks import is_permalink
+from scanner.records.compromise_models import Report, RequestRate
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Exposure, Incident, db_now
-from scanner.records.sign_models import Report, RequestRate
 from scanner.response.policy import Policy
-from scanner.signs import possession, rates
-from scanner.signs.possession import FoundToken, TooManyRequests, public_url
-from scanner.signs.reports import BadReport
-from scanner.signs.settling import Settled, settle
 from scanner.tokens import sql
 
 POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example")
@@ -97,7 +97,7 @@ def test_one_client_is_stopped_and_others_are_not(database: Database, fresh_toke
         session.execute(update(RequestRate).values(minute=db_now(-3700)))
     say(database, fresh_token(), client="203.0.113.1")
     with database.write() as session:
-        rates.forget_old(session)
+        rates.purge_expired(session)
     with database.read() as session:
         assert set(session.execute(select(RequestRate.key)).scalars()) == {"203.0.113.0/24", "*"}
 

@@ -12,7 +12,7 @@ from scanner.settings import RuleMode, Settings
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The thresholds, and what each rule may do; see docs/signs.md for their meaning."""
+    """The thresholds, and what each rule may do; see docs/compromise.md for their meaning."""
 
     dormant: RuleMode = "flag"
     dormant_days: int = 30

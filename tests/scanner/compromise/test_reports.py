@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from notifications.email.gathering import gather
+from scanner.compromise import reports, settling
+from scanner.compromise.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
+from scanner.compromise.settling import Settled, decide_again, decisions, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
-from scanner.records.sign_models import Report
-from scanner.response import by_hand
+from scanner.response import operator_actions
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from scanner.response.store_access import RemoteAccess
-from scanner.signs import reports, settling
-from scanner.signs.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
-from scanner.signs.settling import Settled, decide_again, decisions, settle, settle_due
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.protocol import Disabled, LookUp
@@ -155,11 +155,11 @@ def test_unknown_and_old_reports_are_forgotten_held_ones_never(
     submit(database, reported(fresh_token()), reported(known()))
     submit(database, reported(known()), per_minute=0)
     with database.write() as session:
-        assert reports.forget_old(session) == 0
+        assert reports.purge_expired(session) == 0
         session.execute(update(Report).values(received_at=db_now(-31 * 86400)))
-        assert reports.forget_old(session) == 1
+        assert reports.purge_expired(session) == 1
         session.execute(update(Report).values(received_at=db_now(-4000 * 86400)))
-        assert reports.forget_old(session) == 1
+        assert reports.purge_expired(session) == 1
     assert count(database, Report, Report.state == "held") == 1
 
 
@@ -221,7 +221,7 @@ def test_wrong_fields_are_refused(values: dict[str, object]) -> None:
 @given(st.text(max_size=2000))
 def test_any_note_is_bounded_and_printable(note: str) -> None:
     kept = new_report(Subject("a" * 64), sign="x", note=note, reporter="soc").note
-    assert len(kept) <= reports.LONGEST_NOTE
+    assert len(kept) <= reports.MAX_NOTE_LENGTH
     assert kept.isprintable()
 
 
@@ -252,7 +252,7 @@ def test_good_lines_are_read_between_bad_ones(given_lines: list[str]) -> None:
 
 def set_protected(database: Database, token: str, *, protected: bool) -> None:
     with database.write() as session:
-        by_hand.protect_token(session, sha256_digest(token.encode()), protected=protected, who="operator:ana")
+        operator_actions.protect_token(session, sha256_digest(token.encode()), protected=protected, who="operator:ana")
 
 
 @pytest.mark.parametrize("let_live", ["observed", "protected"])
@@ -317,7 +317,7 @@ def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
 def test_what_stays_protected_does_not_hide_what_has_changed(
     database: Database, known: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "MOST_DECIDED_AGAIN", 1)
+    monkeypatch.setattr(settling, "MAX_DECIDED_AGAIN", 1)
     tokens = [known("one"), known("two")]
     for token in tokens:
         set_protected(database, token, protected=True)

@@ -12,9 +12,9 @@ IPV4_PREFIX = 24
 IPV6_PREFIX = 48
 IPV6_CUSTOMER_PREFIX = 64
 """One customer of a provider holds a whole /64, so single IPv6 addresses are never counted."""
-LONGEST_ADDRESS = 64
-LONGEST_LINE = 1024
-MOST_NETWORKS = 500_000
+MAX_ADDRESS_LENGTH = 64
+MAX_LINE_LENGTH = 1024
+MAX_NETWORKS = 500_000
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -25,7 +25,7 @@ class BadNetworks(ValueError):
 
 def parse_address(text: str) -> Address | None:
     """The address, None for what is none. IPv4 that is written as IPv6 is IPv4."""
-    if len(text) > LONGEST_ADDRESS:
+    if len(text) > MAX_ADDRESS_LENGTH:
         return None
     try:
         address = ipaddress.ip_address(text)
@@ -76,8 +76,8 @@ class NetworkList:
         """BadNetworks names the first line (from 1) that is no network in CIDR notation."""
         starts: dict[tuple[int, int], set[int]] = defaultdict(set)
         for number, line in enumerate(networks, 1):
-            if number > MOST_NETWORKS:
-                raise BadNetworks(f"has more than {MOST_NETWORKS} lines")
+            if number > MAX_NETWORKS:
+                raise BadNetworks(f"has more than {MAX_NETWORKS} lines")
             text = line.partition("#")[0].strip()
             if text:
                 version, bits, start = _parsed(text, number)
@@ -110,7 +110,7 @@ _EMPTY = NetworkList()
 @lru_cache(maxsize=1)
 def _load(path: Path, _: int) -> NetworkList:
     with path.open(encoding="ascii", errors="replace") as file:
-        return NetworkList(iter(lambda: file.readline(LONGEST_LINE), ""))
+        return NetworkList(iter(lambda: file.readline(MAX_LINE_LENGTH), ""))
 
 
 def _parsed(text: str, number: int) -> tuple[int, int, int]:

@@ -16,18 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select
 
+from scanner.compromise import networks, usage
+from scanner.compromise.networks import BadNetworks, NetworkList, parse_address, prefix_of
+from scanner.compromise.settling import Settled, settle
+from scanner.compromise.usage import Stored, purge_expired, store, summed
+from scanner.compromise.usage_records import MAX_SET_SIZES, BadRecord, RecordReader, UsageRecord
+from scanner.compromise.usage_rules import Rules
 from scanner.detection import sha256_digest
+from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject
-from scanner.records.sign_models import Report, UsageBaseline, UsageHour
 from scanner.records.source_models import ReadObject
 from scanner.response.policy import Policy
-from scanner.signs import networks, usage
-from scanner.signs.networks import BadNetworks, NetworkList, parse_address, prefix_of
-from scanner.signs.settling import Settled, settle
-from scanner.signs.usage import Stored, forget_old, store, summed
-from scanner.signs.usage_records import MOST, BadRecord, RecordReader, UsageRecord
-from scanner.signs.usage_rules import Rules
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
@@ -213,8 +213,8 @@ def test_an_hour_keeps_a_bounded_number_of_networks_and_counts_the_rest(database
     for start in (0, 100):
         take(database, [UsageRecord("a" * 64, HOUR, network=f"10.{start}.{n}.0/24") for n in range(100)])
     row = hours_of(database, "a" * 64)[0]
-    assert (row.count, len(row.networks)) == (200, MOST["networks"])
-    assert row.unkept["networks"] >= 200 - MOST["networks"]
+    assert (row.count, len(row.networks)) == (200, MAX_SET_SIZES["networks"])
+    assert row.unkept["networks"] >= 200 - MAX_SET_SIZES["networks"]
 
 
 def test_a_flag_tells_the_operator_once_and_disables_nothing(database: Database, known: Callable[..., str]) -> None:
@@ -287,7 +287,7 @@ def test_old_hours_are_forgotten(database: Database) -> None:
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     old = now - timedelta(days=36)
     take(database, uses("a" * 64, old) + uses("a" * 64, now) + uses("b" * 64, now - timedelta(days=500)))
-    forget_old(database, keep_days=35)
+    purge_expired(database, keep_days=35)
     assert [row.hour for row in hours_of(database, "a" * 64)] == [now]
     with database.read() as session:
         assert session.execute(select(UsageBaseline.digest)).scalars().all() == ["a" * 64]

@@ -1,4 +1,4 @@
-"""Writes tokens in every spelling: what the tests and the table in docs/detection.md are made from."""
+"""Writes tokens in every encoding: what the tests and the table in docs/detection.md are made from."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _powershell(token: bytes, chance: random.Random) -> bytes:
     return b"powershell -EncodedCommand " + base64.b64encode(("$k='" + token.decode() + "'").encode("utf-16-le"))
 
 
-SPELLINGS: dict[str, Encoder] = {
+ENCODINGS: dict[str, Encoder] = {
     "plain": lambda token, chance: token,
     "plain, glued to letters on both sides": lambda token, chance: b"KEY_abc" + token + b"XYZ_old",
     "base64": lambda token, chance: base64.b64encode(_noise(chance, 30) + token + _noise(chance, 30)),
@@ -169,7 +169,7 @@ SPELLINGS: dict[str, Encoder] = {
     "soft-wrapped line, indented": _cut(b"\n    ", 2),
     "soft-wrapped quote of a mail": _cut(b"\n> ", 2),
 }
-"""Name of each spelling that must be found: how a token is written in it."""
+"""Name of each encoding that must be found: how a token is written in it."""
 
 NOT_FOUND: dict[str, Encoder] = {
     "base64 three times, short": _base64_times(3),

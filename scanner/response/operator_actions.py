@@ -21,7 +21,7 @@ from scanner.response.policy import Policy
 from scanner.tokens import sql
 from scanner.tokens.protocol import TokenRecord
 
-LONGEST_REASON = 500
+MAX_REASON_LENGTH = 500
 TOLD_ACTIONS = (Decision.DISABLED, Decision.ALREADY_DISABLED)
 """Actions of which an owner can be told."""
 
@@ -35,7 +35,7 @@ def cleaned(reason: str) -> str:
     kept = redact("".join(char if char.isprintable() else " " for char in reason)).strip()
     if not kept:
         raise NotPossible("say why: the reason is empty")
-    return kept if len(kept) <= LONGEST_REASON else kept[: LONGEST_REASON - 1] + "…"
+    return kept if len(kept) <= MAX_REASON_LENGTH else kept[: MAX_REASON_LENGTH - 1] + "…"
 
 
 def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: str) -> bool:

@@ -14,18 +14,18 @@ from typing import Any, TextIO
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from scanner.compromise.lines import numbered_lines
 from scanner.detection import Digester, redact
 from scanner.detection.digests import hint_of
 from scanner.records.columns import insert_or_nothing
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, db_now
-from scanner.records.sign_models import Report
 from scanner.records.states import ReportState, Wanted
-from scanner.signs.lines import numbered_lines
 
-LONGEST_NOTE = 500
-LONGEST_LINE = 1024
-LONGEST_KEY = 200
+MAX_NOTE_LENGTH = 500
+MAX_LINE_LENGTH = 1024
+MAX_KEY_LENGTH = 200
 ROWS_A_STATEMENT = 200
 UNKNOWN_KEPT_DAYS = 30
 SETTLED_KEPT_DAYS = 400
@@ -98,7 +98,7 @@ def clean_note(note: Any) -> str:
         return ""
     if not isinstance(note, str):
         raise BadReport("has a note that is not text")
-    return bounded(note, LONGEST_NOTE)
+    return bounded(note, MAX_NOTE_LENGTH)
 
 
 def bounded(text: str, longest: int) -> str:
@@ -114,10 +114,10 @@ def idempotency_key(key: Any, otherwise: str) -> str:
     """
     if key is None or key == "":
         parts = ("note", otherwise)
-    elif isinstance(key, str) and len(key) <= LONGEST_KEY:
+    elif isinstance(key, str) and len(key) <= MAX_KEY_LENGTH:
         parts = ("key", key)
     else:
-        raise BadReport(f"has a wrong key: write at most {LONGEST_KEY} characters")
+        raise BadReport(f"has a wrong key: write at most {MAX_KEY_LENGTH} characters")
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -126,7 +126,7 @@ def read_lines(file: TextIO, digester: Digester) -> Iterator[tuple[int, Subject 
 
     Open the file with errors="surrogateescape": bytes that are not UTF-8 spoil their line only.
     """
-    for number, line in numbered_lines(file, LONGEST_LINE):
+    for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
             yield number, BadReport("is longer than a line may be")
             continue
@@ -165,7 +165,7 @@ def make_due_after_import(session: Session) -> int:
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
-def forget_old(session: Session) -> int:
+def purge_expired(session: Session) -> int:
     """Delete unknown ones after 30 days and decided ones after 400; what is held or undecided stays. The number."""
     unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_KEPT_DAYS * 86400))
     over = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (

@@ -1,6 +1,6 @@
 """Looks closer at the matcher's hits: which of them spell a token, and how. Text only; containers are elsewhere.
 
-`SPELLINGS` lists every name that this module gives; longer runs of base64 are decoded by `runs`.
+`ENCODINGS` lists every name that this module gives; longer runs of base64 are decoded by `runs`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scanner.detection.limits import Meter
 from scanner.detection.matcher import DECODED, Hit, Window
 from scanner.detection.needles import Kind
 
-MOST_WRAPS = 2
+MAX_WRAPS = 2
 """A token of 40 letters is not broken over more lines than this plus one; columns of short words are."""
 
 _HEX = regex.compile(rb"72385[fF]" + HEX_ALNUM + rb"{37}")
@@ -65,7 +65,7 @@ LOOK_STEPS: dict[Kind, int] = {
 _SEARCH_STEPS = 8
 """Steps per byte of a window that is searched by patterns: they fail in C at each needle of a crowd."""
 
-MAX_SPELLING_BYTES = 4096
+MAX_ENCODED_BYTES = 4096
 """Bytes from the first to the last letter of a token. Forty letters, each escaped and on a line of its own, need fewer.
 The bound keeps the work of one hit constant."""
 
@@ -110,12 +110,12 @@ def token_at(content: bytes, start: int) -> Finding | None:
     match = TOKEN.match(content, start)
     if match is not None:
         return Finding(match[0], start, start + 40)
-    match = UNITS.match(content, start, start + MAX_SPELLING_BYTES)
+    match = UNITS.match(content, start, start + MAX_ENCODED_BYTES)
     return _units_finding(match) if match is not None else None
 
 
 def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
-    """Every token spelled at a hit of `kind` (not `run` or `stream`); reads at most MAX_SPELLING_BYTES."""
+    """Every token spelled at a hit of `kind` (not `run` or `stream`); reads at most MAX_ENCODED_BYTES."""
     if kind != "token":
         yield from _OTHERS[kind](content, start)
     elif (finding := token_at(content, start)) is not None:
@@ -126,7 +126,7 @@ def _units_finding(match: Match) -> Finding | None:
     units, joints = match.captures("unit"), match.captures("joint")
     token = bytes(map(unit_value, units))
     kinds = [joint_kind(joint) for joint in joints]
-    if not _PURE_TOKEN(token) or kinds.count("wrapped") > MOST_WRAPS:
+    if not _PURE_TOKEN(token) or kinds.count("wrapped") > MAX_WRAPS:
         return None
     escaped = max(units, key=len)
     name = unit_kind(escaped) if len(escaped) > 1 else (kinds[0] if kinds else "plain")
@@ -135,7 +135,7 @@ def _units_finding(match: Match) -> Finding | None:
 
 def starting_in(pattern: regex.Pattern[bytes], content: bytes, begin: int, end: int) -> Iterable[Match]:
     """Every match that starts in `content[begin:end]`, overlapping ones included."""
-    for match in pattern.finditer(content, begin, min(len(content), end + MAX_SPELLING_BYTES), overlapped=True):
+    for match in pattern.finditer(content, begin, min(len(content), end + MAX_ENCODED_BYTES), overlapped=True):
         if match.start() >= end:
             return
         yield match
@@ -155,10 +155,10 @@ def _hex_finding(match: Match) -> Iterator[Finding]:
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     if content.startswith(b"114", start):
-        match = _DECIMAL_LIST.match(content, start, start + MAX_SPELLING_BYTES)
+        match = _DECIMAL_LIST.match(content, start, start + MAX_ENCODED_BYTES)
         yield from _decimal_list_finding(match) if match is not None else ()
         return
-    match = _HEX_LIST.match(content, start, start + MAX_SPELLING_BYTES)
+    match = _HEX_LIST.match(content, start, start + MAX_ENCODED_BYTES)
     # Where lines are broken, digits may also be offsets and text.
     may_be_dump = not content.startswith(b"0x", start) and (match is None or b"\n" in match[0])
     found = list(dump_findings_at(content, start)) if may_be_dump else []
@@ -184,9 +184,9 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _wide_base64_at(content: bytes, start: int) -> Iterator[Finding]:
-    narrow = content[start : start + MAX_SPELLING_BYTES : 2]
+    narrow = content[start : start + MAX_ENCODED_BYTES : 2]
     for finding in base64_findings_at(narrow, 0):
-        yield finding._replace(start=start, end=start + 2 * finding.end, spelling=("utf-16", "base64"))
+        yield finding._replace(start=start, end=start + 2 * finding.end, encoding=("utf-16", "base64"))
 
 
 _OTHERS = {
@@ -221,16 +221,16 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
         yield from base64_findings_in(content, begin, end, meter)
     elif kind == "wide_base64":
         for first in (begin, begin + 1):
-            narrow = content[first : end + MAX_SPELLING_BYTES : 2]
+            narrow = content[first : end + MAX_ENCODED_BYTES : 2]
             for finding in base64_findings_in(narrow, 0, (end - first + 1) // 2, meter):
                 start, stop = first + 2 * finding.start, first + 2 * finding.end
-                yield finding._replace(start=start, end=stop, spelling=("utf-16", "base64"))
+                yield finding._replace(start=start, end=stop, encoding=("utf-16", "base64"))
 
 
 def _searched_escapes(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     for match in starting_in(_NOT_PLAIN, content, begin, end):
         meter.spend(LOOK_STEPS["token"])
-        units = UNITS.match(content, match.start(), match.start() + MAX_SPELLING_BYTES)
+        units = UNITS.match(content, match.start(), match.start() + MAX_ENCODED_BYTES)
         finding = _units_finding(units) if units is not None else None
         if finding is not None:
             yield finding

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
+from scanner.compromise import rates
+from scanner.compromise.networks import rate_keys
+from scanner.compromise.reports import BadReport, NewReport, idempotency_key, record_within, subject_of
 from scanner.detection import Digester
 from scanner.detection.digests import hint_of
 from scanner.permalinks import is_permalink
 from scanner.records.database import Database
-from scanner.signs import rates
-from scanner.signs.networks import rate_keys
-from scanner.signs.reports import BadReport, NewReport, idempotency_key, record_within, subject_of
 
 SIGN = "found_token"
 REPORTER = "possession"

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from scanner.records import audit, outbox
 from scanner.records.columns import insert_or_nothing
+from scanner.records.compromise_models import Brake, Report
 from scanner.records.models import Incident, db_now
-from scanner.records.sign_models import Brake, Report
 from scanner.records.states import Decision, IncidentState, ReportState
 from scanner.response.policy import Policy
 
