@@ -33,7 +33,7 @@ SHARE_SECONDS = 1.0
 
 T = TypeVar("T")
 
-API_RESOURCES = ("core", "search", "code_search")
+API_RESOURCES = ("core", "search", "code_search", "graphql")
 
 _log = logging.getLogger(__name__)
 

@@ -98,6 +98,8 @@ class Gated(httpx.BaseTransport):
             path = url.path[len(self._api.path.rstrip("/")) :]
             if path.startswith("/search/"):
                 return "code_search" if path == "/search/code" else "search"
+            if path == "/graphql":
+                return "graphql"
             return "core"
         return "git" if origin_of(url) == origin_of(self._web) else "files"
 

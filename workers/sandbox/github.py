@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from starlette.responses import Response
 
 from workers.sandbox import git_backend, github_forms
 from workers.sandbox.alert_signer import AlertSigner
+from workers.sandbox.graphql import GraphQL
+from workers.sandbox.repository_index import RepositoryIndex
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response | None]
@@ -23,7 +26,10 @@ Fault = Callable[[], Response | None]
 
 @dataclass
 class Repository:
-    """A public repository. `hidden`: deleted or private, so that everybody is told 404."""
+    """A public repository. `hidden`: deleted or private, so that everybody is told 404.
+
+    Times are seconds since the epoch. `tip`: of the default branch; None: nothing was pushed yet.
+    """
 
     id: int
     name: str
@@ -31,6 +37,11 @@ class Repository:
     description: str = ""
     hidden: bool = False
     has_discussions: bool = False
+    created_at: float = field(default_factory=time.time)
+    pushed_at: float | None = None
+    tip: str | None = None
+    is_fork: bool = False
+    language: str | None = None
     listings: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     """What people wrote, by the REST API's names: issues, issues/comments, pulls, pulls/comments, pulls/1/reviews,
     comments, releases, activity. Oldest first."""
@@ -65,6 +76,14 @@ class SandboxGitHub:
     rate_limit: int = 5000
     search_limit: int = 10
     search_incomplete: bool = False
+    repository_search_limit: int = 30
+    points_limit: int = 5000
+    index: RepositoryIndex = field(default_factory=RepositoryIndex)
+    by_number: dict[int, Repository] = field(default_factory=dict)
+    strange_lists: bool = False
+    """Whether lists of repositories hold null and repeated entries, as GitHub's do."""
+    graphql: GraphQL = field(init=False)
+    """Its GraphQL API, once it is served."""
     gists: list[Gist] = field(default_factory=list)
     app_keys: dict[str, str] = field(default_factory=dict)
     """Public keys (PEM) of GitHub Apps, by their id."""
@@ -86,11 +105,23 @@ class SandboxGitHub:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description)
             git_backend.create_bare(repository.path, allow_filter=self.allow_filter)
-            self.repositories[name.lower()] = repository
+            self._add(repository)
         self.emit(
             "CreateEvent", name, {"ref": None, "ref_type": "repository", "full_ref": "", **self._created(repository)}
         )
         return repository
+
+    def list_repository(self, name: str, *, created_at: float, description: str = "") -> Repository:
+        """A repository that listings and searches show, of which nothing is on the disk."""
+        with self.lock:
+            number = next(self._ids)
+            repository = Repository(number, name, self.root / f"{number}.git", description, created_at=created_at)
+            self._add(repository)
+        return repository
+
+    def _add(self, repository: Repository) -> None:
+        self.repositories[repository.name.lower()] = self.by_number[repository.id] = repository
+        self.index.push(repository.id, repository.created_at)
 
     def find(self, name: str) -> Repository | None:
         """The repository of this name that the public can see."""
@@ -153,6 +184,11 @@ class SandboxGitHub:
                     "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 }
             )
+            if change.ref == "refs/heads/main":
+                repository.tip = None if change.after == git_backend.ZEROS else change.after
+        if changes:
+            repository.pushed_at = time.time()
+            self.index.push(repository.id, repository.pushed_at)
         if not self.announce_pushes or repository.hidden:
             return shown
         for change in changes:

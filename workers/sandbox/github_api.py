@@ -57,8 +57,12 @@ class Answers:
 
     def __init__(self, github: SandboxGitHub) -> None:
         self.github = github
-        self._core = RateWindow(3600)
-        self._code_search = RateWindow(60)
+        self._windows = {
+            "core": RateWindow(3600),
+            "code_search": RateWindow(60),
+            "search": RateWindow(60),
+            "graphql": RateWindow(3600),
+        }
 
     async def events(self, request: Request) -> Response:
         refused = self.refused(request, "events")
@@ -84,7 +88,7 @@ class Answers:
     async def rate_limit(self, request: Request) -> Response:
         limits = {
             "limit": self.github.rate_limit,
-            "used": self._core.spend(0),
+            "used": self.used("core"),
             "remaining": self._remaining(),
         }
         return self.refused(request, "rate_limit") or JSONResponse({"resources": {"core": limits}})
@@ -246,9 +250,15 @@ class Answers:
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
         """The headers that tell of a budget, one request less."""
-        window = self._code_search if resource == "code_search" else self._core
-        limit = self.github.search_limit if resource == "code_search" else self.github.rate_limit
-        used, reset = window.spend(not free), window.resets_at
+        window = self._windows[resource]
+        github = self.github
+        limits = {
+            "core": github.rate_limit,
+            "code_search": github.search_limit,
+            "search": github.repository_search_limit,
+            "graphql": github.points_limit,
+        }
+        limit, used, reset = limits[resource], window.spend(not free), window.resets_at
         return {
             "X-RateLimit-Limit": str(limit),
             "X-RateLimit-Remaining": str(max(limit - used, 0)),
@@ -257,5 +267,9 @@ class Answers:
             "X-RateLimit-Resource": resource,
         }
 
+    def used(self, resource: str) -> int:
+        """Return the requests, or points, of the window so far."""
+        return self._windows[resource].spend(0)
+
     def _remaining(self) -> int:
-        return max(self.github.rate_limit - self._core.spend(0), 0)
+        return max(self.github.rate_limit - self.used("core"), 0)

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from workers.sandbox import github_api, github_listings
+from workers.sandbox import github_api, github_discovery, github_listings
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.github_api import Answers
 from workers.sandbox.http_server import served
@@ -20,7 +20,7 @@ def application(github: SandboxGitHub) -> Starlette:
     """The ASGI application of one GitHub."""
     own = Answers(github)
     git = Route("/{owner}/{name}/{rest:path}", own.git, methods=["GET", "POST"])
-    return Starlette(routes=[*github_api.routes(own), *github_listings.routes(own), git])
+    return Starlette(routes=[*github_api.routes(own), *github_listings.routes(own), *github_discovery.routes(own), git])
 
 
 @contextmanager

@@ -1,0 +1,141 @@
+"""GitHub's GraphQL API: one query, its data, and what GitHub says went wrong with parts of it.
+
+Limits come with status 200 as often as with 403, and too heavy a query brings partial data with an error beside it:
+https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from scanner.github.client import ACCEPT, MAX_JSON_BYTES, GitHub, check_status, decoded, read_body
+from scanner.github.errors import GitHubError, Malformed, RateLimited, Unavailable
+from scanner.github.rate_limit import seconds_to_wait
+
+RESOURCE = "graphql"
+LIMIT_TYPES = ("RATE_LIMITED", "RATE_LIMIT", "SECONDARY_RATE_LIMITED")
+"""Error types of the hourly points and of the secondary limits."""
+HEAVY_TYPES = ("RESOURCE_LIMITS_EXCEEDED", "MAX_NODE_LIMIT_EXCEEDED")
+"""Error types of a query that costs GitHub too much: the same query for less may succeed."""
+MAX_ERRORS = 1000
+
+_TYPE = re.compile(r"[A-Z_]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query brought.
+
+    Attributes:
+        data: The value of `data`, hostile. Parts of it may be null.
+        errors: How many errors of each type GitHub reported for parts of it. The type's name has only capitals.
+        is_partial: GitHub stopped before the query was done, because it cost too much.
+        cost: Points, by the field `rateLimit { cost }`; 0 where the query does not ask for it.
+        seconds: From the request to the end of the answer, which is about what it cost of the limit on CPU time.
+    """
+
+    data: Mapping[str, Any]
+    errors: Counter[str] = field(default_factory=Counter)
+    is_partial: bool = False
+    cost: int = 0
+    seconds: float = 0.0
+
+
+def query(
+    github: GitHub,
+    text: str,
+    variables: Mapping[str, Any],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Answer:
+    """Send one query and return its data.
+
+    Raises:
+        RateLimited: The points are spent, or a secondary limit was reached. The gate keeps further queries back.
+        Unavailable: GitHub did not answer, or gave up on the query as a whole.
+        GitHubError: Anything else that leaves no data.
+    """
+    url, began = f"{github.api_url}/graphql", clock()
+    host = urlsplit(url).hostname or ""
+    body = json.dumps({"query": text, "variables": dict(variables)}).encode()
+    headers = {"Accept": ACCEPT, "Content-Type": "application/json"}
+    try:
+        with github.http.stream(
+            "POST",
+            url,
+            content=body,
+            headers=headers,
+            extensions={"reserve": github.reserve},
+            follow_redirects=False,
+        ) as response:
+            content = read_body(response, MAX_JSON_BYTES, clock)
+    except httpx.HTTPError as err:
+        raise Unavailable("connection", f"{host} cannot be reached ({type(err).__name__})") from err
+    check_status(response, content, github.credential_label)
+    if response.status_code != 200:
+        raise Malformed("unexpected_status", f"{host} answered {response.status_code} to a query")
+    value = decoded(content, host, dict)
+    errors = _errors(value.get("errors"))
+    if _is_limit(errors, value.get("errors")):
+        limit = RateLimited("rate_limited", f"{host} limits our queries", retry_after=seconds_to_wait(response))
+        # The gate saw status 200 and could not know.
+        github.gate.note_result(response.request.url.netloc.decode(), RESOURCE, limit)
+        raise limit
+    data = value.get("data")
+    if not isinstance(data, dict) or all(part is None for key, part in data.items() if key != "rateLimit"):
+        raise _without_data(host, errors)
+    return Answer(data, errors, any(errors[name] for name in HEAVY_TYPES), _cost(data), clock() - began)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return the value if it is a JSON object, else an empty one: any part of an answer may be null."""
+    return value if isinstance(value, dict) else {}
+
+
+def _errors(listed: Any) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for error in listed[:MAX_ERRORS] if isinstance(listed, list) else ():
+        found[_type_of(error)] += 1
+    return found
+
+
+def _type_of(error: Any) -> str:
+    """Return the error's type, or UNNAMED. It is counted under this name, so nothing else that GitHub wrote is kept."""
+    given = mapping(error).get("type")
+    return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
+
+
+def _is_limit(errors: Counter[str], listed: Any) -> bool:
+    if any(errors[name] for name in LIMIT_TYPES):
+        return True
+    # A secondary limit may come without a type.
+    texts: Sequence[Any] = listed[:MAX_ERRORS] if isinstance(listed, list) else ()
+    messages = (mapping(error).get("message") for error in texts if _type_of(error) == "UNNAMED")
+    return any("rate limit" in text[:500].lower() for text in messages if isinstance(text, str))
+
+
+def _without_data(host: str, errors: Counter[str]) -> GitHubError:
+    """Return the error of an answer without data.
+
+    GitHub gives up on a query after 10 s and says so without a type; too heavy a query has one of HEAVY_TYPES.
+    """
+    if any(errors[name] for name in HEAVY_TYPES):
+        return Unavailable("query_too_heavy", f"{host} finds a query too heavy")
+    if errors["UNNAMED"]:
+        return Unavailable("query_failed", f"{host} gave up on a query")
+    kind = min(errors, default="NO_DATA")
+    return Malformed("query_refused", f"{host} answered a query without data ({kind})")
+
+
+def _cost(data: Mapping[str, Any]) -> int:
+    cost = mapping(data.get("rateLimit")).get("cost")
+    return cost if isinstance(cost, int) and 0 <= cost < 1_000_000 else 0

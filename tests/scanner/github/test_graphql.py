@@ -1,0 +1,161 @@
+"""Queries that GitHub's published schema knows, answers as it describes them, and its limits, whatever their status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import graphql as core
+import pytest
+from starlette.responses import JSONResponse, Response
+
+from scanner.github import repositories
+from scanner.github.client import GitHub, connect
+from scanner.github.errors import BadCredential, GitHubError, Malformed, RateLimited, Unavailable
+from scanner.github.graphql import query
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.github_discovery import push_now
+
+SCHEMA = core.build_schema((Path(__file__).parents[2] / "data" / "github_graphql.graphql").read_text(encoding="utf-8"))
+TIP = "1" * 40
+TRIVIAL = "query { rateLimit { cost } }"
+
+
+@pytest.fixture
+def own(sandbox: SandboxGitHub) -> Iterator[GitHub]:
+    """Our client with a credential, without which GitHub answers no query."""
+    client = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("text", [repositories.SEARCH_QUERY, repositories.NODES_QUERY], ids=["search", "nodes"])
+def test_each_query_is_one_that_the_published_schema_knows(text: str) -> None:
+    assert core.validate(SCHEMA, core.parse(text)) == []
+
+
+@pytest.mark.parametrize("text", [repositories.SEARCH_QUERY, repositories.NODES_QUERY], ids=["search", "nodes"])
+def test_the_sandbox_answers_each_query_as_the_schema_describes(sandbox: SandboxGitHub, own: GitHub, text: str) -> None:
+    listed = push_now(sandbox, "ana/app", TIP)
+    empty = sandbox.list_repository("ana/empty", created_at=time.time())
+    variables: dict[str, Any] = {"search": _all_of_today(), "after": None, "ids": [f"R_{listed.id}", f"R_{empty.id}"]}
+    answer = query(own, text, variables)
+    names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
+    assert sorted(names) == ["ana/app", "ana/empty"]
+    # Executed over the answer, the query gives the answer back: no field is missing, none is of another type.
+    again = core.execute_sync(
+        SCHEMA,
+        core.parse(text),
+        root_value=dict(answer.data),
+        variable_values=variables,
+        type_resolver=lambda value, *_: "Commit" if "oid" in value else "Repository",
+    )
+    assert again.errors is None
+    assert again.data == answer.data
+
+
+def test_a_query_costs_points_that_the_gate_knows_of(sandbox: SandboxGitHub, own: GitHub) -> None:
+    sandbox.points_limit = 2
+    repositories.search(own, _all_of_today())
+    assert own.gate.seconds_a_request("graphql") > 1000
+    assert own.gate.seconds_a_request("core") == 0
+    repositories.search(own, _all_of_today())
+    with pytest.raises(RateLimited) as refused:
+        repositories.search(own, _all_of_today())
+    assert (refused.value.reason, refused.value.asked) == ("budget_spent", False)
+    assert sandbox.requests["graphql"] == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"type": "RATE_LIMITED", "message": "API rate limit exceeded"},
+        {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."},
+    ],
+    ids=["points", "secondary"],
+)
+def test_a_limit_with_status_200_keeps_further_queries_back(
+    sandbox: SandboxGitHub, own: GitHub, error: dict[str, str]
+) -> None:
+    sandbox.faults["graphql"].append(lambda: JSONResponse({"errors": [error]}, headers={"Retry-After": "120"}))
+    with pytest.raises(RateLimited) as first:
+        query(own, TRIVIAL, {})
+    assert (first.value.retry_after, first.value.asked) == (120, True)
+    with pytest.raises(RateLimited) as second:
+        query(own, TRIVIAL, {})
+    assert not second.value.asked
+    assert sandbox.requests["graphql"] == 1
+
+
+def test_more_than_a_minute_of_cpu_time_a_minute_is_refused_and_waited_out(sandbox: SandboxGitHub, own: GitHub) -> None:
+    sandbox.graphql.cpu_seconds_a_query = 30
+    for _ in range(2):
+        repositories.search(own, _all_of_today())
+    with pytest.raises(RateLimited):
+        repositories.search(own, _all_of_today())
+    with pytest.raises(RateLimited) as kept_back:
+        repositories.search(own, _all_of_today())
+    assert not kept_back.value.asked
+
+
+def test_a_limit_of_queries_leaves_the_rest_api_alone(sandbox: SandboxGitHub, own: GitHub) -> None:
+    sandbox.faults["graphql"].append(lambda: JSONResponse({"errors": [{"type": "RATE_LIMITED"}]}))
+    with pytest.raises(RateLimited):
+        query(own, TRIVIAL, {})
+    assert repositories.list_since(own, 0).repositories == []
+
+
+def test_what_came_of_a_query_that_is_too_heavy_is_kept_and_said_to_be_a_part(
+    sandbox: SandboxGitHub, own: GitHub
+) -> None:
+    for number in range(3):
+        push_now(sandbox, f"ana/app{number}", TIP)
+    sandbox.graphql.partial_after.append(2)
+    page = repositories.search(own, _all_of_today())
+    assert [len(page.repositories), page.unusable, page.total] == [2, 1, 3]
+    assert not page.is_whole
+    assert page.errors == {"RESOURCE_LIMITS_EXCEEDED": 1}
+    assert repositories.search(own, _all_of_today()).is_whole
+
+
+def test_a_node_that_is_gone_does_not_hide_the_others(sandbox: SandboxGitHub, own: GitHub) -> None:
+    first, second = push_now(sandbox, "ana/one", TIP), push_now(sandbox, "ana/two", TIP)
+    first.hidden = True
+    page = repositories.look_at(own, [f"R_{first.id}", f"R_{second.id}", "R_nobody's"])
+    assert [one.name for one in page.repositories] == ["ana/two"]
+    assert page.errors == {"NOT_FOUND": 2}
+    assert page.is_whole
+
+
+def _raw(body: bytes, status: int = 200) -> Callable[[], Response]:
+    return lambda: Response(body, status_code=status, media_type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (_raw(b'{"errors": [{"message": "Something went wrong"}]}'), Unavailable, "query_failed"),
+        (_raw(b'{"errors": [{"type": "RESOURCE_LIMITS_EXCEEDED"}]}'), Unavailable, "query_too_heavy"),
+        (_raw(b'{"data": null, "errors": [{"type": "INSUFFICIENT_SCOPES"}]}'), Malformed, "query_refused"),
+        (_raw(b'{"errors": [{"type": "<script>"}, 7, null, {"type": 3}]}'), Unavailable, "query_failed"),
+        (_raw(b"[]"), Malformed, "unexpected_json"),
+        (_raw(b"<html>"), Malformed, "not_json"),
+        (_raw(b"{}", 502), Unavailable, "http_502"),
+        (_raw(b"{}", 401), BadCredential, "bad_credential"),
+        (_raw(b'{"message": "You have exceeded a secondary rate limit"}', 403), RateLimited, "rate_limited"),
+    ],
+)  # fmt: skip
+def test_an_answer_without_data_is_an_error_with_a_reason(
+    sandbox: SandboxGitHub, own: GitHub, answer: Callable[[], Response], error: type[GitHubError], reason: str
+) -> None:
+    sandbox.faults["graphql"].append(answer)
+    with pytest.raises(error) as raised:
+        query(own, TRIVIAL, {})
+    assert raised.value.reason == reason
+    assert "script" not in str(raised.value)
+
+
+def _all_of_today() -> str:
+    return "is:public fork:true pushed:2020-01-01T00:00:00Z..2090-01-01T00:00:00Z"

@@ -1,0 +1,161 @@
+"""The GraphQL API of the sandbox's GitHub: repository search and nodes, with GitHub's limits.
+
+It knows the two queries that r8scan sends, by the field they ask for; a test holds these queries and the answers
+against GitHub's published schema.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from workers.sandbox.repository_index import RepositoryIndex
+
+PAGE_SIZE = 100
+MAX_RESULTS = 1000
+CPU_SECONDS, CPU_WINDOW = 60.0, 60.0
+"""https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api"""
+
+_SPAN = re.compile(r"pushed:(\S+?)\.\.(\S+)")
+
+Describe = Callable[[int], dict[str, Any] | None]
+"""A repository's fields by its number; None: the public does not see it."""
+
+
+@dataclass
+class GraphQL:
+    """What is asked, and how much of it is allowed.
+
+    Attributes:
+        index: Where searches look.
+        describe: Gives the fields of a repository.
+        number_of: The repository's number by its node id.
+        cpu_seconds_a_query: What each query costs of the limit on CPU time.
+        partial_after: Nodes of the next queries after which GitHub stops; one entry a query, None: it does not stop.
+        gives_up: Number of the next queries that GitHub gives up on after its 10 seconds.
+        sees: Share of all results that this credential is shown, as an App's token may be.
+    """
+
+    index: RepositoryIndex
+    describe: Describe
+    number_of: Callable[[str], int | None]
+    cpu_seconds_a_query: float = 0.0
+    partial_after: deque[int | None] = field(default_factory=deque)
+    gives_up: int = 0
+    sees: float = 1.0
+    queries: int = 0
+
+    def __post_init__(self) -> None:
+        self._cpu: deque[float] = deque()
+
+    def answer(self, body: Mapping[str, Any], *, is_spent: bool) -> dict[str, Any]:
+        """Return the JSON of the answer. `is_spent`: the points of the hour are used up."""
+        self.queries += 1
+        if is_spent:
+            return _failed("API rate limit already exceeded for user ID 1.", "RATE_LIMITED")
+        if self._is_over_cpu():
+            return _failed("You have exceeded a secondary rate limit. Please wait a few minutes.")
+        if self.gives_up:
+            self.gives_up -= 1
+            return _failed("Something went wrong while executing your query. This may be the result of a timeout.")
+        variables = body["variables"]
+        if "search(type: REPOSITORY" in body["query"]:
+            data, errors = self._search(str(variables["search"]), variables.get("after"))
+        else:
+            data, errors = self._nodes(variables["ids"])
+        answer = {"data": {"rateLimit": {"cost": 1}, **data}}
+        return {**answer, "errors": errors} if errors else answer
+
+    def index_matches(self, words: str) -> list[int]:
+        """Return the numbers of the repositories that a search finds, oldest push first unless it says otherwise."""
+        span = _SPAN.search(words)
+        found = self.index.between(_seconds(span[1]), _seconds(span[2]), time.time()) if span else []
+        return found[::-1] if "sort:updated-desc" in words else found
+
+    def _search(self, words: str, after: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        found = self.index_matches(words)
+        found = found[: round(len(found) * self.sees)]
+        start = int(after) if after else 0
+        end = min(start + PAGE_SIZE, MAX_RESULTS)
+        nodes, errors = self._cut([self.describe(number) for number in found[start:end]], "search")
+        has_next = end < min(len(found), MAX_RESULTS)
+        page = {"hasNextPage": has_next, "endCursor": str(end) if nodes else None}
+        return {"search": {"repositoryCount": len(found), "pageInfo": page, "nodes": nodes}}, errors
+
+    def _nodes(self, ids: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        numbers = [self.number_of(node_id) for node_id in ids]
+        nodes, errors = self._cut([None if number is None else self.describe(number) for number in numbers], "nodes")
+        gone = [
+            {"type": "NOT_FOUND", "path": ["nodes", at], "message": "Could not resolve to a node with the global id"}
+            for at, node in enumerate(nodes)
+            if node is None
+        ]
+        return {"nodes": nodes}, errors or gone
+
+    def _cut(self, nodes: list[Any], path: str) -> tuple[list[Any], list[dict[str, Any]]]:
+        after = self.partial_after.popleft() if self.partial_after else None
+        if after is None:
+            return nodes, []
+        error = {
+            "type": "RESOURCE_LIMITS_EXCEEDED",
+            "path": [path],
+            "message": "Resource limits for this query exceeded.",
+        }
+        return [*nodes[:after], *(None for _ in nodes[after:])], [error]
+
+    def _is_over_cpu(self) -> bool:
+        now = time.time()
+        while self._cpu and self._cpu[0] < now - CPU_WINDOW:
+            self._cpu.popleft()
+        if len(self._cpu) * self.cpu_seconds_a_query >= CPU_SECONDS:
+            return True
+        self._cpu.append(now)
+        return False
+
+
+def node(
+    *,
+    number: int,
+    node_id: str,
+    name: str,
+    pushed_at: float | None,
+    created_at: float,
+    branch: str | None,
+    tip: str | None,
+    description: str | None = None,
+    is_fork: bool = False,
+    size_kb: int = 1,
+    language: str | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a repository that r8scan asks for, in GitHub's form. Times in seconds since the epoch."""
+    return {
+        "id": node_id,
+        "databaseId": number,
+        "nameWithOwner": name,
+        "description": description,
+        "pushedAt": None if pushed_at is None else stamp(pushed_at),
+        "createdAt": stamp(created_at),
+        "isFork": is_fork,
+        "isEmpty": tip is None,
+        "diskUsage": size_kb,
+        "primaryLanguage": {"name": language} if language else None,
+        "defaultBranchRef": {"name": branch, "target": {"oid": tip}} if tip else None,
+    }
+
+
+def stamp(at: float) -> str:
+    """Return the time as GitHub writes it, to the second."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _failed(message: str, kind: str | None = None) -> dict[str, Any]:
+    return {"errors": [{**({"type": kind} if kind else {}), "message": message}]}
+
+
+def _seconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())

@@ -1,0 +1,56 @@
+"""The search index of the sandbox's GitHub: which repository was pushed when, as far as the index knows by now."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RepositoryIndex:
+    """A repository has one place in it, at its latest push that was indexed. Times are seconds since the epoch.
+
+    Attributes:
+        lag: Seconds from a push until the index knows it; a function draws them for each push.
+        lost: Share of pushes that the index never learns of.
+    """
+
+    lag: float | Callable[[random.Random], float] = 0.0
+    lost: float = 0.0
+    seed: int = 1
+    _ordered: list[tuple[int, int]] = field(default_factory=list)
+    _place: dict[int, int] = field(default_factory=dict)
+    _waiting: list[tuple[float, int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311 - nothing is secret here
+        self._lock = threading.Lock()
+
+    def push(self, repository: int, at: float) -> None:
+        """Record a push at this time; a search shows it when its lag is over."""
+        with self._lock:
+            lag = self.lag(self._random) if callable(self.lag) else self.lag
+            if self._random.random() >= self.lost:
+                heapq.heappush(self._waiting, (at + lag, repository, int(at)))
+
+    def between(self, start: int, end: int, now: float) -> list[int]:
+        """Return the repositories whose indexed push lies in the span, both ends included, oldest first."""
+        with self._lock:
+            self._learn(now)
+            first, last = bisect_left(self._ordered, (start, 0)), bisect_right(self._ordered, (end, 2**62))
+            return [repository for _, repository in self._ordered[first:last]]
+
+    def _learn(self, now: float) -> None:
+        while self._waiting and self._waiting[0][0] <= now:
+            _, repository, at = heapq.heappop(self._waiting)
+            before = self._place.get(repository)
+            if before is not None:
+                if before >= at:
+                    continue
+                del self._ordered[bisect_left(self._ordered, (before, repository))]
+            self._place[repository] = at
+            insort(self._ordered, (at, repository))
