@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import httpx
 
+from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.rate_limit import (
     MAX_WAIT_SECONDS,
@@ -24,8 +25,6 @@ from scanner.github.rate_limit import (
     seconds_to_wait,
 )
 
-FAILURES_TO_OPEN = 10
-"""Failures of one host in a row, of whatever calls, after which it is left alone; tries of one call count once."""
 OPEN_SECONDS = 60.0
 REJECTED_SECONDS = 60.0
 SHARE_SECONDS = 1.0

@@ -38,6 +38,7 @@ SAFETY_MEMORY = 3 << 30
 """Address space of each process: so that a bomb that is not stopped does not take the machine along."""
 READY_SECONDS = 300.0
 SOURCES = ("public_events", "gists")
+UNSET = ("mails_go_nowhere", "sender_not_set", "operator_not_set")
 
 
 @dataclass
@@ -91,10 +92,11 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """The problems that `r8scan status` shows."""
+        """Return the problems that `r8scan status` shows, but for settings that this service does without."""
         command = [sys.executable, "-m", "workers", "status", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
-        return list(json.loads(done.stdout)["problems"])
+        found = json.loads(done.stdout)["problems"]
+        return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         """One request to the web server."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from rich.text import Text
 
 from workers.cli import output
 from workers.cli.opening import opened_context
-from workers.overview import Overview, overview
+from workers.health.overview import overview
+from workers.health.rows import Overview, SourceRow
 
 WATCH_SECONDS = 2.0
 
@@ -33,8 +34,7 @@ def status(
     with opened_context() as own:
 
         def look() -> Overview:
-            with own.database.read() as session:
-                return overview(session, own.settings)
+            return overview(own.database, own.settings)
 
         if watch and not as_json:
             _watch(look)
@@ -42,7 +42,7 @@ def status(
         found = look()
         while True:
             if as_json:
-                output.json_lines([dataclasses.asdict(found)])
+                output.json_lines([as_json_object(found)])
             else:
                 output.console().print(_screen(found))
             if not watch:
@@ -50,6 +50,11 @@ def status(
             time.sleep(WATCH_SECONDS)
             found = look()
     raise typer.Exit(1 if found.problems else 0)
+
+
+def as_json_object(found: Overview) -> dict[str, Any]:
+    """Return everything for `--json`."""
+    return {**dataclasses.asdict(found), "problems": [one.as_json() for one in found.problems]}
 
 
 def _watch(look: Any) -> None:
@@ -68,15 +73,15 @@ def _watch(look: Any) -> None:
 
 
 def _problems(found: Overview) -> list[RenderableType]:
-    return [Text(f"! {output.plain(problem)}", style="red") for problem in found.problems]
+    return [Text(f"! {output.plain(str(problem))}", style="red") for problem in found.problems]
 
 
 def _screen(found: Overview) -> RenderableType:
     speed = found.speed
     delays = (
-        f"visible to disabled, 24 h: p50 {speed['p50_seconds']} s, p95 {speed['p95_seconds']} s"
-        f" ({speed['incidents_24h']} incidents)"
-        if speed.get("p50_seconds") is not None
+        f"visible to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
+        f" ({speed.incidents_24h} incidents)"
+        if speed.p50_seconds is not None
         else "visible to disabled: nothing was disabled in 24 hours"
     )
     sightings = ", ".join(f"{count} {state}" for state, count in sorted(found.sightings.items())) or "none"
@@ -88,11 +93,9 @@ def _screen(found: Overview) -> RenderableType:
         _table("Outbox", ("channel", "state", "rows", "oldest"), _outbox_rows(found)),
     ]
     if found.rescans:
-        rows = ((r["job"], r["kind"], r["target"], r["state"], r["phase"], r["error"]) for r in found.rescans)
+        rows = ((r.job, r.kind, r.target, r.state, r.phase, r.error) for r in found.rescans)
         parts.append(_table("Rescans", ("job", "kind", "target", "state", "at", "error"), rows))
-    incident_rows = (
-        (i["id"][:8], i["hint"], i["account"], i["action"], i["detected_at"], i["disabled_at"]) for i in found.incidents
-    )
+    incident_rows = ((i.id[:8], i.hint, i.account, i.action, i.detected_at, i.disabled_at) for i in found.incidents)
     columns = ("incident", "token", "account", "action", "detected", "disabled")
     parts.append(_table("Last incidents", columns, incident_rows))
     spaced = [part for one in parts for part in (one, Text())]
@@ -105,39 +108,39 @@ _SOURCE_COLUMNS = (
 )
 
 
-def _source_row(found: Overview, one: dict[str, Any]) -> tuple[Any, ...]:
-    counts = one["since_start"]
+def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
+    counts = one.since_start
     seen = next((counts[key] for key in ("events", "results", "gists") if key in counts), None)
-    scanned = next((one["scanned_24h"][key] for key in ("pushes", "files", "jobs") if key in one["scanned_24h"]), None)
+    scanned = next((one.scanned_24h[key] for key in ("pushes", "files", "jobs") if key in one.scanned_24h), None)
     return (
-        one["source"],
-        _ago(found.at, one["last_success_at"]) if one["polled"] else "(off)",
-        _span(one["lag_seconds"]),
+        one.source,
+        _ago(found.at, one.last_success_at) if one.is_on else "(off)",
+        _span(one.lag_seconds),
         counts.get("polls"),
         seen,
         scanned,
-        f"{one['gaps_24h']} (~{one['missed_by_estimate_24h']})" if one["gaps_24h"] else None,
-        _summed(one["unread_24h"]),
-        _summed(one["failed_24h"]),
-        _summed(one["dropped_24h"]),
+        f"{one.gaps_24h} (~{one.missed_by_estimate_24h})" if one.gaps_24h else None,
+        _summed(one.unread_24h),
+        _summed(one.failed_24h),
+        _summed(one.dropped_24h),
     )
 
 
 def _budget_rows(found: Overview) -> Iterable[Sequence[Any]]:
     for row in found.budgets:
-        if row["limit"] or row["blocked_until"]:
-            blocked = f"{row['reason']} for {_until(found.at, row['blocked_until'])}" if row["blocked_until"] else None
-            left = row["remaining"] if row["limit"] else None
-            full = _until(found.at, row["resets_at"])
-            yield row["credential"], row["resource"], left, row["limit"] or None, full, blocked
+        if row.limit or row.blocked_until:
+            blocked = f"{row.reason} for {_until(found.at, row.blocked_until)}" if row.blocked_until else None
+            left = row.remaining if row.limit else None
+            full = _until(found.at, row.resets_at)
+            yield row.credential, row.resource, left, row.limit or None, full, blocked
 
 
 def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:
-    return ((row["kind"], row["state"], row["jobs"], _span(row["oldest_seconds"])) for row in found.queues)
+    return ((row.kind, row.state, row.jobs, _span(row.oldest_seconds)) for row in found.queues)
 
 
 def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
-    return ((row["channel"], row["state"], row["rows"], _span(row["oldest_seconds"])) for row in found.outbox)
+    return ((row.channel, row.state, row.rows, _span(row.oldest_seconds)) for row in found.outbox)
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableType:
@@ -145,7 +148,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     return grid if grid.row_count else Text(f"{title}: none")
 
 
-def _summed(counts: dict[str, int]) -> str | None:
+def _summed(counts: Mapping[str, int]) -> str | None:
     """The sum, and the two commonest reasons."""
     if not counts:
         return None

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.github import client as client_module
+from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.client import GitHub, check_status, connect, get_bytes, get_json
 from scanner.github.errors import (
     BadCredential,
@@ -30,7 +31,6 @@ from scanner.github.errors import (
     RateLimited,
     Unavailable,
 )
-from scanner.github.gate import FAILURES_TO_OPEN
 from scanner.github.transport import SILENT_SECONDS, beginning, inflated
 
 API, WEB = "https://api.github.com", "https://github.com"

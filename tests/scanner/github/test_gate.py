@@ -9,8 +9,9 @@ from email.utils import formatdate
 import httpx
 import pytest
 
+from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
-from scanner.github.gate import FAILURES_TO_OPEN, OPEN_SECONDS, Budget, Circuit, Gate
+from scanner.github.gate import OPEN_SECONDS, Budget, Circuit, Gate
 
 HOST = "api.github.example"
 NOW = 1_800_000_000.0

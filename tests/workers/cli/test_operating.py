@@ -22,6 +22,12 @@ from scanner.records.schema import upgrade
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+COMPLETE = {
+    "R8SCAN_SMTP_URL": "smtp://127.0.0.1:1",
+    "R8SCAN_EMAIL_FROM": "r8scan@vendor.example",
+    "R8SCAN_OPERATOR_EMAIL": "ops@vendor.example",
+}
+"""Settings of which the status has nothing to say."""
 
 
 @pytest.fixture
@@ -34,7 +40,8 @@ def state(tmp_path: Path) -> Database:
 def test_a_service_that_was_never_started_is_told(r8scan: Run, state: Database) -> None:
     done = r8scan("status", "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["problems"] == ["nothing was ever polled: start r8scan run"]
+    kinds = [one["kind"] for one in json.loads(done.stdout)["problems"]]
+    assert kinds == ["never_started", "mails_go_nowhere", "operator_not_set"]
 
 
 def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: Database) -> None:
@@ -84,7 +91,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
             # Another place of it, older and found later, delayed nothing.
             older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
             session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
-    done = r8scan("status", "--json")
+    done = r8scan("status", "--json", env=COMPLETE)
     found = json.loads(done.stdout)
     events = next(one for one in found["sources"] if one["source"] == "public_events")
     assert (done.returncode, found["problems"]) == (0, [])
@@ -94,7 +101,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
     assert found["budgets"][0]["remaining"] == 4711
     assert found["queues"][0]["jobs"] == 1
     assert found["speed"]["p50_seconds"] == 2.0
-    shown = r8scan("status").stdout
+    shown = r8scan("status", env=COMPLETE).stdout
     for part in ("public_events", "4711", "3900", "r8_Ab1…xyz9", "p50 2.0 s", "all is well"):
         assert part in shown
 

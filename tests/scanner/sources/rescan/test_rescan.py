@@ -19,10 +19,11 @@ from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
 from scanner.github import mirrors
 from scanner.github.addresses import Target
+from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.client import GitHub, get_json
 from scanner.github.credentials import NoCredential
 from scanner.github.errors import Forbidden, GitHubError, NotFound, RateLimited, Unavailable
-from scanner.github.gate import FAILURES_TO_OPEN, Gate
+from scanner.github.gate import Gate
 from scanner.github.git_protocol import list_refs
 from scanner.github.mirrors import Fetched, MirrorStopped, clone, fetch_commits, git_environment
 from scanner.records import jobs

@@ -34,7 +34,8 @@ from scanner.sources.polling import leased_poll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.timeline.pages import Cursor, poll_pages
 from scanner.sources.timeline.poll import poll
-from workers.overview import overview
+from workers.health.overview import empty, read_rows
+from workers.health.problems import Problem
 
 API = "https://api.github.example"
 HEAD, BEFORE = "a" * 40, "b" * 40
@@ -440,6 +441,14 @@ def gaps(database: Database) -> list[Gap]:
         return list(session.execute(select(Gap).order_by(Gap.id)).scalars())
 
 
+def problems(database: Database, state_dir: Path) -> list[Problem]:
+    settings = load_settings(state_dir=state_dir, sources=["public_events"])
+    found = empty(settings)
+    with database.read() as session:
+        read_rows(session, settings, found)
+    return found.problems
+
+
 def test_a_list_that_never_changes_again_is_noticed_behind_its_etag(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
 ) -> None:
@@ -455,14 +464,11 @@ def test_a_list_that_never_changes_again_is_noticed_behind_its_etag(
     assert state(database).counts["stale_list"] == 1
     polled()
     assert "if-none-match" not in route.calls.last.request.headers
-    with database.write() as session:
-        found = overview(session, load_settings(state_dir=tmp_path, sources=["public_events"]))
-    assert not found.problems, "the list that came is no older than a minute"
+    assert not problems(database, tmp_path), "the list that came is no older than a minute"
     api.get("/events").mock(side_effect=pages(list_of(900, newest=3600, count=30)))
     polled()
-    with database.write() as session:
-        (problem,) = overview(session, load_settings(state_dir=tmp_path, sources=["public_events"])).problems
-    assert problem.startswith("public_events: GitHub serves an old list")
+    (problem,) = problems(database, tmp_path)
+    assert problem.sentence.startswith("public_events: GitHub serves an old list")
     api.get("/events").mock(side_effect=pages(list_of(1900, newest=5, count=30)))
     polled()
     assert not state(database).cursor["is_stale"]

@@ -13,18 +13,20 @@ from scanner.records.states import JobState
 from scanner.settings import load_settings
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
-from workers import over_time
-from workers.overview import overview
+from workers.health import stalled
+from workers.health.overview import empty, read_rows
+from workers.health.problems import Kind
 
 
 def problems(database: Database, sources: str = "") -> list[str]:
     settings = load_settings(sources=sources)
+    found = empty(settings)
     with database.read() as session:
-        found = overview(session, settings)
-        assert [over_time.sentence(one) for one in found.over_time] == [
-            problem for problem in found.problems if "time limit" in problem or "no progress" in problem
-        ]
-        return found.problems
+        read_rows(session, settings, found)
+    assert [stalled.problem(one) for one in found.stalled] == [
+        problem for problem in found.problems if problem.kind == Kind.STALLED
+    ]
+    return [str(problem) for problem in found.problems]
 
 
 def claimed(database: Database) -> jobs.ClaimedJob:

@@ -1,10 +1,9 @@
-"""Which jobs and polls make no progress, as `r8scan status` tells it: from their rows alone."""
+"""Jobs and polls that make no progress, from their rows alone."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
@@ -12,19 +11,21 @@ from sqlalchemy.orm import Session
 from scanner.records import jobs, time_limits
 from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import SourceState
+from workers.health.problems import Kind, Problem
+from workers.health.rows import StalledRow
 
 NEAR_SHARE = 0.5
 """Of the time limit: a job or poll without progress for so long is named before it is stopped."""
 MAX_NAMED = 20
 
 
-def find(session: Session, sources: Collection[str]) -> list[dict[str, Any]]:
+def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
     """Return jobs and polls in hand that are near or over their time limit, and those that were stopped at it.
 
     A job that was stopped is named until it is done or given up, a poll until the source's next successful one.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
-    found: list[dict[str, Any]] = []
+    found: list[StalledRow] = []
     for kind in _kinds(session):
         limit = time_limits.job_seconds(kind)
         statement = (
@@ -46,20 +47,25 @@ def find(session: Session, sources: Collection[str]) -> list[dict[str, Any]]:
     return found
 
 
-def sentence(one: dict[str, Any]) -> str:
-    """Return what is wrong with one of them and what to do, as a line of `status`."""
-    if one["what"] == "poll":
-        name, going_on = f"{one['name']}: a poll", "the source is polled again"
+def problem(one: StalledRow) -> Problem:
+    """Return what is wrong with one of them and what to do."""
+    sentence, todo = _words(one)
+    return Problem(Kind.STALLED, sentence, todo, subject=f"{one.what} {one.name}")
+
+
+def _words(one: StalledRow) -> tuple[str, str]:
+    if one.what == "poll":
+        name, going_on = f"{one.name}: a poll", "the source is polled again"
     else:
-        name, going_on = f"job {one['name']} ({one['kind']})", "it is split or failed if it hangs again"
-    limit = _span(one["limit_seconds"])
-    if one["is_running"] and one["seconds_left"] > 0:
-        age, left = _span(one["age_seconds"]), _span(one["seconds_left"])
-        return f"{name} makes no progress, {age} after its start: it is stopped in {left}; see the worker's log"
-    if one["is_running"]:
-        late = _span(-one["seconds_left"])
-        return f"{name} is {late} over its time limit of {limit} and was not stopped: restart the workers"
-    return f"{name} was stopped at its time limit of {limit}: {going_on}; see the worker's log for what it read"
+        name, going_on = f"job {one.name} ({one.kind})", "it is split or failed if it hangs again"
+    limit = _span(one.limit_seconds)
+    if one.is_running and one.seconds_left > 0:
+        age, left = _span(one.age_seconds), _span(one.seconds_left)
+        return f"{name} makes no progress, {age} after its start", f"it is stopped in {left}; see the worker's log"
+    if one.is_running:
+        late = _span(-one.seconds_left)
+        return f"{name} is {late} over its time limit of {limit} and was not stopped", "restart the workers"
+    return f"{name} was stopped at its time limit of {limit}", f"{going_on}; see the worker's log for what it read"
 
 
 def _kinds(session: Session) -> list[str]:
@@ -79,19 +85,19 @@ def _was_stopped(model: type[ScanJob] | type[SourceState]) -> ColumnElement[bool
 
 def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
-) -> dict[str, Any]:
+) -> StalledRow:
     is_running = row.leased_until is not None and row.leased_until > now
     # A job that was stopped and is claimed again is judged by its new claim.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
-    return {
-        "what": what,
-        "name": name,
-        "kind": kind,
-        "is_running": is_running and left < limit * (1 - NEAR_SHARE),
-        "age_seconds": (now - row.claimed_at).total_seconds() if row.claimed_at else None,
-        "seconds_left": left,
-        "limit_seconds": limit,
-    }
+    return StalledRow(
+        what=what,
+        name=name,
+        kind=kind,
+        is_running=is_running and left < limit * (1 - NEAR_SHARE),
+        age_seconds=(now - row.claimed_at).total_seconds() if row.claimed_at else None,
+        seconds_left=left,
+        limit_seconds=limit,
+    )
 
 
 def _span(seconds: float | None) -> str:

@@ -1,0 +1,55 @@
+"""The latest incidents, and how fast tokens were disabled."""
+
+from __future__ import annotations
+
+import statistics
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Exposure, Incident, db_now
+from scanner.records.states import Decision
+from workers.health.rows import IncidentRow, Overview, Speed
+
+LAST_INCIDENTS = 10
+MAX_DELAYS = 20_000
+SPEED_SECONDS = 24 * 3600
+
+
+def read(session: Session, found: Overview) -> None:
+    """Add the latest incidents and the speed of the last 24 hours."""
+    delays = disable_delays(session, SPEED_SECONDS)
+    if delays:
+        p95 = statistics.quantiles(delays, n=20)[-1] if len(delays) > 1 else delays[0]
+        found.speed = Speed(len(delays), round(statistics.median(delays), 2), round(p95, 2))
+    newest = select(Incident).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
+    for one in session.execute(newest).scalars():
+        found.incidents.append(
+            IncidentRow(
+                str(one.id), one.hint, one.account_name, one.cause, one.action, one.detected_at, one.disabled_at
+            )
+        )
+
+
+def disable_delays(session: Session, seconds: float) -> list[float]:
+    """Return seconds from visible to disabled of the incidents of the last `seconds`, sorted, at most 20,000."""
+    # Other places of the token are found later, often much older ones: they delayed nothing.
+    first_public = (
+        select(Exposure.incident_id, func.min(Exposure.published_at).label("published_at"))
+        .join(Incident, Incident.id == Exposure.incident_id)
+        .where(Exposure.published_at.is_not(None), Exposure.seen_at <= Incident.disabled_at)
+        .group_by(Exposure.incident_id)
+        .subquery()
+    )
+    statement = (
+        select(Incident.disabled_at, first_public.c.published_at)
+        .join(first_public, first_public.c.incident_id == Incident.id)
+        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-seconds))
+        .order_by(Incident.detected_at.desc())
+        .limit(MAX_DELAYS)
+    )
+    return sorted(
+        max((disabled - published).total_seconds(), 0.0)
+        for disabled, published in session.execute(statement)
+        if disabled and published
+    )

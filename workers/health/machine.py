@@ -1,0 +1,78 @@
+"""What this machine and the settings tell: the spool, the disk, the broker, and settings that are not set."""
+
+from __future__ import annotations
+
+import shutil
+
+from scanner.records import spool
+from scanner.settings import Settings
+from workers.health.problems import Kind, Problem, counted
+from workers.health.rows import Configuration, Overview
+
+MIN_FREE_BYTES = 1024**3
+MIN_FREE_SHARE = 0.05
+"""Less free space than both is a problem: mirrors of repositories need gigabytes for minutes."""
+
+
+def configuration(settings: Settings) -> Configuration:
+    """Return what the service does with what it finds, by its settings. Holds no secret."""
+    return Configuration(
+        enforce=settings.enforce,
+        mail_transport=mail_transport(settings),
+        token_store=settings.token_store_url or "own tables",
+        sources=settings.sources,
+    )
+
+
+def mail_transport(settings: Settings) -> str:
+    """Return where mails go, without user and password: "smtp mail.example.com:587" or "Maildir /path"."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(settings.smtp_url.get_secret_value())
+    if parts.scheme == "maildir":
+        return f"Maildir {parts.path}"
+    return f"{parts.scheme} {parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def read(settings: Settings, found: Overview) -> None:
+    """Add spool, disk and broker, and what is wrong with them."""
+    _spool(settings, found)
+    _disk(settings, found)
+
+
+def read_settings(settings: Settings, found: Overview) -> None:
+    """Add problems of settings that make the service useless in silence."""
+    is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
+    if is_maildir and settings.enforce == "disable":
+        sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
+        found.problems.append(Problem(Kind.MAILS_GO_NOWHERE, sentence, "set R8SCAN_SMTP_URL"))
+    if "localhost" in settings.email_from and not is_maildir:
+        sentence = "mails are sent from an address at localhost, which mail servers refuse"
+        found.problems.append(Problem(Kind.SENDER_NOT_SET, sentence, "set R8SCAN_EMAIL_FROM"))
+    if settings.operator_email is None:
+        sentence = "nobody is told about protected tokens, undeliverable mails and problems"
+        found.problems.append(Problem(Kind.OPERATOR_NOT_SET, sentence, "set R8SCAN_OPERATOR_EMAIL"))
+
+
+def _spool(settings: Settings, found: Overview) -> None:
+    found.spool_entries = spool.count(settings.state_dir)
+    if found.spool_entries:
+        sentence = f"{counted(found.spool_entries, 'entry waits', 'entries wait')} in the spool: the database was away"
+        todo = "nothing; they are taken back when the database answers"
+        found.problems.append(Problem(Kind.SPOOL_WAITS, sentence, todo))
+    found.spool_refused = spool.refused(settings.state_dir)
+    if found.spool_refused:
+        file = settings.state_dir / spool.FOLDER / spool.REFUSED
+        sentence = f"the spool was full and lost {counted(found.spool_refused, 'entry', 'entries')}"
+        found.problems.append(Problem(Kind.SPOOL_LOST, sentence, f"rescan what they held, then remove {file}"))
+
+
+def _disk(settings: Settings, found: Overview) -> None:
+    try:
+        usage = shutil.disk_usage(settings.state_dir)
+    except OSError:
+        return  # the folder does not exist yet: nothing was ever written
+    found.disk_free_bytes, found.disk_free_share = usage.free, usage.free / usage.total if usage.total else 0.0
+    if usage.free < MIN_FREE_BYTES and found.disk_free_share < MIN_FREE_SHARE:
+        sentence = f"the disk of {settings.state_dir} has {usage.free / 1024**2:,.0f} MB left"
+        found.problems.append(Problem(Kind.DISK_FULL, sentence, "make room, or move R8SCAN_STATE_DIR"))

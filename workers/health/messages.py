@@ -1,0 +1,153 @@
+"""The outbox, reports that wait, and what waits for an operator's decision."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import case, exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from scanner.compromise import brake
+from scanner.records.compromise_models import Report
+from scanner.records.models import Incident, Notification, NotificationSubject, Sighting, db_now
+from scanner.records.states import Decision, IncidentState, NotificationState, ReportState, SightingState
+from workers.health.problems import Kind, Problem, counted, span
+from workers.health.rows import Decisions, OutboxRow, Overview
+
+SENT_SHOWN_SECONDS = 24 * 3600
+FAILED_SHOWN_DAYS = 7
+UNSENT_AFTER = timedelta(minutes=10)
+"""A message is due within seconds; a rate limit or a mail server that is away makes it wait."""
+LATE_SECONDS = 60
+"""Reports, candidates and disables that wait for longer are late: each is decided within seconds."""
+
+
+def read(session: Session, found: Overview) -> None:
+    """Add the outbox and what waits for a decision, and what is wrong with them."""
+    _outbox(session, found)
+    _undeliverable(session, found)
+    _late(session, found)
+    _decisions(session, found)
+
+
+def _outbox(session: Session, found: Overview) -> None:
+    # A digest may wait for a day by design: what counts is for how long it has been due.
+    due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
+    statement = (
+        select(Notification.channel, Notification.state, func.count(), func.min(due_since))
+        .where(
+            Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN))
+            | ((Notification.state == NotificationState.SENT) & (Notification.created_at > db_now(-SENT_SHOWN_SECONDS)))
+            | (
+                (Notification.state == NotificationState.FAILED)
+                & (Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS))
+            )
+        )
+        .group_by(Notification.channel, Notification.state)
+        .order_by(Notification.channel, Notification.state)
+    )
+    for channel, state, number, due in session.execute(statement):
+        age = max((found.at - due).total_seconds(), 0.0) if due else 0.0
+        found.outbox.append(OutboxRow(channel, state, number, round(age, 1)))
+        if state == NotificationState.FAILED and channel != "email":  # owners: see `_undeliverable`
+            sentence = f"{counted(number, 'message')} ({channel}) failed in {FAILED_SHOWN_DAYS} days"
+            found.problems.append(Problem(Kind.MESSAGE_FAILED, sentence, "see r8scan incidents list", subject=channel))
+        elif state in (NotificationState.PENDING, NotificationState.FROZEN) and age > UNSENT_AFTER.total_seconds():
+            sentence = f"the oldest message ({channel}) has waited for {span(age)}"
+            todo = (
+                "check the mail server with r8scan doctor" if channel in ("email", "operator") else "check the gateway"
+            )
+            found.problems.append(Problem(Kind.MESSAGE_WAITS, sentence, todo, due, channel))
+
+
+def _undeliverable(session: Session, found: Overview) -> None:
+    """Owners whom no mail has reached: until the mail is sent again or the incident is closed."""
+    later, link = aliased(Notification), aliased(NotificationSubject)
+    was_told = exists(
+        select(link.id)
+        .join(later, later.id == link.notification_id)
+        .where(
+            link.incident_id == NotificationSubject.incident_id,
+            link.channel == "email",
+            later.state != NotificationState.FAILED,
+            later.created_at > Notification.created_at,
+        )
+    )
+    statement = (
+        select(func.count(Notification.id.distinct()), func.min(Notification.created_at))
+        .join(NotificationSubject, NotificationSubject.notification_id == Notification.id)
+        .join(Incident, Incident.id == NotificationSubject.incident_id)
+        .where(
+            Notification.channel == "email",
+            Notification.state == NotificationState.FAILED,
+            Incident.state == IncidentState.OPEN,
+            ~was_told,
+        )
+    )
+    number, oldest = session.execute(statement).one()
+    if number:
+        sentence = f"{counted(number, 'mail')} to owners could not be delivered"
+        todo = "see r8scan incidents list --mail failed; correct the address, then r8scan incidents resend"
+        found.problems.append(Problem(Kind.OWNER_UNDELIVERABLE, sentence, todo, oldest))
+
+
+def _late(session: Session, found: Overview) -> None:
+    waiting, since = _first(
+        session, select(func.count(), func.min(Incident.detected_at)).where(Incident.action == Decision.DISABLING)
+    )
+    if _is_late(found, since):
+        sentence = f"{counted(waiting, 'token waits', 'tokens wait')} for the token store to disable them"
+        found.problems.append(Problem(Kind.DISABLING_WAITS, sentence, "check the store: r8scan store check", since))
+    unchecked, since = _first(
+        session,
+        select(func.count(), func.min(Sighting.seen_at)).where(
+            Sighting.state == SightingState.UNCHECKED, Sighting.seen_at < db_now(-LATE_SECONDS)
+        ),
+    )
+    if unchecked:
+        sentence = f"{counted(unchecked, 'found token waits', 'found tokens wait')} for the token store to look it up"
+        found.problems.append(Problem(Kind.STORE_AWAY, sentence, "check the store: r8scan store check", since))
+    late, since = _first(
+        session,
+        select(func.count(), func.min(Report.received_at)).where(
+            Report.state == ReportState.RECEIVED, Report.next_check_at < db_now(-LATE_SECONDS)
+        ),
+    )
+    if late:
+        sentence = f"{counted(late, 'report waits', 'reports wait')} to be decided"
+        found.problems.append(Problem(Kind.REPORTS_WAIT, sentence, "restart the responder", since))
+
+
+def _decisions(session: Session, found: Overview) -> None:
+    stood = brake.status(session)
+    protected, protected_since = _undecided(session, Decision.PROTECTED)
+    flagged, flagged_since = _undecided(session, Decision.FLAGGED)
+    found.decisions = Decisions(stood.closed_at, stood.held, protected, protected_since, flagged, flagged_since)
+    if stood.closed_at is not None:
+        sentence = f"the brake holds {counted(stood.held, 'reported token')}: {stood.reason}"
+        todo = "decide with r8scan brake release or r8scan brake reject"
+        found.problems.append(Problem(Kind.BRAKE_CLOSED, sentence, todo, stood.closed_at))
+    if protected:
+        sentence = f"{counted(protected, 'protected token was', 'protected tokens were')} leaked and not disabled"
+        todo = "see r8scan incidents list --action protected; disable the token or close the incident"
+        found.problems.append(Problem(Kind.PROTECTED_WAITS, sentence, todo, protected_since))
+    if flagged:
+        sentence = f"{counted(flagged, 'flagged token waits', 'flagged tokens wait')} for your decision"
+        todo = "see r8scan incidents list --action flagged; disable the token or close the incident"
+        found.problems.append(Problem(Kind.FLAGGED_WAITS, sentence, todo, flagged_since))
+
+
+def _undecided(session: Session, action: Decision) -> tuple[int, datetime | None]:
+    statement = select(func.count(), func.min(Incident.detected_at)).where(
+        Incident.action == action, Incident.state == IncidentState.OPEN
+    )
+    return _first(session, statement)
+
+
+def _first(session: Session, statement: object) -> tuple[int, datetime | None]:
+    number, since = session.execute(statement).one()  # type: ignore[call-overload]  # a SELECT of two columns
+    return int(number), since
+
+
+def _is_late(found: Overview, since: datetime | None) -> bool:
+    return since is not None and (found.at - since).total_seconds() > LATE_SECONDS

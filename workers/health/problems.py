@@ -1,0 +1,110 @@
+"""The problems that the status reports. Each kind has a section in docs/problems.md that says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+PAGE = "docs/problems.md"
+
+
+class Kind(StrEnum):
+    """What is wrong. The values are a contract: alerts and dashboards use them."""
+
+    # Nothing works without these.
+    DATABASE_AWAY = "database_away"
+    DATABASE_VERSION = "database_version"
+    REDIS_AWAY = "redis_away"
+    NEVER_STARTED = "never_started"
+    # Processes.
+    PROCESS_SILENT = "process_silent"
+    QUEUE_WITHOUT_CONSUMER = "queue_without_consumer"
+    MIXED_VERSIONS = "mixed_versions"
+    CLOCK_OFF = "clock_off"
+    # Work.
+    STALLED = "stalled"
+    JOBS_WAIT = "jobs_wait"
+    DROPPED = "dropped"
+    SPOOL_WAITS = "spool_waits"
+    SPOOL_LOST = "spool_lost"
+    DISK_FULL = "disk_full"
+    # Sources and GitHub.
+    SOURCE_ERROR = "source_error"
+    SOURCE_STALE = "source_stale"
+    SOURCE_SILENT = "source_silent"
+    CREDENTIAL_REJECTED = "credential_rejected"
+    HOST_FAILS = "host_fails"
+    # Tokens and messages.
+    DISABLING_WAITS = "disabling_waits"
+    STORE_AWAY = "store_away"
+    REPORTS_WAIT = "reports_wait"
+    BRAKE_CLOSED = "brake_closed"
+    PROTECTED_WAITS = "protected_waits"
+    FLAGGED_WAITS = "flagged_waits"
+    MESSAGE_WAITS = "message_waits"
+    MESSAGE_FAILED = "message_failed"
+    OWNER_UNDELIVERABLE = "owner_undeliverable"
+    # Settings.
+    MAILS_GO_NOWHERE = "mails_go_nowhere"
+    SENDER_NOT_SET = "sender_not_set"
+    OPERATOR_NOT_SET = "operator_not_set"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: What is wrong.
+        sentence: The same for people, with names and numbers; no final full stop.
+        todo: What the operator can do, or that nothing has to be done.
+        since: When it began, as far as the rows tell.
+        subject: What it is about (a source, a queue, a process), so that two of one kind are told apart.
+    """
+
+    kind: Kind
+    sentence: str
+    todo: str
+    since: datetime | None = None
+    subject: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return what stays the same for as long as the problem lasts."""
+        return f"{self.kind}:{self.subject}" if self.subject else str(self.kind)
+
+    @property
+    def docs(self) -> str:
+        """Return the section of the documentation about problems of this kind."""
+        return f"{PAGE}#{self.kind.value.replace('_', '-')}"
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.todo}"
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return it as `r8scan status --json` prints it."""
+        return {
+            "kind": self.kind.value,
+            "subject": self.subject or None,
+            "sentence": self.sentence,
+            "todo": self.todo,
+            "since": self.since.isoformat() if self.since else None,
+            "docs": self.docs,
+        }
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 token", "2 tokens"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def span(seconds: float | timedelta | None) -> str:
+    """Return a length of time in the largest unit that makes two or more of it."""
+    if seconds is None:
+        return "an unknown time"
+    value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if abs(value) >= 2 * size:
+            return f"{value / size:.0f} {unit}"
+    return f"{value:.0f} s"

@@ -1,0 +1,187 @@
+"""The values that an overview consists of. Times are aware, lengths of time are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from scanner.records.states import Cause, Decision, JobState, NotificationState
+from workers.health.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """A process of the service, as its heartbeat says. `queues`: those that it consumes."""
+
+    role: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    started_at: datetime
+    seen_at: datetime
+    silent_seconds: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A source. Counts are of the last 24 hours but for `since_start`."""
+
+    source: str
+    is_on: bool
+    last_success_at: datetime | None
+    next_poll_at: datetime | None
+    newest_seen_at: datetime | None
+    lag_seconds: float | None
+    gaps_24h: int
+    missed_by_estimate_24h: int
+    since_start: Mapping[str, int]
+    scanned_24h: Mapping[str, int]
+    dropped_24h: Mapping[str, int]
+    skipped_24h: Mapping[str, int]
+    failed_24h: Mapping[str, int]
+    unread_24h: Mapping[str, int]
+    cursor: Mapping[str, Any]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """What is left of a credential's quota for one of GitHub's resources."""
+
+    credential: str
+    resource: str
+    limit: int
+    remaining: int
+    resets_at: datetime | None
+    blocked_until: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitRow:
+    """A host whose circuit breaker is open."""
+
+    host: str
+    failures: int
+    open_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """Jobs of one kind and state that have not ended."""
+
+    kind: str
+    state: JobState
+    jobs: int
+    oldest_seconds: float | None
+    oldest_visible_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RescanRow:
+    """One of the latest rescans."""
+
+    job: int
+    kind: str
+    target: str | None
+    state: JobState
+    phase: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StalledRow:
+    """A job or poll without progress, or stopped at its time limit. `seconds_left` is until it is stopped."""
+
+    what: str
+    name: str
+    kind: str | None
+    is_running: bool
+    age_seconds: float | None
+    seconds_left: float
+    limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """Messages of one channel and state. `oldest_seconds`: for how long the oldest has been due."""
+
+    channel: str
+    state: NotificationState
+    rows: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """One of the latest incidents."""
+
+    id: str
+    hint: str
+    account: str | None
+    cause: Cause
+    action: Decision
+    detected_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """From visible to disabled, over the incidents of the last 24 hours."""
+
+    incidents_24h: int = 0
+    p50_seconds: float | None = None
+    p95_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What waits for an operator: counts, and since when the oldest has waited."""
+
+    brake_closed_at: datetime | None = None
+    held: int = 0
+    protected: int = 0
+    protected_since: datetime | None = None
+    flagged: int = 0
+    flagged_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings that decide what the service does with what it finds."""
+
+    enforce: str
+    mail_transport: str
+    token_store: str
+    sources: tuple[str, ...]
+
+
+@dataclass
+class Overview:
+    """Everything that the status command, the console and the metrics show."""
+
+    at: datetime
+    configuration: Configuration
+    processes: list[ProcessRow] = field(default_factory=list)
+    sources: list[SourceRow] = field(default_factory=list)
+    budgets: list[BudgetRow] = field(default_factory=list)
+    circuits: list[CircuitRow] = field(default_factory=list)
+    queues: list[QueueRow] = field(default_factory=list)
+    rescans: list[RescanRow] = field(default_factory=list)
+    stalled: list[StalledRow] = field(default_factory=list)
+    outbox: list[OutboxRow] = field(default_factory=list)
+    sightings: dict[str, int] = field(default_factory=dict)
+    spool_entries: int = 0
+    spool_share: float = 0.0
+    spool_refused: int = 0
+    disk_free_bytes: int | None = None
+    disk_free_share: float | None = None
+    broker_messages: dict[str, int] | None = None
+    """Messages that wait in Redis, by queue; None: Redis does not answer."""
+    speed: Speed = field(default_factory=Speed)
+    decisions: Decisions = field(default_factory=Decisions)
+    incidents: list[IncidentRow] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)

@@ -1,0 +1,157 @@
+"""Sources, GitHub's quotas and hosts that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.github.circuits import FAILURES_TO_OPEN
+from scanner.records import tallies, time_limits
+from scanner.records.models import db_now
+from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
+from scanner.settings import Settings
+from workers.health.problems import Kind, Problem, counted, span
+from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
+
+HOURS = 24
+SILENT_AFTER = timedelta(minutes=10)
+SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
+
+
+def read(session: Session, settings: Settings, found: Overview) -> None:
+    """Add sources, quotas and open circuits, and what is wrong with them."""
+    _sources(session, settings, found)
+    _budgets(session, found)
+    _circuits(session, found)
+
+
+def _sources(session: Session, settings: Settings, found: Overview) -> None:
+    states = {state.source: state for state in session.execute(select(SourceState)).scalars()}
+    counts = tallies.since(session, HOURS)
+    missed = _missed(session)
+    for name in sorted({*settings.sources, *states, *counts}):
+        state, own = states.get(name), counts.get(name, {})
+        found.sources.append(_row(name, settings, state, own, missed.get(name, (0, 0)), found.at))
+        if state is not None and name in settings.sources:
+            found.problems += _problems(state, found.at)
+        found.problems += [
+            Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
+            for what, number in _dropped(own).items()
+        ]
+
+
+def _row(
+    name: str,
+    settings: Settings,
+    state: SourceState | None,
+    counts: Mapping[str, int],
+    missed: tuple[int, int],
+    now: datetime,
+) -> SourceRow:
+    return SourceRow(
+        source=name,
+        is_on=name in settings.sources,
+        last_success_at=state.last_success_at if state else None,
+        next_poll_at=state.next_poll_at if state else None,
+        newest_seen_at=state.newest_seen_at if state else None,
+        lag_seconds=_seconds(now, state.newest_seen_at) if state else None,
+        gaps_24h=missed[0],
+        missed_by_estimate_24h=missed[1],
+        since_start=dict(state.counts) if state else {},
+        scanned_24h={key: value for key, value in counts.items() if key in SCANNED},
+        dropped_24h=_beginning(counts, "dropped_"),
+        skipped_24h=_beginning(counts, "skipped_"),
+        failed_24h={**_beginning(counts, "error_"), **_beginning(counts, "given_up")},
+        unread_24h=_beginning(counts, "unread_"),
+        cursor=_round_of(state),
+        error=state.error if state else None,
+    )
+
+
+def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
+    name, last = state.source, state.last_success_at
+    if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # see `stalled`
+        todo = "it is tried again with growing delays"
+        sentence, separator, advice = state.error.partition(": ")
+        if separator:  # "…: replace it" says already what to do
+            yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
+        else:
+            yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
+        return
+    is_silent = (last is None or now - last > SILENT_AFTER) and state.next_poll_at <= now
+    if is_silent:
+        sentence = f"{name}: not polled for more than {SILENT_AFTER.seconds // 60} minutes"
+        yield Problem(Kind.SOURCE_SILENT, sentence, "restart the poller and beat", last, name)
+    elif state.cursor.get("is_stale"):
+        age = _seconds(now, state.newest_seen_at)
+        sentence = f"{name}: GitHub serves an old list, with nothing newer than {'ever' if age is None else span(age)}"
+        yield Problem(Kind.SOURCE_STALE, sentence, "wait; it is GitHub's fault", state.newest_seen_at, name)
+
+
+def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
+    others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
+    found = {what: counts.get(key, 0) for what, key in others.items()}
+    # Sightings beyond their limit are a flood of invented tokens: more workers would not help.
+    pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
+    return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
+
+
+def _round_of(state: SourceState | None) -> dict[str, Any]:
+    """Return what code search records about its rounds."""
+    if state is None or "last_round" not in state.cursor:
+        return {}
+    current = state.cursor.get("round") or {}
+    return {
+        "last_round": state.cursor["last_round"],
+        "waiting_shards": len(current.get("waiting", ())),
+        "requests": current.get("requests"),
+    }
+
+
+def _missed(session: Session) -> dict[str, tuple[int, int]]:
+    statement = (
+        select(Gap.source, func.count(), func.sum(Gap.estimated))
+        .where(Gap.found_at > db_now(-3600 * HOURS), Gap.filled_at.is_(None))
+        .group_by(Gap.source)
+    )
+    return {source: (count, int(estimated or 0)) for source, count, estimated in session.execute(statement)}
+
+
+def _budgets(session: Session, found: Overview) -> None:
+    for row in session.execute(select(BudgetState).order_by(BudgetState.credential, BudgetState.resource)).scalars():
+        blocked = row.blocked_until if row.blocked_until and row.blocked_until > found.at else None
+        if row.resource == "credential" and blocked:
+            sentence = f"GitHub rejects the credential {row.credential}"
+            found.problems.append(Problem(Kind.CREDENTIAL_REJECTED, sentence, "replace it", subject=row.credential))
+        found.budgets.append(
+            BudgetRow(
+                credential=row.credential,
+                resource=row.resource,
+                limit=row.limit,
+                # A window that is over is full again.
+                remaining=row.remaining if row.resets_at and row.resets_at > found.at else row.limit,
+                resets_at=row.resets_at,
+                blocked_until=blocked,
+                reason=row.reason if blocked else "",
+            )
+        )
+
+
+def _circuits(session: Session, found: Overview) -> None:
+    for row in session.execute(select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN)).scalars():
+        sentence = f"{row.host} does not answer ({counted(row.failures, 'failure')} in a row)"
+        todo = "check the network; it is asked once a minute"
+        found.problems.append(Problem(Kind.HOST_FAILS, sentence, todo, subject=row.host))
+        found.circuits.append(CircuitRow(row.host, row.failures, row.open_until))
+
+
+def _beginning(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {key: value for key, value in counts.items() if key.startswith(prefix)}
+
+
+def _seconds(now: datetime, at: datetime | None) -> float | None:
+    return None if at is None else round((now - at).total_seconds(), 1)
