@@ -1,6 +1,7 @@
-"""Delivers announcements: rows of the outbox that are due, in batches, a channel at a time, until they are taken.
+"""The sender of announcements: takes due rows from the outbox and sends them in batches, one channel after the other.
 
-At least once: between the receiver's acceptance and our commit a crash makes a repeat, which carries the same id.
+Delivery is at least once. If the worker crashes after the receiver accepted a batch and before the database recorded
+it, the next worker sends the batch again with the same ids.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from notifications.gateways import Channel, Content, Refused, Undelivered
+from notifications.gateways import AnnouncementChannel, AnnouncementRefused, AnnouncementUndelivered, Content
 from scanner.records import announcements, leases
 from scanner.records.database import Database
 from scanner.records.leases import Lease
@@ -24,24 +25,24 @@ from scanner.records.models import Notification, db_now
 from scanner.records.states import NotificationState
 
 BATCH = 100
-BATCHES_A_RUN = 20
+MAX_BATCHES_PER_RUN = 20
 BACKOFF_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 GIVE_UP_AFTER = timedelta(days=3)
-SINGLY_SECONDS = 8.0
-"""For trying a refused batch one by one: with two requests of full length, less than a lease."""
+MAX_SINGLE_SEND_SECONDS = 8.0
+"""Time for sending a refused batch row by row. With two more requests of full length it is shorter than a lease."""
 MAX_REFUSED = 5
-"""Single ones refused before any is taken: it is the receiver that is wrong then, not each of them."""
-LONGEST_ERROR = 500
-ROWS_GIVEN_UP = 1000
+"""Stop after this many single refusals without one acceptance: then the receiver is broken, not the announcements."""
+MAX_ERROR_LENGTH = 500
+MAX_ROWS_GIVEN_UP = 1000
 GAVE_UP = "gave up after 3 days"
-NOTHING_TO_TELL = "it does not say which token: it cannot be sent"
+ERROR_NO_CONTENT = "the announcement has no content and cannot be sent"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class AnnouncingReport:
-    """What one run did, in rows."""
+    """How many rows one run sent, deferred and failed."""
 
     sent: int = 0
     deferred: int = 0
@@ -55,27 +56,33 @@ class _Claimed:
     age: timedelta
 
 
-def announce_due(database: Database, channels: Mapping[str, Channel]) -> AnnouncingReport:
-    """Send what is due on each channel; one that is away stops no other. Raises what the database raises when away."""
+def announce_due(database: Database, channels: Mapping[str, AnnouncementChannel]) -> AnnouncingReport:
+    """Send the due announcements of each channel. A channel that cannot be reached does not stop the others.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database is unavailable.
+    """
     report = AnnouncingReport(failed=_give_up_without_channel(database, channels))
     for name in sorted(channels):
-        for _ in range(BATCHES_A_RUN):
+        for _ in range(MAX_BATCHES_PER_RUN):
             claimed = _claim(database, name, report)
             if not claimed or not _send(database, name, channels[name], claimed, report):
                 break
     return report
 
 
-def _send(database: Database, name: str, channel: Channel, claimed: list[_Claimed], report: AnnouncingReport) -> bool:
-    """Send a batch; whether the channel takes more."""
+def _send(
+    database: Database, name: str, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
+) -> bool:
+    """Send a batch, and return whether the channel accepts more."""
     try:
         channel.send([one.content for one in claimed])
-    except Refused as err:
+    except AnnouncementRefused as err:
         if len(claimed) > 1:
             return _send_singly(database, name, channel, claimed, report)
         _defer_channel(database, name, claimed, str(err), report)
         return False
-    except Undelivered as err:
+    except AnnouncementUndelivered as err:
         _defer_channel(database, name, claimed, str(err), report)
         return False
     report.sent += _settle(database, claimed)
@@ -83,24 +90,27 @@ def _send(database: Database, name: str, channel: Channel, claimed: list[_Claime
 
 
 def _send_singly(
-    database: Database, name: str, channel: Channel, claimed: list[_Claimed], report: AnnouncingReport
+    database: Database, name: str, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
 ) -> bool:
-    """A batch was refused: one that the receiver cannot read must not hold up the others."""
-    until = time.monotonic() + SINGLY_SECONDS
+    """Send a refused batch row by row, so that an announcement that the receiver cannot read does not block the rest.
+
+    Return whether the channel accepted at least one.
+    """
+    until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
     taken = refused = 0
     for number, one in enumerate(claimed):
         if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
-            # Those refused wait longer than these: whatever comes first in the next batch, it is not they.
-            _let_go(database, claimed[number:], report)
+            # These rows are due sooner than the refused ones, so the next batch does not begin with the refused ones.
+            _give_back(database, claimed[number:], report)
             return bool(taken)
         try:
             channel.send([one.content])
-        except Refused as err:
+        except AnnouncementRefused as err:
             refused += 1
-            _log.error("an announcement is put off: %s", err, extra={"channel": name})
+            _log.error("an announcement was refused and will be retried: %s", err, extra={"channel": name})
             with database.write() as session:
                 _defer(session, [one], str(err), report)
-        except Undelivered as err:
+        except AnnouncementUndelivered as err:
             _defer_channel(database, name, claimed[number:], str(err), report)
             return False
         else:
@@ -110,7 +120,7 @@ def _send_singly(
 
 
 def backoff(attempts: int) -> int:
-    """Seconds until the next attempt after `attempts` of them (1 and up)."""
+    """Return the seconds until the next attempt, after `attempts` (1 or more) attempts."""
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1]
 
 
@@ -119,7 +129,7 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_Claimed]:
-    """Take a batch; the next attempt is planned here already, for the case that this worker dies."""
+    """Claim a batch. The same transaction schedules the next attempt, in case this worker dies."""
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
         held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *_due(channel))}
@@ -132,7 +142,7 @@ def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_
         claimed = [by_key[key] for key in keys if key in by_key]
         empty = [lease for key, lease in held.items() if key not in by_key]
         failed = leases.write_all(
-            session, empty, leased_until=None, state=NotificationState.FAILED, error=NOTHING_TO_TELL
+            session, empty, leased_until=None, state=NotificationState.FAILED, error=ERROR_NO_CONTENT
         )
         report.failed += len(failed)
         for delay, planned in _by_delay(claimed).items():
@@ -148,7 +158,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, claimed: list[_Claimed]) -> int:
-    """Write that they are out; how many were still ours."""
+    """Record that the rows were sent. Return how many of them this worker still held."""
     with database.write() as session:
         return _written(
             session, claimed, state=NotificationState.SENT, sent_at=db_now(), next_attempt_at=db_now(), error=None
@@ -158,8 +168,12 @@ def _settle(database: Database, claimed: list[_Claimed]) -> int:
 def _defer_channel(
     database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport
 ) -> None:
-    """Leave the batch, and all else of the channel that is due, for later."""
-    _log.error("announcements are put off: %s", reason, extra={"channel": channel, "rows": len(claimed)})
+    """Defer the batch, and every other due row of the channel."""
+    _log.error(
+        "announcements could not be sent and will be retried: %s",
+        reason,
+        extra={"channel": channel, "rows": len(claimed)},
+    )
     with database.write() as session:
         _defer(session, claimed, reason, report)
         others = select(Notification.id).where(*_due(channel), leases.is_due(Notification))
@@ -172,21 +186,21 @@ def _defer_channel(
 
 
 def _defer(session: Session, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
-    """Leave them for the attempt that is planned; what is three days old fails, in sight."""
-    error = reason[:LONGEST_ERROR]
+    """Release the rows until their scheduled attempt. Rows older than three days fail and stay visible as failed."""
+    error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
     report.failed += _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
     report.deferred += _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
 
 
-def _let_go(database: Database, claimed: list[_Claimed], report: AnnouncingReport) -> None:
-    """Give back what was not tried."""
+def _give_back(database: Database, claimed: list[_Claimed], report: AnnouncingReport) -> None:
+    """Release rows that were not sent, so that they are due again at once."""
     with database.write() as session:
         report.deferred += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
 
 
-def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]) -> int:
-    """Fail, in sight, what waits for three days on a channel whose setting was removed; how many."""
+def _give_up_without_channel(database: Database, channels: Mapping[str, AnnouncementChannel]) -> int:
+    """Fail the rows that have waited three days for a channel whose setting was removed. Return how many."""
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
         Notification.state == NotificationState.FROZEN,
@@ -194,22 +208,23 @@ def _give_up_without_channel(database: Database, channels: Mapping[str, Channel]
         leases.is_due(Notification),
     )
     with database.read() as session:
-        keys = list(session.execute(select(Notification.id).where(*gone).limit(ROWS_GIVEN_UP)).scalars())
+        keys = list(session.execute(select(Notification.id).where(*gone).limit(MAX_ROWS_GIVEN_UP)).scalars())
     if not keys:
         return 0
     with database.write() as session:
         result = session.execute(
             update(Notification)
             .where(Notification.id.in_(keys), *gone)
-            .values(state=NotificationState.FAILED, error=f"{GAVE_UP}: its channel is not set any more")
+            .values(state=NotificationState.FAILED, error=f"{GAVE_UP}: the channel is no longer configured")
             .execution_options(synchronize_session=False)
         )
         return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """How many were still ours; another worker that has one by now says what became of it."""
+    """Update the rows that this worker still holds and return how many. The new holder settles the others."""
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):
-        _log.warning("leases on announcements went to another worker", extra={"rows": len(claimed) - len(written)})
+        lost = len(claimed) - len(written)
+        _log.warning("lost the lease on announcements; another worker settles them", extra={"rows": lost})
     return len(written)

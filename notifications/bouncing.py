@@ -1,4 +1,4 @@
-"""Mails that came back after a server had taken them: the sent row becomes failed, and the operator is told."""
+"""Bounces: a mail that a server accepted and later returned becomes a failed row, and the operator is notified."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.records.states import NotificationState
 
-# Every Message-ID of ours begins with the row's own id: no index is needed to find it.
-_OURS = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
+# The Message-ID of each mail begins with the id of its row, so the row is found without an index on Message-ID.
+_MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 
-class Outcome(Enum):
-    """What a bounce has changed."""
+class BounceOutcome(Enum):
+    """What a bounce changed, with the sentence that the command prints."""
 
     FAILED = "recorded: the mail has failed"
-    UNCHANGED = "nothing changed: the server has not given up, or the mail counts as failed already"
-    UNKNOWN = "no mail of ours has this Message-ID"
-    EARLY = "the mail is being sent at this moment: hand it over again later"
+    UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"
+    UNKNOWN = "no mail of this service has this Message-ID"
+    EARLY = "the mail is still being sent: pass the bounce on again later"
 
 
-def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Outcome:
-    """Settle the sent mail as failed, and queue the operator's mail about an owner's, in one transaction."""
-    own = _OURS.match(bounce.message_id)
-    if own is None:
-        return Outcome.UNKNOWN
+def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
+    """Record the sent mail as failed. If it went to an owner, queue the operator's mail in the same transaction."""
+    found = _MESSAGE_ID_OF_ROW.match(bounce.message_id)
+    if found is None:
+        return BounceOutcome.UNKNOWN
     with database.write() as session:
         row = session.execute(
             select(Notification).where(
-                Notification.id == uuid.UUID(own[1]),
+                Notification.id == uuid.UUID(found[1]),
                 Notification.message_id == bounce.message_id,
                 Notification.channel.in_(CHANNELS),
             )
         ).scalar_one_or_none()
         if row is None:
-            return Outcome.UNKNOWN
+            return BounceOutcome.UNKNOWN
         if not bounce.has_failed or row.state == NotificationState.FAILED:
-            return Outcome.UNCHANGED
+            return BounceOutcome.UNCHANGED
         if row.state in OPEN:
-            return Outcome.EARLY
-        # The condition again: two notifications about one mail may come at once, and tell the operator once.
+            return BounceOutcome.EARLY
+        # The condition is repeated: two bounces of one mail may arrive at once, and only one may notify the operator.
         settled = session.execute(
             update(Notification)
             .where(Notification.id == row.id, Notification.state == NotificationState.SENT)
@@ -57,8 +57,8 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Outcom
             .execution_options(synchronize_session=False)
         )
         if not settled.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
-            return Outcome.UNCHANGED
+            return BounceOutcome.UNCHANGED
         audit_mail(session, row, "mail_bounced", error=clean(bounce.reason, MAX_ERROR_LENGTH))
         if row.channel == "email":
             tell_undeliverable(session, row.id, identity)
-        return Outcome.FAILED
+        return BounceOutcome.FAILED

@@ -1,4 +1,4 @@
-"""Rows of the outbox taken in hand: claimed by lease and frozen, in one transaction, a few at a time."""
+"""Claims on mails in the outbox: a few rows are leased and their facts frozen, in one transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHANNELS = ("email", "operator")
 OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
-"""Of every lease, left for writing what came of a mail, should the database be away for a moment."""
+"""The end of each lease, reserved for recording the outcome of a mail while the database is briefly unavailable."""
 BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _log = logging.getLogger(__name__)
@@ -35,10 +35,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row in hand. `facts` is None where they could not be read: `trouble` says why.
+    """A mail that this worker holds.
 
-    `is_new`: they were frozen by this claim. `subjects`: incidents and the occasions on which they are told. Its
-    sending has to begin by `begin_by` (`time.monotonic`): it is over `send_seconds` later, with time left in the lease.
+    Attributes:
+        facts: What the mail says. None if the facts could not be read; `facts_error` then says why.
+        is_new: This claim froze the facts.
+        subjects: The incidents in the mail, each with the occasion on which it is reported.
+        now: The database's time at the claim.
+        delay: Seconds until the next attempt, should this one fail.
+        begin_by: The latest moment to begin sending, by `time.monotonic`. Sending takes at most `send_seconds`,
+            which leaves `RECORD_SECONDS` of the lease.
     """
 
     lease: Lease
@@ -46,7 +52,7 @@ class Claimed:
     recipient: str | None
     message_id: str
     facts: MailFacts | None
-    trouble: str
+    facts_error: str
     is_new: bool
     subjects: tuple[tuple[uuid.UUID, str], ...]
     now: datetime
@@ -56,21 +62,21 @@ class Claimed:
 
     @property
     def id(self) -> uuid.UUID:
-        """The row's key."""
+        """Return the key of the row."""
         key: uuid.UUID = self.lease.key
         return key
 
 
 def is_open() -> tuple[ColumnElement[bool], ...]:
-    """Conditions of mails that have still to go out."""
+    """Return the conditions for mails that are neither sent nor failed."""
     return (Notification.channel.in_(CHANNELS), Notification.state.in_(OPEN))
 
 
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
-    """Keys of mails that are due, in the groups in which they are to be claimed.
+    """Return the keys of due mails, in groups that are claimed together.
 
-    The first stands alone: should the mail server be away, the others can still take incidents. So does what was tried
-    before: should a row kill its worker each time, it takes no others with it.
+    The first mail is a group of its own: if the mail server is away, the others are not frozen yet and can still take
+    more incidents. A mail that was tried before is a group of its own, too: if it kills its worker, it blocks no other.
     """
     if limit <= 0:
         return []
@@ -87,16 +93,21 @@ def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
 
 
 def backoff(attempts: int, jitter: float = 1.0) -> float:
-    """Seconds until the next attempt after `attempts` of them (1 and up)."""
+    """Return the seconds until the next attempt, after `attempts` (1 or more) attempts, times `jitter`."""
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1] * jitter
 
 
 def claim(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> list[Claimed]:
-    """Take those of the rows that are still due, in their order, and freeze their facts. The next attempt is planned.
+    """Lease the rows that are still due, freeze their facts, and schedule their next attempt.
 
-    So a worker that dies with rows in hand leaves them with a backoff of their own.
+    If the worker dies, each row it held waits for its own backoff.
+
+    Args:
+        keys: Rows to claim. The result keeps their order.
+        jitter: Returns the factor for the backoff of one row.
+        send_seconds: The longest time that sending one mail takes.
     """
     begin_by = _begin_by(send_seconds)
     with database.write() as session:
@@ -112,21 +123,30 @@ def claim(
         subjects = _subjects(session, list(held))
         by_key = {
             row.id: Claimed(
-                held[row.id],
-                *(row.channel, row.recipient, row.message_id, *facts[row.id], row.facts is None),
-                *(tuple(subjects[row.id]), now),
-                *(backoff(held[row.id].attempts, jitter()), begin_by, send_seconds),
+                lease=held[row.id],
+                channel=row.channel,
+                recipient=row.recipient,
+                message_id=row.message_id,
+                facts=facts[row.id].facts,
+                facts_error=facts[row.id].error,
+                is_new=row.facts is None,
+                subjects=tuple(subjects[row.id]),
+                now=now,
+                delay=backoff(held[row.id].attempts, jitter()),
+                begin_by=begin_by,
+                send_seconds=send_seconds,
             )
             for row in rows
         }
-        _plan(session, [by_key[row.id] for row in rows])
+        _schedule(session, [by_key[row.id] for row in rows])
     return [by_key[key] for key in keys if key in by_key]
 
 
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
-    """Let go of rows that were not tried: they are due at once.
+    """Release rows that were not sent, so that they are due at once.
 
-    Facts that were frozen for nothing are read anew the next time: a mail that nobody tried to send does not age.
+    Facts that this claim froze are discarded and read again next time, because a mail's three days begin with the
+    first attempt to send it.
     """
     if not untried:
         return
@@ -137,7 +157,7 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Those that are still ours, with their whole time before them: the server was slow with the ones before."""
+    """Renew the leases of the remaining rows after a slow server used up their time. Return those still held."""
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
     begin_by = _begin_by(rest[0].send_seconds)
@@ -148,15 +168,15 @@ def _begin_by(send_seconds: float) -> float:
     return time.monotonic() + LEASE_SECONDS - send_seconds - RECORD_SECONDS
 
 
-def _plan(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Write when each is tried next, and the facts of those that are frozen only now."""
-    own = Notification.__table__.c
-    planned = update(Notification.__table__).where(own.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
+def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
+    """Write the time of each row's next attempt, and the facts that this claim froze."""
+    columns = Notification.__table__.c
+    planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for one in claimed:
         frozen = {"frozen": one.facts.to_json()} if one.is_new and one.facts is not None else {}
         rows[bool(frozen)].append({"key": one.id, "at": one.now + timedelta(seconds=one.delay), **frozen})
-    # Under the locks of the claim.
+    # The rows are locked by the claim in this transaction.
     connection = session.connection()
     if rows[False]:
         connection.execute(planned.values(next_attempt_at=bindparam("at")), rows[False])
@@ -164,19 +184,25 @@ def _plan(session: Session, claimed: Sequence[Claimed]) -> None:
         connection.execute(planned.values(next_attempt_at=bindparam("at"), facts=bindparam("frozen")), rows[True])
 
 
-def _facts_of_all(
-    session: Session, rows: Sequence[Notification], now: datetime
-) -> dict[uuid.UUID, tuple[MailFacts | None, str]]:
-    """By row, the frozen facts, or fresh ones; None with a reason for a row that cannot be told."""
+@dataclass(frozen=True, slots=True)
+class _FactsRead:
+    """The facts of one row, or the reason why there are none."""
+
+    facts: MailFacts | None
+    error: str = ""
+
+
+def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
+    """Return the facts of each row: the frozen ones if it has them, else new ones."""
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None
     except SQLAlchemyError:
         raise
-    except Exception:  # noqa: BLE001 - as below
-        _log.exception("the facts of mails cannot be read together: one by one now")
+    except Exception:  # noqa: BLE001 - one row that cannot be read must not stop the others
+        _log.exception("cannot read the facts of these mails together; reading them one by one")
         gathering = None
-    found: dict[uuid.UUID, tuple[MailFacts | None, str]] = {}
+    found: dict[uuid.UUID, _FactsRead] = {}
     for row in rows:
         try:
             if row.facts is not None:
@@ -186,10 +212,10 @@ def _facts_of_all(
         except SQLAlchemyError:
             raise
         except Exception as err:  # noqa: BLE001 - one row that cannot be read must not stop the others
-            _log.exception("the facts of a mail cannot be read", extra={"notification": str(row.id)})
-            found[row.id] = None, f"the facts cannot be read: {type(err).__name__}"
+            _log.exception("cannot read the facts of a mail; it will be retried", extra={"notification": str(row.id)})
+            found[row.id] = _FactsRead(None, f"the facts cannot be read: {type(err).__name__}")
         else:
-            found[row.id] = (facts, "") if facts.tokens else (None, "it tells of no incident")
+            found[row.id] = _FactsRead(facts) if facts.tokens else _FactsRead(None, "the mail has no incident")
     return found
 
 

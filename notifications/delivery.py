@@ -1,8 +1,8 @@
-"""Deliveries: rows of the outbox that are due are claimed, frozen, rendered, sent and settled. Decides nobody's fate.
+"""The sender of mails: claims due rows of the outbox, renders and sends each mail, and records its outcome.
 
-A row is claimed by lease and its facts are frozen in one transaction; rendering and sending happen outside any; what
-came of it is written under the lease. So a mail is sent once, whoever crashes when, but for the instant between the
-server's acceptance and our commit; the repeat then carries the same Message-ID.
+One transaction leases a row and freezes its facts. Rendering and sending happen outside of any transaction. A second
+transaction records the outcome under the same lease. So each mail is sent once, with one exception: if the worker
+crashes after the server accepted the mail and before the commit, the mail is sent again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from notifications.claiming import BACKOFF_SECONDS, CHANNELS, Claimed, is_open
 from notifications.email.render import MailIdentity, Rendered, UnusableAddress, compose, envelope_sender, render
 from notifications.email.transport import (
     Envelope,
-    Outlet,
+    MailConnection,
+    MailTransport,
     PermanentFailure,
     TransientFailure,
-    Transport,
     TransportDown,
 )
 from notifications.email.wording import clean
@@ -39,12 +39,12 @@ from scanner.records.models import Notification, NotificationSubject, db_now
 from scanner.records.states import NotificationState
 
 SEND_SECONDS = 20.0
-"""For the exchange with the server; with what it takes to write the outcome, shorter than the lease."""
+"""Limit of one exchange with the mail server. Together with recording the outcome it is shorter than the lease."""
 GIVE_UP_AFTER = timedelta(days=3)
-"""From the moment the facts were frozen: a mail that nobody tried to send does not age."""
+"""Counted from the moment the facts were frozen, which is the first attempt to send the mail."""
 MAX_ATTEMPTS = 200
-"""Twice what the backoff makes of three days: a row that kills its worker each time ends too."""
-RECORD_TRIES = 5
+"""Twice the attempts that fit into three days of backoff. It ends a row that kills its worker each time."""
+MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class DeliveryReport:
-    """What one run did, in rows. `claimed` is the sum of the next four and of what broke off."""
+    """What one run did, in rows.
+
+    Attributes:
+        claimed: All rows that the run tried: those that were sent, deferred, failed or lost, and one that was
+            interrupted when the database became unavailable.
+        lost: Rows whose lease went to another worker.
+        held_back: Due rows that were deferred without an attempt, because the mail server was away.
+    """
 
     claimed: int = 0
     sent: int = 0
@@ -68,7 +75,7 @@ def _jitter() -> float:
 
 def deliver_due(
     database: Database,
-    transport: Transport,
+    transport: MailTransport,
     identity: MailIdentity,
     *,
     limit: int = 100,
@@ -76,19 +83,28 @@ def deliver_due(
     jitter: Callable[[], float] = _jitter,
     send_seconds: float = SEND_SECONDS,
 ) -> DeliveryReport:
-    """Send at most `limit` of the mails that are due, and no more than `rate` a minute over all workers.
+    """Send due mails. An error in one row does not stop the others. A mail server that is away ends the run.
 
-    What one row does wrong stops no other; a mail server that is away stops the run and puts the others off. Raises
-    what the database raises when it is away.
+    Args:
+        database: Where the outbox is.
+        transport: How mails are sent.
+        identity: Sender, brand and templates.
+        limit: Most mails in this run.
+        rate: Most mails per minute, over all workers.
+        jitter: Returns the factor for the backoff of one row.
+        send_seconds: The longest time that sending one mail may take.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database is unavailable.
     """
     report = DeliveryReport()
     with database.read() as session:
         groups = claiming.due(session, limit=min(limit, rate - _sent_last_minute(session)))
-    with transport.open() as outlet:
+    with transport.open() as connection:
         try:
             for keys in groups:
                 for claimed in _claims(database, keys, jitter, send_seconds):
-                    _deliver_all(database, outlet, identity, claimed, report)
+                    _deliver_all(database, connection, identity, claimed, report)
         except TransportDown as down:
             report.held_back = _hold_back(database, down)
     return report
@@ -97,38 +113,46 @@ def deliver_due(
 def _claims(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> Iterator[list[Claimed]]:
-    """The rows together; where that fails, each by itself: what is too much at once need not be too much alone."""
+    """Claim the rows together. If that fails, claim each by itself, so that one bad row does not block the others."""
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
     except Exception as err:
         if is_unavailable(err) and len(keys) == 1:
             raise
-        _log.exception("mails cannot be claimed", extra={"rows": len(keys)})
+        _log.exception("cannot claim these mails together; trying them one by one", extra={"rows": len(keys)})
     else:
         yield together
         return
     if len(keys) == 1:
-        _put_aside(database, keys[0])
+        _defer_unclaimable(database, keys[0])
     else:
         for key in keys:
             yield from _claims(database, [key], jitter, send_seconds)
 
 
-def _put_aside(database: Database, key: uuid.UUID) -> None:
-    """A row that cannot even be claimed must not come first every time."""
+def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
+    """Defer a row that cannot be claimed, so that it does not come first every time."""
     with database.write() as session:
         session.execute(
             update(Notification)
             .where(Notification.id == key, *is_open())
-            .values(next_attempt_at=db_now(BACKOFF_SECONDS[-1]), error="it cannot be claimed: see the log")
+            .values(next_attempt_at=db_now(BACKOFF_SECONDS[-1]), error="the row cannot be claimed: see the log")
             .execution_options(synchronize_session=False)
         )
 
 
 def _deliver_all(
-    database: Database, outlet: Outlet, identity: MailIdentity, claimed: Sequence[Claimed], report: DeliveryReport
+    database: Database,
+    connection: MailConnection,
+    identity: MailIdentity,
+    claimed: Sequence[Claimed],
+    report: DeliveryReport,
 ) -> None:
-    """Those that one transaction has claimed. TransportDown after the others were given back."""
+    """Send the rows of one claim.
+
+    Raises:
+        TransportDown: the mail server is away. The rows not yet sent were released.
+    """
     rest = list(claimed)
     while rest:
         if time.monotonic() > rest[0].begin_by:
@@ -137,26 +161,34 @@ def _deliver_all(
                 return
         one = rest.pop(0)
         try:
-            _deliver(database, outlet, identity, one, report)
+            _deliver(database, connection, identity, one, report)
         except TransportDown:
             claiming.give_back(database, rest)
             raise
         except LeaseLost as lost:
             report.lost += 1
-            _log.warning("lease lost", extra={"notification": str(one.id), "error": str(lost)})
+            _log.warning(
+                "lost the lease on a mail; another worker settles it",
+                extra={"notification": str(one.id), "error": str(lost)},
+            )
 
 
 def _deliver(
-    database: Database, outlet: Outlet, identity: MailIdentity, claimed: Claimed, report: DeliveryReport
+    database: Database, connection: MailConnection, identity: MailIdentity, claimed: Claimed, report: DeliveryReport
 ) -> None:
-    """One row, to its outcome. TransportDown after it was put off; LeaseLost when it went to another worker."""
+    """Send one mail and record its outcome.
+
+    Raises:
+        TransportDown: the mail server is away. The row was deferred.
+        LeaseLost: another worker claimed the row after this lease expired.
+    """
     report.claimed += 1
     if claimed.lease.attempts > MAX_ATTEMPTS:
         _fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts")
         report.failed += 1
         return
     try:
-        rendered = _send(outlet, claimed, identity)
+        rendered = _send(connection, claimed, identity)
     except (PermanentFailure, UnusableAddress) as err:
         _fail(database, claimed, identity, str(err))
         report.failed += 1
@@ -167,19 +199,19 @@ def _deliver(
     except Exception as err:
         if is_unavailable(err):
             raise
-        _log.exception("a mail could not be made", extra={"notification": str(claimed.id)})
-        _defer(database, claimed, identity, f"the mail could not be made: {type(err).__name__}", report)
+        _log.exception("cannot compose a mail; it will be retried", extra={"notification": str(claimed.id)})
+        _defer(database, claimed, identity, f"the mail could not be composed: {type(err).__name__}", report)
     else:
-        _record_sent(database, claimed, rendered.complaint)
+        _record_sent(database, claimed, rendered.template_error)
         report.sent += 1
 
 
-def _send(outlet: Outlet, claimed: Claimed, identity: MailIdentity) -> Rendered:
+def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) -> Rendered:
     deadline = time.monotonic() + claimed.send_seconds
     if claimed.recipient is None:
         raise PermanentFailure("no recipient")
     if claimed.facts is None:
-        raise TransientFailure(claimed.trouble)
+        raise TransientFailure(claimed.facts_error)
     rendered = render(claimed.facts, identity)
     try:
         sender = envelope_sender(identity)
@@ -195,13 +227,13 @@ def _send(outlet: Outlet, claimed: Claimed, identity: MailIdentity) -> Rendered:
     )
     recipient = message["To"].addresses[0].addr_spec
     envelope = Envelope(sender, recipient, claimed.message_id, message.as_bytes())
-    outlet.send(envelope, deadline=deadline)
+    connection.send(envelope, deadline=deadline)
     return rendered
 
 
-def _record_sent(database: Database, claimed: Claimed, complaint: str | None) -> None:
-    """Write that it is out. A database that is away for a moment is no reason to send it twice: we insist."""
-    for tries_left in reversed(range(RECORD_TRIES)):
+def _record_sent(database: Database, claimed: Claimed, template_error: str | None) -> None:
+    """Record that the mail was sent. Retry while the database is unavailable, or else the mail would be sent twice."""
+    for tries_left in reversed(range(MAX_RECORD_ATTEMPTS)):
         try:
             with database.write() as session:
                 claimed.lease.write(
@@ -209,21 +241,24 @@ def _record_sent(database: Database, claimed: Claimed, complaint: str | None) ->
                     state=NotificationState.SENT,
                     sent_at=db_now(),
                     next_attempt_at=db_now(),
-                    error=complaint,
+                    error=template_error,
                     leased_until=None,
                 )
                 _audit_claimed(session, claimed, "mail_sent")
         except Exception as err:
             if not is_unavailable(err) or not tries_left:
                 raise
-            _log.warning("a mail is out, but the database is away: trying again", extra={"error": type(err).__name__})
+            _log.warning(
+                "a mail was sent, but the database is unavailable: recording it again in a second",
+                extra={"notification": str(claimed.id), "error": type(err).__name__},
+            )
             time.sleep(1)
         else:
             return
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str, report: DeliveryReport) -> None:
-    """Leave the row for its next attempt; after three days of attempts, fail it."""
+    """Release the row until its next attempt. After three days of attempts, record it as failed."""
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
         report.failed += 1
@@ -233,11 +268,13 @@ def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason:
             session, error=clean(reason, MAX_ERROR_LENGTH), leased_until=None, next_attempt_at=db_now(claimed.delay)
         )
     report.deferred += 1
-    _log.warning("mail put off", extra={"notification": str(claimed.id), "error": reason})
+    _log.warning(
+        "mail deferred", extra={"notification": str(claimed.id), "error": reason, "seconds": round(claimed.delay)}
+    )
 
 
 def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> None:
-    """Settle the row as failed, in sight; of an owner's mail the operator is told in the same transaction."""
+    """Record the row as failed. If the mail was for an owner, queue the operator's mail in the same transaction."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(
@@ -249,7 +286,7 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
 
 
 def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
-    """Queue for the operator that an owner's mail has failed, in the transaction that writes so."""
+    """Queue the operator's mail about an owner's failed mail, in the transaction that records the failure."""
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
     ).scalars()
@@ -263,14 +300,14 @@ def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: M
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    if claimed.channel == "email":  # an account that is erased takes its own mails along: the lease would be lost
+    if claimed.channel == "email":  # claimed with the row: erasing an account deletes both together
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
         audit_mail(session, claimed, what, **evidence)
 
 
 def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
-    """An entry for each incident that the mail tells of."""
+    """Write an audit entry for each incident in the mail."""
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id
     )
@@ -288,10 +325,13 @@ def _audit(
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
-    """Put off everything else that is due: ten thousand rows need not each find out that the server is away."""
+    """Defer every other due mail, so that thousands of rows do not each discover that the server is away.
+
+    Return how many were deferred.
+    """
     level = logging.ERROR if down.is_configuration else logging.WARNING
-    _log.log(level, "mails are held back: %s", down.reason)
-    # Rows that somebody holds are left alone: waiting for them in another order than theirs would be a deadlock.
+    _log.log(level, "all due mails are deferred: %s", down.reason)
+    # Skip locked rows: waiting for them in a different order than their holder locked them would be a deadlock.
     due = select(Notification.id).where(*is_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
     with database.write() as session:
         result = session.execute(
@@ -303,7 +343,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # `next_attempt_at` of a sent row is when it was sent, and has an index.
+    # For a sent row, `next_attempt_at` is the time of sending. It has an index, `sent_at` has none.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

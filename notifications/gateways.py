@@ -1,6 +1,6 @@
-"""Ways to tell gateways of disabled tokens: a stream of Redis's, a signed webhook. Each sends a batch or nothing.
+"""Channels that tell API gateways about disabled tokens: a Redis stream and a signed webhook.
 
-The forms are a contract: docs/announcements.md.
+Each channel sends a whole batch or nothing. The message formats are a contract: docs/announcements.md.
 """
 
 from __future__ import annotations
@@ -15,37 +15,45 @@ from typing import Any, Protocol
 import httpx
 import redis
 
-STREAM_KEEPS = 100_000
-"""Entries of the stream, about; who needs older ones asks over HTTP."""
+MAX_STREAM_ENTRIES = 100_000
+"""Approximate number of entries that the stream keeps. A gateway gets older announcements over HTTP."""
 SEND_SECONDS = 10.0
-LATER = (408, 425, 429, 502, 503, 504)
-"""Statuses that are about the moment, whatever was sent."""
+TEMPORARY_STATUSES = (408, 425, 429, 502, 503, 504)
+"""HTTP statuses that say the receiver is busy, and nothing about the content of the request."""
 SIGNATURE_HEADER = "R8scan-Signature"
 TIMESTAMP_HEADER = "R8scan-Timestamp"
 
 Content = Mapping[str, Any]
 
 
-class Undelivered(Exception):
-    """Nobody is known to have got it; the message is one line without secrets. It is tried again."""
+class AnnouncementUndelivered(Exception):
+    """No receiver is known to have the batch, so it will be sent again. The message is one line without secrets."""
 
 
-class Refused(Undelivered):
-    """The receiver is there and does not take this batch: one announcement in it may be what it cannot read."""
+class AnnouncementRefused(AnnouncementUndelivered):
+    """The receiver answered and rejected the batch. It may be unable to read one announcement in it."""
 
 
-class Channel(Protocol):
-    """One way. `send` takes at most 100 announcements and is done within `SEND_SECONDS`."""
+class AnnouncementChannel(Protocol):
+    """A way to reach gateways."""
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Hand over all of the batch. Undelivered, Refused."""
+        """Send the whole batch, within `SEND_SECONDS`.
+
+        Args:
+            batch: At most 100 announcements.
+
+        Raises:
+            AnnouncementUndelivered: the receiver cannot be reached or is busy.
+            AnnouncementRefused: the receiver rejected the batch.
+        """
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class StreamChannel:
-    """`XADD` to a stream, all of a batch or nothing."""
+    """A channel that appends announcements to a Redis stream, one transaction per batch."""
 
     def __init__(self, url: str, stream: str) -> None:
         self._stream = stream
@@ -54,16 +62,21 @@ class StreamChannel:
         )
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Undelivered when Redis cannot be reached, Refused when it does not take them."""
+        """Append the batch to the stream.
+
+        Raises:
+            AnnouncementUndelivered: Redis cannot be reached.
+            AnnouncementRefused: Redis answered with an error.
+        """
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
                 for content in batch:
-                    pipeline.xadd(self._stream, _fields(content), maxlen=STREAM_KEEPS, approximate=True)
+                    pipeline.xadd(self._stream, _fields(content), maxlen=MAX_STREAM_ENTRIES, approximate=True)
                 pipeline.execute()
         except (redis.ConnectionError, redis.TimeoutError, OSError) as err:
-            raise Undelivered(f"the stream's Redis cannot be reached ({type(err).__name__})") from err
+            raise AnnouncementUndelivered(f"the stream's Redis cannot be reached ({type(err).__name__})") from err
         except redis.RedisError as err:
-            raise Refused(f"the stream's Redis does not take it ({type(err).__name__})") from err
+            raise AnnouncementRefused(f"the stream's Redis rejected the batch ({type(err).__name__})") from err
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,7 +84,7 @@ class StreamChannel:
 
 
 class WebhookChannel:
-    """`POST` of a batch as JSON, signed: HMAC-SHA-256 over `timestamp.body`. Every status but 2xx is a failure."""
+    """A channel that posts batches as JSON, signed by HMAC-SHA-256. Every status but 2xx is a failure."""
 
     def __init__(self, url: str, secret: str) -> None:
         self._url = url
@@ -79,7 +92,12 @@ class WebhookChannel:
         self._http = httpx.Client(timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False)
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Undelivered when the receiver is away or busy, Refused when it answers anything else but 2xx."""
+        """Post the batch.
+
+        Raises:
+            AnnouncementUndelivered: the receiver cannot be reached, or its status says that it is busy.
+            AnnouncementRefused: it answered with any other status than 2xx.
+        """
         body = json.dumps({"announcements": list(batch)}, separators=(",", ":")).encode()
         timestamp = str(int(time.time()))
         headers = {
@@ -88,13 +106,15 @@ class WebhookChannel:
             SIGNATURE_HEADER: signature(self._secret, timestamp, body),
         }
         try:
-            # Only the status counts: whatever else is answered is not read.
+            # The body of the answer is never read: the status decides, and a hostile body could be endless.
             with self._http.stream("POST", self._url, content=body, headers=headers) as response:
                 status = response.status_code
         except httpx.HTTPError as err:
-            raise Undelivered(f"the webhook cannot be reached ({type(err).__name__})") from err
+            raise AnnouncementUndelivered(f"the webhook cannot be reached ({type(err).__name__})") from err
         if not 200 <= status < 300:
-            raise (Undelivered if status in LATER else Refused)(f"the webhook answered {status}")
+            raise (AnnouncementUndelivered if status in TEMPORARY_STATUSES else AnnouncementRefused)(
+                f"the webhook answered {status}"
+            )
 
     def close(self) -> None:
         """Close the connections."""
@@ -102,10 +122,16 @@ class WebhookChannel:
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """`v1=` and the hex digits of HMAC-SHA-256 over the timestamp (seconds since 1970), a dot, and the body."""
+    """Return the signature header: `v1=` and the hex HMAC-SHA-256 of the timestamp, a dot, and the body.
+
+    Args:
+        secret: The secret shared with the receiver.
+        timestamp: Seconds since 1970, as in the timestamp header.
+        body: The request body.
+    """
     return "v1=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def _fields(content: Content) -> dict[Any, Any]:
-    """A stream's fields are text: what is None is left out."""
+    """Return the content as text fields of a stream entry. Fields that are None are omitted."""
     return {key: str(value) for key, value in content.items() if value is not None}

@@ -8,9 +8,9 @@ from functools import cached_property
 
 from notifications.email.logo import BadLogo, Logo, load_logo
 from notifications.email.render import MailIdentity
-from notifications.email.transport import Transport
+from notifications.email.transport import MailTransport
 from notifications.email.transports import transport_for
-from notifications.gateways import Channel, StreamChannel, WebhookChannel
+from notifications.gateways import AnnouncementChannel, StreamChannel, WebhookChannel
 from scanner.detection import Detector
 from scanner.github.client import App, GitHub, connect
 from scanner.github.packs import PackLimits
@@ -108,14 +108,14 @@ class Context:
         return Detector(self.settings.digester(), reader=shared_pool())
 
     @cached_property
-    def transport(self) -> Transport:
+    def transport(self) -> MailTransport:
         return transport_for(self.settings.smtp_url.get_secret_value())
 
     @cached_property
-    def gateways(self) -> dict[str, Channel]:
+    def gateways(self) -> dict[str, AnnouncementChannel]:
         """The channels by which gateways are told what was disabled, by name; none where none is configured."""
         own = self.settings
-        found: dict[str, Channel] = {}
+        found: dict[str, AnnouncementChannel] = {}
         if own.announce_redis_url:
             found[announcements.STREAM] = StreamChannel(own.announce_redis_url.get_secret_value(), own.announce_stream)
         if own.announce_webhook_url and own.announce_webhook_secret:

@@ -1,6 +1,7 @@
-"""Delivery status notifications (RFC 3464): what a mail server says of a mail that it took and could not deliver.
+"""The reader of bounces: delivery status notifications (RFC 3464) about mails that a server accepted and returned.
 
-Anybody may send us one: it is bounded, cleaned, and names a mail only by the Message-ID that its recipient alone knows.
+Anybody can send one. The reader limits its size, cleans its text, and identifies the mail by its Message-ID alone,
+which only the recipient of that mail knows.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from email.policy import compat32
 from notifications.email.wording import clean
 
 MAX_BYTES = 1024 * 1024
-"""Bytes: our mails, which a notification may return whole, are smaller."""
+"""Limit of a notification. It may return a whole mail of this service, which is smaller than this."""
 MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
 
-# What the library's parser takes grows with these, for some with their square. Mails of ours, and what servers write
-# about them, stay far below.
+# The time of the standard library's parser grows with these sizes, for some with their square. Real bounces stay far
+# below the limits.
 MAX_LINES = 20_000
 """1 MB of base64 in lines of 76 characters has 14,000."""
 MAX_LINE_BYTES = 8000
-"""RFC 5322, section 2.1.1, allows 998; some servers do not fold what other servers said."""
+"""RFC 5322, section 2.1.1, allows 998, but some servers quote other servers without folding the line."""
 MAX_DASHED_LINES = 100
 """Lines that begin with two dashes: boundaries between parts, and signatures."""
 MAX_FIELD_BYTES = 32 * 1024
@@ -35,16 +36,16 @@ _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
 _WITHOUT_STATUS = "5.0.0"
 _TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
-"""What a diagnostic begins with: `smtp; 550 …`."""
+"""The type at the beginning of a diagnostic, as in `smtp; 550 …`."""
 
 
 class NotABounce(ValueError):
-    """It is no delivery status notification, or says too little; the message is one line."""
+    """The content is not a delivery status notification, or lacks a field. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """What became of the mail with this Message-ID: `action` as in RFC 3464, section 2.3.3, in small letters."""
+    """What a server says about one mail. `action` is a word of RFC 3464, section 2.3.3, in lower case."""
 
     message_id: str
     action: str
@@ -53,16 +54,21 @@ class Bounce:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the server has given up. It may say so with a status of class 4: tried in vain for days."""
+        """Return whether the server gave up. It may report a status of class 4 after trying for days."""
         return self.action == "failed" and not self.status.startswith("2")
 
     @property
     def reason(self) -> str:
+        """Return the error that the mail's row gets."""
         return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
 def read_bounce(content: bytes) -> Bounce:
-    """Read one notification as a server hands it over. NotABounce for everything else, whatever it is."""
+    """Read one notification as a mail server hands it over.
+
+    Raises:
+        NotABounce: the content is anything else, too large, or too costly to parse.
+    """
     if len(content) > MAX_BYTES:
         raise NotABounce(f"it is larger than {MAX_BYTES // 1024**2} MB")
     _refuse_costly(content)
@@ -70,12 +76,14 @@ def read_bounce(content: bytes) -> Bounce:
         return _read(content)
     except NotABounce:
         raise
-    except Exception as err:  # the library's parser is not proof against what strangers send, nestings above all
+    except (
+        Exception
+    ) as err:  # the standard library's parser fails in many ways on hostile content, such as deep nesting
         raise NotABounce(f"it cannot be read ({type(err).__name__})") from err
 
 
 def _refuse_costly(content: bytes) -> None:
-    """Raise NotABounce for what the library's parser would take long to read."""
+    """Raise NotABounce for content that the standard library's parser would take long to read."""
     lines = re.split(rb"\r\n|\r|\n", content, maxsplit=MAX_LINES)
     if len(lines) > MAX_LINES:
         raise NotABounce(f"it has more than {MAX_LINES} lines")
@@ -91,7 +99,7 @@ def _refuse_costly(content: bytes) -> None:
 
 
 def _read(content: bytes) -> Bounce:
-    # compat32 leaves headers as they came; the newer policies parse each, which hostile ones make fail or take long.
+    # compat32 does not parse headers. The newer policies parse each one, and hostile headers make that fail or slow.
     message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
     payload = message.get_payload()
     if message.get_content_type() != "multipart/report" or not isinstance(payload, list):
@@ -114,12 +122,12 @@ def _read(content: bytes) -> Bounce:
 
 
 def _without_envelope(content: bytes) -> bytes:
-    """Without the line `From …` that servers write before a mail that they pipe into a command."""
+    """Return the content without the line `From …`, which servers add to a mail that they pipe into a command."""
     return content.partition(b"\n")[2] if content.startswith(b"From ") else content
 
 
 def _recipient(report: Message) -> Message:
-    """The fields of the first recipient whom the mail did not reach, else of the first one."""
+    """Return the fields of the first recipient whose delivery failed, or of the first recipient if none failed."""
     blocks = report.get_payload()
     if not isinstance(blocks, list):
         raise NotABounce("its delivery status is empty")
@@ -131,7 +139,7 @@ def _recipient(report: Message) -> Message:
 
 
 def _message_ids(part: Message) -> list[str]:
-    """The Message-ID in a part that returns the mail, or its headers."""
+    """Return the Message-ID in a part that contains the returned mail or its headers."""
     kind = part.get_content_type()
     returned: object = None
     if kind == "message/rfc822":

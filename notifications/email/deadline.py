@@ -1,4 +1,4 @@
-"""One deadline over a whole network exchange: time-outs of single reads do not bound a server that drips bytes."""
+"""A deadline for a whole network exchange. A time-out per read would not stop a server that sends byte by byte."""
 
 from __future__ import annotations
 
@@ -11,56 +11,65 @@ import time
 from typing import Any
 
 GRACE_SECONDS = 2.0
+"""The socket's own time-out ends this long after the deadline. It only matters if the timer fails."""
 
 _Addresses = list[tuple[Any, ...]]
 
 
-class Watchdog:
-    """Shuts the socket it guards when the deadline passes, whatever the other thread is waiting for in it."""
+class SocketWatchdog:
+    """A timer that shuts its socket down at the deadline, which ends any blocking call on it in another thread."""
 
     def __init__(self, deadline: float) -> None:
-        """`deadline` by `time.monotonic`."""
+        """Prepare the timer.
+
+        Args:
+            deadline: The end of the exchange, by `time.monotonic`.
+        """
         self._deadline = deadline
         self._guarded: socket.socket | None = None
         self._timer: threading.Timer | None = None
-        self.has_bitten = False
+        self.has_expired = False
 
     @property
     def left(self) -> float:
-        """Seconds that are left, never less than a hundredth: a time-out of zero would mean something else."""
+        """Return the seconds left, at least 0.01: a socket time-out of 0 would mean "do not block"."""
         return max(self._deadline - time.monotonic(), 0.01)
 
     @property
     def is_over(self) -> bool:
+        """Return whether the deadline has passed."""
         return time.monotonic() >= self._deadline
 
     def guard(self, connection: socket.socket) -> None:
-        """Watch this connection from now on."""
-        # A duplicate, since wrapping in TLS takes the descriptor away from the object that we were given.
-        # The watchdog comes first; the socket's own time-out is only there should it fail.
+        """Shut this connection down at the deadline."""
+        # Duplicate the descriptor: wrapping the socket in TLS takes the descriptor away from this object.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
-        self._timer = threading.Timer(self.left, self._bite)
+        self._timer = threading.Timer(self.left, self._expire)
         self._timer.daemon = True
         self._timer.start()
 
     def dismiss(self) -> None:
-        """Stop watching."""
+        """Stop the timer and leave the connection open."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
         if self._guarded is not None:
             self._guarded.close()
 
-    def _bite(self) -> None:
-        self.has_bitten = True
+    def _expire(self) -> None:
+        self.has_expired = True
         if self._guarded is not None:
             with contextlib.suppress(OSError):  # closed by the other side already
                 self._guarded.shutdown(socket.SHUT_RDWR)
 
 
-def connect(host: str, port: int, watchdog: Watchdog) -> socket.socket:
-    """A TCP connection to the first address that answers in time. OSError when none does."""
+def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
+    """Open a TCP connection to the first address that answers in time.
+
+    Raises:
+        OSError: the name cannot be resolved, or no address answers before the deadline.
+    """
     last: OSError = TimeoutError("no address answered in time")
     for family, kind, protocol, _, address in _resolve(host, port, watchdog.left):
         if watchdog.is_over:
@@ -78,7 +87,7 @@ def connect(host: str, port: int, watchdog: Watchdog) -> socket.socket:
 
 
 def _resolve(host: str, port: int, seconds: float) -> _Addresses:
-    """Look the name up in a thread, as nothing else bounds how long that takes."""
+    """Look the name up in a thread, because `getaddrinfo` has no time-out."""
     answers: queue.SimpleQueue[_Addresses | OSError] = queue.SimpleQueue()
 
     def look_up() -> None:
@@ -87,7 +96,7 @@ def _resolve(host: str, port: int, seconds: float) -> _Addresses:
         except OSError as err:
             answers.put(err)
         except UnicodeError:
-            answers.put(OSError(f"{host} is no host name"))
+            answers.put(OSError(f"{host} is not a valid host name"))
 
     threading.Thread(target=look_up, name="resolver", daemon=True).start()
     try:

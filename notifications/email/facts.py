@@ -1,4 +1,4 @@
-"""What a mail tells, as frozen values that survive as JSON. Knows no rows; renders and sends nothing."""
+"""The facts of a mail: frozen values that are stored as JSON in the outbox. They do not depend on the database."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 MAX_PLACES = 20
-"""Places shown in one mail; their total is always told."""
+"""Places listed in one mail. The mail always gives their total."""
 MAX_TOKENS = 10
-"""Tokens of one mail told in full: mail services cut a mail off at about 100 kB."""
+"""Tokens described in full in one mail, because mail services cut off mails at about 100 kB."""
 MAX_SHORT_TOKENS = 200
-"""Further tokens told in one line each; beyond them only their number."""
+"""Further tokens listed in one line each. Beyond them the mail gives only their number."""
 
 OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
-"""Why the operator is told, the most urgent first."""
+"""Why the operator receives a mail, most urgent first."""
 
 VARIANTS = (
     *("public_repository", "gist", "conversation", "public_place", "compromise_signs", "already_disabled", "operator"),
@@ -25,7 +25,7 @@ VARIANTS = (
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
-    """One public place. `line` is 0 where it is not known; `published_at` is None where it is not known."""
+    """One public place. `line` is 0 if unknown; `published_at` is None if unknown."""
 
     kind: str
     url: str
@@ -45,25 +45,29 @@ class PlaceFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Undelivered:
-    """A mail to an owner that could not be delivered; `recipient` is None where the account has no address."""
+class UndeliveredMail:
+    """A mail to an owner that could not be delivered. `recipient` is None if the account has no address."""
 
     recipient: str | None
     reason: str
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Undelivered:
+    def from_json(cls, value: Mapping[str, Any]) -> UndeliveredMail:
         return cls(**_known(cls, value))
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """One incident as its mail tells it.
+    """One incident in a mail.
 
-    `occasion` is why this mail tells of it. `published_at` is the earliest time known; `published_everywhere` says that
-    no place lacks one. `places` holds the first ones of `places_total`, `undelivered` those of `undelivered_total`.
-    `signs`, for the operator only, are the newest reports in a line each. `brought_back_at`: the token worked again
-    when the facts were read, since somebody had brought it back at that time.
+    Attributes:
+        occasion: Why the mail reports this incident.
+        published_at: The earliest known time of publication.
+        published_everywhere: The time of publication is known for every place.
+        places: The first of `places_total` places.
+        undelivered: The first of `undelivered_total` failed mails to the owner. For the operator only.
+        signs: The newest compromise reports, one line each. For the operator only.
+        brought_back_at: When an operator enabled the token again, if it still worked when the facts were frozen.
     """
 
     incident_id: str
@@ -80,20 +84,23 @@ class TokenFacts:
     last_used_at: datetime | None = None
     places: tuple[PlaceFacts, ...] = ()
     places_total: int = 0
-    undelivered: tuple[Undelivered, ...] = ()
+    undelivered: tuple[UndeliveredMail, ...] = ()
     undelivered_total: int = 0
     signs: tuple[str, ...] = ()
     brought_back_at: datetime | None = None
 
     @property
     def disabled_before_exposure(self) -> bool:
-        """Whether the token was dead before anything became public."""
+        """Return whether the token was already disabled when its first place became public."""
         since = self.published_at or self.seen_at or self.detected_at
         return self.occasion == "already_disabled" and self.disabled_at is not None and self.disabled_at <= since
 
     @property
     def exposed_seconds(self) -> float | None:
-        """From the first publication known, else from the first sighting, until it was disabled. None: it was not."""
+        """Return for how many seconds the token was usable in public. None if it still works, or was never public.
+
+        The time begins with the first known publication, or if none is known, with the first sighting.
+        """
         if self.disabled_at is None or self.places_total == 0:
             return None
         since = self.published_at or self.seen_at or self.detected_at
@@ -101,7 +108,7 @@ class TokenFacts:
 
     @property
     def used_since_exposure(self) -> bool | None:
-        """Whether the last use on record came after the first publication known; None where that cannot be told."""
+        """Return whether the token was last used after its first known publication. None if that is unknown."""
         if self.last_used_at is None or self.published_at is None:
             return None
         if self.last_used_at > self.published_at:
@@ -113,14 +120,14 @@ class TokenFacts:
         times = ("detected_at", "disabled_at", "published_at", "seen_at", "last_used_at", "brought_back_at")
         known = _known(cls, value, times=times)
         known["places"] = tuple(PlaceFacts.from_json(place) for place in value.get("places", ()))
-        known["undelivered"] = tuple(Undelivered.from_json(one) for one in value.get("undelivered", ()))
+        known["undelivered"] = tuple(UndeliveredMail.from_json(one) for one in value.get("undelivered", ()))
         known["signs"] = tuple(value.get("signs", ()))
         return cls(**known)
 
 
 @dataclass(frozen=True, slots=True)
 class ShortToken:
-    """A token that is only listed."""
+    """A token that the mail lists in one line."""
 
     name: str
     hint: str
@@ -133,9 +140,15 @@ class ShortToken:
 
 @dataclass(frozen=True, slots=True)
 class MailFacts:
-    """Everything that one mail tells, and the variant that tells it: `tokens` in full, `others` in a line each.
+    """The content of one mail.
 
-    `causes` are those of all of them, also of tokens that are only counted.
+    Attributes:
+        variant: The wording, one of `VARIANTS`.
+        frozen_at: When the facts were read. They do not change afterwards.
+        tokens: Tokens described in full.
+        others: Tokens listed in one line each.
+        tokens_total: All tokens of the mail, including those that are only counted.
+        causes: The causes of all tokens, including those that are only counted.
     """
 
     variant: str
@@ -148,17 +161,21 @@ class MailFacts:
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
-        """Of the tokens told in full, in order, each once."""
+        """Return the incidents of the tokens described in full, in order, each once."""
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; times as ISO 8601 in UTC."""
+        """Return plain JSON values, with times as ISO 8601 in UTC."""
         value: dict[str, Any] = _to_json(self)
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MailFacts:
-        """What `to_json` made. KeyError, TypeError or ValueError for anything else; unknown fields are ignored."""
+        """Read what `to_json` wrote. Unknown fields are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError: the value has another form.
+        """
         known = _known(cls, value, times=("frozen_at",))
         known["tokens"] = tuple(TokenFacts.from_json(token) for token in value["tokens"])
         known["others"] = tuple(ShortToken.from_json(other) for other in value.get("others", ()))

@@ -1,4 +1,4 @@
-"""From rows to what mails tell: many notifications are read together, and each made into facts by itself."""
+"""The facts of mails, read from the database: rows of many mails in a few queries, then each mail's facts by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from notifications.email.facts import (
     PlaceFacts,
     ShortToken,
     TokenFacts,
-    Undelivered,
+    UndeliveredMail,
 )
 from scanner.detection import redact
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
@@ -56,13 +56,13 @@ class _Totals:
 
 
 def gather(session: Session, notification: Notification) -> MailFacts:
-    """Read what the notification's incidents say at this moment."""
+    """Return the facts of one mail at this moment."""
     now = session.execute(select(db_now())).scalar_one()
     return Gathering(session, [notification], now).facts_of(notification)
 
 
 class Gathering:
-    """What the incidents of some notifications say at this moment, `now`; bounded, however many they have taken."""
+    """The rows behind some mails at the time `now`. It reads a limited number of rows per mail."""
 
     def __init__(self, session: Session, rows: Sequence[Notification], now: datetime) -> None:
         self._now = now
@@ -71,17 +71,17 @@ class Gathering:
         for row in rows:
             if row.channel == "operator":
                 self._subjects[row.id].sort(key=lambda subject: _urgency(subject.occasion))
-        told = {subject.incident_id for row in rows for subject in self._told(row)}
-        found = session.execute(select(Incident).where(Incident.id.in_(told))).scalars()
+        shown = {subject.incident_id for row in rows for subject in self._shown(row)}
+        found = session.execute(select(Incident).where(Incident.id.in_(shown))).scalars()
         self._incidents = {incident.id: incident for incident in found}
         self._totals = _totals(session, ids)
         self._kinds = _kinds(session, ids)
-        self._places = _places(session, told, max((self._share(row) for row in rows), default=1))
+        self._places = _places(session, shown, max((self._share(row) for row in rows), default=1))
         self._brought_back = _brought_back(session, [row.id for row in rows if row.channel != "operator"])
         self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == "operator"])
 
     def facts_of(self, row: Notification) -> MailFacts:
-        """Of one of the notifications; what its rows hold may make it raise whatever it likes."""
+        """Return the facts of one of the mails. A damaged row may raise any exception."""
         subjects = self._subjects[row.id]
         incident_ids = {subject.incident_id for subject in subjects}
         causes = {subject.cause for subject in subjects}
@@ -94,7 +94,7 @@ class Gathering:
         return MailFacts(
             variant=variant,
             frozen_at=self._now,
-            tokens=tuple(self._token(row, subject) for subject in self._told(row)),
+            tokens=tuple(self._token(row, subject) for subject in self._shown(row)),
             others=tuple(
                 ShortToken(redact(subject.token_name), subject.hint, str(subject.incident_id))
                 for subject in subjects[MAX_TOKENS : MAX_TOKENS + MAX_SHORT_TOKENS]
@@ -104,12 +104,12 @@ class Gathering:
             causes=tuple(sorted(causes)),
         )
 
-    def _told(self, row: Notification) -> list[_Subject]:
-        """Those that its mail tells in full."""
+    def _shown(self, row: Notification) -> list[_Subject]:
+        """Return the subjects that the mail describes in full."""
         return self._subjects[row.id][:MAX_TOKENS]
 
     def _share(self, row: Notification) -> int:
-        """Places shown of each of its tokens."""
+        """Return how many places the mail lists of each token."""
         return max(1, MAX_PLACES // max(len(self._subjects[row.id]), 1))
 
     def _token(self, row: Notification, subject: _Subject) -> TokenFacts:
@@ -140,20 +140,24 @@ class Gathering:
 
 
 def _urgency(occasion: str) -> int:
-    """The place among what the operator is told in full: what is urgent is never only listed."""
+    """Return the sort key of an occasion, so that the operator's mail describes the most urgent incidents in full."""
     return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """The most particular wording that is true of every token of the mail."""
+    """Return the most specific variant whose words are true of every token in the mail."""
     if channel == "operator":
         return "operator"
     if occasions == {"already_disabled"}:
         return "already_disabled"
     if causes == {Cause.COMPROMISE_SIGNS}:
         return "compromise_signs"
-    for variant, own in (("public_repository", _REPOSITORY), ("gist", _GIST), ("conversation", _CONVERSATION)):
-        if kinds and kinds <= own and causes == {Cause.PUBLIC_REPOSITORY}:
+    for variant, variant_kinds in (
+        ("public_repository", _REPOSITORY),
+        ("gist", _GIST),
+        ("conversation", _CONVERSATION),
+    ):
+        if kinds and kinds <= variant_kinds and causes == {Cause.PUBLIC_REPOSITORY}:
             return variant
     return "public_place"
 
@@ -173,8 +177,8 @@ def _subjects(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[u
         .order_by(NotificationSubject.id)
     )
     found: dict[uuid.UUID, list[_Subject]] = defaultdict(list)
-    for row in session.execute(statement):
-        found[row[0]].append(_Subject(*row[1:]))
+    for notification_id, occasion, incident_id, token_name, hint, cause in session.execute(statement):
+        found[notification_id].append(_Subject(occasion, incident_id, token_name, hint, cause))
     return found
 
 
@@ -190,7 +194,10 @@ def _totals(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uui
         .where(Exposure.incident_id.in_(_incident_ids(notification_ids)))
         .group_by(Exposure.incident_id)
     )
-    return {row[0]: _Totals(*row[1:]) for row in session.execute(statement)}
+    return {
+        incident_id: _Totals(places, published, published_at, seen_at)
+        for incident_id, places, published, published_at, seen_at in session.execute(statement)
+    }
 
 
 def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
@@ -206,7 +213,7 @@ def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid
 
 
 def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
-    """The first `most` places of each incident."""
+    """Return the first `most` places of each incident."""
     number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
     numbered = select(Exposure.id, number.label("number")).where(Exposure.incident_id.in_(incident_ids)).subquery()
     statement = (
@@ -219,7 +226,7 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """When an operator brought back, before this mail went out, what works still; by incident. Our tables only."""
+    """Return, by incident, when an operator enabled the token again. Only tokens in the SQL store that still work."""
     statement = (
         select(AuditEntry.incident_id, func.max(AuditEntry.at))
         .join(Incident, Incident.id == AuditEntry.incident_id)
@@ -235,7 +242,7 @@ def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> di
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:
-    """What was reported of it, newest first: the sign, by whom, and their words."""
+    """Return the newest compromise reports of an incident, one line each: the sign, the reporter and their note."""
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
     return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))
@@ -257,9 +264,9 @@ def _place(row: Exposure) -> PlaceFacts:
     )
 
 
-def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Undelivered]]:
-    """The failed mails to owners of the same incidents: whom the operator has to reach in another way."""
-    found: dict[uuid.UUID, list[Undelivered]] = defaultdict(list)
+def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UndeliveredMail]]:
+    """Return, by incident, the failed mails to owners, whom the operator has to reach in another way."""
+    found: dict[uuid.UUID, list[UndeliveredMail]] = defaultdict(list)
     if not notification_ids:
         return found
     statement = (
@@ -273,5 +280,5 @@ def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dic
         .order_by(NotificationSubject.id)
     )
     for incident_id, recipient, error in session.execute(statement):
-        found[incident_id].append(Undelivered(recipient, redact(error or "")))
+        found[incident_id].append(UndeliveredMail(recipient, redact(error or "")))
     return found

@@ -1,4 +1,7 @@
-"""Messages into a Maildir: the mailbox of a machine without a mail server. A message sent twice is there once."""
+"""The Maildir transport: writes mails into a folder, for machines without a mail server.
+
+A mail that is sent twice is stored once.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,23 @@ from notifications.email.transport import Envelope, TransportDown
 
 @dataclass(frozen=True, slots=True)
 class MaildirTransport:
-    """Writes to `folder`, which is made when needed, readable by this user only."""
+    """A transport that writes to `folder`. It creates the folder when needed, readable only by this user."""
 
     folder: Path
 
     @contextmanager
     def open(self) -> Iterator[MaildirTransport]:
-        """Itself: there is nothing to connect to."""
+        """Return the transport itself, because there is nothing to connect to."""
         yield self
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Write, sync, then rename from `tmp` into `new`. TransportDown when the disk does not let us."""
+        """Write the mail to `tmp`, sync it, and rename it into `new`. The deadline is ignored.
+
+        Raises:
+            TransportDown: the folder cannot be written.
+        """
         del deadline
-        # Named after the Message-ID: a repeat after a crash replaces the file instead of adding one.
+        # The name is derived from the Message-ID, so a repeat after a crash replaces the file.
         name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,7 +46,7 @@ class MaildirTransport:
             raise TransportDown(f"cannot write to the Maildir {self.folder}: {err.strerror}") from err
 
     def _write(self, name: str, content: bytes) -> None:
-        # Two processes may write the same message after a lost lease: each its own temporary file.
+        # After a lost lease two processes may write the same mail, so each uses its own temporary file.
         temporary = self.folder / "tmp" / f"{name}.{os.getpid()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -1,46 +1,65 @@
-"""The words of one mail, put in order: what the text and the HTML body both print, so that they cannot differ.
+"""The content of one mail in reading order. The text body and the HTML body both print it, so they cannot differ.
 
-Everything in a `Page` is plain text: cleaned, bounded, and to be escaped by whoever prints it.
+Everything in a `Page` is plain text, cleaned and bounded. A body that is not plain text must escape it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from notifications.email.facts import OPERATOR_OCCASIONS, MailFacts, PlaceFacts, TokenFacts
-from notifications.email.unlinked import unlinked
-from notifications.email.wording import MAX_NAME_LENGTH, MAX_PATH_LENGTH, clean, safe_link, shorten
+from notifications.email.facts import OPERATOR_OCCASIONS
+from notifications.email.view import MailView, PlaceView, TokenView
+from notifications.email.wording import MAX_PATH_LENGTH, shorten
 
-FEW_PLACES = 3
-"""With more places, or several tokens, what to do comes before the list."""
-_LONG_FIELDS = {"path", "url", "container", "reason", "recipient", "signs"}
-_BEFORE = ("stopped", "steps")
-_AFTER = ("how", "not_done", "genuine")
+MAX_PLACES_FIRST = 3
+"""A mail about one token in at most this many places lists them before the steps. Any other mail gives steps first."""
+_STEPS_SECTIONS = ("stopped", "steps")
+_CLOSING_SECTIONS = ("how", "not_done", "genuine")
 
 Macro = Callable[..., str]
-Words = Callable[[str], Macro]
-"""From a name to the macro that speaks it: the variant's own, else the shared one."""
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class _Speaker:
-    words: Words
-    web_url: str
 
 
 class WordsError(ValueError):
-    """A template's words have not the form that is read here; the message names the macro."""
+    """A template's words lack a macro or a title, or have the wrong form. The message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the templates of one variant say: its macros by name, and its section titles.
+
+    The variant's own macro or title comes first, then the shared one.
+    """
+
+    macro: Callable[[str], Macro]
+    titles: Mapping[str, str]
+
+    def title(self, name: str) -> str:
+        """Return the title of a section.
+
+        Raises:
+            WordsError: `titles` has no such entry.
+        """
+        try:
+            return " ".join(str(self.titles[name]).split())
+        except KeyError:
+            raise WordsError(f"`titles` has no entry `{name}`") from None
+
+    def line(self, name: str, *values: Any) -> str:
+        """Return what a macro says as one line."""
+        return " ".join(self.macro(name)(*values).split())
+
+    def paragraphs(self, name: str, *values: Any) -> tuple[str, ...]:
+        """Return what a macro says as paragraphs, each in one line. The macro separates them by empty lines."""
+        blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", self.macro(name)(*values)))
+        return tuple(block for block in blocks if block)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fact with its label; `is_code` for what is to be printed in a fixed width."""
+    """A fact with its label. `is_code` asks for a fixed-width font."""
 
     label: str
     value: str
@@ -49,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PlacePage:
-    """A place: `link` is an address that may be one, `address` what to show of it (or of one that may not)."""
+    """A place. `address` is the text to show for it; `link` is where that text leads, or None for plain text."""
 
     title: str
     details: tuple[str, ...]
@@ -59,6 +78,8 @@ class PlacePage:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
+    """A token: its facts, its places, and a sentence about places that are not listed (empty if all are)."""
+
     title: str
     rows: tuple[Row, ...]
     places: tuple[PlacePage, ...]
@@ -67,7 +88,7 @@ class TokenPage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tokens under one heading, which is empty where they follow the intro."""
+    """Tokens under one heading. The heading is empty when the tokens follow the introduction directly."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -76,6 +97,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Section:
+    """A titled block of prose. Its paragraphs are numbered steps if `is_numbered`."""
+
     title: str
     paragraphs: tuple[str, ...]
     is_numbered: bool
@@ -83,7 +106,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One mail: headline, intro, then the sections `before` the groups, the groups, and those `after` them."""
+    """One mail: headline, introduction, the sections `before` the groups, the groups, the sections `after` them."""
 
     language: str
     notice: str
@@ -99,128 +122,85 @@ class Page:
     ending: tuple[str, ...]
 
 
-def cleaned(value: Value) -> Value:
-    """Return the facts with every string cleaned, bounded, and such that no mail program links it.
+def build(mail: MailView, words: Words) -> Page:
+    """Fill the words of a variant with the facts of a mail.
 
-    Every string passes through here, so no template can forget it.
+    Raises:
+        WordsError: a macro or a title is missing. Errors inside a macro are Jinja's own.
     """
-    return _cleaned(value, MAX_NAME_LENGTH)  # type: ignore[no-any-return]  # the type stays
-
-
-def build(facts: MailFacts, words: Words, web_url: str) -> Page:
-    """Let the words speak of the facts. WordsError when they have not the form expected; Jinja's errors pass.
-
-    `web_url` is the address of the GitHub that is watched: the only one that links may lead to.
-    """
-    mail = cleaned(facts)
-    titles = {row.label: row.value for row in _rows(words, "titles")}
-    sections = {name: _section(name, words, titles) for name in (*_BEFORE, *_AFTER)}
-    is_short = mail.tokens_total == 1 and mail.places_total <= FEW_PLACES
-    before, after = (_BEFORE, _AFTER) if not is_short and facts.variant != "operator" else ((), (*_BEFORE, *_AFTER))
+    sections = {name: _section(name, words) for name in (*_STEPS_SECTIONS, *_CLOSING_SECTIONS)}
+    is_short = mail.tokens_total == 1 and mail.places_total <= MAX_PLACES_FIRST
+    before = () if is_short or mail.variant == "operator" else _STEPS_SECTIONS
+    after = _CLOSING_SECTIONS if before else (*_STEPS_SECTIONS, *_CLOSING_SECTIONS)
     return Page(
-        language=_line(words, "language"),
-        notice=_line(words, "notice"),
-        headline=_line(words, "headline"),
-        intro=_paragraphs(words, "intro"),
+        language=words.line("language"),
+        notice=words.line("notice"),
+        headline=words.line("headline"),
+        intro=words.paragraphs("intro"),
         before=tuple(section for name in before if (section := sections[name])),
-        places_title=_title(titles, "places"),
-        groups=_groups(facts, mail, _Speaker(words, web_url), _title(titles, "details") if before else ""),
-        others_title=_title(titles, "others"),
-        others=tuple(_line(words, "other_token", other) for other in mail.others),
-        more_tokens=_line(words, "more_tokens"),
+        places_title=words.title("places"),
+        groups=_groups(mail, words, words.title("details") if before else ""),
+        others_title=words.title("others"),
+        others=tuple(words.line("other_token", other) for other in mail.others),
+        more_tokens=words.line("more_tokens"),
         after=tuple(section for name in after if (section := sections[name])),
-        ending=_paragraphs(words, "ending"),
+        ending=words.paragraphs("ending"),
     )
 
 
-def _groups(facts: MailFacts, mail: MailFacts, speaker: _Speaker, title: str) -> tuple[Group, ...]:
-    """An owner's tokens in one group under `title`; the operator's by occasion, the most urgent first."""
-    pairs = list(zip(facts.tokens, mail.tokens, strict=True))
-    if facts.variant != "operator":
-        return (Group(title, (), tuple(_token(raw, token, speaker) for raw, token in pairs)),)
-    present = {raw.occasion for raw, _ in pairs}
+def _groups(mail: MailView, words: Words, title: str) -> tuple[Group, ...]:
+    """Group the operator's tokens by occasion, most urgent first. An owner's tokens form one group under `title`."""
+    if mail.variant != "operator":
+        return (Group(title, (), tuple(_token(token, words) for token in mail.tokens)),)
+    present = {token.occasion for token in mail.tokens}
     known = [occasion for occasion in OPERATOR_OCCASIONS if occasion in present]
     return tuple(
         Group(
-            _line(speaker.words, "group_title", occasion),
-            _paragraphs(speaker.words, "group_text", occasion),
-            tuple(_token(raw, token, speaker) for raw, token in pairs if raw.occasion == occasion),
+            words.line("group_title", occasion),
+            words.paragraphs("group_text", occasion),
+            tuple(_token(token, words) for token in mail.tokens if token.occasion == occasion),
         )
         for occasion in (*known, *sorted(present - set(known)))
     )
 
 
-def _token(raw: TokenFacts, token: TokenFacts, speaker: _Speaker) -> TokenPage:
-    words = speaker.words
+def _token(token: TokenView, words: Words) -> TokenPage:
     return TokenPage(
-        title=_line(words, "token_title", token),
-        rows=_rows(words, "token_rows", token),
-        places=tuple(_place(one, clean_one, speaker) for one, clean_one in zip(raw.places, token.places, strict=True)),
-        more_places=_line(words, "more_places", token),
+        title=words.line("token_title", token),
+        rows=_rows(token, words),
+        places=tuple(_place(place, words) for place in token.places),
+        more_places=words.line("more_places", token),
     )
 
 
-def _place(raw: PlaceFacts, place: PlaceFacts, speaker: _Speaker) -> PlacePage:
-    words = speaker.words
-    link = safe_link(raw.url, speaker.web_url, raw.kind)
-    return PlacePage(
-        title=_line(words, "place_title", place),
-        details=_lines(words, "place_details", place),
-        link=link,
-        address=shorten(link, MAX_PATH_LENGTH) if link else place.url,
-    )
+def _rows(token: TokenView, words: Words) -> tuple[Row, ...]:
+    """Collect the rows that the macro `token_rows` adds by calling its second argument, `row(label, value)`."""
+    rows: list[Row] = []
 
+    def row(label: str, value: object, code: bool = False) -> str:
+        rows.append(Row(" ".join(label.split()), " ".join(str(value).split()), code))
+        return ""
 
-def _section(name: str, words: Words, titles: dict[str, str]) -> Section | None:
-    paragraphs = _paragraphs(words, name)
-    return Section(_title(titles, name), paragraphs, name == "steps") if paragraphs else None
-
-
-def _title(titles: dict[str, str], name: str) -> str:
-    try:
-        return titles[name]
-    except KeyError:
-        raise WordsError(f"the macro `titles` has no line `{name}: …`") from None
-
-
-def _line(words: Words, name: str, *values: Any) -> str:
-    return " ".join(words(name)(*values).split())
-
-
-def _lines(words: Words, name: str, *values: Any) -> tuple[str, ...]:
-    lines = (" ".join(line.split()) for line in words(name)(*values).splitlines())
-    return tuple(line for line in lines if line)
-
-
-def _paragraphs(words: Words, name: str, *values: Any) -> tuple[str, ...]:
-    blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", words(name)(*values)))
-    return tuple(block for block in blocks if block)
-
-
-def _rows(words: Words, name: str, *values: Any) -> tuple[Row, ...]:
-    rows = []
-    for line in _lines(words, name, *values):
-        label, colon, value = line.partition(": ")
-        if not colon:
-            raise WordsError(f"the macro `{name}` may only have lines of the form `Label: value`")
-        is_code = len(value) > 2 and value[0] == value[-1] == "`"
-        rows.append(Row(label, value[1:-1] if is_code else value, is_code))
+    words.macro("token_rows")(token, row)
     return tuple(rows)
 
 
-def _cleaned(value: Any, longest: int) -> Any:
-    if isinstance(value, str):
-        return unlinked(clean(value, longest))
-    if isinstance(value, tuple):
-        return tuple(_cleaned(one, longest) for one in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changes = {
-            field.name: _cleaned(
-                getattr(value, field.name), MAX_PATH_LENGTH if field.name in _LONG_FIELDS else MAX_NAME_LENGTH
-            )
-            for field in dataclasses.fields(value)
-        }
-        return dataclasses.replace(value, **changes)
-    if value is None or isinstance(value, int | float | datetime):
-        return value
-    raise TypeError(f"no fact has the type {type(value).__name__}")
+def _place(place: PlaceView, words: Words) -> PlacePage:
+    details: list[str] = []
+
+    def line(text: object) -> str:
+        details.append(" ".join(str(text).split()))
+        return ""
+
+    words.macro("place_details")(place, line)
+    return PlacePage(
+        title=words.line("place_title", place),
+        details=tuple(details),
+        link=place.link,
+        address=shorten(place.link, MAX_PATH_LENGTH) if place.link else place.url,
+    )
+
+
+def _section(name: str, words: Words) -> Section | None:
+    paragraphs = words.paragraphs(name)
+    return Section(words.title(name), paragraphs, name == "steps") if paragraphs else None

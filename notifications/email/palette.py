@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """`text`, `muted` and `accent` are written on `card` and `panel`, `muted` on `page` too."""
+    """The colours of one mode. Text on `card` and `panel` is `text`, `muted` or `accent`. Text on `page` is `muted`."""
 
     page: str
     card: str

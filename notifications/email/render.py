@@ -1,4 +1,4 @@
-"""From facts to subject, text and HTML by the templates, and from those to a message. Sends nothing."""
+"""The renderer of mails: fills the templates with facts, and composes the message. It does not send."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ from jinja2 import (
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from notifications.email import page as pages
+from notifications.email import page
 from notifications.email.facts import MailFacts
 from notifications.email.logo import Logo
+from notifications.email.page import Words, WordsError
 from notifications.email.palette import DARK, LIGHT
+from notifications.email.view import mail_view
 from notifications.email.wording import clean, duration_words, kind_words, number_words, shorten, time_words, wrap
 from scanner.detection import redact
 
@@ -48,14 +50,14 @@ _log = logging.getLogger(__name__)
 
 
 class _Policy(EmailPolicy):
-    """The library's policy, but no header becomes several, and none begins with an empty line.
+    """The standard library's policy, with two repairs.
 
-    It folds so whenever a value fits into one line of its own, but not beside the header's name: readers show a space
-    there, or nothing at all.
+    A folded header must stay one header. Its first line must not be empty: the library leaves it empty when a value
+    fits into one line but not beside the header's name, and mail programs then show a space or no value at all.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        """The header in lines of at most `max_line_length`."""
+        """Return the header in lines of at most `max_line_length`."""
         folded = super().fold_binary(name, value)
         if any(not line.startswith((b" ", b"\t")) for line in folded.splitlines()[1:]):
             raise ValueError(f"the header {name} would become several")
@@ -68,7 +70,7 @@ class _Policy(EmailPolicy):
 
 
 class _Headers(HeaderRegistry):
-    """The library's registry, which makes a class anew for each header of each mail: here once for each name."""
+    """The standard library's registry with a cache. The original creates a new class for each header of each mail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,14 +87,16 @@ _POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76, header_fa
 
 
 class UnusableAddress(ValueError):
-    """The recipient's or the sender's address cannot stand in a mail; the message says which."""
+    """An address cannot be used in a mail. The message is one line that says why."""
 
 
 @dataclass(frozen=True)
 class MailIdentity:
-    """Who speaks: the brand and the addresses in the mails, and the folder with the operator's own templates.
+    """The sender of mails: brand, addresses, and the operator's folder of custom templates.
 
-    `bounces_to` is where servers send a mail back to, instead of `sender`. Links lead to `github_web_url` only.
+    Attributes:
+        bounces_to: The address to which servers return mails. None means `sender`.
+        github_web_url: The watched GitHub, the only site that mails link to.
     """
 
     sender: str
@@ -109,38 +113,39 @@ class MailIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One mail's words. `complaint` says why the operator's own templates were not used; None: all is well."""
+    """Subject and bodies of one mail. `template_error` says why custom templates were not used, or is None."""
 
     subject: str
     text: str
     html: str
-    complaint: str | None = None
+    template_error: str | None = None
 
 
 def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """Render with the operator's templates; where they fail, with our own, and say so in `complaint`."""
+    """Render a mail with the operator's custom templates. If they fail, use the built-in ones and say why."""
     if identity.template_dir is None:
         return render_strictly(facts, identity)
     try:
         return render_strictly(facts, identity)
-    except Exception as err:  # noqa: BLE001 - a template may raise whatever it likes: no mail may wait for its repair
-        complaint = f"own templates not used: {reason_of(err)}"
+    except Exception as err:  # noqa: BLE001 - a template may raise anything, and no mail may wait for its repair
+        template_error = f"custom templates not used: {reason_of(err)}"
         _log.error(
-            "the built-in mail templates are used", extra={"folder": str(identity.template_dir), "error": complaint}
+            "a mail uses the built-in templates because the custom ones failed: run `r8scan email check`",
+            extra={"folder": str(identity.template_dir), "error": template_error},
         )
     rendered = _render(facts, identity, _environment(None))
-    return Rendered(rendered.subject, rendered.text, rendered.html, complaint)
+    return Rendered(rendered.subject, rendered.text, rendered.html, template_error)
 
 
 def render_strictly(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """The same without falling back: whatever the templates raise comes out."""
+    """Render a mail without a fallback: any exception of a custom template reaches the caller."""
     if identity.template_dir is not None and not identity.template_dir.is_dir():
         raise FileNotFoundError(f"{identity.template_dir} is not a folder")
     return _render(facts, identity, _environment(identity.template_dir))
 
 
 def reason_of(err: BaseException) -> str:
-    """One line for an error of a template: where and what."""
+    """Return one line that says where a template failed and why."""
     where = getattr(err, "name", None) or getattr(err, "filename", None)
     line = getattr(err, "lineno", None)
     place = f"{where}, line {line}: " if where and line else f"{where}: " if where else ""
@@ -156,9 +161,11 @@ def compose(
     date: datetime,
     incident_ids: Sequence[str],
 ) -> EmailMessage:
-    """The message with both bodies, and the logo where the HTML shows it.
+    """Return the message with both bodies, and the logo if the HTML shows it.
 
-    UnusableAddress when `recipient` is none, or the sender.
+    Raises:
+        UnusableAddress: the recipient or the sender is not a usable address.
+        ValueError: `message_id` is malformed.
     """
     message = EmailMessage(policy=_POLICY)
     message["From"] = sender_address(identity)
@@ -168,7 +175,7 @@ def compose(
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError("the Message-ID of the row is malformed")
     message["Message-ID"] = message_id
-    with contextlib.suppress(UnusableAddress):  # the contact may as well be a page or a sentence
+    with contextlib.suppress(UnusableAddress):  # the contact may be a URL or a sentence instead
         message["Reply-To"] = _address("", identity.support_contact or "")
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834
     message["X-Auto-Response-Suppress"] = "All"
@@ -182,9 +189,9 @@ def compose(
 
 
 def _attach_logo(message: EmailMessage, logo: Logo) -> None:
-    """Make the HTML and its logo one part (multipart/related, RFC 2387): shown inside, not listed as an attachment."""
+    """Combine the HTML and the logo in one part (multipart/related, RFC 2387), so it is not listed as an attachment."""
     html = message.get_body(("html",))
-    assert isinstance(html, EmailMessage)  # noqa: S101 - we have just added it
+    assert isinstance(html, EmailMessage)  # noqa: S101 - `compose` has just added it
     html.add_related(
         logo.content,
         "image",
@@ -196,21 +203,30 @@ def _attach_logo(message: EmailMessage, logo: Logo) -> None:
 
 
 def _undecodable(value: str) -> str:
-    """The value without beginnings of encoded words (RFC 2047).
+    """Return the value with every beginning of an encoded word (RFC 2047) broken.
 
-    The library decodes them in what it is given to encode: a name that spells a line end so would begin a new header.
+    The standard library decodes encoded words in the values it encodes. A name that contains an encoded line end would
+    then begin a new header.
     """
     return value.replace("=?", "= ?")
 
 
 def sender_address(identity: MailIdentity) -> Address:
-    """Name and address of the sender. UnusableAddress when the setting holds none."""
+    """Return the sender's name and address.
+
+    Raises:
+        UnusableAddress: the setting contains no usable address.
+    """
     name, address = parseaddr(identity.sender)
     return _address(_undecodable(clean(name)), address)
 
 
 def envelope_sender(identity: MailIdentity) -> str:
-    """Where a mail that cannot be delivered goes back to. UnusableAddress when the settings hold none."""
+    """Return the envelope sender, to which servers return mails that they cannot deliver.
+
+    Raises:
+        UnusableAddress: the settings contain no usable address.
+    """
     sender = sender_address(identity)
     returns = _address("", parseaddr(identity.bounces_to)[1]) if identity.bounces_to else sender
     return returns.addr_spec
@@ -218,22 +234,23 @@ def envelope_sender(identity: MailIdentity) -> str:
 
 def _address(name: str, address: str) -> Address:
     if not address or "=?" in address or any(char.isspace() or not char.isprintable() for char in address):
-        raise UnusableAddress("this is no mail address")
+        raise UnusableAddress("this is not a mail address")
     local, _, domain = address.rpartition("@")
     if not local or not domain:
-        raise UnusableAddress("this is no mail address")
+        raise UnusableAddress("this is not a mail address")
     try:
         parsed = Address(display_name=name, addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}")
     except (ValueError, IndexError, HeaderParseError) as err:
-        raise UnusableAddress("this is no mail address") from err
+        raise UnusableAddress("this is not a mail address") from err
     if not parsed.username.isascii():
         raise UnusableAddress("addresses with letters beyond ASCII before the @ cannot be reached")
     return parsed
 
 
 def _render(facts: MailFacts, identity: MailIdentity, environment: Environment) -> Rendered:
+    mail = mail_view(facts, identity.github_web_url)
     shown: dict[str, Any] = {
-        "mail": pages.cleaned(facts),
+        "mail": mail,
         "identity": {
             "vendor_name": clean(identity.vendor_name),
             "account_tokens_url": clean(identity.account_tokens_url, 300),
@@ -242,16 +259,7 @@ def _render(facts: MailFacts, identity: MailIdentity, environment: Environment) 
             "logo": identity.logo,
         },
     }
-    own = environment.get_template(f"{facts.variant}/words.txt").make_module(shown)
-    shared = environment.get_template(f"{SHARED}/words.txt").make_module(shown)
-
-    def words(name: str) -> pages.Macro:
-        macro = getattr(own, name, None) or getattr(shared, name, None)
-        if macro is None:
-            raise pages.WordsError(f"{facts.variant}/words.txt has no macro `{name}`")
-        return macro  # type: ignore[no-any-return]  # templates have no types
-
-    shown["page"] = pages.build(facts, words, identity.github_web_url)
+    shown["page"] = page.build(mail, _words(facts.variant, shown, environment))
     subject = environment.get_template(f"{facts.variant}/subject.txt").render(shown)
     shown["subject"] = clean(" ".join(subject.split()), MAX_SUBJECT_LENGTH)
     text, html = (
@@ -265,6 +273,22 @@ def _render(facts: MailFacts, identity: MailIdentity, environment: Environment) 
     return Rendered(shown["subject"], redact(_without_gaps(text)), redact(html))
 
 
+def _words(variant: str, shown: dict[str, Any], environment: Environment) -> Words:
+    special = environment.get_template(f"{variant}/words.txt").make_module(shown)
+    shared = environment.get_template(f"{SHARED}/words.txt").make_module(shown)
+
+    def macro(name: str) -> page.Macro:
+        found = getattr(special, name, None) or getattr(shared, name, None)
+        if not callable(found):
+            raise WordsError(f"{variant}/words.txt has no macro `{name}`")
+        return found  # type: ignore[no-any-return]  # templates have no types
+
+    titles = [getattr(module, "titles", {}) for module in (shared, special)]
+    if not all(isinstance(one, dict) for one in titles):
+        raise WordsError(f"in {variant}/words.txt or {SHARED}/words.txt, `titles` is not a mapping")
+    return Words(macro, titles[0] | titles[1])
+
+
 def _without_gaps(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -275,7 +299,7 @@ def _environment(template_dir: Path | None) -> Environment:
     loaders: list[BaseLoader] = [built_in, PrefixLoader({"builtin": built_in})]
     if template_dir is not None:
         loaders.insert(0, FileSystemLoader(template_dir))
-    # Only what others have written needs a sandbox, which costs a quarter of the time.
+    # Only custom templates need a sandbox, which adds a quarter to the rendering time.
     kind = Environment if template_dir is None else ImmutableSandboxedEnvironment
     environment = kind(
         loader=ChoiceLoader(loaders),

@@ -1,4 +1,4 @@
-"""Invented facts for every kind of mail: for previews, the check of own templates, and tests. Nothing here is real."""
+"""Sample facts for every kind of mail, for previews, for checking custom templates, and for tests. All are invented."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from notifications.email.facts import (
     PlaceFacts,
     ShortToken,
     TokenFacts,
-    Undelivered,
+    UndeliveredMail,
 )
 
 _PUBLISHED = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
@@ -27,7 +27,7 @@ _WEB = "https://github.com"
 
 
 def samples() -> Iterator[tuple[str, MailFacts]]:
-    """Name and facts of every kind of mail; the names are fit for files."""
+    """Yield a name and sample facts for every kind of mail. The names can be used as file names."""
     single = _token(1, "weather-bot", places=(_file(),))
     yield "public-repository", _mail("public_repository", single)
     yield "public-repository-many-places", _mail("public_repository", _widely_spread())
@@ -182,8 +182,8 @@ def _already_disabled() -> TokenFacts:
 def _for_operator(occasion: str, number: int) -> TokenFacts:
     works = occasion != "undeliverable"
     lost = (
-        Undelivered("dev@acme.example", "refused by the server: 550 5.1.1 no such mailbox"),
-        Undelivered("ops@acme.example", "bounced: 5.2.2 552 the mailbox is full"),
+        UndeliveredMail("dev@acme.example", "refused by the server: 550 5.1.1 no such mailbox"),
+        UndeliveredMail("ops@acme.example", "bounced: 5.2.2 552 the mailbox is full"),
     )
     return _token(
         *(number, f"{occasion} example"),

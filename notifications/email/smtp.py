@@ -1,4 +1,4 @@
-"""Messages by SMTP: one pooled connection a run, one deadline over each exchange, refusals told apart."""
+"""The SMTP transport: one connection per run, one deadline per mail, and refusals sorted by who has to act."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from notifications.email.deadline import Watchdog, connect
+from notifications.email.deadline import SocketWatchdog, connect
 from notifications.email.transport import Envelope, PermanentFailure, TransientFailure, TransportDown
 from notifications.email.wording import clean
 
 MAX_REPLY_LENGTH = 200
 
-# Replies that blame us rather than the recipient: authentication wanted (RFC 4954, section 6), any status of the class
-# "security or policy" (RFC 3463, section 3.8), or a refusal to relay without such a status.
+# Replies about the sender's configuration and not the recipient: authentication required (RFC 4954, section 6), a
+# status of the class "security or policy" (RFC 3463, section 3.8), or a refusal to relay without such a status.
 _AUTHENTICATION_CODES = (530, 534, 535, 538)
-_OURS = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
+_CONFIGURATION_REPLY = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpTransport:
-    """A server and how to speak to it: `security` is `smtp`, `smtp+starttls` or `smtps`."""
+    """A mail server and how to connect to it. `security` is `smtp`, `smtp+starttls` or `smtps`."""
 
     host: str
     port: int
@@ -35,22 +35,22 @@ class SmtpTransport:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     @contextmanager
-    def open(self) -> Iterator[SmtpOutlet]:
-        """An outlet that keeps its connection until the block ends."""
-        outlet = SmtpOutlet(self)
+    def open(self) -> Iterator[SmtpConnection]:
+        """Return a connection that stays open until the block ends."""
+        pooled = SmtpConnection(self)
         try:
-            yield outlet
+            yield pooled
         finally:
-            outlet.close()
+            pooled.close()
 
 
 class _Client(smtplib.SMTP):
-    """smtplib's client over a socket that a watchdog guards from its first byte."""
+    """The smtplib client over a socket that has a deadline from its first byte."""
 
-    def __init__(self, host: str, watchdog: Watchdog) -> None:
+    def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
         super().__init__(local_hostname=_own_name())
-        # `starttls` checks the certificate against this name; smtplib sets it only when it connects by itself.
+        # `starttls` checks the certificate against this name. smtplib sets it only if it connects by itself.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -61,9 +61,9 @@ class _Client(smtplib.SMTP):
 
 
 class _TlsClient(_Client):
-    """The same, with TLS from the beginning."""
+    """A client with TLS from the first byte."""
 
-    def __init__(self, host: str, watchdog: Watchdog, tls: ssl.SSLContext) -> None:
+    def __init__(self, host: str, watchdog: SocketWatchdog, tls: ssl.SSLContext) -> None:
         self.tls = tls
         super().__init__(host, watchdog)
 
@@ -71,21 +71,21 @@ class _TlsClient(_Client):
         return self.tls.wrap_socket(super()._get_socket(host, port, timeout), server_hostname=host)
 
 
-class SmtpOutlet:
-    """One connection, made when it is first needed and again when it was lost. Not shared between threads."""
+class SmtpConnection:
+    """One SMTP connection, opened when first needed and reopened when lost. Threads must not share it."""
 
     def __init__(self, transport: SmtpTransport) -> None:
         self._to = transport
         self._client: _Client | None = None
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Connect if needed, and hand the message over. TransientFailure, TransportDown or PermanentFailure."""
-        watchdog = Watchdog(deadline)
+        """Connect if needed, and send the mail. See `MailConnection.send` for arguments and exceptions."""
+        watchdog = SocketWatchdog(deadline)
         try:
             client = self._ready(watchdog)
             self._hand_over(client, envelope)
         except (TransientFailure, PermanentFailure, OSError, smtplib.SMTPException, ValueError) as err:
-            if watchdog.has_bitten:  # an answer cut short means nothing, whatever it looks like
+            if watchdog.has_expired:  # the answer was cut off, so its content is meaningless
                 self._drop()
                 raise TransportDown(f"the mail server {self._name} did not finish in time") from None
             if isinstance(err, TransientFailure | PermanentFailure):
@@ -98,7 +98,7 @@ class SmtpOutlet:
             watchdog.dismiss()
 
     def close(self) -> None:
-        """Say goodbye, without waiting for an answer."""
+        """Send QUIT without waiting for the answer, and close the connection."""
         if self._client is not None:
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 self._client.putcmd("quit")
@@ -108,23 +108,23 @@ class SmtpOutlet:
     def _name(self) -> str:
         return f"{self._to.host}:{self._to.port}"
 
-    def _ready(self, watchdog: Watchdog) -> _Client:
-        """A client that has just answered: a pooled connection may have been closed meanwhile."""
+    def _ready(self, watchdog: SocketWatchdog) -> _Client:
+        """Return a connected client. A kept connection is tested first, since the server may have closed it."""
         if self._client is not None:
             try:
-                assert self._client.sock is not None  # noqa: S101 - dropped clients are not kept
+                assert self._client.sock is not None  # noqa: S101 - `_drop` forgets clients without a socket
                 self._client.watchdog = watchdog
                 watchdog.guard(self._client.sock)
                 if self._client.rset()[0] == 250:
                     return self._client
             except (OSError, smtplib.SMTPException):
-                if watchdog.has_bitten:
+                if watchdog.has_expired:
                     raise
             watchdog.dismiss()
             self._drop()
         return self._connect(watchdog)
 
-    def _connect(self, watchdog: Watchdog) -> _Client:
+    def _connect(self, watchdog: SocketWatchdog) -> _Client:
         to = self._to
         is_tls = to.security == "smtps"
         client = _TlsClient(to.host, watchdog, self._tls()) if is_tls else _Client(to.host, watchdog)
@@ -142,7 +142,7 @@ class SmtpOutlet:
         except TransportDown:
             raise
         except smtplib.SMTPAuthenticationError as err:
-            # Its text is the server's and might echo what we sent: only the code is told.
+            # The server's text could echo the password, so report only the code.
             permanent = err.smtp_code >= 500
             raise TransportDown(
                 f"{self._name} refused the login ({err.smtp_code}): check R8SCAN_SMTP_URL", is_configuration=permanent
@@ -177,7 +177,7 @@ class SmtpOutlet:
         words = _reply_words(code, reply)
         if code == 421 or code < 0:
             return TransportDown(f"{self._name} closed the connection: {words}")
-        if code >= 500 and code not in _AUTHENTICATION_CODES and not _OURS.match(words):
+        if code >= 500 and code not in _AUTHENTICATION_CODES and not _CONFIGURATION_REPLY.match(words):
             return PermanentFailure(f"refused {what}: {words}")
         return TransientFailure(f"{self._name} refused {what}: {words}")
 
@@ -195,7 +195,7 @@ class SmtpOutlet:
 
 
 def _own_name() -> str:
-    # smtplib would ask the name server, which nothing bounds in time.
+    # Without a name smtplib asks the name server, and that has no time-out.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

@@ -1,4 +1,4 @@
-"""How a finished message leaves the house: the protocol that deliveries use, and the errors they tell apart."""
+"""The interface between mail delivery and its transports (SMTP, Maildir), with the errors that delivery handles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class TransientFailure(Exception):
-    """This message was not taken, but may be later. The message is the reason; no password is in it."""
+    """The mail was not accepted, but a later attempt may succeed. `reason` contains no password."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -16,7 +16,10 @@ class TransientFailure(Exception):
 
 
 class TransportDown(TransientFailure):
-    """No message can go out now: the server is away, or it is set up wrongly. It says nothing about the recipient."""
+    """No mail can be sent now. The recipient is not the reason.
+
+    `is_configuration` is true if the settings are wrong, false if the server is away.
+    """
 
     def __init__(self, reason: str, *, is_configuration: bool = False) -> None:
         super().__init__(reason)
@@ -24,7 +27,7 @@ class TransportDown(TransientFailure):
 
 
 class PermanentFailure(Exception):
-    """This message will never be taken for this recipient. The message is the reason."""
+    """The server will never accept this mail for this recipient."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -33,7 +36,7 @@ class PermanentFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A finished message (CRLF line ends, 7 bit) and who it goes from and to. `message_id` names it for good."""
+    """A finished mail (CRLF line ends, 7 bit) with its sender and recipient. Repeats carry the same `message_id`."""
 
     sender: str
     recipient: str
@@ -41,15 +44,25 @@ class Envelope:
     content: bytes
 
 
-class Outlet(Protocol):
-    """Takes messages for the length of one run."""
+class MailConnection(Protocol):
+    """A connection that sends the mails of one run."""
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Hand one over for good, by `deadline` (`time.monotonic`). TransientFailure, PermanentFailure."""
+        """Send one mail.
+
+        Args:
+            envelope: The mail.
+            deadline: The end of the exchange, by `time.monotonic`.
+
+        Raises:
+            TransientFailure: the mail was not accepted, but may be later.
+            TransportDown: no mail can be sent now.
+            PermanentFailure: the mail will never be accepted.
+        """
 
 
-class Transport(Protocol):
-    """A way out. Safe to share between threads: each run opens an outlet of its own."""
+class MailTransport(Protocol):
+    """A way to send mails. Threads may share it, because each run opens its own connection."""
 
-    def open(self) -> AbstractContextManager[Outlet]:
-        """An outlet; it connects when the first message is sent. Raises nothing."""
+    def open(self) -> AbstractContextManager[MailConnection]:
+        """Return a connection that is established when the first mail is sent. It raises nothing."""

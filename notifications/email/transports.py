@@ -1,4 +1,4 @@
-"""Chooses the transport that a URL names."""
+"""The choice of a mail transport by URL."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from urllib.parse import unquote, urlsplit
 
 from notifications.email.maildir import MaildirTransport
 from notifications.email.smtp import SmtpTransport
-from notifications.email.transport import Transport
+from notifications.email.transport import MailTransport
 
 SCHEMES = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
-def transport_for(url: str, *, tls: ssl.SSLContext | None = None) -> Transport:
-    """The transport that the URL names. ValueError, one line without the password, when it names none.
+def transport_for(url: str, *, tls: ssl.SSLContext | None = None) -> MailTransport:
+    """Return the transport for a URL.
 
-    `smtp://`, `smtp+starttls://`, `smtps://` with `user:password@host:port` (percent-encoded), or `maildir:///folder`.
-    `tls` replaces the default context, which trusts the system's authorities (and the file in SSL_CERT_FILE).
+    Args:
+        url: `smtp://`, `smtp+starttls://` or `smtps://` with `user:password@host:port` (percent-encoded), or
+            `maildir:///folder`.
+        tls: Replaces the default TLS context, which trusts the system's authorities and the file in SSL_CERT_FILE.
+
+    Raises:
+        ValueError: the URL is none of these. The message is one line and does not contain the password.
     """
     try:
         parts = urlsplit(url)

@@ -1,7 +1,7 @@
-"""Text that mail programs make no link of, whatever it was: schemes and host names are broken with brackets.
+"""Text that mail programs do not turn into links: brackets break its URL schemes and host names.
 
-`https://evil.example/x` becomes `hxxps[:]//evil[.]example/x`. It can still be read, and typed by whoever wants to.
-Ordinary names stay as they are: a dot is kept before a number, and before an ending that is no top-level domain.
+`https://evil.example/x` becomes `hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions
+stay as they are: a dot is kept before a number and before an ending that is not a top-level domain.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _OPAQUE = re.compile(
     r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
 )
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
-# A program on Windows makes a link of \\server\share.
+# Mail programs on Windows turn \\server\share into a link.
 _SHARE = re.compile(r"\\(?=\\)")
-# Besides the dot, those that browsers take for one in a host's name (UTS 46).
+# The dot, and the characters that browsers treat as a dot in a host name (UTS 46).
 _DOT = re.compile(r"(?<=[^\W_])[.\uff0e\u3002\uff61\u2024](?=[^\W_])|(?<=[-_])[.\uff0e\u3002\uff61\u2024](?=[^\W_])")
 _LABEL = re.compile(r"[\w-]+")
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w])")
@@ -30,13 +30,16 @@ _HARMLESS_ENDINGS = frozenset(
         *("tfvars", "toml", "ts", "tsv", "tsx", "txt", "vue", "whl", "xls", "xlsx", "xml", "yaml", "yml"),
     )
 )
-"""File name endings that are no top-level domains."""
+"""File name endings that are not top-level domains."""
 _HARMLESS_IN_FOLDERS = frozenset({"py"})
-"""A top-level domain, but programs take no file name behind a slash for a host's."""
+"""Endings that are top-level domains. Mail programs do not treat a name after a slash as a host, so these are safe."""
 
 
 def unlinked(text: str) -> str:
-    """Return the text with everything broken that a mail program could link. A second time changes nothing."""
+    """Return the text with everything broken that a mail program could turn into a link.
+
+    Applying it to its own result changes nothing.
+    """
     text = _IPV4.sub(lambda match: match[0].replace(".", "[.]"), text)
     text = _OPAQUE.sub(r"\1[:]", _SCHEME.sub(r"\1[:]", text))
     text = _WEB_SCHEME.sub(lambda match: match[0].replace("tt", "xx").replace("TT", "XX"), text)

@@ -1,4 +1,4 @@
-"""Values as words a person reads: hostile strings made harmless, times, durations. Knows no template."""
+"""Formatting for mails: cleaned strings, times, durations, numbers and links. It does not depend on the templates."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from scanner.permalinks import is_own_page, is_permalink
 MAX_NAME_LENGTH = 100
 MAX_PATH_LENGTH = 240
 MAX_LINK_LENGTH = 1000
-"""Characters of an address that is still a link; a longer one is shown shortened, as text."""
+"""Longest address that becomes a link. A longer one is shown shortened, as plain text."""
 _MAX_READ = 20_000
 
 TEXT_WIDTH = 74
 
-# Controls, surrogates, private use, line and paragraph separators; everything of format (bidirectional overrides, zero
-# width, tags) but the two joiners that scripts need; letters that show nothing; piles of combining marks.
+# Characters that must not reach a reader: controls, surrogates, private use, line and paragraph separators; format
+# characters (bidirectional overrides, zero width, tags) except the two joiners that some scripts need; letters without
+# a shape; seven or more combining marks in a row.
 _HIDDEN = regex.compile(
     r"(?V1)[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}[\p{Cf}--[\u200c\u200d]]\u115f\u1160\u2800\u3164\uffa0]|\p{M}{7,}"
 )
@@ -68,13 +69,18 @@ KIND_WORDS: Mapping[str, str] = {
 
 
 def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
-    """One line of visible text, at most `longest` characters, whatever `value` was; what was hidden shows as �."""
+    """Return any string as one line of visible, redacted text.
+
+    Args:
+        value: A string that an attacker may have written.
+        longest: Limit of the result, in characters.
+    """
     visible = " ".join(_HIDDEN.sub("\N{REPLACEMENT CHARACTER}", value[:_MAX_READ]).split())
     return shorten(redact(visible), longest)
 
 
 def shorten(value: str, longest: int) -> str:
-    """`value` with its middle left out: of a path, both ends say where it is."""
+    """Return the value with its middle replaced by `…`, because both ends of a path say where it is."""
     if len(value) <= longest:
         return value
     tail = longest // 2
@@ -84,9 +90,9 @@ def shorten(value: str, longest: int) -> str:
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
     """Return the address, percent-encoded, if a mail may link to it; None where it is only shown.
 
-    A link leads to GitHub and to what its author can be held to: a file at a commit, a commit, a gist. Places of a kind
-    that only our own reading of GitHub finds may also be pages of a repository, such as an issue. An address of any
-    other kind may have been chosen by whoever reported the token.
+    A link leads to the watched GitHub, to a file at a commit, a commit or a gist: content that cannot be changed. For
+    kinds of place that only this service finds by reading GitHub, it may also lead to other pages of a repository, such
+    as an issue. For any other kind, the reporter of the token may have chosen the address.
 
     Args:
         url: The address of a place.
@@ -98,7 +104,7 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     try:
         address, _, fragment = url.partition("#")
         parts = urlsplit(address)
-        # What a mail program could take for the end of the address is encoded, so that nothing after it is one.
+        # Encode characters at which a mail program could end the address, so that the whole address stays one link.
         path = quote(parts.path, safe="/%-._~+=", errors="replace")
     except ValueError:
         return None
@@ -120,18 +126,18 @@ def _is_repository_page(web_url: str, link: str) -> bool:
 
 
 def kind_words(kind: str) -> str:
-    """What kind of public place it is."""
+    """Return the words for a kind of place."""
     return KIND_WORDS.get(kind, "Public place")
 
 
 def time_words(moment: datetime) -> str:
-    """`3 November 2026, 14:02:11 UTC`."""
+    """Return a time in UTC, as in `3 November 2026, 14:02:11 UTC`."""
     utc = moment.astimezone(UTC)
     return f"{utc.day} {_MONTHS[utc.month - 1]} {utc.year}, {utc:%H:%M:%S} UTC"
 
 
 def duration_words(seconds: float) -> str:
-    """The two largest units of a length of time: `2 days 4 hours`, `41 seconds`; `less than a second` for nothing."""
+    """Return a duration in its two largest units, as in `2 days 4 hours`, `41 seconds` or `less than a second`."""
     left = int(seconds)
     if left < 1:
         return "less than a second"
@@ -149,12 +155,18 @@ def duration_words(seconds: float) -> str:
 
 
 def number_words(count: int) -> str:
-    """`2,000`."""
+    """Return a number with commas between thousands, as in `2,000`."""
     return f"{count:,}"
 
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """`text` in lines of at most TEXT_WIDTH characters that begin with `first`, then `rest`; long words stay whole."""
+    """Return the text in lines of at most TEXT_WIDTH characters. Longer words are not broken.
+
+    Args:
+        text: One paragraph.
+        first: Begins the first line.
+        rest: Begins every other line.
+    """
     return textwrap.fill(
         text,
         TEXT_WIDTH,

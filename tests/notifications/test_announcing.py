@@ -23,11 +23,11 @@ from notifications.announcing import BATCH, MAX_REFUSED, announce_due
 from notifications.gateways import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    Channel,
+    AnnouncementChannel,
+    AnnouncementRefused,
+    AnnouncementUndelivered,
     Content,
-    Refused,
     StreamChannel,
-    Undelivered,
     WebhookChannel,
     signature,
 )
@@ -73,9 +73,9 @@ class Kept:
     def send(self, batch: Sequence[Content]) -> None:
         self.tries += 1
         if self.is_away:
-            raise Undelivered("the receiver is away")
+            raise AnnouncementUndelivered("the receiver is away")
         if self.unreadable.intersection(content["digest"] for content in batch):
-            raise Refused("the webhook answered 500")
+            raise AnnouncementRefused("the webhook answered 500")
         self.batches.append(list(batch))
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Datab
         channel.close()
         assert cache.entries == {}
         forged = WebhookChannel(f"{url}/r8scan", "another-secret-entirely")
-        with pytest.raises(Undelivered, match="answered 403"):
+        with pytest.raises(AnnouncementUndelivered, match="answered 403"):
             forged.send([{"digest": "a" * 64}])
         forged.close()
 
@@ -199,7 +199,7 @@ def test_what_waits_for_a_channel_that_is_not_set_any_more_fails_after_three_day
     assert states(database) == [(STREAM, "sent"), (WEBHOOK, "failed")]
     with database.read() as session:
         row = session.execute(select(Notification).where(Notification.state == "failed")).scalar_one()
-    assert row.error == "gave up after 3 days: its channel is not set any more"
+    assert row.error == "gave up after 3 days: the channel is no longer configured"
 
 
 def test_many_go_out_in_batches(database: Database) -> None:
@@ -247,17 +247,19 @@ def test_every_status_but_2xx_is_a_failure(status: int) -> None:
 
     with served(Starlette(routes=[Route("/hook", answer, methods=["POST"])])) as url:
         channel = WebhookChannel(f"{url}/hook", SECRET)
-        with pytest.raises(Undelivered, match=f"the webhook answered {status}") as caught:
+        with pytest.raises(AnnouncementUndelivered, match=f"the webhook answered {status}") as caught:
             channel.send([{"digest": "a" * 64}])
         channel.close()
-    assert isinstance(caught.value, Refused) == (status != 503), "503 is about the moment, not about the batch"
+    assert isinstance(caught.value, AnnouncementRefused) == (status != 503), (
+        "503 is about the moment, not about the batch"
+    )
 
 
 def test_a_stream_that_is_no_stream_refuses(redis_url: str) -> None:
     channel = StreamChannel(redis_url, "gateways")
     with redis.Redis.from_url(redis_url) as connection:
         connection.set("gateways", "something else")
-    with pytest.raises(Refused):
+    with pytest.raises(AnnouncementRefused):
         channel.send([{"digest": "a" * 64}])
     channel.close()
 
@@ -266,7 +268,7 @@ def test_a_receiver_that_is_not_there_is_named_without_secrets(tmp_path: Any) ->
     webhook = WebhookChannel("http://127.0.0.1:9/hook", SECRET)
     stream = StreamChannel(f"unix://user:password@{tmp_path}/none.sock", "gateways")
     for channel in (webhook, stream):
-        with pytest.raises(Undelivered) as caught:
+        with pytest.raises(AnnouncementUndelivered) as caught:
             channel.send([{"digest": "a" * 64}])
         assert SECRET not in str(caught.value)
         assert "password" not in str(caught.value)
@@ -295,7 +297,7 @@ def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, r
     with gateway.following(cache, redis_url, "gateways", lambda: None):
         assert cache.answers("a" * 64)
         announce(database, "a" * 64, channels=(STREAM,))
-        channel: Channel = StreamChannel(redis_url, "gateways")
+        channel: AnnouncementChannel = StreamChannel(redis_url, "gateways")
         announce_due(database, {STREAM: channel})
         channel.close()
         until(lambda: not cache.entries, 30)

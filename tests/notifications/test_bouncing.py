@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from notifications import bouncing
-from notifications.bouncing import Outcome
+from notifications.bouncing import BounceOutcome
 from notifications.email.bounces import read_bounce
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, Notification, db_now
@@ -30,7 +30,7 @@ from tests.notifications.outbox_rows import (
 from tests.notifications.returned_mail import REASON, bounce
 
 
-def bring_back(database: Database, notification_id: uuid.UUID, **values: str) -> Outcome:
+def bring_back(database: Database, notification_id: uuid.UUID, **values: str) -> BounceOutcome:
     content = bounce(row(database, notification_id).message_id, **values)  # type: ignore[arg-type]  # its words
     return bouncing.record(database, read_bounce(content), IDENTITY)
 
@@ -48,7 +48,7 @@ def operators_mails(database: Database) -> int:
 
 def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(database: Database) -> None:
     notification_id = sent(database)
-    assert bring_back(database, notification_id) is Outcome.FAILED
+    assert bring_back(database, notification_id) is BounceOutcome.FAILED
     told = row(database, notification_id)
     assert (told.state, told.error) == ("failed", f"bounced: 5.1.1 {REASON}")
     assert told.sent_at is not None
@@ -68,13 +68,13 @@ def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(dat
 def test_the_same_notification_again_tells_nobody(database: Database) -> None:
     notification_id = sent(database)
     outcomes = [bring_back(database, notification_id) for _ in range(2)]
-    assert outcomes == [Outcome.FAILED, Outcome.UNCHANGED]
+    assert outcomes == [BounceOutcome.FAILED, BounceOutcome.UNCHANGED]
     assert operators_mails(database) == 1
 
 
 def test_a_delay_changes_nothing(database: Database) -> None:
     notification_id = sent(database)
-    assert bring_back(database, notification_id, action="delayed", status="4.4.1") is Outcome.UNCHANGED
+    assert bring_back(database, notification_id, action="delayed", status="4.4.1") is BounceOutcome.UNCHANGED
     assert (row(database, notification_id).state, operators_mails(database)) == ("sent", 0)
 
 
@@ -82,10 +82,10 @@ def test_a_mail_that_comes_back_before_its_sending_is_recorded_is_handed_over_ag
     notification_id = sent(database)
     with database.write() as session:
         session.execute(update(Notification).values(state="frozen"))
-    assert bring_back(database, notification_id) is Outcome.EARLY
+    assert bring_back(database, notification_id) is BounceOutcome.EARLY
     with database.write() as session:
         session.execute(update(Notification).values(state="sent"))
-    assert bring_back(database, notification_id) is Outcome.FAILED
+    assert bring_back(database, notification_id) is BounceOutcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_a_mail_that_comes_back_before_its_sending_is_recorded_is_handed_over_ag
 def test_a_message_id_that_is_not_ours_is_unknown(database: Database, message_id: str) -> None:
     notification_id = sent(database)
     content = bounce(message_id.format(id=notification_id, other=uuid.uuid4()))
-    assert bouncing.record(database, read_bounce(content), IDENTITY) is Outcome.UNKNOWN
+    assert bouncing.record(database, read_bounce(content), IDENTITY) is BounceOutcome.UNKNOWN
     assert row(database, notification_id).state == "sent"
 
 
 def test_an_operators_own_mail_that_came_back_is_in_sight_and_starts_no_other(database: Database) -> None:
     notification_id = tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
     deliver(database, Post())
-    assert bring_back(database, notification_id) is Outcome.FAILED
+    assert bring_back(database, notification_id) is BounceOutcome.FAILED
     assert operators_mails(database) == 1
 
 

@@ -244,7 +244,7 @@ def test_a_broken_template_of_the_operators_is_told_with_the_mail_that_went_out(
     assert deliver(database, Post(), replace(IDENTITY, template_dir=tmp_path)).sent == 1
     told = row(database, notification_id)
     assert told.state == "sent"
-    assert "own templates not used" in str(told.error)
+    assert "custom templates not used" in str(told.error)
 
 
 def test_no_more_mails_a_minute_than_allowed(database: Database) -> None:
@@ -346,7 +346,7 @@ class _Doing(Post):
 
 def test_a_send_ends_while_there_is_time_left_to_write_so() -> None:
     assert delivery.SEND_SECONDS + claiming.RECORD_SECONDS < leases.LEASE_SECONDS
-    assert claiming.RECORD_SECONDS > delivery.RECORD_TRIES
+    assert claiming.RECORD_SECONDS > delivery.MAX_RECORD_ATTEMPTS
 
 
 def test_behind_a_slow_server_leases_are_renewed_and_what_was_lost_is_left_alone(database: Database) -> None:

@@ -113,10 +113,10 @@ def bounced(
             raise
         typer.echo(f"r8scan: {explain(err)}", err=True)
         raise typer.Exit(TEMPORARY_FAILURE) from None
-    if outcome is bouncing.Outcome.UNKNOWN:
+    if outcome is bouncing.BounceOutcome.UNKNOWN:
         raise UserError(f"{outcome.value}: {output.plain(bounce.message_id)}")
     typer.echo(f"{bounce.message_id}: {outcome.value}")
-    if outcome is bouncing.Outcome.EARLY:
+    if outcome is bouncing.BounceOutcome.EARLY:
         raise typer.Exit(TEMPORARY_FAILURE)
 
 

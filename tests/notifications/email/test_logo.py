@@ -47,8 +47,15 @@ def test_the_kinds_that_every_mail_program_shows_are_known_by_their_first_bytes(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        *((b"", "is no PNG, JPEG or GIF"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no PNG, JPEG or GIF")),
-        *((b"RIFF\0\0\0\0WEBP", "is no PNG, JPEG or GIF"), (png()[:20], "cut off"), (gif(1, 1)[:8], "cut off")),
+        *(
+            (b"", "is not a PNG, JPEG or GIF"),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG or GIF"),
+        ),
+        *(
+            (b"RIFF\0\0\0\0WEBP", "is not a PNG, JPEG or GIF"),
+            (png()[:20], "cut off"),
+            (gif(1, 1)[:8], "cut off"),
+        ),
         *((jpeg(9, 9)[:-8], "cut off"), (b"\xff\xd8\xff\xe0\0\x02junk", "damaged JPEG")),
         *((png().replace(b"IHDR", b"IDAT"), "damaged PNG"), (gif(0, 9), "0 x 9 pixels"), (gif(2001, 9), "1 to 2000")),
         (png() + b"\0" * MAX_FILE_BYTES, "larger than 100 kB"),

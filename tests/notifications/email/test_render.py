@@ -15,6 +15,7 @@ import pytest
 
 from notifications.email.facts import OPERATOR_OCCASIONS, VARIANTS, MailFacts, PlaceFacts, TokenFacts
 from notifications.email.logo import read_logo
+from notifications.email.page import WordsError
 from notifications.email.palette import DARK, LIGHT, Palette
 from notifications.email.render import BUILT_IN, MailIdentity, Rendered, render, render_strictly
 from notifications.email.samples import samples
@@ -417,11 +418,29 @@ def test_own_words_replace_ours_one_macro_at_a_time(tmp_path: Path) -> None:
     words = (BUILT_IN / "gist/words.txt").read_text()
     own = words + "{% macro how() %}Wir haben nachgesehen.{% endmacro %}{% macro language() %}de{% endmacro %}"
     mail = render(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", own))
-    assert mail.complaint is None
+    assert mail.template_error is None
     assert "Wir haben nachgesehen." in mail.text
     assert "Wir haben nachgesehen." in mail.html
     assert '<html lang="de"' in mail.html
     assert "Wir haben" not in render(SAMPLES["issue"], replace(IDENTITY, template_dir=tmp_path)).text
+
+
+def test_a_custom_title_replaces_one_title_and_keeps_the_others(tmp_path: Path) -> None:
+    words = (BUILT_IN / "gist/words.txt").read_text() + '{% set titles = {"how": "Why we are sure"} %}'
+    text = render_strictly(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", words)).text
+    assert "WHY WE ARE SURE" in text
+    assert "HOW WE KNOW" not in text
+    assert "WHAT TO DO NOW" in text
+
+
+@pytest.mark.parametrize(
+    ("custom", "message"),
+    [("{% set titles = 7 %}", "not a mapping"), ("{% set headline = 7 %}", "no macro `headline`")],
+)
+def test_custom_words_of_the_wrong_form_are_an_error_that_names_them(tmp_path: Path, custom: str, message: str) -> None:
+    words = re.sub(r"{% macro headline.*endmacro %}", "", (BUILT_IN / "gist/words.txt").read_text()) + custom
+    with pytest.raises(WordsError, match=message):
+        render_strictly(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", words))
 
 
 def test_own_bodies_replace_ours_for_one_kind_and_may_build_on_them(tmp_path: Path) -> None:
@@ -442,16 +461,16 @@ def test_a_broken_template_of_the_operators_holds_no_mail_back(tmp_path: Path, b
     identity = own_template(tmp_path, "shared/body.txt", broken)
     mail = render(SAMPLES["gist"], identity)
     assert mail.text == render(SAMPLES["gist"], IDENTITY).text
-    assert mail.complaint is not None
-    assert mail.complaint.startswith("own templates not used: ")
+    assert mail.template_error is not None
+    assert mail.template_error.startswith("custom templates not used: ")
     with pytest.raises(Exception):  # noqa: B017 - each breaks in its own way
         render_strictly(SAMPLES["gist"], identity)
 
 
 def test_a_folder_of_templates_that_is_gone_holds_no_mail_back(tmp_path: Path) -> None:
     mail = render(SAMPLES["gist"], replace(IDENTITY, template_dir=tmp_path / "gone"))
-    assert mail.complaint is not None
-    assert "is not a folder" in mail.complaint
+    assert mail.template_error is not None
+    assert "is not a folder" in mail.template_error
 
 
 def test_a_storm_stays_below_the_size_at_which_mail_services_cut() -> None:

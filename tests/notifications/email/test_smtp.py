@@ -12,9 +12,9 @@ import pytest
 
 from notifications.email.transport import (
     Envelope,
+    MailTransport,
     PermanentFailure,
     TransientFailure,
-    Transport,
     TransportDown,
 )
 from notifications.email.transports import transport_for
@@ -33,7 +33,7 @@ def envelope(recipient: str = "ana@acme.example", number: int = 1) -> Envelope:
     return Envelope("security@vendor.example", recipient, f"<{number}@vendor.example>", content.encode())
 
 
-def send(transport: Transport, *envelopes: Envelope, seconds: float = 10) -> None:
+def send(transport: MailTransport, *envelopes: Envelope, seconds: float = 10) -> None:
     with transport.open() as outlet:
         for one in envelopes or (envelope(),):
             outlet.send(one, deadline=time.monotonic() + seconds)

@@ -101,7 +101,7 @@ def test_a_preview_shows_the_logo_in_a_browser_and_carries_it_in_the_message(
     assert [part.get_content_type() for part in message.walk()].count("image/png") == 1
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"<svg/>", "is no PNG, JPEG or GIF"), (None, "cannot read")])
+@pytest.mark.parametrize(("content", "reason"), [(b"<svg/>", "is not a PNG, JPEG or GIF"), (None, "cannot read")])
 def test_a_wrong_logo_is_one_line_that_names_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, reason: str
 ) -> None:
@@ -120,7 +120,7 @@ def test_the_service_does_not_start_with_a_wrong_logo(r8scan: Run, tmp_path: Pat
     (tmp_path / "logo").write_text("<svg/>")
     done = r8scan("run", env={"R8SCAN_LOGO_FILE": str(tmp_path / "logo")})
     assert done.returncode == 1
-    assert done.stderr == f"r8scan: R8SCAN_LOGO_FILE: {tmp_path}/logo is no PNG, JPEG or GIF\n"
+    assert done.stderr == f"r8scan: R8SCAN_LOGO_FILE: {tmp_path}/logo is not a PNG, JPEG or GIF\n"
 
 
 def test_the_address_for_usage_is_the_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_a_returned_mail_piped_in_is_recorded_as_failed(r8scan: Run, state: Data
 def test_a_returned_mail_from_a_file_that_is_not_ours_is_one_line(tmp_path: Path, state: Database) -> None:
     (tmp_path / "mail").write_bytes(bounce("<somebody@elsewhere.example>"))
     assert complaint(run("bounced", str(tmp_path / "mail"))) == (
-        "no mail of ours has this Message-ID: <somebody@elsewhere.example>"
+        "no mail of this service has this Message-ID: <somebody@elsewhere.example>"
     )
 
 
