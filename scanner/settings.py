@@ -38,6 +38,12 @@ SECRETS = (
 )
 """Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
 
+GITHUB = "https://github.com"
+ANONYMOUS_GIT_RATE, GIT_RATE, MAX_GIT_RATE = 2.0, 5.0, 100.0
+"""Git requests a second to github.com: at first without and with a credential, and at most. GitHub publishes no limit;
+it refuses anonymous requests since September 2026, and 100 a second would read every public push."""
+OWN_GIT_RATE = 1000.0
+"""Git requests a second to an installation of one's own, whose limits its operator knows."""
 KNOWN_SOURCES = ("public_events", "code_search", "gists", "event_archive")
 GITHUB_HOSTS = (
     "https://gist.github.com",
@@ -137,7 +143,7 @@ class Settings(BaseSettings):
 
     github_token: SecretStr | None = None
     github_api_url: HttpUrl = "https://api.github.com"
-    github_web_url: HttpUrl = "https://github.com"
+    github_web_url: HttpUrl = GITHUB
     github_app_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     github_app_installation_id: int | None = Field(default=None, ge=1)
     github_app_private_key: SecretStr | None = None
@@ -188,6 +194,10 @@ class Settings(BaseSettings):
     digest: Literal["sha256", "hmac-sha256"] = "sha256"
     digest_key_file: Path | None = None
 
+    git_rate: float | None = Field(default=None, ge=0.2, le=1000)
+    """Git requests a second at the very first start; it rises while GitHub refuses none. None: by what is asked."""
+    git_max_rate: float | None = Field(default=None, ge=0.2, le=1000)
+    """Git requests a second that are never exceeded."""
     scan_threads: int = Field(default=8, ge=1, le=64)
     """Pushes that one scanning process reads at a time."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
@@ -289,7 +299,7 @@ class Settings(BaseSettings):
             self._set("database_url", SecretStr(f"sqlite:///{self.state_dir.absolute()}/r8scan.db"))
         if not self.smtp_url.get_secret_value():
             self._set("smtp_url", SecretStr(f"maildir://{self.state_dir.absolute()}/mail"))
-        if not self.github_hosts and self.github_web_url == "https://github.com":
+        if not self.github_hosts and self.github_web_url == GITHUB:
             object.__setattr__(self, "github_hosts", GITHUB_HOSTS)
         app = (self.github_app_id, self.github_app_installation_id, self.github_app_private_key)
         if any(app) and not all(app):
@@ -315,6 +325,18 @@ class Settings(BaseSettings):
 
     def _set(self, name: str, value: SecretStr) -> None:
         object.__setattr__(self, name, value)
+
+    def git_rates(self) -> tuple[float, float]:
+        """Return the first and the highest rate of git requests a second, low for github.com only."""
+        if self.github_web_url != GITHUB:
+            start = maximum = OWN_GIT_RATE
+        else:
+            has_credential = bool(self.github_token or self.github_app_id)
+            start = GIT_RATE if has_credential else ANONYMOUS_GIT_RATE
+            maximum = MAX_GIT_RATE
+        start = self.git_rate or start
+        maximum = self.git_max_rate or max(maximum, start)
+        return min(start, maximum), maximum
 
     def digester(self) -> Digester:
         """How tokens become digests here. SettingsError when the key's file cannot be read."""

@@ -14,6 +14,7 @@ from notifications.gateways import AnnouncementChannel, StreamChannel, WebhookCh
 from scanner.detection import Detector
 from scanner.github.client import App, GitHub, connect
 from scanner.github.packs import PackLimits
+from scanner.github.request_rate import RateBounds
 from scanner.isolation import shared_pool
 from scanner.records import announcements
 from scanner.records.database import Database
@@ -70,6 +71,7 @@ class Context:
             hosts=self.settings.github_hosts,
             ledger=DatabaseLedger(self.database),
             connections=connections,
+            git_rate=RateBounds(*self.settings.git_rates()),
         )
 
     @property

@@ -31,6 +31,7 @@ from scanner.github.errors import (
 from scanner.github.gate import Gate, Ledger
 from scanner.github.hostile_json import parse_json
 from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
+from scanner.github.request_rate import RateBounds
 from scanner.github.transport import Authorization, Gated, KnownHosts, beginning, origin_of
 from scanner.retries import tries
 
@@ -92,11 +93,13 @@ def connect(
     hosts: Sequence[str] = (),
     ledger: Ledger | None = None,
     connections: int = 16,
+    git_rate: RateBounds | None = None,
 ) -> GitHub:
     """A client for this GitHub. It connects when it is first used.
 
     `credential`: a personal token, an App, or None. `hosts`: origins (https://host) that may be fetched besides the two
-    addresses, without the credential.
+    addresses, without the credential. `git_rate`: the first and highest rate of git
+    requests; None: no limit of our own.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
@@ -126,7 +129,7 @@ def connect(
         own = AppInstallation(credential.app_id, credential.installation_id, credential.private_key, exchanged)
     elif credential:
         own = PersonalToken(credential)
-    gated.gate = authorization.gate = Gate(own.label, ledger)
+    gated.gate = authorization.gate = Gate(own.label, ledger, git_rate=git_rate)
     authorization.credential = own
     return GitHub(http, api_url, web_url, own, gated.gate)
 

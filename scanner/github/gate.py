@@ -24,6 +24,7 @@ from scanner.github.rate_limit import (
     retry_after,
     seconds_to_wait,
 )
+from scanner.github.request_rate import RateBounds, RateLedger, RateLimiter
 
 OPEN_SECONDS = 60.0
 REJECTED_SECONDS = 60.0
@@ -59,7 +60,7 @@ class Circuit:
     open_until: float = 0.0
 
 
-class Ledger(Protocol):
+class Ledger(RateLedger, Protocol):
     """What all workers share. Each method may raise whatever its storage raises: it is logged and done without."""
 
     def read(self) -> tuple[list[Budget], list[Circuit]]:
@@ -79,7 +80,12 @@ class Gate:
     """Decides on requests of one credential. Safe to share between threads."""
 
     def __init__(
-        self, credential: str = "none", ledger: Ledger | None = None, clock: Callable[[], float] = time.time
+        self,
+        credential: str = "none",
+        ledger: Ledger | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        git_rate: RateBounds | None = None,
     ) -> None:
         self._credential = credential
         self._ledger = ledger
@@ -89,6 +95,8 @@ class Gate:
         self._circuits: dict[str, Circuit] = {}
         self._read_at = 0.0
         self._shared_at: dict[str, float] = {}
+        # GitHub publishes no quota for git, so its rate is found out; without bounds it is not limited.
+        self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
         """Return if the request may go out. RateLimited, BadCredential or Unavailable, with `retry_after`, if not.
@@ -98,6 +106,10 @@ class Gate:
         """
         try:
             self._decide(host, resource, reserve)
+            limiter = self._limiters.get(resource)
+            if limiter is not None and limiter.wait():
+                # While this request waited for its slot, another one may have been refused.
+                self._check_budgets(host, resource, reserve)
         except GitHubError as err:
             err.asked, err.resource = False, resource
             raise
@@ -107,9 +119,14 @@ class Gate:
         self._refresh(now)
         with self._lock:
             circuit = self._circuits.get(host)
-            budgets = [self._budgets.get(name) for name in ("credential", resource)]
         if circuit is not None and circuit.failures >= FAILURES_TO_OPEN:
             self._probe(circuit, now)
+        self._check_budgets(host, resource, reserve)
+
+    def _check_budgets(self, host: str, resource: str, reserve: float) -> None:
+        now = self._clock()
+        with self._lock:
+            budgets = [self._budgets.get(name) for name in ("credential", resource)]
         for budget in budgets:
             if budget is not None:
                 self._check(budget, host, now, reserve)
@@ -159,6 +176,11 @@ class Gate:
             self.note_success(host)
         elif isinstance(err, Unavailable) and err.reason in ("connection", "http_5xx"):
             self.note_failure(host)
+
+    def note_broken(self, resource: str) -> None:
+        """An answer broke off, as GitHub's do when it sheds load: many of them lower the resource's rate."""
+        if (limiter := self._limiters.get(resource)) is not None:
+            limiter.note_broken()
 
     def note_failure(self, host: str) -> None:
         """A request did not come back, broke off, or came back with 5xx."""
@@ -239,6 +261,8 @@ class Gate:
     def _block(self, resource: str, until: float, reason: str) -> None:
         with self._lock:
             budget = self._budgets.get(resource, Budget(self._credential, resource))
+        if reason == "rate_limited" and (limiter := self._limiters.get(resource)) is not None:
+            limiter.refuse()
         self._keep(replace(budget, blocked_until=until, reason=reason), urgent=True)
 
     def _keep(self, budget: Budget, *, urgent: bool) -> None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import httpx
 
 from scanner.github.client import GitHub, check_status
-from scanner.github.errors import Malformed, NotFound, Unavailable
+from scanner.github.errors import Malformed, NotFound, RateLimited, Unavailable
 from scanner.github.packs import PackLimits, PackReading, read_pack
+from scanner.github.rate_limit import seconds_to_wait
 from scanner.github.transport import beginning
 from scanner.github.urls import git_url
 
@@ -26,6 +27,12 @@ EXCHANGE_SECONDS = 120.0
 MAX_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
+EDGE_MESSAGE = "x-github-edge-message"
+"""A header of answers that GitHub refuses before git sees the request. With it, an unusable answer is a limit."""
+
+_LIMIT = re.compile(r"temporarily limiting|rate limit|was rate-limited|too many requests", re.IGNORECASE)
+"""Words of an ERR line, status 200, that mean a rate limit: https://github.com/orgs/community/discussions/206581. Each
+phrase has a blank, so that no repository's name in an error message can look like it."""
 _LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -142,7 +149,7 @@ def fetch(
             _refuse_errors(line)
             if line.rstrip(b"\n") == b"packfile":
                 return read_pack(_sideband(lines), limits, hash_name=hash_name)
-    raise Malformed("git_no_pack", "the git server sent no pack")
+        raise Malformed("git_no_pack", "the git server sent no pack")
 
 
 def can_filter(github: GitHub, repository: str) -> bool:
@@ -150,10 +157,17 @@ def can_filter(github: GitHub, repository: str) -> bool:
     url = f"{git_url(github.web_url, repository)}/info/refs"
     headers = {"Git-Protocol": "version=2", "Accept-Encoding": "identity"}
     with _answer(github, "GET", url, {"service": "git-upload-pack"}, headers, None) as chunks:
-        return any(
-            isinstance(line, bytes) and line.startswith(b"fetch=") and b"filter" in line.split(b"=", 1)[1].split()
-            for line in pkt_lines(chunks)
-        )
+        for line in pkt_lines(chunks):
+            if isinstance(line, bytes):
+                _refuse_errors(line)
+                if line.startswith(b"fetch="):
+                    return b"filter" in line.split(b"=", 1)[1].split()
+    return False
+
+
+def is_limit(words: str) -> bool:
+    """Return whether git's error message means a rate limit."""
+    return _LIMIT.search(words) is not None
 
 
 def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
@@ -203,7 +217,8 @@ def _answer(
             ) as response:
                 if response.next_request is None:
                     _check(response, github)
-                    yield _until(response.iter_raw(), deadline)
+                    with _limits_told(response, github):
+                        yield _until(response.iter_raw(), deadline, github)
                     return
                 url, params = str(response.next_request.url), None
     except httpx.HTTPError as err:
@@ -226,11 +241,33 @@ def _check(response: httpx.Response, github: GitHub) -> None:
     check_status(response, start, github.credential_label)
 
 
-def _until(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
-    for chunk in chunks:
-        if time.monotonic() > deadline:
-            raise Unavailable("git_too_slow", f"the git server's answer took longer than {EXCHANGE_SECONDS:.0f} s")
-        yield chunk
+@contextmanager
+def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
+    """Raise RateLimited, and tell the gate, if the answer turns out to be a refusal that came with status 200."""
+    try:
+        yield
+    except Malformed as err:
+        if EDGE_MESSAGE not in response.headers and not (err.reason == "git_refused" and is_limit(err.detail)):
+            raise
+        host = response.request.url.netloc.decode()
+        limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds_to_wait(response))
+        github.gate.note_result(host, "git", limit)
+        raise limit from err
+
+
+def _until(chunks: Iterator[bytes], deadline: float, github: GitHub) -> Iterator[bytes]:
+    try:
+        for chunk in chunks:
+            if time.monotonic() > deadline:
+                break
+            yield chunk
+        else:
+            return
+    except (httpx.HTTPError, Unavailable):
+        github.gate.note_broken("git")
+        raise
+    github.gate.note_broken("git")
+    raise Unavailable("git_too_slow", f"the git server's answer took longer than {EXCHANGE_SECONDS:.0f} s")
 
 
 def _refuse_errors(line: bytes) -> None:

@@ -17,6 +17,7 @@ from typing import IO
 import httpx
 
 from scanner.git_children import READING, RECEIVING, environment, git_child
+from scanner.github import git_protocol
 from scanner.github.client import GitHub, is_blocked
 from scanner.github.errors import (
     BadCredential,
@@ -287,7 +288,8 @@ def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
     """What git's words mean. They are hostile, so none of them is passed on."""
     lower = text.lower()
     is_forbidden = b"returned error: 403" in lower
-    if b"returned error: 429" in lower or (is_forbidden and b"rate limit" in lower):
+    is_limited = b"remote error" in lower and git_protocol.is_limit(lower.decode("ascii", "replace"))
+    if is_limited or b"returned error: 429" in lower or (is_forbidden and b"rate limit" in lower):
         return RateLimited("rate_limited", "git requests are limited", retry_after=SECONDARY_LIMIT_SECONDS)
     if b"returned error: 451" in lower or (is_forbidden and is_blocked(lower)):
         return NotFound("blocked", "access to the repository is blocked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, Float
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, String, Text
@@ -112,6 +112,22 @@ class BudgetState(Base):
     blocked_until: Mapped[datetime | None]
     reason: Mapped[str] = mapped_column(String(32))
     updated_at: Mapped[datetime]
+
+
+class ResourceRate(Base):
+    """The rate of requests that all workers share, for a resource without a published limit."""
+
+    __tablename__ = "resource_rates"
+
+    credential: Mapped[str] = mapped_column(String(160), primary_key=True)
+    resource: Mapped[str] = mapped_column(String(32), primary_key=True)
+    per_second: Mapped[float] = mapped_column(Float)
+    next_slot_at: Mapped[datetime | None]
+    asked: Mapped[int] = mapped_column(default=0)
+    window_began_at: Mapped[datetime | None]
+    measured_per_second: Mapped[float] = mapped_column(Float, default=0.0)
+    refusals: Mapped[int] = mapped_column(Id, default=0)
+    refused_at: Mapped[datetime | None]
 
 
 class CircuitState(Base):

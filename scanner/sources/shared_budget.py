@@ -1,8 +1,9 @@
-"""What all workers know of GitHub's budgets and of hosts that fail, as rows: the gate's ledger."""
+"""What all workers know of GitHub's budgets, request rates and hosts that fail, as rows: the gate's ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,13 +13,15 @@ from sqlalchemy.orm import Session
 
 from scanner.github.gate import Budget, Circuit
 from scanner.github.rate_limit import MAX_WAIT_SECONDS
+from scanner.github.request_rate import RequestRate
+from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import Base, db_now
-from scanner.records.source_models import BudgetState, CircuitState
+from scanner.records.source_models import BudgetState, CircuitState, ResourceRate
 
 
 class DatabaseLedger:
-    """Rows of `budgets` and `circuits`. Raises what the database raises."""
+    """Rows of `budgets`, `circuits` and `resource_rates`. Raises what the database raises."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -59,6 +62,53 @@ class DatabaseLedger:
         with self._database.write() as session:
             # There may be no row: the database was away when the circuit opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
+
+    def update_rate(
+        self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
+    ) -> tuple[RequestRate, RequestRate, float]:
+        first = replace(first, credential=first.credential[:160])
+        key = (ResourceRate.credential == first.credential, ResourceRate.resource == first.resource)
+        # By the database's clock: workers on several machines share the slots.
+        locked = select(ResourceRate, db_now()).where(*key).with_for_update()
+        with self._database.write() as session:
+            found = session.execute(locked).first()
+            if found is None:
+                session.execute(insert_or_nothing(session, ResourceRate).values(**_rate_values(first)))
+                found = session.execute(locked).one()
+            row, at = found
+            before, now = _rate(row), at.timestamp()
+            after = change(before, now)
+            for name, value in _rate_values(after).items():
+                setattr(row, name, value)
+        return before, after, now
+
+
+def _rate_values(rate: RequestRate) -> dict[str, Any]:
+    return {
+        "credential": rate.credential,
+        "resource": rate.resource,
+        "per_second": rate.per_second,
+        "next_slot_at": _time(rate.next_slot_at),
+        "asked": rate.asked,
+        "window_began_at": _time(rate.window_began_at),
+        "measured_per_second": rate.measured_per_second,
+        "refusals": rate.refusals,
+        "refused_at": _time(rate.refused_at),
+    }
+
+
+def _rate(row: ResourceRate) -> RequestRate:
+    return RequestRate(
+        credential=row.credential,
+        resource=row.resource,
+        per_second=row.per_second,
+        next_slot_at=_seconds(row.next_slot_at),
+        asked=row.asked,
+        window_began_at=_seconds(row.window_began_at),
+        measured_per_second=row.measured_per_second,
+        refusals=row.refusals,
+        refused_at=_seconds(row.refused_at),
+    )
 
 
 def _upsert(

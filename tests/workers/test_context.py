@@ -51,3 +51,21 @@ def test_what_nobody_has_used_is_not_opened_to_be_closed(tmp_path: Path) -> None
     own = Context(load_settings(state_dir=tmp_path / "state"))
     own.close()
     assert not (tmp_path / "state" / "r8scan.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (2.0, 100.0)),
+        ({"github_token": "a"}, (5.0, 100.0)),
+        ({"git_rate": 20}, (20.0, 100.0)),
+        ({"git_rate": 200}, (200.0, 200.0)),
+        ({"git_rate": 20, "git_max_rate": 10}, (10.0, 10.0)),
+        ({"github_web_url": "https://git.example"}, (1000.0, 1000.0)),
+        ({"github_web_url": "https://git.example", "git_rate": 3, "git_max_rate": 9}, (3.0, 9.0)),
+    ],
+)
+def test_git_begins_slowly_at_github_and_freely_at_ones_own_installation(
+    tmp_path: Path, changes: dict[str, Any], expected: tuple[float, float]
+) -> None:
+    assert load_settings(state_dir=tmp_path / "state", **changes).git_rates() == expected

@@ -89,6 +89,7 @@ def _screen(found: Overview) -> RenderableType:
         Text(f"{output.plain(found.at)}   {delays}   sightings: {sightings}"),
         _table("Sources (24 hours)", _SOURCE_COLUMNS, (_source_row(found, one) for one in found.sources)),
         _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
+        _table("Request rates", ("credential", "resource", "allowed", "sent", "refusals", "last"), _rate_rows(found)),
         _table("Queues", ("kind", "state", "jobs", "oldest"), _queue_rows(found)),
         _table("Outbox", ("channel", "state", "rows", "oldest"), _outbox_rows(found)),
     ]
@@ -133,6 +134,12 @@ def _budget_rows(found: Overview) -> Iterable[Sequence[Any]]:
             left = row.remaining if row.limit else None
             full = _until(found.at, row.resets_at)
             yield row.credential, row.resource, left, row.limit or None, full, blocked
+
+
+def _rate_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    for row in found.rates:
+        allowed, sent = f"{row.per_second:g}/s", f"{row.measured_per_second:g}/s"
+        yield row.credential, row.resource, allowed, sent, row.refusals, _ago(found.at, row.refused_at)
 
 
 def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:

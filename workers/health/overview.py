@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import db_now
 from scanner.settings import Settings
-from workers.health import incidents, machine, messages, sources, work
+from workers.health import incidents, machine, messages, reading, sources, work
 from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
 
@@ -43,6 +43,7 @@ def read_rows(session: Session, settings: Settings, found: Overview) -> None:
     """Add what the rows of the database tell, and the problems that follow from it."""
     found.at = session.execute(select(db_now())).scalar_one()
     sources.read(session, settings, found)
+    reading.read(session, found)
     work.read(session, settings, found)
     messages.read(session, found)
     incidents.read(session, found)

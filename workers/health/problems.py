@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SOURCE_STALE = "source_stale"
     SOURCE_SILENT = "source_silent"
     CREDENTIAL_REJECTED = "credential_rejected"
+    REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"
     # Tokens and messages.
     DISABLING_WAITS = "disabling_waits"

@@ -61,6 +61,18 @@ class BudgetRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RateRow:
+    """The rate of requests that all workers share, a second: allowed, and sent in the latest whole minute."""
+
+    credential: str
+    resource: str
+    per_second: float
+    measured_per_second: float
+    refusals: int
+    refused_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitRow:
     """A host whose circuit breaker is open."""
 
@@ -168,6 +180,7 @@ class Overview:
     processes: list[ProcessRow] = field(default_factory=list)
     sources: list[SourceRow] = field(default_factory=list)
     budgets: list[BudgetRow] = field(default_factory=list)
+    rates: list[RateRow] = field(default_factory=list)
     circuits: list[CircuitRow] = field(default_factory=list)
     queues: list[QueueRow] = field(default_factory=list)
     rescans: list[RescanRow] = field(default_factory=list)

@@ -74,6 +74,8 @@ class SandboxGitHub:
     requests: Counter[str] = field(default_factory=Counter)
     faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     rate_limit: int = 5000
+    git_limit: int | None = None
+    """Git requests a second that are answered; None: all. Beyond it GitHub's throttle answers."""
     search_limit: int = 10
     search_incomplete: bool = False
     repository_search_limit: int = 30

@@ -36,6 +36,15 @@ def routes(own: Answers) -> list[Route]:
     ]
 
 
+def git_throttled(method: str) -> Response:
+    """GitHub's refusal of git requests, by its edge: https://github.com/orgs/community/discussions/206581"""
+    words = b"ERR GitHub is temporarily limiting some unauthenticated downloads to protect the stability of the"
+    line = words + b" platform. Please retry later or authenticate.\n"
+    kind = "advertisement" if method == "GET" else "result"
+    headers = {"x-github-edge-message": "temporarily limited", "content-type": f"application/x-git-upload-pack-{kind}"}
+    return Response(b"%04x" % (len(line) + 4) + line, headers=headers)
+
+
 class RateWindow:
     """Requests of one resource within its window, which begins with a request and not on the hour, as GitHub's does."""
 
@@ -62,6 +71,7 @@ class Answers:
             "code_search": RateWindow(60),
             "search": RateWindow(60),
             "graphql": RateWindow(3600),
+            "git": RateWindow(1),
         }
 
     async def events(self, request: Request) -> Response:
@@ -162,6 +172,12 @@ class Answers:
 
     async def git(self, request: Request) -> Response:
         refused = self.refused(request, "git")
+        if (
+            refused is None
+            and self.github.git_limit is not None
+            and self._windows["git"].spend(1) > self.github.git_limit
+        ):
+            refused = git_throttled(request.method)
         if refused is not None:
             return refused
         name = f"{request.path_params['owner']}/{request.path_params['name'].removesuffix('.git')}"

@@ -12,6 +12,7 @@ import pytest
 from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.gate import OPEN_SECONDS, Budget, Circuit, Gate
+from scanner.github.request_rate import RateBounds, RequestRate
 
 HOST = "api.github.example"
 NOW = 1_800_000_000.0
@@ -31,6 +32,7 @@ class Memory:
     def __init__(self) -> None:
         self.budgets: dict[tuple[str, str], Budget] = {}
         self.circuits: dict[str, Circuit] = {}
+        self.rates: dict[str, RequestRate] = {}
         self.away = False
 
     def read(self) -> tuple[list[Budget], list[Circuit]]:
@@ -52,6 +54,14 @@ class Memory:
             return False
         self.circuits[circuit.host] = circuit
         return True
+
+    def update_rate(
+        self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
+    ) -> tuple[RequestRate, RequestRate, float]:
+        self._check()
+        before = self.rates.get(first.resource, first)
+        self.rates[first.resource] = change(before, NOW)
+        return before, self.rates[first.resource], NOW
 
     def _check(self) -> None:
         if self.away:
@@ -287,3 +297,14 @@ def test_what_git_itself_was_told_counts_as_well(
             gates[1].admit(HOST, "git")
     else:
         gates[1].admit(HOST, "git")
+
+
+def test_only_a_limit_lowers_the_rate_of_git(clock: Clock, memory: Memory) -> None:
+    gate = Gate("token", memory, clock, git_rate=RateBounds(10.0, 10.0))
+    gate.admit(HOST, "git")
+    gate.note(HOST, "git", answer(403), b"Repository access blocked")
+    gate.note(HOST, "git", answer(503, retry_after="1"))
+    gate.note(HOST, "core", answer(429, retry_after="1"))
+    assert memory.rates["git"].per_second == 10.0
+    gate.note(HOST, "git", answer(429, retry_after="1"))
+    assert memory.rates["git"].per_second == 5.0

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scanner.github import git_protocol
 from scanner.github.client import GitHub, connect, get_json
-from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, Unavailable
+from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable
 from scanner.github.git_protocol import can_filter, fetch, list_refs, pkt_line, pkt_lines
 from scanner.github.packs import PackLimits
 from workers.sandbox.github import SandboxGitHub
@@ -176,3 +176,39 @@ def test_an_error_in_the_side_band_ends_the_pack(
     stream = pkt_line(b"packfile\n") + pkt_line(b"\x01PACK") + pkt_line(b"\x03fatal: out of memory") + b"0000"
     sandbox.faults["git"].append(lambda: Response(stream))
     assert fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS).unread == {"pack_truncated": 1}
+
+
+@pytest.mark.parametrize("ask", [lambda own: list_refs(own, "ana/app"), lambda own: can_filter(own, "ana/app")])
+def test_a_throttle_with_status_200_is_a_limit_of_git_that_every_request_obeys(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace], ask: Callable[[GitHub], object]
+) -> None:
+    workplace()
+    sandbox.git_limit = 0
+    with pytest.raises(RateLimited) as caught:
+        ask(client)
+    assert (caught.value.asked, caught.value.retry_after) == (True, 60)
+    sandbox.git_limit = None
+    with pytest.raises(RateLimited) as caught:
+        fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS)
+    assert not caught.value.asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Response(b"busy", headers={"x-github-edge-message": "limited"}), RateLimited),
+        (Response(pkt_line(b"ERR this request was rate-limited due to too many requests")), RateLimited),
+        (Response(pkt_line(b"ERR repository ana/too-many-requests-rate-limit not found")), Malformed),
+    ],
+)
+def test_only_what_github_itself_says_is_taken_for_a_limit(
+    client: GitHub,
+    sandbox: SandboxGitHub,
+    workplace: Callable[..., Workplace],
+    answer: Response,
+    error: type[GitHubError],
+) -> None:
+    workplace()
+    sandbox.faults["git"].append(lambda: answer)
+    with pytest.raises(error):
+        fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS)

@@ -15,8 +15,9 @@ import stamina
 from scanner.git_children import environment
 from scanner.github import mirrors
 from scanner.github.client import GitHub, connect
-from scanner.github.errors import Unavailable
+from scanner.github.errors import RateLimited, Unavailable
 from scanner.github.mirrors import MirrorStopped, clone, git_environment, missing_commits
+from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
 
@@ -107,3 +108,15 @@ def test_network_git_has_all_the_safe_settings_and_only_http() -> None:
     assert network["protocol.allow"] == "never"
     allowed = {key for key, value in network.items() if key.startswith("protocol.") and value == "always"}
     assert allowed == {"protocol.http.allow", "protocol.https.allow"}
+
+
+def test_a_clone_that_github_throttles_is_a_limit_of_git(
+    client: GitHub, sandbox: SandboxGitHub, tmp_path: Path
+) -> None:
+    sandbox.create_repository("ana/app")
+    sandbox.git_limit = 0
+    url = f"{sandbox.url}/ana/app.git"
+    for asked in (True, False):
+        with pytest.raises(RateLimited) as caught:
+            clone(client, url, tmp_path / "mirror", limit_bytes=1 << 20, stop=threading.Event())
+        assert caught.value.asked is asked

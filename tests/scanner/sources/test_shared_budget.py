@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scanner.github.gate import Budget, Circuit
+from scanner.github.request_rate import RequestRate
 from scanner.records.database import Database
 from scanner.sources.shared_budget import DatabaseLedger
 
@@ -37,3 +40,14 @@ def test_a_circuit_that_opened_while_the_database_was_away_is_probed_all_the_sam
     assert not other.take_probe(Circuit("github.example", 10, 1_800_000_062.0), 1_800_000_002.0)
     assert other.take_probe(Circuit("github.example", 12, 1_800_000_122.0), 1_800_000_062.0)
     assert one.read()[1] == [Circuit("github.example", 12, 1_800_000_122.0)]
+
+
+def test_the_rate_of_git_is_one_row_for_all_workers(database: Database) -> None:
+    one, other = DatabaseLedger(database), DatabaseLedger(database)
+    first = RequestRate("token", "git", 5.0)
+    before, after, now = one.update_rate(first, lambda rate, now: replace(rate, per_second=2.5, refused_at=now))
+    assert (before, after.per_second, after.refused_at) == (first, 2.5, now)
+    seen, _, later = other.update_rate(first, lambda rate, _: replace(rate, asked=rate.asked + 3))
+    assert (seen.per_second, later >= now) == (2.5, True)
+    assert abs(seen.refused_at - now) < 0.001
+    assert one.update_rate(first, lambda rate, _: rate)[0].asked == 3

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
-from scanner.github.client import GitHub, get_json
+from scanner.github.client import GitHub, connect, get_json
 from scanner.github.errors import RateLimited
 from scanner.github.git_protocol import pkt_line
 from scanner.github.packs import PackLimits
@@ -169,6 +169,24 @@ def test_a_limit_is_waited_for_as_long_as_it_says(bench: Bench, workplace: Make,
     with bench.database.read() as session:
         statement = select(ScanJob.id).where(ScanJob.next_attempt_at > db_now(900), ScanJob.state == "queued")
         assert session.execute(statement).first() is not None
+
+
+def test_a_push_that_github_throttles_waits_and_spends_nothing_of_the_rest_api(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    bench.queue(leaked(workplace, token))
+    sandbox.git_limit = 0
+    sandbox.requests.clear()
+    bench.scan()
+    assert dict(sandbox.requests) == {"git": 1}
+    assert [job.counts.get("error_rate_limited") for job in bench.jobs()] == [1, None]
+    sandbox.git_limit = None
+    bench.client = connect(sandbox.api_url, sandbox.url, None)
+    bench.make_due()
+    bench.scan()
+    assert bench.is_disabled(digest)
 
 
 def test_a_push_whose_second_request_we_refuse_ourselves_waits_without_a_try_and_what_came_counts(

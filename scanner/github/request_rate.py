@@ -1,0 +1,234 @@
+"""How many requests a second may go to a resource for which GitHub publishes no limit, such as git.
+
+Additive increase, multiplicative decrease: the rate rises a little while it is used up and nothing is refused, and is
+halved when GitHub refuses. All workers share one rate: each reserves slots, points in time at which it may send one
+request. Only `RateLimiter` waits; the rest is pure.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from scanner.github.errors import RateLimited
+
+MIN_PER_SECOND = 0.2
+"""The rate never falls lower: one request in five seconds still notices soon that GitHub's throttle has ended."""
+STEP_PER_SECOND = 1.0
+"""What the rate rises by after a window in which it was used up: from 5 to 66 a second takes an hour."""
+WINDOW_SECONDS = 60.0
+USED_UP_SHARE = 0.8
+"""Below this share of the rate, the demand is the limit: raising the rate would prove nothing."""
+HALVE_PAUSE_SECONDS = 20.0
+"""Requests that are under way when GitHub refuses one are refused as well; together they halve the rate once."""
+MIN_OBSERVED_PER_SECOND = 1.0
+RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
+"""What a process reserves at a time: slots for half a second, so that a database write pays for several requests."""
+UNUSED_SECONDS = 1.0
+"""A slot that nobody used within this time is lost; otherwise a pause would be followed by a burst."""
+MAX_WAIT_SECONDS = 30.0
+"""A request waits this long for its slot, well within the time limit of a page. Beyond it the work is given back."""
+BROKEN_TO_HALVE, BROKEN_SHARE = 5, 0.1
+"""Answers that break off count as a refusal when there are this many of them, and this share of a window's requests."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RateBounds:
+    """Requests a second: the rate at the very first start, and the highest one."""
+
+    start: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRate:
+    """The rate of one credential and resource. Times in seconds since the epoch by the ledger's clock; 0 means never.
+
+    Attributes:
+        per_second: Requests a second that all workers together may send.
+        next_slot_at: The first slot that nobody has reserved.
+        asked: Requests sent since `window_began_at`.
+        measured_per_second: Requests a second that were sent in the latest complete window.
+        refusals: How often GitHub has refused since the row exists.
+    """
+
+    credential: str
+    resource: str
+    per_second: float
+    next_slot_at: float = 0.0
+    asked: int = 0
+    window_began_at: float = 0.0
+    measured_per_second: float = 0.0
+    refusals: int = 0
+    refused_at: float = 0.0
+
+
+class RateLedger(Protocol):
+    """Where workers share a rate."""
+
+    def update_rate(
+        self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
+    ) -> tuple[RequestRate, RequestRate, float]:
+        """Change the row in one transaction. `first` is the row if there is none yet. May raise what storage raises.
+
+        Returns: the row before and after, and the time, by the ledger's clock.
+        """
+
+
+def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: RateBounds) -> RequestRate:
+    """Return the rate after `count` slots were reserved by a process that has sent `sent` requests since its last call.
+
+    The slots lie from the later of `rate.next_slot_at` and `now` on, each `1 / per_second` after the one before.
+    """
+    rate = _measured(replace(rate, asked=rate.asked + sent), now, bounds)
+    begins = first_slot(rate, now)
+    return replace(rate, next_slot_at=begins + count / rate.per_second)
+
+
+def first_slot(rate: RequestRate, now: float) -> float:
+    """Return the first free slot. One that is further ahead than anybody reserves comes of a clock that jumped."""
+    return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
+
+
+def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
+    """Return the rate after a refusal: half of what was really sent, once for refusals close together."""
+    rate = replace(rate, asked=rate.asked + sent, refusals=rate.refusals + 1)
+    if 0 <= now - rate.refused_at < HALVE_PAUSE_SECONDS:
+        return rate
+    seconds = now - rate.window_began_at
+    observed = rate.asked / seconds if 1 <= seconds <= 10 * WINDOW_SECONDS else rate.per_second
+    used = min(rate.per_second, max(observed, MIN_OBSERVED_PER_SECOND))
+    return replace(rate, per_second=max(used / 2, MIN_PER_SECOND), refused_at=now, asked=0, window_began_at=now)
+
+
+def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
+    """Return the rate, raised if a window is over in which it was used up, within the bounds."""
+    rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
+    seconds = now - rate.window_began_at
+    if 0 <= seconds < WINDOW_SECONDS:
+        return rate
+    measured = rate.asked / seconds if seconds > 0 else 0.0
+    # A window that is much too long was a pause, and one in which GitHub refused proves nothing.
+    is_used_up = seconds < 2 * WINDOW_SECONDS and measured >= USED_UP_SHARE * rate.per_second
+    raised = min(rate.per_second + STEP_PER_SECOND, bounds.maximum) if is_used_up else rate.per_second
+    return replace(rate, per_second=raised, asked=0, window_began_at=now, measured_per_second=measured)
+
+
+class RateLimiter:
+    """Has the threads of one process wait for slots of the shared rate. Safe to share between threads.
+
+    While the ledger is away, the process keeps the rate that it knows by itself.
+    """
+
+    def __init__(
+        self,
+        credential: str,
+        resource: str,
+        bounds: RateBounds,
+        ledger: RateLedger | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._bounds = bounds
+        self._ledger = ledger
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._rate = RequestRate(credential, resource, bounds.start)
+        self._slot_at, self._left, self._sent = 0.0, 0, 0
+        self._broken, self._broken_since, self._sent_since = 0, 0.0, 0
+
+    @property
+    def per_second(self) -> float:
+        """The rate as it was known at the latest reservation."""
+        return self._rate.per_second
+
+    def wait(self) -> bool:
+        """Wait for a slot. Returns: whether any time has passed.
+
+        Raises:
+            RateLimited: No slot is free within MAX_WAIT_SECONDS.
+        """
+        with self._lock:
+            now = self._clock()
+            self._forget_unused(now)
+            if not self._left:
+                self._reserve(now)
+            seconds = self._slot_at - now
+            if seconds > MAX_WAIT_SECONDS:
+                message = f"{self._rate.resource} requests are limited to {self._rate.per_second:.3g} a second"
+                raise RateLimited("rate_reserved", message, retry_after=seconds)
+            self._slot_at += 1 / self._rate.per_second
+            self._left -= 1
+            self._sent += 1
+            self._sent_since += 1
+        if seconds <= 0:
+            return False
+        self._sleep(seconds)
+        return True
+
+    def refuse(self) -> None:
+        """GitHub has refused a request: halve the rate."""
+        with self._lock:
+            sent, self._sent = self._sent, 0
+            before, after, _ = self._update(lambda rate, now: refused(rate, now, sent=sent))
+            self._left = 0
+        if after.per_second < before.per_second:
+            _log.warning(
+                "GitHub limits %s requests: from %.3g to %.3g a second",
+                after.resource,
+                before.per_second,
+                after.per_second,
+            )
+
+    def note_broken(self) -> None:
+        """An answer broke off: many of them are a refusal as well."""
+        with self._lock:
+            now = self._clock()
+            if not 0 <= now - self._broken_since < WINDOW_SECONDS:
+                self._broken, self._broken_since, self._sent_since = 0, now, 0
+            self._broken += 1
+            is_refusal = self._broken >= BROKEN_TO_HALVE and self._broken >= BROKEN_SHARE * self._sent_since
+            if is_refusal:
+                self._broken = 0
+        if is_refusal:
+            self.refuse()
+
+    def _forget_unused(self, now: float) -> None:
+        if self._slot_at - now > 10 * MAX_WAIT_SECONDS:
+            self._left = 0  # the clock has jumped back
+        late = now - UNUSED_SECONDS - self._slot_at
+        if late > 0 and self._left:
+            lost = min(self._left, math.ceil(late * self._rate.per_second))
+            self._left -= lost
+            self._slot_at += lost / self._rate.per_second
+
+    def _reserve(self, now: float) -> None:
+        count = min(max(int(self._rate.per_second * RESERVED_SECONDS), 1), MAX_RESERVED)
+        sent, self._sent = self._sent, 0
+
+        def change(rate: RequestRate, at: float) -> RequestRate:
+            return reserved(rate, at, count=count, sent=sent, bounds=self._bounds)
+
+        before, _, at = self._update(change)
+        self._slot_at, self._left = now + first_slot(before, at) - at, count
+
+    def _update(self, change: Callable[[RequestRate, float], RequestRate]) -> tuple[RequestRate, RequestRate, float]:
+        before, at = self._rate, self._clock()
+        if self._ledger is not None:
+            try:
+                before, self._rate, at = self._ledger.update_rate(before, change)
+            except Exception as err:  # noqa: BLE001 - storage is not ours; the rate is kept here without it
+                _log.warning("the rate of %s requests is not shared: %s", before.resource, type(err).__name__)
+            else:
+                return before, self._rate, at
+        self._rate = change(before, at)
+        return before, self._rate, at
