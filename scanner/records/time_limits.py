@@ -21,7 +21,14 @@ JOB_SECONDS = {
     **dict.fromkeys(("repository", "gist", "owner", "archive_hour"), STEP_SECONDS),
 }
 """By kind of job: seconds from its claim, or from its latest progress."""
-POLL_SECONDS = {"public_events": 180.0, "code_search": 300.0, "gists": 600.0, "event_archive": 60.0}
+POLL_SECONDS = {
+    "public_events": 180.0,
+    "code_search": 300.0,
+    "gists": 600.0,
+    "event_archive": 60.0,
+    "repository_search": 300.0,
+    "new_repositories": 300.0,
+}
 """By source. A poll of gists may ask for 30 pages and 20 files."""
 GRACE_SECONDS = 10.0
 """From the limit until the process ends: work that notices the loss of its lease stops by itself."""

@@ -9,12 +9,14 @@ from scanner.sources.archive.poll import EVENT_ARCHIVE
 from scanner.sources.code_search.poll import CODE_SEARCH
 from scanner.sources.gists.poll import GISTS
 from scanner.sources.polling.source import Source
+from scanner.sources.repository_search.poll import REPOSITORY_SEARCH
 from scanner.sources.timeline.poll import PUBLIC_EVENTS
 
 SOURCES: Mapping[str, Source] = {
     source.name: source
     for source in (
         PUBLIC_EVENTS,
+        REPOSITORY_SEARCH,
         CODE_SEARCH,
         GISTS,
         EVENT_ARCHIVE,

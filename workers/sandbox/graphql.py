@@ -38,6 +38,7 @@ class GraphQL:
         cpu_seconds_a_query: What each query costs of the limit on CPU time.
         partial_after: Nodes of the next queries after which GitHub stops; one entry a query, None: it does not stop.
         gives_up: Number of the next queries that GitHub gives up on after its 10 seconds.
+        clock: Seconds since the epoch, by which the index has learned of pushes.
         sees: Share of all results that this credential is shown, as an App's token may be.
     """
 
@@ -48,6 +49,7 @@ class GraphQL:
     partial_after: deque[int | None] = field(default_factory=deque)
     gives_up: int = 0
     sees: float = 1.0
+    clock: Callable[[], float] = time.time
     queries: int = 0
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class GraphQL:
     def index_matches(self, words: str) -> list[int]:
         """Return the numbers of the repositories that a search finds, oldest push first unless it says otherwise."""
         span = _SPAN.search(words)
-        found = self.index.between(_seconds(span[1]), _seconds(span[2]), time.time()) if span else []
+        found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
         return found[::-1] if "sort:updated-desc" in words else found
 
     def _search(self, words: str, after: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -28,6 +28,8 @@ MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 3600.0
 MAX_BACKOFF_SECONDS = 60.0
 MAX_FAILURES = 16
 """Failures that are counted; the backoff reaches its longest long before."""
+MAX_GAP_DISTANCE = timedelta(minutes=5)
+"""Gaps of one reason that lie no further apart are kept as one."""
 MAX_POLLS_OVER_TIME = 2
 """After this many polls in a row that were stopped at their time limit, texts get no more than the cheap part."""
 
@@ -231,6 +233,26 @@ def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
             found_at=db_now(),
         )
     )
+
+
+def extend_gap(session: Session, source: str, missed: MissedSpan) -> None:
+    """Record a gap as `record_gap` does; one that goes on where the source's latest of this reason ends is one with it.
+
+    A source that asks for short spans would otherwise write a row for each of them.
+    """
+    statement = (
+        select(Gap)
+        .where(Gap.source == source, Gap.reason == missed.reason, Gap.filled_at.is_(None))
+        .order_by(Gap.id.desc())
+        .limit(1)
+    )
+    latest = session.execute(statement).scalar_one_or_none()
+    if latest is None or not -MAX_GAP_DISTANCE <= missed.from_at - latest.until_at <= MAX_GAP_DISTANCE:
+        record_gap(session, source, missed)
+        return
+    latest.from_at, latest.until_at = min(latest.from_at, missed.from_at), max(latest.until_at, missed.until_at)
+    latest.estimated += missed.estimated
+    latest.found_at = db_now()
 
 
 def _state(session: Session, source: str) -> SourceState:

@@ -1,0 +1,76 @@
+"""What a listing of repositories holds for us: pushes to read, and texts in which a token may stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from scanner.detection import Candidate, Detector, Document, Place, redact
+from scanner.detection.budgets import Budget
+from scanner.github.repositories import ListedRepository
+from scanner.sources.pushes.discovered import DiscoveredPush
+
+NEW_FOR = timedelta(days=1)
+"""A repository that was pushed within this time of its creation counts as new."""
+READER_PATIENCE_SECONDS = 0.5
+"""A poll must not be late because one text takes long to read."""
+
+
+def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
+    """Return the latest push of a listed repository. `vendor`: the name that a repository may mention."""
+    pushed_at, created_at = repository.pushed_at, repository.created_at
+    words = f"{repository.name} {repository.description}".lower()
+    return DiscoveredPush(
+        repository_id=repository.id,
+        repository=repository.name,
+        pushed_at=pushed_at,
+        default_branch=repository.default_branch,
+        tip=repository.tip,
+        created_at=created_at,
+        is_new=bool(pushed_at and created_at and pushed_at - created_at <= NEW_FOR),
+        is_fork=repository.is_fork,
+        size_kb=repository.size_kb,
+        language=repository.language,
+        mentions_vendor=vendor.lower() in words,
+    )
+
+
+def scan_texts(
+    detector: Detector,
+    repositories: Sequence[ListedRepository],
+    web_url: str,
+    budget: Budget,
+    counts: Counter[str],
+) -> list[Candidate]:
+    """Return the candidates in names and descriptions; add to `counts` what was not read, by reason.
+
+    All texts are scanned at once, and singly only where they hold something: nearly none does.
+    """
+    documents = list(_documents(repositories, web_url))
+    joined = b"\n\n".join(document.content for document in documents)
+    if not documents:
+        return []
+    first = detector.scan(Document(joined, Place("other")), budget, patience=READER_PATIENCE_SECONDS)
+    if not first.candidates and not first.unread:
+        return []
+    candidates: list[Candidate] = []
+    for document in documents:
+        result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
+        candidates += result.candidates
+        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    return candidates
+
+
+def _documents(repositories: Sequence[ListedRepository], web_url: str) -> Iterator[Document]:
+    for repository in repositories:
+        name = redact(repository.name)
+        place = Place(
+            "repository_description",
+            url=f"{web_url}/{name}",
+            repository=name,
+            repository_id=repository.id,
+            published_at=repository.pushed_at,
+        )
+        text = f"{repository.name}\n{repository.description}"
+        yield Document(text.encode("utf-8", "surrogatepass"), place)

@@ -1,0 +1,71 @@
+"""Rows of the windows that repository search is asked for again: what they showed so far, and when the next look is."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from scanner.records.columns import insert_or_nothing
+from scanner.records.discovery_models import SearchWindow
+from scanner.records.models import db_now
+from scanner.sources.repository_search.turn import Look, Turn
+from scanner.sources.repository_search.windows import LOOKS_AFTER
+
+MAX_DUE = 20
+"""Windows of one turn that are asked for again."""
+
+
+def due(session: Session) -> list[Look]:
+    """Return the windows whose later look is due, the longest due first."""
+    statement = (
+        select(SearchWindow)
+        .where(SearchWindow.next_look_at <= db_now())
+        .order_by(SearchWindow.next_look_at)
+        .limit(MAX_DUE)
+    )
+    return [
+        Look((row.start, row.end), row.number, row.looks, row.total, frozenset(_unpacked(row.seen)))
+        for row in session.execute(statement).scalars()
+    ]
+
+
+def write(session: Session, turn: Turn) -> None:
+    """Keep the windows of a turn for their next look; forget those that had their last one."""
+    for span, number, found in turn.first:
+        row = insert_or_nothing(session, SearchWindow).values(
+            start=span[0],
+            end=span[1],
+            number=number,
+            looks=0,
+            total=found.total,
+            seen=_packed(found.found),
+            first_look_at=db_now(),
+            next_look_at=db_now(LOOKS_AFTER[0]),
+        )
+        session.execute(row)
+    for look, total, seen in turn.again:
+        own = SearchWindow.start == look.span[0]
+        following = look.look + 1
+        if following >= len(LOOKS_AFTER):
+            session.execute(delete(SearchWindow).where(own).execution_options(synchronize_session=False))
+            continue
+        delay = LOOKS_AFTER[following] - LOOKS_AFTER[look.look]
+        session.execute(
+            update(SearchWindow)
+            .where(own)
+            .values(looks=following, total=total, seen=_packed(seen), next_look_at=db_now(delay))
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _packed(ids: Collection[int]) -> bytes:
+    return array("q", sorted(ids)).tobytes()
+
+
+def _unpacked(packed: bytes) -> array[int]:
+    ids = array("q")
+    ids.frombytes(packed)
+    return ids

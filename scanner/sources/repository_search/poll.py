@@ -1,0 +1,144 @@
+"""Polls repository search: windows of time as soon as the index has settled, once more later, and what was left behind.
+
+https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Detector
+from scanner.github.client import GitHub
+from scanner.github.credentials import AppInstallation
+from scanner.github.errors import Forbidden, GitHubError, RateLimited
+from scanner.records.database import Database
+from scanner.records.states import SightingState
+from scanner.response import sightings
+from scanner.sources.batches.candidate_limits import CandidateLimits
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll
+from scanner.sources.polling.report import PollReport
+from scanner.sources.polling.source import PollContext, Source
+from scanner.sources.pushes.discovered import queue_discovered
+from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.pushes.listed import discovered, scan_texts
+from scanner.sources.repository_search import later_looks
+from scanner.sources.repository_search.turn import Turn
+from scanner.sources.repository_search.windows import Plan
+
+SOURCE = "repository_search"
+MAX_IDLE_SECONDS = 15.0
+"""The plan is looked at this often even if nothing is due."""
+CPU_SHARE = 0.75
+"""GitHub allows 60 s of CPU time a minute, roughly the sum of its response times: the rest is left to other sources."""
+
+
+def poll(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    *,
+    vendor: str,
+    wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.time,
+) -> PollReport:
+    """Poll if it is due. `vendor`: the name that a likely repository mentions. `clock`: seconds since the epoch."""
+    return leased_poll.run_if_due(
+        database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, clock, lease)
+    )
+
+
+def _poll(
+    database: Database, github: GitHub, detector: Detector, vendor: str, clock: Callable[[], float], lease: LeasedPoll
+) -> PollReport:
+    began = clock()
+    if github.credential_label == "none":
+        # https://docs.github.com/graphql/guides/forming-calls-with-graphql: it answers nobody without one.
+        message = "repository search needs a credential: set GITHUB_TOKEN"
+        return _defer(database, lease, Forbidden("needs_credential", message, retry_after=3600))
+    turn = Turn(github, Plan.from_json(lease.cursor, began), clock)
+    with database.read() as session:
+        turn.due = later_looks.due(session)
+    turn.run()
+    error = turn.error
+    if error is not None and not turn.has_done_anything:
+        return _defer(database, lease, error, turn)
+    candidates = _candidates(detector, turn, lease)
+    with database.write() as session:
+        count = _commit(session, lease, turn, candidates, vendor, _interval(turn, began, clock()))
+    return PollReport(True, len(turn.found), count, len(candidates), error.reason if error else None)
+
+
+def _candidates(detector: Detector, turn: Turn, lease: LeasedPoll) -> list[Candidate]:
+    web_url, limits = turn.github.web_url, CandidateLimits()
+    found = scan_texts(detector, turn.found, web_url, lease.budget(), turn.counts)
+    candidates = limits.take(found)
+    turn.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    return candidates
+
+
+def _commit(
+    session: Session, lease: LeasedPoll, turn: Turn, candidates: list[Candidate], vendor: str, interval: float
+) -> int:
+    for missed in turn.missed:
+        leased_poll.extend_gap(session, SOURCE, missed)
+    pushed = [one for one in turn.found if not one.is_empty]
+    turn.counts["empty_repositories"] += len(turn.found) - len(pushed)
+    turn.counts["missed_by_estimate"] += sum(missed.estimated for missed in turn.missed)
+    now = datetime.now(UTC)
+    newest = max((one.pushed_at for one in pushed if one.pushed_at and one.pushed_at <= now), default=None)
+    if newest is not None and lease.newest_seen_at is not None:
+        newest = max(newest, lease.newest_seen_at)
+    leased_poll.end(
+        session,
+        lease,
+        cursor=turn.plan.to_json(),
+        interval=interval,
+        counts=+turn.counts,
+        newest=newest,
+        error=_without_wait(turn.error),
+    )
+    later_looks.write(session, turn)
+    if candidates:
+        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
+    return queue_discovered(session, [discovered(one, vendor) for one in pushed], source=SOURCE)
+
+
+def _interval(turn: Turn, began: float, now: float) -> float:
+    """Return the seconds from this turn's beginning to the next one: no sooner than the limit on CPU time allows."""
+    wanted = now - began + min(turn.idle_seconds(now), MAX_IDLE_SECONDS)
+    return max(wanted, turn.seconds / CPU_SHARE, leased_poll.MIN_INTERVAL_SECONDS)
+
+
+def _defer(database: Database, lease: LeasedPoll, error: GitHubError, turn: Turn | None = None) -> PollReport:
+    """Try again after what GitHub asks for. What the turn has planned is kept, so that no span is forgotten."""
+    with database.write() as session:
+        if turn is not None and isinstance(error, RateLimited):
+            for missed in turn.missed:
+                leased_poll.extend_gap(session, SOURCE, missed)
+            lease.lease.write(session, cursor=turn.plan.to_json())
+            # The gate knows how long to wait. The other search has a quota of its own.
+            error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
+        leased_poll.defer(session, lease, error)
+    return PollReport(polled=True, error=error.reason)
+
+
+def _without_wait(error: GitHubError | None) -> GitHubError | None:
+    """Return the error for the status alone: what one quota asks to wait for does not hold up the other."""
+    return None if error is None else GitHubError(error.reason, str(error))
+
+
+def _poll_source(context: PollContext) -> PollReport:
+    # What an App may see by GraphQL search is not documented: beside one, a personal token is preferred.
+    personal = context.github_of_gists
+    github = context.github if isinstance(personal.credential, AppInstallation) else personal
+    return poll(context.database, github, context.detector, vendor=context.settings.vendor_name)
+
+
+REPOSITORY_SEARCH = Source(
+    SOURCE, _poll_source, job_kinds=("pushes",), droppable={"pushes": tuple(PRIORITIES.values())}
+)

@@ -1,0 +1,247 @@
+"""One turn of repository search: the most urgent spans first, until enough was asked for. Requests, but no rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from scanner.github import repositories
+from scanner.github.client import GitHub
+from scanner.github.errors import Forbidden, GitHubError, RateLimited
+from scanner.github.repositories import ListedRepository
+from scanner.sources.polling.leased_poll import MissedSpan
+from scanner.sources.repository_search import reading
+from scanner.sources.repository_search.reading import WindowReading
+from scanner.sources.repository_search.windows import LOOKS_AFTER, MAX_RESULTS, Plan, Span
+
+MAX_REQUESTS = 24
+"""Requests of one turn, after which it is committed: what was found is read before more is asked for."""
+MAX_SECONDS = 12.0
+PROBE_SECONDS = 60.0
+COMPARE_SECONDS = 600.0
+"""How often the REST search is asked whether GraphQL shows this credential everything."""
+COMPARE_AGAIN_SECONDS = 10.0
+"""The same, where a window held too little to tell."""
+MIN_COMPARED = 20
+PARTIAL_SHARE = 0.5
+SPARE = 1.15
+"""Later looks are paid for only if the points last for this many times the first looks until they are full again."""
+NODE_POINTS_A_SECOND = 0.2
+"""Left to the source of new repositories: 690 points an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A window that was asked for before. `seen`: ids of the repositories that it showed. `look`: from 0."""
+
+    span: Span
+    number: int
+    look: int
+    total: int
+    seen: frozenset[int]
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a turn does and has brought.
+
+    Attributes:
+        found: Repositories that were not seen before in their window.
+        first: Windows that had their first look.
+        again: Windows that had a later look, with all that they have shown by now.
+        missed: Spans that are given up, or of which not everything could be seen.
+        error: Why the turn stopped early; of one of the two quotas, if the other went on.
+        seconds: GitHub's response times, by which its limit on CPU time is kept.
+    """
+
+    github: GitHub
+    plan: Plan
+    clock: Callable[[], float]
+    due: Sequence[Look] = ()
+    found: list[ListedRepository] = field(default_factory=list)
+    first: list[tuple[Span, int, WindowReading]] = field(default_factory=list)
+    again: list[tuple[Look, int, frozenset[int]]] = field(default_factory=list)
+    missed: list[MissedSpan] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    error: GitHubError | None = None
+    seconds: float = 0.0
+    has_done_anything: bool = False
+    _began: float = 0.0
+
+    def run(self) -> None:
+        """Ask for what is due. Errors end in `error`."""
+        self._began = now = self.clock()
+        for start, end in self.plan.leave_behind(now):
+            self._miss((start, end), self.plan.expected((start, end)), "not_caught_up")
+        try:
+            self._probe(now)
+            self._first_looks()
+            self._later_looks()
+            if self._is_paid_for() and not self.plan.is_partial:
+                self._catch_up(reading.read)
+        except GitHubError as err:
+            self.error = err
+        if self.error is not None and not isinstance(self.error, RateLimited):
+            return
+        try:
+            self._catch_up(reading.read_by_rest)
+        except RateLimited:
+            self.counts["rest_quota_spent"] += 1
+        except GitHubError as err:
+            self.error = self.error or err
+        if self.plan.is_partial:
+            self.error = self.error or self._partial_view()
+
+    def idle_seconds(self, now: float) -> float:
+        """Return the seconds until something is due; 0 if more is due already."""
+        if self.error is not None and not self.plan.behind:
+            return self.error.retry_after or 1.0
+        if self.plan.behind:
+            return 2.0
+        return self.plan.due_in(now)
+
+    def _is_enough(self) -> bool:
+        asked = self.counts["requests"] + self.counts["rest_requests"]
+        return asked >= MAX_REQUESTS or self.clock() - self._began > MAX_SECONDS
+
+    def _first_looks(self) -> None:
+        while not self._is_enough() and (window := self.plan.next_window(self.clock())):
+            if self._is_over_budget():
+                self.plan.skip(window)
+                self.counts["windows_left_to_rest"] += 1
+                continue
+            found = reading.read(self.github, window)
+            self._note(found)
+            if found.is_too_wide and self.plan.is_too_wide(window, found.total):
+                continue
+            self._take(window, found)
+            self._compare(window, found)
+
+    def _take(self, window: Span, found: WindowReading) -> None:
+        """Keep what a window showed at its first look, and ask for it again later."""
+        self.found += found.found.values()
+        self.first.append((window, self.plan.windows, found))
+        self.plan.looked(window, found.total)
+        self.counts["windows"] += 1
+        self.counts["repositories"] += len(found.found)
+        self.counts["windows_thin"] += self.plan.is_thin(window, found.total)
+        if found.total > MAX_RESULTS:
+            self._miss(window, found.short, "over_1000_results")
+
+    def _later_looks(self) -> None:
+        for look in self.due:
+            if self._is_enough():
+                return
+            if not self._is_paid_for():
+                self.counts["looks_skipped"] += 1
+                self.again.append((look, look.total, look.seen))
+                continue
+            self._look_again(look)
+
+    def _look_again(self, look: Look) -> None:
+        begun = reading.count(self.github, look.span)
+        found = begun[0]
+        is_last = look.look + 1 == len(LOOKS_AFTER)
+        is_thin = self.plan.is_thin(look.span, max(found.total, len(look.seen)))
+        grew = found.total > look.total
+        is_worth_it = self.plan.is_worth_reading(look.look, look.number)
+        if (grew or is_thin or is_worth_it) and found.total <= MAX_RESULTS:
+            found = reading.read(self.github, look.span, begun)
+        self._note(found)
+        fresh = [one for number, one in found.found.items() if number not in look.seen]
+        seen = look.seen | found.found.keys()
+        self.found += fresh
+        self.counts["later_looks"] += 1
+        self.counts["repositories_late"] += len(fresh)
+        if self.plan.is_sample(look.number):
+            # Windows that were read because they grew would make the share look larger than it is.
+            self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
+        self.again.append((look, found.total, seen))
+        if is_last and is_thin:
+            self._miss(look.span, self.plan.expected(look.span) - len(seen), "index_incomplete")
+
+    def _catch_up(self, read: Callable[[GitHub, Span], WindowReading]) -> None:
+        while not self._is_enough() and (window := self.plan.next_behind()):
+            self._catch_up_with(window, read(self.github, window))
+
+    def _catch_up_with(self, window: Span, found: WindowReading) -> None:
+        self._note(found)
+        if found.is_too_wide and self.plan.is_too_wide(window, found.total):
+            return
+        self.plan.caught_up(window, found.total)
+        self.found += found.found.values()
+        self.counts["repositories_caught_up"] += len(found.found)
+        self.counts["seconds_caught_up"] += window[1] - window[0] + 1
+        if found.total > MAX_RESULTS:
+            self._miss(window, found.short, "over_1000_results")
+
+    def _probe(self, now: float) -> None:
+        """Ask how old the newest entry of the index is."""
+        if now < self.plan.probe_at <= now + PROBE_SECONDS:
+            return
+        newest, page = reading.newest(self.github, now)
+        self.plan.probe_at = now + PROBE_SECONDS
+        self.has_done_anything = True
+        self.seconds += page.seconds
+        self.counts["requests"] += 1
+        self.counts["points"] += page.points
+        if newest is not None:
+            self.plan.probed(max(now - newest.timestamp(), 0.0))
+
+    def _compare(self, window: Span, found: WindowReading) -> None:
+        """Have the REST search count the same window: what GraphQL shows to an App is not documented."""
+        if self.clock() < self.plan.compare_at <= self.clock() + COMPARE_SECONDS:
+            return
+        self.plan.compare_at = self.clock() + COMPARE_AGAIN_SECONDS
+        try:
+            page = repositories.search_by_rest(self.github, reading.words(window), 1, size=1)
+        except RateLimited:
+            return
+        self.counts["rest_requests"] += 1
+        self.plan.compared = (found.total, page.total)
+        if page.total < MIN_COMPARED:
+            return
+        self.plan.compare_at = self.clock() + COMPARE_SECONDS
+        if found.total < PARTIAL_SHARE * page.total:
+            self.plan.skip_to_rest(window)
+        else:
+            self.plan.checked = window[1] + 1
+
+    def _partial_view(self) -> Forbidden:
+        shown, all_of_them = self.plan.compared
+        message = (
+            f"GraphQL search shows this credential {shown} of {all_of_them} repositories; the REST search is used,"
+            " which shows fewer pushes: set GITHUB_TOKEN to a machine account's token"
+        )
+        return Forbidden("graphql_shows_a_part", message)
+
+    def _is_over_budget(self) -> bool:
+        """Return whether the points left do not pay for this window, if all until they are full again are like it."""
+        pace = self.github.gate.seconds_a_request("graphql")
+        if self.plan.is_partial and self.clock() < self.plan.compare_at:
+            return True
+        self.plan.is_partial = False
+        needed = self.plan.points_a_second()
+        self.plan.debt += max(1 - 1 / (pace * needed), 0.0) if pace and needed else 0.0
+        if self.plan.debt < 1:
+            return False
+        self.plan.debt -= 1
+        return True
+
+    def _is_paid_for(self) -> bool:
+        """Return whether the points last for more than the first looks."""
+        pace = self.github.gate.seconds_a_request("graphql")
+        return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
+
+    def _note(self, found: WindowReading) -> None:
+        self.has_done_anything = True
+        self.seconds += found.seconds
+        self.counts.update(found.counts)
+        self.counts["short_by"] += found.short
+
+    def _miss(self, span: Span, estimated: float, reason: str) -> None:
+        start, end = (datetime.fromtimestamp(at, UTC) for at in span)
+        if estimated >= 1:
+            self.missed.append(MissedSpan(start, end, int(estimated), reason))

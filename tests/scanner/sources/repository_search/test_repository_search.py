@@ -1,0 +1,303 @@
+"""Every push that the search index learns of is queued once, soon or late; what cannot be seen is a gap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from starlette.responses import JSONResponse
+
+from scanner.detection import Detector
+from scanner.github.client import GitHub, connect
+from scanner.records.database import Database
+from scanner.records.discovery_models import SearchWindow
+from scanner.records.models import Sighting, db_now
+from scanner.records.source_models import Gap, SourceState
+from scanner.sources.polling.report import PollReport
+from scanner.sources.pushes.push import Push
+from scanner.sources.repository_search import poll as repository_search
+from scanner.sources.repository_search.windows import Plan
+from tests.scanner.sources.knowing import jobs_of, make_due, state_of
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.github_discovery import push_now
+
+SOURCE = repository_search.SOURCE
+
+
+class Searching:
+    """The source, a GitHub, and a clock that both go by."""
+
+    def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
+        self.database, self.sandbox, self.client = database, sandbox, client
+        self.now = float(int(time.time()))
+        sandbox.graphql.clock = lambda: self.now
+
+    def poll(self, seconds: float = 0) -> PollReport:
+        """Poll after so many seconds."""
+        self.now += seconds
+        make_due(self.database)
+        return repository_search.poll(
+            *(self.database, self.client, Detector()), vendor="Replicate", wait=lambda _: None, clock=lambda: self.now
+        )
+
+    def poll_for(self, seconds: int, every: int = 15) -> None:
+        for _ in range(0, seconds, every):
+            self.poll(every)
+
+    def push(self, name: str, ago: float = 0.0, **fields: Any) -> None:
+        repository = push_now(self.sandbox, name, "1" * 40, at=self.now - ago)
+        for field, value in fields.items():
+            setattr(repository, field, value)
+
+    def look_again(self) -> None:
+        """Have every window's next look due."""
+        with self.database.write() as session:
+            session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
+
+    def queued(self) -> list[Push]:
+        return [Push.from_json(one) for job in jobs_of(self.database, "pushes") for one in job.target["pushes"]]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(push.repository for push in self.queued())
+
+    @property
+    def state(self) -> SourceState:
+        return state_of(self.database, SOURCE)
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.from_json(self.state.cursor, self.now)
+
+    @property
+    def gaps(self) -> list[Gap]:
+        with self.database.read() as session:
+            return list(session.execute(select(Gap).order_by(Gap.id)).scalars())
+
+
+@pytest.fixture
+def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
+    own = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def search(database: Database, sandbox: SandboxGitHub, client: GitHub) -> Searching:
+    return Searching(database, sandbox, client)
+
+
+only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+def test_a_push_is_queued_with_its_tip_once_the_index_knows_it(search: Searching) -> None:
+    search.poll()
+    search.push("ana/app", is_fork=True, language="Python")
+    search.sandbox.list_repository("ana/empty", created_at=search.now)
+    search.poll_for(90)
+    [push] = search.queued()
+    assert (push.repository, push.head, push.ref, push.kind) == ("ana/app", "1" * 40, "refs/heads/main", "push")
+    assert push.published_at is not None
+    assert push.published_at.timestamp() == int(search.now - 90)
+    counts = search.state.counts
+    assert (counts["repositories"], counts["empty_repositories"]) == (2, 1)
+    assert search.state.error is None
+
+
+@only_sqlite
+def test_windows_of_thousands_are_read_in_parts_that_github_shows_whole(search: Searching) -> None:
+    search.poll()
+    for number in range(1100):
+        search.push(f"ana/app{number}", ago=-(number % 11))
+    search.poll_for(120)
+    assert len(search.names) == len(set(search.names)) == 1100
+    assert search.plan.rate > 0
+    assert search.gaps == []
+
+
+@only_sqlite
+def test_more_than_github_shows_of_one_second_is_read_from_both_ends_and_the_rest_is_a_gap(search: Searching) -> None:
+    search.poll()
+    for number in range(2100):
+        search.push(f"ana/app{number}")
+    search.poll_for(120)
+    assert len(set(search.names)) == 2000
+    [gap] = search.gaps
+    assert (gap.reason, gap.estimated, gap.source) == ("over_1000_results", 100, SOURCE)
+
+
+@only_sqlite
+def test_the_first_look_waits_for_an_index_that_lags(search: Searching) -> None:
+    search.sandbox.index.lag = 150
+    for second in range(400):
+        search.push(f"ana/app{second}", ago=400 - second)
+    search.poll()
+    assert search.plan.settle == pytest.approx(152, abs=3)
+    search.poll_for(200)
+    assert "repositories_late" not in search.state.counts
+    assert len(search.names) == len(set(search.names)) == 60
+
+
+@only_sqlite
+def test_what_the_index_learns_late_is_found_by_a_later_look(search: Searching) -> None:
+    search.poll()
+    search.push("ana/early")
+    search.sandbox.index.lag = 200
+    search.push("ana/late")
+    search.poll_for(90)
+    assert search.names == ["ana/early"]
+    search.look_again()
+    search.poll(150)
+    assert search.names == ["ana/early", "ana/late"]
+    assert search.state.counts["repositories_late"] == 1
+    # The next look finds nothing new, and after the last one the window is forgotten.
+    for _ in range(3):
+        search.look_again()
+        search.poll(5)
+    assert search.names == ["ana/early", "ana/late"]
+    with search.database.read() as session:
+        windows = session.execute(select(SearchWindow.looks)).scalars().all()
+    assert all(looks == 0 for looks in windows)
+
+
+@only_sqlite
+def test_a_repository_that_leaves_its_window_between_two_pages_costs_nobody_its_place(
+    search: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results move up by one while they are read: the one that would be jumped over is read by another pass."""
+    search.poll()
+    for number in range(300):
+        search.push(f"ana/app{number}")
+    answered = search.sandbox.graphql.index_matches
+    calls: list[int] = []
+
+    def shifting(words: str) -> list[int]:
+        found = answered(words)
+        if len(found) == 300 and "updated-asc" in words:
+            calls.append(len(found))
+            # From the second page on, ten repositories of the first page have left.
+            return found if len(calls) == 1 else found[10:]
+        return found
+
+    monkeypatch.setattr(search.sandbox.graphql, "index_matches", shifting)
+    search.poll_for(90)
+    assert len(set(search.names)) == 300
+    assert search.state.counts["passes_again"] == 1
+
+
+@only_sqlite
+def test_an_answer_that_github_cut_short_is_asked_for_again(search: Searching) -> None:
+    search.poll()
+    for number in range(150):
+        search.push(f"ana/app{number}")
+    search.poll_for(55)
+    search.sandbox.graphql.partial_after.extend([50, 20, 30])
+    search.poll_for(35)
+    assert len(set(search.names)) == 150
+    assert search.state.counts["partial_answers"] >= 2
+
+
+@only_sqlite
+def test_a_window_is_read_again_after_an_error_in_the_middle_of_it(search: Searching) -> None:
+    search.poll()
+    for number in range(250):
+        search.push(f"ana/app{number}")
+    search.poll_for(55)
+    search.sandbox.graphql.gives_up = 1
+    search.poll(30)
+    assert search.state.error is None or "gave up" in search.state.error
+    search.poll_for(30)
+    assert len(set(search.names)) == 250
+
+
+@only_sqlite
+def test_with_its_points_spent_it_goes_on_by_the_rest_search(search: Searching) -> None:
+    search.poll()
+    search.push("ana/app")
+    limited = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}
+    search.sandbox.faults["graphql"].append(lambda: JSONResponse(limited, headers={"Retry-After": "3000"}))
+    search.poll_for(300, every=15)
+    [push] = search.queued()
+    assert (push.repository, push.head, push.kind) == ("ana/app", "", "create")
+    assert search.state.counts["rest_requests"] > 0
+    assert search.sandbox.requests["repository_search"] <= search.sandbox.repository_search_limit + 1
+
+
+@only_sqlite
+def test_after_a_pause_everything_of_it_is_caught_up_with(search: Searching) -> None:
+    search.poll()
+    search.push("ana/before", ago=-600)
+    search.push("ben/lately", ago=-1100)
+    search.poll(1200)
+    search.push("cem/now")
+    search.poll_for(240, every=40)
+    assert search.names == ["ana/before", "ben/lately", "cem/now"]
+    assert search.gaps == []
+
+
+@only_sqlite
+def test_of_a_pause_of_two_days_the_older_one_is_a_gap(search: Searching) -> None:
+    for second in range(300):
+        search.push(f"ana/app{second}", ago=-second)
+    search.poll_for(400, every=40)
+    search.poll(2 * 86_400)
+    [gap] = search.gaps
+    assert gap.reason == "not_caught_up"
+    assert (gap.until_at - gap.from_at).total_seconds() == pytest.approx(86_400, abs=600)
+    assert gap.estimated > 1000
+
+
+@only_sqlite
+def test_an_index_that_loses_half_of_its_entries_is_seen_and_recorded(search: Searching) -> None:
+    for second in range(800):
+        search.push(f"ana/app{second}", ago=-(second / 8))
+    search.poll_for(160, every=40)
+    assert search.plan.rate > 3
+    search.sandbox.index.lost = 0.9
+    for second in range(800):
+        search.push(f"ben/app{second}", ago=-(second / 8))
+    search.poll_for(160, every=40)
+    for _ in range(4):
+        search.look_again()
+        search.poll(1)
+    assert {gap.reason for gap in search.gaps} == {"index_incomplete"}
+    assert sum(gap.estimated for gap in search.gaps) > 100
+    assert search.state.counts["windows_thin"] > 0
+
+
+@only_sqlite
+def test_a_credential_that_sees_only_a_part_is_named_and_the_rest_search_is_used(search: Searching) -> None:
+    search.sandbox.graphql.sees = 0.1
+    for number in range(500):
+        search.push(f"ben/app{number}", ago=25 - number // 5)
+    search.poll_for(240, every=30)
+    assert "set GITHUB_TOKEN" in str(search.state.error)
+    assert len({name for name in search.names if name.startswith("ben/")}) == 500
+
+
+@only_sqlite
+def test_without_a_credential_nothing_is_asked_and_the_status_says_why(
+    search: Searching, sandbox: SandboxGitHub
+) -> None:
+    search.client = connect(sandbox.api_url, sandbox.url, None)
+    assert search.poll().error == "needs_credential"
+    search.client.close()
+    assert "set GITHUB_TOKEN" in str(search.state.error)
+    assert sandbox.requests["graphql"] == 0
+
+
+@only_sqlite
+def test_a_token_in_a_description_is_found_without_reading_the_repository(
+    search: Searching, fresh_token: Callable[[], str]
+) -> None:
+    search.poll()
+    token = fresh_token()
+    search.push("ana/app", description=f"use {token} to try it")
+    search.poll_for(90)
+    with search.database.read() as session:
+        [found] = session.execute(select(Sighting)).scalars()
+    assert (found.kind, found.repository, found.source) == ("repository_description", "ana/app", SOURCE)
+    assert token not in str([job.target for job in jobs_of(search.database, "pushes")])

@@ -1,0 +1,127 @@
+"""Windows follow each other without a hole, fit GitHub's limit of 1,000 results, and wait as the index needs it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.sources.repository_search.windows import (
+    FIRST_SETTLE,
+    LOOKS_AFTER,
+    MAX_BEHIND_SECONDS,
+    MAX_LAG_SECONDS,
+    MAX_RESULTS,
+    MAX_SETTLE,
+    MAX_WIDTH,
+    MIN_SETTLE,
+    Plan,
+)
+
+NOW = 1_800_000_000.0
+
+
+def test_a_cursor_comes_back_as_it_was_written() -> None:
+    plan = Plan(until=5, behind=[(1, 2), (3, 4)], compared=(7, 9), late=[0.5, 0.25, 0.0], debt=0.5)
+    assert Plan.from_json(plan.to_json(), NOW) == plan
+    assert Plan.from_json({}, NOW).until == int(NOW - FIRST_SETTLE)
+
+
+@given(rates=st.lists(st.integers(0, 3000), min_size=1, max_size=40))
+def test_windows_follow_each_other_whatever_the_rate_does(rates: list[int]) -> None:
+    plan, seen = Plan(until=int(NOW)), []
+    for rate in rates:
+        window = plan.next_window(NOW + 1e6)
+        assert window is not None
+        while plan.is_too_wide(window, rate * (window[1] - window[0] + 1)):
+            window = plan.next_window(NOW + 1e6)
+            assert window is not None
+        seen.append(window)
+        plan.looked(window, rate * (window[1] - window[0] + 1))
+    assert seen[0][0] == int(NOW)
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(seen))
+    assert all(1 <= end - start + 1 <= MAX_WIDTH for start, end in seen)
+
+
+def test_a_window_is_as_wide_as_the_rate_allows() -> None:
+    plan = Plan(until=int(NOW))
+    for _ in range(30):
+        window = plan.next_window(NOW + 1e6)
+        assert window is not None
+        assert not plan.is_too_wide(window, 66 * (window[1] - window[0] + 1))
+        plan.looked(window, 66 * (window[1] - window[0] + 1))
+    assert plan.width == 10
+    assert 66 * plan.width < MAX_RESULTS
+
+
+def test_a_window_waits_until_the_index_has_settled() -> None:
+    plan = Plan(until=1000, width=10, settle=60)
+    assert plan.next_window(1069.9) is None
+    assert plan.due_in(1060) == 10
+    assert plan.next_window(1070) == (1000, 1009)
+
+
+def test_the_first_look_moves_away_from_late_entries_and_back_within_its_limits() -> None:
+    plan = Plan(until=0, settle=60)
+    for _ in range(20):
+        plan.measured(0, 0.4)
+    assert plan.settle == MAX_SETTLE
+    for _ in range(400):
+        plan.measured(0, 0.0)
+    assert plan.settle == MIN_SETTLE
+    plan.probed(47)
+    assert plan.settle == 49
+    plan.probed(1e9)
+    assert plan.settle == MAX_SETTLE
+
+
+def test_later_looks_read_windows_whole_while_the_index_adds_to_them() -> None:
+    plan = Plan(until=0)
+    assert [plan.is_worth_reading(1, number) for number in (0, 1, 7, 8)] == [True, False, False, True]
+    for _ in range(20):
+        plan.measured(1, 0.1)
+    assert plan.is_worth_reading(1, 1)
+    assert not plan.is_worth_reading(0, 1)
+    assert len(plan.late) == len(LOOKS_AFTER)
+
+
+def test_after_a_pause_new_pushes_come_first_and_the_pause_is_caught_up_with_newest_first() -> None:
+    plan = Plan(until=int(NOW) - 3600, width=10)
+    assert plan.leave_behind(NOW) == []
+    assert plan.until == int(NOW - plan.settle)
+    assert plan.behind == [(int(NOW) - 3600, plan.until - 1)]
+    read = 0
+    while (window := plan.next_behind()) is not None:
+        read += window[1] - window[0] + 1
+        plan.caught_up(window, 100)
+    assert read == 3600 - plan.settle
+
+
+def test_a_short_delay_is_not_left_behind() -> None:
+    plan = Plan(until=int(NOW - FIRST_SETTLE - MAX_LAG_SECONDS + 1))
+    plan.leave_behind(NOW)
+    assert plan.behind == []
+
+
+def test_what_is_older_than_a_day_is_given_up_and_said_so() -> None:
+    plan = Plan(until=int(NOW) - MAX_BEHIND_SECONDS - 500)
+    given_up = plan.leave_behind(NOW)
+    assert given_up == [(int(NOW) - MAX_BEHIND_SECONDS - 500, int(NOW) - MAX_BEHIND_SECONDS - 1)]
+    assert plan.behind[0][0] == int(NOW) - MAX_BEHIND_SECONDS
+    # Nothing is given up twice.
+    assert plan.leave_behind(NOW) == []
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 2000)), max_size=150),
+    until=st.integers(0, 200_000),
+)
+def test_every_second_is_either_caught_up_with_or_given_up(spans: list[tuple[int, int]], until: int) -> None:
+    behind = [(start, start + length) for start, length in spans]
+    plan = Plan(until=until, behind=list(behind))
+    given_up = plan.leave_behind(200_000)
+    before = sum(end - start + 1 for start, end in behind)
+    added = max(plan.until - until, 0)
+    after = sum(end - start + 1 for start, end in [*plan.behind, *given_up])
+    assert after == before + added
