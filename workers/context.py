@@ -12,8 +12,8 @@ from notifications.email.transport import MailTransport
 from notifications.email.transports import transport_for
 from notifications.gateways import AnnouncementChannel, StreamChannel, WebhookChannel
 from scanner.detection import Detector
+from scanner.detection.packs import PackLimits
 from scanner.github.client import App, GitHub, connect
-from scanner.github.packs import PackLimits
 from scanner.github.request_rate import RateBounds
 from scanner.isolation import shared_pool
 from scanner.records import announcements

@@ -6,6 +6,7 @@ processes of its own.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,29 @@ from typing import Protocol
 from scanner.detection.engine import all_findings
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits, Meter
+from scanner.detection.pack_scanning import (
+    OBJECT_NAME,
+    DeferredObject,
+    Look,
+    PackAnswer,
+    PackRequest,
+    PackScan,
+    scan_objects,
+)
+from scanner.detection.packs import LATE, PackObject, read_pack
+from scanner.detection.prefilter import fallback_tokens, plain_only
+
+QUICK_SECONDS = 0.2
+"""Processor time that a reader takes for opening one object of a pack. Nearly all need less. Others are sent back and
+read alone, so that an object that kills its reader hides no other."""
+OPENING_SHARE = 0.5
+"""Of the time for a pack, what opening objects may take. The rest is for finding what lies in plain in all of them."""
+SCAN_SHARE = 0.85
+"""Of the time for a pack, what scanning may take. The rest is for locating what was found."""
+MAX_DEFERRED_BYTES = 16 << 20
+"""Contents of one pack that are sent back together. A larger one is sent back if it is the first."""
+MAX_DEFERRED = 64
+_UNFINISHED = frozenset((LATE, "memory"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,9 @@ class DeepReader(Protocol):
             patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
         """
 
+    def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
+        """Return what the objects of a pack hold. A pack that cannot be scanned at all has a `failure`."""
+
 
 class InProcessReader:
     """Reads in the calling process: for confined readers, and for contents that are trusted."""
@@ -75,3 +102,63 @@ class InProcessReader:
         found = all_findings(content, name, meter)
         findings = tuple(located(found, content))
         return DeepReading(findings, dict(meter.unread), meter.expanded, self._clock() - begun)
+
+    def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
+        """See `DeepReader.read_pack`."""
+        deferred: list[DeferredObject] = []
+        begun = self._clock()
+        scan = self.scan_pack(content, request, deferred.append)
+        return PackAnswer(scan, tuple(deferred), self._clock() - begun)
+
+    def scan_pack(
+        self, content: bytes, request: PackRequest, defer: Callable[[DeferredObject], None]
+    ) -> PackScan[Finding]:
+        """Scan a pack. `defer` takes each object that has to be read alone, at once: it is not kept here."""
+        deadline = self._clock() + SCAN_SHARE * request.seconds
+        pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
+        opening = _Opening(self, request, defer)
+        return scan_objects(pack, opening.look, lambda found: found.token, frozenset(request.wants))
+
+
+class _Opening:
+    """Looks at objects in a reader: opens what is opened quickly, and sends back what is not."""
+
+    def __init__(self, reader: InProcessReader, request: PackRequest, defer: Callable[[DeferredObject], None]) -> None:
+        self._reader, self._defer = reader, defer
+        self._seconds = OPENING_SHARE * request.seconds if request.opens else 0.0
+        self._deferred = self._deferred_bytes = 0
+
+    def look(self, item: PackObject, content: bytes) -> Look[Finding] | None:
+        verdict = plain_only(content)
+        if not verdict.needs_reader:
+            return Look(tuple(located(verdict.findings, content))) if verdict.findings else None
+        reading = self._opened(content)
+        if _UNFINISHED.isdisjoint(reading.unread):
+            return _look_of(reading, content)
+        if self._has_room_for(len(content)):
+            self._deferred += 1
+            self._deferred_bytes += len(content)
+            self._defer(DeferredObject(item.oid, item.type, content))
+            return Look(is_deferred=True)
+        return _look_of(reading, content)
+
+    def _opened(self, content: bytes) -> DeepReading:
+        if self._seconds <= 0:
+            return DeepReading((), {LATE: 1})
+        try:
+            reading = self._reader.read(content, OBJECT_NAME, seconds=min(QUICK_SECONDS, self._seconds))
+        except MemoryError:
+            reading = DeepReading((), {"memory": 1}, 0, QUICK_SECONDS)
+        self._seconds -= reading.seconds
+        return reading
+
+    def _has_room_for(self, size: int) -> bool:
+        is_first = not self._deferred
+        return is_first or (self._deferred < MAX_DEFERRED and self._deferred_bytes + size <= MAX_DEFERRED_BYTES)
+
+
+def _look_of(reading: DeepReading, content: bytes) -> Look[Finding] | None:
+    if not reading.unread:
+        return Look(reading.findings) if reading.findings else None
+    findings = reading.findings or tuple(located(fallback_tokens(content), content))
+    return Look(findings, reading.unread, hashlib.sha256(content).hexdigest())

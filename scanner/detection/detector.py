@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from scanner.detection.budgets import SPENT, Budget
 from scanner.detection.costly_contents import COSTLY_SECONDS, CostlyContents, KnownContent
 from scanner.detection.deep_reading import DeepReader, DeepReading, InProcessReader
 from scanner.detection.digests import Digester, hint_of, sha256_digest
-from scanner.detection.documents import Candidate, Document, Place
+from scanner.detection.documents import Candidate, Document, Place, is_lfs_pointer
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits
 from scanner.detection.matcher import hit_offsets
-from scanner.detection.prefilter import fallback_tokens, plain_only
+from scanner.detection.prefilter import PlainVerdict, fallback_tokens, plain_only
 from scanner.detection.redact import redact
-
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How a file begins whose content is elsewhere: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
-MAX_LFS_POINTER_BYTES = 1024
 
 _NOWHERE = Place("other")
 _TIME_REASONS = frozenset((SPENT, "seconds", "reader_busy", "reader_deadline"))
@@ -73,7 +69,7 @@ class Detector:
         reader: DeepReader | None = None,
     ) -> None:
         self._digester = digester
-        self._reader = reader or InProcessReader(limits, clock)
+        self.reader = reader or InProcessReader(limits, clock)
         self._costly = CostlyContents()
 
     def scan(self, document: Document, budget: Budget | None = None, *, patience: float | None = None) -> ScanResult:
@@ -102,8 +98,20 @@ class Detector:
         return result if result.candidates or result.unread else None
 
     def _read(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> ScanResult:
-        """Read the content, in depth where its quick look says so. Candidates have no place yet."""
-        verdict = plain_only(content)
+        return self.scan_after(plain_only(content), content, name, budget, patience)
+
+    def scan_after(
+        self,
+        verdict: PlainVerdict,
+        content: bytes,
+        name: str,
+        budget: Budget | None = None,
+        patience: float | None = None,
+    ) -> ScanResult:
+        """Scan bytes of which `plain_only` has said what it could, in depth where it says so.
+
+        Candidates have no place yet. For the other arguments see `scan`.
+        """
         if not verdict.needs_reader:
             if not verdict.findings:
                 return ScanResult((), {}, len(content))
@@ -124,13 +132,13 @@ class Detector:
 
     def _read_in_depth(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> DeepReading:
         if budget is None:
-            reading = self._reader.read(content, name, patience=patience)
+            reading = self.reader.read(content, name, patience=patience)
         elif budget.is_spent:
             reading = DeepReading((), {SPENT: 1})
         else:
             left = budget.remaining()
             spend = max(left.work - len(content), 0)
-            reading = self._reader.read(content, name, seconds=left.seconds, expanded_bytes=spend, patience=patience)
+            reading = self.reader.read(content, name, seconds=left.seconds, expanded_bytes=spend, patience=patience)
             if reading.unread and reading.seconds >= left.seconds:
                 reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
@@ -139,7 +147,7 @@ class Detector:
         return reading
 
     def _result(self, content: bytes, name: str, reading: DeepReading) -> ScanResult:
-        candidates = [self._candidate(finding, name) for finding in reading.findings]
+        candidates = self.candidates_of(reading.findings, name)
         candidates.sort(key=_order)
         digest = hashlib.sha256(content).hexdigest() if reading.unread else ""
         return ScanResult(tuple(candidates), dict(reading.unread), len(content) + reading.expanded, digest)
@@ -155,6 +163,10 @@ class Detector:
         """Sorted offsets in many contents put together: those that hold none of these offsets, and are no container by
         `container_kind()` or `wide_codec()`, hold no token and need no `scan_bytes()`."""
         return hit_offsets(batch)
+
+    def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
+        """Return candidates without a place for findings that are located. No raw token is in them."""
+        return [self._candidate(finding, name) for finding in findings]
 
     def _candidate(self, finding: Finding, name: str) -> Candidate:
         return Candidate(
@@ -179,11 +191,6 @@ def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
     )
     digest = hashlib.sha256(content).hexdigest() if known.unread else ""
     return ScanResult(candidates, known.unread, len(content) + known.expanded, digest)
-
-
-def is_lfs_pointer(content: bytes) -> bool:
-    """Whether it only says where the file's real content is."""
-    return len(content) < MAX_LFS_POINTER_BYTES and content.startswith(LFS_POINTER)
 
 
 def _order(candidate: Candidate) -> tuple[str, int, int]:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins whose content is elsewhere: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+MAX_LFS_POINTER_BYTES = 1024
+
 PlaceKind = Literal[
     "file",
     "file_name",
@@ -78,3 +82,8 @@ class Candidate:
     column: int = 0
     encoding: str = "plain"
     container: str = ""
+
+
+def is_lfs_pointer(content: bytes) -> bool:
+    """Return whether the content only says where the file's real content is."""
+    return len(content) < MAX_LFS_POINTER_BYTES and content.startswith(LFS_POINTER)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from scanner.detection.containers import container_kind
-from scanner.detection.detector import Detector, ScanResult, is_lfs_pointer
+from scanner.detection.detector import Detector, ScanResult
+from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.git_processes import Deadline, killed_at, lines, started
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.detection.wide import wide_codec

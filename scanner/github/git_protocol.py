@@ -6,17 +6,17 @@ words never become part of a message.
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
 from scanner.github.client import GitHub, check_status
 from scanner.github.errors import Malformed, NotFound, RateLimited, Unavailable
-from scanner.github.packs import PackLimits, PackReading, read_pack
 from scanner.github.rate_limit import seconds_to_wait
 from scanner.github.transport import beginning
 from scanner.github.urls import git_url
@@ -51,6 +51,17 @@ class Refs:
     oids: dict[str, str]
     head: str | None
     is_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedPack:
+    """A pack as it was received, of which nothing is read yet. `hash_name`: sha1 or sha256.
+
+    A content that is longer than what was allowed is cut off somewhere behind that length.
+    """
+
+    content: bytes = field(repr=False)
+    hash_name: str
 
 
 class _Flush:
@@ -124,13 +135,16 @@ def fetch(
     wants: Sequence[str],
     haves: Collection[str],
     *,
-    limits: PackLimits,
+    max_bytes: int,
     blob_limit: int | None = None,
-) -> PackReading:
-    """One request: the objects that `wants` reach and `haves` do not, parsed as they arrive, up to the limits.
+) -> ReceivedPack:
+    """Ask, by one request, for the objects that `wants` reach and `haves` do not, and return them unread.
 
-    Asks for no thin pack, so that no delta leans on an object that we do not have. `blob_limit` only for a server
-    that `can_filter`.
+    Asks for no thin pack, so that no delta leans on an object that we do not have.
+
+    Args:
+        max_bytes: Size of the pack beyond which receiving ends.
+        blob_limit: Bytes above which the server leaves a blob out. Only for a server that `can_filter`.
     """
     hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
     body = [b"command=fetch", AGENT, _format(hash_name), b"0001", b"no-progress", b"ofs-delta"]
@@ -148,8 +162,18 @@ def fetch(
                 continue
             _refuse_errors(line)
             if line.rstrip(b"\n") == b"packfile":
-                return read_pack(_sideband(lines), limits, hash_name=hash_name)
+                return ReceivedPack(_up_to(max_bytes, _sideband(lines)), hash_name)
         raise Malformed("git_no_pack", "the git server sent no pack")
+
+
+def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
+    """Return the chunks put together. Stop at the first one behind the limit."""
+    received = io.BytesIO()  # it gives its bytes away without a second copy
+    for chunk in chunks:
+        received.write(chunk)
+        if received.tell() > max_bytes:
+            break
+    return received.getvalue()
 
 
 def can_filter(github: GitHub, repository: str) -> bool:

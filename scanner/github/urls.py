@@ -22,8 +22,12 @@ def git_url(web_url: str, repository: str) -> str:
 
 def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 0) -> str:
     """The permalink of a file, and of a line in it, at a commit."""
-    anchor = f"#L{line}" if line > 0 else ""
-    return f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}{anchor}"
+    return at_line(f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}", line)
+
+
+def at_line(url: str, line: int) -> str:
+    """Return the permalink of a line of the file at `url`; of the file for line 0."""
+    return f"{url}#L{line}" if line > 0 else url
 
 
 def commit_url(web_url: str, repository: str, commit: str) -> str:

@@ -1,5 +1,6 @@
 """What travels between a process and its reader: one request, one answer, over a Unix stream socket.
 
+For packs, whose answer comes in parts, see `pack_messages`.
 The process believes nothing that a reader says: an answer is bounded in size and checked field by field.
 """
 
@@ -23,6 +24,8 @@ MAX_WORDS = 64
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 
+DOCUMENT = b"d"
+"""The first byte of a request to read a document."""
 _REQUEST = struct.Struct("<QHdQ")
 _SIZE = struct.Struct("<I")
 
@@ -45,28 +48,25 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
     if len(content) > MAX_CONTENT_BYTES:
         raise ValueError("the content is too large for a reader")
     raw = name.encode("utf-8", "surrogatepass")[:MAX_NAME_BYTES]
-    connection.sendall(_REQUEST.pack(len(content), len(raw), seconds, expanded_bytes) + raw)
+    connection.sendall(DOCUMENT + _REQUEST.pack(len(content), len(raw), seconds, expanded_bytes) + raw)
     connection.sendall(content)
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive a content to be read. None: the process closed its end."""
-    head = _receive(connection, _REQUEST.size)
+    """Receive a content to be read, behind the first byte. None: the process closed its end."""
+    head = receive(connection, _REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
     size, name_size, seconds, expanded_bytes = _REQUEST.unpack(head)
-    name = _receive(connection, name_size).decode("utf-8", "replace")
-    content = _receive(connection, size)
+    name = receive(connection, name_size).decode("utf-8", "replace")
+    content = receive(connection, size)
     return Request(content, name, seconds, expanded_bytes) if len(content) == size else None
 
 
 def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:
     """Send what was read, and whether this reader ends after it."""
     value = {
-        "findings": [
-            [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
-            for found in reading.findings
-        ],
+        "findings": [finding_to_json(found) for found in reading.findings],
         "unread": dict(reading.unread),
         "expanded": reading.expanded,
         "seconds": reading.seconds,
@@ -83,20 +83,20 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
         BadAnswer: The answer is cut off, too large, or not of the agreed form.
         OSError: The connection broke, or its time-out passed.
     """
-    head = _receive(connection, _SIZE.size)
+    head = receive(connection, _SIZE.size)
     if len(head) < _SIZE.size:
         raise BadAnswer("the reader ended")
     (size,) = _SIZE.unpack(head)
     if size > MAX_ANSWER_BYTES:
         raise BadAnswer("the reader's answer is too large")
-    raw = _receive(connection, size)
+    raw = receive(connection, size)
     try:
         return _parsed(json.loads(raw))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
         raise BadAnswer("the reader's answer is not of the agreed form") from err
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
+def receive(connection: socket.socket, size: int) -> bytes:
     """Receive exactly `size` bytes; fewer only if the other end closed."""
     if not size:
         return b""
@@ -112,15 +112,27 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 def _parsed(value: Any) -> tuple[DeepReading, bool]:
-    unread = Counter[str]()
-    for reason, count in list(value["unread"].items())[:MAX_REASONS]:
-        unread[reason[:200]] += int(count)
-    findings = tuple(_finding(*item) for item in value["findings"])
+    unread = reasons_from_json(value["unread"])
+    findings = tuple(finding_from_json(*item) for item in value["findings"])
     reading = DeepReading(findings, unread, int(value["expanded"]), float(value["seconds"]))
     return reading, bool(value["retires"])
 
 
-def _finding(token: str, line: int, column: int, encoding: list[str], members: list[str]) -> Finding:
+def reasons_from_json(value: Any) -> Counter[str]:
+    """Return counts by reason. Raises what anything else is worth: ValueError, TypeError, AttributeError."""
+    unread = Counter[str]()
+    for reason, count in list(value.items())[:MAX_REASONS]:
+        unread[reason[:200]] += int(count)
+    return unread
+
+
+def finding_to_json(found: Finding) -> list[Any]:
+    """Return what `finding_from_json` takes."""
+    return [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
+
+
+def finding_from_json(token: str, line: int, column: int, encoding: list[str], members: list[str]) -> Finding:
+    """Return a finding of a reader. Raises ValueError or TypeError for anything else."""
     raw = token.encode("ascii")
     if TOKEN.fullmatch(raw) is None:
         raise ValueError("no token")

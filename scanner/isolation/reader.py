@@ -6,10 +6,11 @@ import contextlib
 import resource
 import socket
 import time
+from collections.abc import Mapping
 
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
-from scanner.isolation import messages
+from scanner.isolation import messages, pack_messages
 from scanner.isolation.confinement import confine
 
 MEMORY_BYTES = 320 << 20
@@ -24,13 +25,37 @@ RETIRE_ABOVE_BYTES = 200 << 20
 def serve(connection: socket.socket, limits: Limits) -> None:
     """Confine this process, then read what comes until the other end closes or this reader retires."""
     confine(MEMORY_BYTES)
-    while (request := messages.receive_request(connection)) is not None:
-        reading = _read(request, limits)
-        del request
-        retires = _has_to_retire(reading)
-        messages.send_answer(connection, reading, retires=retires)
-        if retires:
+    while kind := messages.receive(connection, 1):
+        goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)
+        if not goes_on:
             return
+
+
+def _read_one(connection: socket.socket, limits: Limits) -> bool:
+    """Read a document and answer. False: this reader ends."""
+    request = messages.receive_request(connection)
+    if request is None:
+        return False
+    reading = _read(request, limits)
+    del request
+    retires = _has_to_retire(reading.seconds, reading.unread)
+    messages.send_answer(connection, reading, retires=retires)
+    return not retires
+
+
+def _scan_pack(connection: socket.socket, limits: Limits) -> bool:
+    """Scan a pack and answer. False: this reader ends."""
+    asked = pack_messages.receive_pack(connection)
+    if asked is None:
+        return False
+    begun = time.process_time()
+    own = InProcessReader(limits, time.process_time)
+    scan = own.scan_pack(asked.content, asked.request, lambda item: pack_messages.send_deferred(connection, item))
+    del asked
+    seconds = time.process_time() - begun
+    retires = _has_to_retire(seconds, scan.unread)
+    pack_messages.send_scan(connection, scan, seconds, retires=retires)
+    return not retires
 
 
 def _read(request: messages.Request, limits: Limits) -> DeepReading:
@@ -45,18 +70,18 @@ def _read(request: messages.Request, limits: Limits) -> DeepReading:
     return reading
 
 
-def _has_to_retire(reading: DeepReading) -> bool:
+def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return (
-        reading.seconds > RETIRE_AFTER_DOCUMENT_SECONDS
+        seconds > RETIRE_AFTER_DOCUMENT_SECONDS
         or usage.ru_utime + usage.ru_stime > RETIRE_AFTER_CPU_SECONDS
         or usage.ru_maxrss * 1024 > RETIRE_ABOVE_BYTES
-        or "memory" in reading.unread
+        or "memory" in unread
     )
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
     """Serve, and return the exit status. Never raises: there is nobody to tell."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

@@ -18,13 +18,16 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import scanner
 from scanner.detection.deep_reading import DeepReading
 from scanner.detection.limits import Limits
-from scanner.isolation import fork_server, messages
+from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
+from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8
 """Readers of one process. They are forks that share their memory until they write; one that is idle costs little."""
@@ -49,6 +52,8 @@ _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[2]);from scanner.isolation.fork_server import main; main(int(sys.argv[1]))"
 )
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +66,13 @@ class _Reader:
     process: int
     connection: socket.socket
     server: _ForkServer
+
+
+class _Failure(NamedTuple):
+    """Why a reader did not answer, and the seconds that this has cost."""
+
+    reason: str
+    seconds: float
 
 
 class ReaderPool:
@@ -126,6 +138,29 @@ class ReaderPool:
             )
         return reading
 
+    def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
+        """Return what the objects of a pack hold, scanned by a confined process.
+
+        Raises:
+            ReadersUnavailable: No reader can be started.
+        """
+        seconds = min(request.seconds, self._limits.seconds)
+        request = replace(request, seconds=seconds)
+
+        def converse(reader: _Reader, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
+            pack_messages.send_pack(reader.connection, content, request)
+            return pack_messages.receive_pack_answer(reader.connection, wait)
+
+        with self._free:
+            done = self._converse(converse, seconds)
+        if not isinstance(done, _Failure):
+            return replace(done, seconds=done.seconds + CALL_COSTS_SECONDS)
+        _log.warning(
+            "a pack was not read whole",
+            extra={"reasons": done.reason, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)},
+        )
+        return PackAnswer(PackScan(), (), done.seconds, done.reason)
+
     def start_anew(self) -> None:
         """Let go of the processes of the parent from which this process was forked."""
         idle, server = self._idle, self._server
@@ -146,25 +181,48 @@ class ReaderPool:
             server.close()
 
     def _read(self, content: bytes, name: str, limits: Limits) -> DeepReading:
+        def converse(reader: _Reader, wait: Callable[[], None]) -> tuple[DeepReading, bool]:
+            messages.send_request(reader.connection, content, name, limits.seconds, limits.expanded_bytes)
+            wait()
+            return messages.receive_answer(reader.connection)
+
+        done = self._converse(converse, limits.seconds)
+        if isinstance(done, _Failure):
+            return DeepReading((), {done.reason: 1}, 0, done.seconds)
+        return replace(done, seconds=done.seconds + CALL_COSTS_SECONDS)
+
+    def _converse(
+        self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
+    ) -> T | _Failure:
+        """Have a reader do some work, and kill it if it is late.
+
+        Args:
+            converse: Sends a request and returns the answer and whether the reader retires. Calls its second argument
+                before it receives something.
+            seconds: Processor time that the work may take.
+        """
         reader = self._taken()
         begun = time.monotonic()
         keeps = False
         try:
-            spent = _processor_seconds(reader.process)
-            reader.connection.settimeout(limits.seconds + GRACE_SECONDS)
-            messages.send_request(reader.connection, content, name, limits.seconds, limits.expanded_bytes)
-            if not select.select([reader.connection], [], [], SLOW_AFTER_SECONDS)[0]:
-                reader.server.slow(reader.process)
-                _await_answer(reader, spent + limits.seconds + GRACE_SECONDS, limits.seconds + GRACE_SECONDS)
-            reading, retires = messages.receive_answer(reader.connection)
+            most = _processor_seconds(reader.process) + seconds + GRACE_SECONDS
+            reader.connection.settimeout(seconds + GRACE_SECONDS)
+
+            def wait() -> None:
+                left = begun + SLOW_AFTER_SECONDS - time.monotonic()
+                if not select.select([reader.connection], [], [], max(left, 0.0))[0]:
+                    reader.server.slow(reader.process)
+                    _await_answer(reader, begun, most, seconds + GRACE_SECONDS)
+
+            answer, retires = converse(reader, wait)
         except TimeoutError:
-            return DeepReading((), {"reader_deadline": 1}, 0, time.monotonic() - begun)
+            return _Failure("reader_deadline", time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
             # The kernel has killed it, or it was taken over.
-            return DeepReading((), {"reader_died": 1}, 0, max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
+            return _Failure("reader_died", max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires
-            return replace(reading, seconds=reading.seconds + CALL_COSTS_SECONDS)
+            return answer
         finally:
             self._give_back(reader, keeps=keeps)
 
@@ -273,16 +331,16 @@ class _ForkServer:
             self._process.wait()
 
 
-def _await_answer(reader: _Reader, most_processor_seconds: float, seconds: float) -> None:
+def _await_answer(reader: _Reader, begun: float, most_processor_seconds: float, seconds: float) -> None:
     """Wait until the reader answers or ends. Raises TimeoutError.
 
     Args:
         reader: A reader that was sent a content.
+        begun: When its work began, by the monotonic clock.
         most_processor_seconds: Of the whole process, at which it is late.
         seconds: By the clock. Before they have passed, and after MAX_STRETCH times as many, its processor time does
             not matter.
     """
-    begun = time.monotonic()
     while not select.select([reader.connection], [], [], LOOK_SECONDS)[0]:
         waited = time.monotonic() - begun
         is_late = waited > seconds and _processor_seconds(reader.process) > most_processor_seconds

@@ -27,8 +27,8 @@ from sqlalchemy import func, select
 from scanner.child_processes import start_child
 from scanner.detection import Detector
 from scanner.detection.digests import hint_of, sha256_digest
+from scanner.detection.packs import PackLimits
 from scanner.github.client import connect
-from scanner.github.packs import PackLimits
 from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, ScanJob

@@ -73,19 +73,19 @@ def redacted(content: bytes) -> None:
 
 def pack(content: bytes) -> None:
     """A pack is read and scanned with all its trees and commits."""
-    from scanner.github.packs import PackLimits, read_pack
-    from scanner.sources.pushes.objects import scan_pack
+    from scanner.detection.packs import PackLimits
+    from scanner.github.git_protocol import ReceivedPack
+    from scanner.sources.pushes.objects import read_pack
     from scanner.sources.pushes.push import Push, PushReading
 
     limits = PackLimits(inflated_bytes=MAX_EXPANDED, object_bytes=1 << 20, held_bytes=1 << 20, objects=MAX_ENTRIES)
-    reading = read_pack([content], limits)
     push = Push("a/b", 1, "0" * 40, "1" * 40, "refs/heads/main", "", None, "push")
-    scan_pack(reading, push, WEB_URL, Detector(), PushReading())
+    read_pack(ReceivedPack(content, "sha1"), push, WEB_URL, Detector(), limits, PushReading())
 
 
 def delta(content: bytes) -> None:
     """A delta gives an object of the declared size, or is damaged."""
-    from scanner.github.packs import DamagedPack, apply_delta
+    from scanner.detection.packs import DamagedPack, apply_delta
 
     try:
         made = apply_delta(samples.CONTENT * 4, content, 1 << 16)

@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -96,11 +97,14 @@ def _redact(content: bytes) -> dict[str, Any]:
 
 
 def _read_pack(content: bytes) -> dict[str, Any]:
-    from scanner.github.packs import PackLimits, read_pack
+    from scanner.detection.deep_reading import InProcessReader
+    from scanner.detection.limits import Limits
+    from scanner.detection.pack_scanning import PackRequest
+    from scanner.detection.packs import PackLimits
 
-    reading = read_pack([content], PackLimits())
-    objects = sum(1 for _ in reading)
-    return {"unread": dict(reading.unread), "objects": objects}
+    reader = InProcessReader(Limits(), time.process_time)
+    answer = reader.read_pack(content, PackRequest(PackLimits(), "sha1", (), 8.0))
+    return {"unread": dict(answer.scan.unread), "objects": answer.scan.objects, "deferred": len(answer.deferred)}
 
 
 def _read_event(content: bytes) -> dict[str, Any]:

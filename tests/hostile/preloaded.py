@@ -14,10 +14,10 @@ import scanner.compromise.usage_records
 import scanner.detection.archives
 import scanner.detection.compressed
 import scanner.detection.git_packs
+import scanner.detection.packs
 import scanner.detection.pdf
 import scanner.detection.png_text
 import scanner.detection.sqlite_files
-import scanner.github.packs
 import scanner.sources.alerts
 import scanner.sources.timeline.events
 from scanner.detection import redact

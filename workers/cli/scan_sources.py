@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from scanner.detection import Candidate, Detector, Place, redact
-from scanner.detection.detector import is_lfs_pointer
+from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.isolation import shared_pool

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.detection.budgets import Budget
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
 from scanner.github.hostile_json import parse_json
@@ -27,7 +28,6 @@ from scanner.records.source_models import Gap, ReadObject, SeenEvent
 from scanner.records.states import JobState, SightingState
 from scanner.response import sightings
 from scanner.response.respond import Response
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY
 from scanner.sources.rescan.steps import NotNow, Work
 from scanner.sources.timeline.event_jobs import enqueue_found, remember_events

@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
 from scanner.records.states import SightingState
 from scanner.response import sightings
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.code_search.rounds import MAX_SIZE_BYTES, Round, Step, after_answer, after_refusal
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile

@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.candidate_limits import CandidateLimits
+from scanner.detection.packs import object_id
 from scanner.github.client import GitHub, get_bytes
 from scanner.github.errors import GitHubError
-from scanner.github.packs import object_id
 from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
@@ -30,7 +31,6 @@ from scanner.response.places import candidate_from_json, candidate_to_json
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.batches.not_read import not_read
 from scanner.sources.batches.runner import Outcome, first_visible, respond_or_keep
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.detection.budgets import Budget
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub, get_bytes, get_json, next_page
 from scanner.github.credentials import AppInstallation
 from scanner.github.errors import Forbidden, GitHubError
@@ -27,7 +28,6 @@ from scanner.github.urls import is_own_page
 from scanner.records.database import Database
 from scanner.records.states import SightingState
 from scanner.response import sightings
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
 from scanner.sources.polling import leased_poll

@@ -1,108 +1,100 @@
-"""The objects of one pack: each scanned as it is made, and what it holds placed in the repository."""
+"""The objects of one pack: scanned, and what they hold placed in the repository."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from scanner.detection import Candidate, Detector, Document, Place, PlaceKind, redact
-from scanner.github.pack_locations import Location, locate, parse_commit, tree_entries
-from scanner.github.packs import PackObject, PackReading
-from scanner.github.urls import blob_url, commit_url, is_repository_name, tag_url
+from scanner.detection import Candidate, Detector, Place, PlaceKind, redact
+from scanner.detection.pack_locations import Location
+from scanner.detection.pack_scanning import PackHit, PackScan
+from scanner.detection.packs import PackLimits
+from scanner.detection.pushed_packs import scan_pack
+from scanner.github.git_protocol import ReceivedPack
+from scanner.github.urls import at_line, blob_url, commit_url, is_repository_name, tag_url
 from scanner.records.unread_contents import MAX_ROWS_A_JOB
-from scanner.sources.batches.not_read import not_read
+from scanner.sources.batches.not_read import not_read_object
 from scanner.sources.pushes.push import Push, PushReading
 
-FIRST_LOOK_THREAD_SECONDS = 1.0
-"""Processor time of this thread for one pack in a page of many. The readers' time is counted by the push's budget."""
-KEPT_BYTES = 128 * 1024 * 1024
-"""Of the trees and commits of one pack, kept to find paths in."""
 
+def read_pack(
+    pack: ReceivedPack,
+    push: Push,
+    web_url: str,
+    detector: Detector,
+    limits: PackLimits,
+    reading: PushReading,
+    wants: Collection[str] = (),
+) -> PackScan[Candidate]:
+    """Scan every object of the pack, and add what was found, with its place, to the reading.
 
-def scan_pack(pack: PackReading, push: Push, web_url: str, detector: Detector, reading: PushReading) -> set[str]:
-    """Scan every object as it is made; look up paths and commits only for those that hold something.
-
-    The ids of its commits and tags.
+    Args:
+        pack: The pack as it was received.
+        push: The push that it answers.
+        web_url: Address of GitHub's web pages.
+        detector: Scans.
+        limits: What the pack may cost.
+        reading: Is added to.
+        wants: Ids of objects of which the caller wants to know whether the pack holds them.
     """
+    scan = scan_pack(detector, pack.content, limits, reading.budget, hash_name=pack.hash_name, wants=wants)
+    reading.objects += scan.objects
+    reading.bytes += len(pack.content)
+    reading.unread.update(scan.unread)
+    reading.is_cut_off = reading.is_cut_off or scan.is_cut_off
+    reading.is_damaged = reading.is_damaged or scan.is_damaged
     base = Place("file", web_url and f"{web_url}/{push.repository}", push.repository, push.repository_id)
-    hits: deque[tuple[PackObject, Sequence[Candidate]]] = deque()
-    kept: list[PackObject] = []
-    kept_bytes, is_all_kept = 0, True
-    named: set[str] = set()
-    begun = time.thread_time()
-    for item in pack:
-        if reading.is_first_look and time.thread_time() - begun > FIRST_LOOK_THREAD_SECONDS:
-            reading.is_slow = True
-            break
-        content = _names(item) if item.type == "tree" else item.content
-        place = replace(base, kind=_KINDS[item.type], git_object=item.oid)
-        result = detector.scan(Document(content, place), reading.budget)
-        reading.objects += 1
-        reading.unread.update(result.unread)
-        if (missed := not_read(result, place, len(content))) and len(reading.not_read) < MAX_ROWS_A_JOB:
-            reading.not_read.append(missed)
-        taken = reading.limits.take(result.candidates)
+    for missed in scan.not_read[: MAX_ROWS_A_JOB - len(reading.not_read)]:
+        place = replace(base, kind=_KINDS[missed.type], git_object=missed.oid or None)
+        reading.not_read.append(not_read_object(missed.reasons, missed.digest, missed.size, place))
+    for hit in scan.hits:
+        taken = reading.limits.take(hit.found)
+        location = scan.locations.get(hit.oid)
+        reading.unread["not_located"] += location is None and not scan.is_all_located
         if taken:
-            hits.append((item if item.type == "commit" else replace(item, content=b""), taken))
-        if item.type in ("commit", "tag"):
-            named.add(item.oid)
-        if item.type in ("commit", "tree"):
-            kept_bytes += len(item.content)
-            is_all_kept = kept_bytes <= KEPT_BYTES
-            if is_all_kept:
-                kept.append(item)
-    reading.unread.update(pack.unread)
-    reading.is_cut_off = reading.is_cut_off or bool(pack.unread["pack_truncated"])
-    reading.is_damaged = reading.is_damaged or pack.is_damaged
-    reading.bytes += pack.pack_bytes
-    locations = locate(kept, {item.oid for item, _ in hits if item.type in ("blob", "tree")})
-    while hits:
-        item, candidates = hits.popleft()  # not kept beside their copies with places
-        location = locations.get(item.oid)
-        if item.type == "commit" and (commit := parse_commit(item)):
-            location = Location("", item.oid, commit.committed_at)
-        reading.unread["not_located"] += location is None and not is_all_kept
-        reading.candidates.extend(_placed(candidate, item, location, push, web_url) for candidate in candidates)
+            place_of = _Placer(hit, location, push, web_url)
+            reading.candidates.extend(place_of(candidate) for candidate in taken)
     reading.unread = +reading.unread
-    return named
+    return scan
 
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
 
 
-def _names(tree: PackObject) -> bytes:
-    names = (name for _, name, _ in tree_entries(tree.content, len(tree.oid) // 2))
-    return "\n".join(names).encode("utf-8", "surrogateescape")
+class _Placer:
+    """Gives the candidates of one object their place in the repository; every name in it is redacted, once."""
 
+    def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
+        commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
+        self._is_tree = hit.type == "tree"
+        self._has_lines = hit.type == "blob" and location is not None
+        if hit.type == "blob" and location is not None:
+            url = redact(blob_url(web_url, push.repository, location.commit, location.path))
+        elif hit.type == "tag" and push.ref.startswith("refs/tags/"):
+            url = redact(tag_url(web_url, push.repository, push.ref.removeprefix("refs/tags/")))
+        elif commit is not None:
+            url = redact(commit_url(web_url, push.repository, commit))
+        else:
+            url = redact(f"{web_url}/{push.repository}")
+        self._place = Place(
+            kind=_KINDS[hit.type],
+            url=url,
+            repository=redact(push.repository),
+            repository_id=push.repository_id,
+            path=redact(location.path) if location and hit.type in ("blob", "tree") else None,
+            commit=commit,
+            ref=push.ref or None,
+            git_object=hit.oid,
+            published_at=_published(push, location),
+        )
 
-def _placed(candidate: Candidate, item: PackObject, location: Location | None, push: Push, web_url: str) -> Candidate:
-    """The candidate with its place in the repository; every name in it is redacted."""
-    commit = item.oid if item.type == "commit" else (location.commit if location else None)
-    path = redact(location.path) if location and item.type in ("blob", "tree") else None
-    line = candidate.line if item.type != "tree" else 0
-    if item.type == "blob" and location is not None:
-        url = redact(blob_url(web_url, push.repository, location.commit, location.path, line))
-    elif item.type == "tag" and push.ref.startswith("refs/tags/"):
-        url = redact(tag_url(web_url, push.repository, push.ref.removeprefix("refs/tags/")))
-    elif commit is not None:
-        url = redact(commit_url(web_url, push.repository, commit))
-    else:
-        url = redact(f"{web_url}/{push.repository}")
-    place = Place(
-        kind=_KINDS[item.type],
-        url=url,
-        repository=redact(push.repository),
-        repository_id=push.repository_id,
-        path=path,
-        commit=commit,
-        ref=push.ref or None,
-        git_object=item.oid,
-        published_at=_published(push, location),
-    )
-    return replace(candidate, place=place, line=line)
+    def __call__(self, candidate: Candidate) -> Candidate:
+        line = 0 if self._is_tree else candidate.line
+        place = self._place
+        if self._has_lines and line:
+            place = replace(place, url=at_line(place.url, line))
+        return replace(candidate, place=place, line=line)
 
 
 def placed_elsewhere(candidate: Candidate, push: Push, web_url: str) -> Candidate:

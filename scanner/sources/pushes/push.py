@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from scanner.detection import Candidate
 from scanner.detection.budgets import Budget
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.errors import GitHubError
 from scanner.records.unread_contents import NotRead
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.pushes.likelihood import Likelihood
 
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from scanner.detection import Detector, redact
 from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.packs import PackLimits
 from scanner.github import git_protocol
 from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
 from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound, RateLimited
 from scanner.github.git_protocol import Refs
-from scanner.github.packs import PackLimits
 from scanner.github.urls import is_repository_name
 from scanner.sources.pushes.comparison import read_comparison
-from scanner.sources.pushes.objects import scan_pack
+from scanner.sources.pushes.objects import read_pack
 from scanner.sources.pushes.push import Push, PushReading
 
 MAX_HAVES = 1000
@@ -97,9 +97,9 @@ def _read_objects(
     reading: PushReading,
 ) -> None:
     try:
-        pack = git_protocol.fetch(github, push.repository, wants, haves, limits=limits)
-        scan_pack(pack, push, github.web_url, detector, reading)
-        if pack.is_over_limit and not reading.is_slow:
+        pack = git_protocol.fetch(github, push.repository, wants, haves, max_bytes=limits.pack_bytes)
+        scan = read_pack(pack, push, github.web_url, detector, limits, reading)
+        if scan.is_over_limit and not (reading.is_first_look and reading.unread[SPENT]):
             _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
     except (Malformed, Forbidden):
         before = push.before if push.before.strip("0") else next(iter(haves), "")
@@ -203,7 +203,9 @@ def _ask_for_less(
     for claims in (more, list(haves)):
         if blob_limit is None and set(claims) == set(haves):
             return  # that was the first request
-        pack = git_protocol.fetch(github, push.repository, wants, claims, limits=limits, blob_limit=blob_limit)
-        seen = scan_pack(pack, push, github.web_url, detector, reading)
-        if not seen.isdisjoint(wants) or set(claims) == set(haves):
+        pack = git_protocol.fetch(
+            github, push.repository, wants, claims, max_bytes=limits.pack_bytes, blob_limit=blob_limit
+        )
+        scan = read_pack(pack, push, github.web_url, detector, limits, reading, wants)
+        if scan.reached or set(claims) == set(haves):
             return

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector
 from scanner.detection.budgets import Budget
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
-from scanner.github.packs import PackLimits
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.response.policy import Policy

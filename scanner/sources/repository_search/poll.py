@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
 from scanner.github.credentials import AppInstallation
 from scanner.github.errors import Forbidden, GitHubError, RateLimited
 from scanner.records.database import Database
 from scanner.records.states import SightingState
 from scanner.response import sightings
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport

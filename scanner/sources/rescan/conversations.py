@@ -11,10 +11,10 @@ from typing import Any
 
 from scanner.detection import Candidate, Document, Place, PlaceKind, redact
 from scanner.detection.budgets import Budget
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import get_json, next_page
 from scanner.github.urls import is_own_page
 from scanner.response.respond import Response
-from scanner.sources.batches.candidate_limits import CandidateLimits
 from scanner.sources.rescan.history import repository_of
 from scanner.sources.rescan.steps import Work
 from scanner.sources.timeline.events import parse_time

@@ -13,7 +13,7 @@ from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.git_packs import pack_members
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.members import Container
-from tests.scanner.github.test_packs import delta, header, offset, pack_of, plain, varint
+from tests.scanner.detection.test_packs import delta, header, offset, pack_of, plain, varint
 
 PLACE = Place("file", path="pack")
 

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import RedirectResponse, Response
 
+from scanner.detection.packs import PackLimits, read_pack
 from scanner.github import git_protocol
 from scanner.github.client import GitHub, connect, get_json
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable
-from scanner.github.git_protocol import can_filter, fetch, list_refs, pkt_line, pkt_lines
-from scanner.github.packs import PackLimits
+from scanner.github.git_protocol import ReceivedPack, can_filter, fetch, list_refs, pkt_line, pkt_lines
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
-LIMITS = PackLimits()
+MAX_BYTES = 1 << 20
 
 
 def chunks(content: bytes, size: int) -> Iterator[bytes]:
@@ -96,8 +96,8 @@ def test_a_renamed_repository_is_followed(
     work.push()
     sandbox.renamed["ana/old"] = "ana/new"
     assert list_refs(client, "ana/old").oids == {"refs/heads/main": head}
-    reading = fetch(client, "ana/old", [head], [], limits=LIMITS)
-    assert {item.oid for item in reading if item.type == "commit"} == {head}
+    pack = fetch(client, "ana/old", [head], [], max_bytes=MAX_BYTES)
+    assert {item.oid for item in read_pack(pack.content, PackLimits()) if item.type == "commit"} == {head}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_each_answer_that_is_no_pack_has_its_name(
     workplace()
     sandbox.faults["git"].append(lambda: answer)
     with pytest.raises(error) as caught:
-        fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS)
+        fetch(client, "ana/app", ["a" * 40], [], max_bytes=MAX_BYTES)
     assert "not our ref" not in str(caught.value)
 
 
@@ -166,7 +166,7 @@ def test_sections_before_the_pack_are_passed_over(
     stream = pkt_line(b"shallow-info\n") + b"0001" + pkt_line(b"packfile\n")
     stream += pkt_line(b"\x02Counting objects\n") + pkt_line(b"\x01" + body) + b"0000"
     sandbox.faults["git"].append(lambda: Response(stream))
-    assert fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS).is_complete
+    assert fetch(client, "ana/app", ["a" * 40], [], max_bytes=MAX_BYTES) == ReceivedPack(body, "sha1")
 
 
 def test_an_error_in_the_side_band_ends_the_pack(
@@ -175,7 +175,17 @@ def test_an_error_in_the_side_band_ends_the_pack(
     workplace()
     stream = pkt_line(b"packfile\n") + pkt_line(b"\x01PACK") + pkt_line(b"\x03fatal: out of memory") + b"0000"
     sandbox.faults["git"].append(lambda: Response(stream))
-    assert fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS).unread == {"pack_truncated": 1}
+    pack = fetch(client, "ana/app", ["a" * 40], [], max_bytes=MAX_BYTES)
+    assert read_pack(pack.content, PackLimits()).unread == {"pack_truncated": 1}
+
+
+def test_no_more_of_a_pack_is_received_than_the_limit_and_the_line_that_exceeds_it(
+    client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
+) -> None:
+    workplace()
+    stream = pkt_line(b"packfile\n") + pkt_line(b"\x01PACK" + bytes(96)) * 50 + b"0000"
+    sandbox.faults["git"].append(lambda: Response(stream))
+    assert len(fetch(client, "ana/app", ["a" * 40], [], max_bytes=250).content) == 300
 
 
 @pytest.mark.parametrize("ask", [lambda own: list_refs(own, "ana/app"), lambda own: can_filter(own, "ana/app")])
@@ -189,7 +199,7 @@ def test_a_throttle_with_status_200_is_a_limit_of_git_that_every_request_obeys(
     assert (caught.value.asked, caught.value.retry_after) == (True, 60)
     sandbox.git_limit = None
     with pytest.raises(RateLimited) as caught:
-        fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS)
+        fetch(client, "ana/app", ["a" * 40], [], max_bytes=MAX_BYTES)
     assert not caught.value.asked
 
 
@@ -211,4 +221,4 @@ def test_only_what_github_itself_says_is_taken_for_a_limit(
     workplace()
     sandbox.faults["git"].append(lambda: answer)
     with pytest.raises(error):
-        fetch(client, "ana/app", ["a" * 40], [], limits=LIMITS)
+        fetch(client, "ana/app", ["a" * 40], [], max_bytes=MAX_BYTES)

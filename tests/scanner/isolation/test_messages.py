@@ -32,6 +32,7 @@ def test_a_request_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
     content = bytes(range(256)) * 20_000
     sender = threading.Thread(target=messages.send_request, args=(ends[0], content, "d/\udcffa.bin", 1.5, 99))
     sender.start()
+    assert messages.receive(ends[1], 1) == messages.DOCUMENT
     received = messages.receive_request(ends[1])
     sender.join()
     assert received is not None

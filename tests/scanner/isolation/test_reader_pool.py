@@ -17,9 +17,12 @@ import pytest
 from scanner.detection import Detector, Document, Place
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
+from scanner.detection.pack_scanning import PackRequest
+from scanner.detection.packs import PackLimits
 from scanner.isolation import ReaderPool, ReadersUnavailable, messages, reader, reader_pool
 from tests.processes import children
 from tests.scanner.detection.container_builders import CONTAINERS, zipped
+from tests.scanner.detection.test_packs import pack_of, plain
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TOKEN = random_token(random.Random(23))
@@ -236,3 +239,24 @@ def test_want_of_memory_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("scanner.detection.deep_reading.all_findings", out_of_memory)
     assert reader._read(messages.Request(b"x", "a", 1.0, 1), Limits()).unread == {"memory": 1}
+
+
+def test_a_reader_scans_a_pack_as_it_is_scanned_in_process(pool: ReaderPool) -> None:
+    pack = pack_of([plain("blob", TEXT), plain("blob", zipped(TEXT)), plain("tree", b"100644 " + TOKEN + bytes(21))])
+    request = PackRequest(PackLimits(), "sha1", (), 8.0)
+    confined, here = pool.read_pack(pack, request), InProcessReader(Limits()).read_pack(pack, request)
+    found = [[one._replace(start=0, end=1) for one in hit.found] for hit in here.scan.hits]
+    assert [hit.found for hit in confined.scan.hits] == found
+    assert len(found) == 3
+    assert confined.scan.unread == here.scan.unread
+
+
+def test_a_reader_that_hangs_over_a_pack_is_killed(own_pool: ReaderPool) -> None:
+    request = PackRequest(PackLimits(), "sha1", (), 8.0)
+    own_pool.read_pack(pack_of([]), request)
+    (hanging,) = readers(own_pool)
+    hanging.suspend()
+    assert own_pool.read_pack(pack_of([plain("blob", TEXT)]), request).failure == "reader_deadline"
+    assert own_pool.read_pack(pack_of([plain("blob", TEXT)]), request).scan.hits
+    psutil.wait_procs([hanging], timeout=30)
+    assert not hanging.is_running()

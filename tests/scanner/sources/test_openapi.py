@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.responses import Response
 
 from scanner.detection import Detector
+from scanner.detection.packs import PackLimits
 from scanner.github.addresses import Target
 from scanner.github.client import App, GitHub, connect, get_json
 from scanner.github.errors import GitHubError
-from scanner.github.packs import PackLimits
 from scanner.records.database import Database
 from scanner.records.schema import upgrade
 from scanner.response.policy import Policy

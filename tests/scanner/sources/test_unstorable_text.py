@@ -14,8 +14,8 @@ import respx
 from starlette.responses import Response
 
 from scanner.detection import Detector, sha256_digest
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub, connect
-from scanner.github.packs import PackLimits
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.response.policy import Policy

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from scanner.detection import Detector, budgets
+from scanner.detection import Detector, budgets, candidate_limits
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
-from scanner.github.packs import PackLimits
 from scanner.records import jobs, tallies, time_limits
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ScanJob, Sighting
 from scanner.response.policy import Policy
-from scanner.sources.batches import candidate_limits
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from scanner.detection import Detector, Place
+from scanner.detection import Detector, Place, pushed_packs
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
+from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
-from scanner.github.packs import PackLimits
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting
@@ -22,7 +24,6 @@ from scanner.records.source_models import ReadObject, ReadPush
 from scanner.response.policy import Policy
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
-from scanner.sources.pushes import objects as push_objects
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.push import Push
 from workers.sandbox.github import SandboxGitHub
@@ -41,6 +42,11 @@ class SlowReader:
         if seconds is not None and seconds < ENOUGH_SECONDS:
             return DeepReading((), {"seconds": 1}, 0, seconds)
         return self._reader.read(content, name, seconds=seconds, **limits)
+
+    def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
+        if request.seconds < ENOUGH_SECONDS:
+            return PackAnswer(PackScan(unread=Counter({"seconds": 1})), (), request.seconds)
+        return self._reader.read_pack(content, request)
 
 
 class Own:
@@ -125,10 +131,10 @@ def test_a_slow_push_becomes_a_job_of_its_own_and_what_lies_beside_it_in_plain_i
     assert {row.state for row in own.rows(ScanJob.state)} == {"done"}
 
 
-def test_a_push_whose_pack_takes_this_process_long_is_slow_as_well(
+def test_a_push_whose_pack_takes_a_reader_long_is_slow_as_well(
     own: Own, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_objects, "FIRST_LOOK_THREAD_SECONDS", -1.0)
+    monkeypatch.setattr(pushed_packs, "IN_PROCESS", PackLimits(objects=1))
     push = pushed(work, sandbox, {"a.txt": f"x = '{fresh_token()}'"})
     with own.database.write() as session:
         jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="test")

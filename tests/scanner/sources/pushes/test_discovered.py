@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import Detector
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
-from scanner.github.packs import PackLimits
 from scanner.records.database import Database
 from scanner.response.policy import Policy
 from scanner.sources.pushes.discovered import DiscoveredPush, queue_discovered

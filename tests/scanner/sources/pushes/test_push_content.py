@@ -11,10 +11,10 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, redact, sha256_digest
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.git_protocol import pkt_line
-from scanner.github.packs import PackLimits
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push
 from workers.sandbox import git_backend

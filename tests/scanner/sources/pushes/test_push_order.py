@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from scanner.detection import Detector, Place
+from scanner.detection.packs import PackLimits
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub
 from scanner.github.errors import RateLimited
-from scanner.github.packs import PackLimits
 from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import claim_next

@@ -18,10 +18,10 @@ from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.digests import hint_of
+from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub, connect, get_json
 from scanner.github.errors import RateLimited
 from scanner.github.git_protocol import pkt_line
-from scanner.github.packs import PackLimits
 from scanner.records import jobs, spool
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost

@@ -13,7 +13,8 @@ import respx
 from sqlalchemy import select, update
 
 from scanner.detection import Detector
-from scanner.detection.deep_reading import DeepReading
+from scanner.detection.deep_reading import DeepReading, InProcessReader
+from scanner.detection.limits import Limits
 from scanner.github.client import GitHub, connect
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, db_now
@@ -27,10 +28,11 @@ WEB = "https://github.example"
 COMMENT = f"{API}/repos/ana/app/issues/comments/7"
 
 
-class LateReader:
+class LateReader(InProcessReader):
     """Reads nothing in time."""
 
     def __init__(self) -> None:
+        super().__init__(Limits())
         self.asked = 0
 
     def read(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
-from scanner.detection import Candidate
+from scanner.detection.documents import Candidate
 
 MAX_DIGESTS = 10_000
 """Distinct tokens of a push or page. A page of the token store's answers holds a thousand."""
 MAX_PLACES = 100
 """Places of one token in a push or page; a mail names a handful."""
-MAX_CANDIDATES = 50_000
-"""Places of all tokens together, some 1 kB each."""
+MAX_CANDIDATES = 20_000
+"""Places of all tokens together, some 1 kB and 20 microseconds each."""
 OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
@@ -22,23 +22,32 @@ class CandidateLimits:
 
     def __init__(self) -> None:
         self.over = Counter[str]()
-        self._places: dict[str, int] = {}
+        self._places: dict[Hashable, int] = {}
         self._total = 0
         self._lock = threading.Lock()
 
     def take(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return those of the candidates that are within the limits."""
         with self._lock:
-            return [candidate for candidate in candidates if self._is_taken(candidate.digest)]
+            return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
-    def _is_taken(self, digest: str) -> bool:
-        places = self._places.get(digest, 0)
+    def admits(self, key: Hashable) -> bool:
+        """Return whether one more place of the token is within the limits; count it otherwise.
+
+        Args:
+            key: The token's digest, or anything else that is the same for all places of a token.
+        """
+        with self._lock:
+            return self._admits(key)
+
+    def _admits(self, key: Hashable) -> bool:
+        places = self._places.get(key, 0)
         if not places and (len(self._places) >= MAX_DIGESTS or self._total >= MAX_CANDIDATES):
             self.over[OVER_LIMIT] += 1
             return False
         if places >= MAX_PLACES or self._total >= MAX_CANDIDATES:
             self.over[PLACES_OVER_LIMIT] += 1
             return False
-        self._places[digest] = places + 1
+        self._places[key] = places + 1
         self._total += 1
         return True

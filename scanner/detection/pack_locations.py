@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from scanner.github.packs import PackObject
+from scanner.detection.packs import PackObject
 
 MAX_DEPTH = 4_096
 """Folders inside each other; git's own `core.maxTreeDepth`."""

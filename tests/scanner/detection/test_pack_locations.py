@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from scanner.github import pack_locations
-from scanner.github.pack_locations import MAX_PATH, locate
-from scanner.github.packs import ObjectType, PackObject, object_id
+from scanner.detection import pack_locations
+from scanner.detection.pack_locations import MAX_PATH, locate
+from scanner.detection.packs import ObjectType, PackObject, object_id
 
 BLOB = object_id("blob", b"leak")
 

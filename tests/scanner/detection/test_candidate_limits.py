@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scanner.detection import Candidate, Place
-from scanner.sources.batches import candidate_limits
-from scanner.sources.batches.candidate_limits import CandidateLimits
+from scanner.detection import Candidate, Place, candidate_limits
+from scanner.detection.candidate_limits import CandidateLimits
 
 
 def found(*digests: str) -> list[Candidate]:

@@ -1,7 +1,8 @@
-"""Reads a pack that a stranger sent: every object it holds, within limits on size, count, inflation and memory.
+"""Reader of the pack that a git server sends: every object in it, within limits on size, count, inflation and memory.
 
 Sizes are checked before anything is inflated, inflation is bounded, deltas are bounded before they are applied. What
-cannot be read is counted by reason and the rest is returned. https://git-scm.com/docs/gitformat-pack
+cannot be read is counted by reason and the rest is returned. `git_packs` reads packs that lie in a document.
+https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import io
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,8 +28,9 @@ class PackLimits:
 
     `inflated_bytes` bounds the whole work on one pack: every byte that is inflated, also a second time, and every byte
     that a delta makes; each object and each command of a delta costs some bytes more. `held_bytes`: what deltas may
-    keep waiting for their turn. A pack needs no more memory than `pack_bytes`, `held_bytes`, two objects, and some 400
-    bytes for each object.
+    keep waiting for their turn. `kept_bytes`: what is kept of the first inflation, so that small packs are inflated
+    once. A pack needs no more memory than `pack_bytes`, `held_bytes`, `kept_bytes`, two objects, and some 400 bytes for
+    each object.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -36,6 +38,7 @@ class PackLimits:
     object_bytes: int = 100 * 1024 * 1024
     held_bytes: int = 128 * 1024 * 1024
     objects: int = 250_000
+    kept_bytes: int = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,29 @@ OBJECT_COST = 1024
 """What one object costs besides its bytes, of `inflated_bytes`: it takes some ten microseconds."""
 COMMAND_COST = 256
 """What one command of a delta costs besides its bytes."""
+LATE = "seconds"
+"""The reason for what was not read because the time for the pack was over."""
 _COMMANDS_A_PAYMENT = 1024
 
 
-class Budget:
-    """The work that is left for one pack. A step that it does not cover is refused before it is done."""
+class WorkBudget:
+    """The work that is left for one pack. A step that it does not cover is refused before it is done.
 
-    def __init__(self, room: int) -> None:
+    Args:
+        room: Bytes of work.
+        is_late: Whether the time for the pack is over; asked before each step.
+    """
+
+    def __init__(self, room: int, is_late: Callable[[], bool] | None = None) -> None:
         self.room = room
+        self._is_late = is_late
 
     def spend(self, size: int) -> None:
         """Pay for a step. Raises DamagedPack."""
         if size > self.room:
             raise DamagedPack("inflated_over_limit")
+        if self._is_late is not None and self._is_late():
+            raise DamagedPack(LATE)
         self.room -= size
 
 
@@ -73,13 +86,14 @@ class DamagedPack(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where an object's compressed data lies, and the size that it was found to have."""
+    """Where an object's compressed data lies, the size that it was found to have, and its data if they are kept."""
 
     offset: int
     type: int
     base: int | bytes | None
     data_at: int
     size: int
+    data: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -102,8 +116,9 @@ class PackReading:
     hash_name: str = "sha1"
     unread: Counter[str] = field(default_factory=Counter)
     pack: memoryview = field(default_factory=lambda: memoryview(b""), repr=False)
+    kept_bytes: int = 0
     entries: list[_Entry] = field(default_factory=list, repr=False)
-    budget: Budget = field(default_factory=lambda: Budget(0), repr=False)
+    budget: WorkBudget = field(default_factory=lambda: WorkBudget(0), repr=False)
 
     @property
     def pack_bytes(self) -> int:
@@ -128,10 +143,21 @@ class PackReading:
         return _resolve(self)
 
 
-def read_pack(chunks: Iterable[bytes], limits: PackLimits, *, hash_name: str = "sha1") -> PackReading:
-    """Read a pack as it arrives; nothing of it makes this raise. `hash_name`: sha1 or sha256, by the repository."""
-    reading = PackReading(limits, hash_name, budget=Budget(limits.inflated_bytes))
-    reading.pack = _collect(chunks, limits, reading)
+def read_pack(
+    content: bytes, limits: PackLimits, *, hash_name: str = "sha1", is_late: Callable[[], bool] | None = None
+) -> PackReading:
+    """Read a pack up to the limits; nothing in it makes this raise.
+
+    Args:
+        content: The pack; of one that is larger than `limits.pack_bytes`, the beginning.
+        limits: What the pack may cost.
+        hash_name: sha1 or sha256, by the repository.
+        is_late: Whether the time for the pack is over; asked before each step. The rest is counted as `LATE`.
+    """
+    reading = PackReading(limits, hash_name, budget=WorkBudget(limits.inflated_bytes, is_late))
+    reading.pack = memoryview(content)[: limits.pack_bytes]
+    if len(content) > limits.pack_bytes:
+        reading.unread["pack_over_limit"] += 1
     hash_size = hashlib.new(hash_name).digest_size
     reading.entries = _entries(reading.pack, limits, reading, hash_size)
     if reading.is_complete:
@@ -148,17 +174,6 @@ def object_id(object_type: str, content: bytes, hash_name: str = "sha1") -> str:
     return digest.hexdigest()
 
 
-def _collect(chunks: Iterable[bytes], limits: PackLimits, reading: PackReading) -> memoryview:
-    pack = bytearray()
-    for chunk in chunks:
-        pack += chunk
-        if len(pack) > limits.pack_bytes:
-            reading.unread["pack_over_limit"] += 1
-            del pack[limits.pack_bytes :]
-            break
-    return memoryview(pack).toreadonly()
-
-
 def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_size: int) -> list[_Entry]:
     if len(pack) < 12:
         reading.unread["pack_truncated"] += 1
@@ -171,7 +186,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
     position = 12
     try:
         for _ in range(min(count, limits.objects)):
-            entry, position = _entry(pack, position, reading.budget, hash_size)
+            entry, position = _entry(pack, position, reading, hash_size)
             if entry.size > limits.object_bytes:
                 reading.unread["object_over_limit"] += 1
             else:
@@ -185,7 +200,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
     return entries
 
 
-def _entry(pack: memoryview, start: int, budget: Budget, hash_size: int) -> tuple[_Entry, int]:
+def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
     """The entry at `start`, and the position after it, which only inflating it tells."""
     position = start
     byte, position = _byte(pack, position)
@@ -204,9 +219,12 @@ def _entry(pack: memoryview, start: int, budget: Budget, hash_size: int) -> tupl
         base, position = bytes(pack[position : position + hash_size]), position + hash_size
     elif kind not in _TYPES:
         raise DamagedPack("pack_damaged")
-    budget.spend(size + OBJECT_COST)
-    _, end = _inflate(pack, position, size, keep=False)
-    return _Entry(start, kind, base, position, size), end
+    reading.budget.spend(size + OBJECT_COST)
+    limits = reading.limits
+    keeps = size <= limits.object_bytes and reading.kept_bytes + size <= limits.kept_bytes
+    data, end = _inflate(pack, position, size, keep=keeps)
+    reading.kept_bytes += size if keeps else 0
+    return _Entry(start, kind, base, position, size, data if keeps else None), end
 
 
 def _byte(pack: memoryview, position: int) -> tuple[int, int]:
@@ -276,11 +294,13 @@ def _resolve(reading: PackReading) -> Iterator[PackObject]:
             base.waiting -= 1
             held -= len(base.content) if not base.waiting else 0
         try:
-            budget.spend(entry.size + OBJECT_COST)
-            data, _ = _inflate(reading.pack, entry.data_at, entry.size, keep=True)
+            data = _data_of(entry, reading)
             content = data if base is None else apply_delta(base.content, data, limits.object_bytes, budget)
         except DamagedPack as err:
             unread[str(err)] += 1
+            continue
+        except MemoryError:
+            unread["memory"] += 1
             continue
         object_type = _TYPES[entry.type] if base is None else base.type
         oid = object_id(object_type, content, reading.hash_name)
@@ -300,12 +320,19 @@ def _resolve(reading: PackReading) -> Iterator[PackObject]:
         unread["delta_base_missing"] += missing
 
 
-def apply_delta(base: bytes, delta: bytes, limit: int, budget: Budget | None = None) -> bytes:
+def _data_of(entry: _Entry, reading: PackReading) -> bytes:
+    if entry.data is not None:
+        return entry.data
+    reading.budget.spend(entry.size + OBJECT_COST)
+    return _inflate(reading.pack, entry.data_at, entry.size, keep=True)[0]
+
+
+def apply_delta(base: bytes, delta: bytes, limit: int, budget: WorkBudget | None = None) -> bytes:
     """The object that the delta makes of its base. Its declared size bounds it, and is paid, before anything is copied.
 
     A delta that fails has cost its work as well.
     """
-    budget = budget or Budget(limit + COMMAND_COST * (len(delta) + _COMMANDS_A_PAYMENT))
+    budget = budget or WorkBudget(limit + COMMAND_COST * (len(delta) + _COMMANDS_A_PAYMENT))
     base_size, size, position = _delta_sizes(delta)
     if base_size != len(base):
         raise DamagedPack("delta_damaged")

@@ -1,0 +1,189 @@
+"""Scans a pack that was pushed: a small one in this process within a counted budget, any other one in a reader.
+
+Ordinary pushes are small, and cost least where they are. A pack that would cost this process more than a fraction of
+half a second is given up here at the first sign of it, and scanned by a process that can be killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+
+from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.detector import Detector, ScanResult
+from scanner.detection.documents import Candidate
+from scanner.detection.findings import Finding
+from scanner.detection.pack_scanning import (
+    MAX_CROWD,
+    MAX_NOT_READ,
+    OBJECT_NAME,
+    DeferredObject,
+    Look,
+    PackAnswer,
+    PackHit,
+    PackRequest,
+    PackScan,
+    UnreadObject,
+    scan_objects,
+)
+from scanner.detection.packs import LATE, PackLimits, PackObject, read_pack
+from scanner.detection.prefilter import plain_only
+
+IN_PROCESS = PackLimits(
+    pack_bytes=4 << 20,
+    inflated_bytes=16 << 20,
+    object_bytes=16 << 20,
+    held_bytes=16 << 20,
+    objects=2_000,
+    kept_bytes=16 << 20,
+)
+"""What a pack may cost this process: together some 0.2 s of processor time. Most pushes have fewer than 100 objects."""
+MAX_TREE_BYTES = 2 << 20
+"""Trees cost more than other bytes: an entry of 30 bytes takes a microsecond to read, and another to locate."""
+MAX_READER_CALLS = 32
+"""Objects of one pack that are sent to a reader one by one, half a millisecond each."""
+MAX_CANDIDATES = 2_000
+"""Candidates of one pack that are made here before the pack goes to a reader, which sorts out a flood."""
+MIN_SECONDS = 1.0
+"""Processor time for a pack whose budget is spent: what lies there in plain is found all the same."""
+MAX_SECONDS = 8.0
+"""Processor time of a reader for one pack."""
+_OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
+
+
+class _TooCostly(Exception):
+    """The pack costs more than this process may spend on it."""
+
+
+def scan_pack(
+    detector: Detector,
+    content: bytes,
+    limits: PackLimits,
+    budget: Budget,
+    *,
+    hash_name: str = "sha1",
+    wants: Collection[str] = (),
+) -> PackScan[Candidate]:
+    """Return what the objects of a pack hold. Candidates have no place yet.
+
+    Args:
+        detector: Looks at objects, and has the reader.
+        content: The pack; the beginning of one that is larger than the limit.
+        limits: What the pack may cost in a reader.
+        budget: What the push may cost. Once it is spent, only what lies in plain text is found.
+        hash_name: sha1 or sha256.
+        wants: Ids of objects of which the caller wants to know whether the pack holds them.
+
+    Raises:
+        ReadersUnavailable: No reader can be started.
+    """
+    try:
+        return _in_process(detector, content, limits, budget, hash_name, frozenset(wants))
+    except _TooCostly:
+        return _in_reader(detector, content, PackRequest(limits, hash_name, tuple(wants), 0.0), budget)
+
+
+def _in_process(
+    detector: Detector, content: bytes, limits: PackLimits, budget: Budget, hash_name: str, wants: Collection[str]
+) -> PackScan[Candidate]:
+    """Raises _TooCostly, after a bounded cost."""
+    count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
+    if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
+        raise _TooCostly
+    own = replace(IN_PROCESS, object_bytes=min(IN_PROCESS.object_bytes, limits.object_bytes))
+    pack = read_pack(content, own, hash_name=hash_name)
+    if any(pack.unread[reason] for reason in _OVER) or len(content) > limits.pack_bytes:
+        raise _TooCostly
+    scan = scan_objects(pack, _Looks(detector, budget).look, lambda candidate: candidate.digest, wants)
+    if any(scan.unread[reason] for reason in _OVER):
+        raise _TooCostly
+    return scan
+
+
+class _Looks:
+    """Looks at objects in this process, and gives up when that costs too much."""
+
+    def __init__(self, detector: Detector, budget: Budget) -> None:
+        self._detector, self._budget = detector, budget
+        self._trees = self._calls = self._candidates = 0
+
+    def look(self, item: PackObject, content: bytes) -> Look[Candidate] | None:
+        if item.type == "tree":
+            self._trees += len(item.content)
+            if self._trees > MAX_TREE_BYTES:
+                raise _TooCostly
+        verdict = plain_only(content)
+        if verdict.needs_reader:
+            self._calls += 1
+            if self._calls > MAX_READER_CALLS:
+                raise _TooCostly
+        elif not verdict.findings:
+            return None
+        result = self._detector.scan_after(verdict, content, OBJECT_NAME, self._budget)
+        self._candidates += len(result.candidates)
+        if self._candidates > MAX_CANDIDATES:
+            raise _TooCostly
+        return _look_of(result)
+
+
+def _look_of(result: ScanResult) -> Look[Candidate] | None:
+    if not result.candidates and not result.unread:
+        return None
+    return Look(result.candidates, result.unread, result.content_digest)
+
+
+def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget: Budget) -> PackScan[Candidate]:
+    left = budget.remaining()
+    seconds = min(max(left.seconds, MIN_SECONDS), MAX_SECONDS)
+    request = replace(request, seconds=seconds, opens=not budget.is_spent)
+    answer = detector.reader.read_pack(content, request)
+    if answer.failure and request.opens:
+        # Something in the pack killed the reader. What lies there in plain is found by another one that opens nothing.
+        budget.spend(seconds=answer.seconds)
+        answer = detector.reader.read_pack(content, replace(request, opens=False))
+    scan = _with_candidates(detector, answer)
+    if answer.failure:
+        digest = hashlib.sha256(content).hexdigest()
+        scan.unread[answer.failure] += 1
+        scan.not_read.append(UnreadObject("", "commit", (answer.failure,), digest, len(content)))
+    spent = answer.seconds
+    if scan.unread[LATE] and left.seconds <= seconds:
+        # It was the budget that ended the reading, not the limit of a reader.
+        scan.unread[SPENT] += scan.unread.pop(LATE)
+        spent = max(spent, left.seconds)
+    budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
+    for item in answer.deferred:
+        _read_alone(detector, item, budget, scan)
+    scan.hits.sort(key=lambda hit: len(hit.found) > MAX_CROWD)
+    scan.unread = +scan.unread
+    return scan
+
+
+def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candidate]:
+    found: PackScan[Finding] = answer.scan
+    return PackScan(
+        [PackHit(hit.oid, hit.type, detector.candidates_of(hit.found, OBJECT_NAME)) for hit in found.hits],
+        found.locations,
+        Counter(found.unread),
+        found.not_read,
+        found.reached,
+        found.objects,
+        found.bytes,
+        found.is_all_located,
+        found.is_over_limit,
+        found.is_cut_off,
+        found.is_damaged,
+    )
+
+
+def _read_alone(detector: Detector, item: DeferredObject, budget: Budget, scan: PackScan[Candidate]) -> None:
+    """Read an object that took the reader of its pack too long."""
+    result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
+    scan.unread.update(result.unread)
+    if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
+        reasons = tuple(sorted(result.unread))
+        scan.not_read.append(UnreadObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
+    if result.candidates:
+        scan.hits.append(PackHit(item.oid, item.type, list(result.candidates)))

@@ -1,0 +1,192 @@
+"""What travels between a process and a reader that scans a pack: one request, then deferred objects, then the scan.
+
+A deferred object is sent as soon as the reader gives it up, so that the reader need not hold it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, cast, get_args
+
+from scanner.detection.findings import Finding
+from scanner.detection.pack_locations import MAX_PATH, Location
+from scanner.detection.pack_scanning import (
+    MAX_NOT_READ,
+    DeferredObject,
+    PackAnswer,
+    PackHit,
+    PackRequest,
+    PackScan,
+    UnreadObject,
+)
+from scanner.detection.packs import ObjectType, PackLimits
+from scanner.isolation.messages import (
+    MAX_ANSWER_BYTES,
+    MAX_CONTENT_BYTES,
+    BadAnswer,
+    finding_from_json,
+    finding_to_json,
+    reasons_from_json,
+    receive,
+)
+
+PACK = b"p"
+"""The first byte of a request to scan a pack."""
+MAX_OPTIONS_BYTES = 1 << 20
+MAX_DEFERRED_OBJECTS = 1_000
+MAX_DEFERRED_TOTAL = 256 << 20
+MAX_HITS = 300_000
+
+_SIZES = struct.Struct("<QI")
+_FRAME = struct.Struct("<cQI")
+_DEFERRED, _SCAN = b"o", b"s"
+_OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}(?:[0-9a-f]{24})?)?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TYPES = frozenset(get_args(ObjectType))
+
+
+class PackToScan(NamedTuple):
+    """A pack, and how it is to be scanned."""
+
+    content: bytes
+    request: PackRequest
+
+
+def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -> None:
+    """Send a pack to be scanned. Raises OSError when the reader is gone."""
+    options = json.dumps({**asdict(request), "limits": asdict(request.limits)}).encode("ascii")
+    connection.sendall(PACK + _SIZES.pack(len(content), len(options)) + options)
+    connection.sendall(content)
+
+
+def receive_pack(connection: socket.socket) -> PackToScan | None:
+    """Receive a pack, behind the first byte. None: the process closed its end."""
+    head = receive(connection, _SIZES.size)
+    if len(head) < _SIZES.size:
+        return None
+    size, options_size = _SIZES.unpack(head)
+    options = receive(connection, options_size)
+    content = receive(connection, size)
+    if len(content) < size or len(options) < options_size:
+        return None
+    value = json.loads(options)
+    value.update(limits=PackLimits(**value["limits"]), wants=tuple(value["wants"]))
+    return PackToScan(content, PackRequest(**value))
+
+
+def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
+    """Send back an object that has to be read alone."""
+    head = json.dumps([item.oid, item.type]).encode("ascii")
+    connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
+    connection.sendall(item.content)
+
+
+def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float, *, retires: bool) -> None:
+    """Send what was found, and whether this reader ends after it."""
+    value = {
+        "hits": [[hit.oid, hit.type, [finding_to_json(found) for found in hit.found]] for hit in scan.hits],
+        "locations": [
+            [oid, where.path, where.commit, where.committed_at and int(where.committed_at.timestamp())]
+            for oid, where in scan.locations.items()
+        ],
+        "unread": dict(scan.unread),
+        "not_read": [asdict(item) for item in scan.not_read],
+        "reached": sorted(scan.reached),
+        "numbers": [scan.objects, scan.bytes],
+        "flags": [scan.is_all_located, scan.is_over_limit, scan.is_cut_off, scan.is_damaged],
+        "seconds": seconds,
+        "retires": retires,
+    }
+    raw = json.dumps(value).encode("ascii")
+    connection.sendall(_FRAME.pack(_SCAN, 0, len(raw)) + raw)
+
+
+def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
+    """Receive what a reader found in a pack, and whether the reader retires.
+
+    Args:
+        connection: The reader's.
+        wait: Returns when something can be received, and raises when the reader is late.
+
+    Raises:
+        BadAnswer: The answer is cut off, too large, or not of the agreed form.
+        OSError: The connection broke, or its time-out passed.
+    """
+    deferred: list[DeferredObject] = []
+    total = 0
+    while True:
+        wait()
+        head = receive(connection, _FRAME.size)
+        if len(head) < _FRAME.size:
+            raise BadAnswer("the reader ended")
+        kind, size, head_size = _FRAME.unpack(head)
+        total += size
+        if head_size > MAX_ANSWER_BYTES or total > MAX_DEFERRED_TOTAL or size > MAX_CONTENT_BYTES:
+            raise BadAnswer("the reader's answer is too large")
+        raw, content = receive(connection, head_size), receive(connection, size)
+        if len(content) < size:
+            raise BadAnswer("the reader ended")
+        try:
+            value = json.loads(raw)
+            if kind == _SCAN:
+                return PackAnswer(_scan(value), tuple(deferred), float(value["seconds"])), bool(value["retires"])
+            oid, object_type = value
+            deferred.append(DeferredObject(_oid(oid), _type(object_type), content))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError) as err:
+            raise BadAnswer("the reader's answer is not of the agreed form") from err
+        if kind != _DEFERRED or len(deferred) > MAX_DEFERRED_OBJECTS:
+            raise BadAnswer("the reader's answer is not of the agreed form")
+
+
+def _scan(value: Any) -> PackScan[Finding]:
+    if len(value["hits"]) > MAX_HITS or len(value["locations"]) > MAX_HITS:
+        raise ValueError("too many objects")
+    objects, size = value["numbers"]
+    located, over_limit, cut_off, damaged = value["flags"]
+    return PackScan(
+        [_hit(*hit) for hit in value["hits"]],
+        {_oid(oid): _location(*rest) for oid, *rest in value["locations"]},
+        reasons_from_json(value["unread"]),
+        [_unread(**item) for item in value["not_read"][:MAX_NOT_READ]],
+        {_oid(oid) for oid in value["reached"]},
+        int(objects),
+        int(size),
+        bool(located),
+        bool(over_limit),
+        bool(cut_off),
+        bool(damaged),
+    )
+
+
+def _hit(oid: str, object_type: str, found: list[list[Any]]) -> PackHit[Finding]:
+    return PackHit(_oid(oid), _type(object_type), [finding_from_json(*one) for one in found])
+
+
+def _location(path: str, commit: str, seconds: int | None) -> Location:
+    at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
+    # Names that were cut off in front are marked by one more sign.
+    return Location(str(path)[-(MAX_PATH + 2) :], _oid(commit), at)
+
+
+def _unread(oid: str, type: str, reasons: list[str], digest: str, size: int) -> UnreadObject:
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError("no digest")
+    return UnreadObject(_oid(oid), _type(type), tuple(str(reason)[:200] for reason in reasons[:100]), digest, int(size))
+
+
+def _oid(value: str) -> str:
+    if not _OBJECT_ID.fullmatch(value):
+        raise ValueError("no object id")
+    return value
+
+
+def _type(value: str) -> ObjectType:
+    if value not in _TYPES:
+        raise ValueError("no type of objects")
+    return cast(ObjectType, value)
