@@ -44,7 +44,7 @@ ANONYMOUS_GIT_RATE, GIT_RATE, MAX_GIT_RATE = 2.0, 5.0, 100.0
 it refuses anonymous requests since September 2026, and 100 a second would read every public push."""
 OWN_GIT_RATE = 1000.0
 """Git requests a second to an installation of one's own, whose limits its operator knows."""
-KNOWN_SOURCES = ("public_events", "repository_search", "code_search", "gists", "event_archive")
+KNOWN_SOURCES = ("public_events", "repository_search", "new_repositories", "code_search", "gists", "event_archive")
 GITHUB_HOSTS = (
     "https://gist.github.com",
     "https://gist.githubusercontent.com",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from scanner.sources.archive.poll import EVENT_ARCHIVE
 from scanner.sources.code_search.poll import CODE_SEARCH
 from scanner.sources.gists.poll import GISTS
+from scanner.sources.new_repositories.poll import NEW_REPOSITORIES
 from scanner.sources.polling.source import Source
 from scanner.sources.repository_search.poll import REPOSITORY_SEARCH
 from scanner.sources.timeline.poll import PUBLIC_EVENTS
@@ -17,6 +18,7 @@ SOURCES: Mapping[str, Source] = {
     for source in (
         PUBLIC_EVENTS,
         REPOSITORY_SEARCH,
+        NEW_REPOSITORIES,
         CODE_SEARCH,
         GISTS,
         EVENT_ARCHIVE,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from scanner.detection import Detector
 from scanner.github.client import GitHub
+from scanner.github.credentials import AppInstallation
 from scanner.records.database import Database
 from scanner.settings import Settings
 from scanner.sources.polling.report import PollReport
@@ -28,6 +29,15 @@ class PollContext(Protocol):
 
     @property
     def detector(self) -> Detector: ...
+
+
+def github_for_listings(context: PollContext) -> GitHub:
+    """Return the client that asks for listings of all repositories: a personal token's, where there is one.
+
+    What an App's token is shown by GraphQL is not documented.
+    """
+    personal = context.github_of_gists
+    return context.github if isinstance(personal.credential, AppInstallation) else personal
 
 
 @dataclass(frozen=True, slots=True)

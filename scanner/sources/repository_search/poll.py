@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate, Detector
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
-from scanner.github.credentials import AppInstallation
 from scanner.github.errors import Forbidden, GitHubError, RateLimited
 from scanner.records.database import Database
 from scanner.records.states import SightingState
@@ -22,7 +21,7 @@ from scanner.response import sightings
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport
-from scanner.sources.polling.source import PollContext, Source
+from scanner.sources.polling.source import PollContext, Source, github_for_listings
 from scanner.sources.pushes.discovered import queue_discovered
 from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.pushes.listed import discovered, scan_texts
@@ -133,10 +132,8 @@ def _without_wait(error: GitHubError | None) -> GitHubError | None:
 
 
 def _poll_source(context: PollContext) -> PollReport:
-    # What an App may see by GraphQL search is not documented: beside one, a personal token is preferred.
-    personal = context.github_of_gists
-    github = context.github if isinstance(personal.credential, AppInstallation) else personal
-    return poll(context.database, github, context.detector, vendor=context.settings.vendor_name)
+    vendor = context.settings.vendor_name
+    return poll(context.database, github_for_listings(context), context.detector, vendor=vendor)
 
 
 REPOSITORY_SEARCH = Source(

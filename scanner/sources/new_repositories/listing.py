@@ -1,0 +1,160 @@
+"""Follows the list of public repositories by id, with overlap; what a pause has left is listed after what is new.
+
+https://docs.github.com/rest/repos/repos#list-public-repositories. Requests, but no rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanner.github import repositories
+from scanner.github.client import GitHub
+from scanner.github.errors import RateLimited
+from scanner.github.repositories import ListedRepository, Page
+
+OVERLAP_IDS = 200
+"""Ids listed once more at each poll: they may appear out of order. Nearly always they fit on the page that is asked for
+anyway."""
+DEEP_OVERLAP_IDS = 2000
+DEEP_SECONDS = 300.0
+"""How often the longer overlap is listed."""
+MAX_PAGES = 20
+"""Pages of one poll. At 230 repositories a minute, 20 pages are eight minutes: what is more was left by a pause."""
+OWED_PAGES = 10
+OWED_RESERVE = 0.5
+"""Share of the REST quota left to other sources while a pause is caught up with."""
+MAX_OWED_IDS = 2_000_000
+"""Ids left by a pause that are still listed; about three days' worth. What is more is a gap."""
+MAX_ID = 2**40
+MAX_KNOWN = 5000
+
+Span = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the list was read to. It is the source's cursor.
+
+    Attributes:
+        newest: The highest id that was listed; 0 before the first poll.
+        known: Ids that were listed before, of those that an overlap lists again.
+        deep_at: When the longer overlap is due, in seconds since the epoch.
+        owed: Spans of ids (above the first, up to the second) that a pause has left, newest last.
+    """
+
+    newest: int = 0
+    known: set[int] = field(default_factory=set)
+    deep_at: float = 0.0
+    owed: list[Span] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Place:
+        return cls(
+            newest=int(value.get("newest", 0)),
+            known=set(value.get("known", ())),
+            deep_at=float(value.get("deep_at", 0.0)),
+            owed=[(int(start), int(end)) for start, end in value.get("owed", ())],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "newest": self.newest,
+            "known": sorted(self.known)[-MAX_KNOWN:],
+            "deep_at": round(self.deep_at, 1),
+            "owed": [list(span) for span in self.owed],
+        }
+
+
+@dataclass(slots=True)
+class Listing:
+    """What one poll lists. `found`: repositories not listed before. `given_up`: spans of ids that nobody will list."""
+
+    place: Place
+    found: list[ListedRepository] = field(default_factory=list)
+    given_up: list[Span] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def run(self, github: GitHub, now: float) -> None:
+        """List what is new, then some of what is owed. Raises GitHubError; what was found by then counts."""
+        place = self.place
+        if not place.newest:
+            place.newest = self._newest(github, 0)
+            return
+        is_deep = not now < place.deep_at <= now + DEEP_SECONDS
+        since = max(place.newest - (DEEP_OVERLAP_IDS if is_deep else OVERLAP_IDS), 0)
+        reached, is_at_end = self._list(github, since, MAX_PAGES)
+        if not is_at_end:
+            self._jump(github, reached)
+        if is_deep:
+            place.deep_at = now + DEEP_SECONDS
+        self._list_owed(github)
+        place.known = {number for number in place.known if number > place.newest - DEEP_OVERLAP_IDS}
+
+    def _list(self, github: GitHub, since: int, pages: int, until: int = MAX_ID) -> tuple[int, bool]:
+        """List ids above `since`. Returns: the id that was reached, and whether `until` or the list's end was."""
+        reached, url = since, None
+        for _ in range(pages):
+            page = repositories.list_since(github, reached, url)
+            self._note(page)
+            ids = [one.id for one in page.repositories]
+            for one in page.repositories:
+                if one.id not in self.place.known and one.id <= until:
+                    self.place.known.add(one.id)
+                    self.found.append(one)
+            highest = max(ids, default=reached)
+            if until == MAX_ID:
+                self.place.newest = max(self.place.newest, highest)
+            if page.after is None or highest >= until:
+                return max(highest, reached), True
+            # An address that leads back, or nowhere, must not be followed for ever.
+            url = page.after if highest > reached else None
+            reached = max(highest, reached)
+        return reached, False
+
+    def _jump(self, github: GitHub, reached: int) -> None:
+        """Go on at the newest repository, and owe what lies between: what is new must not wait for it."""
+        newest = self._newest(github, reached)
+        start, self.place.newest = reached, newest
+        if newest - start > MAX_OWED_IDS:
+            self.given_up.append((start, newest - MAX_OWED_IDS))
+            start = newest - MAX_OWED_IDS
+        self.place.owed.append((start, newest))
+
+    def _list_owed(self, github: GitHub) -> None:
+        if not self.place.owed:
+            return
+        start, end = self.place.owed[-1]
+        try:
+            reached, is_done = self._list(github.reserving(OWED_RESERVE), start, OWED_PAGES, until=end)
+        except RateLimited:
+            self.counts["owed_waits_for_quota"] += 1
+            return
+        self.place.owed.pop()
+        if not is_done:
+            self.place.owed.append((reached, end))
+
+    def _newest(self, github: GitHub, known: int) -> int:
+        """Return the highest id by bisection: above it, the list is empty."""
+        low, high, step = known, known + 1, 1
+        while high < MAX_ID and self._has_any(github, high):
+            low, step = high, step * 4
+            high = min(high + step, MAX_ID)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._has_any(github, middle):
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def _has_any(self, github: GitHub, since: int) -> bool:
+        page = repositories.list_since(github, since)
+        self._note(page)
+        return bool(page.repositories) or page.unusable > 0
+
+    def _note(self, page: Page) -> None:
+        self.counts["requests"] += 1
+        self.counts["unusable_repository"] += page.unusable

@@ -1,0 +1,108 @@
+"""Looks at new repositories by node id, a hundred a point, and the rows of those that wait for their first push."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from scanner.github import repositories
+from scanner.github.client import GitHub
+from scanner.github.repositories import PAGE_SIZE, ListedRepository
+from scanner.records.columns import insert_or_nothing
+from scanner.records.discovery_models import NewRepository
+from scanner.records.models import db_now
+
+LOOKS_AFTER = (60, 300, 900, 3600, 21_600)
+"""Seconds from the listing to each look. Most repositories get their first push within minutes."""
+LOOK_AGAIN_SECONDS = 60
+"""Until a look that GitHub cut short is repeated."""
+MAX_LOOKS = 1000
+"""Repositories of one poll: ten queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A repository that waits for its first push. `looks`: so far."""
+
+    repository_id: int
+    node_id: str
+    looks: int
+
+
+@dataclass(slots=True)
+class Looks:
+    """What the looks of one poll came to: repositories with a first push, still empty, not answered, or gone."""
+
+    pushed: list[ListedRepository] = field(default_factory=list)
+    empty: list[Waiting] = field(default_factory=list)
+    unseen: list[Waiting] = field(default_factory=list)
+    gone: list[Waiting] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def run(self, github: GitHub, due: Sequence[Waiting]) -> None:
+        """Look at what is due. Raises GitHubError; what was seen by then counts."""
+        for start in range(0, len(due), PAGE_SIZE):
+            rows = due[start : start + PAGE_SIZE]
+            page = repositories.look_at(github, [row.node_id for row in rows])
+            self.counts.update({"node_queries": 1, "points": page.points, "looks": len(rows)})
+            found = {one.id: one for one in page.repositories}
+            for row in rows:
+                one = found.get(row.repository_id)
+                if one is None:
+                    # A query that was cut short says nothing of what it left out.
+                    (self.gone if page.is_whole else self.unseen).append(row)
+                elif one.is_empty or one.tip is None:
+                    self.empty.append(row)
+                else:
+                    self.pushed.append(one)
+
+    def write(self, session: Session) -> None:
+        """Set the next look of each repository; forget those that were pushed, are gone or had their last look."""
+        last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
+        for looks in range(len(LOOKS_AFTER) - 1):
+            empty = [row.repository_id for row in self.empty if row.looks == looks]
+            _set_next_look(session, empty, LOOKS_AFTER[looks + 1] - LOOKS_AFTER[looks], looks + 1)
+        for looks in range(len(LOOKS_AFTER)):
+            unseen = [row.repository_id for row in self.unseen if row.looks == looks]
+            _set_next_look(session, unseen, LOOK_AGAIN_SECONDS, looks)
+        _forget(session, [*last, *(one.id for one in self.pushed), *(row.repository_id for row in self.gone)])
+        self.counts.update(
+            {"first_pushes": len(self.pushed), "gone": len(self.gone), "never_pushed": len(last)},
+        )
+
+
+def due(session: Session) -> list[Waiting]:
+    """Return the repositories whose next look is due, the longest due first."""
+    statement = (
+        select(NewRepository.repository_id, NewRepository.node_id, NewRepository.looks)
+        .where(NewRepository.next_look_at <= db_now())
+        .order_by(NewRepository.next_look_at)
+        .limit(MAX_LOOKS)
+    )
+    return [Waiting(*row) for row in session.execute(statement)]
+
+
+def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:
+    """Have the repositories looked at until they were pushed. Those that wait already keep their place."""
+    rows = [{"repository_id": one.id, "node_id": one.node_id} for one in sorted(found, key=lambda one: one.id)]
+    if rows:
+        statement = insert_or_nothing(session, NewRepository)
+        values = statement.values(looks=0, listed_at=db_now(), next_look_at=db_now(LOOKS_AFTER[0]))
+        session.connection().execute(values, rows)
+
+
+def _set_next_look(session: Session, ids: Collection[int], seconds: float, looks: int) -> None:
+    if ids:
+        statement = update(NewRepository).where(NewRepository.repository_id.in_(ids))
+        values = statement.values(looks=looks, next_look_at=db_now(seconds))
+        session.execute(values.execution_options(synchronize_session=False))
+
+
+def _forget(session: Session, ids: Collection[int]) -> None:
+    if ids:
+        statement = delete(NewRepository).where(NewRepository.repository_id.in_(ids))
+        session.execute(statement.execution_options(synchronize_session=False))

@@ -1,0 +1,131 @@
+"""Polls the list of public repositories, and looks at each new one until its first push has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Candidate, Detector
+from scanner.detection.candidate_limits import CandidateLimits
+from scanner.github.client import GitHub
+from scanner.github.errors import Forbidden, GitHubError
+from scanner.records.database import Database
+from scanner.records.states import SightingState
+from scanner.response import sightings
+from scanner.sources.new_repositories import looks
+from scanner.sources.new_repositories.listing import Listing, Place
+from scanner.sources.new_repositories.looks import MAX_LOOKS, Looks
+from scanner.sources.polling import leased_poll
+from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
+from scanner.sources.polling.report import PollReport
+from scanner.sources.polling.source import PollContext, Source, github_for_listings
+from scanner.sources.pushes.discovered import queue_discovered
+from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.pushes.listed import discovered, scan_texts
+
+SOURCE = "new_repositories"
+INTERVAL_SECONDS, BEHIND_SECONDS = 30.0, 10.0
+"""Between polls, and while a pause is caught up with."""
+
+
+def poll(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    *,
+    vendor: str,
+    wait: Callable[[float], None] = time.sleep,
+) -> PollReport:
+    """Poll if it is due. `vendor`: the name that a likely repository mentions."""
+    return leased_poll.run_if_due(
+        database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)
+    )
+
+
+def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, lease: LeasedPoll) -> PollReport:
+    if github.credential_label == "none":
+        message = "new repositories need a credential: set GITHUB_TOKEN"
+        return _defer(database, lease, Forbidden("needs_credential", message, retry_after=3600))
+    listing, looked = Listing(Place.from_json(lease.cursor)), Looks()
+    with database.read() as session:
+        due = looks.due(session)
+    # Listing and looking have quotas of their own: the one goes on without the other.
+    errors = [
+        _error_of(lambda: listing.run(github, time.time())),
+        _error_of(lambda: looked.run(github, due)),
+    ]
+    error = next((one for one in errors if one is not None), None)
+    if error is not None and not listing.counts["requests"] and not looked.counts["looks"]:
+        return _defer(database, lease, error)
+    limits = CandidateLimits()
+    texts = scan_texts(detector, [*listing.found, *looked.pushed], github.web_url, lease.budget(), listing.counts)
+    candidates = limits.take(texts)
+    listing.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    with database.write() as session:
+        jobs = _commit(session, lease, listing, looked, candidates, vendor, error, is_full=len(due) == MAX_LOOKS)
+    return PollReport(True, len(listing.found), jobs, len(candidates), error.reason if error else None)
+
+
+def _commit(
+    session: Session,
+    lease: LeasedPoll,
+    listing: Listing,
+    looked: Looks,
+    candidates: list[Candidate],
+    vendor: str,
+    error: GitHubError | None,
+    *,
+    is_full: bool,
+) -> int:
+    looks.wait_for_first_push(session, listing.found)
+    looked.write(session)
+    for span in listing.given_up:
+        leased_poll.record_gap(session, SOURCE, _missed(lease, span))
+    listing.counts["repositories"] += len(listing.found)
+    interval = BEHIND_SECONDS if listing.place.owed else INTERVAL_SECONDS
+    leased_poll.end(
+        session,
+        lease,
+        cursor=listing.place.to_json(),
+        interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
+        counts=+(listing.counts + looked.counts),
+        newest=datetime.now(UTC) if listing.found else None,
+        # The gate knows how long to wait for each of the two quotas.
+        error=None if error is None else GitHubError(error.reason, str(error)),
+    )
+    if candidates:
+        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
+    return queue_discovered(session, [discovered(one, vendor) for one in looked.pushed], source=SOURCE)
+
+
+def _defer(database: Database, lease: LeasedPoll, error: GitHubError) -> PollReport:
+    with database.write() as session:
+        leased_poll.defer(session, lease, error)
+    return PollReport(polled=True, error=error.reason)
+
+
+def _error_of(action: Callable[[], None]) -> GitHubError | None:
+    """Return the error that stopped the action, if any."""
+    try:
+        action()
+    except GitHubError as err:
+        return err
+    return None
+
+
+def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
+    """Return the gap of ids that nobody will list: by time, all since the newest repository that was seen before."""
+    now = datetime.now(UTC)
+    # About half of all ids are public: https://github.com/github/rest-api-description/issues/4531.
+    return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")
+
+
+def _poll_source(context: PollContext) -> PollReport:
+    vendor = context.settings.vendor_name
+    return poll(context.database, github_for_listings(context), context.detector, vendor=vendor)
+
+
+NEW_REPOSITORIES = Source(SOURCE, _poll_source, job_kinds=("pushes",), droppable={"pushes": tuple(PRIORITIES.values())})

@@ -1,0 +1,226 @@
+"""Every new public repository is listed once and looked at until its first push, which is queued; nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import select, update
+from starlette.responses import JSONResponse
+
+from scanner.detection import Detector
+from scanner.github.client import GitHub, connect
+from scanner.records.database import Database
+from scanner.records.discovery_models import NewRepository
+from scanner.records.models import Sighting, db_now
+from scanner.records.source_models import Gap, SourceState
+from scanner.sources.new_repositories import listing, looks
+from scanner.sources.new_repositories import poll as new_repositories
+from scanner.sources.new_repositories.listing import Place
+from scanner.sources.polling.report import PollReport
+from scanner.sources.pushes.push import Push
+from tests.scanner.sources.knowing import jobs_of, make_due, state_of
+from workers.sandbox.github import Repository, SandboxGitHub
+from workers.sandbox.github_discovery import push_now
+
+SOURCE = new_repositories.SOURCE
+only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+class Listing:
+    """The source and a GitHub that has had some repositories for long."""
+
+    def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
+        self.database, self.sandbox, self.client = database, sandbox, client
+        for number in range(5):
+            self.create(f"old/app{number}")
+
+    def create(self, name: str) -> Repository:
+        return self.sandbox.list_repository(name, created_at=time.time())
+
+    def poll(self) -> PollReport:
+        make_due(self.database)
+        return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
+
+    def look(self) -> None:
+        """Poll with every look due."""
+        with self.database.write() as session:
+            session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
+        self.poll()
+
+    @property
+    def waiting(self) -> dict[int, int]:
+        """Looks so far by repository."""
+        with self.database.read() as session:
+            rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
+            return {row.repository_id: row.looks for row in rows}
+
+    @property
+    def state(self) -> SourceState:
+        return state_of(self.database, SOURCE)
+
+    def queued(self) -> list[Push]:
+        return [Push.from_json(one) for job in jobs_of(self.database, "pushes") for one in job.target["pushes"]]
+
+
+@pytest.fixture
+def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
+    own = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def source(database: Database, sandbox: SandboxGitHub, client: GitHub) -> Listing:
+    return Listing(database, sandbox, client)
+
+
+def test_the_first_push_of_a_new_repository_is_queued_once(source: Listing) -> None:
+    source.poll()
+    created = source.create("ana/app")
+    source.poll()
+    assert created.id in source.waiting
+    source.look()
+    assert source.queued() == []
+    push_now(source.sandbox, "ana/app", "1" * 40)
+    source.look()
+    [push] = source.queued()
+    assert (push.repository, push.head, push.likelihood) == ("ana/app", "1" * 40, "likely")
+    assert created.id not in source.waiting
+    # It is listed again by the overlap, but known.
+    source.look()
+    assert len(source.queued()) == 1
+    counts = source.state.counts
+    assert (counts["first_pushes"], counts["repositories"]) == (1, 6)
+
+
+@only_sqlite
+def test_the_newest_id_is_found_by_bisection_within_few_requests(source: Listing) -> None:
+    for number in range(300):
+        source.create(f"old/more{number}")
+    source.poll()
+    newest = max(repository.id for repository in source.sandbox.repositories.values())
+    assert Place.from_json(source.state.cursor).newest == newest
+    assert source.sandbox.requests["repositories"] < 50
+
+
+@only_sqlite
+def test_null_and_repeated_entries_cost_no_other_its_place(source: Listing) -> None:
+    source.sandbox.strange_lists = True
+    source.poll()
+    created = [source.create(f"ana/app{number}").id for number in range(250)]
+    source.poll()
+    assert set(created) <= set(source.waiting)
+    assert source.state.counts["unusable_repository"] > 0
+    assert source.state.counts["repositories"] == 255
+
+
+@only_sqlite
+def test_a_repository_that_appears_out_of_order_is_listed_by_the_overlap(source: Listing) -> None:
+    source.poll()
+    late = source.create("ana/late")
+    late.hidden = True
+    source.create("ana/app")
+    source.poll()
+    assert late.id not in source.waiting
+    late.hidden = False
+    source.poll()
+    assert late.id in source.waiting
+
+
+@only_sqlite
+def test_looks_come_further_apart_and_end(source: Listing) -> None:
+    source.poll()
+    created = source.create("ana/app")
+    source.poll()
+    for number in range(len(looks.LOOKS_AFTER)):
+        assert source.waiting[created.id] == number
+        source.look()
+    assert created.id not in source.waiting
+    assert source.state.counts["never_pushed"] >= 1
+
+
+@only_sqlite
+def test_a_repository_that_is_deleted_is_forgotten_and_one_that_a_cut_answer_left_out_is_not(source: Listing) -> None:
+    source.poll()
+    gone, left_out = source.create("ana/gone"), source.create("ana/other")
+    source.poll()
+    source.sandbox.graphql.partial_after.append(0)
+    source.look()
+    assert {gone.id, left_out.id} <= set(source.waiting)
+    gone.hidden = True
+    source.look()
+    assert gone.id not in source.waiting
+    assert source.waiting[left_out.id] == 1
+
+
+@only_sqlite
+def test_it_goes_on_listing_while_queries_are_limited(source: Listing) -> None:
+    source.poll()
+    source.create("ana/first")
+    source.poll()
+    limited = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}
+    source.sandbox.faults["graphql"].append(lambda: JSONResponse(limited, headers={"Retry-After": "3000"}))
+    second = source.create("ana/second")
+    source.look()
+    assert second.id in source.waiting
+    assert "limits our queries" in str(source.state.error)
+
+
+@only_sqlite
+def test_after_a_pause_it_goes_on_at_the_newest_and_lists_what_lies_between_as_well(
+    source: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGES", 3)
+    monkeypatch.setattr(listing, "OWED_PAGES", 2)
+    source.poll()
+    source.poll()
+    created = {source.create(f"ana/app{number}").id for number in range(900)}
+    source.poll()
+    place = Place.from_json(source.state.cursor)
+    assert place.newest == max(created)
+    assert place.owed
+    lately = source.create("ana/lately")
+    source.poll()
+    assert lately.id in source.waiting
+    for _ in range(4):
+        source.poll()
+    assert created <= set(source.waiting)
+    assert Place.from_json(source.state.cursor).owed == []
+
+
+@only_sqlite
+def test_what_a_pause_has_left_beyond_the_limit_is_a_gap(source: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGES", 1)
+    monkeypatch.setattr(listing, "MAX_OWED_IDS", 100)
+    source.poll()
+    source.poll()
+    for number in range(600):
+        source.create(f"ana/app{number}")
+    source.poll()
+    with source.database.read() as session:
+        [gap] = session.execute(select(Gap)).scalars()
+    assert (gap.source, gap.reason) == (SOURCE, "not_caught_up")
+    assert gap.estimated > 100
+
+
+@only_sqlite
+def test_a_token_in_the_description_of_a_new_repository_is_found_before_its_first_push(
+    source: Listing, fresh_token: Callable[[], str]
+) -> None:
+    source.poll()
+    source.sandbox.list_repository("ana/app", created_at=time.time(), description=f"key {fresh_token()}")
+    source.poll()
+    with source.database.read() as session:
+        [found] = session.execute(select(Sighting)).scalars()
+    assert (found.kind, found.repository) == ("repository_description", "ana/app")
+
+
+@only_sqlite
+def test_without_a_credential_nothing_is_asked_and_the_status_says_why(source: Listing, sandbox: SandboxGitHub) -> None:
+    source.client = connect(sandbox.api_url, sandbox.url, None)
+    assert source.poll().error == "needs_credential"
+    source.client.close()
+    assert "set GITHUB_TOKEN" in str(source.state.error)
+    assert sandbox.requests["repositories"] == 0
