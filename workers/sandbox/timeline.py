@@ -1,4 +1,7 @@
-"""The sandbox's public timeline: events shaped as GitHub's are since October 2025, in a window of 300."""
+"""The sandbox's public timeline: events shaped as GitHub's are since October 2025, in a window of 300.
+
+As on GitHub, pushes stand on page 1 only; other events fill what room is left there, and pages 2 and 3.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 WINDOW = 300
+PUSHES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 
 
 @dataclass
@@ -61,4 +65,8 @@ class Timeline:
     def page(self, number: int, size: int) -> list[dict[str, Any]]:
         """Page `number` (from 1) of `size` events."""
         with self._lock:
-            return list(itertools.islice(self._events, (number - 1) * size, number * size))
+            pushes = list(itertools.islice((one for one in self._events if one["type"] in PUSHES), size))
+            others = [one for one in self._events if one["type"] not in PUSHES]
+        room = size - len(pushes)
+        first = sorted([*pushes, *others[:room]], key=lambda event: -int(event["id"]))
+        return first if number == 1 else others[room:][(number - 2) * size : (number - 1) * size]

@@ -14,3 +14,13 @@ class PollReport:
     jobs: int = 0
     candidates: int = 0
     error: str | None = None
+
+    def plus(self, other: PollReport) -> PollReport:
+        """Return the sum of two polls of one source; the error is the later one's."""
+        return PollReport(
+            self.polled or other.polled,
+            self.events + other.events,
+            self.jobs + other.jobs,
+            self.candidates + other.candidates,
+            other.error,
+        )

@@ -35,7 +35,7 @@ from scanner.sources.polling.source import PollContext, Source
 from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
 from scanner.sources.timeline.events import Found, newest_repository_id, read_event
-from scanner.sources.timeline.pages import Cursor, Poll, poll_pages
+from scanner.sources.timeline.pages import Cursor, Kind, Poll, poll_pages
 
 SOURCE = TIMELINE
 STALE_AFTER = timedelta(minutes=15)
@@ -58,18 +58,27 @@ def poll(
     detector: Detector,
     *,
     state_dir: Path,
+    seconds: float | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
     """Poll if it is due, or will be within the next tick, and commit all it brought in one transaction.
 
-    What a database that went away meanwhile cannot take goes to the spool.
+    What a database that went away meanwhile cannot take goes to the spool. `seconds`: between two polls of page 1,
+    where GitHub has consented to it; without it, what GitHub's X-Poll-Interval says.
     """
     return leased_poll.run_if_due(
-        database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, turn)
+        database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, seconds, turn)
     )
 
 
-def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Path, turn: LeasedPoll) -> PollReport:
+def _poll(
+    database: Database,
+    github: GitHub,
+    detector: Detector,
+    state_dir: Path,
+    seconds: float | None,
+    turn: LeasedPoll,
+) -> PollReport:
     try:
         brought = poll_pages(github, Cursor.from_json(turn.cursor))
     except GitHubError as err:
@@ -80,11 +89,13 @@ def _poll(database: Database, github: GitHub, detector: Detector, state_dir: Pat
     for event in brought.events:
         read_event(event, github.web_url, found, github.api_url)
     candidates = _scan(detector, found)
+    # A small budget is spread over its hour: a poll every few minutes sees more than a burst and a silence.
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
+    interval = max(brought.interval if seconds is None else seconds, pace)
     try:
         try:
             with database.write() as session:
-                return _commit(session, turn, brought, found, candidates, pace)
+                return _commit(session, turn, brought, found, candidates, interval)
         except LeaseLost:
             # The cursor is another worker's by now, but that one need not have seen the same events.
             _log.warning("public events: another worker polled meanwhile; its cursor counts")
@@ -123,10 +134,11 @@ def _text_to_fetch(document: Document) -> RemoteFile:
 
 
 def _commit(
-    session: Session, turn: LeasedPoll, brought: Poll, found: Found, candidates: Sequence[Candidate], pace: float
+    session: Session, turn: LeasedPoll, brought: Poll, found: Found, candidates: Sequence[Candidate], interval: float
 ) -> PollReport:
     counts = brought.counts + found.counts
-    missed = _missed(turn, brought)
+    missed = _missed(turn, brought.pushes, "no_overlap")
+    texts_missed = _missed(turn, brought.texts, "texts_no_overlap")
     cursor = brought.cursor
     newest = _newest(turn.newest_seen_at, (event.created_at for event in brought.events), brought.at)
     is_stale = _is_stale(newest, brought, _usual(brought.times))
@@ -135,19 +147,20 @@ def _commit(
         # Its ETag would have us told for ever that nothing has changed.
         cursor = replace(cursor, etags={}, is_stale=True)
     counts["stale_list"] += is_stale
-    if missed is not None:
-        counts["missed_by_estimate"] += missed.estimated
+    for one in (missed, texts_missed):
+        counts["missed_by_estimate"] += one.estimated if one is not None else 0
     leased_poll.end(
         session,
         turn,
         cursor=cursor.to_json(),
-        # A small budget is spread over its hour: a poll every few minutes sees more than a burst and a silence.
-        interval=max(brought.interval, pace),
+        interval=interval,
         counts=+counts,
         newest=newest,
-        missed=missed,
+        missed=missed or texts_missed,
         error=brought.error,
     )
+    if missed is not None and texts_missed is not None:
+        leased_poll.record_gap(session, SOURCE, texts_missed)
     return _take(session, brought, found, candidates)
 
 
@@ -164,7 +177,7 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     )
 
 
-def _missed(turn: LeasedPoll, brought: Poll) -> MissedSpan | None:
+def _missed(turn: LeasedPoll, brought: Kind, reason: str) -> MissedSpan | None:
     """The span between the newest event known before and the oldest usual one of this poll, if nothing overlapped."""
     usual = _usual(brought.times)
     if not brought.has_gap or turn.newest_seen_at is None or not usual:
@@ -172,7 +185,7 @@ def _missed(turn: LeasedPoll, brought: Poll) -> MissedSpan | None:
     seconds_seen = max((usual[-1] - usual[0]).total_seconds(), 1.0)
     seconds_missed = max((usual[0] - turn.newest_seen_at).total_seconds(), 0.0)
     estimated = min(int(len(usual) / seconds_seen * seconds_missed), MAX_ESTIMATED)
-    return MissedSpan(min(turn.newest_seen_at, usual[0]), usual[0], estimated, "no_overlap")
+    return MissedSpan(min(turn.newest_seen_at, usual[0]), usual[0], estimated, reason)
 
 
 def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
@@ -215,8 +228,22 @@ def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> Non
     )
 
 
-def _poll_source(context: PollContext) -> PollReport:
-    return poll(context.database, context.github, context.detector, state_dir=context.settings.state_dir)
+def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
+    """Poll once; again for as long as a tick lasts, where the interval is shorter than that."""
+    seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
+    total = PollReport()
+    while True:
+        report = poll(
+            context.database,
+            context.github,
+            context.detector,
+            state_dir=context.settings.state_dir,
+            seconds=seconds,
+        )
+        total = total.plus(report)
+        is_fast = seconds is not None and seconds < leased_poll.MIN_INTERVAL_SECONDS
+        if not is_fast or not report.polled or report.error or clock() >= until:
+            return total
 
 
 PUBLIC_EVENTS = Source(

@@ -111,6 +111,49 @@ def test_events_that_cannot_be_used_do_not_end_the_paging(api: respx.Router, git
     assert route.call_count == 3
 
 
+def text(number: int, **fields: Any) -> dict[str, Any]:
+    return push(number, type="IssuesEvent", payload={"action": "opened"}, **fields)
+
+
+def test_page_1_is_asked_for_alone_until_the_pages_of_texts_are_due(api: respx.Router, github: GitHub) -> None:
+    texts = [text(number) for number in range(500, 600)]
+    route = api.get("/events").mock(side_effect=pages(full(0), texts, **{"X-Poll-Interval": "60"}))
+    cursor = poll_pages(github, Cursor(), 1000.0).cursor
+    cursor = poll_pages(github, replace(cursor, etags={}), 1001.0).cursor
+    poll_pages(github, replace(cursor, etags={}), 1060.0)
+    asked = [call.request.url.params["page"] for call in route.calls]
+    assert asked == ["1", "2", "3", "1", "1", "2", "3"]
+
+
+def test_texts_that_overlap_do_not_hide_that_pushes_were_missed(api: respx.Router, github: GitHub) -> None:
+    texts = [text(number) for number in range(500, 600)]
+    api.get("/events").mock(side_effect=pages(full(0), texts))
+    cursor = poll_pages(github, Cursor()).cursor
+    api.get("/events").mock(side_effect=pages(full(900), texts))
+    brought = poll_pages(github, replace(cursor, texts_at=0.0))
+    assert (brought.pushes.has_gap, brought.texts.has_gap) == (True, False)
+
+
+def test_pushes_that_overlap_do_not_hide_that_texts_were_missed(api: respx.Router, github: GitHub) -> None:
+    api.get("/events").mock(side_effect=pages(full(0), [text(number) for number in range(500, 600)]))
+    cursor = poll_pages(github, Cursor()).cursor
+    api.get("/events").mock(side_effect=pages(full(50), [text(number) for number in range(700, 800)]))
+    brought = poll_pages(github, replace(cursor, texts_at=0.0))
+    assert (brought.pushes.has_gap, brought.texts.has_gap) == (False, True)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(None, 60), (0.72, 0.72)])
+def test_the_poll_interval_is_obeyed_unless_github_has_consented_to_another(
+    database: Database, api: respx.Router, github: GitHub, tmp_path: Path, seconds: float | None, expected: float
+) -> None:
+    api.get("/events").mock(side_effect=pages([push(1)], **{"X-Poll-Interval": "60"}))
+    poll(database, github, Detector(), state_dir=tmp_path, seconds=seconds, wait=lambda _: None)
+    with database.read() as session:
+        state = session.execute(select(SourceState)).scalar_one()
+    assert state.claimed_at is not None
+    assert (state.next_poll_at - state.claimed_at).total_seconds() == pytest.approx(expected, abs=0.05)
+
+
 def test_github_itself_says_whether_there_is_a_next_page(api: respx.Router, github: GitHub) -> None:
     more = pages(full(200)[:40], full(100), link=f'<{API}/events?page=2>; rel="next"')
     route = api.get("/events").mock(side_effect=more)
