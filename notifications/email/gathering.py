@@ -37,6 +37,9 @@ _CONVERSATION = {
     *("issue", "issue_comment", "pull_request", "commit_comment", "review", "review_comment", "discussion", "release"),
 }
 
+_NOT_PUBLIC = "submission"
+"""The kind of an exposure without a place: somebody gave the token to GitHub. No mail says that it stood in public."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
@@ -84,12 +87,12 @@ class Gathering:
         """Return the facts of one of the mails. A damaged row may raise any exception."""
         subjects = self._subjects[row.id]
         incident_ids = {subject.incident_id for subject in subjects}
-        causes = {subject.cause for subject in subjects}
+        causes = {self._cause(subject.incident_id, subject.cause) for subject in subjects}
         variant = _variant(
             row.channel,
             {subject.occasion for subject in subjects},
             causes,
-            {kind for incident_id in incident_ids for kind in self._kinds[incident_id]},
+            {kind for incident_id in incident_ids for kind in self._kinds[incident_id]} - {_NOT_PUBLIC},
         )
         return MailFacts(
             variant=variant,
@@ -103,6 +106,10 @@ class Gathering:
             places_total=sum(self._totals[one].places for one in incident_ids if one in self._totals),
             causes=tuple(sorted(causes)),
         )
+
+    def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
+        """Return the cause as a mail may name it: a token that was only given to GitHub was not found in public."""
+        return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
         """Return the subjects that the mail describes in full."""
@@ -122,7 +129,7 @@ class Gathering:
             occasion=subject.occasion,
             name=redact(incident.token_name),
             hint=incident.hint,
-            cause=incident.cause,
+            cause=self._cause(incident.id, incident.cause),
             detected_at=incident.detected_at,
             account=redact(incident.account_name) if incident.account_name else None,
             disabled_at=incident.disabled_at,
@@ -191,7 +198,7 @@ def _totals(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uui
             func.min(Exposure.published_at),
             func.min(Exposure.seen_at),
         )
-        .where(Exposure.incident_id.in_(_incident_ids(notification_ids)))
+        .where(Exposure.incident_id.in_(_incident_ids(notification_ids)), Exposure.kind != _NOT_PUBLIC)
         .group_by(Exposure.incident_id)
     )
     return {
@@ -215,7 +222,8 @@ def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid
 def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
     """Return the first `most` places of each incident."""
     number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
-    numbered = select(Exposure.id, number.label("number")).where(Exposure.incident_id.in_(incident_ids)).subquery()
+    wanted = (Exposure.incident_id.in_(incident_ids), Exposure.kind != _NOT_PUBLIC)
+    numbered = select(Exposure.id, number.label("number")).where(*wanted).subquery()
     statement = (
         select(Exposure).join(numbered, numbered.c.id == Exposure.id).where(numbered.c.number <= most)
     ).order_by(Exposure.id)

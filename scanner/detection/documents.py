@@ -29,6 +29,7 @@ PlaceKind = Literal[
     "gist",
     "gist_comment",
     "package",
+    "submission",
     "local_file",
     "other",
 ]
@@ -37,6 +38,8 @@ PlaceKind = Literal[
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where something stands in public, as an address a person can open.
+
+    A `submission` is no place: somebody gave the token to GitHub, and nobody says where it stood.
 
     `repository` is `owner/name`; `commit` a full object id; `path` is relative to the repository's root (or the file's
     own path for `local_file`); `published_at` is when the public could first see it (aware, UTC), where known.

@@ -61,6 +61,8 @@ KINDS: dict[str, PlaceKind] = {
     "wiki_content": "wiki_page",
     "wiki_commit": "wiki_page",
     "npm": "package",
+    # Somebody gave it to GitHub: nothing says that it stood in public.
+    "manual_submission": "submission",
 }
 
 
@@ -202,6 +204,8 @@ def _place(record: dict[str, Any], web_url: str) -> Place:
         return Place("file", url, repository=blob[1], path=_storable(redact(unquote(blob[3]))), commit=blob[2])
     if kind in ("file", "commit") and (commit := _COMMIT.fullmatch(path)) and is_repository_name(commit[1]):
         return Place("commit", url, repository=commit[1], commit=commit[2])
+    if kind == "submission":
+        return Place(kind)
     # Without a file's own path the address is what tells places apart.
     return Place("other" if kind == "file" else kind, url)
 

@@ -97,6 +97,25 @@ def test_other_signs_and_dead_tokens_have_wordings_of_their_own(database: Databa
     assert told.tokens[0].disabled_before_exposure
 
 
+@pytest.mark.parametrize("occasion", ["disabled", "already_disabled"])
+def test_of_a_token_that_was_only_given_to_github_no_mail_says_that_it_stood_in_public(
+    database: Database, occasion: str
+) -> None:
+    own = incident(database, [place(kind="submission", url="", repository=None, path=None)])
+    facts = facts_of(database, tell_owner(database, own, occasion=occasion))
+    assert (facts.places_total, facts.causes, facts.tokens[0].places) == (0, ("compromise_signs",), ())
+    mail = render_strictly(facts, IDENTITY)
+    words = " ".join(f"{mail.subject} {mail.text} {mail.html}".lower().split())
+    claims = ("found this token in", "is public", "was public", "are public", "public place it", "stood in public")
+    assert [claim for claim in claims if claim in words] == []
+
+
+def test_a_token_that_was_given_to_github_and_stands_in_public_too_is_told_by_its_place(database: Database) -> None:
+    own = incident(database, [place(kind="submission", url="", repository=None, path=None), place()])
+    facts = facts_of(database, tell_owner(database, own))
+    assert (facts.variant, facts.places_total, facts.causes) == ("public_repository", 1, ("public_repository",))
+
+
 def test_of_many_places_the_first_twenty_are_shown_and_all_are_counted(database: Database) -> None:
     later = place(published_at=None, seen_at=SEEN + timedelta(hours=1))
     incident_id = incident(database, [*(place(path=f"{number}.py") for number in range(24)), later])

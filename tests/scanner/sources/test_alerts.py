@@ -79,6 +79,7 @@ def test_the_same_alert_twice_changes_nothing(database: Database, tmp_path: Path
         ("issue_comment", f"{WEB}/ana/app/issues/7", "issue_comment", None, None),
         (" Gist_Content ", "https://gist.github.com/ana/1", "gist", None, None),
         ("npm", "https://registry.example/x", "package", None, None),
+        ("Manual_submission", "", "submission", None, None),
         ("something_new", f"{WEB}/x", "other", None, None),
         (None, f"{WEB}/x", "other", None, None),
     ],
