@@ -104,6 +104,11 @@ class Incident(Base):
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
         ),
+        # For the lists of the console, which page by (detected_at, id).
+        *(Index(f"ix_incidents_{name}_detected_at", name, "detected_at") for name in ("state", "action", "cause")),
+        Index("ix_incidents_account_name", "account_name", postgresql_ops={"account_name": "text_pattern_ops"}),
+        Index("ix_incidents_token_name", "token_name", postgresql_ops={"token_name": "text_pattern_ops"}),
+        Index("ix_incidents_hint", "hint", postgresql_ops={"hint": "text_pattern_ops"}),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -152,7 +157,12 @@ class Exposure(PlaceColumns, Base):
     """One public place where an incident's token stands."""
 
     __tablename__ = "exposures"
-    __table_args__ = (UniqueConstraint("incident_id", "place_key"),)
+    __table_args__ = (
+        UniqueConstraint("incident_id", "place_key"),
+        # A hash index takes a name of any length, and strangers choose it; a B-tree refuses 2700 bytes and more.
+        Index("ix_exposures_repository", "repository", postgresql_using="hash"),
+        Index("ix_exposures_source_seen_at", "source", "seen_at"),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
@@ -195,6 +205,8 @@ class Notification(Base):
             sqlite_where=text("state = 'pending'"),
         ),
         Index("ix_notifications_state_next_attempt_at", "state", "next_attempt_at"),
+        Index("ix_notifications_created_at", "created_at"),
+        Index("ix_notifications_recipient", "recipient"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -263,6 +275,8 @@ class ScanJob(Base):
     __tablename__ = "scan_jobs"
     __table_args__ = (
         Index("ix_scan_jobs_kind_state_priority_next_attempt_at", "kind", "state", "priority", "next_attempt_at"),
+        Index("ix_scan_jobs_state", "state"),
+        Index("ix_scan_jobs_source", "source"),
         Index(
             "uq_scan_jobs_waiting_dedupe_key",
             "dedupe_key",
@@ -313,7 +327,7 @@ class AuditEntry(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=text("CURRENT_TIMESTAMP"), default=None)
-    who: Mapped[str] = mapped_column(String(255))
+    who: Mapped[str] = mapped_column(String(255), index=True)
     what: Mapped[str] = mapped_column(String(64), index=True)
     incident_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -108,6 +108,14 @@ class JobState(StrEnum):
     """Never begun: too much waited before it."""
 
 
+class Role(StrEnum):
+    """What a person may do in the console."""
+
+    VIEWER = "viewer"
+    """Reads every page and changes nothing."""
+    OPERATOR = "operator"
+
+
 def column_of(enum: type[StrEnum], length: int) -> EnumColumn:
     """Return a column type for one of these enums: a VARCHAR with the values, which no constraint lists.
 

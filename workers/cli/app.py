@@ -31,6 +31,7 @@ GROUPS = {
     "brake": "workers.cli.brake",
     "audit": "workers.cli.audit",
     "store": "workers.cli.store",
+    "console": "workers.cli.console",
     "db": "workers.cli.database",
 }
 

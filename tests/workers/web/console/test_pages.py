@@ -1,0 +1,108 @@
+"""Every page answers an operator's question from the rows, and shows what strangers wrote as plain text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import httpx
+
+from tests.workers.web.console.conftest import newest_incident
+from tests.workers.web.console.filled import HOSTILE
+from workers.context import Context
+
+PAGES = (
+    *("/console/", "/console/incidents", "/console/decisions", "/console/tokens", "/console/tokens?show=accounts"),
+    *("/console/jobs", "/console/outbox", "/console/sources", "/console/audit"),
+)
+
+
+class Tags(HTMLParser):
+    """The tags of a page with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def whole(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_every_page_answers_and_loads_nothing_from_elsewhere(viewer: httpx.Client) -> None:
+    for path in PAGES:
+        answer = viewer.get(path)
+        assert answer.status_code == 200, path
+        for tag, values in Tags(answer.text).found:
+            assert not any(name == "style" or name.startswith("on") for name in values), (path, tag, values)
+            assert tag not in ("style", "img", "object", "embed"), path
+            loaded = values.get("src") or (values.get("href") if tag == "link" else None)
+            assert loaded is None or loaded.startswith("/console/static/"), (path, loaded)
+            assert tag != "script" or loaded, path
+
+
+def test_what_strangers_wrote_is_shown_and_never_markup(viewer: httpx.Client, context: Context) -> None:
+    incident = f"/console/incidents/{newest_incident(context, token_name=HOSTILE)}"
+    for path in (*PAGES, incident):
+        page = viewer.get(path).text
+        assert "<img" not in page, path
+        assert "\u202e" not in page, path
+    page = viewer.get(incident).text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "{{7*7}}" in page
+
+
+def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewer: httpx.Client) -> None:
+    page = whole(viewer.get("/console/").text)
+    assert re.search(r"Disabling leaked tokens, 4 of \d sources polled, the brake is closed", page)
+    assert "holds 9 reports" in page
+    assert "2 protected tokens stand in public" in page
+    assert "Repositories with most incidents" in page
+
+
+def test_an_incident_tells_where_it_stood_and_who_was_told(viewer: httpx.Client, context: Context) -> None:
+    page = whole(viewer.get(f"/console/incidents/{newest_incident(context, action='disabled')}").text)
+    assert re.search(r"found in \w+/[\w-]+ and \d+ more places, and disabled [\d.]+ s after it became public", page)
+    assert "Open on GitHub" in page
+    assert "incident opened" in page
+
+
+def test_places_beyond_the_first_page_are_one_click_away(viewer: httpx.Client, context: Context) -> None:
+    address = f"/console/incidents/{newest_incident(context, action='disabled')}"
+    first = viewer.get(address).text
+    more = re.search(r'href="(\?after=\d+)#places"', first)
+    assert more is not None
+    second = viewer.get(address + more[1]).text
+    assert "More places" not in second
+    assert second.count("Open on GitHub") + first.count("Open on GitHub") > 30
+
+
+def test_a_mail_is_shown_as_its_owner_got_it_in_a_frame_that_can_do_nothing(
+    viewer: httpx.Client, context: Context
+) -> None:
+    page = viewer.get(f"/console/incidents/{newest_incident(context, action='protected')}").text
+    mail = re.search(r"/console/mails/[0-9a-f-]{36}", page)
+    assert mail is not None
+    shown = viewer.get(mail[0])
+    assert shown.status_code == 200
+    assert re.search(r'<iframe class="mail" sandbox title', shown.text)
+    html = viewer.get(f"{mail[0]}/html")
+    assert "sandbox" in html.headers["Content-Security-Policy"].split("; ")
+    assert "script-src" not in html.headers["Content-Security-Policy"]
+    assert html.headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+def test_what_is_not_there_is_a_page_that_says_so(viewer: httpx.Client) -> None:
+    for path in ("/console/incidents/x", f"/console/incidents/{'0' * 32}", "/console/mails/x", "/console/nothing"):
+        answer = viewer.get(path)
+        assert answer.status_code == 404, path
+        assert "Not found" in answer.text
+
+
+def test_a_page_that_refreshes_itself_asks_for_itself_with_its_filter(viewer: httpx.Client) -> None:
+    page = viewer.get("/console/incidents?action=disabled&state=open").text
+    assert 'hx-get="/console/incidents?state=open&amp;action=disabled"' in page

@@ -1,0 +1,146 @@
+"""`r8scan console`: who may sign in to the console of `r8scan serve`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from scanner.records.states import Role
+from workers.cli import output
+from workers.cli.errors import UserError
+from workers.cli.opening import opened_context
+from workers.cli.operators import operator_name
+
+app = typer.Typer(help="Who may sign in to the console.", no_args_is_help=True)
+user_app = typer.Typer(help="People who sign in with a password.", no_args_is_help=True)
+app.add_typer(user_app, name="user")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's name: the audit will say it.")]
+RoleOption = Annotated[Role, typer.Option(help="A viewer reads every page; an operator also decides.")]
+
+
+@user_app.command()
+def add(name: NameArgument, role: RoleOption = Role.VIEWER) -> None:
+    """Let a person sign in. The password is read from a prompt or from standard input, never from the command line.
+
+    Example: r8scan console user add ana --role operator
+    """
+    from workers.web.console import users
+
+    with _known_errors():
+        folded = users.folded_name(name)
+        password_hash = users.hash_password(_password())
+        with opened_context() as own, own.database.write() as session:
+            users.add(session, folded, password_hash, role, who=operator_name())
+    typer.echo(f"{folded} may sign in as {role}")
+
+
+@user_app.command()
+def password(name: NameArgument) -> None:
+    """Set a person's password. Their sessions end.
+
+    Example: r8scan console user password ana
+    """
+    from workers.web.console import users
+
+    with _known_errors():
+        password_hash = users.hash_password(_password())
+        with opened_context() as own, own.database.write() as session:
+            users.change(session, name, password_hash=password_hash, who=operator_name())
+    typer.echo("the password is changed; sessions have ended")
+
+
+@user_app.command()
+def role(name: NameArgument, role: Annotated[Role, typer.Argument(help="viewer or operator")]) -> None:
+    """Change what a person may do. Their sessions end.
+
+    Example: r8scan console user role ana operator
+    """
+    from workers.web.console import users
+
+    with _known_errors(), opened_context() as own, own.database.write() as session:
+        users.change(session, name, role=role, who=operator_name())
+    typer.echo(f"{name} is {role} from the next sign-in on")
+
+
+@user_app.command()
+def remove(name: NameArgument) -> None:
+    """Let a person sign in no longer. Their sessions end now.
+
+    Example: r8scan console user remove ana
+    """
+    from workers.web.console import users
+
+    with _known_errors(), opened_context() as own, own.database.write() as session:
+        users.remove(session, name, who=operator_name())
+    typer.echo(f"{name} can sign in no longer; sessions have ended")
+
+
+@user_app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+    """List who may sign in with a password.
+
+    Example: r8scan console user list
+    """
+    from workers.web.console import users
+
+    with opened_context() as own, own.database.read() as session:
+        found = users.listed(session)
+    if as_json:
+        output.json_lines({"name": one.name, "role": one.role, "created_at": one.created_at} for one in found)
+        return
+    rows = ((one.name, one.role, one.created_at) for one in found)
+    output.table("Users", ("name", "role", "added"), rows, empty="No users: r8scan console user add NAME")
+
+
+@app.command("sign-out")
+def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose sessions end.")]) -> None:
+    """End all sessions of a person, also of one who came by OpenID Connect.
+
+    Example: r8scan console sign-out ana
+    """
+    from scanner.records import audit
+    from workers.web.console import users
+
+    with opened_context() as own, own.database.write() as session:
+        number = users.end_sessions(session, name.strip().lower())
+        audit.record(session, "console_sessions_ended", {"user": name, "sessions": number}, who=operator_name())
+    typer.echo(f"{number} session{'' if number == 1 else 's'} ended")
+
+
+@app.command("hash")
+def hash_() -> None:
+    """Print the hash of a password, for R8SCAN_CONSOLE_PASSWORD_HASH: it lets the user `operator` sign in.
+
+    Example: r8scan console hash
+    """
+    from workers.web.console import users
+
+    with _known_errors():
+        typer.echo(users.hash_password(_password()))
+
+
+def _password() -> str:
+    """Read a password twice from the terminal, or once from standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline(1000).rstrip("\r\n")
+    given = getpass.getpass("Password (not shown): ")
+    if getpass.getpass("Once more: ") != given:
+        raise UserError("the two passwords differ: nothing was changed")
+    return given
+
+
+@contextmanager
+def _known_errors() -> Iterator[None]:
+    """LeasedPoll what the person can mend into one line."""
+    from workers.web.console.users import BadUser
+
+    try:
+        yield
+    except BadUser as err:
+        raise UserError(str(err)) from err

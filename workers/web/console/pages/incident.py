@@ -1,0 +1,279 @@
+"""The page of one incident, and what an operator does about it by the functions that the command line uses too."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from notifications.email.facts import MailFacts
+from notifications.email.render import render
+from scanner.compromise import reports, settling
+from scanner.compromise.reports import Subject
+from scanner.records import audit
+from scanner.records.models import Incident, Notification
+from scanner.records.states import Decision
+from scanner.response import operator_actions
+from scanner.response.operator_actions import NotPossible
+from scanner.tokens.protocol import StoreUnavailable, TokenRecord
+from workers.wake import wake_outbox
+from workers.web.console import rendering
+from workers.web.console.protections import MAIL_HEADERS
+from workers.web.console.queries import incident as query
+from workers.web.console.queries import incidents as list_query
+from workers.web.console.queries.incident import Story
+from workers.web.console.serving import Console, NotThere, View
+
+PATH = "/console/incidents/{id}"
+MAX_URL = 500
+MAX_REPORTER = 64
+SIGN = "operator_evidence"
+"""The sign of a report that an operator makes in the console."""
+
+
+def routes(console: Console) -> list[Route]:
+    """Return the routes of an incident and of its mails."""
+    acts = {
+        "note": note,
+        "close": close,
+        "reopen": reopen,
+        "resend": resend,
+        "enable": enable,
+        "disable": disable,
+        "protect": protect,
+        "unprotect": unprotect,
+    }
+    return [
+        Route(PATH, console.page(show), methods=["GET"]),
+        *(Route(f"{PATH}/{name}", console.action(act), methods=["POST"]) for name, act in acts.items()),
+        Route("/console/mails/{id}", console.page(show_mail)),
+        Route("/console/mails/{id}/html", console.page(mail_html)),
+    ]
+
+
+def show(view: View) -> Response:
+    """Render the incident."""
+    after = view.query.get("after", "")
+    with view.reading() as session:
+        place = int(after) if after.isascii() and after.isdecimal() and len(after) <= 18 else 0
+        story = query.load(session, view.path_id(), place)
+        if story is None:
+            raise NotThere
+        row = list_query.rows_of(session, [story.incident])[0]
+        return view.page(
+            "incident.html",
+            one=story.incident,
+            story=story,
+            places=[(one, rendering.link_of(one.url, view.context.settings)) for one in story.places],
+            summary=summary(row),
+            can=_possible(view, story),
+        )
+
+
+def summary(row: list_query.Row) -> str:
+    """Return in a sentence or two what happened."""
+    one = row.incident
+    where = f"in {row.repository}" if row.repository else "in public"
+    found = f"It was found {where}" if row.places else "It was reported as compromised"
+    more = f" and {row.places - 1} more place{'s' if row.places > 2 else ''}" if row.places > 1 else ""
+    done = {
+        Decision.DISABLED: f"disabled {rendering.span(row.seconds)} after it became public"
+        if row.seconds is not None
+        else "disabled",
+        Decision.ALREADY_DISABLED: "had been disabled before",
+        Decision.DISABLING: "is being disabled by the token store",
+        Decision.PROTECTED: "is protected, so it lives and you decide",
+        Decision.OBSERVED: "lives, because the settings say observe",
+        Decision.HELD: "lives until you release the brake",
+        Decision.FLAGGED: "lives, because the rule only tells",
+        Decision.REJECTED: "lives, because an operator rejected the report",
+    }.get(one.action, "is not known to the token store any more")
+    mails = {"sent": "Its owner was told", "waiting": "The mail to its owner waits", "failed": "A mail failed"}
+    told = ". ".join(mails[state] for state in row.mails) or "Nobody was mailed"
+    return f"{found}{more}, and {done}. {told}."
+
+
+def note(view: View) -> Response:
+    """Add a note."""
+    return _decide(view, "noted", operator_actions.annotate, "text")
+
+
+def close(view: View) -> Response:
+    """Close the incident."""
+    return _decide(view, "closed", operator_actions.close)
+
+
+def reopen(view: View) -> Response:
+    """Open the incident again."""
+    return _decide(view, "reopened", operator_actions.reopen)
+
+
+def resend(view: View) -> Response:
+    """Queue the owner's mail once more."""
+    token = _token(view)
+    with view.context.database.write() as session:
+        operator_actions.resend(
+            session,
+            _incident(view, session),
+            token,
+            domain=view.context.policy.mail_domain,
+            who=view.person.who,
+            reason=view.form.get("reason", ""),
+        )
+    wake_outbox()
+    return _back(view, "resent")
+
+
+def enable(view: View) -> Response:
+    """Bring the token back."""
+    _require_own_store(view)
+    reason = view.form.get("reason", "")
+    with view.context.database.write() as session:
+        incident = _incident(view, session)
+        if not operator_actions.enable_token(session, incident.digest, who=view.person.who, reason=reason):
+            raise NotPossible("the token is not disabled, or the store does not know it")
+    return _back(view, "enabled")
+
+
+def protect(view: View) -> Response:
+    """Protect the token."""
+    return _protect(view, True, "protected")
+
+
+def unprotect(view: View) -> Response:
+    """Take the protection away."""
+    return _protect(view, False, "unprotected")
+
+
+def disable(view: View) -> Response:
+    """Disable the token as a report does, with an address as evidence. The brake does not hold what a person decides.
+
+    Its owner is mailed and gateways are told, with either kind of token store.
+    """
+    url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
+    if view.context.policy.enforce != "disable":
+        raise NotPossible("nothing is disabled while R8SCAN_ENFORCE says observe")
+    token = _token(view)
+    if token.disabled_at is not None:
+        raise NotPossible("the token is disabled already")
+    if token.is_protected:
+        raise NotPossible("the token is protected: take the protection away first")
+    own = view.context
+    with own.database.read() as session:
+        incident = _incident(view, session)
+    report = reports.new_report(
+        Subject(incident.digest, incident.hint),
+        sign=SIGN,
+        note=f"{reason} {url}",
+        reporter=view.person.who[:MAX_REPORTER],
+        key=uuid.uuid4().hex,
+    )
+    with own.database.write() as session:
+        ids = reports.record_within(session, [dataclasses.replace(report, is_braked=False)])
+        evidence = {"reason": reason, "url": url, "digest": incident.digest}
+        audit.record(session, "disable_decided", evidence, who=view.person.who, incident_id=incident.id)
+    settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
+    wake_outbox()
+    done = settling.decisions(own.database, ids)
+    return _back(view, "disabled" if done[Decision.DISABLED] else "disabling")
+
+
+def show_mail(view: View) -> Response:
+    """Render a mail in its frame, with what came of it."""
+    with view.reading() as session:
+        row, facts = _mail(view, session)
+        rendered = render(facts, view.context.identity)
+        return view.page("mail.html", row=row, subject=rendered.subject, incident_ids=facts.incident_ids)
+
+
+def mail_html(view: View) -> Response:
+    """Return a mail's HTML alone, for the frame: it runs no script, loads nothing, and has no origin."""
+    with view.reading() as session:
+        _, facts = _mail(view, session)
+    identity = view.context.identity
+    html = render(facts, identity).html
+    return HTMLResponse(identity.logo.inlined(html) if identity.logo else html, headers=MAIL_HEADERS)
+
+
+def _decide(view: View, said: str, step: Callable[..., Any], words: str = "reason") -> Response:
+    with view.context.database.write() as session:
+        step(session, _incident(view, session), who=view.person.who, **{words: view.form.get("reason", "")})
+    return _back(view, said)
+
+
+def _protect(view: View, protected: bool, said: str) -> Response:
+    _require_own_store(view)
+    reason = operator_actions.cleaned(view.form.get("reason", ""))
+    with view.context.database.write() as session:
+        incident = _incident(view, session)
+        operator_actions.protect_token(session, incident.digest, protected=protected, who=view.person.who)
+        operator_actions.annotate(session, incident, who=view.person.who, text=reason)
+    return _back(view, said)
+
+
+def _possible(view: View, story: Story) -> dict[str, bool]:
+    """Return which actions make sense. The functions behind them decide; this only leaves out what cannot work."""
+    is_own = view.context.settings.token_store_url is None
+    token = story.token
+    is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)
+    is_protected = bool(token and token.protected_at)
+    is_known = token is not None or not is_own
+    return {
+        "disable": is_known and not is_disabled and not is_protected and view.context.settings.enforce == "disable",
+        "enable": is_own and is_disabled,
+        "protect": is_own and token is not None and not is_protected,
+        "unprotect": is_own and is_protected,
+        "resend": story.incident.action in operator_actions.TOLD_ACTIONS and is_disabled,
+        "close": query.is_open(story.incident),
+    }
+
+
+def _incident(view: View, session: Session) -> Incident:
+    incident = session.get(Incident, view.path_id())
+    if incident is None:
+        raise NotThere
+    return incident
+
+
+def _token(view: View) -> TokenRecord:
+    """Return what the store says of the token now. Raises NotPossible when it says nothing."""
+    with view.context.database.read() as session:
+        digest = _incident(view, session).digest
+    found = view.context.store.look_up([digest])
+    if digest in found.not_checked:
+        raise StoreUnavailable("it cannot look the token up now")
+    if digest not in found.records:
+        raise NotPossible("the token store does not know the token any more")
+    return found.records[digest]
+
+
+def _require_own_store(view: View) -> None:
+    if view.context.settings.token_store_url is not None:
+        raise NotPossible("the tokens are in the vendor's own store: change them there")
+
+
+def _evidence(text: str) -> str:
+    parts = urlsplit(text.strip()[: MAX_URL + 1])
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or len(text.strip()) > MAX_URL:
+        raise NotPossible("give the address of the evidence: it begins with https:// and has at most 500 characters")
+    return operator_actions.cleaned(text)
+
+
+def _mail(view: View, session: Session) -> tuple[Notification, MailFacts]:
+    row = session.get(Notification, view.path_id())
+    if row is None or row.facts is None or row.channel not in list_query.MAIL_CHANNELS:
+        raise NotThere
+    try:
+        return row, MailFacts.from_json(row.facts)
+    except (KeyError, TypeError, ValueError):
+        raise NotThere from None
+
+
+def _back(view: View, said: str) -> Response:
+    return view.go(f"/console/incidents/{view.path_id()}", said=said)

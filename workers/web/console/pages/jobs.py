@@ -1,0 +1,137 @@
+"""What is read and was read: jobs by state, errors by reason, and rescans that an operator asks for."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from scanner.github.addresses import parse_address
+from scanner.records import audit, jobs
+from scanner.records.models import ScanJob
+from scanner.records.states import JobState
+from scanner.response.operator_actions import NotPossible
+from scanner.sources.rescan.manual import queue
+from workers.wake import TASKS_OF_JOBS, wake
+from workers.web.console.queries import lists
+from workers.web.console.queries.incidents import BadFilter
+from workers.web.console.serving import BadRequest, Console, NotThere, View
+
+PATH = "/console/jobs"
+MAX_ADDRESS = 2000
+RETRY_PRIORITY = 10
+CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.DROPPED)
+
+
+def routes(console: Console) -> list[Route]:
+    """Return the routes of the page."""
+    return [
+        Route(PATH, console.page(show), methods=["GET"]),
+        Route(f"{PATH}/rescan", console.action(rescan), methods=["POST"]),
+        Route(f"{PATH}/{{id}}", console.page(show_one), methods=["GET"]),
+        Route(f"{PATH}/{{id}}/cancel", console.action(cancel), methods=["POST"]),
+        Route(f"{PATH}/{{id}}/retry", console.action(retry), methods=["POST"]),
+    ]
+
+
+def show(view: View) -> Response:
+    """Render the list, with what failed by reason."""
+    names = ("state", "kind", "source", "parent")
+    values = {name: view.query.get(name, "") for name in names}
+    with view.reading() as session:
+        try:
+            found = lists.job_list(session, view.query)
+        except BadFilter as err:
+            raise BadRequest(str(err)) from None
+        return view.page(
+            "jobs.html",
+            listed=found,
+            values=values,
+            before=view.query.get("before", ""),
+            states=tuple(JobState),
+            kinds=sorted(TASKS_OF_JOBS),
+            queues=view.console.overview.get().queues,
+            errors=lists.job_errors(session),
+            target_of=target_text,
+            can_be_retried=CAN_BE_RETRIED,
+            is_open=lambda job: job.state in jobs.OPEN,
+        )
+
+
+def show_one(view: View) -> Response:
+    """Render one job."""
+    with view.reading() as session:
+        job = session.get(ScanJob, view.path_number())
+        if job is None:
+            raise NotThere
+        return view.page(
+            "job.html",
+            job=job,
+            target=target_text(job),
+            children=lists.children_of(session, job.id),
+            can_be_retried=job.state in CAN_BE_RETRIED,
+            is_open=job.state in jobs.OPEN,
+        )
+
+
+def rescan(view: View) -> Response:
+    """Queue a rescan of what an address leads to."""
+    own = view.context.settings
+    text = view.form.get("address", "").strip()
+    if not text or len(text) > MAX_ADDRESS:
+        raise NotPossible("paste the address of a repository, an owner, a gist or a commit")
+    try:
+        target = parse_address(text, own.github_web_url, own.github_api_url)
+    except ValueError as err:
+        raise NotPossible(str(err)) from None
+    with view.context.database.write() as session:
+        job_id, kind = queue(session, target)
+        evidence = {"job": job_id, "kind": target.kind, "target": target.name}
+        audit.record(session, "rescan_queued", evidence, who=view.person.who)
+    wake(TASKS_OF_JOBS[kind])
+    return view.go(f"{PATH}/{job_id}", said="queued")
+
+
+def cancel(view: View) -> Response:
+    """Cancel a job and those that only it led to."""
+    with view.context.database.write() as session:
+        done = jobs.cancel_all(session, view.path_number())
+        if not done:
+            raise NotPossible("the job neither waits nor runs any more")
+        audit.record(session, "jobs_cancelled", {"jobs": done[:100], "number": len(done)}, who=view.person.who)
+    return view.go(f"{PATH}/{view.path_number()}", said="cancelled")
+
+
+def retry(view: View) -> Response:
+    """Queue a job that ended badly once more, as a new one."""
+    with view.context.database.write() as session:
+        job = session.get(ScanJob, view.path_number())
+        if job is None:
+            raise NotThere
+        if job.state not in CAN_BE_RETRIED:
+            raise NotPossible("the job did not end badly: there is nothing to try again")
+        new_id = jobs.enqueue_or_hasten(
+            session,
+            job.kind,
+            job.target,
+            source=job.source,
+            priority=RETRY_PRIORITY,
+            dedupe_key=job.dedupe_key or f"retry:{job.id}",
+        )
+        audit.record(session, "job_retried", {"job": job.id, "as": new_id}, who=view.person.who)
+        kind = job.kind
+    wake(TASKS_OF_JOBS.get(kind, "r8scan.rescan"))
+    return view.go(f"{PATH}/{new_id}", said="queued")
+
+
+def target_text(job: ScanJob) -> str:
+    """Return what a job reads, in some words."""
+    pushes = job.target.get("pushes")
+    if isinstance(pushes, list):
+        name = str(pushes[0].get("repository", "")) if pushes else ""
+        return name if len(pushes) == 1 else f"{len(pushes)} pushes"
+    files = job.target.get("files")
+    if isinstance(files, list):
+        return f"{len(files)} files"
+    return next(
+        (str(job.target[key]) for key in ("repository", "owner", "gist", "hour") if key in job.target), job.kind
+    )

@@ -1,0 +1,21 @@
+"""Sources: where each stands, what it brought and what it missed, and what is left of GitHub's quotas."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from workers.web.console.queries import lists
+from workers.web.console.serving import Console, View
+
+
+def routes(console: Console) -> list[Route]:
+    """Return the page's route."""
+    return [Route("/console/sources", console.page(show), methods=["GET"])]
+
+
+def show(view: View) -> Response:
+    """Render the page."""
+    found = view.console.overview.get()
+    with view.reading() as session:
+        return view.page("sources.html", found=found, gaps=lists.newest_gaps(session))

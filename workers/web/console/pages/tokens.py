@@ -1,0 +1,52 @@
+"""Accounts and tokens of our own store, masked: hints and digests, never a token."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from workers.web.console.queries import lists
+from workers.web.console.queries.incidents import BadFilter
+from workers.web.console.serving import BadRequest, Console, View, without_token
+
+PATH = "/console/tokens"
+
+
+def routes(console: Console) -> list[Route]:
+    """Return the routes of the page."""
+    return [
+        Route(PATH, console.page(show), methods=["GET"]),
+        Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
+    ]
+
+
+def show(view: View) -> Response:
+    """Render tokens, or accounts with how many tokens they have."""
+    values = {name: view.query.get(name, "") for name in ("show", "q", "account", "state")}
+    if view.context.settings.token_store_url is not None:
+        return view.page("remote_tokens.html", store=view.context.settings.token_store_url)
+    with view.reading() as session:
+        try:
+            if values.get("show") == "accounts":
+                accounts = lists.account_list(session, view.query)
+                counts = lists.tokens_of(session, accounts.rows)
+                return view.page(
+                    "accounts.html", listed=accounts, counts=counts, values=values, before=view.query.get("before", "")
+                )
+            tokens = lists.token_list(session, view.query)
+        except BadFilter as err:
+            raise BadRequest(str(err)) from None
+        before = view.query.get("before", "")
+        return view.page(
+            "tokens.html", listed=tokens, values=values, states=tuple(lists.TOKEN_CONDITIONS), before=before
+        )
+
+
+def search(view: View) -> Response:
+    """Send the browser to the address of a filter, which never holds a token."""
+    given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
+    if "q" in given:
+        given["q"] = without_token(view, given["q"])
+    return RedirectResponse(f"{PATH}?{urlencode(given)}", 303)

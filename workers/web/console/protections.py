@@ -1,0 +1,81 @@
+"""What keeps other sites, frames and injected text out of the console: the origin of requests, headers of answers."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scanner.compromise.networks import parse_address
+from workers.web.requests import client_of
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'none'; "
+    "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Nothing from elsewhere, and no script or style inside a page: text that somebody injects does nothing."""
+MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; base-uri 'none'; sandbox"
+)
+"""For a mail in its frame: its styles are in its HTML. It runs no script, and has no origin."""
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: with it browsers send `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+MAIL_HEADERS = {"Content-Security-Policy": MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+HSTS = "max-age=31536000"
+
+
+def comes_from_here(request: Request) -> bool:
+    """Return whether a page of this console sent the request, as the browser says.
+
+    `Sec-Fetch-Site` is set by the browser and cannot be forged by a page. Browsers leave it out over plain HTTP; then
+    `Origin` has to name this host. A request with neither is refused.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin, host = request.headers.get("origin"), request.headers.get("host")
+    return bool(origin and host) and urlsplit(origin or "").netloc.lower() == (host or "").lower()
+
+
+def is_encrypted(request: Request) -> bool:
+    """Return whether the request came by HTTPS, as the connection or a trusted proxy says."""
+    return bool(request.url.scheme == "https")
+
+
+def is_exposed(request: Request) -> bool:
+    """Return whether the request came over plain HTTP from a public address: a password must not travel so."""
+    address = parse_address(client_of(request))
+    return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
+
+
+def protect(request: Request, response: Response) -> Response:
+    """Set the headers that every answer of the console carries; those that the answer has itself go first."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if is_encrypted(request):
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
+    return response
+
+
+def local_path(given: str) -> str:
+    """Return the address inside the console to go to after sign-in; the first page for anything else."""
+    is_plain = given.isascii() and given.isprintable() and not {"\\", "\t"} & set(given)
+    if is_plain and given.startswith("/console/") and len(given) <= 2000:
+        parts = urlsplit(given)
+        if not parts.scheme and not parts.netloc and ".." not in parts.path and "//" not in parts.path:
+            return given
+    return "/console/"
+
+
+_ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address)

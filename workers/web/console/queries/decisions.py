@@ -1,0 +1,100 @@
+"""What waits for an operator: reports that the brake holds, protected tokens in public, tokens that a rule flagged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.compromise import brake
+from scanner.records.compromise_models import Report
+from scanner.records.models import Incident, db_now
+from scanner.records.states import Decision, IncidentState, ReportState
+from workers.web.console.queries import incidents
+from workers.web.console.queries.incidents import Row
+
+MAX_SHOWN = 100
+MAX_COUNTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How much waits, each number at most `MAX_COUNTED` + 1."""
+
+    at: datetime
+    closed_at: datetime | None
+    reason: str
+    held: int
+    held_since: datetime | None
+    protected: int
+    flagged: int
+
+    @property
+    def total(self) -> int:
+        """Return how many decisions wait: the brake is one, however much it holds."""
+        return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGroup:
+    """Reports that the brake holds, of one sign and one reporter."""
+
+    sign: str
+    reporter: str
+    reports: int
+    oldest_at: datetime
+
+
+def waiting(session: Session) -> Waiting:
+    """Return how much waits for an operator."""
+    status = brake.status(session)
+    oldest = select(func.min(Report.received_at)).where(Report.state == ReportState.HELD)
+    protected, flagged = (_open_count(session, action) for action in (Decision.PROTECTED, Decision.FLAGGED))
+    return Waiting(
+        at=_now(session),
+        closed_at=status.closed_at,
+        reason=status.reason,
+        held=status.held,
+        held_since=session.execute(oldest).scalar_one(),
+        protected=protected,
+        flagged=flagged,
+    )
+
+
+def held_groups(session: Session) -> list[HeldGroup]:
+    """Return what the brake holds, by sign and reporter, the largest group first."""
+    statement = (
+        select(Report.sign, Report.reporter, func.count(), func.min(Report.received_at))
+        .where(Report.state == ReportState.HELD)
+        .group_by(Report.sign, Report.reporter)
+        .order_by(func.count().desc())
+        .limit(MAX_SHOWN)
+    )
+    return [HeldGroup(*row) for row in session.execute(statement)]
+
+
+def open_with(session: Session, action: Decision) -> list[Row]:
+    """Return the newest open incidents with this action."""
+    statement = (
+        select(Incident)
+        .where(Incident.action == action, Incident.state == IncidentState.OPEN)
+        .order_by(Incident.detected_at.desc())
+        .limit(MAX_SHOWN)
+    )
+    return incidents.rows_of(session, list(session.execute(statement).scalars()))
+
+
+def _open_count(session: Session, action: Decision) -> int:
+    inner = (
+        select(Incident.id)
+        .where(Incident.action == action, Incident.state == IncidentState.OPEN)
+        .limit(MAX_COUNTED + 1)
+        .subquery()
+    )
+    return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
+
+
+def _now(session: Session) -> datetime:
+    return session.execute(select(db_now())).scalar_one()

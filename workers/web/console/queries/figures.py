@@ -1,0 +1,133 @@
+"""Figures for charts: incidents by the day, seconds until disabled, and the repositories with most incidents."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Exposure, Incident, db_now
+from scanner.records.states import Decision
+
+DAYS = 30
+SPEED_DAYS = 14
+MAX_SAMPLED = 3000
+"""Newest disabled incidents from which the seconds until disabled are taken."""
+MAX_PLACES_READ = 20_000
+REPOSITORIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day (UTC) as YYYY-MM-DD, and its number."""
+
+    day: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds from publication until disabled, of the incidents of one day."""
+
+    day: str
+    p50: float
+    p95: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything that charts show. `sampled`: how many incidents the speeds come from."""
+
+    days: list[Day] = field(default_factory=list)
+    speeds: list[Speed] = field(default_factory=list)
+    repositories: list[tuple[str, int]] = field(default_factory=list)
+    sampled: int = 0
+    disabled_today: int = 0
+
+
+def load_figures(session: Session, now: datetime) -> Figures:
+    """Read all of them."""
+    delays = _delays(session)
+    return Figures(
+        days=_days(session, now),
+        speeds=_speeds(delays),
+        repositories=_repositories(session),
+        sampled=sum(len(values) for values in delays.values()),
+        disabled_today=_disabled_since(session, now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)),
+    )
+
+
+def _days(session: Session, now: datetime) -> list[Day]:
+    day = _day_of(session)
+    statement = select(day, func.count()).where(Incident.detected_at > db_now(-86400 * DAYS)).group_by(day)
+    counted = dict(list(session.execute(statement)))
+    names = [f"{now.astimezone(UTC) - timedelta(days=back):%Y-%m-%d}" for back in range(DAYS - 1, -1, -1)]
+    return [Day(name, counted.get(name, 0)) for name in names]
+
+
+def _day_of(session: Session) -> ColumnElement[str]:
+    if session.get_bind().dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", Incident.detected_at), "YYYY-MM-DD")
+    return func.strftime("%Y-%m-%d", Incident.detected_at)
+
+
+def _delays(session: Session) -> dict[str, list[float]]:
+    """Return the seconds until disabled of the newest incidents, by day."""
+    newest = (
+        select(Incident.id, Incident.disabled_at, Incident.detected_at)
+        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-86400 * SPEED_DAYS))
+        .order_by(Incident.detected_at.desc())
+        .limit(MAX_SAMPLED)
+        .subquery()
+    )
+    statement = (
+        select(newest.c.detected_at, newest.c.disabled_at, func.min(Exposure.published_at))
+        .join(Exposure, Exposure.incident_id == newest.c.id)
+        .where(Exposure.published_at.is_not(None), Exposure.seen_at <= newest.c.disabled_at)
+        .group_by(newest.c.id, newest.c.detected_at, newest.c.disabled_at)
+    )
+    found: dict[str, list[float]] = defaultdict(list)
+    for detected, disabled, published in session.execute(statement):
+        found[f"{detected.astimezone(UTC):%Y-%m-%d}"].append(max((disabled - published).total_seconds(), 0.0))
+    return found
+
+
+def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
+    return [
+        Speed(
+            day,
+            statistics.median(values),
+            statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0],
+            len(values),
+        )
+        for day, values in sorted(delays.items())
+    ]
+
+
+def _repositories(session: Session) -> list[tuple[str, int]]:
+    """Return the repositories with most incidents among the newest places of 30 days."""
+    newest = (
+        select(Exposure.repository, Exposure.incident_id)
+        .where(Exposure.repository.is_not(None), Exposure.seen_at > db_now(-86400 * DAYS))
+        .order_by(Exposure.id.desc())
+        .limit(MAX_PLACES_READ)
+        .subquery()
+    )
+    number = func.count(newest.c.incident_id.distinct())
+    statement = (
+        select(newest.c.repository, number)
+        .group_by(newest.c.repository)
+        .order_by(number.desc(), newest.c.repository)
+        .limit(REPOSITORIES)
+    )
+    return [(repository, count) for repository, count in session.execute(statement)]
+
+
+def _disabled_since(session: Session, since: datetime) -> int:
+    statement = select(func.count()).where(Incident.action == Decision.DISABLED, Incident.detected_at >= since)
+    return int(session.execute(statement).scalar_one())

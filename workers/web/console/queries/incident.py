@@ -1,0 +1,86 @@
+"""One incident: its places in pages, the messages about it, its token as the store knows it, its story."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.states import IncidentState
+from scanner.response.timeline import Moment, timeline
+
+PLACES = 25
+MAX_MESSAGES = 100
+MAX_OTHERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of the outbox that tells of the incident."""
+
+    row: Notification
+    occasion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything that the page of an incident shows. `token`: None where the store is not in our tables."""
+
+    incident: Incident
+    places: Sequence[Exposure]
+    places_total: int
+    more_places: int
+    messages: Sequence[Message]
+    token: ApiToken | None
+    notes: Sequence[AuditEntry]
+    others: Sequence[Incident]
+    moments: Sequence[Moment]
+
+
+def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Story | None:
+    """Return the incident with its newest facts, None when there is none of this id.
+
+    Args:
+        session: Where to read.
+        incident_id: Which one.
+        after_place: Places follow this exposure's id.
+    """
+    incident = session.get(Incident, incident_id)
+    if incident is None:
+        return None
+    places = select(Exposure).where(Exposure.incident_id == incident_id, Exposure.id > after_place)
+    found = list(session.execute(places.order_by(Exposure.id).limit(PLACES + 1)).scalars())
+    total = select(func.count()).where(Exposure.incident_id == incident_id)
+    others = select(Incident).where(Incident.digest == incident.digest, Incident.id != incident_id)
+    notes = select(AuditEntry).where(AuditEntry.incident_id == incident_id, AuditEntry.what == "note")
+    return Story(
+        incident=incident,
+        places=found[:PLACES],
+        places_total=int(session.execute(total).scalar_one()),
+        more_places=found[PLACES - 1].id if len(found) > PLACES else 0,
+        messages=_messages(session, incident_id),
+        token=session.execute(select(ApiToken).where(ApiToken.digest == incident.digest)).scalar_one_or_none(),
+        notes=list(session.execute(notes.order_by(AuditEntry.id.desc()).limit(MAX_OTHERS)).scalars()),
+        others=list(session.execute(others.order_by(Incident.detected_at.desc()).limit(MAX_OTHERS)).scalars()),
+        moments=timeline(session, incident),
+    )
+
+
+def is_open(incident: Incident) -> bool:
+    """Return whether the incident takes further places."""
+    return incident.state == IncidentState.OPEN
+
+
+def _messages(session: Session, incident_id: uuid.UUID) -> list[Message]:
+    statement = (
+        select(Notification, NotificationSubject.occasion)
+        .join(NotificationSubject)
+        .where(NotificationSubject.incident_id == incident_id)
+        .order_by(Notification.created_at)
+        .limit(MAX_MESSAGES)
+    )
+    return [Message(row, occasion) for row, occasion in session.execute(statement)]

@@ -1,0 +1,218 @@
+"""Jobs, messages, audit entries, accounts and tokens as lists: newest first, in pages by key."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from scanner.records import audit
+from scanner.records.models import Account, ApiToken, AuditEntry, Notification, NotificationSubject, ScanJob
+from scanner.records.source_models import Gap
+from scanner.records.states import JobState, NotificationState
+from workers.web.console.queries.incidents import BadFilter, prefix
+
+ROWS = 50
+MAX_REASONS = 12
+MAX_FAILED_READ = 500
+MAX_TERM = 200
+MAX_GAPS = 30
+TOKEN_CONDITIONS: Mapping[str, ColumnElement[bool]] = {
+    "live": ApiToken.disabled_at.is_(None),
+    "disabled": ApiToken.disabled_at.is_not(None),
+    "protected": ApiToken.protected_at.is_not(None),
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[T]):
+    """A part of a list. `older`: the cursor of what follows, empty at the end."""
+
+    rows: Sequence[T]
+    older: str
+
+
+def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
+    """Return jobs by state, kind and source."""
+    conditions: list[ColumnElement[bool]] = [*_number_cursor(ScanJob.id, values)]
+    if state := values.get("state"):
+        conditions.append(ScanJob.state == _member(JobState, state))
+    for name, column in (("kind", ScanJob.kind), ("source", ScanJob.source)):
+        if value := _text(values, name):
+            conditions.append(column == value)
+    if parent := values.get("parent"):
+        conditions.append(ScanJob.parent_id == _number(parent))
+    statement = select(ScanJob).where(*conditions).order_by(ScanJob.id.desc()).limit(ROWS + 1)
+    return _by_number(list(session.execute(statement).scalars()))
+
+
+def job_errors(session: Session) -> list[tuple[str, int, int]]:
+    """Return why jobs failed, by the beginning of the error, the commonest first: reason, number, newest job."""
+    newest = (
+        select(ScanJob.id, ScanJob.error)
+        .where(ScanJob.state == JobState.FAILED)
+        .order_by(ScanJob.id.desc())
+        .limit(MAX_FAILED_READ)
+    )
+    found: dict[str, tuple[int, int]] = {}
+    for job_id, error in session.execute(newest):
+        reason = (error or "no reason was recorded").partition(":")[0][:120]
+        number, first = found.get(reason, (0, job_id))
+        found[reason] = (number + 1, first)
+    ordered = sorted(found.items(), key=lambda item: -item[1][0])
+    return [(reason, number, job_id) for reason, (number, job_id) in ordered[:MAX_REASONS]]
+
+
+def children_of(session: Session, job_id: int) -> dict[str, int]:
+    """Return how many jobs a job has led to, by state."""
+    statement = select(ScanJob.state, func.count()).where(ScanJob.parent_id == job_id).group_by(ScanJob.state)
+    return {state.value: number for state, number in session.execute(statement)}
+
+
+def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notification]:
+    """Return messages by state, channel and recipient."""
+    conditions: list[ColumnElement[bool]] = [*_time_cursor(values)]
+    if state := values.get("state"):
+        conditions.append(Notification.state == _member(NotificationState, state))
+    for name, column in (("channel", Notification.channel), ("recipient", Notification.recipient)):
+        if value := _text(values, name):
+            conditions.append(column == value)
+    statement = (
+        select(Notification)
+        .where(*conditions)
+        .order_by(Notification.created_at.desc(), Notification.id.desc())
+        .limit(ROWS + 1)
+    )
+    found = list(session.execute(statement).scalars())
+    last = found[ROWS - 1] if len(found) > ROWS else None
+    return Listed(found[:ROWS], f"{last.created_at.isoformat()}_{last.id}" if last else "")
+
+
+def incidents_told(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
+    """Return for each message one incident that it tells of, and how many there are."""
+    ids = [message.id for message in messages]
+    statement = (
+        select(NotificationSubject.notification_id, func.min(NotificationSubject.id), func.count())
+        .where(NotificationSubject.notification_id.in_(ids))
+        .group_by(NotificationSubject.notification_id)
+    )
+    firsts = {row[1]: (row[0], row[2]) for row in session.execute(statement)}
+    named = select(NotificationSubject.id, NotificationSubject.incident_id).where(NotificationSubject.id.in_(firsts))
+    return {firsts[own_id][0]: (incident_id, firsts[own_id][1]) for own_id, incident_id in session.execute(named)}
+
+
+def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
+    """Return entries of the audit by who, what and incident. `people`: without those of the service itself."""
+    conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
+    if who := _text(values, "who"):
+        conditions.append(AuditEntry.who == who)
+    elif values.get("people"):
+        conditions.append(AuditEntry.who != audit.SYSTEM)
+    if what := _text(values, "what"):
+        conditions.append(AuditEntry.what == what.replace(" ", "_"))
+    if incident := values.get("incident"):
+        conditions.append(AuditEntry.incident_id == _uuid(incident))
+    statement = select(AuditEntry).where(*conditions).order_by(AuditEntry.id.desc()).limit(ROWS + 1)
+    return _by_number(list(session.execute(statement).scalars()))
+
+
+def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
+    """Return tokens of our own store by account, state and the beginning of hint or name."""
+    statement = select(ApiToken).options(joinedload(ApiToken.account)).order_by(ApiToken.id.desc()).limit(ROWS + 1)
+    conditions: list[ColumnElement[bool]] = [*_number_cursor(ApiToken.id, values)]
+    if wanted := values.get("state", ""):
+        if wanted not in TOKEN_CONDITIONS:
+            raise BadFilter(f"there is no state of tokens {wanted}")
+        conditions.append(TOKEN_CONDITIONS[wanted])
+    if account := _text(values, "account"):
+        conditions.append(ApiToken.account_id.in_(select(Account.id).where(Account.name == account)))
+    if term := _text(values, "q"):
+        is_digest = len(term) == 64 and set(term.lower()) <= set("0123456789abcdef")
+        conditions.append(
+            ApiToken.digest == term.lower()
+            if is_digest
+            else or_(ApiToken.hint.like(prefix(term), escape="\\"), ApiToken.name.like(prefix(term), escape="\\"))
+        )
+    return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
+
+
+def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
+    """Return accounts of our own store by the beginning of the name."""
+    conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
+    if term := _text(values, "q"):
+        conditions.append(Account.name.like(prefix(term), escape="\\"))
+    statement = select(Account).options(selectinload(Account.recipients)).where(*conditions)
+    return _by_number(list(session.execute(statement.order_by(Account.id.desc()).limit(ROWS + 1)).scalars()))
+
+
+def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, tuple[int, int]]:
+    """Return for each account how many tokens it has, and how many of them are disabled."""
+    statement = (
+        select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
+        .where(ApiToken.account_id.in_([account.id for account in accounts]))
+        .group_by(ApiToken.account_id)
+    )
+    return {row[0]: (row[1], row[2]) for row in session.execute(statement) if row[0] is not None}
+
+
+def newest_gaps(session: Session) -> list[Gap]:
+    """Return the newest spans of time of which a source did not see everything."""
+    return list(session.execute(select(Gap).order_by(Gap.id.desc()).limit(MAX_GAPS)).scalars())
+
+
+def _by_number(found: Sequence[Any]) -> Listed[Any]:
+    return Listed(found[:ROWS], str(found[ROWS - 1].id) if len(found) > ROWS else "")
+
+
+def _number_cursor(column: Any, values: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    before = values.get("before", "")
+    return [column < _number(before)] if before else []
+
+
+def _time_cursor(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    before = values.get("before", "")
+    if not before:
+        return []
+    at_text, _, id_text = before.partition("_")
+    own_id = _uuid(id_text)
+    try:
+        at = datetime.fromisoformat(at_text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise BadFilter("the place in the list is not understood: begin with its first page")
+    is_older = or_(Notification.created_at < at, and_(Notification.created_at == at, Notification.id < own_id))
+    return [Notification.created_at <= at, is_older]
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise BadFilter("a number is not understood: begin with the list's first page")
+    return int(text)
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise BadFilter("an id is not understood: take it from the page of an incident") from None
+
+
+def _member(enum: type[JobState] | type[NotificationState], value: str) -> Any:
+    try:
+        return enum(value)
+    except ValueError:
+        raise BadFilter(f"there is no state {value}") from None
+
+
+def _text(values: Mapping[str, str], name: str) -> str:
+    value = values.get(name, "").strip()
+    if len(value) > MAX_TERM:
+        raise BadFilter(f"{name} is longer than {MAX_TERM} characters")
+    return value

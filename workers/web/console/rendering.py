@@ -1,0 +1,160 @@
+"""Templates of the console, and how values become text: escaped, visible, bounded. Decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from notifications.email.wording import KIND_WORDS, clean
+from scanner.settings import Settings
+
+FOLDER = Path(__file__).parent
+MAX_SHOWN = 500
+"""Characters of a value that a page shows; its middle is left out beyond them."""
+STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of all templates.
+
+    Every value that a template prints passes `visible`, so that no template can forget it.
+    """
+    own = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    own.filters |= {
+        "ago": ago,
+        "moment": moment,
+        "span": span,
+        "number": number,
+        "words": words,
+        "kind": lambda value: KIND_WORDS.get(value, words(value)),
+        "query": query,
+        "short_id": lambda value: str(value)[:8],
+    }
+    own.globals |= {"static": static_address}
+    return own
+
+
+def render(name: str, values: Mapping[str, Any]) -> str:
+    """Return the page."""
+    return environment().get_template(name).render(values)
+
+
+def visible(value: Any) -> Any:
+    """Return text with hidden characters made visible, tokens removed, and bounded; markup of ours as it is."""
+    if value is None:
+        return ""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    if value.isascii() and value.isprintable() and len(value) <= MAX_SHOWN and "r8_" not in value:
+        return value
+    return clean(value, MAX_SHOWN)
+
+
+def moment(at: datetime | None) -> Markup:
+    """Return a time as its exact text in UTC."""
+    if at is None:
+        return Markup('<span class="none">–</span>')
+    return Markup('<time datetime="{0}">{1}</time>').format(_iso(at), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+
+
+def ago(at: datetime | None, now: datetime) -> Markup:
+    """Return a time as its distance from now, with the exact time beside it."""
+    if at is None:
+        return Markup('<span class="none">–</span>')
+    seconds = (now - at).total_seconds()
+    text = f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+    exact = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{0}" title="{1}">{2}</time>').format(_iso(at), exact, text)
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration in its largest unit, and the next one where that matters."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for place, (size, unit) in enumerate(_UNITS):
+        if whole >= size:
+            rest = whole % size
+            if place == len(_UNITS) - 1 or whole >= 10 * size:
+                return f"{whole // size} {unit}"
+            smaller, smaller_unit = _UNITS[place + 1]
+            return f"{whole // size} {unit}" + (f" {rest // smaller} {smaller_unit}" if rest >= smaller else "")
+    return "0 s"
+
+
+def number(value: float | None) -> str:
+    """Return a number with its thousands apart."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def words(value: Any) -> str:
+    """Return the word of a state as people write it."""
+    return str(value).replace("_", " ")
+
+
+def query(values: Mapping[str, Any], **changes: Any) -> str:
+    """Return the query of an address: the values with changes, without what is empty."""
+    return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
+
+
+def link_of(url: str, settings: Settings) -> str | None:
+    """Return an address that a page may link to: one of the GitHub that is watched; None for any other."""
+    if len(url) > 2000 or not url.isascii() or not url.isprintable():
+        return None
+    parts, own = urlsplit(url), urlsplit(settings.github_web_url)
+    hosts = {own.netloc, f"gist.{own.netloc}"}
+    return url if parts.scheme == own.scheme and parts.netloc in hosts else None
+
+
+@cache
+def static_files() -> dict[str, tuple[bytes, str]]:
+    """Return the files that pages load, by name: content and media type. Read once."""
+    return {
+        path.name: (path.read_bytes(), STATIC_TYPES[path.suffix])
+        for path in sorted((FOLDER / "static").iterdir())
+        if path.suffix in STATIC_TYPES
+    }
+
+
+@cache
+def static_version() -> str:
+    """Return the common version of the static files, so that browsers may keep them for ever."""
+    own = hashlib.sha256()
+    for name, (content, _) in static_files().items():
+        own.update(name.encode() + content)
+    return own.hexdigest()[:16]
+
+
+def static_address(name: str) -> str:
+    """Return the address of a static file."""
+    if name not in static_files():
+        raise KeyError(name)
+    return f"/console/static/{static_version()}/{name}"
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+__all__ = ["ago", "environment", "escape", "link_of", "moment", "render", "span", "static_address", "static_files"]

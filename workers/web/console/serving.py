@@ -1,0 +1,325 @@
+"""From a request to a page: rate, origin, session, role, then one function in a thread of the console's own pool."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from scanner.compromise import reports
+from scanner.compromise.reports import BadReport
+from scanner.detection import redact
+from scanner.records.database import is_unavailable
+from scanner.records.models import db_now
+from scanner.response.operator_actions import NotPossible
+from scanner.tokens.protocol import StoreUnavailable
+from workers.context import Context
+from workers.health.overview import overview
+from workers.health.rows import Overview
+from workers.web.bodies import BodyBudget
+from workers.web.console import rendering, sessions
+from workers.web.console.cached import Cached
+from workers.web.console.protections import comes_from_here, is_encrypted, is_exposed, protect
+from workers.web.console.queries.decisions import Waiting, waiting
+from workers.web.console.queries.figures import Figures, load_figures
+from workers.web.console.sessions import Person
+from workers.web.front import Intake
+from workers.web.pools import Pool
+from workers.web.rates import Rate, RateLimiter
+from workers.web.requests import Endpoint, Refused
+
+MAX_FORM_BYTES = 64 * 1024
+MAX_FIELDS = 40
+REQUESTS = (Rate(300, 1200), Rate(2000, 6000))
+"""Of one network, and of all. A page that stays open asks some 20 times a minute."""
+OVERVIEW_SECONDS = 3.0
+FIGURES_SECONDS = 60.0
+STATEMENT_SECONDS = 5
+"""A search that takes longer is given up (PostgreSQL), so that it cannot slow down what disables tokens."""
+SIGN_IN = "/console/sign-in"
+_CANCELED = "57014"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_log = logging.getLogger(__name__)
+
+
+class BadRequest(Exception):
+    """What was asked for has not the form that it must have; the message is for the person."""
+
+
+class NotThere(Exception):
+    """There is no such page, incident, job or mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainCheck:
+    """What came of verifying the audit's chain. `trouble`: where it is broken, empty when it is whole."""
+
+    at: datetime
+    entries: int
+    trouble: str
+    last_id: int = 0
+    last_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One request of one person, as a page's function gets it."""
+
+    console: Console
+    request: Request
+    person: Person
+    form: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Context:
+        """Return the process's settings, database and clients."""
+        return self.console.context
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Return the query of the address; of a name that occurs twice, the last value."""
+        return dict(self.request.query_params)
+
+    def path_id(self) -> uuid.UUID:
+        """Return the id in the path. Raises NotThere when it is none."""
+        try:
+            return uuid.UUID(self.request.path_params["id"])
+        except ValueError:
+            raise NotThere from None
+
+    def path_number(self) -> int:
+        """Return the number in the path. Raises NotThere when it is none."""
+        given = self.request.path_params["id"]
+        if not (given.isascii() and given.isdecimal() and len(given) <= 18):
+            raise NotThere
+        return int(given)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a reading transaction whose statements are ended when they take too long."""
+        with self.context.database.read() as session:
+            if self.context.database.is_postgresql:
+                session.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"))
+            yield session
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        """Render a page, or only the part of it that htmx asks for."""
+        return HTMLResponse(rendering.render(template, {**self._common(), **values}), status)
+
+    def go(self, path: str, **query: Any) -> Response:
+        """Send the browser to another page, after something was done."""
+        self.console.has_changed()
+        return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
+
+    def _common(self) -> dict[str, Any]:
+        found = self.console.overview.get()
+        return {
+            "person": self.person,
+            "path": self.request.url.path,
+            "now": self.console.now(),
+            "problems": found.problems,
+            "waiting": self.console.waiting.get(),
+            "said": self.query.get("said", "") if self.query.get("said", "").isalnum() else "",
+            "enforce": self.context.settings.enforce,
+            "is_own_store": self.context.settings.token_store_url is None,
+        }
+
+
+Function = Callable[[View], Response]
+
+
+class Console:
+    """What the pages of one process share: the context, pools, rates, and values that many pages show."""
+
+    def __init__(self, context: Context, budget: BodyBudget) -> None:
+        self.context = context
+        self.intake = Intake(budget, Pool(threads=4, queue=32), RateLimiter(*REQUESTS))
+        self.bulk = Intake(budget, Pool(threads=1, queue=2))
+        """For what takes long, so that pages go on."""
+        self.overview: Cached[Overview] = Cached(self._overview, OVERVIEW_SECONDS)
+        self.waiting: Cached[Waiting] = Cached(self._waiting, OVERVIEW_SECONDS)
+        self.figures: Cached[Figures] = Cached(self._figures, FIGURES_SECONDS)
+        self.chain_check: ChainCheck | None = None
+        self._key: bytes | None = None
+
+    def now(self) -> datetime:
+        """Return the database's time, as exactly as the overview is new."""
+        return max(self.overview.get().at, self.waiting.get().at)
+
+    def has_changed(self) -> None:
+        """Have the next page read again what is kept for some seconds."""
+        self.overview.forget()
+        self.waiting.forget()
+
+    def page(self, function: Function) -> Endpoint:
+        """Return an endpoint for a page: anybody who is signed in may read it."""
+
+        async def answer(request: Request) -> Response:
+            secret = await self._secret(request)
+            return await self.intake.run(self._serve, request, secret, function, {})
+
+        return self.protected(answer)
+
+    def action(self, function: Function, *, for_viewers: bool = False, is_long: bool = False) -> Endpoint:
+        """Return an endpoint for a form that changes something.
+
+        Args:
+            function: What does it, and where the browser goes next.
+            for_viewers: Not only operators may do it.
+            is_long: It takes many seconds.
+        """
+
+        async def answer(request: Request) -> Response:
+            if not comes_from_here(request):
+                raise Refused(403, "this form was not sent by a page of the console: open the page and try again")
+            secret = await self._secret(request)
+            intake = self.bulk if is_long else self.intake
+            async with intake.body(request, MAX_FORM_BYTES) as body:
+                return await intake.run(self._serve, request, secret, function, form_of(body), not for_viewers)
+
+        return self.protected(answer)
+
+    def protected(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint with its rate, with errors as pages, and with the headers of every answer."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self.intake.require_rate(request)
+                response = await endpoint(request)
+            except Refused as err:
+                response = error_page(err.status, err.reason, err.retry_after)
+            except ClientDisconnect:
+                response = error_page(400, "the form did not arrive completely")
+            except Exception as err:
+                if not is_unavailable(err):
+                    raise
+                response = database_error(err)
+            return protect(request, response)
+
+        return answer
+
+    async def key(self) -> bytes | None:
+        """Return the key of cookies, None as long as nobody has ever signed in."""
+        if self._key is None:
+            self._key = await self.intake.run(self._read_key)
+        return self._key
+
+    def remember_key(self, key: bytes) -> None:
+        """Keep the key that a sign-in has just read or made."""
+        self._key = key
+
+    async def _secret(self, request: Request) -> str:
+        """Return the session's secret from a cookie that we have signed. Raises _SignInFirst otherwise."""
+        cookie = request.cookies.get(cookie_name(request), "")
+        key = await self.key() if cookie else None
+        return (sessions.secret_of(cookie, key) if key else None) or ""
+
+    def _serve(
+        self,
+        request: Request,
+        secret: str,
+        function: Function,
+        form: dict[str, str],
+        is_for_operators: bool = False,
+    ) -> Response:
+        try:
+            person = self._person(request, secret) if secret else None
+            if person is None:
+                return sign_in_first(request)
+            if is_for_operators and not person.is_operator:
+                return error_page(403, "you may look, but not change anything: ask an operator")
+            return function(View(self, request, person, form))
+        except NotThere:
+            return error_page(404, "there is nothing here: it may have been removed because of its age")
+        except BadRequest as err:
+            return error_page(400, str(err))
+        except NotPossible as err:
+            return error_page(409, str(err))
+        except StoreUnavailable:
+            return error_page(503, "the token store does not answer: try again later", 30)
+
+    def _person(self, request: Request, secret: str) -> Person | None:
+        with self.context.database.read() as session:
+            found = sessions.find(session, secret, self.context.settings)
+        if found is None:
+            return None
+        person, is_stale = found
+        # A page that refreshes itself is nobody who works.
+        if is_stale and "hx-request" not in request.headers:
+            with self.context.database.write() as session:
+                sessions.touch(session, person)
+        return person
+
+    def _read_key(self) -> bytes:
+        with self.context.database.write() as session:
+            return sessions.signing_key(session)
+
+    def _overview(self) -> Overview:
+        return overview(self.context.database, self.context.settings)
+
+    def _waiting(self) -> Waiting:
+        with self.context.database.read() as session:
+            return waiting(session)
+
+    def _figures(self) -> Figures:
+        with self.context.database.read() as session:
+            return load_figures(session, session.execute(select(db_now())).scalar_one())
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    """Return the fields of a form. Raises BadRequest for what is none."""
+    try:
+        return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise Refused(400, "the form cannot be read") from None
+
+
+def cookie_name(request: Request) -> str:
+    """Return the cookie's name: with `__Host-`, browsers take it from this very host by HTTPS alone."""
+    return "__Host-r8scan" if is_encrypted(request) else "r8scan"
+
+
+def sign_in_first(request: Request) -> Response:
+    """Send the browser to the sign-in, and back here afterwards; a part of a page has the whole page go there."""
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
+    target = f"{SIGN_IN}?{urlencode({'next': back})}" if request.method == "GET" else SIGN_IN
+    return RedirectResponse(target, 303)
+
+
+def without_token(view: View, term: str) -> str:
+    """Return a search term that may stand in an address: a pasted token becomes its digest."""
+    try:
+        return reports.subject_of(term, view.context.settings.digester()).digest
+    except BadReport:
+        return redact(term)
+
+
+def error_page(status: int, reason: str, retry_after: int | None = None) -> Response:
+    """Return a page that says what is wrong. It needs neither the database nor a session."""
+    titles = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too many requests"}
+    title = titles.get(status, "Try again later" if status >= 500 else "Not understood")
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return HTMLResponse(rendering.render("error.html", {"title": title, "reason": reason}), status, headers)
+
+
+def database_error(err: Exception) -> Response:
+    """Return the page for a database that is away, or a search that took too long."""
+    if getattr(getattr(err, "orig", None), "sqlstate", None) == _CANCELED:
+        return error_page(503, f"that took more than {STATEMENT_SECONDS} seconds and was given up: narrow the filter")
+    _log.error("a page of the console was put off: the database is away (%s)", type(err).__name__)
+    return error_page(503, "the database does not answer: try again later", 30)
+
+
+__all__ = ["BadRequest", "Console", "NotThere", "View", "error_page", "is_exposed"]

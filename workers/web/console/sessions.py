@@ -1,0 +1,152 @@
+"""Sessions of the console: begun at sign-in, found by their cookie, ended by time, sign-out or a changed credential.
+
+The cookie holds a random secret and its signature. The signature is checked before anything else, so that a forged
+cookie costs no question to the database. The row holds only the secret's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from scanner.records import audit
+from scanner.records.columns import insert_or_nothing
+from scanner.records.console_models import ConsoleKey, ConsoleSession
+from scanner.records.models import db_now
+from scanner.records.states import Role
+from scanner.settings import Settings
+from workers.web.console import users
+from workers.web.console.users import SignedIn
+
+SEEN_EVERY_SECONDS = 60
+"""How exactly the time of the last action is kept: one write a minute for each person."""
+MAX_SESSIONS = 20
+"""Of one person. The oldest ends at the next sign-in."""
+MAX_COOKIE = 200
+OIDC_PREFIX = "oidc:"
+_KEY_ID = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who asks for a page."""
+
+    name: str
+    role: Role
+    session_id: str
+    expires_at: datetime
+
+    @property
+    def is_operator(self) -> bool:
+        """Return whether the person may change anything."""
+        return self.role == Role.OPERATOR
+
+    @property
+    def who(self) -> str:
+        """Return the name for the audit."""
+        return f"console:{self.name}"
+
+
+def signing_key(session: Session) -> bytes:
+    """Return the key that signs cookies, made at the first call. Needs a writing transaction."""
+    values = {"id": _KEY_ID, "key": secrets.token_hex(32)}
+    session.execute(insert_or_nothing(session, ConsoleKey).values(values))
+    return bytes.fromhex(session.execute(select(ConsoleKey.key).where(ConsoleKey.id == _KEY_ID)).scalar_one())
+
+
+def signed(secret: str, key: bytes) -> str:
+    """Return the cookie's value for a session's secret."""
+    return f"{secret}.{hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()}"
+
+
+def secret_of(cookie: str, key: bytes) -> str | None:
+    """Return the secret in a cookie, None when we have not signed it."""
+    if len(cookie) > MAX_COOKIE or not cookie.isascii():
+        return None
+    secret = cookie.partition(".")[0]
+    return secret if secret and hmac.compare_digest(signed(secret, key), cookie) else None
+
+
+def begin(session: Session, person: SignedIn, settings: Settings, network: str) -> str:
+    """Begin a session in the caller's writing transaction and return its secret. Old sessions are removed."""
+    secret = secrets.token_urlsafe(32)
+    session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at < db_now()))
+    newest = (
+        select(ConsoleSession.id)
+        .where(ConsoleSession.name == person.name)
+        .order_by(ConsoleSession.created_at.desc())
+        .limit(MAX_SESSIONS - 1)
+    )
+    kept = list(session.execute(newest).scalars())
+    session.execute(delete(ConsoleSession).where(ConsoleSession.name == person.name, ConsoleSession.id.not_in(kept)))
+    row = insert_or_nothing(session, ConsoleSession).values(
+        id=_hashed(secret),
+        name=person.name,
+        role=person.role,
+        credential=person.credential,
+        network=network,
+        created_at=db_now(),
+        seen_at=db_now(),
+        expires_at=db_now(settings.console_session_hours * 3600),
+    )
+    session.execute(row)
+    audit.record(session, "console_signed_in", {"network": network, "role": person.role}, who=f"console:{person.name}")
+    return secret
+
+
+def find(session: Session, secret: str, settings: Settings) -> tuple[Person, bool] | None:
+    """Return who has this session and whether it was last seen more than a minute ago; None when it is over."""
+    row = session.execute(
+        select(ConsoleSession, (ConsoleSession.seen_at < db_now(-SEEN_EVERY_SECONDS)).label("is_stale")).where(
+            ConsoleSession.id == _hashed(secret),
+            ConsoleSession.expires_at > db_now(),
+            ConsoleSession.seen_at > db_now(-settings.console_idle_minutes * 60),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    found: ConsoleSession = row[0]
+    role = _role_now(session, found, settings)
+    return (Person(found.name, role, found.id, found.expires_at), bool(row.is_stale)) if role else None
+
+
+def touch(session: Session, person: Person) -> None:
+    """Note that the person has just done something."""
+    session.execute(
+        update(ConsoleSession)
+        .where(ConsoleSession.id == person.session_id)
+        .values(seen_at=db_now())
+        .execution_options(synchronize_session=False)
+    )
+
+
+def end(session: Session, person: Person) -> None:
+    """End one session: its person signs out."""
+    session.execute(delete(ConsoleSession).where(ConsoleSession.id == person.session_id))
+    audit.record(session, "console_signed_out", {}, who=person.who)
+
+
+def oidc_credential(settings: Settings) -> str:
+    """Return the fingerprint for who came by OpenID Connect: it changes with the issuer and with either list."""
+    lists = (settings.console_oidc_operators, settings.console_oidc_viewers)
+    return users.fingerprint(f"{OIDC_PREFIX}{settings.console_oidc_issuer}{settings.console_oidc_client_id}{lists}")
+
+
+def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
+    """Return the role of the session's person today, None when what they signed in with is not valid any more."""
+    if settings.console_oidc_issuer and hmac.compare_digest(found.credential, oidc_credential(settings)):
+        return found.role
+    now = users.credential_of(session, settings, found.name)
+    if now is None or not hmac.compare_digest(users.fingerprint(now[0]), found.credential):
+        return None
+    return now[1]
+
+
+def _hashed(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

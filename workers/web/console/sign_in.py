@@ -1,0 +1,127 @@
+"""Signing in and out: a password or OpenID Connect, then a session's cookie. Rates are checked before any hashing."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from scanner.compromise.networks import rate_keys
+from scanner.records.states import Role
+from workers.web.console import rendering, sessions, users
+from workers.web.console.protections import comes_from_here, is_encrypted, is_exposed, local_path
+from workers.web.console.serving import MAX_FORM_BYTES, SIGN_IN, Console, View, cookie_name, form_of
+from workers.web.console.users import BadUser, SignedIn
+from workers.web.front import RATE_RETRY_SECONDS
+from workers.web.pools import Pool
+from workers.web.rates import Rate, RateLimiter
+from workers.web.requests import Refused, client_of
+
+ATTEMPTS = (Rate(10, 5), Rate(60, 30))
+"""Passwords tried from one network, and from all."""
+ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
+"""Passwords tried for one name, from wherever."""
+WRONG = "The name or the password is wrong."
+_log = logging.getLogger(__name__)
+
+
+class SignIn:
+    """The sign-in page and its form. Hashing has a thread of its own, so that guesses cannot slow down pages."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._hashing = Pool(threads=1, queue=16)
+        self._networks = RateLimiter(*ATTEMPTS)
+        self._names = RateLimiter(*ATTEMPTS_ON_A_NAME)
+
+    def routes(self) -> list[Route]:
+        """Return the routes; they are the only ones that answer without a session, besides static files."""
+        console = self._console
+        return [
+            Route(SIGN_IN, console.protected(self._show), methods=["GET"]),
+            Route(SIGN_IN, console.protected(self._take), methods=["POST"]),
+            Route("/console/sign-out", console.action(sign_out, for_viewers=True), methods=["POST"]),
+        ]
+
+    async def _show(self, request: Request) -> Response:
+        return await self._console.intake.run(self._page, request, local_path(request.query_params.get("next", "")))
+
+    async def _take(self, request: Request) -> Response:
+        if not comes_from_here(request):
+            raise Refused(403, "this form was not sent by a page of the console: open the page and try again")
+        if is_exposed(request):
+            raise Refused(403, "a password must not travel in the clear: use HTTPS, by a proxy in front")
+        if not self._networks.admit(rate_keys(client_of(request))):
+            raise Refused(429, "too many attempts: wait a minute", retry_after=RATE_RETRY_SECONDS)
+        async with self._console.intake.body(request, MAX_FORM_BYTES) as body:
+            form = form_of(body)
+        back = local_path(form.get("next", ""))
+        try:
+            name = users.folded_name(form.get("name", "")[:100])
+        except BadUser:
+            return await self._console.intake.run(self._page, request, back, WRONG, 401)
+        if not self._names.admit([name]):
+            raise Refused(429, "too many attempts for this name: wait a minute", retry_after=RATE_RETRY_SECONDS)
+        return await self._hashing.run(self._check, request, name, form.get("password", ""), back)
+
+    def _check(self, request: Request, name: str, password: str, back: str) -> Response:
+        context = self._console.context
+        with context.database.read() as session:
+            known = users.credential_of(session, context.settings, name)
+        person = users.check(known, name, password)
+        if person is None:
+            _log.warning("sign-in refused: wrong name or password (network %s)", network_of(request))
+            return self._page(request, back, WRONG, 401)
+        return begin_session(self._console, request, person, back)
+
+    def _page(self, request: Request, back: str, trouble: str = "", status: int = 200) -> Response:
+        context = self._console.context
+        with context.database.read() as session:
+            has_users = users.anybody(session, context.settings)
+        values = {
+            "next": back,
+            "trouble": trouble,
+            "has_users": has_users,
+            "has_oidc": context.settings.console_oidc_issuer is not None,
+            "is_exposed": is_exposed(request),
+            "oidc_address": f"/console/oidc?{urlencode({'next': back})}",
+        }
+        return HTMLResponse(rendering.render("sign_in.html", values), status)
+
+
+def begin_session(console: Console, request: Request, person: SignedIn, back: str) -> Response:
+    """Begin a session for a person who has proven who they are, and go on to the page that they wanted."""
+    settings = console.context.settings
+    with console.context.database.write() as session:
+        key = sessions.signing_key(session)
+        secret = sessions.begin(session, person, settings, network_of(request))
+    console.remember_key(key)
+    _log.info("%s signed in to the console as %s", person.name, Role(person.role).value)
+    response = RedirectResponse(back, 303)
+    response.set_cookie(
+        cookie_name(request),
+        sessions.signed(secret, key),
+        max_age=settings.console_session_hours * 3600,
+        path="/",
+        secure=is_encrypted(request),
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+def sign_out(view: View) -> Response:
+    """End the session and take the cookie back."""
+    with view.context.database.write() as session:
+        sessions.end(session, view.person)
+    response = RedirectResponse(SIGN_IN, 303)
+    response.delete_cookie(cookie_name(view.request), path="/", secure=is_encrypted(view.request), httponly=True)
+    return response
+
+
+def network_of(request: Request) -> str:
+    """Return the client's network as it is kept and logged: a prefix, never the whole address."""
+    return rate_keys(client_of(request))[-1]
