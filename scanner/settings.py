@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from scanner import private_folders
 from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
+from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
 from scanner.private_folders import NotOurs
 from scanner.records.database import parse_url
 
@@ -54,8 +55,7 @@ GITHUB_HOSTS = (
     "https://uploads.github.com",
 )
 """What else of github.com is ever fetched from."""
-SEARCH_QUERIES = (
-    "r8_",
+DEFAULT_SEARCH_QUERIES = (
     "REPLICATE_API_TOKEN",
     "REPLICATE_API_KEY",
     "replicate.Client api_token",
@@ -155,8 +155,9 @@ class Settings(BaseSettings):
     events_poll_seconds: float | None = Field(default=None, ge=0.72, le=3600)
     """Seconds between two polls of page 1 of the event timeline, in place of GitHub's X-Poll-Interval. Only with
     GitHub's written consent; 0.72 s is what 5,000 requests an hour pay for."""
-    search_queries: Annotated[tuple[str, ...], NoDecode] = SEARCH_QUERIES
-    """What code search is asked for, separated by ; each at most 200 characters."""
+    search_queries: Annotated[tuple[str, ...], NoDecode] = ()
+    """Queries for code search, separated by ; each at most 200 characters. By default the prefix of each token format,
+    and for the default format the words that stand beside its tokens."""
     archive_url: HttpUrl | None = None
     """Where hourly files of public events are (GH Archive's format); reading them is off without it."""
 
@@ -195,6 +196,8 @@ class Settings(BaseSettings):
     gateway_key: SecretStr | None = Field(default=None, min_length=16)
     """The key of gateways that ask over HTTP what was disabled; without it they cannot."""
 
+    token_formats: Annotated[tuple[TokenFormat, ...], NoDecode] = DEFAULT_FORMATS
+    """What a token looks like, such as `r8_[0-9A-Za-z]{37}`; several formats are separated by commas."""
     enforce: Literal["disable", "observe"] = "disable"
     digest: Literal["sha256", "hmac-sha256"] = "sha256"
     digest_key_file: Path | None = None
@@ -294,12 +297,22 @@ class Settings(BaseSettings):
     @field_validator("search_queries", mode="before")
     @classmethod
     def _split_queries(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(";") if part.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        queries = tuple(part.strip() for part in value.split(";") if part.strip())
+        if not queries:
+            raise ValueError("must be 1 to 50 queries of at most 200 printable characters, separated by ;")
+        return queries
+
+    @field_validator("token_formats", mode="before")
+    @classmethod
+    def _parse_formats(cls, value: Any) -> Any:
+        return parse_formats(value) if isinstance(value, str) else value
 
     @field_validator("search_queries")
     @classmethod
     def _check_queries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(value) > 50 or any(len(query) > 200 or not query.isprintable() for query in value):
+        if len(value) > 50 or any(len(query) > 200 or not query.isprintable() for query in value):
             raise ValueError("must be 1 to 50 queries of at most 200 printable characters, separated by ;")
         return value
 
@@ -323,6 +336,10 @@ class Settings(BaseSettings):
             self._set("database_url", SecretStr(f"sqlite:///{self.state_dir.absolute()}/r8scan.db"))
         if not self.smtp_url.get_secret_value():
             self._set("smtp_url", SecretStr(f"maildir://{self.state_dir.absolute()}/mail"))
+        if not self.search_queries:
+            words = DEFAULT_SEARCH_QUERIES if self.token_formats == DEFAULT_FORMATS else ()
+            prefixes = dict.fromkeys(form.prefix for form in self.token_formats)
+            object.__setattr__(self, "search_queries", (*prefixes, *words))
         if not self.github_hosts and self.github_web_url == GITHUB:
             object.__setattr__(self, "github_hosts", GITHUB_HOSTS)
         app = (self.github_app_id, self.github_app_installation_id, self.github_app_private_key)
@@ -404,7 +421,7 @@ def _with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSetting
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
-    """Return the settings of this process, and take the state folder away from other users.
+    """Return the settings of this process, make their token formats its own, and close its state folder to others.
 
     Args:
         read_dotenv: read `.env` of the working folder as well. Commands that are run in folders of strangers must not.
@@ -426,6 +443,7 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
             private_folders.make_private(settings.state_dir)
         except (NotOurs, OSError) as err:
             raise SettingsError(f"{PREFIX}STATE_DIR: {_reason(err)}; name a folder of your own") from err
+    use_formats(settings.token_formats)
     return settings
 
 

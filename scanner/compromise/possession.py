@@ -17,7 +17,7 @@ from scanner.compromise import rates
 from scanner.compromise.networks import rate_keys
 from scanner.compromise.reports import BadReport, NewReport, idempotency_key, record_within, subject_of
 from scanner.detection import Digester
-from scanner.detection.digests import hint_of
+from scanner.detection.token_formats import described_formats, is_token, mask_plain_tokens
 from scanner.permalinks import is_permalink
 from scanner.records.database import Database
 
@@ -32,7 +32,6 @@ MAX_TOKENS = 1000
 MAX_UNQUOTED = 3
 """Times that an address is percent-decoded in search of a token. One that holds more layers is not kept."""
 
-_TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
 _URL = re.compile(r"https://[!-\[\]-~]+")
 
 
@@ -87,8 +86,8 @@ def record(
 
 def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> NewReport:
     given = one.token.strip()
-    if not _TOKEN.fullmatch(given):
-        raise BadReport("is not a token: r8_ and 37 letters and digits")
+    if not is_token(given):
+        raise BadReport(f"is not a token: {described_formats()}")
     place = public_url(one.url.strip(), web_url)
     return NewReport(
         subject=subject_of(given, digester),
@@ -129,8 +128,8 @@ def _without_tokens(url: str) -> str:
     """Return the address with each token in it replaced by its hint, also one that is percent-encoded."""
     read = url
     for _ in range(MAX_UNQUOTED):
-        if _TOKEN.search(read):
-            masked = _TOKEN.sub(lambda match: hint_of(match[0].encode()), read)
+        masked = mask_plain_tokens(read)
+        if masked != read:
             return "https://" + re.sub(r"[^!-~…]", "_", masked.removeprefix("https://"))
         decoded = unquote(read, errors="replace")
         if decoded == read:

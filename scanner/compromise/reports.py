@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from scanner.compromise.lines import numbered_lines
 from scanner.detection import Digester, redact
-from scanner.detection.digests import hint_of
+from scanner.detection.token_formats import described_formats, hint_of, is_token
 from scanner.records.columns import insert_or_nothing
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
@@ -32,7 +32,6 @@ SETTLED_KEPT_DAYS = 400
 
 _SIGN = re.compile(r"[a-z0-9_]{1,40}")
 _REPORTER = re.compile(r"[A-Za-z0-9_.@:-]{1,64}")
-_TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -66,12 +65,12 @@ class NewReport:
 def subject_of(text: str, digester: Digester) -> Subject:
     """The subject of a token or of a digest in hex, given as text. BadReport for anything else."""
     given = text.strip()
-    if _TOKEN.fullmatch(given):
+    if is_token(given):
         raw = given.encode("ascii")
         return Subject(digester(raw), hint_of(raw))
     if _DIGEST.fullmatch(given):
         return Subject(given.lower())
-    raise BadReport("is neither a token (r8_ and 37 letters and digits) nor its digest (64 hex digits)")
+    raise BadReport(f"is neither a token ({described_formats()}) nor its digest (64 hex digits)")
 
 
 def digest_only(text: Any) -> Subject:

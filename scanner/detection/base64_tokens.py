@@ -6,17 +6,21 @@ always a token, and a repeated needle fails within eight letters. Longer runs an
 
 from __future__ import annotations
 
+import base64
 import binascii
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import regex
 
 from scanner.detection.findings import Finding
-from scanner.detection.joints import JOINTS, TOKEN
+from scanner.detection.joints import JOINTS
 from scanner.detection.limits import Meter
+from scanner.detection.needles import encoded_needles
+from scanner.detection.token_formats import derived_from_formats
+from scanner.detection.token_patterns import TokenPatterns, token_patterns
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_ALPHABET = _ALPHABET[:62] + b"-_"
@@ -33,108 +37,134 @@ def _letter(indexes: set[int]) -> bytes:
     return JOINTS + rb"(?P<unit>[" + regex.escape(bytes(sorted(letters)), special_only=False) + rb"])"
 
 
-_ALNUM = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+class _Body:
+    """Patterns of the base64 letters that bytes of one alphabet can give, by their place in a group of three bytes."""
 
+    def __init__(self, alphabet: bytes) -> None:
+        self._bytes = frozenset(alphabet)
+        # The bits that the third letter of a group shares with the last byte; letters of one case have only one value.
+        self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
-def _first() -> bytes:
-    return _letter({byte >> 2 for byte in _ALNUM})
+    def first(self) -> bytes:
+        """Return the pattern of the first letter of a group."""
+        return _letter({byte >> 2 for byte in self._bytes})
 
+    def second_alone(self) -> bytes:
+        """Return the pattern of a second letter after which the token ends: its last four bits may be anything."""
+        return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
-def _second_alone() -> bytes:
-    """The second letter where no more bytes of the token follow: its last four bits may be anything."""
-    return _letter({((byte & 3) << 4) | rest for byte in _ALNUM for rest in range(16)})
+    def second_and_third(self, tops: Iterable[int]) -> bytes:
+        """Return the pattern of the letters of the middle byte; the third begins with two bits that are in `tops`."""
+        lower: dict[frozenset[int], list[int]] = {}
+        for upper in sorted({byte >> 4 for byte in self._bytes}):
+            lower.setdefault(frozenset(byte & 15 for byte in self._bytes if byte >> 4 == upper), []).append(upper)
+        ways = []
+        for endings, uppers in lower.items():
+            second = {(low << 4) | upper for low in range(4) for upper in uppers}
+            third = {(ending << 2) | top for ending in endings for top in tops}
+            ways.append(_letter(second) + _letter(third))
+        return rb"(?:" + rb"|".join(ways) + rb")"
 
+    def fourth(self, top: int) -> bytes:
+        """Return the pattern of the last letter of a group whose third letter ends with the bits `top`."""
+        return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
-def _second_and_third(tops: tuple[int, ...]) -> bytes:
-    """Both letters of the middle byte; the third begins with the top bits of the last byte, one of `tops`."""
-    ways = []
-    for nibbles in ((3,), (5, 7), (4, 6)):
-        second = {(low << 4) | nibble for low in range(4) for nibble in nibbles}
-        third = {((byte & 15) << 2) | top for byte in _ALNUM if byte >> 4 in nibbles for top in tops}
-        ways.append(_letter(second) + _letter(third))
-    return rb"(?:" + rb"|".join(ways) + rb")"
+    def tail(self) -> bytes:
+        """Return the pattern of the second to fourth letter of a group."""
+        ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
+        return rb"(?:" + rb"|".join(ways) + rb")"
 
-
-def _fourth(top: int) -> bytes:
-    return _letter({byte & 63 for byte in _ALNUM if byte >> 6 == top})
-
-
-_TAIL = rb"(?:" + rb"|".join(_second_and_third((top,)) + _fourth(top) for top in (0, 1)) + rb")"
-_GROUP = _first() + _TAIL
+    def last_tail(self, before: int) -> bytes:
+        """Return the pattern of the third and fourth letter where the byte before belongs to the prefix."""
+        ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
+        return rb"(?:" + rb"|".join(ways) + rb")"
 
 
 def _encoded(letters: bytes) -> bytes:
     return JOINTS.join(rb"(?P<unit>%c)" % letter for letter in letters)
 
 
-_LAST_TAIL = rb"(?:" + rb"|".join(_letter({60 + top}) + _fourth(top) for top in (0, 1)) + rb")"
-
-
 def _without_joints(pattern: bytes) -> bytes:
     return pattern.replace(JOINTS, b"").replace(b"(?P<unit>", b"(?:")
 
 
-class _Form(NamedTuple):
-    """One alignment.
+class Base64Form(NamedTuple):
+    """The base64 of a token of one format at one alignment.
 
-    `lead` stands for the letters that the needle's group shares with what precedes the token; `likely` is a quick
-    pattern for where `pattern` may match, and `begins` the same for one place: `regex` takes 50 µs to begin to match
-    a pattern with so many groups.
+    `needle` are the letters that the prefix determines. `lead` stands for the letters before them, which the needle's
+    group shares with what precedes the token. `likely` is a quick pattern for where `pattern` may match, and `begins`
+    is the same for one place: `regex` takes 50 µs to begin to match a pattern with so many groups.
     """
 
+    needle: bytes
+    token: regex.Pattern[bytes]
     pattern: regex.Pattern[bytes]
     lead: bytes
     likely: regex.Pattern[bytes]
     begins: re.Pattern[bytes]
 
 
-def _form(needle: bytes, rest_of_group: bytes, groups: int, end: bytes, lead: bytes) -> _Form:
-    pattern = _encoded(needle) + rest_of_group + rb"(?:" + _GROUP + rb"){%d}" % groups + end
-    soon = needle + rb"(?=" + _without_joints(rest_of_group + _GROUP + _GROUP) + rb"|[0-9A-Za-z]{0,11}+[^0-9A-Za-z])"
+def _form(patterns: TokenPatterns, alignment: int) -> Base64Form:
+    prefix, body = patterns.form.prefix.encode(), _Body(patterns.form.alphabet.encode())
+    shared = (alignment + len(prefix)) % 3
+    rest_of_group = (b"", body.tail(), body.last_tail(prefix[-1]))[shared]
+    groups, left = divmod(patterns.form.body_length - (0, 2, 1)[shared], 3)
+    ends = (b"", body.first() + body.second_alone(), body.first() + body.second_and_third(range(4)))
+    needle = encoded_needles(prefix)[alignment][0]
+    group = body.first() + body.tail()
+    pattern = _encoded(needle) + rest_of_group + rb"(?:" + group + rb"){%d}" % groups + ends[left]
+    soon = needle + rb"(?=" + _without_joints(rest_of_group + group + group) + rb"|[0-9A-Za-z]{0,11}+[^0-9A-Za-z])"
     cut = rb"|".join(needle[:at] + rb"[^0-9A-Za-z]" for at in range(1, len(needle)))
     likely = soon + rb"|" + cut
-    return _Form(regex.compile(pattern, regex.VERBOSE), lead, regex.compile(likely), re.compile(likely))
+    lead = base64.b64encode(bytes(alignment) + prefix)[: alignment + (alignment > 0)]
+    return Base64Form(
+        needle, patterns.plain, regex.compile(pattern, regex.VERBOSE), lead, regex.compile(likely), re.compile(likely)
+    )
 
 
 @functools.cache
-def _forms() -> tuple[_Form, ...]:
-    """The three alignments. Compiled when first needed: it takes half a second, and most commands scan nothing."""
-    return (
-        _form(b"cjhf", b"", 12, _first() + _second_alone(), b""),
-        _form(b"I4X", _TAIL, 11, _first() + _second_and_third((0, 1, 2, 3)), b"AH"),
-        _form(b"yOF", _LAST_TAIL, 12, b"", b"AAB"),
-    )
+def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
+    return tuple(_form(patterns, alignment) for alignment in range(3))
+
+
+@derived_from_formats
+def base64_forms() -> tuple[Base64Form, ...]:
+    """Return each alignment of each active format.
+
+    They are compiled at the first use: it takes half a second, and most commands scan nothing.
+    """
+    return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
 def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """The tokens whose base64 needle begins at `start`."""
-    for pattern, lead, _, begins in _forms():
-        if begins.match(content, start) is None:
+    for form in base64_forms():
+        if form.begins.match(content, start) is None:
             continue
-        match = pattern.match(content, start, start + _MAX_LENGTH)
+        match = form.pattern.match(content, start, start + _MAX_LENGTH)
         if match is not None:
-            yield from _finding(match, lead)
+            yield from _finding(match, form)
 
 
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the tokens whose base64 needle begins in `content[begin:end]`. Raises LimitReachedError."""
-    for pattern, lead, likely, _ in _forms():
-        for start in likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH), overlapped=True):
+    for form in base64_forms():
+        for start in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH), overlapped=True):
             if start.start() >= end:
                 break
             meter.spend(LOOK_STEPS)
-            match = pattern.match(content, start.start(), start.start() + _MAX_LENGTH)
+            match = form.pattern.match(content, start.start(), start.start() + _MAX_LENGTH)
             if match is not None:
-                yield from _finding(match, lead)
+                yield from _finding(match, form)
 
 
-def _finding(match: regex.Match[bytes], lead: bytes) -> Iterator[Finding]:
-    letters = lead + b"".join(match.captures("unit"))
-    token = TOKEN.search(binascii.a2b_base64(letters.translate(_FROM_URL) + b"=" * (-len(letters) % 4)))
+def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:
+    letters = form.lead + b"".join(match.captures("unit"))
+    token = form.token.search(binascii.a2b_base64(letters.translate(_FROM_URL) + b"=" * (-len(letters) % 4)))
     if token is None:
         return
     start = match.start()
     # The letter before it holds bits of the token's first byte: it is part of the encoding.
-    if lead and start and match.string[start - 1] in _LETTERS:
+    if form.lead and start and match.string[start - 1] in _LETTERS:
         start -= 1
     yield Finding(token[0], start, match.end(), ("base64",))

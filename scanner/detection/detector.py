@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from scanner.detection.budgets import SPENT, Budget
 from scanner.detection.costly_contents import COSTLY_SECONDS, CostlyContents, KnownContent
 from scanner.detection.deep_reading import DeepReader, DeepReading, InProcessReader
-from scanner.detection.digests import Digester, hint_of, sha256_digest
+from scanner.detection.digests import Digester, sha256_digest
 from scanner.detection.documents import Candidate, Document, Place, is_lfs_pointer
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits
 from scanner.detection.matcher import hit_offsets
 from scanner.detection.prefilter import PlainVerdict, fallback_tokens, plain_only
 from scanner.detection.redact import redact
+from scanner.detection.token_formats import hint_of
 
 _NOWHERE = Place("other")
 _TIME_REASONS = frozenset((SPENT, "seconds", "reader_busy", "reader_deadline"))

@@ -26,6 +26,7 @@ from scanner.detection.members import (
 )
 from scanner.detection.runs import Run, long_runs, run_spots, runs_in
 from scanner.detection.signatures import ContainerKind
+from scanner.detection.token_patterns import plain_prefixes
 from scanner.detection.wide import wide_codec, wide_pieces
 
 _CARRY = 32 << 10
@@ -140,7 +141,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
     # Base64 of a plain token has needles of its own, and is found in the letters of the run.
-    if run.encoding != "base64" and b"r8_" in decoded:
+    if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
     kind = container_kind(decoded)
     if kind is not None:

@@ -6,19 +6,16 @@ import re
 from collections.abc import Iterator
 
 from scanner.detection.findings import Finding
-from scanner.detection.joints import TOKEN
 from scanner.detection.limits import Meter
+from scanner.detection.token_formats import derived_from_formats, max_token_length
+from scanner.detection.token_patterns import plain_matches
 
 MAX_LINE = 256
 """Letters of a line that are read; dumps have 16 or 32 bytes a line, and `xxd -p` has 30."""
 
-MAX_LINES = 12
-"""Lines that are read from a needle on. A token has 40 bytes, and few dumps have less than eight on a line."""
-
 LINE_STEPS = 600
 """Steps that a line is paid with: up to six microseconds."""
 
-_SPAN = MAX_LINE * MAX_LINES
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
     rb"(?:(?:0x)?(?P<offset>%(d)s{4,16}):[ \t]+|(?P<wide>%(d)s{6,16})[ \t]+|(?P<short>%(d)s{4,5})[ \t]{2,}"
@@ -33,6 +30,12 @@ _FEW_DIGITS = 12
 _PAIR = re.compile(_DIGITS + rb"{2}")
 _WORD = re.compile(rb"(" + _DIGITS + rb"{2})(" + _DIGITS + rb"{2})")
 _WORDS = re.compile(rb"(?:" + _DIGITS + rb"{4}[ \t]++)*+(?:" + _DIGITS + rb"{4})?+")
+
+
+@derived_from_formats
+def max_lines() -> int:
+    """Return how many lines are read from a needle on: few dumps have less than eight bytes on a line."""
+    return max_token_length() // 8 + 7
 
 
 class _Block:
@@ -61,7 +64,7 @@ class _Block:
         if self._words != self._digits:
             orders.append(self._words)
         for pairs in orders:
-            for match in TOKEN.finditer(bytes.fromhex(b"".join(pairs).decode("ascii"))):
+            for match in plain_matches(bytes.fromhex(b"".join(pairs).decode("ascii"))):
                 yield Finding(match[0], self._places[match.start()], self._places[match.end() - 1] + 2, ("hex-list",))
 
 
@@ -75,13 +78,14 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
         return
-    yield from _found(_lines(content, max(begin, start - 2 * MAX_LINE), start + _SPAN, MAX_LINES))
+    count = max_lines()
+    yield from _found(_lines(content, max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count, count))
 
 
 def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the tokens in every dump that begins in `content[begin:end]`. Raises LimitReachedError."""
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
-    yield from _found(_paid(_lines(content, first, end + _SPAN, None), meter))
+    yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
 
 def _paid(lines: Iterator[re.Match[bytes] | None], meter: Meter) -> Iterator[re.Match[bytes] | None]:

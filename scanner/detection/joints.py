@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-import regex
+from scanner.detection.token_formats import LETTERS_AND_DIGITS, TokenFormat
 
-ALNUM = rb"[0-9A-Za-z]"
 HEX_ALNUM = rb"(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])"
 DECIMAL_ALNUM = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[7-9]|1[01][0-9]|12[0-2])"
 OCTAL_ALNUM = rb"(?:06[0-7]|07[01]|1(?:0[1-7]|[12][0-7]|3[0-2]|4[1-7]|[56][0-7]|7[0-2]))"
@@ -41,17 +41,65 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes) -> bytes:
 
 
 JOINTS = rb"(?:(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,3}+"
+# In front of a continued line, a hyphen is a mark of the list or comment, unless tokens have hyphens themselves.
+_JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
+_NAMED_UNDERSCORE = rb"|\\+_|&(?:amp;)*+(?:lowbar|UnderBar);"
 
-TOKEN = regex.compile(rb"r8_" + ALNUM + rb"{37}")
 
-UNITS = regex.compile(
-    rb"(?P<unit>r|" + _escaped(rb"72", rb"114", rb"162") + rb")" + JOINTS
-    + rb"(?P<unit>8|" + _escaped(rb"38", rb"56", rb"0?70") + rb")" + JOINTS
-    + rb"(?P<unit>_|" + _escaped(rb"5[fF]", rb"95", rb"137") + rb"|\\+_|&(?:amp;)*+(?:lowbar|UnderBar);)"
-    + rb"(?:" + JOINTS + rb"(?P<unit>" + ALNUM + rb"|" + _escaped(HEX_ALNUM, DECIMAL_ALNUM, OCTAL_ALNUM) + rb")){37}",
-    regex.VERBOSE,
-)  # fmt: skip
-"""A token of which any letter may be escaped, with up to three joints between two letters."""
+def units_expression(form: TokenFormat) -> bytes:
+    """Return a verbose pattern of a token in which any letter may be escaped, with up to three joints between two.
+
+    It accepts every letter and digit in the body, so check what it captures as `unit` against the format.
+    """
+    joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
+    prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
+    others = _other_letters(form)
+    plain = rb"[0-9A-Za-z" + others.encode() + rb"]"
+    written = plain + rb"|" + _escaped(*body_codes(form)) + (rb"|\\+[_-]" if others else b"")
+    return prefix + rb"(?:" + joints + rb"(?P<unit>" + written + rb")){%d}" % form.body_length
+
+
+def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
+    """Return patterns of a body character's code: hexadecimal, decimal, octal. They accept every letter and digit."""
+    others = _other_letters(form)
+    return (
+        _alternatives(HEX_ALNUM, map(hex_code, others)),
+        _alternatives(DECIMAL_ALNUM, map(decimal_code, others)),
+        _alternatives(OCTAL_ALNUM, map(_octal_code, others)),
+    )
+
+
+def _other_letters(form: TokenFormat) -> str:
+    """Return the characters of the body that are no letters and digits."""
+    return "".join(letter for letter in form.alphabet if letter not in LETTERS_AND_DIGITS)
+
+
+def hex_code(letter: str) -> bytes:
+    """Return a pattern of a character's code in hexadecimal digits of either case."""
+    return b"".join(
+        b"[%c%c]" % (digit, digit - 32) if digit > 0x60 else b"%c" % digit for digit in b"%02x" % ord(letter)
+    )
+
+
+def decimal_code(letter: str) -> bytes:
+    """Return a character's code in decimal digits."""
+    return b"%d" % ord(letter)
+
+
+def _octal_code(letter: str) -> bytes:
+    digits = b"%o" % ord(letter)
+    return digits if len(digits) == 3 else b"0?" + digits
+
+
+def _written(letter: str) -> bytes:
+    """Return a pattern of one character of a prefix, plain or escaped."""
+    written = letter.encode() + rb"|" + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter))
+    return written + {"_": _NAMED_UNDERSCORE, "-": rb"|\\+-"}.get(letter, b"")
+
+
+def _alternatives(pattern: bytes, others: Iterable[bytes]) -> bytes:
+    more = b"|".join(others)
+    return rb"(?:" + pattern + rb"|" + more + rb")" if more else pattern
 
 
 def unit_value(unit: bytes) -> int:
@@ -61,6 +109,8 @@ def unit_value(unit: bytes) -> int:
     body = unit.rstrip(b";}").lstrip(b"\\")
     if body in (b"_", b"") or unit.endswith((b"lowbar;", b"UnderBar;")):
         return ord("_")
+    if body == b"-":
+        return ord("-")
     if unit[0] == ord("&"):
         number = body[body.rindex(b"#") + 1 :]
         return int(number[1:], 16) if number[:1] in b"xX" else int(number)
@@ -87,7 +137,7 @@ def unit_kind(unit: bytes) -> UnitKind:
         return "hex-escape"
     if body[:1] in (b"u", b"U"):
         return "unicode-escape"
-    return "backslash" if body == b"_" else "octal-escape"
+    return "backslash" if body in (b"_", b"-") else "octal-escape"
 
 
 JointKind = Literal["utf-16", "zero-width", "quoted-printable", "continuation", "concatenation", "wrapped"]

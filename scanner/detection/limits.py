@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from scanner.detection.token_formats import has_right_checksum
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -123,7 +125,12 @@ class Meter:
             raise LimitReachedError("work")
 
     def admits(self, token: bytes) -> bool:
-        """Return whether one more occurrence of `token` may be kept; count it as over a limit otherwise."""
+        """Return whether one more occurrence of `token` may be kept.
+
+        One beyond a limit is counted as unread. One with a wrong checksum is no token and is not counted.
+        """
+        if not has_right_checksum(token):
+            return False
         if token in self._tokens:
             if self._repeats < self.limits.repeats:
                 self._repeats += 1

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from scanner.detection.needles import Kind, Needle, needle_groups
+from scanner.detection.token_formats import derived_from_formats, min_token_length
 
 WINDOW = 256 << 10
 """Bytes per prefilter call: results of hostile content stay small, and all automata find the window in the cache."""
@@ -26,9 +27,6 @@ DECODED = frozenset[Kind](("run", "stream"))
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
 """Kinds that no pattern can search for: their hits are listed however many there are."""
-
-MIN_TOKEN = 40
-"""Bytes of the shortest way to write a token."""
 
 RUN_STRIDE = 64
 RUN_SAMPLES = 32
@@ -70,12 +68,13 @@ class Window(NamedTuple):
     crowded: frozenset[Kind]
 
 
-@cache
+@derived_from_formats
 def automata() -> tuple[Automaton, ...]:
     """The prefilters of this process, in the order of `needle_groups()`."""
-    return tuple(_automaton(group) for group in needle_groups())
+    return tuple(map(_automaton, needle_groups()))
 
 
+@cache
 def _automaton(needles: tuple[Needle, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
@@ -155,7 +154,7 @@ def _hidden(content: bytes, start: int, stop: int, automaton: Automaton, hits: l
                 hits.append((begin, needles[at]))
 
 
-@cache
+@derived_from_formats
 def longest_needle() -> int:
     """The length of the longest needle in bytes: windows overlap by one byte less."""
     return max(automaton.longest for automaton in automata())
@@ -167,13 +166,13 @@ def may_hold(content: bytes) -> bool:
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Sorted offsets of hits and of what may be long runs; from a crowded window, an offset every MIN_TOKEN bytes."""
+    """Sorted offsets of hits and of what may be long runs; from a crowded window, an offset per possible token."""
     offsets: list[int] = []
     spots: list[int] = []
     for window in windows(content, spots):
         offsets += [start for start, _ in window.hits]
         if window.crowded:
-            offsets += range(window.begin, window.end, MIN_TOKEN)
+            offsets += range(window.begin, window.end, min_token_length())
     return sorted(offsets + spots)
 
 

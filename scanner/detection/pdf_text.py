@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from scanner.detection.limits import Meter
+from scanner.detection.token_formats import min_token_length
 
 # Each alternative takes all that it looks at, so that nothing is looked at twice: an open string ends where it must.
 # Without groups, `re` skips to the next first letter in C.
@@ -125,7 +126,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
 
 def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
     for string in strings:
-        if string.startswith(_MARK) and len(string) > 80:
+        if string.startswith(_MARK) and len(string) > 2 * min_token_length():
             yield string[2:].decode("utf-16-be", "replace").encode("utf-8", "replace")
 
 

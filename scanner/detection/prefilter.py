@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 from scanner.detection.containers import container_kind
 from scanner.detection.encodings import findings_at
 from scanner.detection.findings import Finding, distinct
-from scanner.detection.joints import TOKEN
 from scanner.detection.matcher import (
     CROWDED,
     WINDOW,
@@ -22,6 +21,8 @@ from scanner.detection.matcher import (
     sampled_runs_in,
 )
 from scanner.detection.runs import nested_is_likely_at, stream_begins_at
+from scanner.detection.token_formats import has_right_checksum
+from scanner.detection.token_patterns import plain_matches
 from scanner.detection.wide import wide_codec
 
 MAX_LOOKS = 512
@@ -101,7 +102,7 @@ def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
         return not nested_is_likely_at(content, start, needle.lead)
     if kind == "stream":
         return not stream_begins_at(content, start + needle.lead)
-    found = list(findings_at(content, start, kind))
+    found = [finding for finding in findings_at(content, start, kind) if has_right_checksum(finding.token)]
     findings += found
     return kind == "token" or not found
 
@@ -112,8 +113,9 @@ def fallback_tokens(content: bytes) -> list[Finding]:
     For contents that could not be read in depth: what anybody sees in them must be found all the same.
     """
     found: dict[bytes, Finding] = {}
-    for match in TOKEN.finditer(content):
-        found.setdefault(match[0], Finding(match[0], match.start(), match.end()))
+    for match in plain_matches(content):
+        if has_right_checksum(match[0]):
+            found.setdefault(match[0], Finding(match[0], match.start(), match.end()))
         if len(found) >= MAX_FALLBACK_TOKENS:
             break
     return list(found.values())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scanner.detection.digests import hint_of
 from scanner.detection.engine import UNOPENED, text_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import long_run_spots, may_hold
+from scanner.detection.token_formats import hint_of
 
 _LIMITS = Limits(
     depth=10,

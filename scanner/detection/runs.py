@@ -20,15 +20,11 @@ from scanner.detection.limits import Meter
 from scanner.detection.matcher import DECODED, LONG_RUN, Window, is_run_at, run_start
 from scanner.detection.media import is_media
 from scanner.detection.picture_runs import picture_at
+from scanner.detection.token_formats import derived_from_formats, max_token_length, min_token_length
+from scanner.detection.token_patterns import plain_prefixes
 
 NESTED_SPAN = 512
 """Bytes looked at behind a needle of nested base64: a token written twice has 76 letters, the rest is for joints."""
-
-NESTED_TOKEN = 80
-"""Letters of a token that is written twice in base64, whole groups counted."""
-
-MIN_RUN_LENGTH = 54
-"""Letters of a token in base64."""
 
 # Most of what only looks like a stream shows within the first letters that it is none.
 _HEAD_LETTERS = (160, 4096)
@@ -40,8 +36,6 @@ _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
 _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
 _PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
-_SHORT_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54,}+")
-_MIN_RUN = re.compile(rb"[0-9A-Za-z+/_-]{54}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _MAX_GAP = 24
@@ -67,12 +61,42 @@ _ZIP_HEADER = 30
 _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
 _MAX_ZIP_NAME_LENGTH = 1024
 _NESTED_LOOK = 96
-_NESTED_LIKELY = regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|r\x008\x00_\x00)")
 # Matched backwards from the end, which fails at once where no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
+_WIDE = rb"%c\x00"
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 _ALL_LETTERS = bytes(_LETTERS)
 _NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
+
+
+@derived_from_formats
+def min_run_length() -> int:
+    """Return the letters of the shortest token in base64."""
+    return -(-4 * min_token_length() // 3)
+
+
+def _nested_letters(length: int) -> int:
+    """Return the letters of a token of `length` bytes that is written twice in base64, whole groups counted."""
+    for _ in range(2):
+        length = 4 * -(-(length + 2) // 3)
+    return length
+
+
+@derived_from_formats
+def _min_run() -> re.Pattern[bytes]:
+    return re.compile(rb"[0-9A-Za-z+/_-]{%d}" % min_run_length())
+
+
+@derived_from_formats
+def _short_run() -> re.Pattern[bytes]:
+    return re.compile(rb"[0-9A-Za-z+/_-]{%d,}+" % min_run_length())
+
+
+@derived_from_formats
+def _nested_likely() -> regex.Pattern[bytes]:
+    """Return what the beginning of a decoded run looks like if it is base64, or a token in UTF-16."""
+    wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
+    return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
 
 
 class Run(NamedTuple):
@@ -142,7 +166,9 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 decoded = decoded_base64(raw[0])
                 meter.decode(len(decoded))
                 letters = _PIECE.match(raw[0])
-                decoded_until[begin % 4] = begin + (letters.end() if letters else 0) - NESTED_TOKEN
+                decoded_until[begin % 4] = (
+                    begin + (letters.end() if letters else 0) - _nested_letters(max_token_length())
+                )
                 yield Run(decoded, "base64", begin, raw[0])
         elif start > covered or start <= glued_until:
             begin = start + needle.lead
@@ -166,7 +192,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _RUN.finditer(content, begin, end):
         raw = match[0]
-        if len(raw) < NESTED_TOKEN - 4:
+        if len(raw) < _nested_letters(min_token_length()) - 4:
             continue
         for phase in islice(_LETTER.finditer(raw), 4):
             part = raw[phase.start() :]
@@ -188,7 +214,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     """Whether a token written twice in base64 may begin at a `run` needle: reads the next letters only."""
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
-    return raw is not None and _NESTED_LIKELY.match(decoded_base64(raw[0])) is not None
+    return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
@@ -270,10 +296,14 @@ def _begins_zip(head: bytes) -> bool:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Runs of base64 or hex of MIN_RUN_LENGTH letters and more at `spots`, decoded. Raises LimitReachedError."""
+    """Yield the decoded runs of base64 or hex at `spots`, those of `min_run_length()` letters and more.
+
+    Raises:
+        LimitReachedError: the document has used up what it may cost.
+    """
     covered = -1
     for spot in spots:
-        if spot < covered or not (is_run_at(content, spot) or _MIN_RUN.match(content, spot)):
+        if spot < covered or not (is_run_at(content, spot) or _min_run().match(content, spot)):
             continue
         begin = run_start(content, max(covered, 0), spot)
         while begin < spot and content[begin] in b"\r\n":
@@ -288,13 +318,13 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
         end = covered = after.end() if after is not None else spot
         while begin < end and content[begin] in b"\r\n":
             begin += 1
-        if end - begin >= MIN_RUN_LENGTH and _in_long_lines(content, begin, end):
+        if end - begin >= min_run_length() and _in_long_lines(content, begin, end):
             yield from _decoded_pieces(content, begin, end, meter)
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Where runs of MIN_RUN_LENGTH letters and more begin; dearer than the matcher's look at long runs."""
-    return [match.start() for match in _SHORT_RUN.finditer(content)]
+    """Return where runs of `min_run_length()` letters and more begin; slower than the matcher's look at long runs."""
+    return [match.start() for match in _short_run().finditer(content)]
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from scanner.detection.limits import Meter
 from scanner.detection.members import Container, Member, UnreadableError, shown_name, whole
+from scanner.detection.token_formats import min_token_length
 
 SIGNATURE = b"SQLite format 3\0"
 
-# A token has 40 bytes, so no shorter value can hold one.
-_MIN_VALUE_BYTES = 40
 # Texts of one table are put together up to this size, since each member costs a start.
 _BATCH_BYTES = 1 << 20
 # Cells that were freed may still lead to overflow pages that are in use again, so a page may be read more than once.
@@ -67,7 +66,7 @@ def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[M
     gathered: list[bytes] = []
     size = 0
     for value in values:
-        if len(value.content) < _MIN_VALUE_BYTES:
+        if len(value.content) < min_token_length():
             continue
         meter.take(len(value.content))
         if not value.is_text or len(value.content) > _BATCH_BYTES:
@@ -260,10 +259,10 @@ class _Database:
 
 def _has_long_value(record: bytes) -> bool:
     """Return whether a record may hold a value that is long enough, by one look at the bytes of its header."""
-    if len(record) < _MIN_VALUE_BYTES:
+    if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)
-    return max(record[at:size], default=0) >= 12 + 2 * _MIN_VALUE_BYTES
+    return max(record[at:size], default=0) >= 12 + 2 * min_token_length()
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

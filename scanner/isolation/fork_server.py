@@ -21,9 +21,10 @@ from importlib import import_module
 
 import scanner.detection
 from scanner.child_processes import die_with_parent
-from scanner.detection.base64_tokens import base64_findings_at
+from scanner.detection.base64_tokens import base64_findings_at, base64_forms
 from scanner.detection.limits import Limits
 from scanner.detection.matcher import automata
+from scanner.detection.token_formats import parse_formats, use_formats
 from scanner.isolation import reader
 
 FORK, KILL, SLOW = b"f", b"k", b"s"
@@ -47,12 +48,18 @@ def warm_up() -> None:
     for codec in _CODECS:
         "".encode(codec).decode(codec, "replace")
     automata()
-    for needle in (b"cjhf", b"I4X", b"yOF"):
-        list(base64_findings_at(needle, 0))
+    for form in base64_forms():
+        list(base64_findings_at(form.needle, 0))
 
 
-def main(descriptor: int) -> None:
-    """Serve the control socket until its other end is closed."""
+def main(descriptor: int, formats: str) -> None:
+    """Serve the control socket until its other end is closed.
+
+    Args:
+        descriptor: The control socket.
+        formats: The token formats that readers look for, as `parse_formats` reads them.
+    """
+    use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
@@ -127,4 +134,4 @@ def _signal(process: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scanner.detection.deep_reading import DeepReading
 from scanner.detection.findings import Finding
-from scanner.detection.joints import TOKEN
+from scanner.detection.token_formats import is_token
 
 MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096
@@ -133,10 +133,9 @@ def finding_to_json(found: Finding) -> list[Any]:
 
 def finding_from_json(token: str, line: int, column: int, encoding: list[str], members: list[str]) -> Finding:
     """Return a finding of a reader. Raises ValueError or TypeError for anything else."""
-    raw = token.encode("ascii")
-    if TOKEN.fullmatch(raw) is None:
+    if not is_token(token):
         raise ValueError("no token")
-    return Finding(raw, 0, 1, _words(encoding), _words(members), int(line), int(column))
+    return Finding(token.encode("ascii"), 0, 1, _words(encoding), _words(members), int(line), int(column))
 
 
 def _words(values: list[str]) -> tuple[str, ...]:

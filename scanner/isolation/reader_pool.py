@@ -27,6 +27,7 @@ import scanner
 from scanner.detection.deep_reading import DeepReading
 from scanner.detection.limits import Limits
 from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
+from scanner.detection.token_formats import active_formats, written_formats
 from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8
@@ -49,7 +50,8 @@ LOGGED_ABOVE_SECONDS = 0.5
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[2]);from scanner.isolation.fork_server import main; main(int(sys.argv[1]))"
+    "import sys; sys.path.insert(0, sys.argv[2]);"
+    "from scanner.isolation.fork_server import main; main(int(sys.argv[1]), sys.argv[3])"
 )
 
 T = TypeVar("T")
@@ -263,10 +265,11 @@ class _ForkServer:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        formats = written_formats(active_formats())
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), _ROOT],
+                    [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), _ROOT, formats],
                     pass_fds=[theirs.fileno()],
                     env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scanner.detection import Candidate, Place, PlaceKind, redact
-from scanner.detection.digests import Digester, hint_of
+from scanner.detection.digests import Digester
+from scanner.detection.token_formats import hint_of, is_token
 from scanner.github.urls import is_repository_name
 from scanner.records import tallies
 from scanner.records.database import Database
@@ -35,11 +36,11 @@ MAX_BRACES = 4 * MAX_RECORDS
 """Counted before the body is parsed: 10 MB of empty values would take a gigabyte as objects. A record has one brace and
 three commas, and some more in its address."""
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
+UNKNOWN_HINT = "…"
 RECORDS_AT_ONCE = 200
 ANSWER_SECONDS = 20.0
 """GitHub waits 30 seconds; what is not done by then is recorded and looked up right after."""
 
-_TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
 _BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
 _COMMIT = re.compile(r"/([^/]+/[^/]+)/commit/([0-9a-f]{40}(?:[0-9a-f]{24})?)")
 
@@ -165,7 +166,7 @@ def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) 
     # Whatever `type` says: it has been sent swapped. What matters is what the token is.
     raw = token.strip().encode("utf-8", "surrogatepass")
     token_type = _token_type(record.get("type"))
-    counts["of_another_form"] += not _TOKEN.fullmatch(token.strip())
+    counts["of_another_form"] += not is_token(token.strip())
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
@@ -191,7 +192,7 @@ def _storable(text: str) -> str:
 
 def _hint(raw: bytes) -> str:
     # A short string of another form would stand whole in its hint.
-    return hint_of(raw) if _TOKEN.fullmatch(raw.decode("utf-8", "replace")) else "r8_…"
+    return hint_of(raw) if is_token(raw.decode("utf-8", "replace")) else UNKNOWN_HINT
 
 
 def _place(record: dict[str, Any], web_url: str) -> Place:

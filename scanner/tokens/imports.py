@@ -15,18 +15,17 @@ from typing import Any, TextIO
 
 from email_validator import EmailNotValidError, validate_email
 
-from scanner.detection.digests import Digester, hint_of
+from scanner.detection.digests import Digester
+from scanner.detection.token_formats import described_formats, hint_of, is_hint, is_token
 
 MAX_LINE_LENGTH = 64 * 1024
 MAX_NAME_LENGTH = 255
 MAX_RECIPIENTS = 50
 
-_TOKEN = re.compile(r"r8_[0-9A-Za-z]{37}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _PLAIN_EMAIL = re.compile(
     r"[A-Za-z0-9_%+-]+(?:\.[A-Za-z0-9_%+-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}"
 )
-_HINT = re.compile(r"r8_[0-9A-Za-z]{3}…[0-9A-Za-z]{4}")
 
 
 class BadRow(ValueError):
@@ -61,7 +60,7 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
     texts = {key: _text(fields.get(key), key) for key in ("email", "account", "name", "token", "sha256", "hint")}
     emails = _emails(texts["email"])
     digest, hint = _digest(texts["token"], texts["sha256"], digester)
-    if not hint and _HINT.fullmatch(texts["hint"]):
+    if not hint and is_hint(texts["hint"]):
         hint = texts["hint"]
     account = texts["account"] or (emails[0] if emails else None)
     return ImportedToken(digest, hint, texts["name"], account, emails)
@@ -78,8 +77,8 @@ def _digest(token: str, digest: str, digester: Digester) -> tuple[str, str]:
     if token and digest:
         raise BadRow("has both token and sha256: give one of them")
     if token:
-        if not _TOKEN.fullmatch(token):
-            raise BadRow("its token is not r8_ and 37 letters and digits")
+        if not is_token(token):
+            raise BadRow(f"its token is not {described_formats()}")
         raw = token.encode("ascii")
         return digester(raw), hint_of(raw)
     if not digest:

@@ -26,8 +26,9 @@ from sqlalchemy import func, select
 
 from scanner.child_processes import start_child
 from scanner.detection import Detector
-from scanner.detection.digests import hint_of, sha256_digest
+from scanner.detection.digests import sha256_digest
 from scanner.detection.packs import PackLimits
+from scanner.detection.token_formats import hint_of
 from scanner.github.client import connect
 from scanner.records import schema
 from scanner.records.database import Database

@@ -1,6 +1,9 @@
-"""The table of docs/detection.md: each encoding and container, found or not, beside what Kingfisher finds in it.
+"""The tables of docs/detection.md: which encodings and containers are found.
 
-Run: python -m tests.benchmarks.table_detection [--write]   (--write puts it into docs/detection.md)
+The first is of the default token format, beside what Kingfisher finds. The second is of three other formats.
+
+Run: python -m tests.benchmarks.table_detection [--write]   (--write puts them into docs/detection.md, the first only
+where Kingfisher is installed)
 """
 
 from __future__ import annotations
@@ -12,32 +15,63 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scanner.detection import Detector, Document, Place, sha256_digest
+from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
 from tests.benchmarks import kingfisher
 from tests.scanner.detection.container_builders import CONTAINERS
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
+SECTIONS = ("Encoding", "Container", "Not found, known")
 PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+BEGIN_OTHERS, END_OTHERS = "<!-- table of other formats -->", "<!-- end of table of other formats -->"
+OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
-def cases() -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Section, name, token, and a file with the token in it."""
+def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
+    """Yield section, name, token, and a file with the token in it."""
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():
         for name, encode in encoders.items():
             number += 1
-            token = random_token(random.Random(number))
+            token = random_token(random.Random(number), form)
             yield section, name, token, encode(token, random.Random(7))
     for name, build in CONTAINERS.items():
         number += 1
-        token = random_token(random.Random(number))
+        token = random_token(random.Random(number), form)
         yield "Container", name, token, build(b"key: " + token + b"\n")
 
 
-def table() -> str:
-    """The table in Markdown."""
-    detector, program = Detector(), kingfisher.binary()
+def table_of_others() -> str:
+    """Return the table of the other formats in Markdown."""
+    formats = parse_formats(OTHERS)
+    use_formats(formats)
+    detector = Detector()
+    rows: dict[str, dict[str, list[str]]] = {}
+    for form in formats:
+        for section, name, token, content in cases(form):
+            candidates = detector.scan(Document(content, Place("file"))).candidates
+            is_found = sha256_digest(token) in {candidate.digest for candidate in candidates}
+            rows.setdefault(section, {}).setdefault(name, []).append(_word(is_found))
+    use_formats(DEFAULT_FORMATS)
+    lines: list[str] = []
+    for section in SECTIONS:
+        lines.append(f"| {section} | {' | '.join(f'`{form}`' for form in formats)} |")
+        lines.append(f"| --- |{' --- |' * len(formats)}")
+        lines += [
+            f"| {name.replace('|', chr(92) + '|')} | {' | '.join(words)} |" for name, words in rows[section].items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def table(program: str | None) -> str:
+    """Return the table of the default format in Markdown.
+
+    Args:
+        program: The path of Kingfisher, None where it is not installed.
+    """
+    detector = Detector()
     rows: list[tuple[str, str, bytes, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
         for number, (section, name, token, content) in enumerate(cases()):
@@ -47,7 +81,7 @@ def table() -> str:
         names = [f"{number:03}" for number in range(len(rows))]
         theirs = kingfisher.tokens_by_file(program, Path(folder), names) if program else {}
     lines: list[str] = []
-    for section in ("Encoding", "Container", "Not found, known"):
+    for section in SECTIONS:
         lines += [f"| {section} | r8scan | Kingfisher |", "| --- | --- | --- |"]
         for number, (own_section, name, token, found) in enumerate(rows):
             if own_section == section:
@@ -61,16 +95,23 @@ def _word(found: bool) -> str:
     return "found" if found else "–"
 
 
+def _write(made: str, begin: str, end: str) -> None:
+    before, _, rest = PAGE.read_text().partition(begin)
+    PAGE.write_text(f"{before}{begin}\n\n{made}\n{end}{rest.partition(end)[2]}")
+
+
 def main() -> None:
-    """Print the table, or put it into its page."""
+    """Print the tables, or put them into their page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
-    made = table()
+    program = kingfisher.binary()
+    made, made_of_others = table(program), table_of_others()
     if parser.parse_args().write:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n{END}{rest.partition(END)[2]}")
+        if program is not None:
+            _write(made, BEGIN, END)
+        _write(made_of_others, BEGIN_OTHERS, END_OTHERS)
     else:
-        print(made)
+        print(made, made_of_others, sep="\n")
 
 
 if __name__ == "__main__":

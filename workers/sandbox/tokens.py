@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import string
 
-_ALPHABET = string.ascii_letters + string.digits
+from scanner.detection.token_formats import active_formats
 
 
 def random_token() -> str:
-    """A string of the right form that has never been a token."""
-    return "r8_" + "".join(secrets.choice(_ALPHABET) for _ in range(37))
+    """Return a string of the first token format that has never been a token."""
+    return active_formats()[0].invented(secrets.choice)

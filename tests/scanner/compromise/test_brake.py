@@ -13,7 +13,7 @@ from scanner.compromise import brake, reports
 from scanner.compromise.reports import NewReport, new_report, subject_of
 from scanner.compromise.settling import Settled, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.digests import hint_of
+from scanner.detection.token_formats import hint_of
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now

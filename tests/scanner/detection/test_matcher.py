@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import random
 import tracemalloc
+from typing import cast
 
 import pytest
 import regex
 
 from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.engine import all_findings
-from scanner.detection.joints import UNITS
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import CROWDED, LONG_RUN, WINDOW, automata, long_run_spots, may_hold, windows
 from scanner.detection.needles import Needle, encoded_needles, needle_groups
+from scanner.detection.token_patterns import token_patterns
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 CROWDS = {
@@ -111,8 +112,10 @@ def test_closer_looks_grow_with_the_size_and_not_faster(name: str, monkeypatch: 
 
     asked = []
     for size in (1 << 19, 1 << 20):
-        counted = _CountedPattern(UNITS)
-        monkeypatch.setattr(encodings, "UNITS", counted)
+        (patterns,) = token_patterns()
+        counted = _CountedPattern(patterns.units)
+        counting = patterns._replace(units=cast("regex.Pattern[bytes]", counted))
+        monkeypatch.setattr(encodings, "token_patterns", lambda counting=counting: (counting,))
         all_findings(CROWDS[name] * (size // len(CROWDS[name])), "a", Meter(Limits(), size))
         monkeypatch.undo()
         asked.append(counted.asked)

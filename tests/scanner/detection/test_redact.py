@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scanner.detection import Detector, Document, Place, redact
-from scanner.detection.digests import hint_of
 from scanner.detection.limits import Limits, Meter
+from scanner.detection.token_formats import hint_of
+from scanner.detection.token_patterns import plain_matches
 from tests.scanner.detection.container_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
@@ -39,10 +40,12 @@ def test_a_token_is_masked_in_every_encoding_of_text(name: str, seed: int, befor
     chance = random.Random(seed)
     token = random_token(chance)
     try:
-        spelled = ENCODINGS[name](token, chance).decode()
+        encoded = ENCODINGS[name](token, chance).decode()
     except UnicodeDecodeError:
         return
-    text = before + spelled + after
+    text = before + encoded + after
+    # A prefix in front of base64 makes a second token, whose hint replaces the encoding of the first.
+    assume(all(match[0] == token for match in plain_matches(text.encode("utf-8", "surrogatepass"))))
     masked = redact(text)
     assert token.decode() not in masked
     assert tokens_in(masked) == 0

@@ -1,4 +1,4 @@
-"""Writes tokens in every encoding: what the tests and the table in docs/detection.md are made from."""
+"""Tokens written in every encoding: the tests and the tables in docs/detection.md are made from them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import string
 import zlib
 from collections.abc import Callable
 
-ALPHABET = string.digits + string.ascii_letters
+from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat
+
 Encoder = Callable[[bytes, random.Random], bytes]
 
 
-def random_token(chance: random.Random) -> bytes:
-    """A token that nobody has: 40 ASCII bytes."""
-    return b"r8_" + "".join(chance.choices(ALPHABET, k=37)).encode()
+def random_token(chance: random.Random, form: TokenFormat = DEFAULT_FORMATS[0]) -> bytes:
+    """Return a token of the format that nobody has."""
+    return form.invented(chance.choice).encode()
 
 
 def _noise(chance: random.Random, most: int) -> bytes:
@@ -38,14 +39,21 @@ def _each(form: str) -> Encoder:
 
 def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
     def encode(token: bytes, chance: random.Random) -> bytes:
-        cuts = sorted(chance.sample(range(first, 40), pieces - 1))
-        return joint.join(token[begin:end] for begin, end in zip([0, *cuts], [*cuts, 40], strict=True))
+        cuts = sorted(chance.sample(range(first, len(token)), pieces - 1))
+        return joint.join(token[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(token)], strict=True))
 
     return encode
 
 
-def _underscore(written: bytes) -> Encoder:
-    return lambda token, chance: token.replace(b"_", written)
+def _underscore(written: str) -> Encoder:
+    """Write the first character that is no letter or digit, which is an underscore in the default format, as escape."""
+
+    def encode(token: bytes, chance: random.Random) -> bytes:
+        at = next((at for at, byte in enumerate(token) if byte in b"_-"), 1)
+        escape = written % token[at] if "%" in written.replace("%%", "") else written + chr(token[at])
+        return token[:at] + escape.encode() + token[at + 1 :]
+
+    return encode
 
 
 def _basic_auth(token: bytes, chance: random.Random) -> bytes:
@@ -82,7 +90,7 @@ def _notebook(token: bytes, chance: random.Random) -> bytes:
 
 
 def _notebook_cut(token: bytes, chance: random.Random) -> bytes:
-    cut = chance.randrange(3, 38)
+    cut = chance.randrange(3, len(token) - 2)
     source = [f'key = ("{token[:cut].decode()}"\n', f'       "{token[cut:].decode()}")\n']
     return json.dumps({"cells": [{"cell_type": "code", "source": source}]}, indent=1).encode()
 
@@ -133,21 +141,21 @@ ENCODINGS: dict[str, Encoder] = {
     "hex, colons": lambda token, chance: token.hex(":").encode(),
     "hex dump with a text column": _hexdump,
     r"hex, \x": _each("\\x%02x"),
-    r"\x of the underscore only": _underscore(b"\\x5f"),
+    r"\x of the underscore only": _underscore("\\x%02x"),
     r"\u": _each("\\u%04x"),
     r"\u, capitals": _each("\\u%04X"),
-    r"\u of the underscore only": _underscore(b"\\u005f"),
+    r"\u of the underscore only": _underscore("\\u%04x"),
     r"\u{}": _each("\\u{%x}"),
     "octal escapes": _each("\\%03o"),
     "percent": _each("%%%02X"),
-    "percent of the underscore only": _underscore(b"%5F"),
-    "percent, twice": _underscore(b"%255f"),
+    "percent of the underscore only": _underscore("%%%02X"),
+    "percent, twice": _underscore("%%25%02x"),
     "HTML entities, decimal": _each("&#%d;"),
     "HTML entities, hex": _each("&#x%x;"),
-    "HTML entity of the underscore only": _underscore(b"&#95;"),
-    "backslash before the underscore (Markdown)": _underscore(b"\\_"),
+    "HTML entity of the underscore only": _underscore("&#%d;"),
+    "backslash before the underscore (Markdown)": _underscore("\\"),
     "quoted-printable, soft break": _cut(b"=\r\n"),
-    "quoted-printable, underscore": _underscore(b"=5F"),
+    "quoted-printable, underscore": _underscore("=%02X"),
     "UTF-16, little-endian with mark": lambda token, chance: b"\xff\xfe" + _wide("utf-16-le")(token, chance),
     "UTF-16, big-endian with mark": lambda token, chance: b"\xfe\xff" + _wide("utf-16-be")(token, chance),
     "UTF-16, little-endian": _wide("utf-16-le"),
@@ -192,8 +200,10 @@ NOT_FOUND: dict[str, Encoder] = {
         b'a = "' + token[:20] + b'"\nprint()\nb = "' + token[20:] + b'"\n'
     ),
     "git binary patch": lambda token, chance: (
-        b"GIT binary patch\nliteral 40\n" + base64.b85encode(zlib.compress(token)) + b"\n"
+        b"GIT binary patch\nliteral %d\n" % len(token) + base64.b85encode(zlib.compress(token)) + b"\n"
     ),
-    "encrypted": lambda token, chance: bytes(byte ^ key for byte, key in zip(token, chance.randbytes(40), strict=True)),
+    "encrypted": lambda token, chance: bytes(
+        byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
+    ),
 }
-"""Spellings that are known not to be found, for the honest half of the table."""
+"""Encodings that are known not to be found, for the second half of the table."""

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.digests import hint_of
+from scanner.detection.token_formats import hint_of
 from scanner.records.database import Database
 from scanner.records.models import (
     ApiToken,

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from scanner.compromise import settling
 from scanner.detection import sha256_digest
-from scanner.detection.digests import hint_of
+from scanner.detection.token_formats import hint_of
 from scanner.records.compromise_models import Report, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Incident

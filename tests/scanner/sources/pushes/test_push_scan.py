@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.digests import hint_of
 from scanner.detection.packs import PackLimits
+from scanner.detection.token_formats import hint_of
 from scanner.github.client import GitHub, connect, get_json
 from scanner.github.errors import RateLimited
 from scanner.github.git_protocol import pkt_line

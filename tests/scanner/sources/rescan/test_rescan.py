@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.digests import hint_of
+from scanner.detection.token_formats import hint_of
 from scanner.github import mirrors
 from scanner.github.addresses import Target
 from scanner.github.circuits import FAILURES_TO_OPEN

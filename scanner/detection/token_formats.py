@@ -1,0 +1,282 @@
+"""Token formats: what a token of this vendor looks like. The only module that knows.
+
+Everything that depends on the form of a token is derived from `active_formats()`: needles, patterns, hints, code search
+queries and the checks at every edge. A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import string
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+LETTERS_AND_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+MIN_PREFIX_LENGTH, MAX_PREFIX_LENGTH = 3, 20
+"""A shorter prefix occurs by chance in every file. A longer one is a sentence, not a prefix."""
+MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 20, 128
+"""Characters of a whole token. The upper bound keeps a token within one close look, whatever its encoding."""
+MIN_BODY_BITS = 64
+"""A body with fewer possible values could be guessed from its digest."""
+MAX_FORMATS = 8
+"""Each format adds about 120 needles, so that eight cost about as much as eight scans."""
+MAX_SETTING_LENGTH = 1000
+CHECKSUM_LENGTH = 6
+"""CRC-32 in base 62 needs at most six digits."""
+MAX_HINT_HEAD, HINT_TAIL, HINT_BODY = 11, 4, 3
+"""A hint shows the prefix and three characters of the body, eleven characters at most, and the last four of the token:
+the tables keep sixteen characters."""
+
+Checksum = Literal["", "crc32"]
+
+_FORMAT = re.compile(
+    r"(?P<prefix>[0-9A-Za-z][0-9A-Za-z_-]*)\[(?P<class>[0-9A-Za-z_-]+)\]\{(?P<length>[0-9]{1,3})\}(?P<checksum>:crc32)?"
+)
+_RANGE = re.compile(r"(?:([0-9])-([0-9])|([A-Z])-([A-Z])|([a-z])-([a-z])|([0-9A-Za-z_-]))")
+_RANGES = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
+
+_Value = TypeVar("_Value")
+
+
+class FormatError(ValueError):
+    """A token format cannot be used; the message is one line that goes on from the name of the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFormat:
+    """One form of token: a constant prefix, then `body_length` characters of an alphabet.
+
+    Attributes:
+        prefix: Letters, digits, `_` and `-`; begins with a letter or digit.
+        alphabet: The characters of the body in ASCII order, each once.
+        body_length: Characters after the prefix, the checksum included.
+        checksum: With `crc32`, the last six characters are the CRC-32 of the body's others in base 62, zero-padded.
+    """
+
+    prefix: str
+    alphabet: str
+    body_length: int
+    checksum: Checksum = ""
+
+    @property
+    def length(self) -> int:
+        """Characters of a whole token."""
+        return len(self.prefix) + self.body_length
+
+    @property
+    def character_class(self) -> str:
+        """The alphabet as a class of a regular expression, such as `[0-9A-Za-z]`."""
+        parts: list[str] = []
+        for letters in _RANGES:
+            parts += _as_ranges([letter for letter in letters if letter in self.alphabet])
+        return "[" + "".join(parts) + "".join(letter for letter in "_-" if letter in self.alphabet) + "]"
+
+    @property
+    def expression(self) -> str:
+        """A regular expression that every token of this format matches, whatever its checksum."""
+        return f"{re.escape(self.prefix)}{self.character_class}{{{self.body_length}}}"
+
+    @property
+    def description(self) -> str:
+        """The format in words for a message, such as `r8_ and 37 letters or digits`."""
+        if self.alphabet == _DEFAULT_ALPHABET:
+            return f"{self.prefix} and {self.body_length} letters or digits"
+        return f"{self.prefix} and {self.body_length} of {self.character_class}"
+
+    def __str__(self) -> str:
+        """The format as it is written in the setting."""
+        return f"{self.prefix}{self.character_class}{{{self.body_length}}}" + (":crc32" if self.checksum else "")
+
+    def has_checksum(self, token: str) -> bool:
+        """Return whether the checksum of a token is right, or the format has none."""
+        if not self.checksum:
+            return True
+        body = token[len(self.prefix) :]
+        return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
+
+    def invented(self, choose: Callable[[str], str]) -> str:
+        """Return a token of this format that nobody has: for the sandbox and the tests.
+
+        Args:
+            choose: Returns one character of the string that it gets, such as `secrets.choice`.
+        """
+        count = self.body_length - (CHECKSUM_LENGTH if self.checksum else 0)
+        body = "".join(choose(self.alphabet) for _ in range(count))
+        return self.prefix + body + (_base62(zlib.crc32(body.encode())) if self.checksum else "")
+
+
+_DEFAULT_ALPHABET = "".join(sorted(LETTERS_AND_DIGITS))
+DEFAULT_FORMATS: tuple[TokenFormat, ...] = (TokenFormat("r8_", _DEFAULT_ALPHABET, 37),)
+
+
+def parse_formats(text: str) -> tuple[TokenFormat, ...]:
+    """Return the formats in the value of `R8SCAN_TOKEN_FORMATS`.
+
+    Args:
+        text: Formats separated by commas or spaces. Each is a prefix, a class of characters in brackets and a number in
+            braces, such as `sk_live_[0-9a-zA-Z]{24}`. `:crc32` behind it demands a checksum.
+
+    Raises:
+        FormatError: One of them is malformed or beyond a limit, or there are too many.
+    """
+    if len(text) > MAX_SETTING_LENGTH:
+        raise FormatError(f"must be at most {MAX_SETTING_LENGTH} characters")
+    written = [part for part in re.split(r"[,\s]+", text) if part]
+    if not 1 <= len(written) <= MAX_FORMATS:
+        raise FormatError(f"must be 1 to {MAX_FORMATS} formats, separated by commas, such as {DEFAULT_FORMATS[0]}")
+    formats = tuple(map(_parse_format, written))
+    if len(set(formats)) < len(formats):
+        raise FormatError("names one format twice")
+    return formats
+
+
+def _parse_format(text: str) -> TokenFormat:
+    match = _FORMAT.fullmatch(text)
+    if match is None:
+        raise FormatError(f"has a format that is not prefix[class]{{number}}: write it like {DEFAULT_FORMATS[0]}")
+    prefix, length = match["prefix"], int(match["length"])
+    if not MIN_PREFIX_LENGTH <= len(prefix) <= MAX_PREFIX_LENGTH:
+        raise FormatError(f"{prefix[:30]}: the prefix must have {MIN_PREFIX_LENGTH} to {MAX_PREFIX_LENGTH} characters")
+    alphabet = _parse_class(prefix, match["class"])
+    if not MIN_TOKEN_LENGTH <= len(prefix) + length <= MAX_TOKEN_LENGTH:
+        raise FormatError(f"{prefix}: a token must have {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} characters")
+    checked = CHECKSUM_LENGTH if match["checksum"] else 0
+    if checked and not set(LETTERS_AND_DIGITS) <= set(alphabet):
+        raise FormatError(f"{prefix}: a checksum needs the letters and digits [0-9A-Za-z]")
+    if (length - checked) * math.log2(len(alphabet)) < MIN_BODY_BITS:
+        raise FormatError(f"{prefix}: the body has fewer than 2^{MIN_BODY_BITS} values, so tokens could be guessed")
+    return TokenFormat(prefix, alphabet, length, "crc32" if checked else "")
+
+
+def _parse_class(prefix: str, text: str) -> str:
+    letters: list[str] = []
+    for match in _RANGE.finditer(text):
+        first, last = match[0][0], match[0][-1]
+        if first > last:
+            raise FormatError(f"{prefix}: {match[0]} is not a range; write it from the lower to the higher character")
+        letters += map(chr, range(ord(first), ord(last) + 1))
+    if "-" in letters and not (text.startswith("-") or text.endswith("-")):
+        raise FormatError(f"{prefix}: ranges lie within 0-9, A-Z or a-z; write a hyphen as the last character")
+    if len(set(letters)) < len(letters):
+        raise FormatError(f"{prefix}: names one character twice in its brackets")
+    return "".join(sorted(letters))
+
+
+def _as_ranges(letters: list[str]) -> Iterator[str]:
+    """Yield ordered letters of one kind as ranges of three and more, and single letters."""
+    run: list[str] = []
+    for letter in [*letters, ""]:
+        if run and letter and ord(letter) == ord(run[-1]) + 1:
+            run.append(letter)
+            continue
+        if run:
+            yield f"{run[0]}-{run[-1]}" if len(run) > 2 else "".join(run)
+        run = [letter]
+
+
+def _base62(number: int) -> str:
+    digits = ""
+    for _ in range(CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits = LETTERS_AND_DIGITS[digit] + digits
+    return digits
+
+
+_active = DEFAULT_FORMATS
+_derived: list[Callable[[], None]] = []
+
+
+def active_formats() -> tuple[TokenFormat, ...]:
+    """Return the formats of this process."""
+    return _active
+
+
+def use_formats(formats: Iterable[TokenFormat]) -> None:
+    """Make these the formats of this process. Call it at the start, before other threads scan."""
+    # A global, since the alternative is a parameter of every call of redact().
+    global _active
+    wanted = tuple(formats)
+    if wanted == _active:
+        return
+    _active = wanted
+    for forget in _derived:
+        forget()
+
+
+def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
+    """Decorate a function of the active formats: its value is kept until the formats change."""
+    cached = functools.cache(function)
+    _derived.append(cached.cache_clear)
+    return cached
+
+
+@derived_from_formats
+def min_token_length() -> int:
+    """Return the length of the shortest active format, in bytes."""
+    return min(form.length for form in active_formats())
+
+
+@derived_from_formats
+def max_token_length() -> int:
+    """Return the length of the longest active format, in bytes."""
+    return max(form.length for form in active_formats())
+
+
+@derived_from_formats
+def _expressions() -> tuple[tuple[TokenFormat, re.Pattern[str]], ...]:
+    return tuple((form, re.compile(form.expression)) for form in active_formats())
+
+
+@derived_from_formats
+def _have_checksum() -> bool:
+    return any(form.checksum for form in active_formats())
+
+
+def has_right_checksum(token: bytes) -> bool:
+    """Return whether what has the form of a token may be one by its checksum."""
+    return not _have_checksum() or is_token(token.decode("ascii"))
+
+
+def is_token(text: str) -> bool:
+    """Return whether the text is one token, with a right checksum if its format has one."""
+    return any(pattern.fullmatch(text) and form.has_checksum(text) for form, pattern in _expressions())
+
+
+def mask_plain_tokens(text: str) -> str:
+    """Return the text with every plain token replaced by its hint; see `redact` for tokens in other encodings."""
+    for _, pattern in _expressions():
+        text = pattern.sub(lambda match: hint_of(match[0].encode()), text)
+    return text
+
+
+def hint_of(token: bytes) -> str:
+    """Return `r8_Ab1…xyz9`: enough for the owner to recognise the token, too little to use or to guess it."""
+    text = token.decode("ascii")
+    prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
+    return f"{text[: min(prefix + HINT_BODY, MAX_HINT_HEAD)]}…{text[-HINT_TAIL:]}"
+
+
+def is_hint(text: str) -> bool:
+    """Return whether the text has the form of a hint that `hint_of` returns for a token of an active format."""
+    for form in active_formats():
+        head = min(len(form.prefix) + HINT_BODY, MAX_HINT_HEAD)
+        prefix = form.prefix[:head]
+        begin, mark, end = text[:head], text[head : head + 1], text[head + 1 :]
+        shown = begin[len(prefix) :] + end
+        if begin.startswith(prefix) and mark == "…" and len(end) == HINT_TAIL and set(shown) <= set(form.alphabet):
+            return True
+    return False
+
+
+def described_formats() -> str:
+    """Return the active formats in words, for messages that say what a token is."""
+    return " or ".join(form.description for form in active_formats())
+
+
+def written_formats(formats: Iterable[TokenFormat]) -> str:
+    """Return formats as `parse_formats` reads them."""
+    return ",".join(map(str, formats))
