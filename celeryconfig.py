@@ -1,7 +1,7 @@
-"""Celery's settings. A message is only a doorbell: rows in the database say what is to be done.
+"""Celery's settings. A message only wakes a task; the rows in the database say what has to be done.
 
-So messages are acknowledged early, may be lost, doubled or late, and results are ignored; leases and the sweeper
-recover whatever a dead worker left behind.
+Messages are therefore acknowledged early, may be lost, repeated or late, and have no results. Leases and the sweeper
+recover the work of a worker that dies.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ broker_url = _broker_url()
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_transport_options = {
-    # Longer than the longest task: a redelivery would do no harm, only noise.
+    # Longer than the longest task. A redelivery would be harmless, but useless.
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",
-    # Whoever rings a doorbell does not wait for somebody to mend it: the sweeper rings again.
+    # A sender does not wait for an unavailable broker, because the sweeper wakes the task again.
     "max_retries": 1,
     "interval_start": 0,
     "interval_step": 0.1,
@@ -38,14 +38,14 @@ task_publish_retry = False
 worker_prefetch_multiplier = 1
 worker_hijack_root_logger = False
 worker_send_task_events = False
-# Whoever writes into Redis could otherwise shut workers down, revoke tasks, or have other queues consumed.
+# With remote control, anybody who can write into Redis could shut workers down, revoke tasks or change queues.
 worker_enable_remote_control = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_max_tasks_per_child = 5000
 worker_max_memory_per_child = 1024 * 1024  # kB
 
-# Nothing but polls is in `polling`: what a poll misses is gone, what waits in a row is not. A worker that consumes it
-# should consume nothing else, so that no hung mail, look-up or scan takes its threads.
+# `polling` contains only polls, because a missed poll loses events, while work in a row can wait. A worker of this
+# queue should consume no other, so that no hung mail, look-up or scan takes its threads.
 task_queues = [Queue("polling"), Queue("responding"), Queue("notifying"), Queue("scanning"), Queue("rescans")]
 task_default_queue = "scanning"
 task_routes = {
@@ -53,7 +53,7 @@ task_routes = {
     "r8scan.sweep": {"queue": "responding"},
     "r8scan.look_up": {"queue": "responding"},
     "r8scan.settle_reports": {"queue": "responding"},
-    # Before the mails: a gateway that still lets a token in is worse than an owner who waits.
+    # Not behind the mails: a gateway that still accepts a token is worse than an owner who waits.
     "r8scan.announce": {"queue": "responding"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
@@ -66,7 +66,7 @@ imports = ("workers.tasks",)
 
 beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1
-# Ticks expire before the next one: while no worker runs they must not pile up.
+# Each tick expires before the next one, so that ticks do not pile up while no worker runs.
 beat_schedule = {
     **{
         f"poll-{source}": {

@@ -1,6 +1,6 @@
-"""Says from outside whether a worker is alive: the worker touches a file, `python -m workers.alive` looks at its age.
+"""The liveness check of a worker: the worker touches a file, and `python -m workers.alive` checks the file's age.
 
-Celery's own way, a ping through Redis, would have workers obey commands from Redis, "shut down" among them.
+Celery's own check, a ping through Redis, would require workers to obey commands from Redis, including "shut down".
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ TOUCH_SECONDS = 5.0
 MAX_AGE_SECONDS = 60.0
 
 
-class AliveFile(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Touches the file of `R8SCAN_ALIVE_FILE` from the worker's own loop: a worker that hangs does not."""
+class LivenessFile(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+    """A worker component that touches the file of `R8SCAN_ALIVE_FILE` from the worker's loop, unless the loop hangs."""
 
     requires = ("celery.worker.components:Timer",)
 
@@ -31,14 +31,14 @@ class AliveFile(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
 
 
 def problem(path: Path | None) -> str | None:
-    """Why the worker does not count as alive, in one line; None when it does."""
+    """Return in one line why the worker does not count as alive, or None if it does."""
     if path is None:
         return "R8SCAN_ALIVE_FILE is not set"
     try:
         age = time.time() - path.stat().st_mtime
     except OSError as err:
-        return f"cannot look at {path}: {err.strerror}"
-    return f"the worker gave no sign of life for {age:.0f} s" if age > MAX_AGE_SECONDS else None
+        return f"cannot read the age of {path}: {err.strerror}"
+    return f"the worker has not touched its file for {age:.0f} s" if age > MAX_AGE_SECONDS else None
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""The Redis broker as an untrusted party: what it delivers is checked and built anew before Celery sees it.
+"""The Redis broker, treated as untrusted: every message is checked and rebuilt before Celery sees it.
 
-A message only says "look now": the name of a task and, for a poll, the name of a source. Everything else that Celery
-would obey in a message (callbacks, chains, time limits, start times, compression, other serializers) is dropped here,
-and what is no such message is refused in one line.
+A message contains the name of a task and, for a poll, the name of a source. Celery would also obey callbacks, chains,
+time limits, start times, compression and other serializers in a message. They are dropped here. Any other message is
+refused, with one line in the log.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from scanner.settings import KNOWN_SOURCES
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
-"""Tasks that take an argument, exactly one, and its possible values. All others take none."""
+"""Tasks that take exactly one argument, with its possible values. All other tasks take none."""
 MAX_BODY_CHARACTERS = 4096
-"""Of a body in base64: ours have about 120."""
+"""Limit of a body in base64. Real bodies have about 120 characters."""
 
 _log = logging.getLogger(__name__)
 
 
-class Refused(Exception):
-    """This is no message that r8scan sends; the message says what is wrong, without repeating content."""
+class MessageRefused(Exception):
+    """No r8scan process sends such a message. The text says what is wrong, without repeating its content."""
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
     """Return a new message for the queue with the task, argument and expiry of this one, and nothing else.
 
     Raises:
-        Refused: no process of ours sends such a message to this queue.
+        MessageRefused: no r8scan process sends such a message to this queue.
     """
     headers = raw.get("headers") if isinstance(raw, dict) else None
     if not isinstance(headers, dict):
-        raise Refused("it is not a task message")
+        raise MessageRefused("it is not a task message")
     name = headers.get("task")
     if not isinstance(name, str) or _queue_of(name) is None:
-        raise Refused("it names no task of r8scan")
+        raise MessageRefused("it names no task of r8scan")
     if _queue_of(name) != queue:
-        raise Refused(f"{name} does not belong in this queue")
+        raise MessageRefused(f"{name} does not belong in this queue")
     return _message(name, _arguments(raw, name), _expiry(headers), queue)
 
 
 def _queue_of(name: str) -> str | None:
-    # Late: the settings of Celery are read after its classes are imported.
+    # Import late: Celery reads its settings after this module is imported.
     from celeryconfig import task_routes
 
     route = task_routes.get(name)
@@ -56,18 +56,22 @@ def _queue_of(name: str) -> str | None:
 
 
 def _arguments(raw: dict[str, Any], name: str) -> list[str]:
-    """The arguments in the body. Refused unless they are those that the task takes."""
+    """Return the arguments in the body.
+
+    Raises:
+        MessageRefused: the task does not take these arguments.
+    """
     body = raw.get("body")
     if not isinstance(body, str) or len(body) > MAX_BODY_CHARACTERS:
-        raise Refused(f"{name} has no short body")
+        raise MessageRefused(f"{name} has no short body")
     try:
         args, kwargs, _ = json.loads(base64.b64decode(body, validate=True))
     except (ValueError, TypeError, RecursionError):
-        raise Refused(f"{name} has a body that is not JSON of three parts") from None
+        raise MessageRefused(f"{name} has a body that is not JSON of three parts") from None
     allowed = ARGUMENTS.get(name)
     is_right = args == [] if allowed is None else isinstance(args, list) and len(args) == 1 and args[0] in allowed
     if not is_right or kwargs != {}:
-        raise Refused(f"{name} has arguments that it does not take")
+        raise MessageRefused(f"{name} has arguments that it does not take")
     return list(args)
 
 
@@ -78,11 +82,11 @@ def _expiry(headers: dict[str, Any]) -> str | None:
     try:
         return datetime.fromisoformat(expires).isoformat()
     except (TypeError, ValueError):
-        raise Refused("its expiry is not a time") from None
+        raise MessageRefused("its expiry is not a time") from None
 
 
 def _message(name: str, args: list[str], expires: str | None, queue: str) -> dict[str, Any]:
-    own = str(uuid.uuid4())
+    message_id = str(uuid.uuid4())
     body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     return {
         "body": base64.b64encode(body.encode()).decode(),
@@ -91,8 +95,8 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
         "headers": {
             "lang": "py",
             "task": name,
-            "id": own,
-            "root_id": own,
+            "id": message_id,
+            "root_id": message_id,
             "parent_id": None,
             "group": None,
             "expires": expires,
@@ -103,7 +107,7 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
             "ignore_result": True,
         },
         "properties": {
-            "correlation_id": own,
+            "correlation_id": message_id,
             "body_encoding": "base64",
             "delivery_mode": 2,
             "delivery_tag": str(uuid.uuid4()),
@@ -114,10 +118,10 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
 
 
 class _Unacknowledged(virtual.QoS):
-    """The messages in hand, kept in memory only and never delivered again: the sweeper asks for what is due.
+    """The unacknowledged messages, kept in memory only and never redelivered. The sweeper wakes their tasks again.
 
-    Kombu's own class writes each of them back into Redis: a Redis that is full would end the worker, and what somebody
-    else writes there would come back as a message.
+    Kombu's own class writes them into Redis. A full Redis would then end the worker, and anything that another client
+    writes there would be delivered as a message.
     """
 
     restore_at_shutdown = False
@@ -127,13 +131,13 @@ class _Unacknowledged(virtual.QoS):
         self.ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Do nothing: nothing is kept in Redis."""
+        """Do nothing, because no messages are stored in Redis."""
 
 
 class _Channel(redis.Channel):
-    """A channel that survives what is not JSON: without it, each such message ends a worker."""
+    """A channel that survives messages that are not JSON. Each of them would otherwise end a worker."""
 
-    QoS = _Unacknowledged  # type: ignore[assignment]  # it does all that the channel asks of it
+    QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
 
     def _brpop_read(self, **options: Any) -> Any:
         self.connection.has_begun_delivery = False
@@ -146,8 +150,8 @@ class _Channel(redis.Channel):
             return True
 
 
-class Transport(redis.Transport):
-    """Kombu's Redis transport, which delivers only messages that were checked."""
+class CheckedTransport(redis.Transport):
+    """A Redis transport for kombu that delivers only checked messages."""
 
     Channel = _Channel
     has_begun_delivery = False
@@ -155,14 +159,14 @@ class Transport(redis.Transport):
     def _deliver(self, message: Any, queue: str) -> None:
         self.has_begun_delivery = True
         try:
-            own = checked(message, queue)
-        except Refused as err:
+            clean_message = checked(message, queue)
+        except MessageRefused as err:
             _log.warning("a message in Redis was refused: %s", err)
             return
-        super()._deliver(own, queue)  # type: ignore[no-untyped-call]  # kombu has few types
+        super()._deliver(clean_message, queue)  # type: ignore[no-untyped-call]  # kombu has few types
 
 
 def install() -> None:
-    """Have Celery use this transport for every Redis address."""
+    """Make Celery use this transport for every Redis address."""
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = "workers.broker:Transport"
+        TRANSPORT_ALIASES[scheme] = "workers.broker:CheckedTransport"

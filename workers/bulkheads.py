@@ -1,7 +1,7 @@
-"""Bulkheads: how many threads of one process each kind of task may take, so that a slow kind cannot starve the others.
+"""Bulkheads: limits on the threads that each kind of task may use, so that a slow kind cannot starve the others.
 
-A mail server that answers slowly would otherwise fill the whole pool with deliveries, as the sweeper rings every two
-seconds, and nobody would look up what was found.
+Without them a slow mail server would fill the whole pool with deliveries, because the sweeper wakes delivery every two
+seconds, and no thread would be left for looking up candidates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PLACES = {
+SLOTS = {
     "deliver": 3,
     "announce": 2,
     "look_up": 2,
@@ -22,16 +22,16 @@ PLACES = {
     "scan_slow": 1,
 }
 RESCANNER_THREADS = 3
-"""The places of rescans and slow scans together: the largest repositories leave a thread to slow pushes."""
+"""The slots of rescans and slow scans together, so that rescans of large repositories leave a thread to slow pushes."""
 RESPONDER_THREADS = 16
-"""More than the places of its kinds together: sweeps and reports always have a thread."""
+"""More than the slots of all kinds in this process, so that the sweeper always has a thread."""
 
-_free = {kind: threading.BoundedSemaphore(count) for kind, count in PLACES.items()}
+_free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items()}
 
 
 @contextmanager
-def place(kind: str) -> Iterator[bool]:
-    """Take a place for the block; False if all of this kind are taken: then the task should do nothing."""
+def slot(kind: str) -> Iterator[bool]:
+    """Hold a slot for the block. Yield False if all slots of this kind are taken; the task must then return."""
     is_free = _free[kind].acquire(blocking=False)
     try:
         yield is_free

@@ -15,19 +15,19 @@ from scanner.records.database import DatabaseUnavailable, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
-from workers import broker, context, watchdog
-from workers.alive import AliveFile
+from workers import broker, watchdog
+from workers.alive import LivenessFile
+from workers.context import current_context, forget_context
 from workers.logs import configure_logging
 
-# Messages are JSON, are checked and carry no content: the danger of which Celery warns (a worker that runs as root and
-# unpickles messages) does not exist here.
+# Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _log = logging.getLogger(__name__)
 
 
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
-    """What passes by itself is one line in the log, not a traceback: rows and leases bring the work back."""
+    """A task that logs temporary errors as one line without a traceback. Leases recover the work later."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -40,23 +40,23 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
         except Exception as err:
             if not is_unavailable(err):
                 raise
-            _log.error("%s: the database is away (%s); trying again", self.name, type(err).__name__)
+            _log.error("%s: the database is unavailable (%s); the work is retried", self.name, type(err).__name__)
         return None
 
 
 broker.install()
 app = Celery("workers", task_cls=OneLineErrors)
 app.config_from_object("celeryconfig")
-app.steps["worker"].add(AliveFile)
+app.steps["worker"].add(LivenessFile)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _logs(**_: Any) -> None:
     create_files_privately()
-    own = context.current()
-    configure_logging(own.settings)
+    context = current_context()
+    configure_logging(context.settings)
     try:
-        own.check()
+        context.check()
     except SettingsError as err:  # Celery would print a traceback
         raise SystemExit(f"r8scan: {err}") from None
 
@@ -64,12 +64,12 @@ def _logs(**_: Any) -> None:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _after_fork(**_: Any) -> None:
     die_with_parent()
-    context.forget()
+    forget_context()
     watchdog.current().start()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
-    """Watch pools that work inside the worker's own process; the children of a prefork pool watch themselves."""
+    """Start the watchdog if tasks run inside this process. The children of a prefork pool start their own."""
     if not sender.pool.__class__.__module__.endswith(".prefork"):
         watchdog.current().start()

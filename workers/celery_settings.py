@@ -1,4 +1,4 @@
-"""Where the broker is: what celeryconfig.py needs of our own settings, and nothing else."""
+"""The address of the broker, which is all that celeryconfig.py needs from the settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from scanner.settings import SettingsError, load_settings
 
 
 def broker_url() -> str:
-    """The broker's address. `embedded` is the Redis of `r8scan run`, on a socket in the state folder.
+    """Return the address of the broker. `embedded` means the Redis of `r8scan run`, on a socket in the state folder.
 
-    SystemExit with one line when a setting is wrong, since Celery would print a traceback.
+    Raises:
+        SystemExit: a setting is wrong. The message is one line; Celery would print a traceback.
     """
     try:
         settings = load_settings()

@@ -1,4 +1,7 @@
-"""What a process works with: its settings, database, GitHub client and detector, made once and when first needed."""
+"""The context of a process: its settings, database, GitHub client, detector and token store.
+
+Each object is created when it is first needed, and only once.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +32,22 @@ from scanner.tokens.sql import SqlStore
 
 @dataclass
 class Context:
-    """Shared by the threads of one process; never carried over a fork (see `workers.celery`)."""
+    """The objects that the threads of one process share. A forked process needs a new one (see `workers.celery`)."""
 
     settings: Settings
 
     def check(self) -> None:
-        """Read at start what settings only name: a file that is wrong ends the process, not each mail or scan.
+        """Read the files that settings name, so that a wrong file ends the process at start and not each mail or scan.
 
-        SettingsError, one line.
+        Raises:
+            SettingsError: a file cannot be used. The message is one line.
         """
         self.settings.digester()
         _ = self.logo
 
     def close(self) -> None:
-        """Close the connections that were opened. Only their owner may call it, once nobody uses them any more."""
-        opened = self.__dict__  # cached properties that nobody has asked for are not in it
+        """Close the connections that were opened. The caller must own the context, and nothing may use it any more."""
+        opened = self.__dict__  # it contains only the cached properties that were used
         for channel in opened.pop("gateways", {}).values():
             channel.close()
         for name in ("store", "github", "github_of_gists", "database"):
@@ -60,7 +64,7 @@ class Context:
 
     @cached_property
     def github_of_gists(self) -> GitHub:
-        """The client that lists gists: an App is not let in there, so beside one it is the personal token's."""
+        """Return the client that lists gists. GitHub does not let an App list them, so it uses the personal token."""
         return self._connected(self._token, 2) if self._app and self._token else self.github
 
     def _connected(self, credential: App | str | None, connections: int) -> GitHub:
@@ -76,10 +80,10 @@ class Context:
 
     @property
     def _app(self) -> App | None:
-        own = self.settings
-        if own.github_app_id and own.github_app_installation_id and own.github_app_private_key:
-            key = own.github_app_private_key.get_secret_value()
-            return App(own.github_app_id, own.github_app_installation_id, key)
+        settings = self.settings
+        if settings.github_app_id and settings.github_app_installation_id and settings.github_app_private_key:
+            key = settings.github_app_private_key.get_secret_value()
+            return App(settings.github_app_id, settings.github_app_installation_id, key)
         return None
 
     @property
@@ -88,22 +92,24 @@ class Context:
 
     @cached_property
     def store(self) -> SqlStore | HttpStore:
-        """The token store that the settings name: our own tables, or the vendor's HTTP API.
+        """Return the token store that the settings name: tables in this database, or the vendor's HTTP API.
 
         Raises:
             SettingsError: the certificates for the HTTP API cannot be read.
         """
-        own = self.settings
-        if own.token_store_url is None:
+        settings = self.settings
+        if settings.token_store_url is None:
             return SqlStore(self.database)
         try:
-            tls = tls_context(own.token_store_cert_file, own.token_store_key_file, own.token_store_ca_file)
+            tls = tls_context(
+                settings.token_store_cert_file, settings.token_store_key_file, settings.token_store_ca_file
+            )
         except OSError as err:
             raise SettingsError(
                 f"R8SCAN_TOKEN_STORE_CERT_FILE, _KEY_FILE or _CA_FILE cannot be used ({err.strerror or err})"
             ) from err
-        secret = own.token_store_secret
-        return HttpStore(own.token_store_url, secret.get_secret_value() if secret else None, tls=tls)
+        secret = settings.token_store_secret
+        return HttpStore(settings.token_store_url, secret.get_secret_value() if secret else None, tls=tls)
 
     @cached_property
     def detector(self) -> Detector:
@@ -115,14 +121,15 @@ class Context:
 
     @cached_property
     def gateways(self) -> dict[str, AnnouncementChannel]:
-        """The channels by which gateways are told what was disabled, by name; none where none is configured."""
-        own = self.settings
+        """Return the configured channels to API gateways, by name."""
+        settings = self.settings
         found: dict[str, AnnouncementChannel] = {}
-        if own.announce_redis_url:
-            found[announcements.STREAM] = StreamChannel(own.announce_redis_url.get_secret_value(), own.announce_stream)
-        if own.announce_webhook_url and own.announce_webhook_secret:
-            secret = own.announce_webhook_secret.get_secret_value()
-            found[announcements.WEBHOOK] = WebhookChannel(own.announce_webhook_url, secret)
+        if settings.announce_redis_url:
+            redis_url = settings.announce_redis_url.get_secret_value()
+            found[announcements.STREAM] = StreamChannel(redis_url, settings.announce_stream)
+        if settings.announce_webhook_url and settings.announce_webhook_secret:
+            secret = settings.announce_webhook_secret.get_secret_value()
+            found[announcements.WEBHOOK] = WebhookChannel(settings.announce_webhook_url, secret)
         return found
 
     @property
@@ -143,7 +150,11 @@ class Context:
 
     @cached_property
     def logo(self) -> Logo | None:
-        """The picture in every mail, read once. SettingsError when its file is none that a mail can carry."""
+        """Return the logo in every mail, read once.
+
+        Raises:
+            SettingsError: the file cannot be read, or is not a picture that a mail can carry.
+        """
         path = self.settings.logo_file
         if path is None:
             return None
@@ -174,8 +185,12 @@ _lock = threading.Lock()
 _current: Context | None = None
 
 
-def current() -> Context:
-    """The context of this process. SettingsError when the settings are wrong."""
+def current_context() -> Context:
+    """Return the context of this process.
+
+    Raises:
+        SettingsError: the settings are wrong.
+    """
     global _current
     with _lock:
         if _current is None:
@@ -183,7 +198,7 @@ def current() -> Context:
         return _current
 
 
-def forget() -> None:
-    """Start anew: connections must not be shared with the process that forked us."""
+def forget_context() -> None:
+    """Discard the context after a fork, because two processes must not share connections."""
     global _current
     _current = None

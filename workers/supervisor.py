@@ -1,6 +1,6 @@
-"""`r8scan run`: everything on one machine. Starts the embedded Redis, the workers and beat, and keeps them running.
+"""`r8scan run`, the whole service on one machine: starts the embedded Redis, the workers and beat, and restarts them.
 
-It does no work of its own: each child is the same process that a bigger deployment starts by itself.
+It does no other work. Each child is the same process that a larger deployment starts by itself.
 """
 
 from __future__ import annotations
@@ -27,30 +27,34 @@ from workers import embedded_redis
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
 
 DRAIN_SECONDS = 30.0
+"""Time for the workers to finish their work after SIGTERM. Then they are killed."""
 MAX_RESTART_DELAY_SECONDS = 30.0
 STABLE_SECONDS = 60.0
-"""A process that has run for so long and ends is started again at once, as if it had never ended before."""
+"""A process that ends after running this long is restarted without a delay."""
 
 _log = logging.getLogger(__name__)
 
 
 class CannotRun(Exception):
-    """Why nothing was started: one line that says what to do."""
+    """The service cannot start. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A process to keep running. `threads`: a pool of threads instead of child processes."""
+    """A process to keep running. `arguments` follow `celery -A workers`."""
 
     name: str
     arguments: tuple[str, ...]
 
 
 def services(processes: int) -> list[Service]:
-    """What runs on one machine.
+    """Return the processes of a deployment on one machine.
 
-    Polling has a process of its own: no backlog of scans delays it, and no hung mail, look-up or report takes its
-    threads. Responding and notifying share one to save memory; each task bounds how many threads it takes.
+    Polling has its own process, so that no backlog of scans delays it and no hung mail, look-up or report takes its
+    threads. Responding and notifying share a process to save memory; bulkheads limit the threads of each task.
+
+    Args:
+        processes: Number of child processes that scan pushes.
     """
     return [
         Service("poller", _worker("poller", "polling", "threads", 4)),
@@ -68,7 +72,11 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, .
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """The state folder, created and ours alone. CannotRun when it cannot be written or somebody else runs on it."""
+    """Create the state folder and hold its lock for the block.
+
+    Raises:
+        CannotRun: the folder cannot be written, or another r8scan holds the lock.
+    """
     path = state_dir / "run.lock"
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,7 +97,11 @@ def locked(state_dir: Path) -> Iterator[None]:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the database to this version. CannotRun when it cannot be opened."""
+    """Upgrade the database to this version.
+
+    Raises:
+        CannotRun: the database cannot be opened.
+    """
     try:
         database = Database(settings.database_url.get_secret_value())
         try:
@@ -107,7 +119,7 @@ def prepare(settings: Settings) -> None:
 
 
 class Supervisor:
-    """Keeps the services running until it is told to stop."""
+    """The parent process: keeps the services running until it is told to stop."""
 
     def __init__(self, settings: Settings, *, processes: int = 2) -> None:
         self._settings = settings
@@ -119,7 +131,11 @@ class Supervisor:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Start everything and stay until SIGINT or SIGTERM; then let the workers finish what they have in hand."""
+        """Start everything, wait for SIGINT or SIGTERM, and then let the workers finish their current work.
+
+        Raises:
+            CannotRun: the service cannot start.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         with locked(self._settings.state_dir):
@@ -136,13 +152,13 @@ class Supervisor:
                 self._drain()
 
     def stop(self) -> None:
-        """Have `run` return soon."""
+        """Make `run` return soon."""
         self._stop.set()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self._stop.is_set():
-            raise SystemExit(130)  # asked twice: do not wait
+            raise SystemExit(130)  # the second signal: do not wait for the workers
         self._stop.set()
 
     def _start_all(self) -> None:
@@ -167,7 +183,7 @@ class Supervisor:
         self._started_at[service.name] = time.monotonic()
 
     def _revive(self) -> None:
-        """Start again what has ended, each time it ends at once a little later."""
+        """Restart processes that have ended. The delay doubles for a process that keeps ending early."""
         now = time.monotonic()
         by_name = {service.name: service for service in self._services}
         for name, child in list(self._children.items()):
@@ -179,7 +195,8 @@ class Supervisor:
                 self._delay[name] = min(max(delay * 2, 1.0), MAX_RESTART_DELAY_SECONDS)
                 self._restart_at[name] = now + delay
                 _log.error(
-                    "a process ended and will be started again", extra={"child": name, "status": child.returncode}
+                    "a process ended and will be restarted",
+                    extra={"child": name, "status": child.returncode, "delay_seconds": delay},
                 )
             if now >= self._restart_at[name]:
                 del self._restart_at[name]
@@ -198,7 +215,8 @@ class Supervisor:
                 child.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
                 _log.warning(
-                    "a process did not finish in time; its work is picked up at the next start", extra={"child": name}
+                    "a process did not stop in time and is killed; the next start resumes its work",
+                    extra={"child": name},
                 )
                 child.kill()
                 child.wait()

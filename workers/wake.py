@@ -1,4 +1,7 @@
-"""Rings: messages that say "look now". Losing one costs seconds, since the sweeper rings again for whatever is due."""
+"""Wakes: Celery messages that tell a task to look for work now.
+
+A lost message costs seconds, because the sweeper wakes the task again while its work is due.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +13,42 @@ from redis import RedisError
 _log = logging.getLogger(__name__)
 
 MAX_WAKES = 8
+"""Messages per wake. More would not help, because each task wakes the next one itself."""
 EXPIRES_SECONDS = 60
+"""Messages older than this are dropped, so that they do not pile up while no worker runs."""
 TASKS_OF_JOBS = {
     "pushes": "r8scan.scan",
     "files": "r8scan.fetch",
     **dict.fromkeys(("repository", "gist", "owner", "archive_hour"), "r8scan.rescan"),
 }
-"""The task that works on jobs of each kind."""
+"""The task that processes each kind of job."""
 
 
 def wake_outbox() -> None:
-    """Somebody has to be told something: gateways first, then owners and the operator."""
-    from workers import context
+    """Wake the senders of the outbox: announcements to gateways first, then mails."""
+    from workers.context import current_context
 
-    if context.current().gateways:
+    if current_context().gateways:
         wake("r8scan.announce")
     wake("r8scan.deliver")
 
 
 def wake(task_name: str, times: int = 1) -> bool:
-    """Ask workers to run the task, `times` of them at once; False (and a log line) when the broker is away."""
+    """Ask workers to run a task now.
+
+    Args:
+        task_name: The name of the Celery task.
+        times: How many workers may run it at once, at most `MAX_WAKES`.
+
+    Returns:
+        False if the broker is unavailable. The failure is logged.
+    """
     from workers.celery import app
 
     try:
         for _ in range(min(times, MAX_WAKES)):
             app.send_task(task_name, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
-    except (OperationalError, RedisError, OSError) as err:  # RedisError: a full Redis, or a key that is no list
-        _log.warning("the broker is away (%s); what is due waits in its row", type(err).__name__)
+    except (OperationalError, RedisError, OSError) as err:  # RedisError: Redis is full, or the key is not a list
+        _log.warning("the broker is unavailable (%s); the sweeper will wake %s again", type(err).__name__, task_name)
         return False
     return True

@@ -1,8 +1,7 @@
 """The watchdog of a worker process: ends the process when a task in it hangs.
 
-A thread cannot be killed. So the process ends: a child of a prefork pool is replaced by its worker, a worker with a
-pool of threads by the supervisor or the container's restart policy. Celery's own time limits do nothing in pools of
-threads.
+Python cannot kill a thread, and Celery's time limits do not work in pools of threads. So the watchdog ends the process.
+Its worker replaces a child of a prefork pool; the supervisor or the container's restart policy replaces a worker.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from scanner.records.leases import Keeping
 from scanner.records.time_limits import GRACE_SECONDS, MAX_STEP_SECONDS, PAGE_SECONDS, POLL_SECONDS
 
 EXIT_STATUS = 70
-"""EX_SOFTWARE of sysexits.h: the supervisor's log tells an end of this kind from a crash."""
-LOOK_SECONDS = 1.0
-DEAF_SECONDS = 60.0
-"""When no Python code of the process has run for so long, C code holds the interpreter's lock."""
-LAST_WORDS_SECONDS = 5.0
-"""For the log and for giving back other rows before the end; a hung database or log must not prevent it."""
+"""EX_SOFTWARE of sysexits.h. It tells an end by the watchdog from a crash in the supervisor's log."""
+CHECK_INTERVAL_SECONDS = 1.0
+FROZEN_INTERPRETER_SECONDS = 60.0
+"""If no Python code has run for this long, C code holds the interpreter lock, and faulthandler ends the process."""
+MAX_SHUTDOWN_SECONDS = 5.0
+"""Limit for logging and for releasing other rows before the end. A hung database or log must not prevent the end."""
 
 _MARGIN_SECONDS = 300.0
 TASK_SECONDS = {
@@ -36,22 +35,23 @@ TASK_SECONDS = {
     "r8scan.scan": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.fetch": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.rescan": MAX_STEP_SECONDS + _MARGIN_SECONDS,
-    # A hundred mails of at most 20 seconds each, and their rows.
+    # A hundred mails of at most 20 seconds each, and the time to record them.
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
-"""Limits of whole tasks. The work under a lease has a lower limit of its own: this one is for what surrounds it."""
+"""Limits of whole tasks. Work under a lease has its own, lower limit; these also cover the code around it."""
 DEFAULT_TASK_SECONDS = 600.0
 
 _log = logging.getLogger(__name__)
 
 
-class Watchdog:
-    """Knows the tasks that its process works on, and ends the process when one of them does not end.
+class TaskWatchdog:
+    """A register of the tasks that run in this process, which ends the process when one exceeds its limit.
 
     Args:
-        end: Ends the process; called once.
-        grace_seconds: From the deadline of leased work to the end: work that notices the loss stops by itself.
+        end: Ends the process. It is called once.
+        grace_seconds: How long after its deadline leased work counts as hung. Work that notices its deadline stops
+            by itself within this time.
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -62,7 +62,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Count the block as work in hand on `task`."""
+        """Register the block as a run of `task`."""
         key = object()
         with self._lock:
             self._tasks[key] = (task, time.monotonic() + TASK_SECONDS.get(task, DEFAULT_TASK_SECONDS))
@@ -73,43 +73,43 @@ class Watchdog:
                 del self._tasks[key]
 
     def hung(self) -> list[str]:
-        """Return what is in hand and should have ended, as text for the log."""
+        """Return the tasks and leases that exceed their limit, as text for the log."""
         now = time.monotonic()
         with self._lock:
             tasks = [name for name, deadline in self._tasks.values() if now > deadline]
         return tasks + [_named(keeping) for keeping in leases.in_hand() if self._is_hung(keeping)]
 
-    def look(self) -> bool:
-        """End the process if something in it hangs; return whether it did."""
+    def check(self) -> bool:
+        """End the process if a task hangs. Return whether one does."""
         hung = self.hung()
         if not hung:
             return False
-        last_words = threading.Thread(target=self._last_words, args=(hung,), daemon=True)
-        last_words.start()
-        last_words.join(LAST_WORDS_SECONDS)
+        preparing = threading.Thread(target=self._prepare_end, args=(hung,), daemon=True)
+        preparing.start()
+        preparing.join(MAX_SHUTDOWN_SECONDS)
         self._end()
         return True
 
     def start(self) -> None:
-        """Look every second from a thread, for as long as the process lives."""
-        threading.Thread(target=self._look_on, name="watchdog", daemon=True).start()
+        """Start a thread that checks every second until the process ends."""
+        threading.Thread(target=self._check_forever, name="watchdog", daemon=True).start()
 
-    def _look_on(self) -> None:
+    def _check_forever(self) -> None:
         while True:
-            # Runs without the interpreter's lock, so it fires also when C code never gives the lock back.
-            faulthandler.dump_traceback_later(DEAF_SECONDS, exit=True, file=sys.__stderr__ or 2)
-            if self.look():
+            # faulthandler does not need the interpreter lock, so it works even if C code never releases the lock.
+            faulthandler.dump_traceback_later(FROZEN_INTERPRETER_SECONDS, exit=True, file=sys.__stderr__ or 2)
+            if self.check():
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(CHECK_INTERVAL_SECONDS)
 
     def _is_hung(self, keeping: Keeping) -> bool:
         return keeping.seconds_left < -self.grace_seconds
 
-    def _last_words(self, hung: list[str]) -> None:
-        _log.error("work hangs: this process ends and is started again", extra={"hung": ", ".join(hung)})
+    def _prepare_end(self, hung: list[str]) -> None:
+        _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.in_hand():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # It ends through no fault of its own, and is due at once.
+                # This row does not hang. Release it, so that another worker takes it at once.
                 keeping.release()
 
 
@@ -118,7 +118,7 @@ def _named(keeping: Keeping) -> str:
 
 
 def _end_process() -> None:
-    """End this process at once. Git and other children would otherwise outlive it, as they may not write any more."""
+    """End this process at once, and first its children: git and others could outlive it and write to nobody."""
     for child in _children():
         try:
             os.kill(child, signal.SIGKILL)
@@ -137,9 +137,9 @@ def _children() -> list[int]:
     return found
 
 
-_current = Watchdog()
+_current = TaskWatchdog()
 
 
-def current() -> Watchdog:
-    """Return the watchdog of this process. It only watches where `start` was called."""
+def current() -> TaskWatchdog:
+    """Return the watchdog of this process. It checks only after `start` was called."""
     return _current

@@ -31,7 +31,7 @@ from scanner.records.models import AuditEntry, Incident, Notification, db_now
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
-from workers.broker import ARGUMENTS, Refused, checked
+from workers.broker import ARGUMENTS, MessageRefused, checked
 from workers.sandbox.world import until
 
 VIRTUAL_HOST = 7
@@ -303,5 +303,5 @@ def test_our_own_messages_pass(task: str) -> None:
     own = checked(forged(task, args, headers={"expires": "2030-01-02T03:04:05+00:00"}), queue)
     assert json.loads(base64.b64decode(own["body"]))[0] == args
     assert own["headers"]["expires"] == "2030-01-02T03:04:05+00:00"
-    with pytest.raises(Refused, match="does not belong"):
+    with pytest.raises(MessageRefused, match="does not belong"):
         checked(forged(task, args), "other")

@@ -7,17 +7,17 @@ from contextlib import ExitStack
 import pytest
 
 from workers import bulkheads
-from workers.bulkheads import PLACES, RESPONDER_THREADS, place
+from workers.bulkheads import RESPONDER_THREADS, SLOTS, slot
 
 
 def test_whoever_comes_too_late_does_nothing_until_a_place_is_free() -> None:
     with ExitStack() as stack:
-        assert all(stack.enter_context(place("deliver")) for _ in range(PLACES["deliver"]))
-        with place("deliver") as is_free:
+        assert all(stack.enter_context(slot("deliver")) for _ in range(SLOTS["deliver"]))
+        with slot("deliver") as is_free:
             assert not is_free
-        with place("look_up") as is_free:
+        with slot("look_up") as is_free:
             assert is_free, "another kind has places of its own"
-    with place("deliver") as is_free:
+    with slot("deliver") as is_free:
         assert is_free
 
 
@@ -25,15 +25,15 @@ def test_a_place_is_free_again_after_a_failure() -> None:
     taken: list[bool] = []
 
     def fail() -> None:
-        with place("tidy") as is_free:
+        with slot("tidy") as is_free:
             taken.append(is_free)
             raise ValueError("spoilt")
 
-    for _ in range(PLACES["tidy"] + 1):
+    for _ in range(SLOTS["tidy"] + 1):
         with pytest.raises(ValueError, match="spoilt"):
             fail()
     assert all(taken)
 
 
 def test_sweeps_and_reports_always_have_a_thread() -> None:
-    assert sum(bulkheads.PLACES.values()) < RESPONDER_THREADS
+    assert sum(bulkheads.SLOTS.values()) < RESPONDER_THREADS

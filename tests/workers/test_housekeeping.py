@@ -23,12 +23,12 @@ from workers.tasks import housekeeping
 GOOD, BAD = "a" * 64, "b" * 64
 
 
-@pytest.mark.parametrize("broken", ["look_up", "_finish", "settle_reports", "_take_back", "_shed_sightings"])
+@pytest.mark.parametrize("broken", ["look_up", "_finish", "settle_reports", "_recover_spool", "_shed_sightings"])
 def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     done: list[str] = []
-    names = ("look_up", "_finish", "settle_reports", "_take_back", "_shed_sightings", "_ring")
+    names = ("look_up", "_finish", "settle_reports", "_recover_spool", "_shed_sightings", "_wake_due")
     for name in names:
 
         def step(name: str = name) -> None:
@@ -40,8 +40,8 @@ def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
     with caplog.at_level(logging.ERROR):
         housekeeping.sweep()
     assert sorted([*done, broken]) == sorted(names)
-    assert done[-1] == "_ring"
-    assert "a step of the sweep failed" in caplog.text
+    assert done[-1] == "_wake_due"
+    assert "a housekeeping step failed" in caplog.text
 
 
 def test_a_sighting_that_cannot_be_dealt_with_costs_the_others_nothing(

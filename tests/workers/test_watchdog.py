@@ -23,7 +23,7 @@ from scanner.sources.pushes.push import Push
 from tests.processes import family
 from workers import watchdog
 from workers.sandbox.world import until
-from workers.watchdog import EXIT_STATUS, Watchdog
+from workers.watchdog import EXIT_STATUS, TaskWatchdog
 
 ROOT = Path(__file__).parent.parent.parent
 MINUTE = 120.0
@@ -146,7 +146,8 @@ def test_a_hung_poll_loses_its_turn_and_the_source_is_polled_again(tmp_path: Pat
 
 def test_a_process_ends_also_while_c_code_holds_the_interpreters_lock() -> None:
     script = (
-        "import ctypes; from workers import watchdog; watchdog.DEAF_SECONDS = 1; watchdog.current().start();"
+        "import ctypes; from workers import watchdog;"
+        "watchdog.FROZEN_INTERPRETER_SECONDS = 1; watchdog.current().start();"
         # PyDLL does not give the lock back for the call, so that no other Python thread runs.
         "ctypes.PyDLL(None).sleep(600)"
     )
@@ -162,11 +163,11 @@ def test_neighbours_are_given_back_before_the_end(database: Database) -> None:
     over, good = sorted((job for job in claimed if job is not None), key=lambda job: job.id)
     assert (over.id, good.id) == (hung, neighbour)
     ended = threading.Event()
-    dog = Watchdog(end=ended.set, grace_seconds=0)
+    dog = TaskWatchdog(end=ended.set, grace_seconds=0)
     with jobs.kept(database, good), leases.kept(database, over.lease, limit_seconds=0) as keeping:
         assert keeping.lost.wait(60)
         assert dog.hung() == [f"scan_jobs {hung}"]
-        assert dog.look()
+        assert dog.check()
     assert ended.is_set()
     with database.read() as session:
         rows = session.execute(select(ScanJob.id, ScanJob.failures, ScanJob.leased_until)).all()
@@ -178,13 +179,13 @@ def test_neighbours_are_given_back_before_the_end(database: Database) -> None:
 
 def test_a_task_without_a_lease_is_ended_at_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
-    dog = Watchdog(end=ended.set)
+    dog = TaskWatchdog(end=ended.set)
     with dog.watching("r8scan.deliver"):
-        assert not dog.look()
+        assert not dog.check()
     monkeypatch.setitem(watchdog.TASK_SECONDS, "r8scan.deliver", -1.0)
     with dog.watching("r8scan.deliver"):
         assert dog.hung() == ["r8scan.deliver"]
-        assert dog.look()
+        assert dog.check()
     assert ended.is_set()
     assert not dog.hung()
 
@@ -194,8 +195,8 @@ def test_work_that_notices_the_loss_within_the_grace_time_does_not_end_the_proce
         jobs.enqueue(session, "pushes", {"pushes": []}, source="test")
     job = jobs.claim_next(database, "pushes")
     assert job is not None
-    dog = Watchdog(end=lambda: pytest.fail("the process was ended"))
+    dog = TaskWatchdog(end=lambda: pytest.fail("the process was ended"))
     with leases.kept(database, job.lease, limit_seconds=0) as keeping:
         assert keeping.lost.wait(60)
-        assert not dog.look()
-    assert not dog.look()
+        assert not dog.check()
+    assert not dog.check()

@@ -40,9 +40,9 @@ def erase(
     shown = output.plain(name or account_id)
     if not yes and not typer.confirm(f"Erase all that is kept of {shown}? It cannot be brought back"):
         raise UserError("nothing was erased")
-    with opened_context() as own:
-        wanted = Wanted(name, account_id, is_ours=own.settings.token_store_url is None)
-        erased = retention.erase_account(own.database, wanted, who=operator_name())
+    with opened_context() as context:
+        wanted = Wanted(name, account_id, is_ours=context.settings.token_store_url is None)
+        erased = retention.erase_account(context.database, wanted, who=operator_name())
     if as_json:
         output.json_lines([dict(erased)])
     else:

@@ -34,19 +34,19 @@ def backfill(
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
     """
-    with opened_context() as own:
-        raise typer.Exit(_backfill(own, start, end, again=again, wait=wait, as_json=as_json))
+    with opened_context() as context:
+        raise typer.Exit(_backfill(context, start, end, again=again, wait=wait, as_json=as_json))
 
 
-def _backfill(own: Context, start: str, end: str, *, again: bool, wait: bool, as_json: bool) -> int:
+def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool, as_json: bool) -> int:
     """Queue the hours and watch them if wanted; return the exit status."""
-    if own.settings.archive_url is None:
+    if context.settings.archive_url is None:
         raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)
     hours = hours_between(first, last)
     if not hours or len(hours) > MAX_HOURS:
         raise UserError(f"--from and --to must be 1 to {MAX_HOURS} hours apart, in this order")
-    with own.database.write() as session:
+    with context.database.write() as session:
         ids = queue_hours(session, hours, again=again)
     if not ids and not as_json:
         typer.echo(f"all {len(hours)} hours were read before: --again reads them once more")
@@ -59,7 +59,7 @@ def _backfill(own: Context, start: str, end: str, *, again: bool, wait: bool, as
         return 0
     worst = 0
     for job_id in ids:
-        job, _ = jobs_watched.watch(own.database, job_id)
+        job, _ = jobs_watched.watch(context.database, job_id)
         if as_json:
             output.json_lines([jobs_watched.summary(job)])
         else:

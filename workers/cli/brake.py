@@ -23,8 +23,8 @@ def status(as_json: JsonOption = False) -> None:
 
     Example: r8scan brake status
     """
-    with opened_context() as own, own.database.read() as session:
-        found, limit = brake.status(session), own.settings.brake_per_minute
+    with opened_context() as context, context.database.read() as session:
+        found, limit = brake.status(session), context.settings.brake_per_minute
     if as_json:
         output.json_lines(
             [
@@ -51,11 +51,11 @@ def release(as_json: JsonOption = False) -> None:
 
     Example: r8scan brake release
     """
-    with opened_context() as own:
-        with own.database.write() as session:
+    with opened_context() as context:
+        with context.database.write() as session:
             ids = brake.release(session, who=operator_name())
-        settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
-        counts = settling.decisions(own.database, ids)
+        settling.settle(context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute)
+        counts = settling.decisions(context.database, ids)
     if as_json:
         output.json_lines([{"released": len(ids), **counts}])
     else:
@@ -69,7 +69,7 @@ def reject(as_json: JsonOption = False) -> None:
 
     Example: r8scan brake reject
     """
-    with opened_context() as own, own.database.write() as session:
+    with opened_context() as context, context.database.write() as session:
         number = brake.reject(session, who=operator_name())
     if as_json:
         output.json_lines([{"rejected": number}])

@@ -16,16 +16,16 @@ def upgrade() -> None:
 
     Example: R8SCAN_DATABASE_URL=postgresql://r8scan@db/r8scan r8scan db upgrade
     """
-    with opened_context() as own:
-        before, after = schema.upgrade(own.database)
+    with opened_context() as context:
+        before, after = schema.upgrade(context.database)
     typer.echo(f"already at revision {after}" if before == after else f"upgraded from {before or 'empty'} to {after}")
 
 
 @app.command()
 def current() -> None:
     """Show the database's revision and the one that this version wants; exit status 1 if they differ."""
-    with opened_context() as own:
-        found, wanted = schema.current_revision(own.database), schema.newest_revision()
+    with opened_context() as context:
+        found, wanted = schema.current_revision(context.database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")
     if found != wanted:
         raise typer.Exit(1)

@@ -29,8 +29,8 @@ TEMPORARY_FAILURE = 75
 
 
 def _identity() -> MailIdentity:
-    with opened_context() as own:
-        return own.identity
+    with opened_context() as context:
+        return context.identity
 
 
 @app.command()
@@ -103,9 +103,9 @@ def bounced(
     Example, in /etc/aliases: r8scan-bounces: "|/usr/local/bin/r8scan email bounced -"
     """
     try:
-        with opened_context() as own:
+        with opened_context() as context:
             bounce = read_bounce(_content(file))
-            outcome = bouncing.record(own.database, bounce, own.identity)
+            outcome = bouncing.record(context.database, bounce, context.identity)
     except NotABounce as err:
         raise UserError(f"not recorded: {err}") from err
     except Exception as err:

@@ -40,7 +40,7 @@ def list_(
 
     Example: r8scan incidents list --json | jq -r .id
     """
-    with opened_context() as own, own.database.read() as session:
+    with opened_context() as context, context.database.read() as session:
         incidents = incident_records.newest(session, limit)
         states = incident_records.mail_states(session, incidents)
         if as_json:
@@ -69,7 +69,7 @@ def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
 
     Example: r8scan incidents show 1f3c
     """
-    with opened_context() as own, own.database.read() as session:
+    with opened_context() as context, context.database.read() as session:
         incident = incident_records.find(session, incident_id)
         if as_json:
             output.json_lines([incident_records.whole(session, incident)])
@@ -122,17 +122,17 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
 
     Example: r8scan incidents resend 1f3c --reason "the address was mended"
     """
-    with opened_context() as own:
-        with own.database.read() as session:
+    with opened_context() as context:
+        with context.database.read() as session:
             incident = incident_records.find(session, incident_id)
             found_id, digest = str(incident.id), incident.digest
-        token = _token(own.store, digest)
-        with own.database.write() as session:
+        token = _token(context.store, digest)
+        with context.database.write() as session:
             rows = operator_actions.resend(
                 session,
                 incident_records.find(session, found_id),
                 token,
-                domain=own.policy.mail_domain,
+                domain=context.policy.mail_domain,
                 who=operator_name(),
                 reason=reason,
             )
@@ -154,13 +154,13 @@ def export(
     write: Callable[[TextIO, Session, Iterator[Incident]], int]
     write = incidents_export.write_json if form == "json" else incidents_export.write_csv
     start, end = _time(since, "--since"), _time(until, "--until")
-    with opened_context() as own, own.database.read() as session, _opened(to) as out:
+    with opened_context() as context, context.database.read() as session, _opened(to) as out:
         count = write(out, session, incident_records.between(session, start, end, account))
     typer.echo(f"{count} incidents", err=True)
 
 
 def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None:
-    with opened_context() as own, own.database.write() as session:
+    with opened_context() as context, context.database.write() as session:
         step(session, incident_records.find(session, incident_id))
 
 

@@ -50,9 +50,9 @@ def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> i
 
 
 def _rows(incident: Incident, mail: str) -> Iterator[Sequence[Any]]:
-    own = {**incident_records.summary(incident, set()), "mail": mail}
+    incident_values = {**incident_records.summary(incident, set()), "mail": mail}
     for place in [incident_records.place(one) for one in incident.exposures] or [{}]:
-        values = {**place, **own}
+        values = {**place, **incident_values}
         yield [values.get(column) for column in COLUMNS]
 
 

@@ -24,8 +24,8 @@ def opened_context(*, read_dotenv: bool = True) -> Iterator[Context]:
     """
     from workers.context import Context  # late: importing it takes longer than most commands
 
-    own = Context(load_settings(read_dotenv=read_dotenv))
+    context = Context(load_settings(read_dotenv=read_dotenv))
     try:
-        yield own
+        yield context
     finally:
-        own.close()
+        context.close()

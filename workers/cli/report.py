@@ -49,11 +49,11 @@ def report(
     reporter = operator_name()
     counts: Counter[str] = Counter()
     bad = BadLines()
-    with opened_context() as own:
+    with opened_context() as context:
         # Checked before the first line is read.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
         with opened(file) as stream:
-            lines = reports.read_lines(stream, own.settings.digester())
+            lines = reports.read_lines(stream, context.settings.digester())
             while batch := list(itertools.islice(lines, BATCH)):
                 subjects = []
                 for number, line in batch:
@@ -62,7 +62,7 @@ def report(
                     else:
                         bad.add(number, line)
                 given = _new_reports(subjects, sign, note, reporter, key)
-                counts += _submit(own.database, own.settings, own.policy, given)
+                counts += _submit(context.database, context.settings, context.policy, given)
     bad.end()
     counts["bad"] = bad.count
     _print(counts, bad, as_json)

@@ -126,7 +126,7 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: r8scan rescan list
     """
-    with opened_context() as own, own.database.read() as session:
+    with opened_context() as context, context.database.read() as session:
         statement = select(ScanJob).where(ScanJob.source == "rescan").order_by(ScanJob.id.desc()).limit(SHOWN)
         found = session.execute(statement).scalars().all()
     if as_json:
@@ -142,7 +142,7 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
 
     Example: r8scan rescan cancel 42
     """
-    with opened_context() as own, own.database.write() as session:
+    with opened_context() as context, context.database.write() as session:
         done = jobs.cancel_all(session, job_id)
     if not done:
         raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")
@@ -167,8 +167,8 @@ def _object_id(value: str) -> str:
 
 
 def _rescan(target: Target, wait: bool, as_json: bool) -> None:
-    with opened_context() as own:
-        raise typer.Exit(_queue_and_watch(own.database, target, wait=wait, as_json=as_json))
+    with opened_context() as context:
+        raise typer.Exit(_queue_and_watch(context.database, target, wait=wait, as_json=as_json))
 
 
 def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json: bool) -> int:

@@ -49,8 +49,8 @@ def _states(digests: list[str]) -> dict[str, str]:
     """Return for each digest what the token store says: live, disabled, unknown, or not_checked (it could not look)."""
     from workers.cli.opening import opened_context
 
-    with opened_context(read_dotenv=False) as own:
-        found = own.store.look_up(set(digests))
+    with opened_context(read_dotenv=False) as context:
+        found = context.store.look_up(set(digests))
     states = {digest: "disabled" if record.disabled_at else "live" for digest, record in found.records.items()}
     states |= dict.fromkeys(found.not_checked - states.keys(), "not_checked")
     return {digest: states.get(digest, "unknown") for digest in digests}

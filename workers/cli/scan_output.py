@@ -115,8 +115,8 @@ def _sarif(run: ScanRun) -> dict[str, Any]:
     notifications += [_sarif_not_read(item) for item in run.not_read]
     invocation = {"executionSuccessful": not run.unread, "toolExecutionNotifications": notifications}
     results = [_sarif_result(candidate) for candidate in run.candidates]
-    own = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
-    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [own]}
+    sarif_run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [sarif_run]}
 
 
 def _sarif_not_read(item: NotRead) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def serve(
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """
-    from workers import context
+    from workers.context import current_context
     from workers.logs import configure_logging
     from workers.web.app import application
     from workers.web.server import CannotListen, listen
@@ -30,9 +30,9 @@ def serve(
     settings.digester()
     configure_logging(settings)
     try:
-        own = listen(host or settings.web_host, port or settings.web_port)
+        listening = listen(host or settings.web_host, port or settings.web_port)
     except CannotListen as err:
         raise UserError(str(err)) from err
-    with own:
-        typer.echo(f"listening on http://{own.getsockname()[0]}:{own.getsockname()[1]}", err=True)
-        run(application(context.current()), own, settings.web_trusted_proxies)
+    with listening:
+        typer.echo(f"listening on http://{listening.getsockname()[0]}:{listening.getsockname()[1]}", err=True)
+        run(application(current_context()), listening, settings.web_trusted_proxies)

@@ -31,10 +31,10 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    with opened_context() as own:
+    with opened_context() as context:
 
         def look() -> Overview:
-            return overview(own.database, own.settings)
+            return overview(context.database, context.settings)
 
         if watch and not as_json:
             _watch(look)

@@ -41,10 +41,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 @contextmanager
 def _sql_store() -> Iterator[Context]:
     """Open a context whose tokens are in our own tables. UserError if they are behind HTTP."""
-    with opened_context() as own:
-        if own.settings.token_store_url is not None:
-            raise UserError(f"the tokens are in the store at {own.settings.token_store_url}: change them there")
-        yield own
+    with opened_context() as context:
+        if context.settings.token_store_url is not None:
+            raise UserError(f"the tokens are in the store at {context.settings.token_store_url}: change them there")
+        yield context
 
 
 @app.command("import")
@@ -58,9 +58,9 @@ def import_(
 
     Example: r8scan tokens import tokens.csv
     """
-    with _sql_store() as own, _opened(file) as (stream, size):
-        good, bad = _import_all(own.database, stream, own.settings, size)
-        with own.database.write() as session:
+    with _sql_store() as context, _opened(file) as (stream, size):
+        good, bad = _import_all(context.database, stream, context.settings, size)
+        with context.database.write() as session:
             rechecked = sightings.make_due_after_import(session)
             reports.make_due_after_import(session)
             evidence = {"rows": good, "bad_rows": bad, "sightings_to_look_up": rechecked}
@@ -112,13 +112,13 @@ def add(
     """
     given = getpass.getpass("Token (not shown): ") if sys.stdin.isatty() else sys.stdin.readline(200)
     raw = given.strip()
-    with _sql_store() as own:
+    with _sql_store() as context:
         fields = {"token": raw, "email": email, "account": account, "name": name}
         try:
-            token = token_of(fields, own.settings.digester())
+            token = token_of(fields, context.settings.digester())
         except BadRow as err:
             raise UserError(f"the token cannot be added: it {err}") from err
-        with own.database.write() as session:
+        with context.database.write() as session:
             ImportRun.begin().write(session, [token])
             sightings.make_due_after_import(session)
             reports.make_due_after_import(session)
@@ -132,7 +132,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: r8scan tokens list --json | jq -r 'select(.disabled_at) | .sha256'
     """
-    with _sql_store() as own, own.database.read() as session:
+    with _sql_store() as context, context.database.read() as session:
         records = sql.listed(session)
         if as_json:
             output.json_lines(_json(record) for record in records)
@@ -161,9 +161,9 @@ def disable(
 
     Example: r8scan tokens disable --sha256 9f86d081…
     """
-    with _sql_store() as own, own.database.write() as session:
+    with _sql_store() as context, context.database.write() as session:
         token = _wanted(session, token_id, sha256)
-        done = operator_actions.disable_token(session, token, own.policy, who=operator_name())
+        done = operator_actions.disable_token(session, token, context.policy, who=operator_name())
     typer.echo(f"disabled {token.digest}" if done else f"was disabled already: {token.digest}")
 
 
@@ -177,7 +177,7 @@ def enable(
 
     Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
     """
-    with _sql_store() as own, own.database.write() as session:
+    with _sql_store() as context, context.database.write() as session:
         token = _wanted(session, token_id, sha256)
         done = operator_actions.enable_token(session, token.digest, who=operator_name(), reason=reason)
     typer.echo(f"works again: {token.digest}" if done else f"was not disabled: {token.digest}")
@@ -193,7 +193,7 @@ def protect(
 
     Example: r8scan tokens protect 42
     """
-    with _sql_store() as own, own.database.write() as session:
+    with _sql_store() as context, context.database.write() as session:
         token = _wanted(session, token_id, sha256)
         operator_actions.protect_token(session, token.digest, protected=not off, who=operator_name())
     typer.echo(f"{'no longer protected' if off else 'protected'}: {token.digest}")

@@ -35,20 +35,23 @@ def usage(
     Example: r8scan usage access.jsonl
     """
     bad, taken, report_ids = BadLines(), 0, list[int]()
-    with opened_context() as own:
-        listed = _listed(own)
+    with opened_context() as context:
+        listed = _listed(context)
         with opened(file) as stream:
             lines = numbered_lines(stream, MAX_LINE_LENGTH)
             while batch := list(itertools.islice(lines, BATCH)):
-                reader = RecordReader(own.settings.digester(), listed, datetime.now(UTC))
+                reader = RecordReader(context.settings.digester(), listed, datetime.now(UTC))
                 records = _records(reader, batch, bad)
-                stored = usage_store.store(own.database, usage_store.summed(records), rules_of(own.settings))
+                stored = usage_store.store(context.database, usage_store.summed(records), rules_of(context.settings))
                 settling.settle(
-                    own.database, stored.report_ids, policy=own.policy, per_minute=own.settings.brake_per_minute
+                    context.database,
+                    stored.report_ids,
+                    policy=context.policy,
+                    per_minute=context.settings.brake_per_minute,
                 )
                 taken += len(records)
                 report_ids += stored.report_ids
-        decided = settling.decisions(own.database, report_ids)
+        decided = settling.decisions(context.database, report_ids)
     bad.end()
     if as_json:
         output.json_lines([{"records": taken, "bad": bad.count, "bad_lines": bad.numbers, "decisions": dict(decided)}])
@@ -72,8 +75,8 @@ def _records(reader: RecordReader, batch: list[tuple[int, str | None]], bad: Bad
     return records
 
 
-def _listed(own: Context) -> NetworkList:
+def _listed(context: Context) -> NetworkList:
     try:
-        return networks.load(own.settings.usage_listed_file)
+        return networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
         raise UserError(f"the file of R8SCAN_USAGE_LISTED_FILE {err}") from err

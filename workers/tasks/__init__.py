@@ -1,4 +1,4 @@
-"""The Celery tasks: thin shells over plain functions, each saying "look now" and finding its work in the database."""
+"""The Celery tasks: each calls one plain function, which finds its work in the database."""
 
 from workers.tasks import housekeeping, notifying, polling, reporting, scanning
 

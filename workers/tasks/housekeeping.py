@@ -1,4 +1,4 @@
-"""Housekeeping: the sweeper, which rings for every row that is due, and the tidying of what is old."""
+"""Housekeeping tasks: the sweeper, which wakes the tasks of all due rows, and the deletion of expired data."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from scanner.sources.batches import recovery, shedding
 from scanner.sources.batches.runner import SLOW_KINDS
 from scanner.sources.rescan import mirror_folders
 from scanner.sources.rescan import run as rescan
-from workers import bulkheads, context
+from workers import bulkheads
 from workers.celery import app
+from workers.context import current_context
 from workers.tasks.polling import look_up
 from workers.tasks.reporting import settle_reports
 from workers.wake import wake, wake_outbox
@@ -36,53 +37,53 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Find what a lost message or a dead worker left undone, and ring for it."""
-    for step in (_take_back, look_up, _finish, settle_reports, _shed_sightings, _ring):
+    """Recover the work of lost messages and dead workers, and wake the tasks of all due rows."""
+    for step in (_recover_spool, look_up, _finish, settle_reports, _shed_sightings, _wake_due):
         _guarded(step)
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Whatever spoils one step must not keep the others from their rows."""
+    """Run one step. Log its error, so that the other steps still run. An unavailable database ends them all."""
     try:
         step()
     except Exception as err:
         if is_unavailable(err):
             raise
-        _log.exception("a step of the sweep failed: %s", getattr(step, "__name__", step))
+        _log.exception("a housekeeping step failed and will be retried: %s", getattr(step, "__name__", step))
 
 
-def _take_back() -> None:
-    with bulkheads.place("take_back") as is_free:
+def _recover_spool() -> None:
+    with bulkheads.slot("take_back") as is_free:
         if is_free:
-            own = context.current()
-            recovery.take_back(own.database, own.settings.state_dir)
+            context = current_context()
+            recovery.take_back(context.database, context.settings.state_dir)
 
 
 def _finish() -> None:
-    with bulkheads.place("finish") as is_free:
-        own = context.current()
-        if is_free and responder.finish_due(own.database, policy=own.policy).has_news:
+    with bulkheads.slot("finish") as is_free:
+        context = current_context()
+        if is_free and responder.finish_due(context.database, policy=context.policy).has_news:
             wake_outbox()
 
 
 def _shed_sightings() -> None:
-    own = context.current()
-    with own.database.write() as session:
-        dropped = sightings.shed(session, max_rows=own.settings.max_sightings)
+    context = current_context()
+    with context.database.write() as session:
+        dropped = sightings.shed(session, max_rows=context.settings.max_sightings)
         for source in sorted(dropped):
             tallies.add(session, source, {"dropped_sightings": dropped[source]})
     if dropped:
-        _log.error("too many sightings: the unlikeliest were dropped", extra={"rows": sum(dropped.values())})
+        _log.error("too many sightings wait: the least likely were dropped", extra={"rows": sum(dropped.values())})
 
 
-def _ring() -> None:
-    """Ring for every kind of row that is due."""
-    own = context.current()
-    with own.database.write() as session:
-        shedding.shed(session, "pushes", most_items=own.settings.queue_max_pushes)
-        shedding.shed(session, "files", most_items=own.settings.queue_max_files)
-        shedding.shed(session, "repository", most_items=own.settings.queue_max_repositories)
-    with own.database.read() as session:
+def _wake_due() -> None:
+    """Shed jobs above the limits, and wake the task of every kind of row that is due."""
+    context = current_context()
+    with context.database.write() as session:
+        shedding.shed(session, "pushes", most_items=context.settings.queue_max_pushes)
+        shedding.shed(session, "files", most_items=context.settings.queue_max_files)
+        shedding.shed(session, "repository", most_items=context.settings.queue_max_repositories)
+    with context.database.read() as session:
         due = jobs.due_count(session, ("pushes", "files", *SLOW_KINDS.values(), *rescan.KINDS))
         unsent = leases.due_keys(
             session,
@@ -103,47 +104,47 @@ def _ring() -> None:
 
 
 def _decide_again_on_finds() -> None:
-    own = context.current()
-    if responder.decide_again(own.database, policy=own.policy).has_news:
+    context = current_context()
+    if responder.decide_again(context.database, policy=context.policy).has_news:
         wake_outbox()
 
 
 def _decide_again_on_reports() -> None:
-    own = context.current()
-    per_minute = own.settings.brake_per_minute
-    if settling.decide_again(own.database, policy=own.policy, per_minute=per_minute).has_news:
+    context = current_context()
+    per_minute = context.settings.brake_per_minute
+    if settling.decide_again(context.database, policy=context.policy, per_minute=per_minute).has_news:
         wake_outbox()
 
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
-    """Delete rows and folders whose time is over."""
-    with bulkheads.place("tidy") as is_free:
+    """Delete expired rows and abandoned folders."""
+    with bulkheads.slot("tidy") as is_free:
         if is_free:
             _tidy()
 
 
 def _tidy() -> None:
-    own = context.current()
+    context = current_context()
     for step in (_decide_again_on_finds, _decide_again_on_reports):
         _guarded(step)
-    mirror_folders.remove_abandoned(own.settings.state_dir)
-    with own.database.write() as session:
+    mirror_folders.remove_abandoned(context.settings.state_dir)
+    with context.database.write() as session:
         jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
         sightings.purge_expired(session)
         reports.purge_expired(session)
         rates.purge_expired(session)
         tallies.purge_expired(session)
         announcements.purge_expired(session)
-    # Each in a transaction of its own: a million rows at once would hold up everybody else.
+    # One transaction for each table: deleting a million rows in one would block all other writers.
     for old in (
         ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400),
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
         SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),
         Gap.until_at < db_now(-GAPS_KEPT_DAYS * 86400),
     ):
-        with own.database.write() as session:
+        with context.database.write() as session:
             session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
-    usage.purge_expired(own.database, keep_days=own.settings.usage_keep_days)
-    unread_contents.purge(own.database)
-    retention.purge_expired(own.database, keep_days=own.settings.keep_days)
+    usage.purge_expired(context.database, keep_days=context.settings.usage_keep_days)
+    unread_contents.purge(context.database)
+    retention.purge_expired(context.database, keep_days=context.settings.keep_days)

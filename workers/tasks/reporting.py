@@ -1,21 +1,24 @@
-"""Reporting: reports that were recorded and are undecided are decided."""
+"""The reporting task: decides on compromise reports that were recorded and have no decision yet."""
 
 from __future__ import annotations
 
 from scanner.compromise import settling
-from workers import bulkheads, context
+from workers import bulkheads
 from workers.celery import app
+from workers.context import current_context
 from workers.wake import wake, wake_outbox
 
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
-    """Decide on the reports that are due, and wake another worker while there are more."""
-    with bulkheads.place("settle_reports") as is_free:
+    """Decide on a limited number of due reports, and wake itself while there are more."""
+    with bulkheads.slot("settle_reports") as is_free:
         if not is_free:
             return
-        own = context.current()
-        due, settled = settling.settle_due(own.database, policy=own.policy, per_minute=own.settings.brake_per_minute)
+        context = current_context()
+        due, settled = settling.settle_due(
+            context.database, policy=context.policy, per_minute=context.settings.brake_per_minute
+        )
     if due:
         wake("r8scan.settle_reports")
     if settled.has_news:

@@ -1,4 +1,4 @@
-"""Scanning: the most urgent job that is due."""
+"""Scanning tasks: each processes one page of the most urgent due job of its kind."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from scanner.response.respond import Response
 from scanner.sources.files import scan as remote_files
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.rescan import run as rescan
-from workers import context
-from workers.bulkheads import place
+from workers.bulkheads import slot
 from workers.celery import app
+from workers.context import current_context
 from workers.wake import wake, wake_outbox
 
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
 def scan() -> None:
-    """Do one page of pushes; rings again, so that polls come between two pages."""
-    own = context.current()
+    """Scan one page of pushes, and wake itself while there are more, so that other tasks run between two pages."""
+    context = current_context()
     response = push_scan.scan_next(
-        own.database,
-        own.github,
-        own.detector,
-        own.policy,
-        limits=own.limits,
-        threads=own.settings.scan_threads,
-        state_dir=own.settings.state_dir,
+        context.database,
+        context.github,
+        context.detector,
+        context.policy,
+        limits=context.limits,
+        threads=context.settings.scan_threads,
+        state_dir=context.settings.state_dir,
     )
     if response is None:
         return
@@ -34,15 +34,15 @@ def scan() -> None:
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
 def fetch() -> None:
-    """Do one page of files; rings again while there are more."""
-    own = context.current()
+    """Scan one page of files, and wake itself while there are more."""
+    context = current_context()
     response = remote_files.scan_next(
-        own.database,
-        own.github,
-        own.detector,
-        own.policy,
-        threads=own.settings.scan_threads,
-        state_dir=own.settings.state_dir,
+        context.database,
+        context.github,
+        context.detector,
+        context.policy,
+        threads=context.settings.scan_threads,
+        state_dir=context.settings.state_dir,
     )
     if response is None:
         return
@@ -53,8 +53,8 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Do one push, or one file, that takes long; rings again while there are more."""
-    with place("scan_slow") as is_free:
+    """Scan one slow push or one slow file, and wake itself while there are more."""
+    with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     if response is None:
         return
@@ -64,14 +64,14 @@ def scan_slow() -> None:
 
 
 def _scan_slow() -> Response | None:
-    own = context.current()
-    threads, state_dir = 1, own.settings.state_dir
+    context = current_context()
+    threads, state_dir = 1, context.settings.state_dir
     response = push_scan.scan_next(
-        own.database,
-        own.github,
-        own.detector,
-        own.policy,
-        limits=own.limits,
+        context.database,
+        context.github,
+        context.detector,
+        context.policy,
+        limits=context.limits,
         threads=threads,
         state_dir=state_dir,
         kind="slow_pushes",
@@ -79,23 +79,29 @@ def _scan_slow() -> Response | None:
     if response is not None:
         return response
     return remote_files.scan_next(
-        own.database, own.github, own.detector, own.policy, threads=threads, state_dir=state_dir, kind="slow_files"
+        context.database,
+        context.github,
+        context.detector,
+        context.policy,
+        threads=threads,
+        state_dir=state_dir,
+        kind="slow_files",
     )
 
 
 @app.task(name="r8scan.rescan")  # type: ignore[untyped-decorator]  # celery has no types
 def rescan_repository() -> None:
-    """Do one step of a repository's rescan; rings again for the next."""
-    own = context.current()
-    with place("rescan") as is_free:
+    """Do one step of a rescan, and wake itself while there are more."""
+    context = current_context()
+    with slot("rescan") as is_free:
         if not is_free:
             return
         response = rescan.rescan_next(
-            own.database,
-            own.github,
-            own.detector,
-            own.policy,
-            settings=own.settings,
+            context.database,
+            context.github,
+            context.detector,
+            context.policy,
+            settings=context.settings,
         )
     if response is None:
         return

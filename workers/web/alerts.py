@@ -24,7 +24,7 @@ from workers.web.bodies import BodyBudget
 from workers.web.front import Intake
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import Refused, client_of, guarded
+from workers.web.requests import RequestRefused, client_of, guarded
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_SUSPECT_BYTES = 256 * 1024
@@ -66,9 +66,9 @@ class _Alerts:
                 await self._verify(key_id, signature, body, networks)
                 return await self._intake.run(_answer, self._context, body)
         except Forged as err:
-            raise Refused(403, str(err)) from None
+            raise RequestRefused(403, str(err)) from None
         except KeysUnavailable as err:
-            raise Refused(503, str(err), retry_after=RETRY_SECONDS) from None
+            raise RequestRefused(503, str(err), retry_after=RETRY_SECONDS) from None
 
     async def _verify(self, key_id: str, signature: str, body: bytes, networks: Sequence[str]) -> None:
         try:
@@ -99,10 +99,10 @@ def _answer(context: Context, body: bytes) -> Response:
     try:
         found = parse_alerts(body, context.settings.digester(), context.settings.github_web_url)
     except NotAlerts as err:
-        raise Refused(400, str(err)) from None
+        raise RequestRefused(400, str(err)) from None
     except TooManyAlerts as err:
         _log.error("alerts were refused: %s", err)
-        raise Refused(413, str(err)) from None
+        raise RequestRefused(413, str(err)) from None
     verdict = answer_alerts(context.database, found, policy=context.policy, state_dir=context.settings.state_dir)
     if verdict.unfinished:
         wake("r8scan.look_up")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from scanner.compromise.networks import connection_keys
-from workers.web.requests import Refused
+from workers.web.requests import RequestRefused
 
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 """Of all bodies that are being read or worked on: three of the largest that a route takes."""
@@ -33,7 +33,7 @@ class Body:
     network: str
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
-    is_given_up: bool = False
+    is_evicted: bool = False
 
     def joined(self) -> bytes:
         """Return the whole body, and keep no second copy of it."""
@@ -63,13 +63,13 @@ class BodyBudget:
 
     def add(self, body: Body, part: bytes) -> None:
         """Add a part that has arrived. May give up this body or another: see `Body.is_given_up`."""
-        if body.is_given_up:
+        if body.is_evicted:
             return
         body.parts.append(part)
         body.size += len(part)
         self._held += len(part)
         while self._held > self._limit:
-            self._give_up(self._largest())
+            self._evict(self._largest())
 
     def close(self, body: Body) -> None:
         """Forget a body. Doing so twice changes nothing."""
@@ -84,8 +84,8 @@ class BodyBudget:
             held[body.network] += body.size
         return max(self._bodies, key=lambda body: (held[body.network], body.size))
 
-    def _give_up(self, body: Body) -> None:
-        body.is_given_up = True
+    def _evict(self, body: Body) -> None:
+        body.is_evicted = True
         self.close(body)
 
 
@@ -97,7 +97,7 @@ async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes:
     Raises:
         Refused: 413 above `max_bytes`, 408 when the bytes come too slowly, 503 when other bodies take the memory.
     """
-    too_large = Refused(413, f"the body is larger than {max_bytes} bytes")
+    too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
     # h11 has refused lengths that are no number, or that contradict each other.
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
@@ -111,11 +111,11 @@ async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes:
             async with asyncio.timeout(max(left, 0)):
                 part = await anext(stream, None)
         except TimeoutError:
-            raise Refused(408, "the body took too long") from None
+            raise RequestRefused(408, "the body took too long") from None
         if part is None:
             return body.joined()
         if body.size + len(part) > max_bytes:
             raise too_large
         budget.add(body, part)
-        if body.is_given_up:
-            raise Refused(503, "too many bodies at once: try again later", retry_after=BUSY_RETRY_SECONDS)
+        if body.is_evicted:
+            raise RequestRefused(503, "too many bodies at once: try again later", retry_after=BUSY_RETRY_SECONDS)

@@ -21,7 +21,7 @@ MAX_CONNECTIONS_PER_ADDRESS = 256
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Seat:
+class ConnectionEntry:
     """One connection. `is_waiting`: it waits for bytes of its client. `served`: requests that it has brought."""
 
     __slots__ = ("address", "close", "is_waiting", "network", "served")
@@ -49,15 +49,15 @@ class ConnectionTable:
         self._total = total
         self._per_address = per_address
         # Dictionaries keep their order: the seat that has waited longest comes first.
-        self._addresses: dict[str, dict[Seat, None]] = {}
-        self._networks: dict[str, dict[Seat, None]] = {}
+        self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
+        self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
 
     def __len__(self) -> int:
         """Return how many connections are open."""
         return self._held
 
-    def admit(self, host: str, close: Callable[[], None]) -> Seat | None:
+    def admit(self, host: str, close: Callable[[], None]) -> ConnectionEntry | None:
         """Return a seat for a new connection, or None to refuse it. May close another connection to make room.
 
         Args:
@@ -66,34 +66,34 @@ class ConnectionTable:
         """
         address, network = connection_keys(host)
         is_trusted = self._is_trusted(host)
-        own = self._addresses.get(address, {})
-        if len(own) >= self._per_address and not is_trusted and not self._give_up(own, "address_full"):
+        from_address = self._addresses.get(address, {})
+        if len(from_address) >= self._per_address and not is_trusted and not self._evict(from_address, "address_full"):
             self.counts["refused_address_full"] += 1
             return None
-        if self._held >= self._total and not self._give_up(self._heaviest(network), "server_full"):
+        if self._held >= self._total and not self._evict(self._heaviest(network), "server_full"):
             self.counts["refused_server_full"] += 1
             return None
-        seat = Seat(address, network, close)
-        self._addresses.setdefault(address, {})[seat] = None
-        self._networks.setdefault(network, {})[seat] = None
+        entry = ConnectionEntry(address, network, close)
+        self._addresses.setdefault(address, {})[entry] = None
+        self._networks.setdefault(network, {})[entry] = None
         self._held += 1
-        return seat
+        return entry
 
-    def wait(self, seat: Seat, is_waiting: bool) -> None:
+    def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
         """Note that the connection begins, or ends, waiting for its client."""
-        seat.is_waiting = is_waiting
-        for table, key in ((self._addresses, seat.address), (self._networks, seat.network)):
-            seats = table.get(key, {})
-            if seat in seats:
-                del seats[seat]
-                seats[seat] = None
+        entry.is_waiting = is_waiting
+        for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
+            entries = table.get(key, {})
+            if entry in entries:
+                del entries[entry]
+                entries[entry] = None
 
-    def release(self, seat: Seat) -> None:
+    def release(self, entry: ConnectionEntry) -> None:
         """Forget a connection that has ended. Doing so twice changes nothing."""
-        if seat not in self._addresses.get(seat.address, {}):
+        if entry not in self._addresses.get(entry.address, {}):
             return
-        for table, key in ((self._addresses, seat.address), (self._networks, seat.network)):
-            del table[key][seat]
+        for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
+            del table[key][entry]
             if not table[key]:
                 del table[key]
         self._held -= 1
@@ -102,16 +102,16 @@ class ConnectionTable:
         address = parse_address(host) if self._trusted else None
         return address is not None and any(address in network for network in self._trusted)
 
-    def _heaviest(self, newcomer: str) -> dict[Seat, None]:
+    def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
         """Return the connections of the network with the most of them; the newcomer's own where it has as many."""
         most = max(self._networks, key=lambda network: len(self._networks[network]))
-        own = self._networks.get(newcomer, {})
-        return own if len(own) >= len(self._networks[most]) else self._networks[most]
+        from_network = self._networks.get(newcomer, {})
+        return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]
 
-    def _give_up(self, seats: dict[Seat, None], reason: str) -> bool:
-        waiting = [seat for seat in seats if seat.is_waiting]
+    def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
+        waiting = [entry for entry in entries if entry.is_waiting]
         # A connection that has brought requests is more likely a client's than one that never did.
-        chosen = min(waiting, key=lambda seat: seat.served > 0, default=None)
+        chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False
         self.counts[f"closed_{reason}"] += 1

@@ -12,7 +12,7 @@ from scanner.compromise.networks import rate_keys
 from workers.web.bodies import BodyBudget, read_body
 from workers.web.pools import BUSY_RETRY_SECONDS, Pool
 from workers.web.rates import RateLimiter
-from workers.web.requests import Refused, client_of
+from workers.web.requests import RequestRefused, client_of
 
 RATE_RETRY_SECONDS = 60
 
@@ -30,14 +30,14 @@ class Intake:
     def require_rate(self, request: Request) -> None:
         """Refuse a client whose network asks too often. Call this first: it costs a look into a dictionary."""
         if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
-            raise Refused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
+            raise RequestRefused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
         """Read the body; it counts as in flight until the block ends. Refused as by `read_body`, or when busy."""
         if self._pool.is_full:
             # There is no sense in reading what nobody could work on.
-            raise Refused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
+            raise RequestRefused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
         body = self._budget.open(client_of(request))
         try:
             yield await read_body(request, body, self._budget, max_bytes)

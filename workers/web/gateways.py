@@ -10,7 +10,7 @@ from scanner.records import announcements
 from scanner.records.announcements import TooOld
 from workers.context import Context
 from workers.web.pools import Pool
-from workers.web.requests import Refused, guarded, require_key
+from workers.web.requests import RequestRefused, guarded, require_key
 
 MAX_CURSOR_LENGTH = 18
 
@@ -33,7 +33,7 @@ def routes(context: Context) -> list[Route]:
 def _listed(context: Context, after: str | None) -> Response:
     """410 with the cursor to go on from where what followed is not kept any more: whatever is cached must go then."""
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
-        raise Refused(400, "after must be a number that an earlier answer gave as next")
+        raise RequestRefused(400, "after must be a number that an earlier answer gave as next")
     with context.database.read() as session:
         try:
             found = announcements.listed(session, None if after is None else int(after))

@@ -19,7 +19,7 @@ from scanner.records.models import db_now
 from scanner.records.states import ReportState
 from workers.context import Context
 from workers.web.pools import Pool
-from workers.web.requests import Refused, error_answer, guarded
+from workers.web.requests import RequestRefused, error_answer, guarded
 
 KEPT_SECONDS = 2.0
 """How long an answer is given again without a new look."""
@@ -32,41 +32,41 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _CheckResult:
     at: float
     status: int
     words: str
 
 
-class Health:
+class HealthCheck:
     """Looks at the database, at most once every two seconds and never twice at a time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._pool = Pool(1, 0)
-        self._last: _Looked | None = None
-        self._task: asyncio.Task[_Looked] | None = None
+        self._last: _CheckResult | None = None
+        self._task: asyncio.Task[_CheckResult] | None = None
         self._newest = ""
 
     async def answer(self) -> Response:
         """Return 200, or raise Refused with 503 and the reason."""
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:
-            found = await self._look()
+            found = await self._check()
         if found.status != 200:
             return error_answer(found.status, found.words, 10)
         return JSONResponse({"status": found.words})
 
-    async def _look(self) -> _Looked:
+    async def _check(self) -> _CheckResult:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._pool.run(self._find_out))
         done, _ = await asyncio.wait({self._task}, timeout=WAIT_SECONDS)
         if not done:
-            raise Refused(503, "the database does not answer", retry_after=10)
+            raise RequestRefused(503, "the database does not answer", retry_after=10)
         self._last = self._task.result()
         return self._last
 
-    def _find_out(self) -> _Looked:
+    def _find_out(self) -> _CheckResult:
         self._newest = self._newest or schema.newest_revision()
         try:
             if schema.current_revision(self._context.database) != self._newest:
@@ -78,7 +78,7 @@ class Health:
                 raise
             _log.error("the health check failed: the database is away (%s)", type(err).__name__)
             words, status = "try again later", 503
-        return _Looked(time.monotonic(), status, words)
+        return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
         """Whether a report that was accepted here has waited too long: this is a worker's fault, not this process's."""
@@ -91,7 +91,7 @@ class Health:
 
 def routes(context: Context) -> list[Route]:
     """Return the one route; anybody may ask it."""
-    health = Health(context)
+    health = HealthCheck(context)
 
     @guarded
     async def look(request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from workers.web.requests import Refused
+from workers.web.requests import RequestRefused
 
 BUSY_RETRY_SECONDS = 5
 
@@ -35,7 +35,7 @@ class Pool:
             Refused: 503 with Retry-After, when threads and queue are full.
         """
         if self.is_full:
-            raise Refused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
+            raise RequestRefused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
         self._held += 1
         try:
             return await to_thread.run_sync(partial(work, *arguments), limiter=self._limiter)

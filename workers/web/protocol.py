@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from workers.web.connections import ConnectionTable, Seat
+from workers.web.connections import ConnectionEntry, ConnectionTable
 
 HEAD_SECONDS = 5.0
 """From the connection, or the first byte of a further request, to the end of its head."""
@@ -57,7 +57,7 @@ class BoundedProtocol(H11Protocol):
     """One connection. Made by uvicorn; `bounded_protocol` gives each server a class with its own table."""
 
     table: ClassVar[ConnectionTable]
-    _seat: Seat | None = None
+    _entry: ConnectionEntry | None = None
     _phase: Phase = "idle"
     _timer: asyncio.TimerHandle | None = None
     _inner: asyncio.Transport
@@ -70,8 +70,8 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._inner = transport
         peer = transport.get_extra_info("peername")
-        self._seat = self.table.admit(str(peer[0]) if peer else "", self._abort)
-        if self._seat is None:
+        self._entry = self.table.admit(str(peer[0]) if peer else "", self._abort)
+        if self._entry is None:
             self._phase = "over"
             transport.abort()
             return
@@ -81,8 +81,8 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = "over"
         self._cancel_timer()
-        if self._seat is not None:
-            self.table.release(self._seat)
+        if self._entry is not None:
+            self.table.release(self._entry)
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -96,8 +96,8 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def on_response_complete(self) -> None:
-        if self._seat is not None:
-            self._seat.served += 1
+        if self._entry is not None:
+            self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
             # The rest of a body that was refused is not waited for: the next request could only come after it.
             self.server_state.total_requests += 1
@@ -141,8 +141,8 @@ class BoundedProtocol(H11Protocol):
         self._cancel_timer()
         if (seconds := _SECONDS.get(phase)) is not None:
             self._timer = self.loop.call_later(seconds, self._time_out)
-        if self._seat is not None:
-            self.table.wait(self._seat, phase != "answer")
+        if self._entry is not None:
+            self.table.wait(self._entry, phase != "answer")
 
     def _time_out(self) -> None:
         self.table.counts[f"closed_late_{self._phase}"] += 1

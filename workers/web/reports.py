@@ -33,7 +33,7 @@ from workers.web.bodies import BodyBudget
 from workers.web.front import RATE_RETRY_SECONDS, Intake
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import Refused, client_of, guarded, require_key
+from workers.web.requests import RequestRefused, client_of, guarded, require_key
 
 REPORTS_BYTES = 1024 * 1024
 MAX_REPORTS = 1000
@@ -96,7 +96,7 @@ class _FoundTokens:
         async with self._intake.body(request, POSSESSION_BYTES) as body:
             found = _found_tokens(body, request.headers.get("content-type", ""))
             if not self._tokens.admit(rate_keys(client), len(found)):
-                raise Refused(429, "too many tokens: try again in a minute", retry_after=RATE_RETRY_SECONDS)
+                raise RequestRefused(429, "too many tokens: try again in a minute", retry_after=RATE_RETRY_SECONDS)
             ids = await self._intake.run(_leaked_tokens, self._context, found, client)
         later = BackgroundTask(_settle_later, self._settling, self._context, ids)
         return JSONResponse({"received": True, "message": THANKS}, 202, background=later)
@@ -105,7 +105,7 @@ class _FoundTokens:
 def _reports(context: Context, body: bytes) -> Response:
     given = _json_object(body).get("reports")
     if not isinstance(given, list) or not 0 < len(given) <= MAX_REPORTS:
-        raise Refused(400, f'send {{"reports": [...]}} with 1 to {MAX_REPORTS} reports')
+        raise RequestRefused(400, f'send {{"reports": [...]}} with 1 to {MAX_REPORTS} reports')
     good: list[NewReport] = []
     bad: list[dict[str, Any]] = []
     for index, one in enumerate(given):
@@ -139,7 +139,7 @@ def _batch_key(given: str) -> str:
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
-        raise Refused(400, f"the batch {err}") from None
+        raise RequestRefused(400, f"the batch {err}") from None
 
 
 def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], list[int]]:
@@ -151,7 +151,7 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
         listed = networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
         _log.error("usage was refused: the file of R8SCAN_USAGE_LISTED_FILE %s", err)
-        raise Refused(503, "the list of networks cannot be read: see the log", retry_after=60) from err
+        raise RequestRefused(503, "the list of networks cannot be read: see the log", retry_after=60) from err
     reader = RecordReader(context.settings.digester(), listed, datetime.now(UTC))
     records: list[UsageRecord] = []
     bad: list[int] = []
@@ -174,9 +174,9 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
     try:
         return possession.record(context.database, own.digester(), found, client=client, web_url=own.github_web_url)
     except BadReport as err:
-        raise Refused(400, f"what you sent {err}") from None
+        raise RequestRefused(400, f"what you sent {err}") from None
     except TooManyRequests:
-        raise Refused(429, "too many reports: try again in a minute", retry_after=RATE_RETRY_SECONDS) from None
+        raise RequestRefused(429, "too many reports: try again in a minute", retry_after=RATE_RETRY_SECONDS) from None
 
 
 def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
@@ -185,22 +185,22 @@ def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
         try:
             form = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
         except ValueError:
-            raise Refused(400, "send the fields token and url") from None
+            raise RequestRefused(400, "send the fields token and url") from None
         return [FoundToken(form.get("token", [""])[0], form.get("url", [""])[0])]
     value = _json(body)
     if isinstance(value, dict):
         return [_found_token(value)]
     if not isinstance(value, list) or not value:
-        raise Refused(400, "send a JSON object, or a list of tokens")
+        raise RequestRefused(400, "send a JSON object, or a list of tokens")
     if len(value) > possession.MAX_TOKENS:
-        raise Refused(413, f"send at most {possession.MAX_TOKENS} tokens at a time")
+        raise RequestRefused(413, f"send at most {possession.MAX_TOKENS} tokens at a time")
     return [FoundToken(one) if isinstance(one, str) else _found_token(one) for one in value]
 
 
 def _found_token(value: Any) -> FoundToken:
     token, url = (value.get("token", ""), value.get("url") or "") if isinstance(value, dict) else (None, "")
     if not isinstance(token, str) or not isinstance(url, str):
-        raise Refused(400, "send the fields token and url as text")
+        raise RequestRefused(400, "send the fields token and url as text")
     return FoundToken(token, url)
 
 
@@ -208,13 +208,13 @@ def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON") from None
+        raise RequestRefused(400, "the body is not JSON") from None
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
     value = _json(body)
     if not isinstance(value, dict):
-        raise Refused(400, "the body is not a JSON object")
+        raise RequestRefused(400, "the body is not a JSON object")
     return value
 
 
@@ -233,7 +233,7 @@ async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
         return
     try:
         await pool.run(_settle, context, ids)
-    except Refused:
+    except RequestRefused:
         _log.warning("%d reports wait for the sweeper: too many are being decided on", len(ids))
     except Exception as err:
         if not is_unavailable(err):

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request cannot be served: an HTTP status and a line that says why, without what was sent."""
 
     def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
@@ -34,7 +34,7 @@ def guarded(endpoint: Endpoint) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except Refused as err:
+        except RequestRefused as err:
             return error_answer(err.status, err.reason, err.retry_after)
         except ClientDisconnect:
             return error_answer(400, "the body is incomplete")
@@ -58,7 +58,7 @@ def require_key(request: Request, key: SecretStr) -> None:
     # Digests have one length, whatever was sent: the comparison tells nothing.
     same = hmac.compare_digest(_digest(given.strip()), _digest(key.get_secret_value()))
     if scheme.lower() != "bearer" or not same:
-        raise Refused(401, "the key is missing or wrong: send Authorization: Bearer KEY")
+        raise RequestRefused(401, "the key is missing or wrong: send Authorization: Bearer KEY")
 
 
 def error_answer(status: int, reason: str, retry_after: int | None = None) -> Response:

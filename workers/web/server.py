@@ -24,7 +24,7 @@ MAX_ACCEPTED_AT_ONCE = 16
 """Before what others have sent is read: a flood of newcomers must not push out a client whose request has arrived."""
 IDLE_SECONDS = 10
 STOP_SECONDS = 20
-TELL_SECONDS = 60.0
+LOG_INTERVAL_SECONDS = 60.0
 """Connections that were refused or closed are told in one log line each minute, by reason."""
 
 _log = logging.getLogger(__name__)
@@ -38,21 +38,21 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens. CannotListen."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        own = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as err:
         taken = isinstance(err, OSError) and err.errno == errno.EADDRINUSE
         reason = "something else listens there" if taken else getattr(err, "strerror", None) or str(err)
         raise CannotListen(f"cannot listen on {host}:{port} ({reason}): set --host and --port") from err
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-    return own
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    return listening
 
 
-def serve(application: ASGIApp, own: socket.socket, trusted_proxies: str | None = None) -> None:
+def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str | None = None) -> None:
     """Serve until SIGINT or SIGTERM; requests in hand are finished.
 
     Args:
         application: What answers.
-        own: A socket that listens.
+        listening: A listening socket.
         trusted_proxies: Addresses or networks, separated by commas, whose X-Forwarded-For is believed, read from the
             right. Nobody else's is.
     """
@@ -75,27 +75,27 @@ def serve(application: ASGIApp, own: socket.socket, trusted_proxies: str | None 
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    asyncio.run(_serve(uvicorn.Server(config), own, table))
+    asyncio.run(_serve(uvicorn.Server(config), listening, table))
 
 
-async def _serve(server: uvicorn.Server, own: socket.socket, table: ConnectionTable) -> None:
-    telling = asyncio.create_task(_tell(server, own, table))
+async def _serve(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
+    logging_refusals = asyncio.create_task(_log_refusals(server, listening, table))
     try:
-        await server.serve(sockets=[own])
+        await server.serve(sockets=[listening])
     finally:
-        telling.cancel()
+        logging_refusals.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await telling
+            await logging_refusals
 
 
-async def _tell(server: uvicorn.Server, own: socket.socket, table: ConnectionTable) -> None:
+async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
     # asyncio takes one number for both: how many connections it accepts at once, and how many the kernel lets wait.
-    own.listen(BACKLOG)
+    listening.listen(BACKLOG)
     told = Counter[str]()
     while True:
-        await asyncio.sleep(TELL_SECONDS)
+        await asyncio.sleep(LOG_INTERVAL_SECONDS)
         if news := table.counts - told:
             told = table.counts.copy()
             _log.warning("connections were refused or closed: %s", ", ".join(f"{news[one]} {one}" for one in news))

@@ -11,10 +11,10 @@ from scanner.compromise.networks import connection_keys, rate_keys
 from scanner.settings import SettingsError, load_settings
 from workers.web import rates
 from workers.web.bodies import BodyBudget
-from workers.web.connections import ConnectionTable, Seat
+from workers.web.connections import ConnectionEntry, ConnectionTable
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import Refused
+from workers.web.requests import RequestRefused
 from workers.web.server import _networks
 
 
@@ -35,7 +35,7 @@ class Visitors:
         self.table = table
         self.closed: list[str] = []
 
-    def come(self, host: str, name: str = "") -> Seat | None:
+    def come(self, host: str, name: str = "") -> ConnectionEntry | None:
         return self.table.admit(host, lambda: self.closed.append(name or host))
 
 
@@ -53,9 +53,9 @@ def test_an_address_that_is_full_loses_its_own_oldest_waiting_connection() -> No
 def test_a_connection_that_is_being_answered_is_never_given_up() -> None:
     visitors = Visitors(ConnectionTable(total=10, per_address=2))
     for _ in range(2):
-        seat = visitors.come("203.0.113.1")
-        assert seat is not None
-        visitors.table.wait(seat, is_waiting=False)
+        entry = visitors.come("203.0.113.1")
+        assert entry is not None
+        visitors.table.wait(entry, is_waiting=False)
     assert visitors.come("203.0.113.1") is None
     assert visitors.closed == []
 
@@ -101,10 +101,10 @@ def test_a_trusted_proxy_may_hold_more_than_an_address_may() -> None:
 
 def test_released_seats_leave_nothing_behind() -> None:
     visitors = Visitors(ConnectionTable(total=3, per_address=3))
-    seats = [visitors.come(f"203.0.113.{number}") for number in range(3)]
-    for seat in (*seats, *seats):
-        assert seat is not None
-        visitors.table.release(seat)
+    entries = [visitors.come(f"203.0.113.{number}") for number in range(3)]
+    for entry in (*entries, *entries):
+        assert entry is not None
+        visitors.table.release(entry)
     assert len(visitors.table) == 0
     assert not visitors.table._addresses
     assert not visitors.table._networks
@@ -168,7 +168,7 @@ def test_bodies_share_the_memory_and_the_largest_of_the_heaviest_network_is_give
     budget.add(heavy[0], b"x" * 60)
     budget.add(heavy[1], b"x" * 30)
     budget.add(light, b"x" * 20)
-    assert [body.is_given_up for body in (*heavy, light)] == [True, False, False]
+    assert [body.is_evicted for body in (*heavy, light)] == [True, False, False]
     assert (budget.held, heavy[0].parts) == (50, [])
     budget.add(heavy[0], b"more of what was given up")
     for body in (*heavy, light, light):
@@ -191,7 +191,7 @@ def test_a_pool_refuses_what_exceeds_its_threads_and_queue_and_takes_more_when_i
                 group.start_soon(work)
             await anyio.wait_all_tasks_blocked()
             assert pool.is_full
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RequestRefused) as refused:
                 await pool.run(print)
             assert (refused.value.status, refused.value.retry_after) == (503, 5)
             release.set()
