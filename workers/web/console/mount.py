@@ -12,7 +12,7 @@ from workers.web.console import rendering
 from workers.web.console.pages import audit, decisions, incident, incidents, jobs, mails, now, sources, tokens
 from workers.web.console.serving import Console, NotThere, View
 from workers.web.console.sign_in import SignIn
-from workers.web.requests import Refused
+from workers.web.requests import RequestRefused
 
 PAGES = (now, incidents, incident, decisions, tokens, jobs, mails, sources, audit)
 KEPT_BY_BROWSERS = "public, max-age=31536000, immutable"
@@ -42,7 +42,7 @@ async def _to_console(request: Request) -> Response:
 async def _static(request: Request) -> Response:
     found = rendering.static_files().get(request.path_params["name"])
     if found is None:
-        raise Refused(404, "there is no such file")
+        raise RequestRefused(404, "there is no such file")
     content, media_type = found
     return Response(content, media_type=media_type, headers={"Cache-Control": KEPT_BY_BROWSERS})
 

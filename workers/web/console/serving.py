@@ -36,7 +36,7 @@ from workers.web.console.sessions import Person
 from workers.web.front import Intake
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import Endpoint, Refused
+from workers.web.requests import Endpoint, RequestRefused
 
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 40
@@ -181,7 +181,9 @@ class Console:
 
         async def answer(request: Request) -> Response:
             if not comes_from_here(request):
-                raise Refused(403, "this form was not sent by a page of the console: open the page and try again")
+                raise RequestRefused(
+                    403, "this form was not sent by a page of the console: open the page and try again"
+                )
             secret = await self._secret(request)
             intake = self.bulk if is_long else self.intake
             async with intake.body(request, MAX_FORM_BYTES) as body:
@@ -196,7 +198,7 @@ class Console:
             try:
                 self.intake.require_rate(request)
                 response = await endpoint(request)
-            except Refused as err:
+            except RequestRefused as err:
                 response = error_page(err.status, err.reason, err.retry_after)
             except ClientDisconnect:
                 response = error_page(400, "the form did not arrive completely")
@@ -281,7 +283,7 @@ def form_of(body: bytes) -> dict[str, str]:
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
-        raise Refused(400, "the form cannot be read") from None
+        raise RequestRefused(400, "the form cannot be read") from None
 
 
 def cookie_name(request: Request) -> str:

@@ -18,7 +18,7 @@ from workers.web.console.users import BadUser, SignedIn
 from workers.web.front import RATE_RETRY_SECONDS
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import Refused, client_of
+from workers.web.requests import RequestRefused, client_of
 
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 """Passwords tried from one network, and from all."""
@@ -51,11 +51,11 @@ class SignIn:
 
     async def _take(self, request: Request) -> Response:
         if not comes_from_here(request):
-            raise Refused(403, "this form was not sent by a page of the console: open the page and try again")
+            raise RequestRefused(403, "this form was not sent by a page of the console: open the page and try again")
         if is_exposed(request):
-            raise Refused(403, "a password must not travel in the clear: use HTTPS, by a proxy in front")
+            raise RequestRefused(403, "a password must not travel in the clear: use HTTPS, by a proxy in front")
         if not self._networks.admit(rate_keys(client_of(request))):
-            raise Refused(429, "too many attempts: wait a minute", retry_after=RATE_RETRY_SECONDS)
+            raise RequestRefused(429, "too many attempts: wait a minute", retry_after=RATE_RETRY_SECONDS)
         async with self._console.intake.body(request, MAX_FORM_BYTES) as body:
             form = form_of(body)
         back = local_path(form.get("next", ""))
@@ -64,7 +64,7 @@ class SignIn:
         except BadUser:
             return await self._console.intake.run(self._page, request, back, WRONG, 401)
         if not self._names.admit([name]):
-            raise Refused(429, "too many attempts for this name: wait a minute", retry_after=RATE_RETRY_SECONDS)
+            raise RequestRefused(429, "too many attempts for this name: wait a minute", retry_after=RATE_RETRY_SECONDS)
         return await self._hashing.run(self._check, request, name, form.get("password", ""), back)
 
     def _check(self, request: Request, name: str, password: str, back: str) -> Response:
