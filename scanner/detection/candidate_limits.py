@@ -8,12 +8,12 @@ from collections.abc import Hashable, Iterable
 
 from scanner.detection.documents import Candidate
 
-MAX_DIGESTS = 10_000
+MAX_DIGESTS = 5_000
 """Distinct tokens of a push or page. A page of the token store's answers holds a thousand."""
 MAX_PLACES = 100
 """Places of one token in a push or page; a mail names a handful."""
-MAX_CANDIDATES = 20_000
-"""Places of all tokens together, some 1 kB and 20 microseconds each."""
+MAX_CANDIDATES = 10_000
+"""Places of all tokens together, some 1 kB and 30 microseconds each."""
 OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 

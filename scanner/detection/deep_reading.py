@@ -30,11 +30,12 @@ from scanner.detection.prefilter import fallback_tokens, plain_only
 QUICK_SECONDS = 0.2
 """Processor time that a reader takes for opening one object of a pack. Nearly all need less. Others are sent back and
 read alone, so that an object that kills its reader hides no other."""
+MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5
 """Of the time for a pack, what opening objects may take. The rest is for finding what lies in plain in all of them."""
 SCAN_SHARE = 0.85
 """Of the time for a pack, what scanning may take. The rest is for locating what was found."""
-MAX_DEFERRED_BYTES = 16 << 20
+MAX_DEFERRED_BYTES = 8 << 20
 """Contents of one pack that are sent back together. A larger one is sent back if it is the first."""
 MAX_DEFERRED = 64
 _UNFINISHED = frozenset((LATE, "memory"))
@@ -116,22 +117,45 @@ class InProcessReader:
         """Scan a pack. `defer` takes each object that has to be read alone, at once: it is not kept here."""
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
-        opening = _Opening(self, request, defer)
-        return scan_objects(pack, opening.look, lambda found: found.token, frozenset(request.wants))
+        opening = _Opening(self, request, defer, lambda: deadline - self._clock())
+        return scan_objects(pack, _glance, lambda found: found.token, frozenset(request.wants), opening.open)
+
+
+def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
+    """Look at an object without opening it."""
+    del item
+    verdict = plain_only(content)
+    if verdict.needs_reader:
+        return _TO_OPEN
+    return Look(tuple(located(verdict.findings, content))) if verdict.findings else None
+
+
+_TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """Looks at objects in a reader: opens what is opened quickly, and sends back what is not."""
+    """Opens objects in a reader: those that are opened quickly. The others are sent back.
 
-    def __init__(self, reader: InProcessReader, request: PackRequest, defer: Callable[[DeferredObject], None]) -> None:
-        self._reader, self._defer = reader, defer
+    Args:
+        reader: Opens one.
+        request: What the pack may cost.
+        defer: Takes what is sent back.
+        time_left: Seconds until the deadline of the pack.
+    """
+
+    def __init__(
+        self,
+        reader: InProcessReader,
+        request: PackRequest,
+        defer: Callable[[DeferredObject], None],
+        time_left: Callable[[], float],
+    ) -> None:
+        self._reader, self._defer, self._time_left = reader, defer, time_left
         self._seconds = OPENING_SHARE * request.seconds if request.opens else 0.0
         self._deferred = self._deferred_bytes = 0
 
-    def look(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        verdict = plain_only(content)
-        if not verdict.needs_reader:
-            return Look(tuple(located(verdict.findings, content))) if verdict.findings else None
+    def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
+        """Return what is in an object that has to be opened, or send it back."""
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):
             return _look_of(reading, content)
@@ -143,12 +167,15 @@ class _Opening:
         return _look_of(reading, content)
 
     def _opened(self, content: bytes) -> DeepReading:
-        if self._seconds <= 0:
+        left = min(self._seconds, self._time_left())
+        if left <= 0:
             return DeepReading((), {LATE: 1})
+        # Searching a text for its many tokens cannot go wrong as opening can: it may take longer here.
+        most = MANY_HITS_SECONDS if plain_only(content).reason == "many_hits" else QUICK_SECONDS
         try:
-            reading = self._reader.read(content, OBJECT_NAME, seconds=min(QUICK_SECONDS, self._seconds))
+            reading = self._reader.read(content, OBJECT_NAME, seconds=min(most, left))
         except MemoryError:
-            reading = DeepReading((), {"memory": 1}, 0, QUICK_SECONDS)
+            reading = DeepReading((), {"memory": 1}, 0, most)
         self._seconds -= reading.seconds
         return reading
 

@@ -167,9 +167,10 @@ class Detector:
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
         """Return candidates without a place for findings that are located. No raw token is in them."""
-        return [self._candidate(finding, name) for finding in findings]
+        shown_name = redact(name)
+        return [self._candidate(finding, shown_name) for finding in findings]
 
-    def _candidate(self, finding: Finding, name: str) -> Candidate:
+    def _candidate(self, finding: Finding, shown_name: str) -> Candidate:
         return Candidate(
             digest=self._digester(finding.token),
             hint=hint_of(finding.token),
@@ -177,7 +178,7 @@ class Detector:
             line=finding.line,
             column=finding.column,
             encoding=">".join(finding.encoding),
-            container=redact(name) + redact("".join(f"!/{member}" for member in finding.members))
+            container=shown_name + redact("".join(f"!/{member}" for member in finding.members))
             if finding.members
             else "",
         )

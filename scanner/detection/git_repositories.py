@@ -24,6 +24,8 @@ from scanner.git_children import RECEIVING, environment, git_child
 
 MAX_ALTERNATES = 50
 """Alternates may name further alternates; git itself stops at a nesting of five."""
+MAX_LOOSE_REFS = 5_000
+"""Refs in files of their own that are opened; of others only the names are read. git packs refs at each collection."""
 MAX_REFS = 1_000_000
 MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
@@ -227,7 +229,9 @@ def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
         if count > MAX_REFS:
             unread["refs_over_limit"] += 1
             return
-        oid = _small(common / os.fsdecode(name))
+        if count > MAX_LOOSE_REFS:
+            unread["refs_over_limit"] = 1
+        oid = _small(common / os.fsdecode(name)) if count <= MAX_LOOSE_REFS else b""
         yield name, oid if _OBJECT_ID.fullmatch(oid) else b""
     packed = _start(common / "packed-refs", MAX_PACKED_REFS + 1)
     unread["refs_over_limit"] += len(packed) > MAX_PACKED_REFS

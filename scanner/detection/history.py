@@ -115,6 +115,9 @@ def _named(item: UnreadObject, where: Where) -> UnreadPart:
 
 
 def _ref_names(repository: Repository, detector: Detector) -> Iterator[Candidate]:
-    for name, _ in repository.refs:
+    names = [name for name, _ in repository.refs]
+    if not names or detector.scan_bytes(b"\n".join(names)) is None:
+        return
+    for name in names:
         place = Place("ref_name", ref=name.decode("utf-8", "surrogateescape"))
         yield from detector.scan(Document(name, place)).candidates

@@ -15,7 +15,7 @@ from scanner.detection.candidate_limits import MAX_CANDIDATES, OVER_LIMIT, Candi
 from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.findings import Finding
 from scanner.detection.pack_locations import Location, locate, parse_commit, tree_entries
-from scanner.detection.packs import ObjectType, PackLimits, PackObject, PackReading
+from scanner.detection.packs import OBJECT_COST, ObjectType, PackLimits, PackObject, PackReading
 
 T = TypeVar("T")
 
@@ -25,6 +25,8 @@ MAX_CROWD = 64
 """Findings of one object. Those of an object with more are kept last, so that a flood hides no leak beside it."""
 MAX_NOT_READ = 100
 """Objects of one pack that are named as not read; the others are counted."""
+POSTPONED_BYTES = 48 << 20
+"""Of objects that have to be opened, kept until all others were looked at. Beyond it they are opened at once."""
 KEPT_BYTES = 64 << 20
 """Of the trees and commits of one pack, kept to find paths in."""
 
@@ -33,13 +35,15 @@ KEPT_BYTES = 64 << 20
 class Look(Generic[T]):
     """What one object holds. `content_digest`: SHA-256 in hex where something of it was not read.
 
-    `is_deferred`: the object is read later, so its place is looked up as well.
+    `is_deferred`: another reader reads the object later, so its place is looked up as well. `is_postponed`: the object
+    has to be opened.
     """
 
     found: Sequence[T] = ()
     unread: Mapping[str, int] = field(default_factory=dict)
     content_digest: str = ""
     is_deferred: bool = False
+    is_postponed: bool = False
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ def scan_objects(
     look: Callable[[PackObject, bytes], Look[T] | None],
     key: Callable[[T], Hashable],
     wants: Collection[str],
+    open_object: Callable[[PackObject, bytes], Look[T] | None] | None = None,
 ) -> PackScan[T]:
     """Look at every object as it is made, then locate those that hold something.
 
@@ -98,67 +103,99 @@ def scan_objects(
         look: Returns what an object holds, None for nothing; is given the names in a tree, and the content of others.
         key: Returns the same for all findings of one token.
         wants: Ids of objects of which the caller wants to know whether the pack holds them.
+        open_object: Does the same for objects that `look` wants to be opened, after all others were looked at, so that
+            none of them hides what lies in plain.
     """
-    scan = PackScan[T]()
-    limits = CandidateLimits()
-    crowded: list[PackHit[T]] = []
-    room = MAX_CANDIDATES
-    wanted: set[str] = set()
-    kept: list[PackObject] = []
-    kept_bytes = 0
+    scanner = _Scanner[T](key, wants)
+    postponed: list[tuple[PackObject, bytes]] = []
+    room = POSTPONED_BYTES
     for item in pack:
         content = _names(item) if item.type == "tree" else item.content
+        scanner.begin(item, content)
         seen = look(item, content)
+        if seen is not None and seen.is_postponed and open_object is not None:
+            if len(content) <= room:
+                room -= len(content) + OBJECT_COST
+                postponed.append((item, content))
+                continue
+            seen = open_object(item, content)
+        if seen is not None:
+            scanner.add(item, seen, len(content))
+    postponed.reverse()
+    while postponed and open_object is not None:
+        item, content = postponed.pop()
+        if (seen := open_object(item, content)) is not None:
+            scanner.add(item, seen, len(content))
+    return scanner.close(pack)
+
+
+class _Scanner(Generic[T]):
+    """Collects what the objects of a pack hold."""
+
+    def __init__(self, key: Callable[[T], Hashable], wants: Collection[str]) -> None:
+        self._key, self._wants = key, wants
+        self._scan = PackScan[T]()
+        self._limits = CandidateLimits()
+        self._crowded: list[PackHit[T]] = []
+        self._room = MAX_CANDIDATES
+        self._wanted: set[str] = set()
+        self._kept: list[PackObject] = []
+        self._kept_bytes = 0
+
+    def begin(self, item: PackObject, content: bytes) -> None:
+        """Count an object, and keep it if paths are found in it."""
+        scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)
-        if item.oid in wants:
+        if item.oid in self._wants:
             scan.reached.add(item.oid)
         if item.type in ("commit", "tree"):
-            kept_bytes += len(item.content)
-            if kept_bytes <= KEPT_BYTES:
-                kept.append(item)
+            self._kept_bytes += len(item.content)
+            if self._kept_bytes <= KEPT_BYTES:
+                self._kept.append(item)
         if item.type == "blob" and is_lfs_pointer(content):
             scan.unread["lfs_pointer"] += 1
-        if seen is None:
-            continue
-        wanted.add(item.oid)
+
+    def add(self, item: PackObject, seen: Look[T], size: int) -> None:
+        """Add what an object of this size holds. Large numbers of findings are added last."""
+        scan = self._scan
+        self._wanted.add(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
             scan.locations[item.oid] = Location("", item.oid, commit.committed_at)
-        _note_unread(scan, item, seen, len(content))
+        scan.unread.update(seen.unread)
+        if seen.content_digest and len(scan.not_read) < MAX_NOT_READ:
+            reasons = tuple(sorted(seen.unread))
+            scan.not_read.append(UnreadObject(item.oid, item.type, reasons, seen.content_digest, size))
         if len(seen.found) > MAX_CROWD:
-            crowded.append(PackHit(item.oid, item.type, list(seen.found[:room])))
-            scan.unread[OVER_LIMIT] += max(len(seen.found) - room, 0)
-            room -= len(crowded[-1].found)
-        elif taken := [found for found in seen.found if limits.admits(key(found))]:
+            self._crowded.append(PackHit(item.oid, item.type, list(seen.found[: self._room])))
+            scan.unread[OVER_LIMIT] += max(len(seen.found) - self._room, 0)
+            self._room -= len(self._crowded[-1].found)
+        elif taken := self._admitted(seen.found):
             scan.hits.append(PackHit(item.oid, item.type, taken))
-    for hit in crowded:
-        hit.found = [found for found in hit.found if limits.admits(key(found))]
-        if hit.found:
-            scan.hits.append(hit)
-    scan.locations.update(locate(kept, wanted - scan.locations.keys()))
-    scan.is_all_located = kept_bytes <= KEPT_BYTES
-    scan.unread.update(limits.over)
-    _close(scan, pack)
-    return scan
+
+    def _admitted(self, found: Sequence[T]) -> list[T]:
+        return [one for one in found if self._limits.admits(self._key(one))]
+
+    def close(self, pack: PackReading) -> PackScan[T]:
+        """Locate what was found, and return all."""
+        scan = self._scan
+        for hit in self._crowded:
+            hit.found = self._admitted(hit.found)
+            if hit.found:
+                scan.hits.append(hit)
+        scan.locations.update(locate(self._kept, self._wanted - scan.locations.keys()))
+        scan.is_all_located = self._kept_bytes <= KEPT_BYTES
+        scan.unread.update(self._limits.over)
+        scan.unread.update(pack.unread)
+        scan.unread = +scan.unread
+        scan.is_over_limit, scan.is_damaged = pack.is_over_limit, pack.is_damaged
+        scan.is_cut_off = bool(pack.unread["pack_truncated"])
+        return scan
 
 
 def _names(tree: PackObject) -> bytes:
     names = (name for _, name, _ in tree_entries(tree.content, len(tree.oid) // 2))
     return "\n".join(names).encode("utf-8", "surrogateescape")
-
-
-def _note_unread(scan: PackScan[T], item: PackObject, seen: Look[T], size: int) -> None:
-    scan.unread.update(seen.unread)
-    if seen.content_digest and len(scan.not_read) < MAX_NOT_READ:
-        reasons = tuple(sorted(seen.unread))
-        scan.not_read.append(UnreadObject(item.oid, item.type, reasons, seen.content_digest, size))
-
-
-def _close(scan: PackScan[T], pack: PackReading) -> None:
-    scan.unread.update(pack.unread)
-    scan.unread = +scan.unread
-    scan.is_over_limit, scan.is_damaged = pack.is_over_limit, pack.is_damaged
-    scan.is_cut_off = bool(pack.unread["pack_truncated"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.candidate_limits import CandidateLimits
 from scanner.detection.detector import Detector, ScanResult
 from scanner.detection.documents import Candidate
 from scanner.detection.findings import Finding
@@ -117,7 +118,7 @@ class _Looks:
         verdict = plain_only(content)
         if verdict.needs_reader:
             self._calls += 1
-            if self._calls > MAX_READER_CALLS:
+            if self._calls > MAX_READER_CALLS or verdict.reason == "many_hits":
                 raise _TooCostly
         elif not verdict.findings:
             return None
@@ -154,8 +155,12 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
+    limits = CandidateLimits()
+    for hit in scan.hits:
+        limits.take(hit.found)
     for item in answer.deferred:
-        _read_alone(detector, item, budget, scan)
+        _read_alone(detector, item, budget, scan, limits)
+    scan.unread.update(limits.over)
     scan.hits.sort(key=lambda hit: len(hit.found) > MAX_CROWD)
     scan.unread = +scan.unread
     return scan
@@ -178,12 +183,14 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
     )
 
 
-def _read_alone(detector: Detector, item: DeferredObject, budget: Budget, scan: PackScan[Candidate]) -> None:
+def _read_alone(
+    detector: Detector, item: DeferredObject, budget: Budget, scan: PackScan[Candidate], limits: CandidateLimits
+) -> None:
     """Read an object that took the reader of its pack too long."""
     result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
     scan.unread.update(result.unread)
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
         reasons = tuple(sorted(result.unread))
         scan.not_read.append(UnreadObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
-    if result.candidates:
-        scan.hits.append(PackHit(item.oid, item.type, list(result.candidates)))
+    if taken := limits.take(result.candidates):
+        scan.hits.append(PackHit(item.oid, item.type, taken))

@@ -69,7 +69,10 @@ def _masked(raw: bytes) -> bytes:
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
     """Yield what has to be replaced and by what, in order of the starts; spans may overlap."""
+    covered = 0
     for begin in range(0, len(raw), _BLOCK):
+        if begin + _BLOCK <= covered:
+            continue  # all of it is replaced already
         block = raw[begin : begin + _BLOCK + _OVERLAP]
         found = text_findings(block, meter)
         if meter.unread:
@@ -81,6 +84,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
                 if finding.token != UNOPENED:
                     yield start, end, hint_of(finding.token).encode()
                 elif (rest := _REST_OF_RUN.match(raw, end)) is not None:
+                    covered = max(covered, rest.end())
                     yield start, rest.end(), _WITHHELD_RUN
 
 

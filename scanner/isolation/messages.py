@@ -139,6 +139,8 @@ def finding_from_json(token: str, line: int, column: int, encoding: list[str], m
 
 
 def _words(values: list[str]) -> tuple[str, ...]:
+    if not values:
+        return ()
     if len(values) > MAX_WORDS or not all(isinstance(value, str) for value in values):
         raise ValueError("no words")
     return tuple(value[:MAX_WORD_LENGTH] for value in values)

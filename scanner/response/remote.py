@@ -18,7 +18,13 @@ from scanner.records.states import Cause
 from scanner.response import sightings
 from scanner.response.finishing import finish
 from scanner.response.policy import Policy
-from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response, respond_within
+from scanner.response.respond import (
+    CANDIDATES_A_TRANSACTION,
+    Response,
+    leave_out_unknown,
+    respond_within,
+    split_crowd,
+)
 from scanner.response.store_access import RemoteAccess
 from scanner.tokens.protocol import LookUp
 
@@ -37,7 +43,12 @@ def respond_remotely(
 ) -> Response:
     """Look up, record, disable, complete. What the store could not be asked about is kept as `unchecked`."""
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
-    response = _commit(database, candidates, source, policy, cause, found)
+    likely, crowd = split_crowd(candidates)
+    response = _commit(database, likely, source, policy, cause, found)
+    if crowd:
+        with database.write() as session:
+            known = leave_out_unknown(session, crowd, found, source, response)
+        response.add(_commit(database, known, source, policy, cause, found))
     response.add(finish(database, policy, access.store, response.disabling))
     return response
 

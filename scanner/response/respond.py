@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
-from scanner.records import audit
+from scanner.records import audit, tallies
 from scanner.records.audit import Entry
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
@@ -24,6 +25,12 @@ from scanner.tokens.protocol import LookUp, TokenRecord
 
 CANDIDATES_A_TRANSACTION = 200
 """A repository with 10,000 tokens must not hold the write lock for a minute."""
+
+MAX_SIGHTINGS = 300
+"""Unknown tokens of one call that are recorded, to be looked up again. More of them are a flood of invented tokens."""
+LOOKED_UP_AT_ONCE = 1_000
+NOT_RECORDED = "sightings_over_limit"
+"""The count, of the source, of tokens that the store did not know and that were not recorded."""
 
 LET_PASS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
 """Actions after which the token may live where it was found: seen there again, it is decided on again."""
@@ -76,6 +83,21 @@ def respond(
     Raises what the database raises when it is away: nothing is lost then, but the caller has to come again.
     """
     total = Response()
+    likely, crowd = split_crowd(candidates)
+    _respond_in_batches(database, likely, source, policy, cause, total)
+    known: list[Candidate] = []
+    for start in range(0, len(crowd), LOOKED_UP_AT_ONCE):
+        part = crowd[start : start + LOOKED_UP_AT_ONCE]
+        with database.write() as session:
+            found = policy.access.look_up(session, {candidate.digest for candidate in part}, None)
+            known += leave_out_unknown(session, part, found, source, total)
+    _respond_in_batches(database, known, source, policy, cause, total)
+    return total
+
+
+def _respond_in_batches(
+    database: Database, candidates: Sequence[Candidate], source: str, policy: Policy, cause: Cause, total: Response
+) -> None:
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)
     start = 0
     while start < len(ordered):
@@ -84,7 +106,37 @@ def respond(
             part = respond_within(session, ordered[start:end], source=source, policy=policy, cause=cause)
         total.add(part)
         start = end
-    return total
+
+
+def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the candidates of the likeliest MAX_SIGHTINGS tokens, and those of all others.
+
+    Tokens in an object or text with few of them are likelier than those in one with many.
+    """
+    if len(candidates) <= MAX_SIGHTINGS:
+        return list(candidates), []
+    beside = Counter(map(_spot, candidates))
+    first = dict.fromkeys(one.digest for one in sorted(candidates, key=lambda one: beside[_spot(one)]))
+    chosen = set(islice(first, MAX_SIGHTINGS))
+    likely = [candidate for candidate in candidates if candidate.digest in chosen]
+    return likely, [candidate for candidate in candidates if candidate.digest not in chosen]
+
+
+def leave_out_unknown(
+    session: Session, crowd: Sequence[Candidate], found: LookUp, source: str, response: Response
+) -> list[Candidate]:
+    """Return those of a crowd that the store knows, or could not be asked about; count the others."""
+    kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
+    left_out = len(crowd) - len(kept)
+    tallies.add(session, source, {NOT_RECORDED: left_out})
+    response.unknown += left_out
+    response.unknown_digests.update({one.digest for one in crowd} - {one.digest for one in kept})
+    return kept
+
+
+def _spot(candidate: Candidate) -> tuple[str | None, str]:
+    """Return what all candidates of one object or text have in common."""
+    return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = CANDIDATES_A_TRANSACTION) -> tuple[int, Response]:

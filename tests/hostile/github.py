@@ -74,7 +74,8 @@ class HostileGitHub(Firehose):
             return b"200 OK", json_type, json.dumps({"public_keys": [self.signer.public_key()]}).encode()
         if path in self._files:
             return b"200 OK", b"Content-Type: text/plain\r\n", self._files[path]
-        return super().answer(target, headers, body)
+        answer = super().answer(target, headers, body)
+        return _unless_known(answer, headers) if path == b"/api/events" else answer
 
     def _show_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -89,6 +90,15 @@ class HostileGitHub(Firehose):
             self.window.appendleft(json.dumps({**push.event, "created_at": stamp}).encode())
             if push.token:
                 self.visible[push.token] = now
+
+
+def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
+    """Answer 304, as GitHub does, to a client that has this page already."""
+    status, more, body = answer
+    tag = b'"%s"' % hashlib.sha256(body).hexdigest().encode()
+    if b"if-none-match: " + tag in headers.lower():
+        return b"304 Not Modified", more, b""
+    return status, more + b"ETag: " + tag + b"\r\n", body
 
 
 _numbers = itertools.count(1)

@@ -16,6 +16,8 @@ from workers.health.rows import StalledRow
 
 NEAR_SHARE = 0.5
 """Of the time limit: a job or poll without progress for so long is named before it is stopped."""
+TAKE_OVER_SECONDS = 120.0
+"""Work whose lease ended at its deadline is claimed anew within so long, unless no worker is there to claim it."""
 MAX_NAMED = 20
 
 
@@ -74,9 +76,13 @@ def _kinds(session: Session) -> list[str]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Held by a worker now, with less than a share of its time left."""
-    held = model.leased_until.is_not(None) & (model.leased_until > db_now())
-    return held & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
+    """Select what a worker holds with less than a share of its time left, and what no worker has taken over since.
+
+    The lease of work that hangs ends at the deadline. It is then stopped, or claimed anew, within seconds.
+    """
+    held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
+    left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
+    return held | left_behind
 
 
 def _was_stopped(model: type[ScanJob] | type[SourceState]) -> ColumnElement[bool]:
@@ -86,7 +92,7 @@ def _was_stopped(model: type[ScanJob] | type[SourceState]) -> ColumnElement[bool
 def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
-    is_running = row.leased_until is not None and row.leased_until > now
+    is_running = row.leased_until is not None
     # A job that was stopped and is claimed again is judged by its new claim.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(

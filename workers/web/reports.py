@@ -38,6 +38,8 @@ from workers.web.requests import RequestRefused, client_of, guarded, require_key
 REPORTS_BYTES = 1024 * 1024
 MAX_REPORTS = 1000
 USAGE_BYTES = 8 * 1024 * 1024
+MAX_USAGE_LINES = 250_000
+"""The shortest record has some 40 bytes, so a body of usage holds no more. Empty lines cost as much as others."""
 POSSESSION_BYTES = 256 * 1024
 """A thousand tokens with addresses of some 200 characters."""
 BAD_NAMED = 100
@@ -152,6 +154,8 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
     except BadNetworks as err:
         _log.error("usage was refused: the file of R8SCAN_USAGE_LISTED_FILE %s", err)
         raise RequestRefused(503, "the list of networks cannot be read: see the log", retry_after=60) from err
+    if body.count(b"\n") > MAX_USAGE_LINES:
+        raise RequestRefused(413, f"send at most {MAX_USAGE_LINES} lines at a time")
     reader = RecordReader(context.settings.digester(), listed, datetime.now(UTC))
     records: list[UsageRecord] = []
     bad: list[int] = []

@@ -24,6 +24,9 @@ from scanner.sources.pushes.memory import PushMemory
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push
 
+FIRST_CANDIDATES = 100
+"""Candidates of one push that are responded to before the others."""
+
 
 def scan_next(
     database: Database,
@@ -69,10 +72,9 @@ def scan_next(
                 return outcome
             candidates = reading.candidates
             _count(reading, outcome)
-        if candidates:
-            outcome.response = respond_or_keep(
-                database, candidates, source=job.source, policy=policy, state_dir=state_dir
-            )
+        # Objects with few candidates come first, so that a leak does not wait for a flood beside it.
+        for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):
+            outcome.response.add(respond_or_keep(database, part, source=job.source, policy=policy, state_dir=state_dir))
         if push in readings:
             # The page is closed when all of its pushes are read: until then, keep no more than is remembered.
             del readings[push].candidates[push_memory.MAX_HITS + 1 :]

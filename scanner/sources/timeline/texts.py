@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MAX_VALUES = 50_000
-DEEPEST = 12
+MAX_VALUES = 20_000
+"""Values and ends of lists of one event that are looked at. Ordinary events have fewer than 1,000."""
+MAX_LEVELS = 12
 TEXT_KEYS = ("body", "title", "description")
+_END = object()
 
 
 def strings_of(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
@@ -19,17 +21,19 @@ def strings_of(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
     for key in TEXT_KEYS:
         if isinstance(value.get(key), str):
             yield value[key]
-    stack: list[tuple[Any, int]] = [(part, 1) for key, part in value.items() if key not in TEXT_KEYS]
-    seen = 0
-    while stack:
-        part, level = stack.pop()
-        if isinstance(part, str):
+    # Iterators, so that a list of a million values costs no more than the limit.
+    stack: list[Iterator[Any]] = [iter([part for key, part in value.items() if key not in TEXT_KEYS])]
+    for _ in range(MAX_VALUES):
+        part = next(stack[-1], _END)
+        if part is _END:
+            stack.pop()
+            if not stack:
+                return
+        elif isinstance(part, str):
             yield part
-        elif isinstance(part, dict | list) and level < DEEPEST:
-            stack.extend((item, level + 1) for item in (part.values() if isinstance(part, dict) else part))
         elif isinstance(part, dict | list):
-            counts["event_too_deep"] += 1
-        seen += 1
-        if seen > MAX_VALUES:
-            counts["event_too_large"] += 1
-            return
+            if len(stack) < MAX_LEVELS:
+                stack.append(iter(part.values() if isinstance(part, dict) else part))
+            else:
+                counts["event_too_deep"] += 1
+    counts["event_too_large"] += 1

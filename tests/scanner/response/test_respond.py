@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, func, select, update
 
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.token_formats import hint_of
+from scanner.records import tallies
 from scanner.records.database import Database
 from scanner.records.models import (
     ApiToken,
@@ -227,7 +229,7 @@ def test_nothing_of_a_failed_transaction_stays(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(respond_module, "tell", crash)
+    monkeypatch.setattr(respond_module, "queue_notifications", crash)
     with pytest.raises(KeyboardInterrupt):
         respond(database, [found(token)], source="public_events", policy=POLICY)
     monkeypatch.undo()
@@ -281,6 +283,27 @@ def test_two_workers_that_find_it_at_once_disable_once_and_mail_once(
         database.close()
 
 
+def test_a_flood_of_invented_tokens_is_looked_up_and_only_its_likeliest_are_recorded(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
+    flood, beside = [fresh_token() for _ in range(400)], fresh_token()
+    last = max(flood, key=lambda token: sha256_digest(token.encode()))
+    with database.write() as session:
+        ImportRun.begin().write(
+            session, [ImportedToken(sha256_digest(last.encode()), "r8_…", "", "ana", ("ana@example.com",))]
+        )
+    place = replace(found(beside).place, git_object="b" * 40)
+    candidates = [*(found(token) for token in flood), replace(found(beside), place=place)]
+    response = respond(database, candidates, source="rescan", policy=POLICY)
+    assert (len(response.disabled), response.unknown, len(response.unknown_digests)) == (1, 400, 400)
+    with database.read() as session:
+        recorded = set(session.execute(select(Sighting.digest)).scalars())
+        counts = tallies.since(session, 1)["rescan"]
+    assert sha256_digest(beside.encode()) in recorded
+    assert len(recorded) in (299, 300)
+    assert counts == {"sightings_over_limit": 400 - len(recorded)}
+
+
 def test_a_repository_full_of_tokens_is_worked_through_in_short_transactions(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
@@ -299,7 +322,7 @@ def test_a_repository_full_of_tokens_is_worked_through_in_short_transactions(
 
     response = respond(database, [found(token) for token in tokens], source="rescan", policy=POLICY)
     assert len(response.disabled) == 450
-    assert len(commits) == 3
+    assert len(commits) == 4, "the first 300, a look-up of the others, and those that the store knows"
     assert count(database, Notification) == 1
 
 

@@ -68,6 +68,21 @@ def test_a_job_that_nothing_stops_is_named_with_what_to_do(database: Database) -
     ]
 
 
+@pytest.mark.parametrize(("seconds", "is_named"), [(-300, True), (-60, False), (300, False)])
+def test_work_whose_lease_has_ended_is_named_if_nobody_takes_it_over(
+    database: Database, seconds: float, is_named: bool
+) -> None:
+    job = claimed(database)
+    polled(database)
+    with database.write() as session:
+        for model in (ScanJob, SourceState):
+            session.execute(update(model).values(leased_until=db_now(-30), deadline_at=db_now(seconds)))
+    named = [problem for problem in problems(database, "gists") if "was not stopped" in problem]
+    assert [problem.partition(" is ")[0] for problem in named] == (
+        [f"job {job.id} (pushes)", "gists: a poll"] if is_named else []
+    )
+
+
 def test_a_job_that_was_stopped_is_named_until_it_has_ended(database: Database) -> None:
     job = claimed(database)
     assert jobs.record_time_limit(database, job.lease, 600)
