@@ -111,7 +111,7 @@ _SOURCE_COLUMNS = (
 
 def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
     counts = one.since_start
-    seen = next((counts[key] for key in ("events", "results", "gists") if key in counts), None)
+    seen = next((counts[key] for key in ("events", "results", "gists", "repositories") if key in counts), None)
     scanned = next((one.scanned_24h[key] for key in ("pushes", "files", "jobs") if key in one.scanned_24h), None)
     return (
         one.source,

@@ -67,7 +67,7 @@ def _row(
         skipped_24h=_beginning(counts, "skipped_"),
         failed_24h={**_beginning(counts, "error_"), **_beginning(counts, "given_up")},
         unread_24h=_beginning(counts, "unread_"),
-        cursor=_round_of(state),
+        cursor=_progress_of(state),
         error=state.error if state else None,
     )
 
@@ -100,16 +100,24 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 
 
-def _round_of(state: SourceState | None) -> dict[str, Any]:
-    """Return what code search records about its rounds."""
-    if state is None or "last_round" not in state.cursor:
+def _progress_of(state: SourceState | None) -> dict[str, Any]:
+    """Return what a source's cursor says of its progress, where that is more than its counts say."""
+    if state is None:
         return {}
-    current = state.cursor.get("round") or {}
-    return {
-        "last_round": state.cursor["last_round"],
-        "waiting_shards": len(current.get("waiting", ())),
-        "requests": current.get("requests"),
-    }
+    cursor = state.cursor
+    if "last_round" in cursor:
+        current = cursor.get("round") or {}
+        return {
+            "last_round": cursor["last_round"],
+            "waiting_shards": len(current.get("waiting", ())),
+            "requests": current.get("requests"),
+        }
+    if "settle" in cursor:
+        shown = {key: cursor.get(key) for key in ("settle", "width", "rate", "late", "compared")}
+        return {**shown, "seconds_behind": sum(end - start + 1 for start, end in cursor.get("behind", ()))}
+    if "owed" in cursor and "newest" in cursor:
+        return {"newest": cursor["newest"], "ids_behind": sum(end - start for start, end in cursor["owed"])}
+    return {}
 
 
 def _missed(session: Session) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coverage_model.doors import NEVER, Leak, code_search_round_seconds, gists_share, times
+from coverage_model.doors import DOORS, NEVER, Leak, code_search_round_seconds, gists_share, times
 from coverage_model.inputs import Inputs
 
 DAY = 86400
@@ -21,13 +21,16 @@ class Deployment:
     installations: int = 1
 
 
-ALL = ("public_events", "event_archive", "code_search", "gists", "partner_alerts")
+ALL = DOORS
+POLLED = ALL[:-1]
+LISTED = ("public_events", "repository_search", "new_repositories")
 DEPLOYMENTS = (
     Deployment("public events", ALL[:1]),
     Deployment("public events, archive", ALL[:2]),
-    Deployment("all that is polled", ALL[:4]),
-    Deployment("all that is polled, N = 5", ALL[:4], 5),
-    Deployment("partner alerts alone", ALL[4:]),
+    Deployment("public events, repository search, new repositories", LISTED),
+    Deployment("all that is polled", POLLED),
+    Deployment("all that is polled, N = 5", POLLED, 5),
+    Deployment("partner alerts alone", ALL[-1:]),
     Deployment("all doors", ALL),
     Deployment("all doors, N = 5", ALL, 5),
 )
@@ -66,6 +69,7 @@ class Cost:
     rest_per_hour: float
     rest_budget: float
     search_per_hour: float
+    points_per_hour: float
     pushes_per_second: float
     cores: float
     gb_per_day: float
@@ -78,15 +82,24 @@ def cost(
 ) -> Cost:
     """The deployment's cost. `single_share` of the events is what one installation sees, `pooled_share` what all do."""
     work, arriving = inputs.work, inputs.firehose.events_per_second * inputs.firehose.read_share
-    pushes = rest = search = kb_per_hour = 0.0
+    pushes = rest = search = points = kb_per_hour = 0.0
     if "public_events" in doors:
-        polled = 3600 / inputs.public_events.poll_seconds * inputs.public_events.pages
+        asked = inputs.public_events.pages + inputs.public_events.text_pages
+        polled = 3600 / inputs.public_events.poll_seconds * asked
         rest += polled
         # Separate installations do not know what the others have read.
         pushes += arriving * single_share * installations
         kb_per_hour += polled * inputs.public_events.page_kb * installations
+    known = pooled_share if "public_events" in doors else 0.0
+    if "repository_search" in doors:
+        points += inputs.repository_search.points_per_hour
+        shown = inputs.repository_search.indexed_share * (1 - inputs.repository_search.again_share)
+        pushes += arriving * shown * (1 - single_share) * installations
+        known = 1 - (1 - known) * (1 - shown)
+    if "new_repositories" in doors:
+        points += inputs.new_repositories.points_per_hour
+        rest += inputs.new_repositories.requests_per_hour
     if "event_archive" in doors:
-        known = pooled_share if "public_events" in doors else 0.0
         pushes += arriving * inputs.archive_share * (1 - known)
         kb_per_hour += inputs.event_archive.file_mb * 1000
     if "code_search" in doors:
@@ -105,6 +118,7 @@ def cost(
         rest_per_hour=rest * installations,
         rest_budget=rest / inputs.limits.rest_per_hour,
         search_per_hour=search * installations,
+        points_per_hour=points * installations,
         pushes_per_second=pushes,
         cores=pushes * work.cpu_seconds_a_push,
         gb_per_day=kb_per_hour * 24 / 1e6,

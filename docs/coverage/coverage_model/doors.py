@@ -14,6 +14,10 @@ from coverage_model.inputs import Inputs
 
 NEVER = math.inf
 EVENT_PLACES = ("push", "create", "text")
+DOORS = (
+    *("public_events", "event_archive", "code_search", "gists"),
+    *("repository_search", "new_repositories", "partner_alerts"),
+)
 WEEK = 7 * 86400.0
 
 
@@ -42,6 +46,12 @@ class Leak:
     gist_polled: float
     alerted: float
     alerted_at: float
+    searched: float
+    lag: float
+    window: float
+    listed: float
+    pushed_late: float
+    looked: float
 
 
 def draw_leaks(inputs: Inputs) -> list[Leak]:
@@ -92,13 +102,15 @@ def times(inputs: Inputs, leak: Leak, events_share: float, installations: int) -
     """Seconds from the leak to "disabled", for each door."""
     place, work = _place(inputs, leak.place), inputs.work
     if leak.readable >= inputs.leaks.readable_share:
-        return dict.fromkeys(("public_events", "event_archive", "code_search", "gists", "partner_alerts"), NEVER)
+        return dict.fromkeys(DOORS, NEVER)
     plain = leak.plain < inputs.leaks.plain_share
     return {
         "public_events": _events_time(inputs, leak, place, events_share),
         "event_archive": _archive_time(inputs, leak, place),
         "code_search": _search_time(inputs, leak, place, plain, installations),
         "gists": _gist_time(inputs, leak) if place == "gist" else NEVER,
+        "repository_search": _repository_search_time(inputs, leak, place),
+        "new_repositories": _new_repository_time(inputs, leak, place),
         "partner_alerts": _alert_time(inputs, leak, plain) + work.react_seconds,
     }
 
@@ -129,6 +141,31 @@ def _events_time(inputs: Inputs, leak: Leak, place: str, share: float) -> float:
     window = inputs.public_events.window_events / inputs.firehose.events_per_second
     waited = min(window, inputs.public_events.poll_seconds) * leak.polled
     return _visible_after(inputs, leak) + waited + inputs.work.push_seconds + inputs.work.react_seconds
+
+
+def _repository_search_time(inputs: Inputs, leak: Leak, place: str) -> float:
+    """A window is asked for once it has settled, and again later for what the index has learned since."""
+    search, work = inputs.repository_search, inputs.work
+    if place not in ("push", "create") or leak.searched >= search.shown_share:
+        return NEVER
+    lag = _spread(search.lag_earliest_seconds, search.lag_latest_seconds, leak.lag)
+    until_the_window_ends = search.window_seconds * leak.window
+    for look in search.looks:
+        if lag <= until_the_window_ends + look:
+            return until_the_window_ends + look + work.push_seconds + work.react_seconds
+    return NEVER
+
+
+def _new_repository_time(inputs: Inputs, leak: Leak, place: str) -> float:
+    """Looked at one minute after it was listed; a first push that comes later is seen by the next look."""
+    new, work = inputs.new_repositories, inputs.work
+    if place != "create" or leak.listed >= new.share * new.listed_share:
+        return NEVER
+    if leak.pushed_late < new.pushed_late_share:
+        waited = (new.second_look_seconds - new.first_look_seconds) * leak.looked
+    else:
+        waited = new.first_look_seconds * leak.looked
+    return waited + work.push_seconds + work.react_seconds
 
 
 def _archive_time(inputs: Inputs, leak: Leak, place: str) -> float:

@@ -30,6 +30,7 @@ class Firehose:
 class PublicEvents:
     window_events: int
     page_events: int
+    text_pages: int
     poll_seconds: float
     seconds_between_pages: float
     poll_jitter_seconds: float
@@ -43,6 +44,43 @@ class PublicEvents:
     @property
     def pages(self) -> int:
         return self.window_events // self.page_events
+
+
+@dataclass(frozen=True)
+class RepositorySearch:
+    indexed_share: float
+    lag_earliest_seconds: float
+    lag_latest_seconds: float
+    again_share: float
+    other_branch_share: float
+    settle_seconds: float
+    window_seconds: float
+    second_look_seconds: float
+    third_look_seconds: float
+    fourth_look_seconds: float
+    points_per_hour: float
+
+    @property
+    def looks(self) -> tuple[float, ...]:
+        """Seconds from a window's end to each look."""
+        later = (0.0, self.second_look_seconds, self.third_look_seconds, self.fourth_look_seconds)
+        return tuple(self.settle_seconds + seconds for seconds in later)
+
+    @property
+    def shown_share(self) -> float:
+        """Share of pushes whose content is read because of it."""
+        return self.indexed_share * (1 - self.again_share) * (1 - self.other_branch_share)
+
+
+@dataclass(frozen=True)
+class NewRepositories:
+    share: float
+    listed_share: float
+    first_look_seconds: float
+    second_look_seconds: float
+    pushed_late_share: float
+    requests_per_hour: float
+    points_per_hour: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +123,7 @@ class PartnerAlerts:
 
 @dataclass(frozen=True)
 class Limits:
+    points_per_hour: float
     rest_per_hour: float
 
 
@@ -155,6 +194,8 @@ class Simulation:
 class Inputs:
     firehose: Firehose
     public_events: PublicEvents
+    repository_search: RepositorySearch
+    new_repositories: NewRepositories
     event_archive: EventArchive
     code_search: CodeSearch
     gists: Gists
@@ -174,6 +215,8 @@ class Inputs:
 SECTIONS: dict[str, type[Any]] = {
     "firehose": Firehose,
     "public_events": PublicEvents,
+    "repository_search": RepositorySearch,
+    "new_repositories": NewRepositories,
     "event_archive": EventArchive,
     "code_search": CodeSearch,
     "gists": Gists,
@@ -196,7 +239,8 @@ POSITIVE = frozenset(
         *("rest_per_hour", "processes", "threads", "push_seconds", "pushes_a_job", "push_share", "prompt_seconds"),
         *("most_installations", "stretches", "minutes", "leaks", "visible_earliest_seconds", "visible_latest_seconds"),
         *("index_earliest_seconds", "index_latest_seconds", "earliest_seconds", "latest_seconds"),
-        *("removed_earliest_seconds",),
+        *("removed_earliest_seconds", "lag_earliest_seconds", "lag_latest_seconds", "window_seconds"),
+        *("points_per_hour", "second_look_seconds"),
     ]
 )
 

@@ -13,6 +13,9 @@ from coverage_model.inputs import Inputs
 TRIED: tuple[tuple[str, str, str, float, float], ...] = (
     ("events a second", "firehose", "events_per_second", 35.0, 140.0),
     ("events visible within 90 s", "public_events", "prompt_share", 0.5, 0.99),
+    ("pushes that the search index ever shows", "repository_search", "indexed_share", 0.5, 0.99),
+    ("from push to search index, at most", "repository_search", "lag_latest_seconds", 60.0, 7_200.0),
+    ("pushes to other branches", "repository_search", "other_branch_share", 0.05, 0.4),
     ("pushes an hour in the archive", "event_archive", "pushes_per_hour", 34_000.0, 136_000.0),
     ("leaks that code search can find at all", "code_search", "findable_share", 0.2, 0.8),
     ("matches of one query", "code_search", "matches_per_query", 5_000, 80_000),
@@ -91,6 +94,6 @@ def _tried(
         single = firehose.simulate(one).uncoordinated[0]
     without, everything = (
         deployments.delays(changed, leaks, opened, single).share_within(7200)
-        for opened in (deployments.ALL[:4], deployments.ALL)
+        for opened in (deployments.POLLED, deployments.ALL)
     )
     return without, everything

@@ -35,12 +35,18 @@ def _answer(results: Results) -> str:
     everything = results.named("all doors").delays
     quota = results.named("public events").cost.rest_budget
     events = results.inputs.public_events
+    index = results.inputs.repository_search
+    shown, late = index.indexed_share * (1 - index.again_share), index.lag_latest_seconds
+    listed = results.named("public events, repository search, new repositories").cost
+    points = listed.points_per_hour / results.inputs.limits.points_per_hour
     lines = (
         f"One credential sees **{percent(single)}** of the firehose, within minutes, and uses {percent(quota)} of its "
         "REST quota: the poll interval is the limit, so neither more quota nor more machines show more. "
-        f"(A window of {events.window_events} once a minute is {percent(one_window_share(results.inputs))}; pages that "
-        "shift while they are read and polls that fail take the rest.)",
-        f"With the event archive it is **{percent(results.with_archive(single))}**, an hour later. "
+        f"(Page 1, with {events.window_events} pushes, once a minute is {percent(one_window_share(results.inputs))}; "
+        "polls that fail take the rest.)",
+        f"Repository search and new repositories show **{percent(shown)}** of all pushes within {duration(late)}, if "
+        f"the search index lags as assumed, for {percent(points)} of the GraphQL points. r8scan measures the lag.",
+        f"Events and the event archive alone show **{percent(results.with_archive(single))}**, an hour later. "
         f"Five separate installations would see {percent(five)} within minutes, "
         f"{percent(results.with_archive(five))} with the archive.",
         f"Counted in leaks: everything one can poll finds {percent(search.share_within(7200))} within two hours. "
@@ -95,6 +101,9 @@ def _doors(results: Results) -> str:
         "code_search": f"{requests['code_search'].search_per_hour:.0f} searches, "
         f"{requests['code_search'].rest_per_hour:.0f} REST",
         "gists": f"{requests['gists'].rest_per_hour:.0f} REST",
+        "repository_search": f"{requests['repository_search'].points_per_hour:,.0f} points",
+        "new_repositories": f"{requests['new_repositories'].rest_per_hour:.0f} REST, "
+        f"{requests['new_repositories'].points_per_hour:.0f} points",
         "partner_alerts": "none: GitHub calls us",
     }
     shows = {
@@ -102,6 +111,8 @@ def _doors(results: Results) -> str:
         "event_archive": f"{percent(inputs.archive_share)} of events",
         "code_search": f"{percent(inputs.code_search.findable_share)} of plain leaks by push (assumed)",
         "gists": f"{percent(gists_share(inputs))} of new public gists",
+        "repository_search": f"{percent(inputs.repository_search.indexed_share)} of pushes (assumed)",
+        "new_repositories": f"{percent(inputs.new_repositories.listed_share)} of new public repositories (assumed)",
         "partner_alerts": f"{percent(inputs.partner_alerts.seen_share)} of plain leaks (assumed)",
     }
     rows = []
@@ -134,7 +145,10 @@ def _search(results: Results) -> str:
 def _cost(results: Results) -> str:
     shares, rows = results.shares, []
     for count in INSTALLATIONS:
-        for opened, label in ((deployments.ALL[:1], "events"), (deployments.ALL[:2], "events, archive")):
+        opened_doors = [(deployments.ALL[:1], "events"), (deployments.ALL[:2], "events, archive")]
+        if count == 1:
+            opened_doors.append((deployments.LISTED, "events, repository search, new repositories"))
+        for opened, label in opened_doors:
             seen = shares.uncoordinated[count - 1]
             own = cost(results.inputs, opened, shares.uncoordinated[0], seen, count)
             rows.append([f"{count}, {label}", *_cost_figures(own)])

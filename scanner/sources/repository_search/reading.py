@@ -14,6 +14,8 @@ from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, Sp
 MAX_PASSES = 3
 """Times that one span is read before what is missing is left to a later look."""
 MAX_PAGES = 10
+PROBED_SECONDS = 3600
+"""How far back the index's newest entry is looked for."""
 SHORT_SHARE = 0.01
 """Share of the count that may be missing without another pass: at any time some repositories are pushed again."""
 
@@ -97,7 +99,7 @@ def read_by_rest(github: GitHub, span: Span) -> WindowReading:
 
 def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
     """Return when the newest push was that the index knows of; None if it knows of none within the last hour."""
-    page = repositories.search(github, words((int(now) - 3600, int(now) + 60)), newest_first=True)
+    page = repositories.search(github, words((int(now) - PROBED_SECONDS, int(now) + 60)), newest_first=True)
     return max((one.pushed_at for one in page.repositories if one.pushed_at), default=None), page
 
 

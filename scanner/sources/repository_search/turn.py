@@ -188,7 +188,7 @@ class Turn:
         self.counts["requests"] += 1
         self.counts["points"] += page.points
         if newest is not None:
-            self.plan.probed(max(now - newest.timestamp(), 0.0))
+            self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
         """Have the REST search count the same window: what GraphQL shows to an App is not documented."""

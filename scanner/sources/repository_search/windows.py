@@ -20,6 +20,8 @@ MAX_BEHIND_WIDTH = 600
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
 """Seconds from a window's end to its first look: the search index needs some time to learn of a push."""
 SETTLE_MARGIN = 2.0
+MIN_PROBED_RATE = 1.0
+"""Pushes a second from which on the age of the index's newest entry tells its lag."""
 LOOKS_AFTER = (120, 900, 3600)
 """Seconds after the first look at which a window is asked for again, for what the index has learned since."""
 SAMPLE_EVERY = 8
@@ -201,9 +203,14 @@ class Plan:
         elif self.late[0] < EARLY_ENOUGH:
             self.settle = max(self.settle * 0.97, MIN_SETTLE)
 
-    def probed(self, lag: float) -> None:
-        """Take into account how old the newest entry of the index is: no window settles sooner."""
-        self.settle = min(max(self.settle, lag + SETTLE_MARGIN), MAX_SETTLE)
+    def probed(self, lag: float, rate: float) -> None:
+        """Take into account how old the newest entry of the index is: no window settles sooner.
+
+        Where little is pushed, as in an installation of one's own, its age says nothing of the index. `rate`: pushes a
+        second of the last hour.
+        """
+        if rate >= MIN_PROBED_RATE:
+            self.settle = min(max(self.settle, lag + SETTLE_MARGIN), MAX_SETTLE)
 
     def points_a_second(self) -> float:
         """Return the GraphQL points a second that first looks cost."""

@@ -131,14 +131,15 @@ def test_more_than_github_shows_of_one_second_is_read_from_both_ends_and_the_res
 
 @only_sqlite
 def test_the_first_look_waits_for_an_index_that_lags(search: Searching) -> None:
-    search.sandbox.index.lag = 150
-    for second in range(400):
-        search.push(f"ana/app{second}", ago=400 - second)
-    search.poll()
-    assert search.plan.settle == pytest.approx(152, abs=3)
-    search.poll_for(200)
-    assert "repositories_late" not in search.state.counts
-    assert len(search.names) == len(set(search.names)) == 60
+    search.sandbox.index.lag = 100
+    for number in range(7000):
+        search.push(f"ana/app{number}", ago=900 - number // 6)
+    search.poll_for(120, every=20)
+    assert search.plan.settle == pytest.approx(102, abs=5)
+    before = search.state.counts.get("repositories_late", 0)
+    search.poll_for(160, every=20)
+    assert search.state.counts.get("repositories_late", 0) == before
+    assert len(search.names) == len(set(search.names))
 
 
 @only_sqlite

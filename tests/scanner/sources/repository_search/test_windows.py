@@ -70,9 +70,11 @@ def test_the_first_look_moves_away_from_late_entries_and_back_within_its_limits(
     for _ in range(400):
         plan.measured(0, 0.0)
     assert plan.settle == MIN_SETTLE
-    plan.probed(47)
+    plan.probed(47, rate=0.1)
+    assert plan.settle == MIN_SETTLE, "nobody pushes here, so that the newest entry may be old"
+    plan.probed(47, rate=66.0)
     assert plan.settle == 49
-    plan.probed(1e9)
+    plan.probed(1e9, rate=66.0)
     assert plan.settle == MAX_SETTLE
 
 

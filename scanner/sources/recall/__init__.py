@@ -1,0 +1,1 @@
+"""What sources miss, measured: every push that one of them sees is a mark for the others."""

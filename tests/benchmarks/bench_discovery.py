@@ -1,0 +1,189 @@
+"""Discovery at the firehose's rate with one credential's quotas: which pushes become known, how soon, at what cost.
+
+70 pushes a second and 230 new repositories a minute, a search index that lags by 60 s, pushes on page 1 of the event
+timeline only. Exit status 1: a promise was not kept.
+Run: python -m tests.benchmarks.bench_discovery
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+
+from scanner.child_processes import start_child
+from scanner.records import schema
+from scanner.records.database import Database
+from scanner.records.models import ScanJob
+from scanner.records.source_models import SourceState
+from tests.benchmarks.bench_firehose import _disabled, _is_idle, register, service
+from tests.benchmarks.discovery_github import FIRST_NEW_ID, new_repository_ids
+from tests.benchmarks.targets import Targets
+from tests.processes import memory_mb
+from workers.sandbox.world import until
+
+RATE, NEW_A_SECOND = 70.0, 230 / 60
+SOURCES = "public_events,repository_search,new_repositories"
+MIN_KNOWN, MIN_NEW_KNOWN, MAX_P95_SECONDS = 0.95, 0.99, 120.0
+MAX_GROWTH = 1.25
+
+
+@dataclass
+class Run:
+    """What one run came to. Times are seconds from a push."""
+
+    pushes: int
+    known: dict[int, float] = field(default_factory=dict)
+    """Seconds until it was queued, by repository."""
+    by_source: Counter[str] = field(default_factory=Counter)
+    new: int = 0
+    new_known: int = 0
+    leaks_known: int = 0
+    found: list[float] = field(default_factory=list)
+    used: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    seconds: float = 0.0
+    memory: list[float] = field(default_factory=list)
+    cursors: dict[str, object] = field(default_factory=dict)
+
+
+@contextmanager
+def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Iterator[str]:
+    """The prepared GitHub as a process of its own: its address."""
+    options = {"pushes": pushes, "rate": RATE, "leaks": leaks, "lag": lag, "new": NEW_A_SECOND, "out": folder}
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    child = start_child([sys.executable, "-m", "tests.benchmarks.discovery_github", *arguments])
+    try:
+        until(lambda: (folder / "address").exists() or child.poll() is not None, 300)
+        yield (folder / "address").read_text()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
+    """Run the service while pushes flow, and until what the index learns last is read."""
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    pushes = int(RATE * seconds)
+    try:
+        with discovery_github(folder, pushes, leaks, lag) as address:
+            url = f"sqlite:///{folder}/state/r8scan.db"
+            database = Database(url)
+            schema.upgrade(database)
+            digests = register(database, (folder / "tokens").read_text().split())
+            options = {"SOURCES": SOURCES, "GITHUB_TOKEN": "a-credential"}
+            with service(folder, address, url, processes, **options) as child:
+                until(lambda: len(_states(database)) == 3, 90)
+                own = httpx.Client(base_url=address, trust_env=False)
+                own.get("/start")
+                run = Run(pushes)
+                _watch(database, own, child.pid, run, seconds + lag + 150)
+                _count(database, own, digests, run)
+                return run
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _watch(database: Database, own: httpx.Client, pid: int, run: Run, seconds: float) -> None:
+    """Wait until everything was shown and nothing waits any more."""
+    began = time.time()
+    while time.time() - began < seconds or not _is_idle(database):
+        run.memory.append(memory_mb(pid))
+        if time.time() - began > seconds + 600:
+            print("not everything was read within ten minutes more")
+            break
+        time.sleep(1)
+    run.seconds = time.time() - began
+    own.get("/state")
+
+
+def _count(database: Database, own: httpx.Client, digests: dict[str, str], run: Run) -> None:
+    state = own.get("/state").json()
+    run.used, run.refused = state["used"], state["refused"]
+    first: dict[int, tuple[float, str]] = {}
+    published: dict[int, float] = {}
+    with database.read() as session:
+        rows = session.execute(
+            select(ScanJob.source, ScanJob.created_at, ScanJob.target).where(ScanJob.kind == "pushes")
+        )
+        for source, created_at, target in rows:
+            for push in target["pushes"]:
+                number, at = push["repository_id"], created_at.timestamp()
+                published.setdefault(number, datetime.fromisoformat(push["published_at"]).timestamp())
+                if number not in first or at < first[number][0]:
+                    first[number] = at, source
+    run.known = {number: at - published[number] for number, (at, _) in first.items()}
+    run.by_source = Counter(source for _, source in first.values())
+    run.new = sum(1 for number in first if number >= FIRST_NEW_ID)
+    run.new_known = run.new
+    disabled = _disabled(database)
+    visible = state["visible"]
+    run.found = sorted(
+        disabled[digest] - visible[token]
+        for digest, token in digests.items()
+        if digest in disabled and token in visible
+    )
+    run.leaks_known = state["served_leaks"]
+    run.cursors = {one.source: one.cursor for one in _states(database)}
+
+
+def _states(database: Database) -> list[SourceState]:
+    with database.read() as session:
+        statement = select(SourceState).where(SourceState.last_success_at.is_not(None))
+        return list(session.execute(statement).scalars())
+
+
+def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
+    """Print what was measured, and judge it."""
+    known = len(run.known)
+    print(f"{run.pushes} pushes in {run.seconds:.0f} s; known first by: {dict(run.by_source)}")
+    delays = sorted(run.known.values())
+    if len(delays) > 1:
+        p95 = statistics.quantiles(delays, n=20)[-1]
+        print(f"  push to known: p50 {statistics.median(delays):.0f} s  p95 {p95:.0f} s  longest {delays[-1]:.0f} s")
+    hours = run.seconds / 3600
+    an_hour = {resource: count / hours for resource, count in sorted(run.used.items())}
+    print("  an hour: " + ", ".join(f"{count:,.0f} {resource}" for resource, count in an_hour.items()))
+    plan = defaultdict(str, run.cursors.get("repository_search", {}))  # type: ignore[call-overload]  # a JSON object
+    print(f"  search: settle {plan['settle']} s, width {plan['width']} s, rate {plan['rate']}/s, late {plan['late']}")
+    targets.at_least("share of pushes known", known / run.pushes, MIN_KNOWN)
+    targets.at_least("share of new repositories known", run.new_known / max(new, 1), MIN_NEW_KNOWN)
+    targets.exactly("leaks found in what was read", len(run.found), run.leaks_known)
+    p95 = statistics.quantiles(run.found, n=20)[-1] if len(run.found) > 1 else float("inf")
+    print(f"  {len(run.found)} of {leaks} planted leaks found")
+    targets.below("push to disabled, p95", p95, MAX_P95_SECONDS, " s")
+    targets.exactly("requests refused for a quota", run.refused, 0)
+    targets.below("GraphQL points an hour", an_hour.get("graphql", 0), 5000)
+    targets.below("REST requests an hour", an_hour.get("core", 0), 5000)
+    third = max(len(run.memory) // 3, 1)
+    growth = statistics.median(run.memory[-third:]) / max(statistics.median(run.memory[third : 2 * third]), 1)
+    targets.below("memory at the end by memory in mid-run", growth, MAX_GROWTH)
+
+
+def main() -> int:
+    """Measure; 1 when a promise is not kept."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="one minute, an index that lags by 20 s")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    seconds, lag = (60, 20.0) if options.quick else (300, 60.0)
+    targets = Targets()
+    run = measure(seconds=seconds, leaks=seconds, lag=lag, processes=options.processes)
+    report(run, targets, seconds, new_repository_ids(run.pushes, RATE, NEW_A_SECOND))
+    return targets.status()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The status shows what a source has measured of GitHub, and how far behind it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanner.records.database import Database
+from scanner.records.models import db_now
+from scanner.records.source_models import SourceState
+from scanner.settings import load_settings
+from scanner.sources.new_repositories.listing import Place
+from scanner.sources.repository_search.windows import Plan
+from workers.health.overview import overview
+
+PLAN = Plan(until=1000, settle=72.5, behind=[(100, 199), (300, 349)], compared=(700, 701)).to_json()
+PLACE = Place(newest=9000, owed=[(7000, 8000)]).to_json()
+
+
+@pytest.mark.parametrize(
+    ("source", "cursor", "shown"),
+    [
+        ("repository_search", PLAN, {"settle": 72.5, "seconds_behind": 150, "compared": [700, 701]}),
+        ("new_repositories", PLACE, {"newest": 9000, "ids_behind": 1000}),
+        ("gists", {"known": []}, {}),
+    ],
+)
+def test_a_cursor_is_shown_where_it_says_more_than_the_counts(
+    database: Database, tmp_path: Path, source: str, cursor: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    with database.write() as session:
+        session.add(SourceState(source=source, cursor=cursor, next_poll_at=db_now(60), last_success_at=db_now()))
+    (row,) = overview(database, load_settings(state_dir=tmp_path, sources=[source])).sources
+    assert {key: row.cursor[key] for key in shown} == shown
+    assert bool(row.cursor) == bool(shown)
