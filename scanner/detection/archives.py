@@ -1,4 +1,4 @@
-"""Readers of the archives of packages: ar (deb), cpio, rpm. They read forwards only and hold no member."""
+"""Readers of package archives: ar (deb), cpio and rpm. They read forwards only and keep no member in memory."""
 
 from __future__ import annotations
 

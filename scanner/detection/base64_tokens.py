@@ -1,7 +1,7 @@
-"""A token written once in base64: the pattern of each alignment, joints allowed between any two letters.
+"""Tokens that are encoded once in base64: one pattern per alignment, with joints allowed between any two letters.
 
-The letters that alphanumeric bytes can give are so few that almost nothing else matches: what fits a pattern is nearly
-always a token, and a repeated needle fails within eight letters. Longer runs and nested base64 are left to `runs`.
+Alphanumeric bytes produce few base64 letters. A match is therefore nearly always a token, and a repeated needle fails
+within eight letters. `runs` decodes longer runs and nested base64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
-"""Steps that a look at one form is paid with: up to twenty microseconds where the pattern fails after some letters."""
+"""Steps charged for matching one form at one place: up to twenty microseconds if the pattern fails after some letters.
+"""
 
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 
@@ -42,7 +43,8 @@ class _Body:
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The bits that the third letter of a group shares with the last byte; letters of one case have only one value.
+        # The possible top two bits of a byte, which the third base64 letter of a group encodes. An alphabet of one case
+        # has only one value.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
@@ -50,7 +52,9 @@ class _Body:
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern of a second letter after which the token ends: its last four bits may be anything."""
+        """Return the pattern of a second letter after which the token ends, so that its last four bits are
+        arbitrary.
+        """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
@@ -91,9 +95,13 @@ def _without_joints(pattern: bytes) -> bytes:
 class Base64Form(NamedTuple):
     """The base64 of a token of one format at one alignment.
 
-    `needle` are the letters that the prefix determines. `lead` stands for the letters before them, which the needle's
-    group shares with what precedes the token. `likely` is a quick pattern for where `pattern` may match, and `begins`
-    is the same for one place: `regex` takes 50 µs to begin to match a pattern with so many groups.
+    Attributes:
+        needle: The letters that the prefix determines.
+        token: The pattern of the decoded token.
+        pattern: The whole encoded token, with joints; each letter is captured as `unit`.
+        lead: Letters that complete the first group. In the content, that group also encodes bytes before the token.
+        likely: A quick pattern for where `pattern` may match: `regex` takes 50 µs to start matching `pattern`.
+        begins: The same for `re`, to test one place.
     """
 
     needle: bytes
@@ -129,15 +137,15 @@ def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
 
 @derived_from_formats
 def base64_forms() -> tuple[Base64Form, ...]:
-    """Return each alignment of each active format.
+    """Return the form of each active format at each alignment.
 
-    They are compiled at the first use: it takes half a second, and most commands scan nothing.
+    The patterns are compiled at the first use. That takes half a second, and most commands scan nothing.
     """
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
 def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """The tokens whose base64 needle begins at `start`."""
+    """Yield the tokens whose base64 needle begins at `start`."""
     for form in base64_forms():
         if form.begins.match(content, start) is None:
             continue
@@ -147,7 +155,11 @@ def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens whose base64 needle begins in `content[begin:end]`. Raises LimitReachedError."""
+    """Yield the tokens whose base64 needle begins in `content[begin:end]`.
+
+    Raises:
+        LimitReachedError: the document has used up its work.
+    """
     for form in base64_forms():
         for start in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH), overlapped=True):
             if start.start() >= end:
@@ -164,7 +176,7 @@ def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:
     if token is None:
         return
     start = match.start()
-    # The letter before it holds bits of the token's first byte: it is part of the encoding.
+    # The letter before the needle holds bits of the token's first byte, so it belongs to the encoded token.
     if form.lead and start and match.string[start - 1] in _LETTERS:
         start -= 1
     yield Finding(token[0], start, match.end(), ("base64",))

@@ -13,23 +13,23 @@ from scanner.detection.members import Container, Member, Readable, UnreadableErr
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
-# Broken streams after which the reader looks for the next one. Each new start costs a decompressor, so a file that is
-# made of false starts must not have as many as fit into it.
+# Broken streams after which the reader still looks for the next one. Each start allocates a decompressor, so a file
+# full of false stream headers must not cause one start per header.
 _MAX_RESTARTS = 100
 _SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|zst|zstd|Z)$", re.IGNORECASE)
 _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
 
 class Inflated:
-    """The decompressed bytes of a source, paid for as they come.
+    """The decompressed bytes of a source. The meter is charged for each piece as it is read.
 
-    Streams that follow each other are read one after the other, over padding and foreign bytes between them. Where a
-    stream is damaged or cut off, its output up to the error is given and the damage is counted; then the reader goes on
-    with the next stream whose magic it finds.
+    Consecutive streams are read one after the other; padding and foreign bytes between them are skipped. If a stream is
+    damaged or truncated, its output up to the error is returned and the damage is counted. The reader then continues
+    with the next stream whose magic number it finds.
     """
 
     def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
-        """Read `container.source` by `codec`. With `single`, ignore what follows the first stream."""
+        """Decompress `container.source` with `codec`. With `single`, ignore everything after the first stream."""
         self._source: Readable = readable(container.source)
         self._meter = container.meter
         self._codec = codec
@@ -51,7 +51,7 @@ class Inflated:
             if not self._ready:
                 if self._ended:
                     break
-                # Always in large steps: each copies the input that is left.
+                # Always read large steps: each step copies the remaining input.
                 piece = self._more()
                 self._ready = memoryview(piece)
                 self._meter.take(len(piece))
@@ -106,19 +106,20 @@ class Inflated:
         self._current = None
         self._restarts += 1
         self._certain = False
-        # The magic of the stream that failed must not be found again.
+        # Skip the magic number of the stream that failed, so that it is not found again.
         first = self._stream_input == b""
         self._pending = data[len(self._codec.magic) :] if first else data
         self._ended = self._single or self._restarts > _MAX_RESTARTS
         return output
 
     def _count_damage(self) -> None:
-        # A magic in the middle of foreign bytes may be chance. A stream that gave nothing there is not counted.
+        # A magic number in the middle of foreign bytes may be a coincidence. Do not count a stream there that produced
+        # no output.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 
     def _find_stream(self) -> None:
-        """Go to the next magic: behind zeros, or behind bytes that are no stream of this kind."""
+        """Advance to the next magic number, past zeros or past bytes that are not a stream of this kind."""
         magic = self._codec.magic
         data = self._pending
         while True:
@@ -154,12 +155,12 @@ def gzip_members(container: Container) -> Iterator[Member]:
 
 
 def raw_deflate(container: Container) -> Readable:
-    """Return the content of a deflate stream without header; what follows the stream is ignored."""
+    """Return the content of a deflate stream without a header. Bytes after the stream are ignored."""
     return Inflated(container, decompressors.deflate_codec(), single=True)
 
 
 def zlib_stream(container: Container) -> Readable:
-    """Return the content of one zlib stream; what follows the stream is ignored."""
+    """Return the content of one zlib stream. Bytes after the stream are ignored."""
     return Inflated(container, decompressors.zlib_codec(), single=True)
 
 
@@ -174,7 +175,7 @@ def bzip2_members(container: Container) -> Iterator[Member]:
 
 
 def xz_members(container: Container) -> Iterator[Member]:
-    """Yield the content of an xz file. One that needs a dictionary above 64 MB is counted as unsupported."""
+    """Yield the content of an xz file. A file that needs a dictionary above 64 MB is counted as unsupported."""
     yield _member(container, decompressors.xz_codec())
 
 
@@ -189,7 +190,7 @@ def lzip_members(container: Container) -> Iterator[Member]:
 
 
 def zstd_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a Zstandard file. One that needs a window above 64 MB is counted as unsupported."""
+    """Yield the content of a Zstandard file. A file that needs a window above 64 MB is counted as unsupported."""
     yield _member(container, decompressors.zstd_codec())
 
 

@@ -1,4 +1,4 @@
-"""Which container a content is, by its first bytes and never by its name, and which reader opens it."""
+"""Container recognition: the kind of a container, decided by its first bytes and never by its name, and its reader."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from scanner.detection.zip_ends import has_directory
 
 
 class _Format(NamedTuple):
-    """How a kind is opened.
+    """The reader of one kind of container.
 
-    `streamed`: its reader goes through it once, so it may be larger than one member. `compressed`: one stream, an
-    encoding rather than an archive.
+    Attributes:
+        streamed: The reader makes one forward pass, so the container may be larger than the limit for one member.
+        compressed: The container is one compressed stream, which counts as an encoding and not as an archive.
     """
 
     module: str
@@ -55,7 +56,7 @@ _FORMATS: dict[ContainerKind, _Format] = {
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """Return the kind of container that `content` is, or None. Costs next to nothing.
+    """Return the kind of container that `content` is, or None. Only a few bytes are compared.
 
     Args:
         content: the whole content, or its first 512 bytes at least.
@@ -67,25 +68,31 @@ def container_kind(content: bytes) -> ContainerKind | None:
                 return signature.kind
     if len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
-    # A program or a script in front of a zip: its directory still stands near the end.
+    # A zip may follow a program or a script. Its directory is still near the end.
     if content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]:
         return "zip" if has_directory(content) else None
     return None
 
 
 def is_streamed(kind: ContainerKind) -> bool:
-    """Its reader goes through it once and needs no more than a piece of it in memory."""
+    """Return whether the reader makes one forward pass and holds no more than one piece in memory."""
     return _FORMATS[kind].streamed
 
 
 def is_compressed(kind: ContainerKind) -> bool:
-    """It is one compressed stream, with no members of its own."""
+    """Return whether the kind is a single compressed stream without members of its own."""
     return _FORMATS[kind].compressed
 
 
 def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
-    """The container's parts. Raises UnreadableError, LimitReachedError, and what libraries make of hostile bytes."""
+    """Yield the members of a container.
+
+    Raises:
+        UnreadableError: the rest of the container cannot be read.
+        LimitReachedError: the document has used up a limit.
+        Exception: a library failed on malformed bytes; libraries raise exceptions of many types.
+    """
     chosen = _FORMATS[kind]
-    # Most contents are no container: the libraries are loaded when the first one of a kind is met.
+    # Import the library when the first container of its kind is opened: most contents are not containers.
     reader: Reader = getattr(import_module(f"scanner.detection.{chosen.module}"), chosen.reader)
     return reader(container)

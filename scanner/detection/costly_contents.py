@@ -1,4 +1,7 @@
-"""What contents held whose reading was slow, so that copies of one bomb cost as much as one. No raw token is kept."""
+"""A cache of the results for contents that were slow to read, so that copies of one hostile file cost as much as one.
+
+No raw token is kept.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ COSTLY_SECONDS = 0.1
 """Processor time above which a content is remembered."""
 MAX_CONTENTS = 2048
 MAX_CANDIDATES = 200
-"""Of one content; one with more is read again wherever it stands, and its push or page pays for it."""
+"""Candidates of one cached content. A content with more is not cached: each copy is read again and charged to its push
+or page."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """What a content held: candidates without a place, with containers named from inside it, and what was unread."""
+    """The cached result for one content: candidates without a place, container paths relative to it, and
+    unread counts.
+    """
 
     candidates: tuple[Candidate, ...]
     unread: Mapping[str, int]
@@ -26,7 +32,9 @@ class KnownContent:
 
 
 class CostlyContents:
-    """The slowest contents of a process by their SHA-256, the latest MAX_CONTENTS. Shared by threads."""
+    """The results of the latest MAX_CONTENTS slow contents of a process, keyed by SHA-256. Safe to share between
+    threads.
+    """
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, KnownContent] = OrderedDict()
@@ -34,16 +42,16 @@ class CostlyContents:
         self._lock = threading.Lock()
 
     def has_size(self, size: int) -> bool:
-        """Return whether a content of this size may be known, so that others need no digest."""
+        """Return whether a content of this size may be cached. Contents of other sizes need no digest."""
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:
-        """Return what the content with this SHA-256 held, if it is known."""
+        """Return the cached result for the content with this SHA-256, None if there is none."""
         with self._lock:
             return self._known.get(digest)
 
     def remember(self, digest: bytes, size: int, content: KnownContent) -> None:
-        """Keep what a content held, in place of the oldest one if there are too many."""
+        """Cache the result for a content. The oldest entry is dropped if there are too many."""
         if len(content.candidates) > MAX_CANDIDATES:
             return
         with self._lock:
@@ -52,6 +60,6 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Sizes of contents that were dropped cost a digest each, no more; now and then they are forgotten all.
+                # Sizes of dropped entries remain and cost one needless digest each. Clear everything when they pile up.
                 self._sizes.clear()
                 self._known.clear()

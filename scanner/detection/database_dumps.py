@@ -1,7 +1,7 @@
 """Readers of the compressed values in dumps of databases: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
 
-Both keep short values as they are, which are read with the dump's own bytes. So the readers look for compressed values
-alone and need to know nothing of the many types of rows.
+Both formats store short values uncompressed, and those are found in the dump's own bytes. The readers therefore look
+for compressed values only and parse no row types.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _LZF = b"\xc3"
 # Redis compresses only strings of more than 20 bytes, and keeps the result only if it is shorter by 4.
 _MIN_LZF_BYTES = 20
 _MAX_LZF_RATIO = 264
-# Looking at one possible start costs as much as decoding this many codes.
+# Testing one possible start costs as much as decoding this many codes.
 _STEPS_PER_START = 16
 # A chunk of `pg_dump`: a sign, four bytes of its length, and the start of a zlib, Zstandard or LZ4 stream.
 _FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
 
 
 def redis_members(container: Container) -> Iterator[Member]:
-    """Yield the strings that LZF compressed.
+    """Yield the decompressed LZF strings of a Redis dump.
 
-    Each begins with a byte 0xC3, its compressed and its plain length: https://rdb.fnordig.de/file_format.html. Bytes
-    that do not decode to exactly their length are no such string.
+    Each begins with the byte 0xC3, its compressed length and its plain length: https://rdb.fnordig.de/file_format.html.
+    Bytes that do not decode to exactly the plain length are not such a string and are skipped.
     """
     content = whole(container)
     at = content.find(_LZF)
@@ -47,7 +47,7 @@ def redis_members(container: Container) -> Iterator[Member]:
 
 
 def _length(content: bytes, at: int) -> tuple[int, int]:
-    """Return a length in the encoding of Redis and the offset behind it; 0 for what is no length."""
+    """Return a length in Redis encoding and the offset after it. The length is 0 if the bytes are not a length."""
     first = content[at : at + 1]
     if not first or first[0] >= 0xC0:
         return 0, at + 1
@@ -61,7 +61,7 @@ def _length(content: bytes, at: int) -> tuple[int, int]:
 
 
 def postgresql_members(container: Container) -> Iterator[Member]:
-    """Yield the compressed data of each table, put together from its chunks."""
+    """Yield the compressed data of each table, joined from its chunks."""
     content = whole(container)
     match = _FIRST_CHUNK.search(content)
     while match:
@@ -73,7 +73,7 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return chunks up to the one of length zero, and the offset behind them."""
+    """Return the chunks up to the chunk of length zero, and the offset after them."""
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

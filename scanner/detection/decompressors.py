@@ -13,8 +13,8 @@ MAX_DICTIONARY_BYTES = 64 << 20
 
 _MAX_LZMA_MEMORY = MAX_DICTIONARY_BYTES + (4 << 20)
 _MAX_RESCUED_BYTES = 4 << 20
-# One Zstandard block of four bytes gives at most 128 kB, one Deflate64 code of three bytes at most 64 kB, and neither
-# library can stop within its input. Steps this small bound their output to two megabytes.
+# Four input bytes of Zstandard can expand to 128 kB, three of Deflate64 to 64 kB, and neither library can stop within
+# its input. Input steps this small limit the output of one step to two megabytes.
 _UNBOUNDED_STEP = 64
 
 
@@ -33,8 +33,10 @@ class Decompressor(Protocol):
 class Codec(NamedTuple):
     """How one kind of stream is decompressed.
 
-    `magic`: how each stream begins; empty if a file holds only one stream. `errors`: what `make` and its product raise
-    for bad input. `closed`: the stream marks its own end, so input that ends before is cut off.
+    Attributes:
+        magic: The first bytes of each stream; empty if a file holds only one stream.
+        errors: The exceptions that `make` and the decompressor raise for bad input.
+        closed: The stream marks its own end, so that input which ends before the mark is truncated.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """zlib's decompressor. Keeps a copy of its state so that the output before an error can be had."""
+    """zlib's decompressor. It keeps a copy of its state, from which the output before an error is recovered."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -72,7 +74,7 @@ class _Zlib:
 
 
 def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
-    """Return what `inner` gives for `data` before it fails, to the last byte."""
+    """Return the whole output that `inner` produces for `data` before it fails."""
     pieces: list[bytes] = []
     for step in (1 << 14, 1 << 7, 1):
         while True:
@@ -86,7 +88,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
             pieces.append(piece)
             if not piece:
                 break
-    # A wrong checksum fails in the step that gives the last byte, unless the input ends between the two.
+    # zlib reports a wrong checksum in the step that returns the last byte, unless the input ends between the two.
     try:
         pieces.extend(inner.decompress(data[at : at + 1]) for at in range(len(data)))
     except zlib.error:
@@ -95,7 +97,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
 
 
 class BrokenStreamError(Exception):
-    """The stream breaks here; `output` is what it gave in this step before the error."""
+    """The stream is damaged at this point. `output` is what this step produced before the error."""
 
     def __init__(self, output: bytes) -> None:
         super().__init__("broken stream")
@@ -103,7 +105,9 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """A library that takes input without bounding its output, fed in steps that bound it."""
+    """A decompressor whose library cannot limit its output. It gets its input in small steps, which limits
+    the output.
+    """
 
     def __init__(self) -> None:
         self._input = b""
@@ -327,9 +331,9 @@ def _check_dictionary(size: int) -> None:
 
 
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Return what a broken stream gives before its error, without the first `delivered` bytes of it.
+    """Return the output of a broken stream before its error, without the first `delivered` bytes.
 
-    The libraries drop the output of the step in which they fail, so the input is given to a new decompressor byte by
+    The libraries discard the output of the step in which they fail. Therefore a new decompressor gets the input byte by
     byte.
 
     Args:

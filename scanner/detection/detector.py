@@ -1,4 +1,4 @@
-"""The detector: one document in, its candidates out."""
+"""The detector: it scans one document and returns its candidates."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ _DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What one document held.
+    """The result of scanning one document.
 
-    `unread` counts what could not be read, by reason; `bytes_read` includes what was expanded. `content_digest` is the
-    SHA-256 of the content, in hex, where something of it was not read.
+    Attributes:
+        candidates: The possible tokens, in the order of their positions.
+        unread: Counts of what was not read, by reason.
+        bytes_read: Bytes of the content and of what was decompressed and decoded.
+        content_digest: The SHA-256 of the content, in hex, if something of it was not read; else empty.
     """
 
     candidates: tuple[Candidate, ...]
@@ -39,20 +42,21 @@ class ScanResult:
 
     @property
     def ran_out_of_time(self) -> bool:
-        """Whether reading the document once more, with more time, may find more."""
+        """Whether a second scan with more time may find more."""
         return not _TIME_REASONS.isdisjoint(self.unread)
 
     @property
     def ran_out_of_budget(self) -> bool:
-        """Whether other documents, and not this one, have used up the time in which it could be read."""
+        """Whether time ran out because of other documents and not because of this one."""
         return SPENT in self.unread or "reader_busy" in self.unread
 
 
 class Detector:
-    """Finds tokens in bytes. Safe to share between threads; keeps no raw token of what it read.
+    """The detector of tokens in bytes. Safe to share between threads; it keeps no raw tokens.
 
-    Every content gets a quick, linear look in this process. What has to be opened, decoded or searched at length goes
-    to `reader`: by default in this process too, for contents that are trusted; in the service in processes of its own.
+    Every content gets a quick, linear look in this process. Contents that must be opened, decoded or searched at length
+    go to `reader`. The default reader works in this process and is for trusted contents. The service uses confined
+    processes.
 
     Args:
         digester: How a raw token becomes a digest.
@@ -74,7 +78,7 @@ class Detector:
         self._costly = CostlyContents()
 
     def scan(self, document: Document, budget: Budget | None = None, *, patience: float | None = None) -> ScanResult:
-        """Return every occurrence of a token in the document in the order of their positions, those in containers last.
+        """Return every occurrence of a token in the document in order of position, those in containers last.
 
         Args:
             budget: What the documents of one push, page or poll may cost together. Once it is spent, only what lies in
@@ -91,9 +95,10 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: Budget | None = None) -> ScanResult | None:
-        """Scan bytes whose place is not looked up yet: candidates have an empty place of kind `other`.
+        """Scan bytes whose place is not known yet. The candidates get an empty place of kind `other`.
 
-        Return None if all was read and nothing found, at the least possible cost: for millions of small objects.
+        Return None if everything was read and nothing was found. This is the cheapest call, for millions of small
+        objects.
         """
         result = self._read(content, name or "document", budget, None)
         return result if result.candidates or result.unread else None
@@ -109,9 +114,9 @@ class Detector:
         budget: Budget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Scan bytes of which `plain_only` has said what it could, in depth where it says so.
+        """Scan bytes for which `plain_only` returned `verdict`, in depth if the verdict demands it.
 
-        Candidates have no place yet. For the other arguments see `scan`.
+        The candidates have no place yet. For the other arguments see `scan`.
         """
         if not verdict.needs_reader:
             if not verdict.findings:
@@ -143,7 +148,7 @@ class Detector:
             if reading.unread and reading.seconds >= left.seconds:
                 reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
-            # Reading in depth came to nothing, or did not begin. What lies there in plain is found all the same.
+            # Reading in depth failed or did not begin. Find plain tokens all the same.
             reading = replace(reading, findings=tuple(located(fallback_tokens(content), content)))
         return reading
 
@@ -161,12 +166,14 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Sorted offsets in many contents put together: those that hold none of these offsets, and are no container by
-        `container_kind()` or `wide_codec()`, hold no token and need no `scan_bytes()`."""
+        """Return sorted offsets in a batch of joined contents that need a closer look.
+
+        A content without such an offset, for which `container_kind()` and `wide_codec()` return None, has no token.
+        """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return candidates without a place for findings that are located. No raw token is in them."""
+        """Return candidates without a place for located findings. They contain no raw tokens."""
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
 
@@ -185,7 +192,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return what a content is known to hold, for one more copy of it."""
+    """Return the cached result for another copy of the content."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found
@@ -205,7 +212,7 @@ def _base_name(place: Place) -> str:
 
 
 def redacted_place(place: Place) -> Place:
-    """The place with every token in its strings replaced by its hint."""
+    """Return the place with every token in its strings replaced by its hint."""
     return replace(
         place,
         url=redact(place.url),

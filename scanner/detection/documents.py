@@ -1,4 +1,4 @@
-"""The values that travel through the house: what was read, where it stood, and what may be a token in it."""
+"""The values that all packages exchange: documents, their places, and the candidates found in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Literal
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How a file begins whose content is elsewhere: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+"""The first bytes of a Git LFS pointer, whose content is elsewhere:
+https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
 MAX_LFS_POINTER_BYTES = 1024
 
 PlaceKind = Literal[
@@ -37,13 +38,18 @@ PlaceKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in public, as an address a person can open.
+    """The public place of a document, with an address that a person can open.
 
-    A `submission` is no place: somebody gave the token to GitHub, and nobody says where it stood.
+    A `submission` has no public place: somebody gave the token to GitHub, and GitHub does not say where it was found.
 
-    `repository` is `owner/name`; `commit` a full object id; `path` is relative to the repository's root (or the file's
-    own path for `local_file`); `published_at` is when the public could first see it (aware, UTC), where known.
-    `git_object` is the id of the blob, commit or tag that holds it. Every string may be hostile until it is redacted.
+    Every string may be hostile until it is redacted.
+
+    Attributes:
+        repository: `owner/name`.
+        path: Relative to the repository's root; for `local_file`, the file's own path.
+        commit: A full object id.
+        git_object: The id of the blob, commit or tag that contains the document.
+        published_at: When the public could first see it (aware, UTC), None if unknown.
     """
 
     kind: PlaceKind
@@ -59,9 +65,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Bytes to scan and the place they came from.
+    """The bytes to scan, and their place.
 
-    `refetch_url`: the API address that serves the same text again, empty where there is none.
+    `refetch_url` is the API address that serves the same text again, or empty.
     """
 
     content: bytes
@@ -71,11 +77,16 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Something that has the form of a token: never the token itself.
+    """A possible token: its digest, hint and position. It never contains the token itself.
 
-    `digest` is 64 lower-case hex digits; `hint` is `r8_Ab1…xyz9`; `line` and `column` count from 1 (0: unknown; column
-    in bytes); `encoding` names the encoding it was written in (`plain`, `base64`, …); `container` is the way through
-    archives to it (`a.zip!/b/c.txt`), empty for none. `place` holds no raw token.
+    Attributes:
+        digest: 64 lower-case hex digits.
+        hint: The visible part, such as `r8_Ab1…xyz9`.
+        place: The document's place, redacted.
+        line: From 1; 0 if unknown.
+        column: From 1, in bytes; 0 if unknown.
+        encoding: The encodings, outermost first, such as `plain` or `base64>gzip`.
+        container: The path through archives, such as `a.zip!/b/c.txt`; empty outside an archive.
     """
 
     digest: str
@@ -88,5 +99,5 @@ class Candidate:
 
 
 def is_lfs_pointer(content: bytes) -> bool:
-    """Return whether the content only says where the file's real content is."""
+    """Return whether the content is a Git LFS pointer, which only says where the file's content is stored."""
     return len(content) < MAX_LFS_POINTER_BYTES and content.startswith(LFS_POINTER)

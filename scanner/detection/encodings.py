@@ -1,6 +1,6 @@
-"""Looks closer at the matcher's hits: which of them spell a token, and how. Text only; containers are elsewhere.
+"""Recognition of encoded tokens in text: whether a hit of the matcher is a token, and in which encoding.
 
-`ENCODINGS` lists every name that this module gives; longer runs of base64 are decoded by `runs`.
+It opens no containers and decodes no long runs; `engine` and `runs` do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanner.detection.token_formats import derived_from_formats
 from scanner.detection.token_patterns import Match, Pattern, TokenPatterns, token_patterns
 
 MAX_WRAPS = 2
-"""A token of 40 letters is not broken over more lines than this plus one; columns of short words are."""
+"""Line breaks inside one token. A wrapped token has no more; a column of short words has many."""
 
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1000,
@@ -31,16 +31,16 @@ LOOK_STEPS: dict[Kind, int] = {
     "run": 300,
     "stream": 100,
 }
-"""Steps that a look at one hit is paid with: ten nanoseconds each, as measured on needles in a row."""
+"""Steps charged for one look at a hit of each kind, ten nanoseconds each, as measured on repeated needles."""
 
 _SEARCH_STEPS = 8
-"""Steps per byte of a window that is searched by patterns: they fail in C at each needle of a crowd."""
+"""Steps charged per byte of a window that patterns search. They fail in C at each needle of a crowd."""
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 
 MAX_ENCODED_BYTES = 4096
-"""Bytes from the first to the last letter of a token. Forty letters, each escaped and on a line of its own, need fewer.
-The bound keeps the work of one hit constant."""
+"""Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of
+their own is shorter. The limit keeps the work per hit constant."""
 
 
 @derived_from_formats
@@ -82,9 +82,9 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
 
 
 def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the plain tokens that start in `content[begin:end]`; linear, whatever the content is.
+    """Yield the plain tokens that start in `content[begin:end]`, in linear time for any content.
 
-    When the document is full, they are counted only, which is several times faster.
+    When the document has reached its limit of tokens, only count them, which is several times faster.
     """
     for patterns in token_patterns():
         if meter.full:
@@ -125,7 +125,7 @@ def _units_finding(match: Match, patterns: TokenPatterns) -> Finding | None:
 
 
 def starting_in(pattern: Pattern, content: bytes, begin: int, end: int) -> Iterable[Match]:
-    """Every match that starts in `content[begin:end]`, overlapping ones included."""
+    """Yield every match that starts in `content[begin:end]`, overlapping ones included."""
     for match in pattern.finditer(content, begin, min(len(content), end + MAX_ENCODED_BYTES), overlapped=True):
         if match.start() >= end:
             return
@@ -161,14 +161,14 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
             if match is not None:
                 yield from _decimal_list_finding(match, patterns)
         if len(number[0]) == 4:
-            # Three digits and a separator are no hexadecimal byte.
+            # Three digits and a separator cannot be a hexadecimal byte.
             return
     matches = [
         (match, patterns)
         for patterns in token_patterns()
         if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
     ]
-    # Where lines are broken, digits may also be offsets and text.
+    # After a line break, digits may be the offset or the text column of a dump.
     may_be_dump = not content.startswith(b"0x", start) and (
         not matches or any(b"\n" in match[0] for match, _ in matches)
     )
@@ -198,7 +198,7 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 
 @derived_from_formats
 def _wide_patterns() -> tuple[tuple[Pattern, int, str], ...]:
-    """Return the patterns of UTF-16 and UTF-32 with the bytes of a character and the name."""
+    """Return the patterns of UTF-16 and UTF-32, each with the bytes per character and its name."""
     return tuple(
         wide for patterns in token_patterns() for wide in ((patterns.utf16, 2, "utf-16"), (patterns.utf32, 4, "utf-32"))
     )
@@ -221,7 +221,9 @@ _LOOKS = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Do the same as a look at each hit of one kind, in C: `regex` walks from one possible start to the next."""
+    """Search a crowded window for tokens of one kind. `regex` advances in C, which is faster than a look at
+    each hit.
+    """
     meter.spend(_SEARCH_STEPS * (end - begin) * len(token_patterns()))
     if kind == "token":
         yield from _searched_escapes(content, begin, end, meter)

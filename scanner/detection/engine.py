@@ -1,4 +1,7 @@
-"""Puts matcher, encodings, runs and containers together, layer within layer; knows no digests and no places."""
+"""The engine: matcher, encodings, runs and containers combined, applied again to whatever they decode.
+
+It knows no digests and no places.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +33,21 @@ from scanner.detection.token_patterns import plain_prefixes
 from scanner.detection.wide import wide_codec, wide_pieces
 
 _CARRY = 32 << 10
-"""Bytes of one piece that are read again in front of the next."""
+"""Bytes at the end of one piece that are read again at the beginning of the next."""
 
 UNOPENED = b""
-"""The token of a finding that stands for a span which would have to be opened: see `Limits.opens`."""
+"""The token of a finding that marks a span which was not opened: see `Limits.opens`."""
 
 _PROVEN_BYTES = 1024
-"""Bytes that come out of a stream inside a run before damage to it is believed."""
+"""A stream inside a run must yield this many bytes before an error in it counts as damage: shorter ones are chance."""
 
 _TAG = regex.compile(rb"<[^<>]{0,4096}+>")
 
 
 class Glance(NamedTuple):
-    """Everything in a content that a token may hide in. Most contents have nothing of it, and are done.
+    """Everything in a content that may contain a token. For most contents there is nothing, and no Glance is made.
 
-    `windows` can be read once; `run_spots` is complete after that.
+    `windows` can be iterated once. `run_spots` is complete only after that.
     """
 
     windows: Iterator[Window]
@@ -54,11 +57,11 @@ class Glance(NamedTuple):
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """What is worth a closer look in `content`; None if it holds no token. It sees every byte, as cheaply as it can."""
+    """Return what needs a closer look in `content`, or None if it contains no token. Every byte is searched."""
     spots: list[int] = []
     hits = windows(content, None if inside_run else spots)
     first = next(hits, None)
-    # Who encodes once may do so again: inside a decoded run, short runs are looked at too.
+    # Inside a decoded run, look at short runs too: text that was encoded once is often encoded twice.
     if inside_run:
         spots = run_spots(content)
     codec = wide_codec(content)
@@ -69,7 +72,10 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Every token in `content` and in what it contains, each place once; not yet located unless in a member."""
+    """Return every token in `content` and in its members, each place once.
+
+    Findings outside a member have no line and column yet; see `located`.
+    """
     seen = glance(content, inside_run=inside_run)
     return [] if seen is None else findings_after(seen, content, name, meter, depth, inside_run=inside_run)
 
@@ -77,18 +83,20 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
 def findings_after(
     seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
 ) -> list[Finding]:
-    """The same for a content that was glanced at."""
+    """Return every token in a content for which `glance` returned `seen`; see `all_findings`."""
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
         inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)
-        # What lies uncompressed in a container is seen twice; the member's place says more.
+        # A token in an uncompressed member is found twice. Keep the finding in the member, whose place is more exact.
         known = {finding.token for finding in inner}
         found = [finding for finding in found if finding.token not in known] + inner
     return distinct(found)
 
 
 def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]:
-    """Every token in the bytes of `content` as they lie, and in what is encoded in them; containers are not opened."""
+    """Return every token in the text of `content` and in its decoded runs. The content itself is not opened as a
+    container.
+    """
     seen = glance(content)
     return [] if seen is None else _text_findings_after(seen, content, meter, depth)
 
@@ -103,7 +111,7 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             _decode(runs_in(content, window, meter), found, meter, depth)
         _decode(long_runs(content, seen.run_spots, meter), found, meter, depth)
     except LimitReachedError as stop:
-        # The plain tokens of the last window came first: only those of the windows after it are missing.
+        # In each window, plain tokens are read first. So only those of the windows after the last one are missing.
         meter.note_limit(stop)
         _admit(plain_tokens(content, done, len(content), meter), found, meter)
     if seen.codec is not None and depth >= meter.limits.depth:
@@ -115,12 +123,12 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
 
 
 def _admit(findings: Iterable[Finding], found: list[Finding], meter: Meter) -> None:
-    """Keep the findings that are within the limit of the document."""
+    """Add the findings that are within the document's limits to `found`."""
     found.extend(finding for finding in findings if meter.admits(finding.token))
 
 
 def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int) -> None:
-    """Add what the decoded runs hold. A bound that is reached ends this, and nothing else."""
+    """Add the tokens in the decoded runs to `found`. A reached limit ends the decoding and is counted."""
     try:
         for run in runs:
             if depth >= meter.limits.depth:
@@ -133,14 +141,16 @@ def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int)
 
 
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
-    """Return what a decoded run holds. In a picture or a font, chance needles are not believed."""
+    """Return the tokens in a decoded run. In a picture or font, only plain tokens count: other needles
+    occur by chance.
+    """
     decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
         return [Finding(UNOPENED, 0, len(decoded))]
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # Base64 of a plain token has needles of its own, and is found in the letters of the run.
+    # A plain token in base64 has its own needles and is found in the letters of the run.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
     kind = container_kind(decoded)
@@ -150,7 +160,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
 
 
 def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
-    """What the members of a container hold. Never raises for what is in it: what cannot be read is counted."""
+    """Return the tokens in the members of a container. Unreadable content is counted and never raises."""
     meter = container.meter
     found: list[Finding] = []
     damaged, expanded = meter.unread["damaged"], meter.expanded
@@ -169,7 +179,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries fail on hostile bytes in every way there is; it is counted, not hidden
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # Letters that only look like the beginning of a stream: a guess that failed is no damage.
+        # The letters only looked like the beginning of a stream, so do not count the error as damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()
     return found
@@ -188,7 +198,7 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
 
 
 def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
-    """What a member holds, located in it (unless it is part of a run)."""
+    """Return the tokens in a member, with line and column in it unless it is part of a run."""
     source: Source = member.source
     if not isinstance(source, bytes):
         head, stop = _first_piece(source, meter)
@@ -204,7 +214,7 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 
 
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
-    """The beginning of a stream, and the bound that stopped it; what came before the bound is still looked at."""
+    """Return the first piece of a stream, and the limit that ended it early. The caller still scans the piece."""
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
     try:
@@ -220,7 +230,9 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """What a member that is larger than a piece holds: streamed containers are opened, others only if they fit."""
+    """Return the tokens in a member larger than one piece. Containers that cannot be streamed are opened if they fit in
+    memory.
+    """
     kind = container_kind(head)
     if kind is not None:
         stream = Chained(head, rest)
@@ -235,7 +247,7 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
 
 
 def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """What a long text holds, read piece by piece, with lines and columns of the whole."""
+    """Return the tokens in a long text that is read piece by piece, with lines and columns in the whole text."""
     found: list[Finding] = []
     carried = lines = columns = 0
     stop: LimitReachedError | None = None
@@ -257,7 +269,9 @@ def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[F
 
 
 def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
-    """Tokens that tags interrupt, as word processors leave them when one word is formatted in parts."""
+    """Return the tokens that markup tags interrupt. Word processors write such tags when parts of a word are formatted
+    differently.
+    """
     pieces = []
     at = 0
     for tag in _TAG.finditer(source):

@@ -1,4 +1,4 @@
-"""What the engine passes on inside itself: tokens still raw, with their spans. Never leaves the detection package."""
+"""Findings: raw tokens with their spans, passed between the modules of detection. They never leave the package."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ PLAIN = ("plain",)
 
 
 class Finding(NamedTuple):
-    """One token and where it stands.
+    """One raw token and its position.
 
-    `start` and `end` span everything that spells it, in the content being read. `encoding` goes from the outermost
-    encoding to the innermost. `members` is the way into containers, outermost first; when it is not empty, `line` and
-    `column` stand in the innermost member, else they are 0 until `located()`.
+    Attributes:
+        start: Offset of the first byte of the encoded token in the content being read.
+        end: Offset after its last byte.
+        encoding: The encodings, outermost first.
+        members: The names of the members that lead to it, outermost first.
+        line: In the innermost member, if there is one; else 0 until `located()` sets it.
+        column: As `line`.
     """
 
     token: bytes
@@ -27,10 +31,10 @@ class Finding(NamedTuple):
 
 
 class Segments:
-    """Maps offsets in a text that was put together from pieces back to where the pieces stood."""
+    """A map from offsets in a text that was joined from pieces to offsets in the original."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """`pieces` are (start, end) spans of the original, in order."""
+        """Take the (start, end) spans of the pieces in the original, in order."""
         self._starts: list[int] = []
         self._sums: list[int] = []
         total = 0
@@ -40,7 +44,7 @@ class Segments:
             total += end - start
 
     def origin(self, offset: int) -> int:
-        """The original's offset of the byte that now stands at `offset`."""
+        """Return the offset in the original of the byte at `offset` in the joined text."""
         if not self._starts:
             return offset
         at = max(0, bisect_right(self._sums, offset) - 1)
@@ -48,16 +52,21 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """The chain of an encoding around another; `plain` is only ever named alone."""
+    """Return the two encodings as one chain, outermost first. `plain` inside another encoding is left out."""
     return encoding if inner == PLAIN else encoding + inner
 
 
 def located(
     findings: Sequence[Finding], content: bytes, lines_before: int = 0, column_before: int = 0
 ) -> Iterator[Finding]:
-    """The findings with line and column (from 1, in bytes), in the order of their starts; linear in `content`.
+    """Yield the findings with line and column (from 1, in bytes), in the order of their starts, in time linear in
+    `content`.
 
-    `lines_before` and `column_before` are the newlines, and the bytes after the last of them, in front of `content`.
+    Args:
+        findings: Findings in `content`, in any order.
+        content: The text that they were found in.
+        lines_before: Newlines in front of `content` in the whole text.
+        column_before: Bytes between the last of those newlines and `content`.
     """
     line, at, line_start = lines_before + 1, 0, -column_before
     for finding in sorted(findings, key=lambda found: found.start):
@@ -73,7 +82,9 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """One finding per token and place: where spans of the same token overlap, the simplest encoding stays."""
+    """Return one finding per token and place. If spans of one token overlap, keep the one with the simplest
+    encoding.
+    """
     if len(findings) < 2:
         return findings
     ordered = sorted(findings, key=lambda found: (found.members, found.token, found.start, len(found.encoding)))

@@ -1,4 +1,4 @@
-"""Reader of git packs and bundles that lie in a document; nothing of a repository, a network or a cache is needed.
+"""Reader of git packs and bundles that are documents themselves. It needs no repository, network or cache.
 
 The format is `gitformat-pack(5)`. Declared sizes are checked before anything is inflated, and deltas are applied only
 to bases inside the same pack.
@@ -22,12 +22,12 @@ _BASE_CACHE = 32 << 20
 _MAX_CHAIN = 4_096
 _CHUNK = 64 << 10
 _COMMAND_COST = 64
-"""Bytes of the document's budget that one command of a delta costs besides what it makes."""
+"""Bytes that one delta command is charged in addition to its output. Commands of one byte would otherwise be free."""
 _COMMANDS_A_PAYMENT = 1024
 
 
 class _Entry(NamedTuple):
-    """One packed object: where its zlib stream begins, and, for a delta, the offset or name of its base."""
+    """One packed object: the offset of its zlib stream and, for a delta, the offset or name of its base."""
 
     kind: int
     size: int
@@ -36,11 +36,11 @@ class _Entry(NamedTuple):
 
 
 _Waiting = defaultdict[int | bytes, list[int]]
-"""Offsets of deltas by the offset or name of the base that they wait for."""
+"""Offsets of deltas, keyed by the offset or name of the base that they wait for."""
 
 
 def bundle_members(container: Container) -> Iterator[Member]:
-    """The pack of a git bundle; the list of refs in front of it is read as it lies."""
+    """Yield the pack in a git bundle. The list of refs before it is scanned with the bundle's own bytes."""
     content = whole(container)
     begin = content.find(b"\n\nPACK")
     if begin < 0:
@@ -49,7 +49,7 @@ def bundle_members(container: Container) -> Iterator[Member]:
 
 
 def pack_members(container: Container) -> Iterator[Member]:
-    """Every object of a pack but trees, named by type and id, deltas applied."""
+    """Yield every object of a pack except trees, named by type and id, with its deltas applied."""
     content = whole(container)
     if len(content) < 12 or content[4:8] not in (b"\0\0\0\2", b"\0\0\0\3"):
         raise UnreadableError("damaged")
@@ -57,7 +57,7 @@ def pack_members(container: Container) -> Iterator[Member]:
 
 
 def _hash_of(content: bytes) -> str:
-    """The hash that names the objects of a pack: the one by which its checksum, at its end, is right."""
+    """Return the hash algorithm of a pack's object ids: the one that matches the checksum at its end."""
     is_sha256 = hashlib.sha256(memoryview(content)[:-32]).digest() == content[-32:]
     return "sha256" if is_sha256 else "sha1"
 
@@ -92,7 +92,7 @@ class _Pack:
             self._meter.note("missing_base", sum(map(len, waiting.values())))
 
     def _resolved(self, at: int, waiting: _Waiting) -> Iterator[Member]:
-        """The object, and those that stand before it and waited for it, depth first."""
+        """Yield the object and the earlier deltas that waited for it, depth first."""
         todo = [at]
         while todo:
             at = todo.pop()
@@ -152,7 +152,9 @@ class _Pack:
         return self._content[at]
 
     def _end_of(self, entry: _Entry) -> int:
-        """Where the entry's zlib stream ends: it must be inflated to know, piece by piece, into nothing."""
+        """Return the end of the entry's zlib stream. It is inflated piece by piece to find the end, and the output is
+        discarded.
+        """
         inflater = zlib.decompressobj()
         at = entry.data
         data = b""
@@ -191,7 +193,7 @@ class _Pack:
         return body.getvalue()
 
     def _object(self, at: int) -> tuple[int, bytes] | None:
-        """Type and bytes of the object at an offset, its chain of deltas applied."""
+        """Return type and bytes of the object at an offset, with its chain of deltas applied."""
         chain: list[_Entry] = []
         offset = at
         while offset not in self._cache:
@@ -230,12 +232,14 @@ class _Pack:
 
 
 def _slice_size(entry: _Entry) -> int:
-    """How much of a pack zlib gets at a time: it copies whatever it did not use of it."""
+    """Return how many bytes zlib gets at a time. It copies its unused input, so large slices would cost
+    quadratic time.
+    """
     return min(max(entry.size + 64, 256), _CHUNK)
 
 
 def _applied(base: bytes, delta: bytes, meter: Meter) -> bytes | None:
-    """The delta applied to its base; None if the result is larger than one member may be."""
+    """Return the delta applied to its base, or None if the result exceeds the limit for one member."""
     at, base_size = _number(delta, 0)
     at, size = _number(delta, at)
     if base_size != len(base):
@@ -249,7 +253,7 @@ def _applied(base: bytes, delta: bytes, meter: Meter) -> bytes | None:
     total = commands = 0
     while at < len(delta):
         if commands % _COMMANDS_A_PAYMENT == 0:
-            # Commands that make one byte each would otherwise cost nothing.
+            # Charge each command: commands that produce one byte each would otherwise be free.
             meter.take(_COMMAND_COST * min(_COMMANDS_A_PAYMENT, len(delta) - at))
         commands += 1
         code = delta[at]

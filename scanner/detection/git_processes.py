@@ -1,4 +1,4 @@
-"""Runs git commands that read a repository made by a stranger: no network, no writes, limits on memory and time."""
+"""Git commands that read an untrusted repository: without network and writes, with limits on memory and time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from scanner.git_children import READING, environment, git_child
 
 DEFAULT_SECONDS = 6 * 3600.0
-"""The longest that reading one history may take. The largest public repositories take less than an hour."""
+"""Seconds that reading one history may take. The largest public repositories take less than an hour."""
 
 
 class GitError(Exception):
-    """git could not do it; `detail` is what it said, hostile until it is redacted."""
+    """A git command failed. `detail` is its error output, which is hostile until it is redacted."""
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class GitError(Exception):
 
 
 class Deadline:
-    """When reading a history ends at the latest: at a time, or when `stop` is set. Shared by threads."""
+    """The deadline for reading a history: a time, or the moment when `stop` is set. Safe to share between threads."""
 
     def __init__(self, seconds: float = DEFAULT_SECONDS, stop: threading.Event | None = None) -> None:
         self._stop = stop or threading.Event()
@@ -33,22 +33,22 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """End now, without setting the caller's `stop`: one of several threads has failed."""
+        """Expire now, without setting the caller's `stop`. Called when one of several threads has failed."""
         self._cancelled.set()
 
     @property
     def is_late(self) -> bool:
-        """Whether the time is used up."""
+        """Whether the time has passed."""
         return time.monotonic() > self._end
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more may be read, for either reason."""
+        """Whether reading must end, because the time has passed or because `stop` is set."""
         return self._stop.is_set() or self._cancelled.is_set() or self.is_late
 
     @property
     def reason(self) -> str:
-        """The reason under which what is left is counted as not read."""
+        """The reason under which the remaining objects are counted as unread."""
         return "history_seconds" if self.is_late and not self._stop.is_set() else "stopped"
 
 
@@ -56,7 +56,11 @@ class Deadline:
 def started(
     git_dir: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run git with pipes for input and output while the block runs. Raises GitError when git is not installed."""
+    """Run git with pipes for input and output while the block runs.
+
+    Raises:
+        GitError: git is not installed.
+    """
     command = ["git", f"--git-dir={git_dir}", *arguments]
     pipe = subprocess.PIPE
     with ExitStack() as stack:
@@ -71,9 +75,12 @@ def started(
 def lines(
     git_dir: Path, arguments: Sequence[str], deadline: Deadline, *, separator: bytes = b"\n", stdin: bytes = b""
 ) -> Iterator[bytes]:
-    """Yield what git prints, split as it comes. Raises GitError when git fails or the deadline is over.
+    """Yield git's output in pieces as they arrive.
 
-    A thread writes `stdin`, and a watch kills git at the deadline, so neither side waits for the other for ever.
+    A thread writes `stdin`, and a watcher kills git at the deadline, so neither side can wait forever.
+
+    Raises:
+        GitError: git failed, or the deadline passed.
     """
     if deadline.is_over:
         raise GitError(f"git {arguments[0]} was not started: {deadline.reason}")
@@ -123,4 +130,4 @@ def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:
             view = view[os.write(child.stdin.fileno(), view) :]
         child.stdin.close()
     except OSError:
-        return  # git has ended, which its status tells
+        return  # git has exited; its status says why

@@ -1,7 +1,7 @@
-"""Finds a repository's object folders and refs, and shows them to git without the repository's own configuration.
+"""Access to an untrusted repository: its object folders and refs are shown to git without its own configuration.
 
-A repository may be hostile, and git runs programs that a repository's configuration names. So git never sees it: it
-gets a folder of ours with a configuration of ours and links to the object folders. Refs are read here.
+Git runs programs that a repository's configuration names, so git must never read that configuration. Git gets a folder
+of ours instead, with our configuration and links to the object folders. This module reads the refs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from scanner.detection.git_processes import GitError
 from scanner.git_children import RECEIVING, environment, git_child
 
 MAX_ALTERNATES = 50
-"""Alternates may name further alternates; git itself stops at a nesting of five."""
+"""Alternate object folders of one repository. Alternates may name further alternates; git itself stops at a depth of
+five."""
 MAX_LOOSE_REFS = 5_000
-"""Refs in files of their own that are opened; of others only the names are read. git packs refs at each collection."""
+"""Refs in files of their own that are read. Of further ones only the names are read. git packs refs at each collection."""
 MAX_REFS = 1_000_000
 MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
 MAX_CONFIG = 1 << 20
 MAX_PACKED_REFS = 64 << 20
-"""Bytes, held in memory: some 700,000 refs."""
+"""Bytes of `packed-refs`, which are held in memory: about 700,000 refs."""
 
 MAX_BUNDLE_HEAD = 64 << 20
-"""The list of refs at the beginning of a bundle."""
+"""Bytes of the list of refs at the beginning of a bundle."""
 MAX_UNBUNDLE_SECONDS = 3600.0
 
 _FANOUT = re.compile(r"[0-9a-f]{2}")
@@ -44,9 +45,9 @@ _SHA256 = re.compile(rb"^[ \t]*objectformat[ \t]*=[ \t]*\"?sha256", re.IGNORECAS
 
 @dataclass(slots=True)
 class Repository:
-    """A repository as git may read it: `git_dir` is a folder of ours.
+    """A repository that git may read: `git_dir` is a folder of ours.
 
-    `refs` has name and object id of each ref, with an empty id for symbolic ones. `unread` counts what cannot be read,
+    `refs` holds name and object id of each ref; the id of a symbolic ref is empty. `unread` counts what cannot be read,
     by reason.
     """
 
@@ -56,7 +57,7 @@ class Repository:
 
 
 def git_dir_of(path: Path) -> Path | None:
-    """Return the git directory of a work tree, or the path itself when it is a bare repository; None for neither."""
+    """Return the git directory of a work tree, the path itself for a bare repository, or None."""
     dot_git = path / ".git"
     if dot_git.is_dir():
         return dot_git
@@ -66,13 +67,13 @@ def git_dir_of(path: Path) -> Path | None:
 
 
 def is_bare(path: Path) -> bool:
-    """Return whether the folder is a git directory itself, by what git demands of one."""
+    """Return whether the folder is itself a git directory, by git's own criteria."""
     objects, head = path / "objects", path / "HEAD"
     return head.is_file() and objects.is_dir() and ((path / "refs").is_dir() or (path / "commondir").is_file())
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory that holds objects and refs: another one for a linked work tree."""
+    """Return the git directory with the objects and refs. For a linked work tree it differs from `git_dir`."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 
@@ -86,13 +87,17 @@ def _gitdir_in(file: Path) -> Path | None:
 
 
 def _small(path: Path) -> bytes:
-    """The first line of a small file; nothing where it cannot be read."""
+    """Return the first line of a small file, or nothing if it cannot be read."""
     return _start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
 
 
 @contextmanager
 def opened(git_dir: Path) -> Iterator[Repository]:
-    """Show the repository to git while the block runs. Raises GitError for what is no repository."""
+    """Make the repository readable for git while the block runs.
+
+    Raises:
+        GitError: the folder is not a git repository.
+    """
     common = common_dir(git_dir)
     objects = common / "objects"
     if not objects.is_dir() or not (git_dir / "HEAD").is_file():
@@ -108,7 +113,11 @@ def opened(git_dir: Path) -> Iterator[Repository]:
 
 @contextmanager
 def unbundled(bundle: Path) -> Iterator[Path]:
-    """Unpack a bundle into a repository of ours while the block runs. Raises GitError for a damaged or thin bundle."""
+    """Unpack a bundle into a repository of ours while the block runs.
+
+    Raises:
+        GitError: the bundle is damaged, or it is thin: it needs objects that it does not contain.
+    """
     head = _start(bundle, MAX_BUNDLE_HEAD).partition(b"\n\n")[0]
     form = "sha256" if b"\n@object-format=sha256" in head else "sha1"
     with tempfile.TemporaryDirectory(prefix="r8scan-bundle-") as folder, (Path(folder) / "refs").open("w+b") as refs:
@@ -153,9 +162,9 @@ def _lay_out(repository: Repository, common: Path) -> None:
 
 
 def _link(objects: Path, folder: Path, unread: Counter[str]) -> None:
-    """Link the packs and loose objects, and nothing else of an object folder: not its alternates.
+    """Link the packs and loose objects of an object folder, and nothing else: not its list of alternates.
 
-    Only regular files are linked: git would wait for ever for the other end of a named pipe.
+    Link only regular files: git would wait forever for the other end of a named pipe.
     """
     folder.mkdir()
     try:
@@ -183,9 +192,9 @@ def _link_files(source: Path, target: Path, unread: Counter[str]) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the alternates of an object folder and theirs, each once.
+    """Return the alternates of an object folder and their alternates, each once.
 
-    Only those of the same owner: a repository must not decide which folders of other people are read.
+    Leave out folders of another owner: a repository must not choose which folders of other users are read.
     """
     owner = objects.stat().st_uid
     seen = {os.path.realpath(objects)}
@@ -212,7 +221,9 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
 
 
 def _start(path: Path, size: int) -> bytes:
-    """The beginning of a file; nothing where it cannot be read or is no file (opening a pipe would wait for ever)."""
+    """Return the beginning of a regular file, or nothing if it cannot be read. Opening a named pipe would block
+    forever.
+    """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
@@ -221,7 +232,7 @@ def _start(path: Path, size: int) -> bytes:
 
 
 def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and object id of each ref, loose ones first. Links are not followed, since they may form circles."""
+    """Yield name and object id of each ref, loose refs first. Symbolic links are not followed: they may form cycles."""
     unread["refs_unreadable"] += (common / "reftable").is_dir()
     count = 0
     for name in _loose_names(common, unread):

@@ -1,4 +1,4 @@
-"""Tokens in dumps of bytes, where offsets and a column of text stand between the bytes of two lines."""
+"""Tokens in hex dumps, where offsets and a text column separate the bytes of two lines."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scanner.detection.token_formats import derived_from_formats, max_token_leng
 from scanner.detection.token_patterns import plain_matches
 
 MAX_LINE = 256
-"""Letters of a line that are read; dumps have 16 or 32 bytes a line, and `xxd -p` has 30."""
+"""Letters that are read of one line. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
 
 LINE_STEPS = 600
-"""Steps that a line is paid with: up to six microseconds."""
+"""Steps charged per line: up to six microseconds."""
 
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
     rb"(?:(?:0x)?(?P<offset>%(d)s{4,16}):[ \t]+|(?P<wide>%(d)s{6,16})[ \t]+|(?P<short>%(d)s{4,5})[ \t]{2,}"
     rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00)"
 ) % {b"d": _DIGITS}
-# Two spaces stand in the middle of a line; more of them, or other letters, end its bytes.
+# Two spaces separate the halves of a line. Three or more, or other letters, end its bytes.
 _BYTES = rb"(?P<bytes>(?:" + _DIGITS + rb"{2}(?:[ \t]{1,2}|[-:])?)++)"
 _LINE = re.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# In logs, something stands in front of the offset.
+# In logs, other text precedes the offset.
 _LINE_INSIDE = re.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _FEW_DIGITS = 12
 _PAIR = re.compile(_DIGITS + rb"{2}")
@@ -34,12 +34,12 @@ _WORDS = re.compile(rb"(?:" + _DIGITS + rb"{4}[ \t]++)*+(?:" + _DIGITS + rb"{4})
 
 @derived_from_formats
 def max_lines() -> int:
-    """Return how many lines are read from a needle on: few dumps have less than eight bytes on a line."""
+    """Return how many lines are read after a needle. Few dumps have fewer than eight bytes per line."""
     return max_token_length() // 8 + 7
 
 
 class _Block:
-    """Lines of one dump that follow each other: their bytes, and where each of them stands."""
+    """Consecutive lines of one dump: their bytes, and the offset of each byte."""
 
     def __init__(self) -> None:
         self._digits: list[bytes] = []
@@ -47,7 +47,7 @@ class _Block:
         self._places: list[int] = []
 
     def add(self, line: re.Match[bytes], size: int) -> None:
-        """Take the bytes of a line, `size` at most."""
+        """Add the bytes of a line, at most `size` of them."""
         first = line.start("bytes")
         pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
         here = [pair for pair, _ in pairs]
@@ -59,7 +59,7 @@ class _Block:
         self._words += _PAIR.findall(_WORD.sub(rb"\2\1", digits)) if is_words else here
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the tokens in the bytes as they stand, and with the bytes of each word exchanged (`od -x`)."""
+        """Yield the tokens in the bytes, and in the bytes with each pair swapped (`od -x` prints 16-bit words)."""
         orders = [self._digits]
         if self._words != self._digits:
             orders.append(self._words)
@@ -69,11 +69,11 @@ class _Block:
 
 
 def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens in the dump whose bytes stand at `start`, up to some lines behind it. Constant work."""
-    # In a line that is longer than any of a dump, the dump may begin anywhere in front of the needle.
+    """Yield the tokens in the dump around a needle at `start`. At most `max_lines()` lines are read."""
+    # In a line longer than any line of a dump, the dump may begin anywhere before the needle.
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1 or max(0, start - MAX_LINE // 2)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
-    # The first letters of the token may end the line before.
+    # The first letters of the token may be at the end of the previous line.
     begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
@@ -83,7 +83,11 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens in every dump that begins in `content[begin:end]`. Raises LimitReachedError."""
+    """Yield the tokens in every dump that begins in `content[begin:end]`.
+
+    Raises:
+        LimitReachedError: the document has used up its work.
+    """
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
@@ -95,7 +99,7 @@ def _paid(lines: Iterator[re.Match[bytes] | None], meter: Meter) -> Iterator[re.
 
 
 def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[re.Match[bytes] | None]:
-    """Yield each line from `begin` on as it is parsed; None for one that is no part of a dump."""
+    """Yield each parsed line from `begin` on, None for a line that is not part of a dump."""
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
         yield _line_at(content, at, min(at + MAX_LINE, end))
@@ -127,11 +131,13 @@ def _found(lines: Iterator[re.Match[bytes] | None]) -> Iterator[Finding]:
 
 
 def _size(line: re.Match[bytes], following: re.Match[bytes] | None) -> int:
-    """Return how many bytes a line has, by the offset of the next. The text behind them may look like more bytes."""
+    """Return how many bytes a line has, computed from the offset of the next line: its text column may look like more
+    bytes.
+    """
     if line["record"] is not None:
         return int(line["record"], 16)
     begin, end = _offset(line), _offset(following) if following is not None else b""
-    # `od` and `hexdump` write seven digits, of different bases, and no text behind the bytes.
+    # `od` and `hexdump` write offsets of seven digits, in octal and hexadecimal, and no text column.
     if not begin or not end or len(begin) == 7:
         return MAX_LINE
     size = int(end, 16) - int(begin, 16)

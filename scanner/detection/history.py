@@ -1,6 +1,6 @@
-"""Scans everything in a git repository's object database, reachable or not, and finds places for what it finds.
+"""Scans of a git repository's whole object database, reachable or not, and the places of the findings.
 
-Commits and paths are looked up only for objects with findings and for objects that were not read.
+It looks up commits and paths only for objects with findings and for objects that were not read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 @dataclass(frozen=True, slots=True)
 class UnreadPart:
-    """Something that was not read: an object and, where it is known, its path. `path` holds no raw token."""
+    """An object that was not read, with its path if known. `path` is redacted."""
 
     reason: str
     count: int
@@ -36,10 +36,12 @@ class UnreadPart:
 
 @dataclass(slots=True)
 class History:
-    """What a history held. Places have path, commit and object id; URLs and repository are the caller's to add.
+    """The result of scanning a history. Places have path, commit and object id; the caller adds URLs and repository.
 
-    `unread` counts what was not read, by reason; `parts` names the objects among it, as far as they are known.
-    `bytes` counts objects as inflated.
+    Attributes:
+        unread: Counts of what was not read, by reason.
+        parts: The unread objects that are known.
+        bytes: Inflated bytes of the objects that were read.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -63,8 +65,10 @@ def scan_history(
 ) -> History:
     """Scan blobs, trees (names of files), commits (messages, authors), tags, notes, and names of refs.
 
-    `seconds` is the longest that it may take; `stop` ends it earlier. What is left then is counted as not read.
-    Raises GitError when `git_dir` cannot be read as a repository at all.
+    Objects that remain when `seconds` have passed or `stop` is set are counted as unread.
+
+    Raises:
+        GitError: `git_dir` is not a readable repository.
     """
     history = History()
     deadline = Deadline(seconds, stop)
@@ -76,7 +80,7 @@ def scan_history(
             if not deadline.is_over:
                 raise
             listed = ObjectList()
-            history.unread[deadline.reason] += 1  # how many objects there are is not known
+            history.unread[deadline.reason] += 1  # the number of objects is unknown
         read = read_objects(
             repository.git_dir, listed, detector, readers=readers, on_progress=on_progress, deadline=deadline
         )
@@ -104,7 +108,7 @@ def _placed(candidate: Candidate, hit: ObjectHit, where: Where) -> Candidate:
         commit=hit.oid if hit.type == "commit" else where.commit,
         git_object=hit.oid,
     )
-    # The line in a tree object means nothing to anybody.
+    # A line number in a tree object has no meaning.
     return replace(candidate, place=place, line=0 if hit.type == "tree" else candidate.line)
 
 

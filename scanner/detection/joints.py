@@ -1,4 +1,4 @@
-"""Patterns for tokens written unit by unit: plain, escaped, interrupted. `encodings` decides what a match means."""
+"""Patterns of tokens whose characters are escaped or interrupted. `encodings` decides what a match means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _ZERO_WIDTH = (
     rb"\xe2\x80[\x8b-\x8f]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf|\xc2\xad"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
-# An underscore only where a line is continued by it: between two quotes it is the token's own.
+# An underscore only at the end of a line, where Visual Basic continues the line with it. Elsewhere it may belong to the
+# token.
 _GLUE = rb"(?:[\s+.&,~|()<>\[\]]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
@@ -27,9 +28,9 @@ JOINT = rb"""
       | \r?\n[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+
       | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
     )""" % {b"zero": _ZERO_WIDTH, b"glue": _GLUE}
-"""What may stand between two letters of one token: zero-width characters, the written zeros of UTF-16, soft line breaks
-of mail, of editors and inside JSON strings, backslash continuation, and the end of one literal up to the beginning of
-the next."""
+"""A joint: what may separate two letters of one token. Zero-width characters, the escaped zeros of UTF-16, soft line
+breaks (in mail, in editors, inside JSON strings), a backslash before a line break, and the end of one string literal up
+to the beginning of the next."""
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes) -> bytes:
@@ -41,7 +42,8 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes) -> bytes:
 
 
 JOINTS = rb"(?:(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,3}+"
-# In front of a continued line, a hyphen is a mark of the list or comment, unless tokens have hyphens themselves.
+# At the beginning of a continued line, a hyphen marks a list item or comment. It may belong to the token if a format
+# has hyphens.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 _NAMED_UNDERSCORE = rb"|\\+_|&(?:amp;)*+(?:lowbar|UnderBar);"
 
@@ -103,7 +105,7 @@ def _alternatives(pattern: bytes, others: Iterable[bytes]) -> bytes:
 
 
 def unit_value(unit: bytes) -> int:
-    """The ASCII code that one unit spells."""
+    """Return the ASCII code that one unit, plain or escaped, stands for."""
     if len(unit) == 1:
         return unit[0]
     body = unit.rstrip(b";}").lstrip(b"\\")
@@ -125,7 +127,9 @@ UnitKind = Literal[
 
 
 def unit_kind(unit: bytes) -> UnitKind:
-    """The name of the escape that `unit` (longer than one byte) is written in."""
+    """Return the name of the escape in which `unit` is written. A unit of one byte is not escaped and must not be
+    passed.
+    """
     if unit[0] == ord("%"):
         return "percent"
     if unit[0] == ord("="):
@@ -144,7 +148,7 @@ JointKind = Literal["utf-16", "zero-width", "quoted-printable", "continuation", 
 
 
 def joint_kind(joint: bytes) -> JointKind:
-    """The name of what interrupts a token."""
+    """Return the kind of a joint."""
     if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
         return "utf-16"
     if joint[0] == ord("="):

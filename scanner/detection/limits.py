@@ -1,4 +1,4 @@
-"""How much one document may cost, and the meter that counts it; reads nothing itself."""
+"""Limits on the cost of one document, and the meter that counts it. This module reads nothing itself."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from scanner.detection.token_formats import has_right_checksum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds per document; whatever lies beyond one is counted in `ScanResult.unread` under the name given here.
+    """Limits per document. What is not read because of a limit is counted in `ScanResult.unread`, under the reason in
+    brackets.
 
-    `depth` (`container_depth`): layers of containers and decoded runs inside each other. `expanded_bytes`
-    (`expanded_bytes`): all that is decompressed and decoded. `ratio` (`expansion_ratio`): the same against the
-    document's size, from `ratio_floor` bytes on. `entries` (`entries`): members, streams and objects. `seconds`
-    (`seconds`): time in containers and decoded runs (the document's own bytes are always read to their end).
-    `member_bytes` (`member_size`): the largest part held in memory at once; longer text is read in pieces.
-    `decoding_steps` (`decoding_steps`): codes and records that are decoded one by one in Python, up to 0.8 µs each.
-    `work` (`work`): steps of patterns and decoding, at most `work_floor + work_per_byte` times the document's size;
-    one step is about ten nanoseconds, as much as a pattern needs for a byte.
-    `findings` (`findings_over_limit`): different tokens. `repeats` (`repeats_over_limit`): further occurrences of them.
-    `opens`: False for text that is about to be logged or stored: containers in it are reported as a finding of
-    `UNOPENED`, and not opened.
+    Attributes:
+        depth: Nested layers of containers and decoded runs (`container_depth`).
+        expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
+        ratio: The same as a multiple of the document's size, checked from `ratio_floor` bytes on (`expansion_ratio`).
+        entries: Members, streams and objects (`entries`).
+        seconds: Seconds in containers and decoded runs (`seconds`). The document's own bytes are always searched whole.
+        member_bytes: The largest part held in memory; longer text is read in pieces (`member_size`).
+        decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
+        work: Steps of patterns and decoding, about ten nanoseconds each; at most `work_floor + work_per_byte` times the
+            document's size (`work`).
+        findings: Different tokens (`findings_over_limit`).
+        repeats: Further occurrences of them (`repeats_over_limit`).
+        opens: False for text that is about to be logged or stored: a container in it is not opened, but reported as a
+            finding of `UNOPENED`.
     """
 
     depth: int = 10
@@ -44,7 +48,7 @@ class Limits:
     opens: bool = True
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
-        """Return the same limits with no more seconds, and no more expanded bytes, than these; None: as they are."""
+        """Return these limits, reduced to at most so many seconds and expanded bytes. None leaves a limit as it is."""
         return replace(
             self,
             seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
@@ -53,11 +57,11 @@ class Limits:
 
 
 STEPS_PER_RUN = 1_000
-"""Steps that a decoded run costs at least: its search and its layers' calls take about ten microseconds."""
+"""Steps that a decoded run is charged at least: searching even a short run takes about ten microseconds."""
 
 
 class LimitReachedError(Exception):
-    """A bound of the document is used up; `reason` is its name in `unread`."""
+    """A limit of the document is reached. `reason` is its name in `unread`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -65,7 +69,7 @@ class LimitReachedError(Exception):
 
 
 class Meter:
-    """Counts what one document has cost so far. Not shared between threads."""
+    """The cost of one document so far. Not safe to share between threads."""
 
     __slots__ = (
         *("_clock", "_deadline", "_most_bytes", "_most_work", "_repeats", "_spent", "_tokens"),
@@ -89,21 +93,29 @@ class Meter:
         self._repeats = 0
 
     def note(self, reason: str, count: int = 1) -> None:
-        """Counts something that was not read."""
+        """Count something that was not read."""
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Counts a used-up bound once, however many layers it stops."""
+        """Count a reached limit once, however many layers it ends."""
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Pay for `size` bytes that come out of a container; they add to the work allowed. Raises LimitReachedError."""
+        """Charge `size` bytes that were read from a container. They also raise the limit of work.
+
+        Raises:
+            LimitReachedError: a limit of the document is reached.
+        """
         self._most_work = min(self.limits.work, self._most_work + size * self.limits.work_per_byte)
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Pay for a run that decodes to `size` bytes. All layers share one budget of work. Raises LimitReachedError."""
+        """Charge a run that decodes to `size` bytes. All layers share one limit of work.
+
+        Raises:
+            LimitReachedError: a limit of the document is reached.
+        """
         self._expand(size)
         self.spend(STEPS_PER_RUN + size)
 
@@ -119,7 +131,11 @@ class Meter:
             raise LimitReachedError(self._spent)
 
     def spend(self, steps: int) -> None:
-        """Pay for steps of patterns and decoding. Raises LimitReachedError when the document has used up its work."""
+        """Charge steps of patterns and decoding.
+
+        Raises:
+            LimitReachedError: the document has used up its work.
+        """
         self.work += steps
         if self.work > self._most_work:
             raise LimitReachedError("work")
@@ -127,7 +143,8 @@ class Meter:
     def admits(self, token: bytes) -> bool:
         """Return whether one more occurrence of `token` may be kept.
 
-        One beyond a limit is counted as unread. One with a wrong checksum is no token and is not counted.
+        An occurrence beyond a limit is counted as unread. A string with a wrong checksum is not a token and is not
+        counted.
         """
         if not has_right_checksum(token):
             return False
@@ -156,14 +173,22 @@ class Meter:
                 self.note(reason, count)
 
     def enter(self) -> None:
-        """Pays for one more member, stream or object. Raises LimitReachedError."""
+        """Charge one more member, stream or object.
+
+        Raises:
+            LimitReachedError: a limit of the document is reached.
+        """
         self.entries += 1
         if self._spent is None and self.entries > self.limits.entries:
             self._spent = "entries"
         self.take(0)
 
     def step(self, steps: int) -> None:
-        """Pay for `steps` codes or records decoded one by one in Python. Raises LimitReachedError."""
+        """Charge `steps` codes or records that are decoded one by one in Python.
+
+        Raises:
+            LimitReachedError: a limit of the document is reached.
+        """
         self.decoded += steps
         if self._spent is None and self.decoded > self.limits.decoding_steps:
             self._spent = "decoding_steps"
@@ -171,10 +196,10 @@ class Meter:
 
     @property
     def late(self) -> bool:
-        """The document's time is used up."""
+        """Whether the document has used up its seconds."""
         return self._clock() > self._deadline
 
     @property
     def room(self) -> int:
-        """Expanded bytes that may still be taken."""
+        """Expanded bytes that are left."""
         return max(0, self._most_bytes - self.expanded)

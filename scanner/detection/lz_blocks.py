@@ -1,17 +1,17 @@
-"""Decoders of byte-oriented LZ77 blocks: LZ4, LZF, Snappy, and of LZW streams. Output is bounded and paid for."""
+"""Decoders of LZ4, LZF and Snappy blocks and of LZW streams. Their output is limited and charged to the meter."""
 
 from __future__ import annotations
 
 from scanner.detection.limits import Meter
 from scanner.detection.members import UnreadableError
 
-# Bytes and steps between two payments.
+# Bytes and steps between two charges to the meter.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
 
 
 class _Output:
-    """Decoded bytes that grow up to a bound."""
+    """The decoded bytes of one block, up to a limit."""
 
     def __init__(self, meter: Meter, before: bytes = b"") -> None:
         self.content = bytearray(before)
@@ -24,7 +24,7 @@ class _Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A block that breaks is paid for too: callers may try many.
+        # Charge a damaged block too: callers may try many.
         self.settle()
 
     def append(self, piece: bytes) -> None:
@@ -32,7 +32,9 @@ class _Output:
         self._pay(len(piece))
 
     def copy(self, distance: int, length: int) -> None:
-        """Repeat `length` bytes from `distance` back; they may overlap what is being written."""
+        """Append `length` bytes that begin `distance` bytes before the end. They may include bytes that this call
+        appends.
+        """
         start = len(self.content) - distance
         if distance <= 0 or start < 0:
             raise UnreadableError("damaged")
@@ -54,7 +56,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Pay for what was decoded since the last payment; a copy costs about two steps of other decoders."""
+        """Charge what was decoded since the last charge. A copy costs about two steps of other decoders."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
@@ -135,7 +137,7 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
     """
     with _Output(meter) as output:
         at = 0
-        # The content's length stands in front, as a variable-length integer.
+        # The block begins with the content's length, as a variable-length integer.
         while at < len(block) and block[at] & 128:
             at += 1
         at += 1

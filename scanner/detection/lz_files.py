@@ -15,12 +15,13 @@ _LZ4_WINDOW = 64 << 10
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
-# All strings of the table together. Text stays far below; runs of one byte make each string longer than the last.
+# Bytes of all strings in the table. Text needs far fewer. Input of one repeated byte makes each string longer than the
+# last.
 _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
 class _Pieces:
-    """A stream made of the pieces of a generator. Damage ends it and is counted."""
+    """A stream of the pieces that a generator yields. Damage ends the stream and is counted."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -61,7 +62,7 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
             _skip(stream, int.from_bytes(read_up_to(stream, 4), "little"))
             continue
         if magic != _LZ4_MAGIC:
-            # Padding or foreign bytes behind the last frame.
+            # Padding or foreign bytes after the last frame.
             return
         flags = read_up_to(stream, 2)
         if len(flags) < 2 or flags[0] >> 6 != 1:
@@ -98,7 +99,9 @@ def _skip(stream: Readable, size: int) -> None:
 
 
 def mozilla_lz4_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a file that Firefox compressed: a magic of eight bytes, a size of four, one LZ4 block."""
+    """Yield the content of a file that Firefox compressed: eight bytes of magic number, four of size, and one LZ4
+    block.
+    """
     content = whole(container)
     container.meter.enter()
     body = lz4_block(content[_MOZILLA_HEADER:], container.meter)
@@ -129,12 +132,12 @@ def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def compress_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a file that the program `compress` made."""
+    """Yield the content of a `.Z` file, written by the program `compress`."""
     yield _stream_member(container, "compress", _lzw_pieces)
 
 
 def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the strings of LZW codes of 9 to 16 bits, least significant bit first, codes in groups of eight."""
+    """Yield the strings of LZW codes of 9 to 16 bits, least significant bit first, in groups of eight codes."""
     head = read_up_to(stream, 3)
     if len(head) < 3:
         raise UnreadableError("damaged")
@@ -144,7 +147,7 @@ def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     width, held, previous = 9, 0, b""
     pieces: list[bytes] = []
     size = 0
-    # Codes come in groups of eight, hence `width` bytes; a change of width drops the rest of the group.
+    # A group of eight codes has `width` bytes. When the width changes, the rest of the group is padding.
     while group := read_up_to(stream, width):
         bits = int.from_bytes(group, "little")
         meter.step(8)

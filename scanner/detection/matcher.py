@@ -1,7 +1,7 @@
-"""Finds the few offsets of a content that are worth a closer look; decides nothing about tokens.
+"""The matcher: it finds the few offsets of a content that need a closer look. It does not decide what is a token.
 
-An Aho-Corasick prefilter (vector instructions, lock released) over all needles, in windows that stay in the cache. The
-automata are built once per process, at the first use.
+Aho-Corasick automata search for all needles, with vector instructions and without the interpreter's lock, in windows
+that fit into the processor's cache. The automata are built once per process, at the first use.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from scanner.detection.needles import Kind, Needle, needle_groups
 from scanner.detection.token_formats import derived_from_formats, min_token_length
 
 WINDOW = 256 << 10
-"""Bytes per prefilter call: results of hostile content stay small, and all automata find the window in the cache."""
+"""Bytes per call of an automaton. This limits the size of results for hostile content, and all automata read the window
+from the processor's cache."""
 
 CROWDED = 1_000
-"""Hits in one window from which on `regex` is faster than looking at each of them."""
+"""Above this many hits in one window, searching it with `regex` is faster than a look at each hit."""
 
 DECODED = frozenset[Kind](("run", "stream"))
 """Kinds whose hits lead to runs that are decoded."""
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
-"""Kinds that no pattern can search for: their hits are listed however many there are."""
+"""Kinds that no pattern can search for. Their hits are always listed, however many there are."""
 
 RUN_STRIDE = 64
 RUN_SAMPLES = 32
 LONG_RUN = RUN_STRIDE * (RUN_SAMPLES + 1)
-"""A run of base64 letters of this length is noticed without a needle, wherever it begins."""
+"""The matcher notices a run of this many base64 letters without a needle, wherever the run begins."""
 
 Hit = tuple[int, Needle]
 _Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]
@@ -48,7 +49,7 @@ _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
-    """One prefilter; `hiding` are the needles whose hit may cover the beginning of another needle."""
+    """One automaton. `hiding` holds the indexes of needles whose hit may cover the beginning of another needle."""
 
     find: _Find
     needles: tuple[Needle, ...]
@@ -57,9 +58,9 @@ class Automaton(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The hits that start in `content[begin:end]`, in no order.
+    """The hits that start in `content[begin:end]`, in any order.
 
-    The kinds in `crowded` have too many to look at one by one: their hits are not listed.
+    The kinds in `crowded` have too many hits to look at one by one. Those hits are not listed.
     """
 
     begin: int
@@ -70,7 +71,7 @@ class Window(NamedTuple):
 
 @derived_from_formats
 def automata() -> tuple[Automaton, ...]:
-    """The prefilters of this process, in the order of `needle_groups()`."""
+    """Return the automata of this process, in the order of `needle_groups()`."""
     return tuple(map(_automaton, needle_groups()))
 
 
@@ -79,7 +80,8 @@ def _automaton(needles: tuple[Needle, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     texts = [needle.text for needle in needles]
-    # The default kind of match is thirty times slower; the price of this one is that hits never overlap.
+    # The default kind of match is thirty times slower. With this kind, hits never overlap, so `_hidden` looks for the
+    # others.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
     hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
     return Automaton(built.find_matches_as_indexes, needles, hiding, max(map(len, texts)))
@@ -90,9 +92,11 @@ def _may_hide(text: bytes, other: bytes) -> bool:
 
 
 def windows(content: bytes, spots: list[int] | None = None) -> Iterator[Window]:
-    """Yield every window of `content` that holds a hit, in order, so that the hits of one are in memory at a time.
+    """Yield every window of `content` with a hit, in order. Only the hits of one window are in memory at a time.
 
-    `spots`: takes what `sampled_runs_in` gives, looked for in each window while the cache still holds it.
+    Args:
+        content: The bytes to search.
+        spots: A list that the offsets from `sampled_runs_in` are added to, window by window.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
@@ -124,7 +128,15 @@ def _window(content: bytes, part: bytes | memoryview, begin: int, end: int) -> W
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """The hits that start in `content[begin:end]`, from what the automaton found there; those hidden by others too."""
+    """Return the hits that start in `content[begin:end]`, hidden ones included.
+
+    Args:
+        automaton: The automaton that searched the window.
+        found: Its hits as (needle index, start, end), relative to `begin`.
+        content: The whole content.
+        begin: Start of the window.
+        end: End of the window.
+    """
     _, needles, hiding, _ = automaton
     limit = end - begin
     hits = [(start + begin, needles[at]) for at, start, _ in found if start < limit]
@@ -135,7 +147,7 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """The kinds with many hits in `found`, and those that many hits may have hidden."""
+    """Return the kinds that have more than CROWDED hits in `found`, counting hits that may be hidden."""
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
         needle = automaton.needles[at]
@@ -146,7 +158,7 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
 
 
 def _hidden(content: bytes, start: int, stop: int, automaton: Automaton, hits: list[Hit]) -> None:
-    """Adds the needles that begin inside the span of a hit."""
+    """Add the needles that begin inside the span of a hit to `hits`."""
     find, needles, _, longest = automaton
     for begin in range(start + 1, stop):
         for at, at_start, _ in find(content[begin : stop - 1 + longest]):
@@ -156,22 +168,24 @@ def _hidden(content: bytes, start: int, stop: int, automaton: Automaton, hits: l
 
 @derived_from_formats
 def longest_needle() -> int:
-    """The length of the longest needle in bytes: windows overlap by one byte less."""
+    """Return the length of the longest needle in bytes. Windows overlap by one byte less."""
     return max(automaton.longest for automaton in automata())
 
 
 def may_hold(content: bytes) -> bool:
-    """False if no needle occurs in `content`: then only a container or a long run can hide a token in it."""
+    """Return whether a needle occurs in `content`. Without one, only a container or a long run can contain a token."""
     if len(content) <= WINDOW:
         return any(automaton.find(content) for automaton in automata())
     view, size = memoryview(content), WINDOW + longest_needle() - 1
-    # Window by window: a text that is full of needles is known by its first one.
+    # Search window by window: a text full of needles is decided by its first window.
     parts = (view[begin : begin + size] for begin in range(0, len(content), WINDOW))
     return any(automaton.find(part) for part in parts for automaton in automata())
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Sorted offsets of hits and of what may be long runs; from a crowded window, an offset per possible token."""
+    """Return sorted offsets of hits and of possible long runs. A crowded window has one offset per length
+    of a token.
+    """
     offsets: list[int] = []
     spots: list[int] = []
     for window in windows(content, spots):
@@ -182,7 +196,7 @@ def hit_offsets(content: bytes) -> list[int]:
 
 
 def long_run_spots(content: bytes) -> list[int]:
-    """Offsets inside runs of at least LONG_RUN base64 letters (line breaks allowed); several per run."""
+    """Return offsets inside runs of at least LONG_RUN base64 letters, several per run. Runs may contain line breaks."""
     spots: list[int] = []
     for begin in range(0, len(content), WINDOW):
         spots += long_runs_in(content, begin)
@@ -190,14 +204,14 @@ def long_run_spots(content: bytes) -> list[int]:
 
 
 def long_runs_in(content: bytes, begin: int) -> list[int]:
-    """The same for runs that are seen in the window at `begin`."""
+    """Return offsets inside long runs in the window at `begin`."""
     return [spot for spot in sampled_runs_in(content, begin) if is_run_at(content, spot)]
 
 
 def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
-    """Yield offsets that may be inside such runs: `is_run_at` says whether they are.
+    """Yield offsets that may be inside long runs. `is_run_at` tells whether they are.
 
-    Reads every 64th byte of the window only: a copy with a stride and two searches in C.
+    Only every 64th byte of the window is read, by one strided copy and two searches in C.
     """
     if len(content) - begin < LONG_RUN:
         return
@@ -206,7 +220,7 @@ def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
     while at >= 0:
         stop = sampled.find(b"\x01", at)
         stop = stop if stop >= 0 else len(sampled)
-        # Bytes between two samples may end a run: one that is long enough holds one of these offsets.
+        # A byte between two samples may end a run. A run that is long enough contains at least one of these offsets.
         yield from range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
         at = sampled.find(_RUN_MARK, stop)
 
@@ -224,7 +238,7 @@ def is_run_at(content: bytes, spot: int) -> bool:
 
 
 def run_start(content: bytes, first: int, spot: int) -> int:
-    """Return where the run begins that holds `spot`, not before `first`."""
+    """Return the beginning of the run around `spot`, but not before `first`."""
     begin = spot
     while begin > first:
         before = max(first, begin - _BACK_BYTES)

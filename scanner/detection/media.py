@@ -1,4 +1,6 @@
-"""Tells by the first bytes what a decoded run is, where the engine must not search or open it as usual."""
+"""Recognition of media and compressed content in decoded runs, by their first bytes. The engine treats these
+differently.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,16 @@ _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 
 
 def is_media(content: bytes) -> bool:
-    """Return whether the content is a picture, a font, a sound or a film: only plain text in it can be a token."""
+    """Return whether the content is a picture, a font, a sound or a film. Only plain text in it can be a token."""
     if content.startswith(_MEDIA):
         return not content.startswith(b"BM") or content[6:10] == bytes(4)
     return (content[:4] == b"RIFF" and content[8:12] in (b"WEBP", b"WAVE", b"AVI ")) or content[4:8] == b"ftyp"
 
 
 def needs_opening(content: bytes) -> bool:
-    """Return whether the content is a container, a compressed stream or a picture; nothing is inflated."""
+    """Return whether the content is a container, a compressed stream or a picture. Nothing is decompressed
+    to find out.
+    """
     if content.startswith(_ZLIB) or content.startswith(b"H4sI") or is_media(content):
         return True
     return wide_codec(content) is None and container_kind(content) is not None

@@ -1,4 +1,4 @@
-"""What a container is made of, and how its readers say what they could not read. No format is known here."""
+"""Containers and their members, as the readers of all formats see them. This module knows no format."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from scanner.detection.limits import Meter
 
 
 class Readable(Protocol):
-    """Bytes that come piece by piece, forwards only."""
+    """A stream of bytes that is read forwards only."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, fewer only before the end; empty at the end."""
+        """Return at most `size` bytes, and nothing at the end of the stream."""
 
 
 Source = bytes | Readable
 
 
 class Member(NamedTuple):
-    """One part of a container. `source` may be read until the next member is asked for.
+    """One part of a container. `source` may be read only until the next member is requested.
 
-    `encoding`: the encoding that was undone to get it, for parts that are no file of their own (a compressed stream).
-    `text_of_markup`: XML whose text should be read a second time without its tags.
+    Attributes:
+        encoding: For a part that is not a file of its own, such as a compressed stream: the encoding that was undone.
+        text_of_markup: The part is XML, whose text is scanned a second time without its tags.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Member(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container's bytes, the name it goes by, and the meter its reader pays."""
+    """A container's bytes, its name, and the meter that its reader charges."""
 
     name: str
     source: Source
@@ -52,7 +53,7 @@ class UnreadableError(Exception):
 
 
 class Chained:
-    """What was already read of a source, and then the rest of it."""
+    """A stream of bytes that were read already, followed by the rest of their source."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = io.BytesIO(head)
@@ -64,7 +65,7 @@ class Chained:
 
 
 class Bounded:
-    """The next `size` bytes of a stream; `left` of them are not read yet."""
+    """The next `size` bytes of a stream. `left` counts those that are not read yet."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
@@ -76,13 +77,13 @@ class Bounded:
         return piece
 
     def skip(self) -> None:
-        """Goes past what nobody has read; stops where the stream does."""
+        """Skip the bytes that are left, or as many as the stream has."""
         while self.left and self.read(1 << 20):
             continue
 
 
 class Paid:
-    """A stream whose bytes are paid for as they come."""
+    """A stream that charges the meter for each byte read."""
 
     def __init__(self, meter: Meter, stream: Readable) -> None:
         self._meter = meter
@@ -95,12 +96,16 @@ class Paid:
 
 
 def readable(source: Source) -> Readable:
-    """The source as a stream (bytes are not copied)."""
+    """Return the source as a stream. Bytes are not copied."""
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def whole(container: Container) -> bytes:
-    """All bytes of the container. Raises UnreadableError if they are more than one member may have."""
+    """Return all bytes of the container.
+
+    Raises:
+        UnreadableError: it exceeds the limit for one member.
+    """
     if isinstance(container.source, bytes):
         return container.source
     most = container.meter.limits.member_bytes
@@ -111,7 +116,7 @@ def whole(container: Container) -> bytes:
 
 
 def read_up_to(stream: Readable, size: int) -> bytes:
-    """`size` bytes, fewer only at the end of the stream."""
+    """Return `size` bytes, fewer only at the end of the stream."""
     pieces: list[bytes] = []
     missing = size
     while missing:
@@ -124,7 +129,9 @@ def read_up_to(stream: Readable, size: int) -> bytes:
 
 
 def shown_name(name: str | bytes) -> str:
-    """A member's name as text: nothing fails on odd bytes, control characters become spaces, 300 characters at most."""
+    """Return a member's name as text of at most 300 characters. Invalid bytes are replaced, control characters become
+    spaces.
+    """
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(letter if letter.isprintable() else " " for letter in text[:300])

@@ -1,4 +1,4 @@
-"""The needles: byte strings that show where a token may begin in each encoding. Only how they are made, no search.
+"""The needles: byte strings that show where a token may begin in each encoding. `matcher` searches for them.
 
 They are derived from the prefix of each token format, such as `r8_`. Base64 of a prefix has three forms, by the place
 of the token in its group of three bytes; those three, written in base64 again, give nine more. The rest are the prefix
@@ -20,22 +20,24 @@ MAX_GROUP_NEEDLES = 64
 """Needles that one automaton can search with vector instructions."""
 _PLAIN_BYTES = 4
 _AFTER_LETTERS = (b"%", b"\\", b"&", b"=", b'"', b"'", b"`", b"\n", b"\r", b"<", b"\xe2", b"\xc2", b"\xef")
-"""How a joint or an escape begins."""
+"""The first bytes of a joint or an escape."""
 
-# Dumps, with the hexadecimal digits of the first three letters and, as {3}, the first digit of the third. Where the
-# bytes of a dump are cut: between groups, and by the offset of the next line.
+# Templates of dumps, filled with the hexadecimal digits of the first three letters and, as {3}, the first digit of the
+# third. They cover the places where a dump separates bytes: between groups, and at the offset of the next line.
 _LISTS: tuple[str, ...] = ("0x{0}", "{0} {1} {3}", "{0}  {1} {3}", "{0} {1}  {3}", "{0}:{1}:{3}", "{0}{1} {3}")
 _LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
 _LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", ": {1}{2}", ": {1} {2}", ": {2}", "  {1}{2}", ":  {2}")
 _LOWER_LISTS += ("0 {1} {2}", "0 {2} ", "0  {1} {2}", "0  {2} ")
-# Words in the order of the machine, as `od -x` and `hexdump` write them, and records of Intel HEX.
+# Little-endian words, as `od -x` and `hexdump` write them, and records of Intel HEX.
 _LOWER_LISTS += ("{1}{0} ", "{1}{0}\n00", " {2}{1} ", " {2}{1}\n")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
 _DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n")
 
 
 class Needle(NamedTuple):
-    """`kind` chooses who looks closer; for `run` and `stream`, a base64 group begins `lead` bytes after the start."""
+    """One needle. Its `kind` selects the closer look. For `run` and `stream`, a base64 group begins `lead` bytes after
+    its start.
+    """
 
     text: bytes
     kind: Kind
@@ -64,19 +66,21 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the needle of a plain prefix: four bytes tell enough, and leave fewer places where a joint may hide."""
+    """Return the needle of a plain prefix. It has at most four bytes, so that few joints and escapes can
+    interrupt it.
+    """
     return prefix[:_PLAIN_BYTES]
 
 
 def _token_needles(prefix: bytes) -> list[Needle]:
-    """The plain prefix, an escape of its first letter, and a joint or an escape after its first, second, … letter."""
+    """Return the plain prefix, its first letter escaped, and its beginnings followed by a joint or an escape."""
     first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
     texts += [first + end + second for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
-    # Text of UTF-16 and UTF-32 as `repr` and JSON show it: zeros are written between the letters.
+    # UTF-16 and UTF-32 text as `repr` and JSON show it: with escaped zeros between the letters.
     texts += [first + b"\\x00", first + b"\\u0000"]
     for one, two in _in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
@@ -94,7 +98,7 @@ def _byte_needles(prefix: bytes) -> list[Needle]:
     lower = tuple(b"%02x" % byte for byte in prefix[:3])
     cases = _in_both_cases(*lower)
     needles = [Needle(b"".join(digits), "hex") for digits in cases]
-    # `xxd` and its like write small letters, Intel HEX capitals; where they differ in practice, both are looked for.
+    # `xxd` and similar programs write lower-case digits, Intel HEX upper-case. The templates in _LISTS occur in both.
     texts = [template.format(*_texts(digits)) for template in _LISTS for digits in cases]
     texts += [template.format(*_texts(lower)) for template in _LOWER_LISTS]
     texts += [template.format(*_texts(cases[-1])) for template in _UPPER_LISTS]
@@ -111,7 +115,7 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def _base64_texts(prefix: bytes) -> list[bytes]:
-    """The first three letters of the prefix in base64 at each alignment."""
+    """Return the first three letters of the prefix in base64 at each alignment."""
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 
@@ -120,7 +124,8 @@ def _base64_needles(prefix: bytes) -> list[Needle]:
     texts = [*plain]
     for text in plain:
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
-    # Inside JSON strings the breaks are escaped; encoders wrap between groups, and two forms have a group's end inside.
+    # Inside JSON strings, line breaks are escaped. Encoders break lines between groups, and two of the forms span the
+    # end of a group.
     _, second, third = plain
     for gap in (b"\\n", b"\\r\\n"):
         texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
@@ -136,9 +141,9 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield the first four letters of a token in base64, those with equal upper halves together.
+    """Yield the possible first four letters of a token in base64, grouped by the upper half of the fourth.
 
-    A short prefix fixes fewer letters than four: the next one depends on the first letter of the body.
+    A short prefix determines fewer than four letters. The next letter then depends on the first letter of the body.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
@@ -154,9 +159,10 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Beginnings of gzip (in base64 once and twice), of zip and of zlib.
+    """Return the first letters of gzip, zip and zlib streams in base64, and of gzip in base64 of base64.
 
-    The headers of zlib's less usual levels are parts of words: they count only after what may stand before a value.
+    The headers of zlib's rarer levels are parts of ordinary words, so they count only after a character that may
+    precede a value.
     """
     streams = [encoded_needles(magic)[0][0] for magic in (b"\x1f\x8b\x08", b"H4sI", b"PK\x03\x04")]
     streams += [b"eJw", b"eJx", b"eJy", b"eJz"]
@@ -172,7 +178,7 @@ def _ordered(needles: list[Needle], seed: int) -> tuple[Needle, ...]:
 
 
 class _Group:
-    """Needles for one automaton. None of them begins with another, since the automaton reports one hit an offset."""
+    """The needles of one automaton. None begins with another, since the automaton reports only one hit per offset."""
 
     def __init__(self) -> None:
         self.needles: list[Needle] = []

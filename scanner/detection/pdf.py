@@ -1,4 +1,4 @@
-"""Reader of the streams of PDF files and of the text that they show. Files that need a password stay closed."""
+"""Reader of PDF files: their streams, and the text that they show. Files that need a password are not read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
 _IMAGE = re.compile(rb"/Subtype\s*/Image\b")
 _DICTIONARY = 2048
-# The text of a page is far smaller. Larger streams are pictures and fonts, in which no text is put together.
+# Bytes of a stream in which text is looked for. The text of a page is far smaller. Larger streams are pictures and
+# fonts.
 _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Yield every stream without its filters, and the text of its strings put together."""
+    """Yield every stream with its filters undone, and the text of its strings joined."""
     content = whole(container)
     decryption = _decryption(content)
     meter = container.meter
@@ -52,7 +53,7 @@ def pdf_members(container: Container) -> Iterator[Member]:
             continue
         if filters:
             yield Member(name, decoded)
-        # Pixels show no text, and strings that chance makes of them cost the most.
+        # Skip pixels: they show no text, and the strings that occur in them by chance cost the most.
         for text in texts.read(name, decoded) if _IMAGE.search(own) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
@@ -60,7 +61,11 @@ def pdf_members(container: Container) -> Iterator[Member]:
 
 
 def _decryption(content: bytes) -> Decryption | None:
-    """Return how to decrypt the streams, None if they are in plain form. Raises UnreadableError for a password."""
+    """Return how to decrypt the streams, None if they are not encrypted.
+
+    Raises:
+        UnreadableError: the document needs a password.
+    """
     if b"/Encrypt" not in content:
         return None
     from scanner.detection.pdf_encryption import decryption_of
@@ -69,13 +74,14 @@ def _decryption(content: bytes) -> Decryption | None:
 
 
 def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield dictionary, begin and end of each stream that has bytes."""
+    """Yield dictionary, start and end of each stream that is not empty."""
     at = last = 0
     while match := _STREAM.search(content, at):
         begin = match.end()
         end = content.find(b"endstream", begin)
         at = end if end >= 0 else len(content)
-        # Never beyond the last stream: the dictionary of one would be read again for the next ones.
+        # Look back no further than the previous stream. Otherwise one dictionary would be read again for each of the
+        # next streams.
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
         if at - begin > 2 or content[begin:at].strip():

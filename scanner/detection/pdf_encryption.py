@@ -1,4 +1,4 @@
-"""Decryption of PDFs that open without a password: the standard security handler with an empty user password.
+"""Decryption of PDFs that open without a password: they use the standard security handler with an empty user password.
 
 ISO 32000-1, 7.6, and ISO 32000-2 for revision 6. Other passwords are never tried.
 """
@@ -25,26 +25,28 @@ _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
 _MAX_DICTIONARY_BYTES = 4096
 _MAX_STRING_BYTES = 1024
-# RC4 keys that the library takes, in bytes.
+# Lengths of RC4 keys that the library accepts, in bytes.
 _RC4_KEY_SIZES = (5, 7, 8, 10, 16)
 
 
 class Decryption(NamedTuple):
-    """The key of a document. `method` is `V2` (RC4), `AESV2` or `AESV3`, or `Identity` for streams in plain form."""
+    """The key of a document. `method` is `V2` (RC4), `AESV2` or `AESV3`, or `Identity` for streams that are not
+    encrypted.
+    """
 
     key: bytes
     method: str
     metadata: bool
 
     def opened(self, stream: Readable, dictionary: bytes) -> Readable:
-        """Return the bytes of a stream decrypted.
+        """Return the decrypted bytes of a stream.
 
         Args:
-            stream: the encrypted bytes.
-            dictionary: what stands between the end of the object before and the stream, with the object's number.
+            stream: The encrypted bytes.
+            dictionary: The bytes between the previous object and the stream, with the object number.
 
         Raises:
-            UnreadableError: the object has no number, or the library does not take its key.
+            UnreadableError: the object has no number, or the library does not accept its key.
         """
         plain = b"/XRef" in dictionary or (not self.metadata and b"/Metadata" in dictionary)
         if self.method == "Identity" or plain:
@@ -67,7 +69,9 @@ class Decryption(NamedTuple):
 
 
 class _Decrypted:
-    """A stream that is decrypted as it is read. The last block keeps its padding, which no reader minds."""
+    """A stream that is decrypted as it is read. The padding of the last block is kept: readers of the content ignore
+    it.
+    """
 
     def __init__(self, stream: Readable, decryptor: CipherContext) -> None:
         self._stream = stream
@@ -144,7 +148,7 @@ def _hash_of_revision_6(salt: bytes) -> bytes:
         kind = sum(encrypted[:16]) % 3
         value = hashlib.new(("sha256", "sha384", "sha512")[kind], encrypted).digest()
         turn += 1
-        # The last byte is at most 255, so there are at most 288 turns.
+        # The last byte is at most 255, so there are at most 288 rounds.
         if turn >= 64 and encrypted[-1] <= turn - 32:
             return value[:32]
 
@@ -168,7 +172,7 @@ def _method(dictionary: bytes, default: str) -> str:
 
 
 def _number(dictionary: bytes, name: bytes, default: int) -> int:
-    # The filter's own dictionary has a length too, in bytes; the one of the key stands outside it.
+    # The dictionary of the crypt filter also has a length, in bytes. The key's length is outside it.
     outside = re.sub(rb"/CF\s{0,8}<<.{0,1000}?>>\s{0,8}>>", b"", dictionary, flags=re.DOTALL)
     found = re.search(rb"/" + name + _NUMBER, outside)
     return int(found[1]) if found else default

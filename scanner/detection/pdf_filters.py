@@ -1,4 +1,4 @@
-"""The filters of PDF streams (ISO 32000-1, 7.4). Each decodes piece by piece and pays for what it gives."""
+"""The filters of PDF streams (ISO 32000-1, 7.4). Each decodes piece by piece and charges the meter for its output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.detection.limits import Meter
 from scanner.detection.members import Container, Readable
 
 _CHUNK = 64 << 10
-# Two bytes give up to 128, so one chunk gives at most 256 kB.
+# Two bytes decode to at most 128, so one chunk decodes to at most 256 kB.
 _RUNS_CHUNK = 4 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
 _ZEROS = re.compile(rb"(z+)")
@@ -20,11 +20,13 @@ _NO_HEX = re.compile(rb"[^0-9A-Fa-f]+")
 _MAX_FILTERS = 8
 
 OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF", b"JBIG2Decode"))
-"""Filters of pictures."""
+"""The filters of pictures, which are not undone."""
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
-    """Return a stream without its filters, decoded and paid for as it is read; None if a filter is not known here."""
+    """Return a stream with its filters undone, or None if a filter is unknown. It is decoded and charged as
+    it is read.
+    """
     if len(filters) > _MAX_FILTERS:
         return None
     for name in filters:
@@ -38,7 +40,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream made of decoded pieces, paid for as they come."""
+    """A stream of decoded pieces. The meter is charged for each."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -57,14 +59,14 @@ class _Decoded:
 
 
 def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Each five letters are four bytes, `z` is four zeros, `~` ends."""
+    """Yield the bytes of ASCII85: five letters are four bytes, `z` is four zeros, and `~` ends the data."""
     held = b""
     ended = False
     while not ended and (chunk := stream.read(_CHUNK)):
         body, tilde, _rest = chunk.partition(b"~")
         ended = bool(tilde)
         held += _NO_ASCII85.sub(b"", body)
-        # A `z` may stand between groups only, so whole groups end where five letters are full.
+        # A `z` is allowed between groups only, so whole groups end after each five letters.
         whole, held = _whole_groups(held)
         yield from _groups(whole, meter)
     if held:
@@ -72,14 +74,16 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
-    """Return the letters up to the last full group, and the rest."""
+    """Return the letters up to the last complete group, and the rest."""
     last = letters.rfind(b"z") + 1
     end = len(letters) - (len(letters) - last) % 5
     return letters[:end], letters[end:]
 
 
 def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of whole groups; the last one may lack letters. Stop at a group that is no number of 32 bits."""
+    """Yield the bytes of whole groups, the last of which may be shorter. Stop at a group that is not a
+    32-bit number.
+    """
     pieces: list[bytes] = []
     for part in _ZEROS.split(letters):
         if part.startswith(b"z"):
@@ -119,7 +123,7 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
     while not ended:
         chunk = stream.read(_RUNS_CHUNK)
         buffer, at = buffer[at:] + chunk, 0
-        # A run has at most 129 bytes, so one that begins here is complete.
+        # A run has at most 129 bytes, so a run that begins here is complete.
         last = len(buffer) - 129 if chunk else len(buffer) - 1
         pieces: list[bytes] = []
         while at <= last:
@@ -135,7 +139,9 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """LZW with codes of 9 to 12 bits; 256 clears, 257 ends, widths change one code early (7.4.4)."""
+    """Yield the bytes of LZW with codes of 9 to 12 bits: 256 clears the table, 257 ends, widths change one code early
+    (7.4.4).
+    """
     table: list[bytes] = []
     pieces: list[bytes] = []
     previous = b""
@@ -170,7 +176,7 @@ def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _entry(code: int, table: list[bytes], previous: bytes) -> bytes | None:
-    """Return the string of a code; None at the end and for a code that cannot be."""
+    """Return the string of a code, None for the end code and for an invalid one."""
     if code < 256:
         return bytes((code,))
     if 0 <= code - 258 < len(table):

@@ -1,4 +1,4 @@
-"""Puts together the text that a PDF's content streams show, also where fonts number their glyphs themselves."""
+"""The text that a PDF's content streams show, also for fonts with their own numbering of glyphs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.token_formats import min_token_length
 
-# Each alternative takes all that it looks at, so that nothing is looked at twice: an open string ends where it must.
-# Without groups, `re` skips to the next first letter in C.
+# Each alternative consumes everything that it examines, so no byte is examined twice. For that reason an unclosed
+# string ends where its alternative stops. The pattern has no groups, so that `re` skips to the next first letter in C.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
-"""Strings after which their work is paid, so that the limit ends a stream of many strings early."""
+"""Strings between two charges to the meter, so that the limit ends a stream of many strings early."""
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
 _NO_HEX = re.compile(rb"\s+")
@@ -24,24 +24,24 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# A CMap names at most 65,536 codes. Fonts of one document share few maps.
+# Codes of one map, which are at most 65,536, and maps of one document, whose fonts share few.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_GLYPH_BYTES = 8 << 20
 
 
 class _CMap(NamedTuple):
-    """What the codes of a font mean. `width` is a code's size in bytes."""
+    """The characters of a font's codes. `width` is a code's size in bytes."""
 
     width: int
     letters: dict[int, str]
 
 
 class TextOfDocument:
-    """The codes of all strings that a document shows, and the maps of its fonts.
+    """The strings of codes that a document shows, and the maps of its fonts.
 
-    Which font a map belongs to stands in objects that are often compressed, so each map is tried on each string. A
-    wrong one gives other letters.
+    The font that a map belongs to is named in objects that are often compressed. Therefore each map is tried on each
+    string. A wrong map only produces other letters.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -51,7 +51,7 @@ class TextOfDocument:
         self._held = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Take one decoded stream; yield the texts in it that need no map."""
+        """Add one decoded stream, and yield the texts in it that need no map."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return
@@ -69,7 +69,7 @@ class TextOfDocument:
                 self._shown.append((name, strings))
 
     def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and text of each stream by each map, after all streams were taken."""
+        """Yield name and text of each stream by each map. Call it after all streams were added."""
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))
@@ -93,7 +93,7 @@ class TextOfDocument:
 
 
 def _strings(content: bytes, meter: Meter) -> list[bytes]:
-    """Return the strings of a stream in their order; text objects end with a line feed of their own."""
+    """Return the strings of a stream in order. A separate line feed marks the end of each text object."""
     strings: list[bytes] = []
     escapes = paid = 0
     for token in _TOKEN.finditer(content):
@@ -131,7 +131,7 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
 
 
 def _by_map(strings: list[bytes], cmap: _CMap) -> str:
-    # Strings are put together first: to decode each by itself takes most of the time.
+    # Join the strings first: decoding each separately would take most of the time.
     if cmap.width == 2:
         strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
     lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
@@ -139,7 +139,9 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the codes with U+FFFD for half a code at the end. The line feed of a text object stays as it is."""
+    """Return the codes, with U+FFFD in place of half a code at the end. The line feed after a text object stays as it
+    is.
+    """
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 
 
@@ -165,7 +167,7 @@ def _add_ranges(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
         if target is not None:
             text = _letters(target)
             for step in range(count):
-                # Only the last letter counts up; a code beyond Unicode means nothing.
+                # Only the last letter is incremented. Skip codes beyond Unicode.
                 code = ord(text[-1]) + step if text else 0x110000
                 if code < 0x110000:
                     letters[_number(first) + step] = text[:-1] + chr(code)

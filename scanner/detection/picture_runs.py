@@ -1,4 +1,4 @@
-"""Reads the text chunks of PNG pictures in base64 without decoding the pixels, which are nearly all of the letters."""
+"""Reader of PNG pictures in base64: it decodes the text chunks and skips the pixels, which are most of the letters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP")
 """The chunks of a picture that may hold text."""
 
 MAX_CHUNKS = 20_000
-"""Chunks of one picture; encoders write pixels in chunks of 8 kB and more. Of more chunks, the picture is decoded."""
+"""Chunks of one picture. Encoders write pixels in chunks of 8 kB and more. A picture with more chunks is
+decoded whole."""
 
 _MAX_LINE_LENGTH = 1024
 _HEADER_BYTES = 8
@@ -19,7 +20,7 @@ _CHECKSUM_BYTES = 4
 
 
 class Picture(NamedTuple):
-    """A picture in base64. `end`: the offset behind it; `texts`: the picture with nothing but its text chunks."""
+    """A picture in base64. `end` is the offset after it, and `texts` is the picture reduced to its text chunks."""
 
     end: int
     texts: bytes
@@ -28,8 +29,8 @@ class Picture(NamedTuple):
 def picture_at(content: bytes, begin: int) -> Picture | None:
     """Return the PNG picture whose base64 begins at `begin`.
 
-    Return None if there is none, or if its lines are not all of one length: where the chunks stand is computed from
-    it, and each header found there must hold together.
+    Return None if there is none, or if its lines differ in length: the offset of each chunk is computed from the line
+    length, and each header found there must be valid.
     """
     if not content.startswith(_START, begin):
         return None
@@ -54,11 +55,11 @@ def picture_at(content: bytes, begin: int) -> Picture | None:
 
 
 class _Letters:
-    """Base64 in lines of one length, with breaks of one kind: any bytes of it can be decoded without the rest."""
+    """Base64 with lines of one length and line breaks of one kind. Any part of it can be decoded without the rest."""
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
-        # Where there is no break in the first letters, there is none at all, or the headers will not hold together.
+        # Without a line break in the first letters there is none at all, or the headers will turn out invalid.
         head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))
@@ -70,7 +71,7 @@ class _Letters:
         return self._begin + letter + letter // self._line * self._break
 
     def bytes_at(self, start: int, size: int) -> bytes:
-        """Decode `size` bytes from `start` on; fewer where the letters end or are none."""
+        """Return `size` decoded bytes from `start` on, fewer if the letters end or are invalid."""
         first = start // 3 * 4
         last = -(-(start + size) // 3) * 4
         part = self._content[self._place(first) : self._place(last)]
@@ -84,5 +85,5 @@ class _Letters:
         return decoded[skipped : skipped + size]
 
     def end_of(self, size: int) -> int:
-        """Return the offset behind the letters of the first `size` bytes."""
+        """Return the offset after the letters of the first `size` bytes."""
         return min(self._place(-(-size // 3) * 4), len(self._content))

@@ -1,4 +1,4 @@
-"""Scans what is too large to hold: piece by piece, with overlap, lines counted on, memory bounded."""
+"""Scans of contents that do not fit in memory: overlapping pieces, with lines counted across pieces."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from scanner.detection.wide import wide_codec
 PIECE = 32 << 20
 OVERLAP = 64 << 10
 MAX_WHOLE_BYTES = 128 << 20
-"""Containers up to this size are read whole, since their parts cannot be told apart otherwise."""
+"""Bytes of a container that is read whole. The members of a larger one cannot be separated, so it is
+scanned as text."""
 
 _HEAD = 64 << 10
 
 
 @dataclass(slots=True)
 class Pieces:
-    """What was found; candidates have no place yet."""
+    """The result of a scan in pieces. Its candidates have no place yet."""
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -29,9 +30,14 @@ class Pieces:
 
 
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
-    """Scan `start` and all that `read(size)` still gives, which is up to `size` bytes, and b"" at the end.
+    """Scan a content that is read in pieces.
 
-    A token that is repeated within one line counts once.
+    Args:
+        detector: Scans each piece.
+        start: The beginning of the content.
+        read: Returns up to so many further bytes, and nothing at the end.
+
+    A token that is repeated within one line is returned once.
     """
     pieces = Pieces()
     if container_kind(start[:_HEAD]) is not None or wide_codec(start[:_HEAD]) is not None:

@@ -1,4 +1,4 @@
-"""Reader of the text chunks of PNG pictures (tEXt, zTXt, iTXt, eXIf); pixels are not looked at."""
+"""Reader of the text chunks of PNG pictures (tEXt, zTXt, iTXt, eXIf). It skips the pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from scanner.detection.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
-    """One member per text chunk, named by its type and keyword. Compressed text is paid for as it is read."""
+    """Yield one member per text chunk, named by its type and keyword. The meter is charged as compressed
+    text is read.
+    """
     stream = readable(container.source)
     if read_up_to(stream, 8) != PNG:
         raise UnreadableError("damaged")

@@ -1,6 +1,7 @@
-"""The in-process part of detection: linear, opens nothing, decodes nothing longer than a few kilobytes.
+"""The in-process part of detection. It takes linear time, opens nothing and decodes at most a few kilobytes.
 
-Most contents end here, as clean or with plain tokens only. `plain_only` says so, or says that a reader has to look.
+Most contents need no more: they are clean or contain plain tokens only. `plain_only` returns that verdict, or that a
+reader must scan the content.
 """
 
 from __future__ import annotations
@@ -30,22 +31,23 @@ MAX_LOOKS = 512
 less than 0.1 s. Ordinary source has fewer than ten."""
 
 BYTES_PER_LOOK = 4096
-"""In a large document, one look is allowed for so many bytes: the work stays linear."""
+"""A large document is allowed one look per this many bytes, so that the work stays linear."""
 
 MAX_PLAIN_FINDINGS = 64
-"""Findings per document that are worth returning from here. A file with more is a dump, and rare."""
+"""Findings per document that are returned from here. A file with more is a dump, which is rare, and goes to
+a reader."""
 
 MAX_FALLBACK_TOKENS = 1000
-"""Distinct plain tokens returned of a content that could not be read in depth."""
+"""Distinct plain tokens that are returned from a content that could not be read in depth."""
 
 Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits"]
 
 
 class PlainVerdict(NamedTuple):
-    """What the in-process part can say of a content.
+    """The verdict of the in-process part on a content.
 
-    If `reason` is empty, `findings` is all that the engine would find, not located yet. Otherwise the content needs a
-    reader, `reason` says why, and `findings` is empty.
+    If `reason` is empty, `findings` holds everything that the engine would find, without line and column. Otherwise the
+    content needs a reader: `reason` says why, and `findings` is empty.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -61,10 +63,10 @@ CLEAN = PlainVerdict()
 
 
 def plain_only(content: bytes) -> PlainVerdict:
-    """Scan `content` as far as the process that received it may do so.
+    """Scan `content` as far as is safe in the process that received it.
 
-    The work is linear in the size with a small constant: the prefilter, and a bounded number of bounded looks. The
-    scan ends at the first window that needs a reader. Never raises.
+    The work is linear in the size: the matcher, and a limited number of looks of limited length. The scan ends at the
+    first window that needs a reader. It never raises.
     """
     if wide_codec(content) is not None:
         return PlainVerdict(reason="wide_text")
@@ -110,7 +112,7 @@ def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
 def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the plain tokens in `content`, the first MAX_FALLBACK_TOKENS distinct ones.
 
-    For contents that could not be read in depth: what anybody sees in them must be found all the same.
+    Used for contents that could not be read in depth. Tokens that are visible in plain text must be found in any case.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

@@ -1,4 +1,7 @@
-"""Takes tokens out of strings that are about to be stored, logged or mailed. Opens and decompresses nothing."""
+"""Redaction: tokens are removed from strings that are about to be stored, logged or mailed.
+
+It opens and decompresses nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,17 @@ _LIMITS = Limits(
     findings=1_000,
     opens=False,
 )
-"""One text may cost about 0.1 s, however long it is; what is left then is withheld. Steps alone bound it, no clock: the
-same text is masked in the same way on a slow machine."""
+"""One text may cost about 0.1 s, however long it is. The rest is withheld. Steps are the limit, not seconds, so that
+the same text is masked in the same way on a slow machine."""
 
 _MAX_ROUNDS = 8
-"""A hint that is put in may complete a token with what stands beside it: such a text is masked again."""
+"""Rounds of masking. A hint may form a new token with the text beside it, so the text is masked until
+nothing changes."""
 
 _BLOCK = 64 << 10
 _OVERLAP = 8 << 10
-"""Text is masked in blocks: a block that exceeds the budget is withheld with all that follows. An encoding of one token
-is shorter than the overlap."""
+"""Bytes by which two blocks overlap. An encoded token is shorter. Text is masked in blocks, and a block that exceeds
+the limits is withheld together with the text after it."""
 
 _REST_OF_RUN = re.compile(rb"(?:[\r\n]*+[0-9A-Za-z+/_=-]++)*+")
 _WITHHELD = "[withheld: it could not be freed of tokens]"
@@ -37,11 +41,11 @@ _WITHHELD_RUN = b"[withheld]"
 
 
 def redact(text: str) -> str:
-    """Return `text` with every token in it, in any encoding that the detector reads in text, replaced by its hint.
+    """Return `text` with every token replaced by its hint, in every encoding that the detector finds in text.
 
-    A run of base64 that would have to be decompressed or opened is replaced by `[withheld]`, and so is what exceeds
-    the budget. Anything else is left as it is, lone surrogates too. The work is linear in the text with a bound. Never
-    raises; a second time changes nothing.
+    A run of base64 that would have to be decompressed or opened is replaced by `[withheld]`, and so is text beyond the
+    limits. Everything else stays as it is, lone surrogates included. The function never raises, and redacting its
+    result again changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
     if not may_hold(raw) and not long_run_spots(raw):
@@ -68,7 +72,7 @@ def _masked(raw: bytes) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield what has to be replaced and by what, in order of the starts; spans may overlap."""
+    """Yield start, end and replacement of each span, in order of the starts. Spans may overlap."""
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:
@@ -89,7 +93,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _whole_characters(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    """The span, widened so that it cuts no UTF-8 sequence."""
+    """Return the span, widened so that it does not split a UTF-8 sequence."""
     while start and raw[start] & 0xC0 == 0x80:
         start -= 1
     while end < len(raw) and raw[end] & 0xC0 == 0x80:

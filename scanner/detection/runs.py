@@ -1,6 +1,6 @@
-"""Decodes runs of base64 and hex in which more than a token written once may hide; the engine reads what comes out.
+"""Runs of base64 and hex that may contain more than one plain token. The engine scans the decoded bytes.
 
-Nested base64 and compressed streams are found by their needles, long runs of anything by their length.
+Needles find nested base64 and compressed streams. Other runs are found by their length.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from scanner.detection.token_formats import derived_from_formats, max_token_leng
 from scanner.detection.token_patterns import plain_prefixes
 
 NESTED_SPAN = 512
-"""Bytes looked at behind a needle of nested base64: a token written twice has 76 letters, the rest is for joints."""
+"""Bytes decoded after a needle of nested base64. A token of 40 bytes has 76 letters when encoded twice, and line breaks
+need the rest."""
 
-# Most of what only looks like a stream shows within the first letters that it is none.
+# Letters of a run that are decoded to test for a stream. Most runs fail on the shorter head.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
@@ -40,10 +41,10 @@ _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _MAX_GAP = 24
 _MAX_GLUE = 64
-"""Letters in front of a stream that may be glued to it. A needle further inside a run is there by chance."""
+"""Letters that may precede a stream within the same run. A needle further inside a run is a coincidence."""
 
 _PROOF_BYTES = 64
-"""Inflated bytes that prove a stream which does not end earlier: random bytes rarely give so many."""
+"""Inflated bytes that prove a stream, unless it ends earlier. Random bytes rarely inflate to so many."""
 
 _NESTED_LOOK_STEPS = 300
 _RUN_STEPS = 2
@@ -51,17 +52,17 @@ _INSIDE_STEPS = 200
 _INSIDE_SPAN = 4096
 _HEAD_STEPS = 500
 _HEAD_STEPS_PER_LETTER = 20
-"""Steps of ten nanoseconds that each look is paid with, as measured on needles in a row."""
+"""Steps of ten nanoseconds charged per look, as measured on repeated needles."""
 
 _LONG_PROOF_BYTES = 512
-"""The same for a run that is longer than its head."""
+"""Inflated bytes that prove a stream in a run that is longer than its head."""
 
 _MIN_STREAM_LENGTH = 24
 _ZIP_HEADER = 30
 _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
 _MAX_ZIP_NAME_LENGTH = 1024
 _NESTED_LOOK = 96
-# Matched backwards from the end, which fails at once where no line break is near.
+# Matched backwards from the end, so that it fails at once if no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _WIDE = rb"%c\x00"
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
@@ -71,12 +72,14 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
 
 @derived_from_formats
 def min_run_length() -> int:
-    """Return the letters of the shortest token in base64."""
+    """Return how many letters the shortest token has in base64."""
     return -(-4 * min_token_length() // 3)
 
 
 def _nested_letters(length: int) -> int:
-    """Return the letters of a token of `length` bytes that is written twice in base64, whole groups counted."""
+    """Return how many letters a token of `length` bytes has when encoded twice in base64, rounded up to
+    whole groups.
+    """
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -94,13 +97,13 @@ def _short_run() -> re.Pattern[bytes]:
 
 @derived_from_formats
 def _nested_likely() -> regex.Pattern[bytes]:
-    """Return what the beginning of a decoded run looks like if it is base64, or a token in UTF-16."""
+    """Return the pattern of a decoded run that is base64 again, or begins with a token in UTF-16."""
     wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
     return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
 
 
 class Run(NamedTuple):
-    """Decoded bytes and where they stood: `raw` is what `content` holds from `start` on."""
+    """A decoded run. `raw` are its encoded bytes, which begin at `start` in the content."""
 
     decoded: bytes
     encoding: str
@@ -108,7 +111,7 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """The findings in the decoded bytes, with spans and encodings as seen from outside."""
+        """Yield the findings in the decoded bytes, with spans and encodings converted to those of the content."""
         segments = self._segments() if inner else None
         for finding in inner:
             if segments is None or finding.members:
@@ -122,7 +125,7 @@ class Run(NamedTuple):
         pieces = []
         for match in _PIECE.finditer(raw):
             begin, end = match.span()
-            # The letter of an escaped line break belongs to no group.
+            # The letter of an escaped line break is not base64.
             if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
                 begin += 1
             pieces.append((begin, end))
@@ -136,9 +139,9 @@ class Run(NamedTuple):
 
 
 def decoded_base64(raw: bytes) -> bytes:
-    """The bytes of base64 of either alphabet; joints and an incomplete end are dropped."""
+    """Return the bytes that base64 of either alphabet encodes. Joints and an incomplete end are dropped."""
     if b"\\" in raw:
-        # Of an escaped backslash in front of it, what is left is no letter.
+        # A doubled backslash leaves one backslash, which the translation below drops.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4
@@ -146,12 +149,16 @@ def decoded_base64(raw: bytes) -> bytes:
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield what the `run` and `stream` needles of a window lead to. Raises LimitReachedError."""
+    """Yield the decoded runs at the `run` and `stream` needles of a window.
+
+    Raises:
+        LimitReachedError: a limit of the document is reached.
+    """
     hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # Up to where a token would have been decoded whole already, by the place of its groups (offset modulo four).
+    # Offsets before which a token was decoded whole already, by the alignment of its groups (offset modulo four).
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -174,20 +181,21 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             begin = start + needle.lead
             meter.spend(_INSIDE_STEPS)
             if _is_inside_run(content, begin):
-                # Whatever else begins on the same line of letters is inside the run as well.
+                # Every other needle on the same line of letters is inside the run too.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # What believes to be a stream may only be glued to the real one.
+                # This stream may be a coincidence in letters that precede the real one, so test needles near it as
+                # well.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every run of a window with many `run` needles, decoded once for each place that its groups may have."""
+    """Yield every run of a window with many `run` needles, decoded once for each alignment of its groups."""
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _RUN.finditer(content, begin, end):
@@ -202,7 +210,9 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Where the base64 group begins of which `letters` letters stand before `start`, line breaks or not."""
+    """Return the beginning of the base64 group of which `letters` letters precede `start`. Line breaks may separate
+    them.
+    """
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
         begin -= 1
@@ -211,27 +221,31 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Whether a token written twice in base64 may begin at a `run` needle: reads the next letters only."""
+    """Return whether a token that is encoded twice in base64 may begin at a `run` needle. Only the next letters are
+    decoded.
+    """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
     return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Whether a compressed stream in base64 begins at `begin`: where a run begins, and with a head that inflates."""
+    """Return whether a compressed stream in base64 begins at `begin`: a run must begin there, and its head must
+    inflate.
+    """
     if _is_inside_run(content, begin):
         return False
     return any(_head_begins_stream(content, begin, letters) for letters in _HEAD_LETTERS)
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Whether the first letters of a run begin a stream; None: they are too few to say."""
+    """Return whether the first letters of a run begin a stream, None if they are too few to decide."""
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and _begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Whether a run of base64 began long before `begin`, on the same line or on the line before."""
+    """Return whether a run of base64 began long before `begin`, on the same line or on the line before."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
@@ -241,13 +255,13 @@ def _is_inside_run(content: bytes, begin: int) -> bool:
 
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
-    """The run of a compressed stream in base64, if what follows the needle really is one."""
+    """Return the run at a needle if it is a compressed stream in base64, else None."""
     begins: bool | None = None
     for letters in _HEAD_LETTERS:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        # Where the run goes on, it may go on for megabytes: that costs more than a stronger proof.
+        # A run that continues may have megabytes. Decoding those costs more than a stronger proof.
         proof = _LONG_PROOF_BYTES if size == letters else _PROOF_BYTES
         opens = meter.limits.opens
         begins = _begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
@@ -267,9 +281,10 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
-    """Return whether a zip, a gzip or zlib stream, or base64 of gzip begins here; None if the head is too short to say.
+    """Return whether a zip, a gzip or zlib stream, or base64 of gzip begins here, None if the head is too short to
+    decide.
 
-    Without `inflate`, the header alone decides.
+    Without `inflate`, only the header is tested.
     """
     if head[:4] == b"H4sI":
         letters = _PIECE.match(head)
@@ -290,7 +305,7 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
 
 
 def _begins_zip(head: bytes) -> bool:
-    """Whether the first local header is one that a program writes."""
+    """Return whether the first local header is plausible: a known method, and a name of moderate length."""
     method, name_size = int.from_bytes(head[8:10], "little"), int.from_bytes(head[26:28], "little")
     return len(head) >= _ZIP_HEADER and method in _ZIP_METHODS and 0 < name_size <= _MAX_ZIP_NAME_LENGTH
 
@@ -328,13 +343,15 @@ def run_spots(content: bytes) -> list[int]:
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """False for lists of words: encoders break lines at 60 letters and more."""
+    """Return whether the run has long lines. Encoders break lines at 60 letters and more; lists of words have shorter
+    ones.
+    """
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """A run in pieces that fit into memory; what lies over the edge of two is in both."""
+    """Yield a run in decoded pieces that fit into memory. The pieces overlap."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]
@@ -350,12 +367,14 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, shifted)
             if is_media(decoded):
-                # The magic proves where the groups begin.
+                # The magic number proves the alignment of the groups.
                 break
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """How many letters in front of the run may belong to something else: what is glued to it shifts every group."""
+    """Return how many letters to drop at the beginning of the run. Letters that precede the encoded data shift every
+    group.
+    """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

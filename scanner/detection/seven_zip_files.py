@@ -1,4 +1,4 @@
-"""Reader of 7z archives. Solid blocks are decompressed as streams, so memory is bounded by the dictionary's size."""
+"""Reader of 7z archives. Solid blocks are decompressed as streams, so the dictionary's size limits the memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scanner.detection.members import (
 from scanner.detection.seven_zip_headers import AES, ENCODED_HEADER, Coder, Folder, HeaderReader, parsed, read_streams
 
 _SIGNATURE_HEADER_SIZE = 32
-# The header of 50,000 files with long names has about 10 MB.
+# Bytes of a header: that of 50,000 files with long names has about 10 MB.
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_ENCODED_HEADERS = 4
 
@@ -36,8 +36,8 @@ _DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
     b"\x03\x04\x01",
     b"\x04\xf7\x11\x01",
 )
-# Filters of program code by their ids, and the decoder of each in the `bcj` package. No library undoes those of ARM64
-# and RISC-V; they change no text, so they are passed over.
+# Filters of program code by id, and the decoder of each in the `bcj` package. No library undoes those of ARM64 and
+# RISC-V. They leave text unchanged, so they are skipped.
 _BRANCH_FILTERS = {
     b"\x04": "BCJDecoder",
     b"\x05": "PPCDecoder",
@@ -56,7 +56,7 @@ _PASSED_OVER = (b"\x0a", b"\x0b")
 
 
 def seven_zip_members(container: Container) -> Iterator[Member]:
-    """Yield every file of a 7z archive; a damaged block hides no other."""
+    """Yield every file of a 7z archive. A damaged block does not hide the files of other blocks."""
     content = whole(container)
     meter = container.meter
     header = _header_of(content, meter)
@@ -123,7 +123,11 @@ class _Block:
         self._content, self._at, self._size, self._meter = content, at, size, meter
 
     def opened(self, folder: Folder) -> Readable:
-        """Return the block's decompressed bytes. Raises UnreadableError if a coder is not supported."""
+        """Return the block's decompressed bytes.
+
+        Raises:
+            UnreadableError: a coder is not supported.
+        """
         if self._at > len(self._content):
             raise UnreadableError("damaged")
         if any(coder.method == AES for coder in folder.coders):
@@ -139,7 +143,7 @@ class _Block:
             coder, size = coders.pop(0), next(sizes)
             delta: tuple[dict[str, int], ...] = ()
             if coder.method in (_LZMA, _LZMA2) and coders and coders[0].method == _DELTA:
-                # Only liblzma undoes delta filters, and only behind LZMA.
+                # Only liblzma undoes delta filters, and only after LZMA.
                 delta, size = _delta(coders.pop(0)), next(sizes)
             stream = Bounded(self._undone(coder, delta, stream, size), size)
         return stream
@@ -178,7 +182,7 @@ def _delta(coder: Coder) -> tuple[dict[str, int], ...]:
 
 
 class _Branches:
-    """A stream of program code whose jumps are made relative again."""
+    """A stream of program code with its branch filter undone: jump targets become relative again."""
 
     def __init__(self, stream: Readable, decoder: str, size: int) -> None:
         import bcj
@@ -198,7 +202,7 @@ class _Branches:
 
 
 class _Ppmd:
-    """A stream that PPMd version H compressed."""
+    """The content of a stream that PPMd version H compressed."""
 
     def __init__(self, stream: Readable, properties: bytes, size: int, meter: Meter) -> None:
         import pyppmd

@@ -1,4 +1,4 @@
-"""Parser of the headers of 7z archives. Every count is checked before anything is allocated for it.
+"""Parser of the headers of 7z archives. It checks every count before it allocates memory for it.
 
 The format: https://py7zr.readthedocs.io/en/latest/archive_format.html
 """
@@ -11,7 +11,7 @@ from scanner.detection.limits import Meter
 from scanner.detection.members import UnreadableError, shown_name
 
 ENCODED_HEADER = 0x17
-"""First byte of a header that is packed like a file."""
+"""First byte of a header that is compressed like a file."""
 
 AES = b"\x06\xf1\x07\x01"
 """The coder of encrypted blocks."""
@@ -45,7 +45,7 @@ class Coder(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """One solid block: its coders in the order in which they are undone, and the size that each gives."""
+    """One solid block: its coders in the order in which they are undone, and the size of each one's output."""
 
     coders: tuple[Coder, ...]
     sizes: tuple[int, ...]
@@ -53,7 +53,7 @@ class Folder(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """Where the solid blocks lie, and the sizes of the files in each."""
+    """The offsets of the solid blocks, and the sizes of the files in each."""
 
     position: int
     packed_sizes: tuple[int, ...]
@@ -62,7 +62,7 @@ class Streams(NamedTuple):
 
 
 class HeaderReader:
-    """The numbers of a header. Raises UnreadableError where the header ends too early."""
+    """A cursor in a header. Its methods raise UnreadableError if the header ends too early."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -82,7 +82,7 @@ class HeaderReader:
         return self.take(1)[0]
 
     def number(self) -> int:
-        """Return a number of up to eight bytes; the first byte says how many follow."""
+        """Return a number of up to eight bytes. The first byte says how many follow."""
         first = self.byte()
         value = 0
         for index in range(8):
@@ -93,7 +93,11 @@ class HeaderReader:
         return value
 
     def count(self, most: int) -> int:
-        """Return a number of things. Raises UnreadableError if they are more than a document may have."""
+        """Return a count.
+
+        Raises:
+            UnreadableError: it exceeds `most`.
+        """
         count = self.number()
         if count > most:
             raise UnreadableError("entries")
@@ -104,7 +108,7 @@ class HeaderReader:
         return [bool(field[at >> 3] & (0x80 >> (at & 7))) for at in range(count)]
 
     def checksums(self, count: int) -> list[bool]:
-        """Pass over checksums; return which of the streams have one."""
+        """Skip the checksums, and return which of the streams have one."""
         defined = [True] * count if self.byte() else self.bits(count)
         self.take(4 * sum(defined))
         return defined
@@ -209,9 +213,9 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     if not simple:
         if any(coder.method == AES for coder in coders):
             raise UnreadableError("encrypted")
-        # Several streams into one coder (BCJ2): the block is passed over when it is opened.
+        # A coder with several inputs (BCJ2). The block is skipped when it is opened.
         return coders, list(range(count)), max(packed_streams, 2)
-    # The coder without a bound input reads the packed stream; each output leads to the input that is bound to it.
+    # The coder whose input is not bound reads the packed stream. Each output leads to the input that is bound to it.
     after = {output: number for number, output in bound.items()}
     at = next((number for number in range(count) if number not in bound), 0)
     order = [at]

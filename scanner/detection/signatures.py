@@ -1,7 +1,7 @@
-"""How each kind of container begins, and the proof that a content which begins so is one.
+"""The signatures of containers: their first bytes, and the checks that prove the format.
 
-Magics of a few letters also begin ordinary text, and a text that is taken for a container would be counted as damaged.
-So each short magic demands a header that holds together.
+A magic number of a few letters also occurs at the beginning of ordinary text, which would then be counted as a damaged
+container. Therefore each short magic number requires a valid header.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ ContainerKind = Literal[
     "postgresql",
     "unsupported",
 ]
-"""`unsupported`: a container whose content is not read, only counted."""
+"""`unsupported` stands for containers that are not read, only counted."""
 
 
 class Signature(NamedTuple):
-    """The beginning of a kind of container. `name` is the format's, for kinds that are not read."""
+    """The signature of a kind of container. `name` is the name of the format, for kinds that are not read."""
 
     magic: bytes
     kind: ContainerKind
@@ -53,17 +53,17 @@ class Signature(NamedTuple):
 
 
 def _is_zlib(content: bytes) -> bool:
-    """Return whether a deflate stream begins after two bytes: text fails within a few of them."""
+    """Return whether a deflate stream begins after two bytes. Text fails within its first bytes."""
     inflater = zlib.decompressobj()
     try:
         return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
     except zlib.error as error:
-        # Everything in front of the checksum was a stream.
+        # Only the checksum is missing or wrong: the bytes before it were a stream.
         return "incorrect data check" in str(error)
 
 
 def _is_lzma(content: bytes) -> bool:
-    """Return whether the header of a `.lzma` file holds together: a usual dictionary, a size, a zero byte."""
+    """Return whether the header of a `.lzma` file is valid: a usual dictionary size, a content size, a zero byte."""
     dictionary, size = int.from_bytes(content[1:5], "little"), content[5:13]
     usual = dictionary >= 4096 and (dictionary & (dictionary - 1) == 0 or dictionary.bit_count() == 2)
     return len(content) > 13 and usual and content[13] == 0 and (size == b"\xff" * 8 or size[5:] == bytes(3))
@@ -77,7 +77,7 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
 
 
 def _is_cpio(content: bytes) -> bool:
-    """Return whether a header of digits stands in front of a name that ends with a zero byte."""
+    """Return whether a header of digits is followed by a name that ends with a zero byte."""
     if _CPIO.match(content) is None:
         return False
     octal = content[5:6] == b"7"
@@ -112,7 +112,7 @@ def _is_parquet(content: bytes) -> bool:
 
 
 def _is_bzip2(content: bytes) -> bool:
-    # An empty file has the end's magic right behind its level.
+    # In an empty file, the magic number of the end follows the level.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 
@@ -180,7 +180,7 @@ SIGNATURES = _by_start()
 """The signatures by their first two bytes."""
 
 PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"\xca\xfe", b"\xfe\xed", b"Cr"))
-"""How programs and packages begin that may have a zip behind them."""
+"""The first bytes of programs and packages that may be followed by a zip."""
 
 
 def unsupported_members(container: Container) -> Iterator[Member]:

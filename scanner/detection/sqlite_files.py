@@ -1,4 +1,4 @@
-"""Reader of SQLite databases. It parses the pages itself: no SQL of a database is ever run.
+"""Reader of SQLite databases. It parses the pages itself and never runs SQL of a database.
 
 The format: https://www.sqlite.org/fileformat2.html
 """
@@ -14,10 +14,10 @@ from scanner.detection.token_formats import min_token_length
 
 SIGNATURE = b"SQLite format 3\0"
 
-# Texts of one table are put together up to this size, since each member costs a start.
+# Bytes of texts of one table that are joined to one member. Each member has a fixed cost.
 _BATCH_BYTES = 1 << 20
-# Cells that were freed may still lead to overflow pages that are in use again, so a page may be read more than once.
-# The bound keeps the work linear when many cells lead to one chain.
+# Freed cells may still refer to overflow pages that are in use again, so a page may be read more than once. The limit
+# keeps the work linear if many cells refer to one chain.
 _MAX_READS_OF_OVERFLOW_PAGE = 4
 
 _INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
@@ -33,7 +33,7 @@ class _Value(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """A b-tree page: its kind, where it begins in the file, and the file offsets of its cells."""
+    """A b-tree page: its kind, its offset in the file, and the file offsets of its cells."""
 
     kind: int
     start: int
@@ -42,9 +42,10 @@ class _Page(NamedTuple):
 
 
 def sqlite_members(container: Container) -> Iterator[Member]:
-    """Yield the texts of every table, one member per MB and one value a line; long and binary values alone.
+    """Yield the texts of every table, about 1 MB per member and one value per line. Each long or binary value is a
+    member of its own.
 
-    Every b-tree page is read once, also pages that no table owns any more: they hold deleted rows.
+    Every b-tree page is read once. This includes pages that no table owns any more: they hold deleted rows.
     """
     database = _Database(whole(container), container.meter)
     owners = database.owners()
@@ -96,7 +97,7 @@ class _Database:
             raise UnreadableError("damaged")
         self.page_count = -(-len(content) // self.page_size)
         declared = int.from_bytes(content[28:32], "big")
-        # The declared count holds only if this version of the file wrote it (section 1.3.7 of the format).
+        # The declared count is valid only if the last writer of the file also wrote it (section 1.3.7 of the format).
         is_current = content[24:28] == content[92:96]
         self.damaged = (is_current and declared > self.page_count) or len(content) % self.page_size != 0
         self.encoding = _ENCODINGS.get(int.from_bytes(content[56:60], "big"), "utf-8")
@@ -106,7 +107,7 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return the table that each page belongs to, in the order of each tree; None for pages to leave out.
+        """Return the table of each page, in the order of each tree. The table is None for pages to leave out.
 
         Pages of ordinary indexes are left out: they repeat what the tables hold.
         """
@@ -131,7 +132,7 @@ class _Database:
         return owners
 
     def _tree(self, root: int, name: str | None, owners: dict[int, str | None]) -> list[int]:
-        """Give the pages of one tree to their owner, each page once; return them level by level."""
+        """Assign the pages of one tree to their table, each page once. Return the pages level by level."""
         numbers: list[int] = []
         level = [root]
         while level:
@@ -182,7 +183,7 @@ class _Database:
         cells = [
             start + int.from_bytes(content[at : at + 2], "big") for at in range(array, min(array + 2 * count, end), 2)
         ]
-        # A freed page may be overwritten in part. Cells that cannot be cells are passed over.
+        # A freed page may be overwritten in part. Skip cells that are invalid.
         cells = [cell for cell in dict.fromkeys(cells) if array + 2 * count <= cell < end - 3]
         return _Page(kind, start, cells, int.from_bytes(content[header + 8 : header + 12], "big"))
 
@@ -193,7 +194,7 @@ class _Database:
             self._meter.take(0)
             if page is None or page.kind == _INTERIOR_TABLE:
                 continue
-            # Cells do not overlap in a sound page. Where they do, the page costs no more than its size.
+            # Cells do not overlap in a valid page. If they do, read no more bytes than the page has.
             room = self.usable
             self._meter.step(len(page.cells))
             for cell in page.cells:
@@ -215,7 +216,7 @@ class _Database:
         return content.decode(self.encoding, "replace").encode("utf-8", "replace")
 
     def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
-        """Return the record of a cell, put together from its overflow pages, and its size on the page itself."""
+        """Return the record of a cell, joined from its overflow pages, and the record's size on the page itself."""
         content, usable = self._content, self.usable
         size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
         if kind == _LEAF_TABLE:
@@ -241,7 +242,7 @@ class _Database:
         return b"".join(pieces), local
 
     def _columns(self, record: bytes) -> list[tuple[int, bytes]]:
-        """Return serial type and bytes of each column of a record that has bytes in it."""
+        """Return serial type and bytes of each column of a record that is not empty."""
         header_size, at = _varint(record, 0)
         begin = header_size
         columns: list[tuple[int, bytes]] = []
@@ -258,7 +259,7 @@ class _Database:
 
 
 def _has_long_value(record: bytes) -> bool:
-    """Return whether a record may hold a value that is long enough, by one look at the bytes of its header."""
+    """Return whether a record may hold a value as long as a token. Only the bytes of its header are read."""
     if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)
@@ -266,7 +267,7 @@ def _has_long_value(record: bytes) -> bool:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the variable-length integer at an offset and the offset behind it; a cut one ends with the data."""
+    """Return the variable-length integer at an offset, and the offset after it. A truncated one ends with the data."""
     value = 0
     for _ in range(8):
         if at >= len(data):

@@ -14,28 +14,28 @@ from scanner.detection.members import Bounded, Container, Member, Readable, read
 BLOCK = 512
 _EMPTY = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567 \0")
-# Extended headers hold a path, times and attributes. Larger ones are read as text instead of being parsed.
+# Bytes of an extended header, which holds a path, times and attributes. A larger one is scanned as text and not parsed.
 _MAX_EXTENDED_HEADER_BYTES = 64 << 10
-# No length field of a PAX record has more digits: a record of that length exceeds the largest header.
+# Digits of the length field of a PAX record. A record with more would exceed the largest header.
 _MAX_LENGTH_DIGITS = 6
 _GNU_NAME, _GNU_LINK, _PAX, _PAX_OF_ALL, _SUN_PAX, _GNU_SPARSE = b"L", b"K", b"x", b"g", b"X", b"S"
 _LINKS = (b"1", b"2")
-# Character and block devices, folders and pipes have no data, whatever their size field says.
+# Character and block devices, directories and pipes have no data, whatever their size field says.
 _WITHOUT_DATA = (*_LINKS, b"3", b"4", b"5", b"6")
 _NAMES = (b"path", b"GNU.sparse.name")
 
 
 def tar_members(container: Container) -> Iterator[Member]:
-    """Yield every file and link target in order. Sparse files come without their holes.
+    """Yield every file and link target in order. Sparse files are yielded without their holes.
 
-    After a broken header, and after the end of an archive, the reader goes on with the next block that is a header.
-    Bytes in between are counted as damaged unless they are the padding of an end.
+    After a damaged header, and after the end of an archive, the reader continues with the next block that is a header.
+    Bytes before it are counted as damaged, unless they are padding after an end.
     """
     yield from _Archive(container).members()
 
 
 class _Archive:
-    """The stream of a tar archive, and what extended headers said about the next file."""
+    """The stream of a tar archive, and the values of extended headers for the next file."""
 
     def __init__(self, container: Container) -> None:
         self._stream: Readable = readable(container.source)
@@ -53,7 +53,8 @@ class _Archive:
             intact = is_tar_header(header)
             size = self._size(header) if intact or _is_almost_header(header) else None
             if not intact and not lost and not ended:
-                # Only once for each place that is damaged. What follows the end of an archive is foreign.
+                # Count each damaged place once. Bytes after the end of an archive are not part of it and are not
+                # counted.
                 self._meter.note("damaged")
             if size is None:
                 if intact and not lost:
@@ -66,7 +67,7 @@ class _Archive:
             yield from self._entry(header, size)
 
     def _size(self, header: bytes) -> int | None:
-        """Return the declared size of an entry's data, None if the field is no number."""
+        """Return the declared size of an entry's data, None if the field is not a number."""
         declared = self._extended.get(b"size")
         if declared is not None and header[156:157] not in (_PAX, _PAX_OF_ALL, _GNU_NAME, _GNU_LINK):
             return int(declared) if declared.isdigit() and len(declared) < 20 else None
@@ -85,7 +86,7 @@ class _Archive:
         if kind in _WITHOUT_DATA or (kind in (b"0", b"\0") and name.endswith(b"/") and size == 0):
             return
         if kind == _GNU_SPARSE and header[482]:
-            # The map of a sparse file goes on in further blocks.
+            # The map of a sparse file continues in further blocks.
             while len(block := read_up_to(self._stream, BLOCK)) == BLOCK and block[504]:
                 self._meter.take(0)
         data = Bounded(self._stream, size)
@@ -96,7 +97,7 @@ class _Archive:
         """Go to the block after an entry's data."""
         data.skip()
         padding = -size % BLOCK
-        # Many programs leave out the padding of the last file; a file that is cut off is damaged.
+        # Many programs omit the padding after the last file. A truncated file is damaged.
         if data.left:
             self._meter.note("damaged")
         elif padding:
@@ -130,9 +131,9 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the names and the size that a PAX header gives, and how many of its bytes are records.
+    """Return the names and the size in a PAX header, and how many of its bytes are records.
 
-    Parsing stops at the first record that is none. Each record is `LENGTH KEY=VALUE\\n`, where LENGTH counts all of it.
+    Parsing stops at the first invalid record. A record is `LENGTH KEY=VALUE\\n`, where LENGTH counts the whole record.
     """
     records: dict[bytes, bytes] = {}
     at = 0
@@ -152,7 +153,7 @@ def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
 
 
 def is_tar_header(header: bytes) -> bool:
-    """Return whether a block of 512 bytes is the header of an entry: whether its checksum is right."""
+    """Return whether a block of 512 bytes is the header of an entry, which means that its checksum is right."""
     field = header[148:156]
     if len(header) < BLOCK or not _OCTAL.issuperset(field):
         return False
@@ -161,7 +162,7 @@ def is_tar_header(header: bytes) -> bool:
         return False
     declared = int(digits, 8)
     rest = header[:148] + b" " * 8 + header[156:BLOCK]
-    # Some old programs summed signed bytes.
+    # Some old programs compute the checksum from signed bytes.
     return declared == sum(rest) or declared == sum(struct.unpack("512b", rest))
 
 
@@ -171,7 +172,9 @@ def _is_almost_header(block: bytes) -> bool:
 
 
 def _number(field: bytes) -> int | None:
-    """Return a number in octal digits, or in base 256 if its first bit is set; None if it is neither or negative."""
+    """Return a number in octal digits, or in base 256 if its first bit is set. Return None if it is invalid or
+    negative.
+    """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip(b" ")

@@ -88,7 +88,7 @@ class TokenFormat:
         return f"{self.prefix} and {self.body_length} of {self.character_class}"
 
     def __str__(self) -> str:
-        """The format as it is written in the setting."""
+        """Return the format as it is written in the setting."""
         return f"{self.prefix}{self.character_class}{{{self.body_length}}}" + (":crc32" if self.checksum else "")
 
     def has_checksum(self, token: str) -> bool:

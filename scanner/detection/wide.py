@@ -1,4 +1,4 @@
-"""Recognises whole documents in UTF-16 and UTF-32 and gives their text in UTF-8, piece by piece."""
+"""Documents in UTF-16 and UTF-32: recognition, and conversion to UTF-8 piece by piece."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SHORT_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class WidePiece(NamedTuple):
-    """Text of `content[start:…]` in UTF-8."""
+    """A piece of a wide document in UTF-8. `start` is its offset in the document."""
 
     text: bytes
     codec: str
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """The findings in the text, with spans as they are in the wide content; linear in the text."""
+        """Yield the findings in the text, with spans converted to those in the wide document, in linear time."""
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))
@@ -42,7 +42,9 @@ def _wide(text: bytes, codec: str) -> bytes:
 
 
 def wide_codec(content: bytes) -> str | None:
-    """The codec of a content that is UTF-16 or UTF-32 from its beginning, by its mark or by where its zeros stand."""
+    """Return the codec of a content in UTF-16 or UTF-32, recognised by its byte order mark or by the positions of its
+    zeros.
+    """
     if b"\0" not in content[:8] and content[:2] not in _SHORT_MARKS:
         return None
     head = content[:_HEAD]
@@ -61,7 +63,7 @@ def wide_codec(content: bytes) -> str | None:
 
 
 def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
-    """The text in pieces that overlap by 16 kB."""
+    """Yield the text in pieces that overlap by 16 kB."""
     for start in range(0, len(content), _PIECE):
         raw = content[start : start + _PIECE + _OVERLAP]
         yield WidePiece(raw.decode(codec, "replace").encode("utf-8", "replace"), codec, start)

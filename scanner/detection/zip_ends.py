@@ -1,4 +1,7 @@
-"""Finds the directory of a zip at its end, behind a program or in front of a signature. Reads no files."""
+"""The central directory of a zip, searched from the end: a zip may follow a program and precede a signature.
+
+It reads no files of the archive.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ _LOCATOR_SIZE = 20
 _UNKNOWN_32 = 0xFFFFFFFF
 
 MAX_END_DISTANCE = 80 << 10
-"""How far from a content's end its end record may begin: behind it are a comment of up to 64 kB and the signature of a
+"""Bytes between the end record of a zip and the end of the content: a comment of up to 64 kB, and the signature of a
 program."""
 
 
 def has_directory(content: bytes) -> bool:
-    """Return whether a content ends as a zip does: with an end record, right behind a directory."""
+    """Return whether a content ends with a zip's end record directly after a directory."""
     end = content.rfind(_END_MAGIC, max(0, len(content) - MAX_END_DISTANCE))
     if end < 0 or len(content) < end + _END.size:
         return False
@@ -30,7 +33,9 @@ def has_directory(content: bytes) -> bool:
 
 
 def directory(content: bytes) -> tuple[int, int, int] | None:
-    """Return begin and end of the directory and what stands in front of the archive, all in bytes; None without one."""
+    """Return the offsets of the directory's start and end, and the number of bytes before the archive. None without a
+    directory.
+    """
     end = content.rfind(_END_MAGIC)
     while end >= 0:
         if len(content) >= end + _END.size:
@@ -38,7 +43,7 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # A magic inside a comment or in what follows the archive; the true one is close to it.
+        # This magic number is inside a comment or after the archive. The real one is near, so continue the search.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)

@@ -1,4 +1,4 @@
-"""Reader of zip archives, by their directory or by the headers in front of the files.
+"""Reader of zip archives, by their directory or by the local headers of the files.
 
 The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -35,7 +35,7 @@ _UNKNOWN_32 = 0xFFFFFFFF
 
 
 class _Entry(NamedTuple):
-    """One file of an archive. `data` is where its bytes begin; `checksum` is None if it is not known."""
+    """One file of an archive. `data` is the offset of its bytes, and `checksum` is None if unknown."""
 
     name: bytes
     flags: int
@@ -46,7 +46,9 @@ class _Entry(NamedTuple):
 
 
 def zip_members(container: Container) -> Iterator[Member]:
-    """Yield every file of a zip. A damaged file is counted and hides neither its own text nor the files after it."""
+    """Yield every file of a zip. A damaged file is counted, its readable text is still yielded, and so are the files
+    after it.
+    """
     content = whole(container)
     archive = _Archive(container, content)
     found = directory(content)
@@ -93,7 +95,7 @@ class _Archive:
             yield from self._member(_Entry(name, flags, method, data, packed, checksum))
 
     def _data_of(self, local: int) -> int | None:
-        """Return where the bytes behind a local header begin; None if there is no local header."""
+        """Return the offset of the bytes after a local header, None if there is no local header."""
         content = self._content
         if not content.startswith(_LOCAL_MAGIC, local) or local + _LOCAL.size > len(content):
             return None
@@ -102,7 +104,9 @@ class _Archive:
         return int(local + _LOCAL.size + name_size + extra_size)
 
     def members_by_local_headers(self) -> Iterator[Member]:
-        """Yield the files of a zip whose directory is cut off or broken; those that were read already are left out."""
+        """Yield the files of a zip whose directory is truncated or damaged. Files that were read already
+        are left out.
+        """
         content = self._content
         at = content.find(_LOCAL_MAGIC)
         while 0 <= at <= len(content) - _LOCAL.size:
@@ -114,7 +118,7 @@ class _Archive:
                 self._meter.enter()
                 name = content[at + _LOCAL.size : at + _LOCAL.size + min(name_size, _MAX_NAME_BYTES)]
                 data = at + _LOCAL.size + name_size + extra_size
-                # With bit 3, checksum and sizes stand behind the data.
+                # With bit 3, checksum and sizes follow the data.
                 known = not flags & 8
                 size = packed if known or method == _STORED else 0
                 yield from self._member(_Entry(name, flags, method, data, size, checksum if known else None))
@@ -130,7 +134,7 @@ class _Archive:
             self._meter.note("encrypted")
             return
         if entry.flags & 1:
-            # Protected Android packages set the bit without encrypting anything; the checksum tells.
+            # Protected Android packages set the bit although nothing is encrypted. The checksum shows it.
             plain = self._plain_in_spite_of_flag(entry)
             if plain is None:
                 self._meter.note("encrypted")
@@ -145,7 +149,11 @@ class _Archive:
         yield Member(shown_name(name), _Checked(stream, entry.checksum, self._container), text_of_markup=True)
 
     def _opened(self, entry: _Entry) -> Readable:
-        """Return the file's decompressed bytes. Raises UnreadableError for an unknown method."""
+        """Return the file's decompressed bytes.
+
+        Raises:
+            UnreadableError: the method is unknown.
+        """
         stream = io.BytesIO(self._content)
         stream.seek(entry.data)
         packed = Bounded(stream, entry.packed_size or len(self._content))
@@ -167,7 +175,7 @@ class _Archive:
         except UnreadableError:
             return None
         most = self._meter.limits.member_bytes
-        # Damage is expected here: it only proves that the file is encrypted.
+        # An error is expected here. It only proves that the file is encrypted.
         damage = self._meter.unread["damaged"]
         plain = read_up_to(stream, most + 1)
         self._meter.unread["damaged"] = damage
@@ -186,7 +194,7 @@ _CODECS = {
 
 
 class _Checked:
-    """A file's bytes, whose checksum is compared at the end; bytes that are not the archived ones count as damaged."""
+    """A file's bytes. The checksum is compared at the end, and a wrong one is counted as damage."""
 
     def __init__(self, stream: Readable, checksum: int | None, container: Container) -> None:
         self._stream = stream
@@ -199,7 +207,7 @@ class _Checked:
         piece = self._stream.read(size)
         self._sum = zlib.crc32(piece, self._sum)
         if not piece and size and self._expected is not None:
-            # What the decompressor counted is not counted again.
+            # Do not count damage that the decompressor has counted.
             if self._sum != self._expected and self._meter.unread["damaged"] == self._damage:
                 self._meter.note("damaged")
             self._expected = None
@@ -207,7 +215,9 @@ class _Checked:
 
 
 def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int]:
-    """Return packed size and offset of a zip64 entry. Its extra field lists only what does not fit elsewhere."""
+    """Return packed size and offset of a zip64 entry. Its extra field lists only the values that do not fit
+    elsewhere.
+    """
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)

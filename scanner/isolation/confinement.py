@@ -1,8 +1,10 @@
-"""Takes from a process what reading needs not: files, network, other processes, privileges, and memory beyond a bound.
+"""Confinement of a process: it loses access to files, the network, other processes and privileges, and its memory is
+limited.
 
-Each measure is independent. Seccomp and Landlock depend on the kernel and the processor: `confine()` says which of them
-are in force. There is no maintained Python package for either; both are a few system calls with fixed structures:
-https://docs.kernel.org/userspace-api/seccomp_filter.html and https://docs.kernel.org/userspace-api/landlock.html
+Each measure is independent. Seccomp and Landlock depend on the kernel and the processor, and `confine()` returns which
+measures are in force. There is no maintained Python package for either. Both need only a few system calls with fixed
+structures: https://docs.kernel.org/userspace-api/seccomp_filter.html and
+https://docs.kernel.org/userspace-api/landlock.html
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 120
-"""Processor time of one reader over its whole life; the pool retires it long before. The kernel kills it beyond."""
+"""Processor time of one reader over its whole life. The kernel kills it after that; the pool retires it long before."""
 MAX_OPEN_FILES = 16
 NOBODY = 65534
 """The user and group that a reader started by root becomes."""
@@ -33,11 +35,12 @@ _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_VERSION = 1
 _LANDLOCK_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""The rights over files that each version of the interface can withhold: reading, writing, executing, making, …"""
+"""The rights over files that each version of the interface can withhold: reading, writing, executing, creating, and
+more."""
 _LANDLOCK_NETWORK_RIGHTS = {4: 0b11}
-"""TCP bind and connect."""
+"""The network rights that each version can withhold: TCP bind and connect."""
 _LANDLOCK_SCOPES = {6: 0b11}
-"""Abstract Unix sockets of others, and signals to others."""
+"""The scopes that each version can withhold: abstract Unix sockets of other processes, and signals to them."""
 
 _BPF_LOAD_WORD, _BPF_JUMP_EQUAL, _BPF_RETURN = 0x20, 0x15, 0x06
 _SECCOMP_ALLOW, _SECCOMP_ERRNO = 0x7FFF0000, 0x00050000
@@ -46,7 +49,9 @@ _OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class _Architecture:
-    """A processor's number in audit records, and its numbers of the system calls that a reader may make."""
+    """A processor architecture: its number in audit records, and the numbers of the system calls that a reader may
+    make.
+    """
 
     audit: int
     allowed: tuple[int, ...]
@@ -78,8 +83,8 @@ _ARCHITECTURES = {
 def confine(memory_bytes: int) -> tuple[str, ...]:
     """Restrict this process for the rest of its life, and return the names of the measures that are in force.
 
-    Everything that the process will need must be imported and open before. Other threads are not covered, so there
-    must be none.
+    The process must have imported and opened everything that it needs. It must have no other threads: they would not be
+    confined.
 
     Args:
         memory_bytes: Address space that the process may take beyond what it has now.
@@ -118,13 +123,13 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space that this process has now."""
+    """Return the bytes of address space that this process has now."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def _become_nobody() -> bool:
-    """Give up root's rights. False where we are not root, or have no right to change the user."""
+    """Give up root's rights. Return whether the user was changed: only root can, and not in every container."""
     if os.getuid() != 0:
         return False
     try:
@@ -133,13 +138,15 @@ def _become_nobody() -> bool:
         os.setresuid(NOBODY, NOBODY, NOBODY)
     except OSError:
         return False
-    # The kernel forgets at a change of the user that the process is to end with its parent.
+    # A change of the user clears the parent-death signal in the kernel, so set it again.
     die_with_parent(os.getppid())
     return True
 
 
 def _landlock(library: ctypes.CDLL) -> bool:
-    """Withhold every right over files, and TCP and signals where the kernel can."""
+    """Withhold every right over files, and TCP and signals if the kernel supports it. Return whether Landlock is in
+    force.
+    """
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
         return False
@@ -158,7 +165,10 @@ def _landlock(library: ctypes.CDLL) -> bool:
 
 
 def _seccomp(library: ctypes.CDLL) -> bool:
-    """Refuse (with EPERM) every system call that computing and answering on an open socket do not need."""
+    """Refuse every system call, with EPERM, that computing and answering on an open socket do not need.
+
+    Return whether the filter is in force.
+    """
     architecture = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 2**32 else None
     if architecture is None:
         return False
@@ -169,7 +179,9 @@ def _seccomp(library: ctypes.CDLL) -> bool:
 
 
 def _program(architecture: _Architecture) -> bytes:
-    """The filter: classic BPF over `struct seccomp_data`. A number of the x32 interface equals none that is allowed."""
+    """Return the filter, a classic BPF program over `struct seccomp_data`. Numbers of the x32 interface match no
+    allowed one.
+    """
     count = len(architecture.allowed)
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),
