@@ -26,7 +26,7 @@ MAX_ALTERNATES = 50
 """Alternate object folders of one repository. Alternates may name further alternates; git itself stops at a depth of
 five."""
 MAX_LOOSE_REFS = 5_000
-"""Refs in files of their own that are read. Of further ones only the names are read. git packs refs at each collection."""
+"""Refs in files of their own that are opened. Of further ones, only the names are read: git packs refs regularly."""
 MAX_REFS = 1_000_000
 MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
