@@ -9,7 +9,8 @@ from __future__ import annotations
 from kombu import Queue
 
 from scanner.settings import KNOWN_SOURCES as _SOURCES
-from workers.celery_settings import broker_url as _broker_url
+from workers.celery_settings import own_broker_url as _broker_url
+from workers.queues import QUEUES as _QUEUES
 
 broker_url = _broker_url()
 broker_connection_retry_on_startup = True
@@ -46,7 +47,7 @@ worker_max_memory_per_child = 1024 * 1024  # kB
 
 # `polling` contains only polls, because a missed poll loses events, while work in a row can wait. A worker of this
 # queue should consume no other, so that no hung mail, look-up or scan takes its threads.
-task_queues = [Queue("polling"), Queue("responding"), Queue("notifying"), Queue("scanning"), Queue("rescans")]
+task_queues = [Queue(name) for name in _QUEUES]
 task_default_queue = "scanning"
 task_routes = {
     "r8scan.poll": {"queue": "polling"},

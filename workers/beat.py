@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
-from celery.beat import Scheduler
+from celery.beat import Scheduler, SchedulingError
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from workers.health import heartbeats, pulse
+from workers.outage import Outage
+
+RETRY_SECONDS = 1.0
+"""After a tick that could not be sent. The others wait as well: each attempt may take seconds."""
+
+_log = logging.getLogger(__name__)
 
 
 class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no types
@@ -14,6 +25,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
     def setup_schedule(self) -> None:
         self.merge_inplace(self.app.conf.beat_schedule)
         self._due_at: dict[str, float] = {}
+        self._outage = Outage(_log, "Redis", "nothing is polled until it is back")
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Send the due entries. Return the seconds until the next one is due."""
@@ -23,9 +35,27 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
             period = entry.schedule.run_every.total_seconds()
             due_at = self._due_at.get(name, now)
             if due_at <= now:
-                self.apply_entry(entry, producer=self.producer)
+                if not self._send(entry):
+                    return RETRY_SECONDS
                 # Missed ticks are not repeated, because each one only wakes a task.
                 due_at = max(due_at + period, now + period / 2)
                 self._due_at[name] = due_at
             nearest = min(nearest, due_at - now)
         return max(nearest, 0.0)
+
+    def close(self) -> None:
+        """Delete the heartbeat's row: this process ends by itself."""
+        super().close()
+        heartbeats.stop()
+
+    def _send(self, entry: Any) -> bool:
+        """Send one tick; False when the broker is away. Celery itself would log a traceback for each."""
+        pulse.current().try_to_connect()
+        try:
+            self.apply_async(entry, producer=self.producer, advance=False)
+        except (SchedulingError, OperationalError, RedisError, OSError) as err:
+            self._outage.failed(err.__cause__ or err)
+            return False
+        pulse.current().work()
+        self._outage.worked()
+        return True

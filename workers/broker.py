@@ -12,14 +12,18 @@ import json
 import logging
 import uuid
 from datetime import datetime
+from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 from scanner.settings import KNOWN_SOURCES
+from workers.health import pulse
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
 """Tasks that take exactly one argument, with its possible values. All other tasks take none."""
+MAX_WAITING = 100
+"""Messages that wait in one queue, a kilobyte each. Each only says "look now": a hundred say no less than a million."""
 MAX_BODY_CHARACTERS = 4096
 """Limit of a body in base64. Real bodies have about 120 characters."""
 
@@ -126,6 +130,13 @@ class _Unacknowledged(virtual.QoS):
 
     restore_at_shutdown = False
 
+    def can_consume(self) -> bool:
+        """Whether one more message may be taken. A worker that is full need not ask for more to count as alive."""
+        has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
+        if not has_room:
+            pulse.current().work()
+        return has_room
+
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         del requeue
         self.ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
@@ -142,12 +153,23 @@ class _Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         self.connection.has_begun_delivery = False
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has few types
+            found = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has few types
+        except Empty:
+            pulse.current().work()
+            raise
         except (ValueError, RecursionError):
             if self.connection.has_begun_delivery:
                 raise
             _log.warning("a message in Redis was refused: it is not JSON")
-            return True
+            found = True
+        pulse.current().work()
+        return found
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        """Send a message, and drop the oldest ones of a queue that nobody consumes: expired ones stay until then."""
+        super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu has few types
+        with self.conn_or_acquire() as client:
+            client.ltrim(queue, 0, MAX_WAITING - 1)
 
 
 class CheckedTransport(redis.Transport):
@@ -155,6 +177,10 @@ class CheckedTransport(redis.Transport):
 
     Channel = _Channel
     has_begun_delivery = False
+
+    def establish_connection(self) -> Any:
+        pulse.current().try_to_connect()
+        return super().establish_connection()  # type: ignore[no-untyped-call]  # kombu has few types
 
     def _deliver(self, message: Any, queue: str) -> None:
         self.has_begun_delivery = True

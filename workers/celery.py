@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import Any
 
-from celery import Celery, Task, signals
+from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import SecurityWarning
 
 from scanner.child_processes import die_with_parent
@@ -16,9 +16,10 @@ from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
 from workers import broker, watchdog
-from workers.alive import LivenessFile
 from workers.context import current_context, forget_context
+from workers.health import heartbeats
 from workers.logs import configure_logging
+from workers.queues import BEAT, role_of
 
 # Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -47,7 +48,34 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
 broker.install()
 app = Celery("workers", task_cls=OneLineErrors)
 app.config_from_object("celeryconfig")
-app.steps["worker"].add(LivenessFile)
+
+
+class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+    """Writes the heartbeat of a worker, from the time when its pool has forked until it stops taking messages."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        queues = tuple(parent.app.amqp.queues.consume_from)
+        heartbeats.start(current_context().settings, role_of(queues), queues, end=watchdog.end_process)
+
+    def stop(self, parent: Any) -> None:
+        del parent
+        heartbeats.stop()
+
+
+app.steps["worker"].add(Heartbeat)
+
+
+@signals.beat_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _beat_starts(**_: Any) -> None:
+    heartbeats.start(current_context().settings, BEAT, end=watchdog.end_process)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _shutting_down(**_: Any) -> None:
+    """Let the heartbeat end: what the worker has in hand is still finished, but it takes no more messages."""
+    heartbeats.request_stop()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types

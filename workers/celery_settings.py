@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from scanner.settings import SettingsError, load_settings
+from scanner.settings import Settings, SettingsError, load_settings
 
 
-def broker_url() -> str:
-    """Return the address of the broker. `embedded` means the Redis of `r8scan run`, on a socket in the state folder.
+def own_broker_url() -> str:
+    """Return the broker's address by the settings of this process.
 
     Raises:
         SystemExit: a setting is wrong. The message is one line; Celery would print a traceback.
     """
     try:
-        settings = load_settings()
+        return broker_url(load_settings())
     except SettingsError as err:
         raise SystemExit(f"r8scan: {err}") from None
+
+
+def broker_url(settings: Settings) -> str:
+    """Return the broker's address. `embedded` is the Redis of `r8scan run`, on a socket in the state folder."""
     url = settings.redis_url.get_secret_value()
     if url != "embedded":
         return url

@@ -29,6 +29,9 @@ from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
 DRAIN_SECONDS = 30.0
 """Time for the workers to finish their work after SIGTERM. Then they are killed."""
 MAX_RESTART_DELAY_SECONDS = 30.0
+DEAF_SECONDS = 120.0
+"""A process that does not touch its alive file for so long is killed. A deaf one ends by itself before; one that was
+stopped or is stuck in C code does not."""
 STABLE_SECONDS = 60.0
 """A process that ends after running this long is restarted without a delay."""
 
@@ -128,6 +131,8 @@ class Supervisor:
         self._restart_at: dict[str, float] = {}
         self._delay: dict[str, float] = {}
         self._started_at: dict[str, float] = {}
+        self._touched: dict[str, float] = {}
+        self._life: dict[str, float] = {}
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -147,6 +152,7 @@ class Supervisor:
                     extra={"state": str(self._settings.state_dir), "github": self._settings.github_api_url},
                 )
                 while not self._stop.wait(0.2):
+                    self._end_deaf()
                     self._revive()
             finally:
                 self._drain()
@@ -178,9 +184,34 @@ class Supervisor:
 
     def _start(self, service: Service) -> None:
         command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *service.arguments]
-        env = {**os.environ, "R8SCAN_STATE_DIR": str(self._settings.state_dir.absolute())}
+        folder = self._settings.state_dir.absolute()
+        alive = self._alive_file(service.name)
+        alive.unlink(missing_ok=True)
+        env = {**os.environ, "R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive)}
         self._children[service.name] = start_child(command, env=env, own_group=True)
-        self._started_at[service.name] = time.monotonic()
+        self._started_at[service.name] = self._life[service.name] = time.monotonic()
+        self._touched.pop(service.name, None)
+
+    def _alive_file(self, name: str) -> Path:
+        return self._settings.state_dir.absolute() / f"alive-{name}"
+
+    def _end_deaf(self) -> None:
+        """Kill what runs and takes no messages, or is stopped; it is started again as whatever else ends."""
+        now = time.monotonic()
+        for service in self._services:
+            child = self._children.get(service.name)
+            if child is None or child.poll() is not None:
+                continue
+            try:
+                touched = self._alive_file(service.name).stat().st_mtime
+            except OSError:
+                touched = 0.0
+            # By its changes, not by its age: a clock that is set would end them all.
+            if touched != self._touched.get(service.name):
+                self._touched[service.name], self._life[service.name] = touched, now
+            if now - self._life[service.name] > DEAF_SECONDS:
+                _log.error("a process takes no messages any more: it is killed", extra={"child": service.name})
+                child.kill()
 
     def _revive(self) -> None:
         """Restart processes that have ended. The delay doubles for a process that keeps ending early."""

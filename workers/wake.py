@@ -10,7 +10,9 @@ import logging
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-_log = logging.getLogger(__name__)
+from workers.outage import Outage
+
+_outage = Outage(logging.getLogger(__name__), "Redis", "what is due waits in its row")
 
 MAX_WAKES = 8
 """Messages per wake. More would not help, because each task wakes the next one itself."""
@@ -49,6 +51,7 @@ def wake(task_name: str, times: int = 1) -> bool:
         for _ in range(min(times, MAX_WAKES)):
             app.send_task(task_name, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as err:  # RedisError: Redis is full, or the key is not a list
-        _log.warning("the broker is unavailable (%s); the sweeper will wake %s again", type(err).__name__, task_name)
+        _outage.failed(err)
         return False
+    _outage.worked()
     return True

@@ -55,7 +55,7 @@ class TaskWatchdog:
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
-        self._end = end or _end_process
+        self._end = end or end_process
         self.grace_seconds = grace_seconds
         self._tasks: dict[object, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -117,7 +117,7 @@ def _named(keeping: Keeping) -> str:
     return ", ".join(f"{lease.model.__tablename__} {lease.key}" for lease in keeping.held)
 
 
-def _end_process() -> None:
+def end_process() -> None:
     """End this process at once, and first its children: git and others could outlive it and write to nobody."""
     for child in _children():
         try:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.beat import SchedulingError
 
 from scanner.settings import KNOWN_SOURCES
 from workers import beat
 from workers.celery import app
+from workers.health import pulse
 
 
 class Clock:
@@ -23,9 +25,16 @@ def scheduler(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("workers.beat.time.monotonic", lambda: clock.now)
     own = beat.MonotonicScheduler(app=app, max_interval=1)
     sent: list[str] = []
-    own.apply_entry = lambda entry, producer=None: sent.append(entry.task)
+    away: list[Exception] = []
+
+    def send(entry: Any, **_: Any) -> None:
+        if away:
+            raise SchedulingError("it cannot be sent") from away[0]
+        sent.append(entry.task)
+
+    own.apply_async = send
     monkeypatch.setattr(beat.MonotonicScheduler, "producer", None)
-    return SimpleNamespace(tick=own.tick, clock=clock, sent=sent)
+    return SimpleNamespace(tick=own.tick, clock=clock, sent=sent, away=away)
 
 
 def test_a_poll_is_due_every_second(scheduler: Any) -> None:
@@ -50,6 +59,24 @@ def test_ticks_that_were_missed_are_not_made_up_for(scheduler: Any) -> None:
     for _ in range(5):
         scheduler.tick()
     assert scheduler.sent.count("r8scan.poll") == 2 * len(KNOWN_SOURCES)
+
+
+def test_while_redis_is_away_beat_is_not_seen_and_says_so_in_few_lines(
+    scheduler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler.tick()
+    before = pulse.current().worked
+    scheduler.away.append(ConnectionError())
+    for _ in range(600):
+        scheduler.clock.now += max(scheduler.tick(), 0.1)
+    assert pulse.current().worked == before
+    assert 1 < len(caplog.records) < 10
+    assert "Traceback" not in caplog.text
+    assert caplog.records[0].getMessage() == "Redis is away (ConnectionError); nothing is polled until it is back"
+    scheduler.away.clear()
+    scheduler.clock.now += scheduler.tick()
+    assert pulse.current().worked != before
+    assert caplog.records[-1].getMessage() == "Redis answers again"
 
 
 def test_every_entry_names_a_task_that_exists_and_expires_before_its_next_tick() -> None:

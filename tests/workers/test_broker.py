@@ -31,10 +31,11 @@ from scanner.records.models import AuditEntry, Incident, Notification, db_now
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
-from workers.broker import ARGUMENTS, MessageRefused, checked
+from workers.broker import ARGUMENTS, MAX_WAITING, MessageRefused, checked
 from workers.sandbox.world import until
 
 VIRTUAL_HOST = 7
+UNCONSUMED_HOST = 6
 CELERY_TASKS = ("celery.chain", "celery.group", "celery.map", "celery.accumulate", "celery.backend_cleanup")
 REMOVED_TASK = "r8scan.report"
 
@@ -305,3 +306,23 @@ def test_our_own_messages_pass(task: str) -> None:
     assert own["headers"]["expires"] == "2030-01-02T03:04:05+00:00"
     with pytest.raises(MessageRefused, match="does not belong"):
         checked(forged(task, args), "other")
+
+
+def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str) -> None:
+    url = f"redis+socket://{redis_socket}?virtual_host={UNCONSUMED_HOST}"
+    own = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
+    own.flushdb()
+    before = own.info("memory")["used_memory"]
+    with Celery("beat", broker=url, set_as_current=False).connection_for_write() as connection:
+        producer = connection.Producer()
+        for queue in task_queues:
+            for number in range(MAX_WAITING + 50):
+                message = [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+                headers = {"task": "r8scan.poll", "id": str(number), "argsrepr": "x" * 300, "expires": "2026-11-30"}
+                producer.publish(message, routing_key=queue.name, serializer="json", headers=headers)
+    assert [own.llen(queue.name) for queue in task_queues] == [MAX_WAITING] * len(task_queues)
+    kept = json.loads(own.lrange(task_queues[0].name, 0, 0)[0])
+    assert kept["headers"]["id"] == str(MAX_WAITING + 49), "the newest are kept"
+    assert own.info("memory")["used_memory"] - before < 1_000_000
+    own.flushdb()
+    own.close()

@@ -20,8 +20,11 @@ def serve(
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """
+    from workers import watchdog
     from workers.context import current_context
+    from workers.health import heartbeats
     from workers.logs import configure_logging
+    from workers.queues import WEB
     from workers.web.app import application
     from workers.web.server import CannotListen, listen
     from workers.web.server import serve as run
@@ -35,4 +38,8 @@ def serve(
         raise UserError(str(err)) from err
     with listening:
         typer.echo(f"listening on http://{listening.getsockname()[0]}:{listening.getsockname()[1]}", err=True)
-        run(application(current_context()), listening, settings.web_trusted_proxies)
+        heartbeats.start(settings, WEB, end=watchdog.end_process)
+        try:
+            run(application(current_context()), listening, settings.web_trusted_proxies)
+        finally:
+            heartbeats.stop()

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from scanner.records import versions
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import db_now
 from scanner.settings import Settings
-from workers.health import incidents, machine, messages, reading, sources, work
+from workers.health import incidents, machine, messages, processes, reading, sources, work
 from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
+from workers.queues import BEAT
 
 
 def overview(database: Database, settings: Settings) -> Overview:
@@ -25,7 +27,12 @@ def overview(database: Database, settings: Settings) -> Overview:
     machine.read(settings, found)
     try:
         with database.read() as session:
-            read_rows(session, settings, found)
+            is_readable = _check_version(session, found)
+            if is_readable:
+                processes.read(session, found)
+                read_rows(session, settings, found)
+        if is_readable:
+            judge(database, settings, found)
     except Exception as err:
         if not is_unavailable(err):
             raise
@@ -47,8 +54,24 @@ def read_rows(session: Session, settings: Settings, found: Overview) -> None:
     work.read(session, settings, found)
     messages.read(session, found)
     incidents.read(session, found)
-    if settings.sources and not any(one.next_poll_at for one in found.sources):
-        found.problems.append(Problem(Kind.NEVER_STARTED, "nothing was ever polled", "start r8scan run"))
+
+
+def judge(database: Database, settings: Settings, found: Overview) -> None:
+    """Add problems of processes, and drop those that only follow from them."""
+    processes.judge(database, settings, found)
+    if not (processes.has_consumer(found, "polling") and processes.is_alive(found, BEAT)):
+        # What is not polled grows old, whoever's list it is.
+        followers = (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)
+        found.problems = [one for one in found.problems if one.kind not in followers]
+
+
+def _check_version(session: Session, found: Overview) -> bool:
+    """Return whether the tables can be read; a database that is newer or older is one problem, and the only one."""
+    wrong = versions.problem(versions.present(session))
+    if wrong is None:
+        return True
+    found.problems.append(Problem(Kind.DATABASE_VERSION, *wrong))
+    return False
 
 
 def _database_away(err: Exception) -> Problem:

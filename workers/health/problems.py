@@ -15,8 +15,9 @@ class Kind(StrEnum):
     # Nothing works without these.
     DATABASE_AWAY = "database_away"
     DATABASE_VERSION = "database_version"
+    DATABASE_READ_ONLY = "database_read_only"
     REDIS_AWAY = "redis_away"
-    NEVER_STARTED = "never_started"
+    NOT_RUNNING = "not_running"
     # Processes.
     PROCESS_SILENT = "process_silent"
     QUEUE_WITHOUT_CONSUMER = "queue_without_consumer"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import delete
 
 from scanner.compromise import rates, reports, settling, usage
-from scanner.records import announcements, jobs, leases, retention, tallies, unread_contents
+from scanner.records import announcements, heartbeats, jobs, leases, retention, tallies, unread_contents
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
 from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
@@ -136,6 +136,7 @@ def _tidy() -> None:
         rates.purge_expired(session)
         tallies.purge_expired(session)
         announcements.purge_expired(session)
+        heartbeats.purge_expired(session)
     # One transaction for each table: deleting a million rows in one would block all other writers.
     for old in (
         ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400),

@@ -13,6 +13,7 @@ from collections import Counter
 import uvicorn
 from starlette.types import ASGIApp
 
+from workers.health import pulse
 from workers.web.connections import ConnectionTable, Network
 from workers.web.protocol import bounded_protocol
 
@@ -79,13 +80,21 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
-    logging_refusals = asyncio.create_task(_log_refusals(server, listening, table))
+    tasks = [asyncio.create_task(_log_refusals(server, listening, table)), asyncio.create_task(_show_life())]
     try:
         await server.serve(sockets=[listening])
     finally:
-        logging_refusals.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await logging_refusals
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _show_life() -> None:
+    """Say each second that the loop which answers requests goes round."""
+    while True:
+        pulse.current().work()
+        await asyncio.sleep(1.0)
 
 
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:

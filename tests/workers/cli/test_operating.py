@@ -20,6 +20,7 @@ from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, ScanJob, db_now
 from scanner.records.schema import upgrade
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
+from tests.workers.health.alive import seen
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COMPLETE = {
@@ -41,7 +42,7 @@ def test_a_service_that_was_never_started_is_told(r8scan: Run, state: Database) 
     done = r8scan("status", "--json")
     assert done.returncode == 1
     kinds = [one["kind"] for one in json.loads(done.stdout)["problems"]]
-    assert kinds == ["never_started", "mails_go_nowhere", "operator_not_set"]
+    assert kinds == ["not_running", "mails_go_nowhere", "operator_not_set"]
 
 
 def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: Database) -> None:
@@ -91,6 +92,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
             # Another place of it, older and found later, delayed nothing.
             older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
             session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
+        seen(session)
     done = r8scan("status", "--json", env=COMPLETE)
     found = json.loads(done.stdout)
     events = next(one for one in found["sources"] if one["source"] == "public_events")
@@ -128,6 +130,7 @@ def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Da
             job_id = jobs.enqueue(session, kind, {kind: []}, source="public_events")
             aged = {"created_at": db_now(-3600 * hours - 60)}
             session.execute(update(ScanJob).where(ScanJob.id == job_id).values(aged))
+        seen(session)
     done = r8scan("status")
     assert done.returncode == 1
     for part in (

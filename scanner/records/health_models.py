@@ -1,0 +1,45 @@
+"""The tables of the service's own health: which processes were seen, and of which problems the operator was told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scanner.records.columns import String, Text
+from scanner.records.models import Base
+
+
+class Heartbeat(Base):
+    """A process of the service. `seen_at`: when its consuming thread last did its work, by the database's clock.
+
+    A process that ends by itself deletes its row, so a row that grows old is a process that was killed or hangs.
+    """
+
+    __tablename__ = "heartbeats"
+
+    role: Mapped[str] = mapped_column(String(32), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    pid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    queues: Mapped[str] = mapped_column(Text, default="")
+    """Names of the queues that it consumes, separated by commas."""
+    version: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class ToldProblem(Base):
+    """A problem that lasts. `told_at`: when the operator was told, None while it is too young for that."""
+
+    __tablename__ = "told_problems"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    sentence: Mapped[str] = mapped_column(Text)
+    todo: Mapped[str] = mapped_column(Text)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    told_at: Mapped[datetime | None]
+
+
+__all__ = ["Heartbeat", "ToldProblem"]

@@ -1,0 +1,156 @@
+"""Writes this process's heartbeat: a row for the status, a file for health checks. Ends a process that is deaf.
+
+A thread of its own does the writing, since a database that hangs must not keep the consuming thread from its messages.
+What it writes is when the consuming thread last did its work (`workers.health.pulse`), not that the process runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scanner import __version__
+from scanner.records import heartbeats
+from scanner.records.database import Database, is_unavailable
+from scanner.records.heartbeats import Process
+from scanner.settings import Settings
+from workers.health import pulse
+from workers.health.pulse import Mark, Pulse
+
+WRITE_SECONDS = 5.0
+DEAF_SECONDS = 90.0
+"""While the broker is away, the consuming thread tries to reach it every 32 seconds; an attempt takes up to 35."""
+STOP_SECONDS = 5.0
+MAX_HOST_LENGTH = 255
+
+_log = logging.getLogger(__name__)
+
+
+class Heart:
+    """Writes the heartbeat of this process until it is stopped.
+
+    Args:
+        settings: Where the database and the alive file are.
+        process: How this process is called.
+        own: What the consuming thread says of itself.
+        end: Ends the process when the consuming thread is stuck; called once.
+    """
+
+    def __init__(
+        self, settings: Settings, process: Process, own: Pulse | None = None, end: Callable[[], None] | None = None
+    ) -> None:
+        self._settings = settings
+        self._process = process
+        self._pulse = own or pulse.current()
+        self._end = end
+        self._started = time.monotonic()
+        self._stopped = threading.Event()
+        self._is_away = False
+        self._touched: Mark | None = None
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Write now and every five seconds, from a thread."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Have the thread write no more and delete the row. Returns at once: a signal handler may call it."""
+        self._stopped.set()
+
+    def stop(self) -> None:
+        """Do the same, and wait a few seconds for it."""
+        self._stopped.set()
+        self._thread.join(STOP_SECONDS)
+
+    def look(self) -> None:
+        """Write the row and the file once, and end the process if its consuming thread is stuck."""
+        self._touch()
+        if self._pulse.age(self._pulse.latest) > DEAF_SECONDS and self._end is not None:
+            _log.error("this process takes no messages any more: it ends and is started again")
+            self._end()
+            return
+        if self._pulse.worked is not None:
+            self._in_database(self._write)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(WRITE_SECONDS if self._pulse.worked else 1.0):
+            self.look()
+        self._in_database(self._remove)
+
+    def _touch(self) -> None:
+        path, latest = self._settings.alive_file, self._pulse.latest
+        if path is not None and latest != self._touched:
+            touch(path, latest.wall)
+            self._touched = latest
+
+    def _in_database(self, do: Callable[[Database], None]) -> None:
+        try:
+            # A connection for each time: none may be shared with a child that is forked meanwhile.
+            database = Database(self._settings.database_url.get_secret_value(), pool_size=1)
+            try:
+                do(database)
+            finally:
+                database.close()
+        except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds
+            if not self._is_away:
+                words = "the database is away" if is_unavailable(err) else "the database refuses it"
+                _log.warning("the heartbeat is not written: %s (%s)", words, type(err).__name__)
+            self._is_away = True
+        else:
+            self._is_away = False
+
+    def _write(self, database: Database) -> None:
+        worked = self._pulse.worked
+        assert worked is not None  # noqa: S101 - `look` has asked
+        with database.write() as session:
+            heartbeats.write(
+                session,
+                self._process,
+                silent_seconds=max(self._pulse.age(worked), 0.0),
+                age_seconds=time.monotonic() - self._started,
+            )
+
+    def _remove(self, database: Database) -> None:
+        with database.write() as session:
+            heartbeats.remove(session, self._process)
+
+
+_current: Heart | None = None
+
+
+def start(settings: Settings, role: str, queues: tuple[str, ...] = (), end: Callable[[], None] | None = None) -> None:
+    """Start the heartbeat of this process."""
+    global _current
+    _current = Heart(settings, process(role, queues), end=end)
+    _current.start()
+
+
+def request_stop() -> None:
+    """See `Heart.request_stop`; does nothing where none was started."""
+    if _current is not None:
+        _current.request_stop()
+
+
+def stop() -> None:
+    """See `Heart.stop`; does nothing where none was started."""
+    if _current is not None:
+        _current.stop()
+
+
+def process(role: str, queues: tuple[str, ...] = ()) -> Process:
+    """Return how this process introduces itself."""
+    return Process(role, platform.node()[:MAX_HOST_LENGTH] or "localhost", os.getpid(), queues, __version__)
+
+
+def touch(path: Path, at: float) -> None:
+    """Give the file this time, and create it if need be. A disk that is full must not end the process."""
+    try:
+        path.touch(mode=0o600)
+        os.utime(path, (at, at))
+    except OSError as err:
+        _log.warning("cannot write the alive file %s (%s)", path, err.strerror)

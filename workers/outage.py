@@ -1,0 +1,55 @@
+"""An outage in the log: a line when it begins, lines at growing intervals while it lasts, and one when it is over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+FIRST_SECONDS = 10.0
+MAX_SECONDS = 3600.0
+
+
+class Outage:
+    """Logs failures of one thing. Safe to share between threads.
+
+    Args:
+        log: Where lines go.
+        what: What is away, for the log: "Redis".
+        meanwhile: What the program does until it is back.
+    """
+
+    def __init__(
+        self, log: logging.Logger, what: str, meanwhile: str, clock: Callable[[], float] | None = None
+    ) -> None:
+        self._log, self._what, self._meanwhile = log, what, meanwhile
+        self._clock = clock or (lambda: time.monotonic())
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._next_at = self._interval = 0.0
+        self._failures = 0
+
+    def failed(self, err: BaseException) -> None:
+        """Count a failure, and log it when the interval since the last line is over."""
+        with self._lock:
+            now = self._clock()
+            if self._began is None:
+                self._began, self._next_at, self._interval, self._failures = now, now, FIRST_SECONDS, 0
+            self._failures += 1
+            if now < self._next_at:
+                return
+            seconds = round(now - self._began)
+            self._next_at, self._interval = now + self._interval, min(self._interval * 2, MAX_SECONDS)
+            failures = self._failures
+        extra = {"seconds": seconds, "failures": failures}
+        self._log.warning("%s is away (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
+
+    def worked(self) -> None:
+        """Log that the outage is over, if there was one."""
+        if self._began is None:
+            return
+        with self._lock:
+            began, self._began = self._began, None
+        if began is not None:
+            self._log.warning("%s answers again", self._what, extra={"seconds": round(self._clock() - began)})

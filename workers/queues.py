@@ -1,0 +1,20 @@
+"""The queues of the service, and the role of the process that consumes each. No imports: anybody may ask."""
+
+from __future__ import annotations
+
+QUEUES = {
+    "polling": "poller",
+    "responding": "responder",
+    "notifying": "responder",
+    "scanning": "scanner",
+    "rescans": "rescanner",
+}
+"""By queue, the role of its consumer."""
+BEAT, WEB = "beat", "web"
+"""Roles of processes that consume no queue."""
+
+
+def role_of(queues: tuple[str, ...]) -> str:
+    """Return the role of a process that consumes these queues: of one that consumes those of several, `worker`."""
+    roles = {QUEUES[queue] for queue in queues if queue in QUEUES}
+    return roles.pop() if len(roles) == 1 else "worker"
