@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
+from dotenv import dotenv_values
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -21,6 +22,7 @@ from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_dig
 from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
 from scanner.private_folders import NotOurs
 from scanner.records.database import parse_url
+from scanner.setting_names import misspelt
 
 PREFIX = "R8SCAN_"
 DOTENV = ".env"
@@ -429,10 +431,11 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
         overrides: values that go before all others.
 
     Raises:
-        SettingsError: a setting is wrong, or `.env` or the state folder is not ours alone; one line.
+        SettingsError: a setting is wrong or misspelt, or `.env` or the state folder is not ours alone; one line.
     """
     try:
         dotenv = _dotenv() if read_dotenv else None
+        _check_names(dotenv)
         settings = Settings(_env_file=dotenv, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
     except ValidationError as err:
         raise SettingsError(_one_line(err)) from None
@@ -445,6 +448,21 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
             raise SettingsError(f"{PREFIX}STATE_DIR: {_reason(err)}; name a folder of your own") from err
     use_formats(settings.token_formats)
     return settings
+
+
+def dotenv_names() -> set[str]:
+    """Return the names of the variables in `.env` of the working folder, in capitals."""
+    path = _dotenv()
+    return {name.upper() for name in dotenv_values(path)} if path else set()
+
+
+def _check_names(dotenv: Path | None) -> None:
+    """Raise SettingsError for a variable that looks like a setting and is none: it would have no effect, in silence."""
+    fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
+    names = {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}
+    if (problem := misspelt(names, sorted(known), PREFIX)) is not None:
+        raise SettingsError(problem)
 
 
 def _dotenv() -> Path | None:

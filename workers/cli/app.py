@@ -21,6 +21,7 @@ COMMANDS = {
     "backfill": ("workers.cli.backfill", "backfill"),
     "serve": ("workers.cli.serve", "serve"),
     "status": ("workers.cli.status", "status"),
+    "settings": ("workers.cli.settings", "settings"),
 }
 GROUPS = {
     "tokens": "workers.cli.tokens",

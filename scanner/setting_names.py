@@ -1,0 +1,45 @@
+"""Names of settings: finds misspelt variables, and says where each value comes from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+
+def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
+    """Return what is wrong with the first of these variables that begins with the prefix and is none of the known.
+
+    Args:
+        names: Names of variables, in any case.
+        known: Names that have a meaning, in capitals.
+        prefix: What all names of settings begin with.
+    """
+    for name in sorted(name.upper() for name in names):
+        if not name.startswith(prefix) or name in known:
+            continue
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        advice = f"did you mean {close[0]}?" if close else "remove it; r8scan settings lists all that there are"
+        return f"{name} is not a setting: {advice}"
+    return None
+
+
+def origin(name: str, environment: Collection[str], dotenv: Collection[str], *, has_file: bool) -> str:
+    """Return where the value of a setting comes from: `environment`, `.env`, a file that one of them names, `default`.
+
+    Args:
+        name: The setting's variable, in capitals.
+        environment: Names in the environment, in capitals.
+        dotenv: Names in `.env`, in capitals.
+        has_file: Whether the setting may also be given as the name of a file.
+    """
+    file = f"{name}_FILE"
+    for names, place in ((environment, "environment"), (dotenv, ".env")):
+        if name in names:
+            return place
+        if has_file and file in names:
+            return f"{file} ({place})"
+    if name.endswith("_GITHUB_TOKEN"):
+        for names, place in ((environment, "environment"), (dotenv, ".env")):
+            if "GITHUB_TOKEN" in names:
+                return f"GITHUB_TOKEN ({place})"
+    return "default"

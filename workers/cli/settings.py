@@ -1,0 +1,65 @@
+"""`r8scan settings`: the values in effect, where each comes from; secrets are masked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from pydantic import SecretStr
+
+from scanner.setting_names import origin
+from scanner.settings import PREFIX, SECRETS, Settings, dotenv_names, load_settings
+from workers.cli import output
+
+URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")
+"""Secrets of which everything but the password may be shown."""
+
+
+def settings(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Leave out defaults.")] = False,
+) -> None:
+    """Show every setting with the value in effect and where it comes from. Secrets are masked.
+
+    Example: r8scan settings --changed
+    """
+    own = load_settings()
+    rows = [row for row in described(own) if not changed or row[2] != "default"]
+    if as_json:
+        output.json_lines({"setting": name, "value": value, "from": place} for name, value, place in rows)
+    else:
+        output.table("Settings", ("setting", "value", "from"), rows, empty="every setting has its default")
+
+
+def described(own: Settings) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and origin of each setting. No secret is in it."""
+    environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
+    for field in Settings.model_fields:
+        name = f"{PREFIX}{field.upper()}"
+        is_secret = field.upper() in SECRETS
+        yield name, shown(field, getattr(own, field)), origin(name, environment, dotenv, has_file=is_secret)
+
+
+def shown(field: str, value: Any) -> str:
+    """Return a value for people: of an address with a password everything else, of other secrets nothing."""
+    if value is None:
+        return "-"
+    if isinstance(value, SecretStr):
+        return masked_url(value.get_secret_value()) if field in URLS else "(secret)"
+    if isinstance(value, tuple):
+        return ("; " if field == "search_queries" else ",").join(map(str, value)) or "(none)"
+    return str(value)
+
+
+def masked_url(url: str) -> str:
+    """Return an address without its password and its query, which may hold one."""
+    parts = urlsplit(url)
+    if not parts.scheme:
+        return url
+    name, _, host = parts.netloc.rpartition("@")
+    user = name.partition(":")[0]
+    place = f"{user}:***@{host}" if ":" in name else f"{user}@{host}" if name else host
+    return f"{parts.scheme}://{place}{parts.path}" + ("?***" if parts.query else "")
