@@ -11,20 +11,27 @@ from scanner.records import versions
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import db_now
 from scanner.settings import Settings
-from workers.health import incidents, machine, messages, processes, reading, sources, work
+from workers.health import broker_state, incidents, machine, messages, processes, reading, sources, work
 from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
 from workers.queues import BEAT
 
 
-def overview(database: Database, settings: Settings) -> Overview:
+def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
     """Return the state of the service and its problems, the most urgent first.
 
     Counts are of the last 24 hours where they add up. A database that is away is a problem, not an exception.
+
+    Args:
+        database: Where the rows are.
+        settings: Those of the service.
+        ask_broker: Count the messages that wait in Redis. Else it is asked only when a process is silent.
     """
     found = empty(settings)
     machine.read_settings(settings, found)
     machine.read(settings, found)
+    if ask_broker:
+        found.broker_messages = broker_state.messages(settings)
     try:
         with database.read() as session:
             is_readable = _check_version(session, found)

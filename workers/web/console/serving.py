@@ -267,7 +267,7 @@ class Console:
             return sessions.signing_key(session)
 
     def _overview(self) -> Overview:
-        return overview(self.context.database, self.context.settings)
+        return overview(self.context.database, self.context.settings, ask_broker=True)
 
     def _waiting(self) -> Waiting:
         with self.context.database.read() as session:
