@@ -16,6 +16,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis import ResponseError
 
 from scanner.settings import KNOWN_SOURCES
 from workers.health import pulse
@@ -162,8 +163,21 @@ class _Channel(redis.Channel):
                 raise
             _log.warning("a message in Redis was refused: it is not JSON")
             found = True
+        except ResponseError as err:
+            if not str(err).startswith("WRONGTYPE"):
+                raise
+            self._remove_wrong_keys()
+            found = True
         pulse.current().work()
         return found
+
+    def _remove_wrong_keys(self) -> None:
+        """Remove keys that have the name of a queue and are no list: each would end every worker of that queue."""
+        with self.conn_or_acquire() as client:
+            for queue in self.active_queues:
+                if client.type(queue) not in (b"list", b"none"):
+                    client.delete(queue)
+                    _log.warning("a key in Redis was removed: %s is a queue, and the key was no list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         """Send a message, and drop the oldest ones of a queue that nobody consumes: expired ones stay until then."""

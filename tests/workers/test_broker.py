@@ -31,6 +31,7 @@ from scanner.records.models import AuditEntry, Incident, Notification, db_now
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
+from workers import broker
 from workers.broker import ARGUMENTS, MAX_WAITING, MessageRefused, checked
 from workers.sandbox.world import until
 
@@ -313,6 +314,7 @@ def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str) -> None:
     own = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
     own.flushdb()
     before = own.info("memory")["used_memory"]
+    broker.install()
     with Celery("beat", broker=url, set_as_current=False).connection_for_write() as connection:
         producer = connection.Producer()
         for queue in task_queues:
