@@ -1,6 +1,7 @@
-"""Budgets: what all documents of one push, page or poll may cost together.
+"""Budgets: limits on the cost of all documents of one push, page or poll together.
 
-`Limits` bound one document. Without a budget, a push with 200 variants of one hostile file could spend 200 times that.
+`Limits` apply to one document. Without a budget, a push with 200 variants of one hostile file could cost 200 times as
+much.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from typing import NamedTuple
 SPENT = "budget"
 """The reason under which a document counts as unread once the budget of its push, page or poll is spent."""
 PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
-"""A push. Work is bytes; a pack of 32 MiB holds some 200 MiB of text."""
+"""The budget of one push: processor seconds, bytes and tokens. A pack of 32 MiB holds about 200 MiB of text."""
 FIRST_LOOK_SECONDS = 1.0
-"""A push or file of a page, before it is left to the slow jobs: ordinary ones take some milliseconds."""
+"""Processor seconds for one push or file of a page, before it is moved to the slow jobs. Ordinary ones take some
+milliseconds."""
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000
-"""A page of pushes or files, a batch of the archive, a page of comments; far below the time limit of a page."""
+"""The budget of a page of pushes, files or comments, or of a batch of the archive. It is far below the time limit of a
+page."""
 POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
-    """What is left of a budget. Nothing is below zero."""
+    """The remainder of a budget. No value is below zero."""
 
     seconds: float
     work: int
@@ -28,10 +31,11 @@ class Remaining(NamedTuple):
 
 
 class Budget:
-    """Processor seconds, bytes read and tokens found that are left to a group of documents.
+    """The budget of a group of documents: processor seconds, bytes read and tokens found. Safe to share between
+    threads.
 
-    Shared by the threads that read them. A document may overspend what is left, by its own limits at most. What is
-    spent is taken from `within` as well, the budget of a bigger group.
+    A document may exceed the remainder by its own limits at most. Everything spent is also taken from `within`, the
+    budget of a larger group.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: Budget | None = None) -> None:
@@ -47,7 +51,7 @@ class Budget:
 
     @classmethod
     def for_first_look(cls, within: Budget | None = None) -> Budget:
-        """Return the budget of one push or file in a page of many, which must not wait for it long."""
+        """Return the budget of one push or file in a page of many. The others must not wait for it long."""
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
@@ -57,11 +61,11 @@ class Budget:
 
     @classmethod
     def for_poll(cls) -> Budget:
-        """Return the budget of all texts that one poll brings."""
+        """Return the budget of all texts that one poll returns."""
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return what is left, here and in the bigger group."""
+        """Return what is left both here and in the larger group."""
         with self._lock:
             left = self._left
         if self._within is None:
@@ -72,7 +76,7 @@ class Budget:
         )
 
     def spend(self, *, seconds: float = 0.0, work: int = 0, findings: int = 0) -> None:
-        """Take from what is left. `seconds` are of processor time, so that a busy machine spends no more."""
+        """Reduce the remainder. `seconds` is processor time, so that a busy machine does not spend more."""
         with self._lock:
             left = self._left
             self._left = Remaining(
@@ -83,17 +87,17 @@ class Budget:
 
     @property
     def has_time(self) -> bool:
-        """Whether seconds are left, here and in the bigger group."""
+        """Whether seconds are left both here and in the larger group."""
         return self.remaining().seconds > 0
 
     @property
     def is_spent(self) -> bool:
-        """Whether one of the three is used up, here or in the bigger group."""
+        """Whether one of the three limits is reached, here or in the larger group."""
         return not all(self.remaining())
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether only the bigger group's is used up: read alone, these documents would have had more."""
+        """Whether only the larger group's budget is spent. Read alone, these documents would have had more."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

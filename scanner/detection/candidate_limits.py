@@ -11,14 +11,16 @@ from scanner.detection.documents import Candidate
 MAX_DIGESTS = 5_000
 """Distinct tokens of a push or page. A page of the token store's answers holds a thousand."""
 MAX_PLACES = 100
-"""Places of one token in a push or page; a mail names a handful."""
+"""Places of one token in a push or page. A mail names a handful."""
 MAX_CANDIDATES = 10_000
-"""Places of all tokens together, some 1 kB and 30 microseconds each."""
+"""Places of all tokens together. Each takes about 1 kB and 30 microseconds."""
 OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """Lets candidates through up to the limits and counts the others by reason. Safe to share between threads."""
+    """The limits on the candidates of one push or page. Candidates beyond them are counted by reason. Safe to share
+    between threads.
+    """
 
     def __init__(self) -> None:
         self.over = Counter[str]()
@@ -27,7 +29,7 @@ class CandidateLimits:
         self._lock = threading.Lock()
 
     def take(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Return those of the candidates that are within the limits."""
+        """Return the candidates that are within the limits."""
         with self._lock:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 

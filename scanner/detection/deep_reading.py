@@ -1,7 +1,7 @@
 """Reading in depth: opening, decoding and long searches, as opposed to the quick look that every content gets.
 
-The interface only, and its plain implementation inside this process. `scanner.isolation` has the one that runs in
-processes of its own.
+This module has the interface and the implementation inside this process. `scanner.isolation` has the implementation
+with confined processes.
 """
 
 from __future__ import annotations
@@ -28,24 +28,28 @@ from scanner.detection.packs import LATE, PackObject, read_pack
 from scanner.detection.prefilter import fallback_tokens, plain_only
 
 QUICK_SECONDS = 0.2
-"""Processor time that a reader takes for opening one object of a pack. Nearly all need less. Others are sent back and
-read alone, so that an object that kills its reader hides no other."""
+"""Processor seconds for opening one object of a pack in a reader. Nearly all need less. An object that needs more is
+sent back and read alone, so that an object that kills its reader hides no other."""
 MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5
-"""Of the time for a pack, what opening objects may take. The rest is for finding what lies in plain in all of them."""
+"""Share of a pack's time for opening objects. The rest is for finding plain tokens in all objects."""
 SCAN_SHARE = 0.85
-"""Of the time for a pack, what scanning may take. The rest is for locating what was found."""
+"""Share of a pack's time for scanning. The rest is for locating the findings."""
 MAX_DEFERRED_BYTES = 8 << 20
-"""Contents of one pack that are sent back together. A larger one is sent back if it is the first."""
+"""Bytes of the objects of one pack that are sent back. A larger object is sent back only if it is the first."""
 MAX_DEFERRED = 64
 _UNFINISHED = frozenset((LATE, "memory"))
 
 
 @dataclass(frozen=True, slots=True)
 class DeepReading:
-    """What one content holds. `unread` counts what was not read, by reason; `seconds` is processor time spent.
+    """The result of reading one content in depth.
 
-    Findings are located: each has a line and a column.
+    Attributes:
+        findings: Tokens, each with line and column.
+        unread: Counts of what was not read, by reason.
+        expanded: Bytes that were decompressed and decoded.
+        seconds: Processor time spent.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -55,7 +59,7 @@ class DeepReading:
 
 
 class DeepReader(Protocol):
-    """Something that reads contents in depth. Safe to share between threads."""
+    """The interface for reading contents in depth. Implementations are safe to share between threads."""
 
     def read(
         self,
@@ -76,11 +80,13 @@ class DeepReader(Protocol):
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return what the objects of a pack hold. A pack that cannot be scanned at all has a `failure`."""
+        """Return the findings in the objects of a pack. The answer has a `failure` if the pack cannot be scanned at
+        all.
+        """
 
 
 class InProcessReader:
-    """Reads in the calling process: for confined readers, and for contents that are trusted."""
+    """The reader in the calling process, for confined readers and for trusted contents."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
@@ -95,7 +101,7 @@ class InProcessReader:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """See `DeepReader.read`. Nobody has to wait here."""
+        """See `DeepReader.read`. `patience` is ignored: nothing has to wait."""
         del patience
         limits = self.limits.reduced(seconds, expanded_bytes)
         begun = self._clock()
@@ -122,7 +128,7 @@ class InProcessReader:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Look at an object without opening it."""
+    """Return the findings in an object without opening it."""
     del item
     verdict = plain_only(content)
     if verdict.needs_reader:
@@ -134,7 +140,7 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """Opens objects in a reader: those that are opened quickly. The others are sent back.
+    """Opens the objects of a pack in a reader if that is quick, and sends the others back.
 
     Args:
         reader: Opens one.
@@ -155,7 +161,7 @@ class _Opening:
         self._deferred = self._deferred_bytes = 0
 
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        """Return what is in an object that has to be opened, or send it back."""
+        """Return the findings in an object that has to be opened, or send the object back."""
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):
             return _look_of(reading, content)
@@ -170,7 +176,7 @@ class _Opening:
         left = min(self._seconds, self._time_left())
         if left <= 0:
             return DeepReading((), {LATE: 1})
-        # Searching a text for its many tokens cannot go wrong as opening can: it may take longer here.
+        # Searching text is safe, unlike opening, so it may take longer here.
         most = MANY_HITS_SECONDS if plain_only(content).reason == "many_hits" else QUICK_SECONDS
         try:
             reading = self._reader.read(content, OBJECT_NAME, seconds=min(most, left))

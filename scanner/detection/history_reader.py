@@ -1,7 +1,7 @@
-"""Reads every object of a git object database once, in pack order, and keeps what the detector finds in them.
+"""A reader of a whole git object database: each object once, in pack order, scanned by the detector.
 
-Inflating is git's work and the bottleneck: several `git cat-file --batch` share it. Objects are parsed and prefiltered
-in blocks of some megabytes; only those with a hit are looked at one by one.
+Inflating is the bottleneck, so several `git cat-file --batch` processes share it. Objects are parsed and searched in
+blocks of some megabytes. Only objects with a hit are scanned one by one.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ MAX_RESTARTS = 200
 FEED = 2048
 
 MAX_HEAD = 200
-"""Bytes of the line in front of a content: id, type and size."""
+"""Bytes of the header line before a content: id, type and size."""
 MAX_NAMED = 10_000
-"""Objects of one reader that are named as not read; further ones are only counted."""
+"""Unread objects of one reader that are named. Further ones are only counted."""
 COMMIT = 2
-"""The index of commits in the types of an `ObjectList`."""
+"""The number of the type commit in an `ObjectList`."""
 
 _TYPES = (b"blob", b"tree", b"commit", b"tag")
 
 
 @dataclass(slots=True)
 class ObjectList:
-    """Every object: ids one after the other, types (0 blob, 1 tree, 2 commit, 3 tag), sizes in bytes; in pack order."""
+    """All objects in pack order: concatenated ids, types (0 blob, 1 tree, 2 commit, 3 tag) and sizes in bytes."""
 
     oids: bytearray = field(default_factory=bytearray)
     types: bytearray = field(default_factory=bytearray)
@@ -59,7 +59,7 @@ class ObjectList:
 
 @dataclass(slots=True)
 class ObjectHit:
-    """An object that holds candidates; their places are still to be found."""
+    """An object with candidates, whose places are not known yet."""
 
     oid: str
     type: str
@@ -68,7 +68,7 @@ class ObjectHit:
 
 @dataclass(frozen=True, slots=True)
 class UnreadObject:
-    """An object of which something was not read."""
+    """An object that was not read completely."""
 
     oid: str
     type: str
@@ -78,7 +78,7 @@ class UnreadObject:
 
 @dataclass(slots=True)
 class Shard:
-    """What one reader read. `unread` counts by reason; `named` says which objects, up to MAX_NAMED."""
+    """The result of one reader. `unread` counts by reason, and `named` lists the unread objects, at most MAX_NAMED."""
 
     hits: list[ObjectHit] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -87,7 +87,7 @@ class Shard:
     bytes: int = 0
 
     def note(self, listed: ObjectList, index: int, reason: str, count: int = 1) -> None:
-        """Count and name something that was not read of an object."""
+        """Count and name an object that was not read completely."""
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             kind = _TYPES[listed.types[index]].decode("ascii")
@@ -95,7 +95,11 @@ class Shard:
 
 
 def list_objects(git_dir: Path, deadline: Deadline) -> ObjectList:
-    """Every object that the database has, reachable or not. GitError when it cannot be listed."""
+    """Return every object of the database, reachable or not.
+
+    Raises:
+        GitError: git cannot list the objects.
+    """
     listed = ObjectList()
     index = {name: number for number, name in enumerate(_TYPES)}
     arguments = [
@@ -127,7 +131,7 @@ def read_objects(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> Shard:
-    """Read them all with several readers. At the deadline, the rest is counted under its reason."""
+    """Read all objects with several readers. At the deadline, the remaining objects are counted under its reason."""
     bounds = _bounds(listed, readers)
     shards = [Shard() for _ in bounds]
     failures: list[BaseException] = []
@@ -162,7 +166,7 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Index ranges of about the same size; neighbours in a pack stay together, since they share their delta bases."""
+    """Return index ranges of about the same size. Neighbours in a pack stay together, since they share delta bases."""
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
     for index, size in enumerate(listed.sizes):
@@ -176,7 +180,7 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
 def _read_shard(
     git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, deadline: Deadline
 ) -> None:
-    """Read a range; where git dies at a damaged object, go on behind it."""
+    """Read a range. If git exits at a damaged object, continue after that object."""
     restarts = 0
     while first < last and not deadline.is_over:
         first = _read_range(git_dir, listed, first, last, detector, shard, deadline)
@@ -194,7 +198,9 @@ def _read_shard(
 def _read_range(
     git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, deadline: Deadline
 ) -> int:
-    """Read objects until the end of the range or of git's answer; the index of the first that was not read."""
+    """Read objects until the end of the range or of git's output. Return the index of the first object that was not
+    read.
+    """
     arguments = ["cat-file", "--batch", "--buffer"]
     with started(git_dir, arguments) as child, killed_at(deadline, child):
         assert child.stdin is not None  # noqa: S101 - it was asked for
@@ -226,14 +232,14 @@ def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:
 
 
 class _Blocks:
-    """The pipe, read in blocks as full as can be."""
+    """The pipe from git, read in large blocks."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Up to `size` bytes, or a block; fewer only at the end."""
+        """Return up to `size` bytes, or a block. There are fewer only at the end."""
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -247,7 +253,7 @@ class _Blocks:
 
 
 class _Parser:
-    """Takes blocks apart into objects. `index` is the object that comes next."""
+    """The parser of git's output. `index` is the index of the next object."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, blocks: _Blocks
@@ -257,7 +263,7 @@ class _Parser:
         self._data = b""
 
     def step(self) -> bool:
-        """Read and scan one more block; False at the end of git's answer."""
+        """Read and scan one more block. Return False at the end of git's output."""
         block = self._blocks.read()
         if not block:
             return False
@@ -298,13 +304,13 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Whether the blob has to be looked at though nothing in it looks like a token."""
+        """Return whether the blob must be scanned although no needle occurs in it."""
         if end - start <= 600:
             probe = data[start:end]
             if is_lfs_pointer(probe):
                 self._shard.note(self._listed, self.index, "lfs_pointer")
         else:
-            # A container shows at its beginning, or, behind a program, at its very end.
+            # A container is recognised at its beginning or, after a program, at its end.
             probe = data[start : start + 512] + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None
 
@@ -319,7 +325,7 @@ class _Parser:
             self._shard.hits.append(ObjectHit(listed.oid(self.index), _TYPES[type_number].decode(), result))
 
     def _large(self, head: bytes, size: int, type_number: int) -> bool:
-        """An object that is larger than a piece. False: git's answer ended inside it."""
+        """Scan an object that is larger than a piece. Return False if git's output ended inside it."""
         left = size - len(head)
 
         def read(most: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Finds where objects stand in a history: the oldest commit that shows them, and their path in it.
+"""The places of objects in a history: the oldest commit that contains them, and their path in it.
 
-Commits are taken oldest first, and each tree is read at most once, so the work is linear in the number of distinct
-trees, however many paths lead to them. What a tree holds was brought by the first commit that shows the tree.
+Commits are visited oldest first and each tree is read at most once. The work is therefore linear in the number of
+distinct trees, however many paths lead to them. The first commit that contains a tree introduced its entries.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from scanner.detection.git_repositories import Repository
 from scanner.detection.history_reader import COMMIT, ObjectList
 
 MAX_TREES = 3_000_000
-"""Distinct trees of one history. Remembering one costs some 100 bytes."""
+"""Distinct trees of one history. Each takes about 100 bytes of memory."""
 MAX_TREE_BYTES = 8 << 30
-"""Bytes of trees and commits, inflated. A tree of 30 entries has about 1 kB."""
+"""Inflated bytes of trees and commits. A tree of 30 entries has about 1 kB."""
 MAX_ONE_OBJECT = 32 << 20
-"""A larger tree or commit is passed over: it would have to be held in memory."""
+"""Bytes of one tree or commit. A larger one is skipped, since it would have to be held in memory."""
 MAX_DEPTH = 4_096
-"""Folders inside each other; git's own `core.maxTreeDepth`."""
+"""Nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_PATH = 4_096
-"""Characters of a path; Linux opens none that is longer. Of longer ones the end is kept."""
+"""Characters of a path, the longest that Linux opens. Of a longer path, the end is kept."""
 MAX_RESTARTS = 20
-"""How often git may die at a damaged object before places are given up."""
+"""Times that git may exit at a damaged object before the search for places ends."""
 
 MAX_ENTRIES_A_ROUND = 1_000_000
-"""Entries that are remembered while the commits of a round are looked through; each costs some 150 bytes."""
+"""Tree entries in memory while the commits of one round are searched. Each takes about 150 bytes."""
 
 _COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
-"""Their ids fit into a pipe, so that git and this process never wait for each other."""
+"""Object ids per request. They fit into a pipe, so git and this process cannot wait for each other forever."""
 MAX_HEAD = 200
-"""Bytes of the line in front of a content: id, type and size."""
+"""Bytes of the header line before a content: id, type and size."""
 
 _CUT_OFF = b"(cut off)"
-"""Stands for a content that git did not finish; compared by identity."""
+"""The content of an object whose output git did not finish. It is compared by identity."""
 _SUBMODULE = b"160000"
 _FOLDER_MODE = b"40000 "
 _TREE_MODES = (b"40000", b"040000")
@@ -53,7 +53,7 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A path, surrogates for bytes that are not UTF-8, and a commit."""
+    """A path, with surrogates for bytes that are not UTF-8, and a commit."""
 
     path: str | None
     commit: str | None
@@ -61,27 +61,27 @@ class Where:
 
 @dataclass(slots=True)
 class Places:
-    """Where objects stand, by id. `is_complete`: the whole history was looked through for them."""
+    """The places of objects by id. `is_complete` says whether the whole history was searched."""
 
     found: dict[str, Where] = field(default_factory=dict)
     is_complete: bool = True
 
 
 _Entry = tuple[bytes, bytes, bool]
-"""Name and object id of an entry of a tree, and whether it is a folder that was not seen in an earlier round."""
+"""Name and object id of a tree entry, and whether it is a folder that no earlier round visited."""
 
 _NO_ENTRIES: Sequence[_Entry] = ()
 
 
 class _Folder(NamedTuple):
-    """A tree on the way to an object; whole paths are only put together for what is found."""
+    """A folder on the path to an object. Whole paths are joined only for objects that are found."""
 
     name: bytes
     parent: _Folder | None
 
 
 def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], deadline: Deadline) -> Places:
-    """Find places for the wanted blobs and trees, first in what refs reach, then in the other commits."""
+    """Return places for the wanted blobs and trees. Commits that refs reach are searched first, then the others."""
     walk = _Walk(wanted, listed.hash_bytes)
     with _Objects(repository.git_dir, deadline) as objects:
         try:
@@ -94,11 +94,11 @@ def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], de
 
 
 class _GaveUp(Exception):
-    """A limit or the deadline is reached."""
+    """A limit or the deadline is reached, so the search for places ends."""
 
 
 def _reached(repository: Repository, places: Places, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Commits that refs reach with their trees, parents first and otherwise by date."""
+    """Yield the commits that refs reach and their trees, parents first and otherwise by date."""
     tips = {oid for _, oid in repository.refs if oid}
     if not tips:
         return
@@ -112,12 +112,12 @@ def _reached(repository: Repository, places: Places, deadline: Deadline) -> Iter
             else:
                 yield commit, text
     except GitError:
-        # A parent is missing or damaged. The commits are in the list of objects, though in another order.
+        # A parent is missing or damaged. The list of objects still has the commits, in another order.
         places.is_complete = places.is_complete and not deadline.is_over
 
 
 def _listed(listed: ObjectList, objects: _Objects) -> Iterator[tuple[str, str]]:
-    """Every commit of the database, from the end of the packs: git packs the newest first."""
+    """Yield every commit of the database, from the end of the packs, since git stores the newest first."""
     numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
     while some := [listed.oid(number) for number in islice(numbers, _IDS_A_REQUEST)]:
         contents = zip(some, objects.read(some), strict=True)
@@ -126,10 +126,10 @@ def _listed(listed: ObjectList, objects: _Objects) -> Iterator[tuple[str, str]]:
 
 
 class _Walk:
-    """Visits commits in rounds. The trees that are new in a round are read level by level, many at a time, each once.
+    """A walk over commits in rounds. The new trees of a round are read level by level, many at a time, each once.
 
-    A tree may be new to several commits of a round, at several depths. Which of them brought it is found afterwards, in
-    memory, and only where the round has something that is wanted.
+    A tree may be new in several commits of a round, at several depths. The commit that introduced it is determined
+    afterwards, in memory, and only if the round contains a wanted object.
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int) -> None:
@@ -146,7 +146,11 @@ class _Walk:
         return not self._missing
 
     def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
-        """Look through some commits. Raises _GaveUp at a limit, when what was read until then is placed."""
+        """Search some commits.
+
+        Raises:
+            _GaveUp: a limit is reached. Objects that were read before have their places.
+        """
         roots: dict[bytes, str] = {}
         for commit, tree in commits:
             oid = bytes.fromhex(tree)
@@ -161,7 +165,7 @@ class _Walk:
             self._seen.update(fresh)
 
     def _read_all(self, fresh: dict[bytes, Sequence[_Entry]], objects: _Objects) -> None:
-        """Read the trees and those below them that were not seen before; `fresh` gets what is of use in each."""
+        """Read the trees and the trees below them that are new. Their relevant entries are added to `fresh`."""
         level, kept = list(fresh), 0
         for _ in range(MAX_DEPTH):
             following: list[bytes] = []
@@ -184,13 +188,13 @@ class _Walk:
         self.places.is_complete = False
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Entries that are wanted, and folders that were not seen in an earlier round."""
+        """Return the entries that are wanted, and the folders that no earlier round visited."""
         if content is None:
             self.places.is_complete = False
             return []
         seen, missing = self._seen, self._missing
         if missing.isdisjoint(self._ids.findall(content)):
-            # Nearly all trees. Most hold files only, and are read in C.
+            # This is the case for nearly all trees. Most contain files only and are parsed in C.
             if _FOLDER_MODE not in content:
                 return []
             return [
@@ -233,7 +237,7 @@ class _Walk:
 
 
 def _path(folder: _Folder | None) -> str:
-    """The whole path; its end where it is too long."""
+    """Return the whole path, or its end if it is too long."""
     names: list[str] = []
     length = 0
     while folder is not None:
@@ -248,7 +252,7 @@ def _path(folder: _Folder | None) -> str:
 
 
 class _Objects:
-    """Contents of objects by id, from one `git cat-file --batch`, which is started anew where it dies."""
+    """Contents of objects by id, from one `git cat-file --batch`, which is restarted if it exits."""
 
     def __init__(self, git_dir: Path, deadline: Deadline) -> None:
         self._git_dir, self._deadline = git_dir, deadline
@@ -265,7 +269,7 @@ class _Objects:
         self._stack.close()
 
     def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield a content for each id, None for what cannot be read. Read it to its end before asking again."""
+        """Yield the content of each id, None for an object that cannot be read. Exhaust it before the next call."""
         for start in range(0, len(oids), _IDS_A_REQUEST):
             asked = oids[start : start + _IDS_A_REQUEST]
             while asked:
@@ -292,7 +296,7 @@ class _Objects:
         self._input, self._output = child.stdin, io.BufferedReader(raw, 1 << 18)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Answers until git ends."""
+        """Yield contents until git exits."""
         assert self._input is not None  # noqa: S101 - it was started
         assert self._output is not None  # noqa: S101 - it was started
         try:
@@ -316,7 +320,7 @@ class _Objects:
             yield content
 
     def _content(self, size: int) -> bytes | None:
-        """The content and the newline behind it; None for what is too large; `_CUT_OFF` where git has ended."""
+        """Return a content without the newline after it, None if it is too large, or `_CUT_OFF` if git has exited."""
         assert self._output is not None  # noqa: S101 - it was started
         if size > MAX_ONE_OBJECT:
             left = size + 1

@@ -1,4 +1,4 @@
-"""Where in a repository a blob of a pack stands: its path, and the commit that brought it. Asked for hits only."""
+"""Locations of a pack's blobs in the repository: path, and the commit that introduced them. Looked up for hits only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import NamedTuple
 from scanner.detection.packs import PackObject
 
 MAX_DEPTH = 4_096
-"""Folders inside each other; git's own `core.maxTreeDepth`."""
+"""Nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_ENTRIES = 2_000_000
-"""Entries of trees that are looked through for one pack; some seconds of work."""
+"""Tree entries that are searched for one pack, which takes some seconds."""
 MAX_PARENTS = 64
-"""Of one commit. The largest merge of Linux has 66; the order of commits needs no more."""
+"""Parents of one commit that are read. The largest merge in Linux has 66, and sorting commits needs no more."""
 MAX_PATH = 4_096
-"""Characters of a path; Linux opens none that is longer. Of longer ones the end is kept."""
+"""Characters of a path, the longest that Linux opens. Of a longer path, the end is kept."""
 
 _TREE_MODE, _SUBMODULE_MODE = b"40000", b"160000"
 _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
@@ -25,7 +25,7 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Path (surrogates for what is not UTF-8), commit, and when that was committed, by its own account."""
+    """A path, with surrogates for bytes that are not UTF-8, a commit, and the time that the commit itself states."""
 
     path: str
     commit: str
@@ -43,7 +43,7 @@ class Commit:
 
 
 class _Folder(NamedTuple):
-    """A step on the way to an object; whole paths are only put together for what is found."""
+    """A folder on the path to an object. Whole paths are joined only for objects that are found."""
 
     name: str
     parent: _Folder | None
@@ -51,10 +51,10 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """For those of the wanted blobs and trees that a commit of the pack reaches: where they came in first.
+    """Return the first location of each wanted blob or tree that a commit of the pack reaches.
 
-    Commits are walked parents first, and every tree of the pack once: what a tree holds was brought by the first commit
-    that shows it.
+    Commits are visited parents first, and every tree of the pack once. The first commit that contains a tree introduced
+    its entries.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()
@@ -85,7 +85,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
 
 
 def _path(name: str, folder: _Folder | None) -> str:
-    """The whole path; its end where it is too long."""
+    """Return the whole path, or its end if it is too long."""
     names = [name[-MAX_PATH:]]
     length = len(names[0])
     while folder is not None and folder.parent is not None:
@@ -99,7 +99,9 @@ def _path(name: str, folder: _Folder | None) -> str:
 
 
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
-    """Mode, name and object id of each entry; submodules, whose commits lie elsewhere, left out. Stops at damage."""
+    """Yield mode, name and object id of each entry up to the first damaged one. Submodules are left out: their commits
+    are in other repositories.
+    """
     position, end = 0, len(content)
     while position < end:
         space = content.find(b" ", position, position + 8)
@@ -113,7 +115,7 @@ def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, s
 
 
 def commits_oldest_first(objects: Sequence[PackObject]) -> list[Commit]:
-    """The pack's commits, each after its parents."""
+    """Return the pack's commits, each after its parents."""
     commits = {item.oid: parsed for item in objects if item.type == "commit" and (parsed := parse_commit(item))}
     ordered: list[Commit] = []
     done: set[str] = set()
@@ -131,7 +133,7 @@ def commits_oldest_first(objects: Sequence[PackObject]) -> list[Commit]:
 
 
 def parse_commit(item: PackObject) -> Commit | None:
-    """The head of a commit; None when it has no tree."""
+    """Return the head of a commit, None if it has no tree."""
     head = item.content.partition(b"\n\n")[0]
     lines = head.split(b"\n", 200)
     tree = next((line[5:].decode("ascii", "replace") for line in lines if line.startswith(b"tree ")), None)

@@ -1,7 +1,7 @@
-"""Reader of the pack that a git server sends: every object in it, within limits on size, count, inflation and memory.
+"""Reader of packs that a git server sends. It returns every object within limits on size, count, inflation and memory.
 
-Sizes are checked before anything is inflated, inflation is bounded, deltas are bounded before they are applied. What
-cannot be read is counted by reason and the rest is returned. `git_packs` reads packs that lie in a document.
+It checks sizes before it inflates anything, and limits deltas before it applies them. Objects that cannot be read are
+counted by reason; the others are returned. `git_packs` reads packs inside documents. The format:
 https://git-scm.com/docs/gitformat-pack
 """
 
@@ -24,13 +24,12 @@ _SLICE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Bytes as received; the work in bytes (all objects) and the bytes of one object after inflation; their number.
+    """Limits on one pack, in bytes, and on the number of its objects.
 
-    `inflated_bytes` bounds the whole work on one pack: every byte that is inflated, also a second time, and every byte
-    that a delta makes; each object and each command of a delta costs some bytes more. `held_bytes`: what deltas may
-    keep waiting for their turn. `kept_bytes`: what is kept of the first inflation, so that small packs are inflated
-    once. A pack needs no more memory than `pack_bytes`, `held_bytes`, `kept_bytes`, two objects, and some 400 bytes for
-    each object.
+    `inflated_bytes` limits the whole work: every byte that is inflated, also a second time, every byte that a delta
+    produces, and some bytes for each object and delta command. `held_bytes` limits the bases that waiting deltas keep
+    in memory. `kept_bytes` limits the inflated data that is kept, so that small packs are inflated once. A pack needs
+    no more memory than `pack_bytes`, `held_bytes`, `kept_bytes`, two objects, and about 400 bytes per object.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -43,7 +42,7 @@ class PackLimits:
 
 @dataclass(frozen=True, slots=True)
 class PackObject:
-    """One object. `oid` is its hash in hex, computed here and never believed from elsewhere."""
+    """One object. `oid` is its hash in hex, which is always computed here and never taken from the pack."""
 
     type: ObjectType
     oid: str
@@ -51,16 +50,16 @@ class PackObject:
 
 
 OBJECT_COST = 1024
-"""What one object costs besides its bytes, of `inflated_bytes`: it takes some ten microseconds."""
+"""Bytes of `inflated_bytes` that one object is charged in addition to its own. It takes about ten microseconds."""
 COMMAND_COST = 256
-"""What one command of a delta costs besides its bytes."""
+"""Bytes of `inflated_bytes` that one delta command is charged in addition to its output."""
 LATE = "seconds"
-"""The reason for what was not read because the time for the pack was over."""
+"""The reason under which objects are counted that were not read because the pack's time was over."""
 _COMMANDS_A_PAYMENT = 1024
 
 
 class WorkBudget:
-    """The work that is left for one pack. A step that it does not cover is refused before it is done.
+    """The work that is left for one pack. A step that exceeds it is refused before it is done.
 
     Args:
         room: Bytes of work.
@@ -72,7 +71,11 @@ class WorkBudget:
         self._is_late = is_late
 
     def spend(self, size: int) -> None:
-        """Pay for a step. Raises DamagedPack."""
+        """Charge a step.
+
+        Raises:
+            DamagedPack: the budget is spent, or the time is over.
+        """
         if size > self.room:
             raise DamagedPack("inflated_over_limit")
         if self._is_late is not None and self._is_late():
@@ -81,12 +84,12 @@ class WorkBudget:
 
 
 class DamagedPack(Exception):
-    """A pack or a delta cannot be read any further; its text is the reason that is counted."""
+    """The rest of a pack or a delta cannot be read. The message is the reason that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where an object's compressed data lies, the size that it was found to have, and its data if they are kept."""
+    """The position of an object's compressed data, its inflated size, and its data if they are kept."""
 
     offset: int
     type: int
@@ -107,9 +110,9 @@ class _Base:
 
 @dataclass(slots=True)
 class PackReading:
-    """A pack whose objects are made while it is iterated over, once, so that they need not all fit into memory.
+    """A pack whose objects are produced during one iteration, so that they need not all fit into memory.
 
-    `unread` counts what could not be read, by reason; it is final at the end of the iteration.
+    `unread` counts the objects that could not be read, by reason. It is final at the end of the iteration.
     """
 
     limits: PackLimits
@@ -130,13 +133,13 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether asking for less would have brought more."""
+        """Whether a limit was reached, so that a request for fewer objects would return more of each."""
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
     @property
     def is_damaged(self) -> bool:
-        """Whether it is corrupt, which it may have become on its way."""
+        """Whether the pack is corrupt. The transfer may have damaged it."""
         return any(self.unread[reason] for reason in ("pack_damaged", "pack_checksum", "delta_damaged"))
 
     def __iter__(self) -> Iterator[PackObject]:
@@ -146,7 +149,7 @@ class PackReading:
 def read_pack(
     content: bytes, limits: PackLimits, *, hash_name: str = "sha1", is_late: Callable[[], bool] | None = None
 ) -> PackReading:
-    """Read a pack up to the limits; nothing in it makes this raise.
+    """Read a pack up to the limits. No content makes this raise.
 
     Args:
         content: The pack; of one that is larger than `limits.pack_bytes`, the beginning.
@@ -168,7 +171,7 @@ def read_pack(
 
 
 def object_id(object_type: str, content: bytes, hash_name: str = "sha1") -> str:
-    """The id that git gives to an object."""
+    """Return the id that git gives to an object."""
     digest = hashlib.new(hash_name, f"{object_type} {len(content)}\0".encode())
     digest.update(content)
     return digest.hexdigest()
@@ -201,7 +204,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
 
 
 def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
-    """The entry at `start`, and the position after it, which only inflating it tells."""
+    """Return the entry at `start` and the position after it, which is known only after inflating."""
     position = start
     byte, position = _byte(pack, position)
     kind, size, shift = byte >> 4 & 7, byte & 15, 4
@@ -245,9 +248,10 @@ def _distance(pack: memoryview, position: int) -> tuple[int, int]:
 
 
 def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:
-    """Exactly `size` inflated bytes (none if not to keep), and the position after what they were made of.
+    """Return exactly `size` inflated bytes, or none if they are not to be kept, and the position after their compressed
+    data.
 
-    Slices are small, since zlib copies whatever it did not use of them.
+    Slices are small, since zlib copies the part of its input that it did not use.
     """
     inflater = zlib.decompressobj()
     content = io.BytesIO()  # it gives its bytes away without a second copy
@@ -276,7 +280,9 @@ def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Make the objects, each base before its deltas, depth first and without recursion; the same object only once."""
+    """Yield the objects, each base before its deltas, depth first and without recursion. Each object is
+    yielded once.
+    """
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)
@@ -328,9 +334,9 @@ def _data_of(entry: _Entry, reading: PackReading) -> bytes:
 
 
 def apply_delta(base: bytes, delta: bytes, limit: int, budget: WorkBudget | None = None) -> bytes:
-    """The object that the delta makes of its base. Its declared size bounds it, and is paid, before anything is copied.
+    """Return the delta applied to its base. The declared size is checked and charged before anything is copied.
 
-    A delta that fails has cost its work as well.
+    A delta that fails is charged too.
     """
     budget = budget or WorkBudget(limit + COMMAND_COST * (len(delta) + _COMMANDS_A_PAYMENT))
     base_size, size, position = _delta_sizes(delta)
@@ -375,7 +381,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, budget: WorkBudget | None
 
 
 def _delta_sizes(delta: bytes) -> tuple[int, int, int]:
-    """The sizes that it declares of its base and its result, and where its commands begin."""
+    """Return the declared sizes of base and result, and the offset of the first command."""
     base_size, position = _delta_size(delta, 0)
     size, position = _delta_size(delta, position)
     return base_size, size, position

@@ -1,7 +1,7 @@
-"""Scans a pack that was pushed: a small one in this process within a counted budget, any other one in a reader.
+"""Scans of pushed packs: small ones in this process within a counted budget, others in a reader.
 
-Ordinary pushes are small, and cost least where they are. A pack that would cost this process more than a fraction of
-half a second is given up here at the first sign of it, and scanned by a process that can be killed.
+Ordinary pushes are small, and scanning them in this process is cheapest. As soon as a pack turns out to cost more than
+a fraction of a second, it is handed to a reader, a process that can be killed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ IN_PROCESS = PackLimits(
     objects=2_000,
     kept_bytes=16 << 20,
 )
-"""What a pack may cost this process: together some 0.2 s of processor time. Most pushes have fewer than 100 objects."""
+"""Limits on a pack in this process, together about 0.2 s of processor time. Most pushes have fewer than 100 objects."""
 MAX_TREE_BYTES = 2 << 20
-"""Trees cost more than other bytes: an entry of 30 bytes takes a microsecond to read, and another to locate."""
+"""Bytes of trees, which cost more than other bytes: an entry of 30 bytes takes a microsecond to read and another to
+locate."""
 MAX_READER_CALLS = 32
-"""Objects of one pack that are sent to a reader one by one, half a millisecond each."""
+"""Objects of one pack that are sent to a reader one by one, at half a millisecond each."""
 MAX_CANDIDATES = 2_000
-"""Candidates of one pack that are made here before the pack goes to a reader, which sorts out a flood."""
+"""Candidates of one pack in this process. A pack with more goes to a reader, which handles floods."""
 MIN_SECONDS = 1.0
-"""Processor time for a pack whose budget is spent: what lies there in plain is found all the same."""
+"""Processor seconds for a pack whose budget is spent. They suffice to find plain tokens."""
 MAX_SECONDS = 8.0
-"""Processor time of a reader for one pack."""
+"""Processor seconds of a reader for one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
 
 
@@ -67,7 +68,7 @@ def scan_pack(
     hash_name: str = "sha1",
     wants: Collection[str] = (),
 ) -> PackScan[Candidate]:
-    """Return what the objects of a pack hold. Candidates have no place yet.
+    """Return the candidates in the objects of a pack. They have no place yet.
 
     Args:
         detector: Looks at objects, and has the reader.
@@ -89,7 +90,11 @@ def scan_pack(
 def _in_process(
     detector: Detector, content: bytes, limits: PackLimits, budget: Budget, hash_name: str, wants: Collection[str]
 ) -> PackScan[Candidate]:
-    """Raises _TooCostly, after a bounded cost."""
+    """Return the candidates, found in this process.
+
+    Raises:
+        _TooCostly: the pack needs a reader. The cost until then is limited.
+    """
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
         raise _TooCostly
@@ -104,7 +109,7 @@ def _in_process(
 
 
 class _Looks:
-    """Looks at objects in this process, and gives up when that costs too much."""
+    """The look at objects in this process, up to a limited cost."""
 
     def __init__(self, detector: Detector, budget: Budget) -> None:
         self._detector, self._budget = detector, budget
@@ -141,7 +146,7 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
     request = replace(request, seconds=seconds, opens=not budget.is_spent)
     answer = detector.reader.read_pack(content, request)
     if answer.failure and request.opens:
-        # Something in the pack killed the reader. What lies there in plain is found by another one that opens nothing.
+        # An object killed the reader. Let another reader find plain tokens without opening anything.
         budget.spend(seconds=answer.seconds)
         answer = detector.reader.read_pack(content, replace(request, opens=False))
     scan = _with_candidates(detector, answer)
@@ -151,7 +156,7 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
         scan.not_read.append(UnreadObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # It was the budget that ended the reading, not the limit of a reader.
+        # The budget ended the reading, not the limit of the reader.
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
@@ -186,7 +191,7 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 def _read_alone(
     detector: Detector, item: DeferredObject, budget: Budget, scan: PackScan[Candidate], limits: CandidateLimits
 ) -> None:
-    """Read an object that took the reader of its pack too long."""
+    """Read an object alone that took the pack's reader too long."""
     result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
     scan.unread.update(result.unread)
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:

@@ -1,4 +1,4 @@
-"""Processes of their own for opening hostile content: a fork server, confined readers, and the pool that uses them."""
+"""Confined processes that open hostile content: the fork server, its readers, and the pool that uses them."""
 
 from scanner.isolation.reader_pool import ReaderPool, ReadersUnavailable, shared_pool
 

@@ -1,9 +1,9 @@
-"""The fork server: a process with one thread that has loaded every decoder, and forks a confined reader when asked.
+"""The fork server: a single-threaded process that has loaded every decoder and forks a confined reader on request.
 
-A reader costs some milliseconds this way, so one that was killed is replaced at once. The server itself reads nothing
-hostile. It ends, and with it every reader, when the process that started it closes its end of the control socket.
+A fork takes some milliseconds, so a killed reader is replaced at once. The server itself reads no hostile content. When
+the process that started it closes the control socket, the server ends and ends every reader.
 
-Run by `reader_pool`: `python -c "…main(descriptor)"` with a minimal environment that holds no secrets.
+`reader_pool` runs it as `python -c "…main(descriptor, formats)"` with a minimal environment without secrets.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from scanner.detection.token_formats import parse_formats, use_formats
 from scanner.isolation import reader
 
 FORK, KILL, SLOW = b"f", b"k", b"s"
-"""Commands. FORK carries the reader's end of a socket and is answered with its process id; KILL and SLOW name one."""
+"""Commands. FORK carries the reader's end of a socket, and the answer is its process id. KILL and SLOW name a process
+id."""
 COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")
 SLOW_NICENESS = 10
 REAP_SECONDS = 2.0
 
 _LIBRARIES = ("bcj", "bz2", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
-"""What decoders import at their first use."""
+"""The libraries that decoders import at their first use."""
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii", "latin-1", "cp437", "utf-16", "utf-32")
 
 
 def warm_up() -> None:
-    """Load what readers need: once confined, they can open no file."""
+    """Load everything that readers need. A confined reader cannot open files."""
     for decoder in pkgutil.iter_modules(scanner.detection.__path__):
         import_module(f"scanner.detection.{decoder.name}")
     for module in _LIBRARIES:
@@ -89,7 +90,7 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Do one command. False: the other end is closed."""
+        """Execute one command. Return False if the other end is closed."""
         message, descriptors, _, _ = socket.recv_fds(self._control, COMMAND.size, 1)
         if len(message) < COMMAND.size:
             return False

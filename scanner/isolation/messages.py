@@ -1,7 +1,7 @@
-"""What travels between a process and its reader: one request, one answer, over a Unix stream socket.
+"""The protocol between a process and its reader: one request, one answer, over a Unix stream socket.
 
-For packs, whose answer comes in parts, see `pack_messages`.
-The process believes nothing that a reader says: an answer is bounded in size and checked field by field.
+The process does not trust a reader: the size of an answer is limited, and each field is checked. `pack_messages` has
+the protocol for packs, whose answer has several parts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096
 MAX_ANSWER_BYTES = 32 << 20
 MAX_WORDS = 64
-"""Encodings, or members, on the way to one finding."""
+"""Encodings, or members, of one finding."""
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 
@@ -31,7 +31,7 @@ _SIZE = struct.Struct("<I")
 
 
 class Request(NamedTuple):
-    """A content to read: `name` in the way to a finding, and what it may cost."""
+    """A request to read a content. `name` begins the path of each finding in it; the other fields limit the cost."""
 
     content: bytes
     name: str
@@ -40,11 +40,16 @@ class Request(NamedTuple):
 
 
 class BadAnswer(Exception):
-    """The reader's answer is none: it is broken, or somebody has taken it over."""
+    """The reader's answer is invalid: the reader failed, or hostile content took it over."""
 
 
 def send_request(connection: socket.socket, content: bytes, name: str, seconds: float, expanded_bytes: int) -> None:
-    """Send a content to be read. Raises OSError when the reader is gone, ValueError when the content is too large."""
+    """Send a content to be read.
+
+    Raises:
+        OSError: the reader has ended.
+        ValueError: the content is too large.
+    """
     if len(content) > MAX_CONTENT_BYTES:
         raise ValueError("the content is too large for a reader")
     raw = name.encode("utf-8", "surrogatepass")[:MAX_NAME_BYTES]
@@ -53,7 +58,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive a content to be read, behind the first byte. None: the process closed its end."""
+    """Receive a content to be read, after the first byte. Return None if the process closed its end."""
     head = receive(connection, _REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
@@ -64,7 +69,7 @@ def receive_request(connection: socket.socket) -> Request | None:
 
 
 def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:
-    """Send what was read, and whether this reader ends after it."""
+    """Send the result, and whether this reader ends after it."""
     value = {
         "findings": [finding_to_json(found) for found in reading.findings],
         "unread": dict(reading.unread),
@@ -77,7 +82,7 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
 
 
 def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
-    """Receive what was read, and whether the reader retires.
+    """Receive the result, and whether the reader retires.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or not of the agreed form.
@@ -97,7 +102,7 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Receive exactly `size` bytes; fewer only if the other end closed."""
+    """Receive exactly `size` bytes, fewer only if the other end closed."""
     if not size:
         return b""
     data = connection.recv(size, socket.MSG_WAITALL)
@@ -119,7 +124,11 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return counts by reason. Raises what anything else is worth: ValueError, TypeError, AttributeError."""
+    """Return counts by reason.
+
+    Raises:
+        ValueError, TypeError, AttributeError: the value has another form.
+    """
     unread = Counter[str]()
     for reason, count in list(value.items())[:MAX_REASONS]:
         unread[reason[:200]] += int(count)
@@ -127,12 +136,16 @@ def reasons_from_json(value: Any) -> Counter[str]:
 
 
 def finding_to_json(found: Finding) -> list[Any]:
-    """Return what `finding_from_json` takes."""
+    """Return a finding as the list that `finding_from_json` takes."""
     return [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
 
 
 def finding_from_json(token: str, line: int, column: int, encoding: list[str], members: list[str]) -> Finding:
-    """Return a finding of a reader. Raises ValueError or TypeError for anything else."""
+    """Return the finding that a reader sent.
+
+    Raises:
+        ValueError, TypeError: the values are not a finding.
+    """
     if not is_token(token):
         raise ValueError("no token")
     return Finding(token.encode("ascii"), 0, 1, _words(encoding), _words(members), int(line), int(column))

@@ -1,6 +1,6 @@
-"""What travels between a process and a reader that scans a pack: one request, then deferred objects, then the scan.
+"""The protocol between a process and a reader that scans a pack: one request, then deferred objects, then the result.
 
-A deferred object is sent as soon as the reader gives it up, so that the reader need not hold it.
+A deferred object is sent as soon as the reader defers it, so that the reader need not keep it.
 """
 
 from __future__ import annotations
@@ -52,21 +52,25 @@ _TYPES = frozenset(get_args(ObjectType))
 
 
 class PackToScan(NamedTuple):
-    """A pack, and how it is to be scanned."""
+    """A pack, and the request to scan it."""
 
     content: bytes
     request: PackRequest
 
 
 def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -> None:
-    """Send a pack to be scanned. Raises OSError when the reader is gone."""
+    """Send a pack to be scanned.
+
+    Raises:
+        OSError: the reader has ended.
+    """
     options = json.dumps({**asdict(request), "limits": asdict(request.limits)}).encode("ascii")
     connection.sendall(PACK + _SIZES.pack(len(content), len(options)) + options)
     connection.sendall(content)
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive a pack, behind the first byte. None: the process closed its end."""
+    """Receive a pack, after the first byte. Return None if the process closed its end."""
     head = receive(connection, _SIZES.size)
     if len(head) < _SIZES.size:
         return None
@@ -81,14 +85,14 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send back an object that has to be read alone."""
+    """Return an object to the process, which has it read alone."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
 
 
 def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float, *, retires: bool) -> None:
-    """Send what was found, and whether this reader ends after it."""
+    """Send the result, and whether this reader ends after it."""
     value = {
         "hits": [[hit.oid, hit.type, [finding_to_json(found) for found in hit.found]] for hit in scan.hits],
         "locations": [
@@ -108,7 +112,7 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
 
 
 def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
-    """Receive what a reader found in a pack, and whether the reader retires.
+    """Receive the result of a pack, and whether the reader retires.
 
     Args:
         connection: The reader's.
@@ -170,7 +174,7 @@ def _hit(oid: str, object_type: str, found: list[list[Any]]) -> PackHit[Finding]
 
 def _location(path: str, commit: str, seconds: int | None) -> Location:
     at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
-    # Names that were cut off in front are marked by one more sign.
+    # A name whose beginning was cut off has one additional character as a mark.
     return Location(str(path)[-(MAX_PATH + 2) :], _oid(commit), at)
 
 

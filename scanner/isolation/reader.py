@@ -1,4 +1,6 @@
-"""A reader: a confined process that opens what it is sent and answers with what it found. The fork server starts it."""
+"""A reader: a confined process that opens the contents that it receives and returns the findings. The fork server
+starts it.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,17 @@ from scanner.isolation import messages, pack_messages
 from scanner.isolation.confinement import confine
 
 MEMORY_BYTES = 320 << 20
-"""Address space beyond what the fork server has loaded: with it, a process stays below 400 MB."""
+"""Bytes of address space beyond what the fork server has loaded. The whole process stays below 400 MB."""
 RETIRE_AFTER_CPU_SECONDS = 30.0
 RETIRE_AFTER_DOCUMENT_SECONDS = 1.0
-"""A content that costs more is hostile or damaged more often than not: the next one gets a fresh process."""
+"""A content that costs more processor time is probably hostile or damaged, so the next content gets a fresh process."""
 RETIRE_ABOVE_BYTES = 200 << 20
-"""Peak memory. A fresh reader costs a few milliseconds, a large one keeps what it once took."""
+"""Bytes of peak memory. A large process does not give its memory back, and a fresh reader costs only a few
+milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then read what comes until the other end closes or this reader retires."""
+    """Confine this process, then serve requests until the other end closes or this reader retires."""
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
         goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)
@@ -32,7 +35,7 @@ def serve(connection: socket.socket, limits: Limits) -> None:
 
 
 def _read_one(connection: socket.socket, limits: Limits) -> bool:
-    """Read a document and answer. False: this reader ends."""
+    """Read a document and answer. Return False if this reader ends."""
     request = messages.receive_request(connection)
     if request is None:
         return False
@@ -44,7 +47,7 @@ def _read_one(connection: socket.socket, limits: Limits) -> bool:
 
 
 def _scan_pack(connection: socket.socket, limits: Limits) -> bool:
-    """Scan a pack and answer. False: this reader ends."""
+    """Scan a pack and answer. Return False if this reader ends."""
     asked = pack_messages.receive_pack(connection)
     if asked is None:
         return False
@@ -81,7 +84,7 @@ def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
-    """Serve, and return the exit status. Never raises: there is nobody to tell."""
+    """Serve, and return the exit status. It never raises, since nobody could handle the error."""
     with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

@@ -1,6 +1,6 @@
-"""The pool of confined readers of one process: contents go in, findings come out, and what hangs is killed.
+"""The pool of confined readers of one process. It sends them contents, receives findings, and kills readers that hang.
 
-A content that passes its deadline is counted as not read, and the next one gets a fresh reader.
+A content that exceeds its deadline is counted as unread, and the next content gets a fresh reader.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from scanner.detection.token_formats import active_formats, written_formats
 from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8
-"""Readers of one process. They are forks that share their memory until they write; one that is idle costs little."""
+"""Readers of one process. They are forks that share memory until they write to it, so an idle one costs little."""
 MAX_IDLE = 2
 SLOW_AFTER_SECONDS = 0.5
-"""After that long, a reader runs at low priority, so that ordinary contents do not wait for a hostile one."""
+"""Seconds after which a reader runs at low priority, so that ordinary contents do not wait for a hostile one."""
 GRACE_SECONDS = 2.0
-"""Between the processor time that a content may take, which the reader watches itself, and the kill."""
+"""Seconds between the end of a content's processor time, which the reader observes itself, and the kill."""
 START_SECONDS = 30.0
 MAX_STRETCH = 4.0
-"""A reader on a busy machine may take so many times its processor time by the clock: low priority must not kill it."""
+"""A reader may take this many times its processor time by the clock. On a busy machine, low priority must not get it
+killed."""
 LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
-"""A content whose reader died counts as a slow one, however fast it was: it must not be read again and again."""
+"""Seconds charged at least for a content whose reader died. It then counts as slow and is not read again and again."""
 CALL_COSTS_SECONDS = 0.0005
-"""What sending a content and taking its answer costs: 100,000 small contents are not read for nothing."""
+"""Seconds charged for sending a content and receiving its answer, so that 100,000 small contents are not free."""
 MAX_STARTS = 3
 LOGGED_ABOVE_SECONDS = 0.5
 
@@ -60,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadersUnavailable(Exception):
-    """No reader can be started: what needs one cannot be read now, and has to be tried again."""
+    """No reader can be started. Contents that need one cannot be read now; try again later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,16 +72,16 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """Why a reader did not answer, and the seconds that this has cost."""
+    """The reason why a reader did not answer, and the seconds charged for it."""
 
     reason: str
     seconds: float
 
 
 class ReaderPool:
-    """Confined readers for the threads of one process; processes are started when first needed.
+    """Confined readers for the threads of one process. Processes are started when they are first needed.
 
-    After a fork the child has a pool of its own, which is empty.
+    After a fork, the child process has an empty pool of its own.
 
     Args:
         size: How many contents are read at a time; further callers wait.
@@ -141,7 +142,7 @@ class ReaderPool:
         return reading
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return what the objects of a pack hold, scanned by a confined process.
+        """Return the findings in the objects of a pack, scanned by a confined process.
 
         Raises:
             ReadersUnavailable: No reader can be started.
@@ -164,7 +165,7 @@ class ReaderPool:
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
     def start_anew(self) -> None:
-        """Let go of the processes of the parent from which this process was forked."""
+        """Release the parent's processes in a child that was just forked."""
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:
@@ -173,7 +174,7 @@ class ReaderPool:
             server.abandon()
 
     def close(self) -> None:
-        """End every process of the pool. What a thread has in hand is counted as not read."""
+        """End every process of the pool. Contents that are being read count as unread."""
         with self._lock:
             server, self._server = self._server, None
             idle, self._idle = self._idle, []
@@ -196,7 +197,7 @@ class ReaderPool:
     def _converse(
         self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
     ) -> T | _Failure:
-        """Have a reader do some work, and kill it if it is late.
+        """Run one request on a reader, and kill the reader if it is late.
 
         Args:
             converse: Sends a request and returns the answer and whether the reader retires. Calls its second argument
@@ -220,7 +221,7 @@ class ReaderPool:
         except TimeoutError:
             return _Failure("reader_deadline", time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
-            # The kernel has killed it, or it was taken over.
+            # The kernel killed the reader, or hostile content took it over.
             return _Failure("reader_died", max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires
@@ -229,7 +230,11 @@ class ReaderPool:
             self._give_back(reader, keeps=keeps)
 
     def _taken(self) -> _Reader:
-        """Return an idle reader, or a fresh one. Raises ReadersUnavailable."""
+        """Return an idle reader, or a fresh one.
+
+        Raises:
+            ReadersUnavailable: no reader can be started.
+        """
         for _ in range(MAX_STARTS):
             with self._lock:
                 if self._idle:
@@ -261,7 +266,7 @@ class ReaderPool:
 
 
 class _ForkServer:
-    """The fork server's process, and the socket by which it is told what to do."""
+    """The process of the fork server, and the socket for its commands."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -292,7 +297,11 @@ class _ForkServer:
             raise ReadersUnavailable("the process that starts readers ended, or does not answer")
 
     def fork(self) -> _Reader:
-        """Return a fresh reader. Raises OSError when the server has ended."""
+        """Return a fresh reader.
+
+        Raises:
+            OSError: the server has ended.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
@@ -312,7 +321,7 @@ class _ForkServer:
         self._tell(fork_server.KILL, process)
 
     def slow(self, process: int) -> None:
-        """Have a reader run at low priority from now on."""
+        """Lower the priority of a reader."""
         self._tell(fork_server.SLOW, process)
 
     def _tell(self, command: bytes, process: int) -> None:
@@ -335,7 +344,10 @@ class _ForkServer:
 
 
 def _await_answer(reader: _Reader, begun: float, most_processor_seconds: float, seconds: float) -> None:
-    """Wait until the reader answers or ends. Raises TimeoutError.
+    """Wait until the reader answers or ends.
+
+    Raises:
+        TimeoutError: the reader is late.
 
     Args:
         reader: A reader that was sent a content.
@@ -352,8 +364,8 @@ def _await_answer(reader: _Reader, begun: float, most_processor_seconds: float, 
 
 
 def _processor_seconds(process: int) -> float:
-    """Return the processor time of a process; nothing for one that has ended."""
-    # What clock_getcpuclockid(3) of the C library makes of a process id on Linux.
+    """Return the processor seconds of a process, 0 if it has ended."""
+    # This is the clock id that clock_getcpuclockid(3) computes from a process id on Linux.
     try:
         return time.clock_gettime((~process << 3) | 2)
     except OSError:
@@ -367,7 +379,7 @@ def _start_anew(pool: ReaderPool | None) -> None:
 
 @functools.cache
 def shared_pool() -> ReaderPool:
-    """Return the pool of this process, which ends with it."""
+    """Return the pool of this process. It ends with the process."""
     pool = ReaderPool()
     atexit.register(pool.close)
     return pool
