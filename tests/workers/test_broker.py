@@ -309,11 +309,12 @@ def test_our_own_messages_pass(task: str) -> None:
         checked(forged(task, args), "other")
 
 
-def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str) -> None:
+def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"redis+socket://{redis_socket}?virtual_host={UNCONSUMED_HOST}"
     own = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
     own.flushdb()
     before = own.info("memory")["used_memory"]
+    monkeypatch.setattr("kombu.transport._transport_cache", {})  # another test may have asked before `install`
     broker.install()
     with Celery("beat", broker=url, set_as_current=False).connection_for_write() as connection:
         producer = connection.Producer()
