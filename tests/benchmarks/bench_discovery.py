@@ -53,6 +53,8 @@ class Run:
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
+    """Requests by resource in `used_seconds` of the flow, the first part of a run left out."""
+    used_seconds: float = 0.0
     refused: int = 0
     seconds: float = 0.0
     memory: list[float] = field(default_factory=list)
@@ -89,29 +91,36 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
                 own = httpx.Client(base_url=address, trust_env=False)
                 own.get("/start")
                 run = Run(pushes)
-                _watch(database, own, child.pid, run, seconds + lag + 150)
+                _watch(database, own, child.pid, run, seconds, seconds + lag + 150)
                 _count(database, own, digests, run)
                 return run
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watch(database: Database, own: httpx.Client, pid: int, run: Run, seconds: float) -> None:
-    """Wait until everything was shown and nothing waits any more."""
+def _watch(database: Database, own: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
+    """Wait until everything was shown and nothing waits any more. `flow`: for how long pushes flow."""
     began = time.time()
+    used: list[tuple[float, dict[str, int]]] = []
     while time.time() - began < seconds or not _is_idle(database):
         run.memory.append(memory_mb(pid))
-        if time.time() - began > seconds + 600:
+        elapsed = time.time() - began
+        # From one half of the flow on, each source has found its pace.
+        if (not used and elapsed >= flow / 2) or (len(used) == 1 and elapsed >= flow):
+            used.append((elapsed, own.get("/state").json()["used"]))
+        if elapsed > seconds + 600:
             print("not everything was read within ten minutes more")
             break
         time.sleep(1)
     run.seconds = time.time() - began
-    own.get("/state")
+    (start, before), (end, after) = used
+    run.used_seconds = end - start
+    run.used = {resource: count - before.get(resource, 0) for resource, count in after.items()}
 
 
 def _count(database: Database, own: httpx.Client, digests: dict[str, str], run: Run) -> None:
     state = own.get("/state").json()
-    run.used, run.refused = state["used"], state["refused"]
+    run.refused = state["refused"]
     first: dict[int, tuple[float, str]] = {}
     published: dict[int, float] = {}
     with database.read() as session:
@@ -153,9 +162,9 @@ def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
     if len(delays) > 1:
         p95 = statistics.quantiles(delays, n=20)[-1]
         print(f"  push to known: p50 {statistics.median(delays):.0f} s  p95 {p95:.0f} s  longest {delays[-1]:.0f} s")
-    hours = run.seconds / 3600
+    hours = run.used_seconds / 3600
     an_hour = {resource: count / hours for resource, count in sorted(run.used.items())}
-    print("  an hour: " + ", ".join(f"{count:,.0f} {resource}" for resource, count in an_hour.items()))
+    print("  an hour, at this rate: " + ", ".join(f"{count:,.0f} {resource}" for resource, count in an_hour.items()))
     plan = defaultdict(str, run.cursors.get("repository_search", {}))  # type: ignore[call-overload]  # a JSON object
     print(f"  search: settle {plan['settle']} s, width {plan['width']} s, rate {plan['rate']}/s, late {plan['late']}")
     targets.at_least("share of pushes known", known / run.pushes, MIN_KNOWN)

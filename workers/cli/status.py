@@ -88,6 +88,7 @@ def _screen(found: Overview) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"{output.plain(found.at)}   {delays}   sightings: {sightings}"),
         _table("Sources (24 hours)", _SOURCE_COLUMNS, (_source_row(found, one) for one in found.sources)),
+        _table("Seen of what other sources saw (95 % interval)", _RECALL_COLUMNS, _recall_rows(found)),
         _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
         _table("Request rates", ("credential", "resource", "allowed", "sent", "refusals", "last"), _rate_rows(found)),
         _table("Queues", ("kind", "state", "jobs", "oldest"), _queue_rows(found)),
@@ -125,6 +126,24 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
         _summed(one.failed_24h),
         _summed(one.dropped_24h),
     )
+
+
+_HORIZONS = {"60": "1 min", "300": "5 min", "900": "15 min", "3600": "1 h", "86400": "1 day"}
+_RECALL_COLUMNS = ("source", "marks", *_HORIZONS.values(), "all pushes of a day")
+
+
+def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    for row in found.sources:
+        if row.recall:
+            shares = [row.recall.get(seconds) for seconds in _HORIZONS]
+            most = max((int(share[0]) for share in shares if share), default=0)
+            total = f"{row.total[0]:,} ({row.total[1]:,} to {row.total[2]:,})" if row.total else None
+            yield row.source, most, *(_percent(share) for share in shares), total
+
+
+def _percent(share: Sequence[float] | None) -> str | None:
+    """Return the interval of a share; None where no mark is old enough."""
+    return None if not share else f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %"
 
 
 def _budget_rows(found: Overview) -> Iterable[Sequence[Any]]:

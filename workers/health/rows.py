@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,11 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source. Counts are of the last 24 hours but for `since_start`."""
+    """A source. Counts are of the last 24 hours but for `since_start`.
+
+    `recall`: by seconds from a push, of how many pushes that other sources saw how many were seen, and the bounds of
+    the 95 % interval of that share. `total`: all pushes of a day by estimate, and the bounds of its interval.
+    """
 
     source: str
     is_on: bool
@@ -45,6 +49,8 @@ class SourceRow:
     unread_24h: Mapping[str, int]
     cursor: Mapping[str, Any]
     error: str | None
+    recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    total: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.records import tallies, time_limits
+from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import db_now
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 from scanner.settings import Settings
@@ -33,9 +35,12 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
     states = {state.source: state for state in session.execute(select(SourceState)).scalars()}
     counts = tallies.since(session, HOURS)
     missed = _missed(session)
+    measured = {one.source: one for one in session.execute(select(RecallMeasurement)).scalars()}
     for name in sorted({*settings.sources, *states, *counts}):
         state, own = states.get(name), counts.get(name, {})
-        found.sources.append(_row(name, settings, state, own, missed.get(name, (0, 0)), found.at))
+        row = _row(name, settings, state, own, missed.get(name, (0, 0)), found.at)
+        recall = measured.get(name)
+        found.sources.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
         if state is not None and name in settings.sources:
             found.problems += _problems(state, found.at)
         found.problems += [

@@ -16,6 +16,7 @@ from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
 from scanner.sources.batches import recovery, shedding
 from scanner.sources.batches.runner import SLOW_KINDS
+from scanner.sources.recall import marks
 from scanner.sources.rescan import mirror_folders
 from scanner.sources.rescan import run as rescan
 from workers import bulkheads
@@ -146,6 +147,9 @@ def _tidy() -> None:
     ):
         with context.database.write() as session:
             session.execute(delete(old.left.table).where(old).execution_options(synchronize_session=False))
+    with context.database.write() as session:
+        marks.purge_expired(session)
+        marks.measure(session)
     usage.purge_expired(context.database, keep_days=context.settings.usage_keep_days)
     unread_contents.purge(context.database)
     retention.purge_expired(context.database, keep_days=context.settings.keep_days)

@@ -17,6 +17,7 @@ from scanner.records import jobs
 from scanner.sources.batches.runner import first_visible
 from scanner.sources.pushes.likelihood import PRIORITIES, likelihood_of
 from scanner.sources.pushes.push import Push
+from scanner.sources.recall import marks
 
 PUSHES_A_JOB = 25
 """Small enough for several processes to share a page, large enough to cost few rows."""
@@ -61,6 +62,7 @@ class DiscoveredPush:
 
 def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
     """Queue the pushes for reading, in the caller's transaction, under the source's name. Returns: the jobs queued."""
+    marks.record(session, source, ((push.repository_id, push.pushed_at, push.is_new) for push in pushes))
     queued = [_push(push) for push in pushes]
     count = 0
     for likelihood, priority in PRIORITIES.items():

@@ -15,6 +15,7 @@ from scanner.records.models import db_now
 from scanner.records.source_models import SeenEvent
 from scanner.sources.batches.runner import first_visible
 from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.recall import marks
 from scanner.sources.timeline.events import Event, Found
 
 TIMELINE = "public_events"
@@ -38,6 +39,8 @@ def enqueue_found(
     `priority`: one for all, for what can wait. `archive_hour`: whose file of the archive has brought them.
     """
     count = 0
+    if archive_hour is None:
+        marks.record(session, source, ((push.repository_id, push.published_at, False) for push in found.pushes))
     for likelihood, own_priority in PRIORITIES.items():
         chosen = [push for push in found.pushes if push.likelihood == likelihood]
         for start in range(0, len(chosen), PUSHES_A_JOB):

@@ -53,8 +53,8 @@ def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days
     chance = random.Random(7)
     held, shares_held = 0, 0
     for _ in range(200):
-        pushes = chance.randint(3000, 9000)
-        events, search, lag = chance.uniform(0.01, 0.05), chance.uniform(0.4, 0.99), chance.uniform(10, 900)
+        pushes = chance.randint(600, 1500)
+        events, search, lag = chance.uniform(0.05, 0.2), chance.uniform(0.4, 0.99), chance.uniform(10, 900)
         first = [Mark(number, number, number + 5) for number in range(pushes) if chance.random() < events]
         second = [
             Mark(number, number, number + chance.expovariate(1 / lag))
@@ -67,7 +67,8 @@ def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days
         own = recall(first, second, 1e9)[86_400]
         shares_held += own.low <= search <= own.high
     assert held >= 0.93 * 200
-    assert shares_held >= 0.93 * 200
+    # Of 200 intervals that hold in 95 % of all cases, fewer than 91 % hold once in two hundred times.
+    assert shares_held >= 0.91 * 200
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
