@@ -18,10 +18,6 @@ MAX_SHORT_TOKENS = 200
 OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
 """Why the operator receives a mail, most urgent first."""
 
-VARIANTS = (
-    *("public_repository", "gist", "conversation", "public_place", "compromise_signs", "already_disabled", "operator"),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
@@ -143,7 +139,7 @@ class MailFacts:
     """The content of one mail.
 
     Attributes:
-        variant: The wording, one of `VARIANTS`.
+        variant: The wording: the name of a folder of templates.
         frozen_at: When the facts were read. They do not change afterwards.
         tokens: Tokens described in full.
         others: Tokens listed in one line each.

@@ -39,6 +39,8 @@ from scanner.detection import redact
 
 BUILT_IN = Path(__file__).parent.parent / "templates"
 SHARED = "shared"
+VARIANTS = tuple(sorted(folder.name for folder in BUILT_IN.iterdir() if folder.name != SHARED))
+"""The wordings of mails, one folder of templates each."""
 MAX_SUBJECT_LENGTH = 160
 MAX_BODY_BYTES = 1024 * 1024
 MAX_INCIDENT_HEADERS = 20

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from notifications.email.facts import OPERATOR_OCCASIONS, VARIANTS, MailFacts, PlaceFacts, TokenFacts
+from notifications.email.facts import OPERATOR_OCCASIONS, MailFacts, PlaceFacts, TokenFacts
 from notifications.email.logo import read_logo
 from notifications.email.page import WordsError
 from notifications.email.palette import DARK, LIGHT, Palette
-from notifications.email.render import BUILT_IN, MailIdentity, Rendered, render, render_strictly
+from notifications.email.render import BUILT_IN, VARIANTS, MailIdentity, Rendered, render, render_strictly
 from notifications.email.samples import samples
 from notifications.email.unlinked import unlinked
 from notifications.email.wording import duration_words, time_words
