@@ -226,7 +226,7 @@ def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) 
         incident_ids=claimed.facts.incident_ids,
     )
     recipient = message["To"].addresses[0].addr_spec
-    envelope = Envelope(sender, recipient, claimed.message_id, message.as_bytes())
+    envelope = Envelope(sender, recipient, claimed.message_id, message.as_bytes(), claimed.channel)
     connection.send(envelope, deadline=deadline)
     return rendered
 
