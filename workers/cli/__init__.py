@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Entry point of the console script. Imports are late, so that `r8scan --help` answers at once."""
+    """Run the console script. It imports the commands late, so that `r8scan --help` answers at once."""
     from workers.cli.app import run
 
     run()

@@ -1,4 +1,4 @@
-"""The command's root: global options, sub-commands, and how errors reach the terminal: one line, never a traceback."""
+"""The root of the command: global options, sub-commands, and errors, each printed as one line without a traceback."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ GROUPS = {
 
 
 def build(wanted: str | None = None) -> typer.Typer:
-    """The application; with one command only if that is what is wanted, since importing the others takes time."""
+    """Return the application. If `wanted` names a command, import only that one, because importing all takes time."""
     app = typer.Typer(
         name="r8scan",
-        help="Finds leaked API tokens in public GitHub, disables them at once and tells their owners.",
+        help="Finds leaked API tokens on public GitHub, disables them at once and mails their owners.",
         epilog="Start with: r8scan demo",
         no_args_is_help=True,
         rich_markup_mode="rich",
@@ -60,7 +60,7 @@ def build(wanted: str | None = None) -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line; known errors become one line on standard error and exit status 1."""
+    """Run the command line. Print a known error as one line on standard error, and exit with status 1."""
     create_files_privately()
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)()

@@ -1,4 +1,4 @@
-"""`r8scan audit`: checks that nobody has changed the record of what was done."""
+"""`r8scan audit`: checks that nobody has changed the audit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def _group() -> None:
 
 @app.command()
 def verify() -> None:
-    """Check the hash chain of the audit: any entry that was changed, removed, inserted or moved breaks it.
+    """Check the hash chain of the audit. An entry that was changed, removed, inserted or moved breaks it.
 
-    Exit status 1 with one line that names the entry. Note the last hash elsewhere: only with it can you tell whether
-    somebody who may write to the database has computed the whole chain anew.
+    Exit status 1 and one line name the broken entry. Store the last hash elsewhere: somebody with write access to the
+    database can compute the whole chain again, and only that hash shows it.
 
     Example: r8scan audit verify
     """

@@ -1,4 +1,4 @@
-"""`r8scan backfill`: reads hours of the event archive, by an operator's wish."""
+"""`r8scan backfill`: queues hours of the event archive that an operator wants read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MAX_HOURS = 24 * 31
 def backfill(
     start: Annotated[str, typer.Option("--from", help="The first hour: 2026-11-23T10, in UTC.")],
     end: Annotated[str, typer.Option("--to", help="The hour after the last one (default: now).")] = "",
-    again: Annotated[bool, typer.Option("--again", help="Hours that were read before as well.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Read hours again that were read before.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object an hour.")] = False,
 ) -> None:
-    """Read what the event archive has of these hours; what was seen already is dropped. Needs R8SCAN_ARCHIVE_URL.
+    """Read these hours of the event archive, without events that were seen before. Needs R8SCAN_ARCHIVE_URL.
 
-    Interrupted, it goes on by itself where it stopped; asked again, it watches what is under way, and leaves out what
-    was read to its end (with --again it is read once more for what is new in it).
+    An interrupted backfill continues by itself. Calling the command again watches the hours that are being read, and
+    skips hours that were read completely. With --again it reads those once more for new events.
     Exit status: 0 all read, 1 an hour failed, 2 read in part.
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
@@ -39,7 +39,7 @@ def backfill(
 
 
 def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool, as_json: bool) -> int:
-    """Queue the hours and watch them if wanted; return the exit status."""
+    """Queue the hours, watch them if `wait` is set, and return the exit status."""
     if context.settings.archive_url is None:
         raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)
@@ -53,7 +53,7 @@ def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool
     from workers.wake import wake
 
     if not wake("r8scan.rescan"):
-        typer.echo("the hours are recorded; no broker answers, they are read as soon as workers run", err=True)
+        typer.echo("the hours are queued, but the broker does not answer: workers read them when it does", err=True)
     if not wait:
         typer.echo(json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{len(ids)} hours queued")
         return 0

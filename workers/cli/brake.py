@@ -1,4 +1,4 @@
-"""`r8scan brake`: what waits because too many tokens were to be disabled by report, and what becomes of it."""
+"""`r8scan brake`: shows the disable quota, and decides on reports that wait because it was exceeded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def status(as_json: JsonOption = False) -> None:
 
 @app.command()
 def release(as_json: JsonOption = False) -> None:
-    """Go on: disable what is held, however much it is, and open the brake.
+    """Disable the tokens of all held reports, however many there are, and open the brake.
 
     Example: r8scan brake release
     """
@@ -65,7 +65,7 @@ def release(as_json: JsonOption = False) -> None:
 
 @app.command()
 def reject(as_json: JsonOption = False) -> None:
-    """Let go of what is held: nothing is disabled, the reports are kept as rejected, and the brake opens.
+    """Reject all held reports and open the brake. Nothing is disabled, and the reports are kept as rejected.
 
     Example: r8scan brake reject
     """

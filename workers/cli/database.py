@@ -12,7 +12,7 @@ app = typer.Typer(help="The database's tables and their version.", no_args_is_he
 
 @app.command()
 def upgrade() -> None:
-    """Bring the database to this version's tables. Safe to repeat, and while others do the same.
+    """Upgrade the database to the tables of this version. Repeating it, or running it twice at once, is safe.
 
     Example: R8SCAN_DATABASE_URL=postgresql://r8scan@db/r8scan r8scan db upgrade
     """
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 @app.command()
 def current() -> None:
-    """Show the database's revision and the one that this version wants; exit status 1 if they differ."""
+    """Show the revision of the database and the one that this version needs. Exit status 1 if they differ."""
     with opened_context() as context:
         found, wanted = schema.current_revision(context.database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")

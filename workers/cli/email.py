@@ -1,7 +1,4 @@
-"""`r8scan email`: what the mails look like, whether an operator's own templates are in order, and mails that came back.
-
-Sends nothing.
-"""
+"""`r8scan email`: writes previews of the mails, checks custom templates, and records bounces. It sends nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ app = typer.Typer(help="What the mails look like, and which of them came back.",
 
 RECIPIENT = "owner@example.com"
 TEMPORARY_FAILURE = 75
-"""EX_TEMPFAIL of sysexits.h: by it a mail server keeps the message, and hands it over again later."""
+"""EX_TEMPFAIL of sysexits.h, which makes a mail server keep the message and hand it over again later."""
 
 
 def _identity() -> MailIdentity:
@@ -35,9 +32,9 @@ def _identity() -> MailIdentity:
 
 @app.command()
 def preview(
-    folder: Annotated[Path, typer.Argument(help="Where to write; made when it does not exist.", file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="Where to write. Created if it does not exist.", file_okay=False)],
 ) -> None:
-    """Write every kind of mail, with invented facts, as text, HTML and message: open the .html in a browser.
+    """Write every kind of mail with invented facts, as text, HTML and message. Open the .html in a browser.
 
     Example: r8scan email preview /tmp/mails
     """
@@ -69,7 +66,7 @@ def preview(
 
 @app.command()
 def check() -> None:
-    """Render every kind of mail with your own templates; exit status 1 if one fails.
+    """Render every kind of mail with your custom templates. Exit status 1 if one fails.
 
     Example: R8SCAN_EMAIL_TEMPLATES_DIR=/etc/r8scan/templates r8scan email check
     """
@@ -80,7 +77,7 @@ def check() -> None:
         names.append(name)
         try:
             render_strictly(facts, identity)
-        except Exception as err:  # noqa: BLE001 - a template may raise whatever it likes; each is reported
+        except Exception as err:  # noqa: BLE001 - a template may raise anything, and each error is reported
             bad += 1
             typer.echo(f"{name}: {reason_of(err)}", err=True)
     where = f"with the templates in {identity.template_dir}" if identity.template_dir else "with the built-in templates"
@@ -95,10 +92,11 @@ def check() -> None:
 def bounced(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="The notification; - for stdin.")] = "-",
 ) -> None:
-    """Read a delivery status notification, and record that the mail it returns has failed; the operator is told.
+    """Read a bounce, record that the mail it returns has failed, and notify the operator.
 
-    It is one mail, of at most 1 MB, as a mail server pipes it into a command. Exit status: 0 recorded, or nothing to
-    record; 1 it is no notification, or of no mail of ours; 75 not now, so that the server tries again.
+    The input is one delivery status notification of at most 1 MB, as a mail server pipes it into a command. Exit
+    status: 0 recorded, or nothing to record; 1 not a notification, or about a mail that r8scan did not send; 75 try
+    again later.
 
     Example, in /etc/aliases: r8scan-bounces: "|/usr/local/bin/r8scan email bounced -"
     """
@@ -121,7 +119,7 @@ def bounced(
 
 
 def _content(file: str) -> bytes:
-    """The bytes of the file, or of standard input for -; one more than allowed is enough to know."""
+    """Return the content of the file, or of standard input for -, up to one byte more than is allowed."""
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:

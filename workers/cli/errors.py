@@ -1,4 +1,4 @@
-"""Turns errors that an operator can do something about into one line that says what. `workers.cli.app` prints it."""
+"""Error messages of commands: turns an error that an operator can fix into one line that says how."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from scanner.tokens.protocol import StoreUnavailable
 
 
 class UserError(Exception):
-    """The command cannot be done as it was given; the message says why and what to do."""
+    """The user can fix this error. The message is one line that says why and what to do."""
 
 
 def explain(err: BaseException) -> str | None:
-    """Return the one line to print, or None for an error that is a bug in this program."""
-    # Late: every command imports this module, and few of them fail.
+    """Return the line to print, or None if the error is a bug in r8scan."""
+    # Import late: every command imports this module, and few of them fail.
     from scanner.records.retention import NotErasable
     from scanner.response.operator_actions import NotPossible
 

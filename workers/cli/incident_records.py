@@ -1,4 +1,4 @@
-"""Incidents as plain values, for whatever command prints them. Reads only."""
+"""Incidents as plain values, for the commands that print or export them. It writes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _OWN_COLUMNS = ("id", "incident_id", "place_key")
 
 
 def find(session: Session, wanted: str) -> Incident:
-    """The incident with this id, or whose id begins so. UserError when there is none, or several."""
+    """Return the incident whose id begins with `wanted`.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
     try:
         found = session.get(Incident, uuid.UUID(wanted))
         if found is not None:
@@ -42,7 +46,7 @@ def find(session: Session, wanted: str) -> Incident:
 
 
 def newest(session: Session, limit: int) -> Sequence[Incident]:
-    """The newest incidents with their places, newest first."""
+    """Return the newest incidents with their places, newest first."""
     statement = (
         select(Incident)
         .options(selectinload(Incident.exposures))
@@ -53,7 +57,7 @@ def newest(session: Session, limit: int) -> Sequence[Incident]:
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
-    """Incidents detected from `since` to before `until`, oldest first, read by pages so that none are held."""
+    """Yield the incidents detected from `since` until before `until`, oldest first, read page by page."""
     after: tuple[datetime, uuid.UUID] | None = None
     while True:
         statement = (
@@ -82,7 +86,7 @@ def between(session: Session, since: datetime | None, until: datetime | None, ac
 
 
 def notifications(session: Session, incident: Incident) -> list[tuple[Notification, str]]:
-    """The messages that tell of it, each with its occasion, oldest first."""
+    """Return the notifications about the incident, oldest first, each with its occasion."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)
@@ -93,7 +97,7 @@ def notifications(session: Session, incident: Incident) -> list[tuple[Notificati
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
-    """How the mails about each of them stand."""
+    """Return the states of the mails about each incident."""
     states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
     ids = list(states)
     for start in range(0, len(ids), PAGE):
@@ -111,7 +115,7 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
 
 
 def summary(incident: Incident, states: set[str]) -> dict[str, Any]:
-    """An incident in one flat object; `exposures` is their number."""
+    """Return an incident as a flat object. `exposures` is the number of its places."""
     return {
         "id": str(incident.id),
         "sha256": incident.digest,
@@ -130,7 +134,7 @@ def summary(incident: Incident, states: set[str]) -> dict[str, Any]:
 
 
 def whole(session: Session, incident: Incident) -> dict[str, Any]:
-    """Everything on record about it, its timeline too."""
+    """Return everything that is recorded about an incident, including its timeline."""
     messages = notifications(session, incident)
     return {
         **summary(incident, {row.state for row, _ in messages if row.channel in ("email", "operator")}),
@@ -156,6 +160,6 @@ def whole(session: Session, incident: Incident) -> dict[str, Any]:
 
 
 def place(exposure: Exposure) -> dict[str, Any]:
-    """A place by its columns."""
+    """Return a place as a flat object."""
     columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
     return {name: getattr(exposure, name) for name in columns}

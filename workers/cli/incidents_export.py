@@ -1,4 +1,4 @@
-"""`r8scan incidents export`: all incidents for another program, as JSON or CSV, a page at a time."""
+"""`r8scan incidents export`: writes incidents as JSON or CSV for other programs, a page at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ COLUMNS = (
     *("id", "state", "action", "cause", "detected_at", "disabled_at", "hint", "sha256", "token_id", "token_name"),
     *("account", "mail", "kind", "repository", "path", "line", "commit", "url", "published_at", "seen_at"),
 )
-"""Of the CSV: a row for each place, or one for an incident without any."""
+"""The columns of the CSV, which has a row for each place, or one row for an incident without places."""
 
-# What a spreadsheet takes for a formula. Names and paths are written by whoever wants to.
+# A spreadsheet treats a cell that begins with one of these as a formula. Attackers can write names and paths.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """One JSON array of whole incidents, one a line; their number."""
+    """Write one JSON array with an incident per line, and return their number."""
     count = 0
     out.write("[")
     for incident in incidents:
@@ -37,7 +37,7 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """A head line and a row for each place; the number of incidents."""
+    """Write a header and a row for each place, and return the number of incidents."""
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     count = 0

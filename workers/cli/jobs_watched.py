@@ -1,4 +1,4 @@
-"""Shows jobs while they are done: what waits, what runs, how far it is."""
+"""The progress display of jobs that a command waits for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_SECONDS = 0.5
 
 
 def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
-    """Show progress until the job and all that it led to have ended; those jobs."""
+    """Show progress until the job and all jobs that it queued have ended, and return them."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
@@ -46,7 +46,7 @@ def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
 
 
 def phase_text(job: ScanJob) -> str:
-    """What a job is at, in some words."""
+    """Return the current phase of a job as text."""
     if job.state not in jobs.OPEN:
         return ""
     phase = output.plain(job.progress.get("phase") or "waiting for a worker")
@@ -56,7 +56,7 @@ def phase_text(job: ScanJob) -> str:
 
 
 def target_text(job: ScanJob) -> str:
-    """What a job reads, in some words."""
+    """Return the target of a job as text."""
     target: dict[str, Any] = job.target
     if job.kind == "pushes":
         pushes = target.get("pushes", [])
@@ -68,7 +68,7 @@ def target_text(job: ScanJob) -> str:
 
 
 def summary(job: ScanJob) -> dict[str, Any]:
-    """A job for programs."""
+    """Return a job as a JSON object."""
     return {
         "job": job.id,
         "kind": job.kind,

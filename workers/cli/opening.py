@@ -1,4 +1,4 @@
-"""How commands open what they work with: one context, closed at the end whatever happens."""
+"""The context of a command: opened once, and closed at its end in any case."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_context(*, read_dotenv: bool = True) -> Iterator[Context]:
-    """Load the settings and give a context: its database, token store and clients are opened when first used.
+    """Load the settings and yield a context, which opens database, token store and clients when they are first used.
 
     Args:
-        read_dotenv: read `.env` of the working folder as well, which may be a stranger's where a command scans.
+        read_dotenv: Also read `.env` in the working folder. Set it to False in commands that scan foreign folders.
 
     Raises:
         SettingsError: a setting is wrong.

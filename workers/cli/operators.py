@@ -1,4 +1,4 @@
-"""Who runs a command: the name under which the audit keeps what operators decide."""
+"""The name of the operator who runs a command, for the audit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import getpass
 
 
 def operator_name() -> str:
-    """`operator:` and the user's name, as far as the system says it; letters and digits only."""
+    """Return `operator:` and the system's user name, reduced to letters and digits."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, one JSON object a line for programs."""
+"""The output of commands: tables for people, one JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_OF_PIPES = 140
-"""Characters, where there is no terminal to say how wide it is, nor COLUMNS."""
+"""Width in characters if there is neither a terminal nor the variable COLUMNS."""
 
 
 def console() -> Console:
-    """A console on standard output, as wide as the terminal."""
+    """Return a console on standard output, as wide as the terminal."""
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(soft_wrap=False, highlight=False, width=WIDTH_OF_PIPES if is_pipe else None)
 
 
 def errors() -> Console:
-    """A console on standard error, for progress and summaries."""
+    """Return a console on standard error, for progress and summaries."""
     return Console(stderr=True, highlight=False)
 
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One object a line, as rows come."""
+    """Print one JSON object per line, as soon as each row arrives."""
     for row in rows:
         sys.stdout.write(json.dumps(row, ensure_ascii=False, default=json_value) + "\n")
     sys.stdout.flush()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """A table, or the sentence for none. Values are text, never markup."""
+    """Print a table, or the sentence `empty` if there are no rows. Values are printed as text, never as markup."""
     shown = grid(title, columns, rows)
     console().print(shown if shown.row_count else empty, markup=False)
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """The same to be printed with others. Without upright lines: eighty characters have to do."""
+    """Return a table to be printed with others, without vertical lines, so that it fits 80 characters."""
     found = Table(
         title=title,
         title_justify="left",
@@ -61,7 +61,7 @@ def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> T
 
 
 def plain(value: Any) -> str:
-    """One line of printable text for any value; hostile control characters become visible."""
+    """Return any value as one line of printable text. Control characters become visible."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -70,5 +70,5 @@ def plain(value: Any) -> str:
 
 
 def json_value(value: Any) -> str:
-    """What JSON has no form for, as text."""
+    """Return a value that JSON cannot represent as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""`r8scan report`: tokens that are in wrong hands for another reason than a public find."""
+"""`r8scan report`: reports tokens that were compromised in another way than by becoming public."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DECISIONS = (
     *(Decision.OBSERVED, Decision.UNKNOWN, Decision.HELD),
 )
 WORDS = (*DECISIONS, "repeated", "bad")
-"""What is counted, in the order in which it is printed."""
+"""The counts, in the order in which they are printed."""
 
 
 def report(
@@ -39,10 +39,10 @@ def report(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
-    """Report tokens as compromised: each is disabled at once and its owner told, up to the brake.
+    """Report compromised tokens. Each is disabled at once and its owner mailed, until the disable quota is reached.
 
-    Tokens are never taken from the command line. The same report again does nothing, also when a token was brought
-    back since: give another --note or --key for a new one. Exit status 1 if any line was bad; the others are reported.
+    Tokens are never read from the command line. Repeating a report does nothing, even if a token was enabled again
+    since: use another --note or --key for a new report. Exit status 1 if any line was bad; the others are reported.
 
     Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
     """
@@ -50,7 +50,7 @@ def report(
     counts: Counter[str] = Counter()
     bad = BadLines()
     with opened_context() as context:
-        # Checked before the first line is read.
+        # Check the options before reading the first line.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
         with opened(file) as stream:
             lines = reports.read_lines(stream, context.settings.digester())

@@ -1,4 +1,4 @@
-"""`r8scan rescan`: reads something again, by an operator's wish."""
+"""`r8scan rescan`: queues what an operator wants read again, and shows its progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait and show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")]
 
@@ -80,7 +80,7 @@ def commit(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Scan what one commit holds and all that it builds on.
+    """Scan the content of one commit and of all its ancestors.
 
     Example: r8scan rescan commit replicate/cog 6dcb09b5b57875f334f61aebed695e2e4193db5e
     """
@@ -95,7 +95,7 @@ def push(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Scan what one push brought, as if it had just been seen.
+    """Scan the objects that one push added, as if the push had just been seen.
 
     Example: r8scan rescan push replicate/cog 883efe0… 7a8f3ac… (all 40 digits of both)
     """
@@ -108,7 +108,7 @@ def url(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Scan what an address leads to: pasted from a browser, a mail or a terminal.
+    """Scan what an address on GitHub leads to, as pasted from a browser, a mail or a terminal.
 
     Example: r8scan rescan url https://github.com/replicate/cog/blob/main/README.md
     """
@@ -122,7 +122,7 @@ def url(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List rescans that wait, run or have ended lately, the newest first.
+    """List rescans that wait, run or ended recently, newest first.
 
     Example: r8scan rescan list
     """
@@ -138,7 +138,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")]) -> None:
-    """Cancel a rescan; what it has found so far stays found.
+    """Cancel a rescan. What it has found so far is kept.
 
     Example: r8scan rescan cancel 42
     """
@@ -172,13 +172,13 @@ def _rescan(target: Target, wait: bool, as_json: bool) -> None:
 
 
 def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json: bool) -> int:
-    """Queue the job and watch it if wanted; return the exit status."""
+    """Queue the job, watch it if `wait` is set, and return the exit status."""
     with database.write() as session:
         job_id, kind = queue(session, target)
     from workers.wake import wake
 
     if not wake("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
-        typer.echo(f"job {job_id} is recorded; no broker answers, it starts as soon as workers run", err=True)
+        typer.echo(f"job {job_id} is queued, but the broker does not answer: workers start it when it does", err=True)
     if not wait:
         typer.echo(json.dumps({"job": job_id, "state": JobState.QUEUED}) if as_json else f"job {job_id} queued")
         return 0
@@ -197,6 +197,6 @@ def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
             if one.error:
                 typer.echo(output.plain(one.error), err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
-    # A push of events may be gone by the time it is read; what an operator names has to be there.
+    # A push from the timeline may be gone when it is read. A target that an operator names must exist.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

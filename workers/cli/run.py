@@ -1,4 +1,4 @@
-"""`r8scan run` and `r8scan demo`: the service on one machine, for real and for show."""
+"""`r8scan run` and `r8scan demo`: the service on one machine, and a demonstration against a local GitHub."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from workers.cli.errors import UserError
 def run(
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, max=64, help="Processes that read pushes.")] = 2,
 ) -> None:
-    """Run everything on this machine: Redis, workers and beat. Ctrl-C lets work in hand finish.
+    """Run everything on this machine: Redis, workers and beat. Ctrl-C lets the workers finish their current work.
 
-    Settings come from R8SCAN_* variables and from .env, if that file and its folder are yours alone. State is kept in
-    R8SCAN_STATE_DIR.
+    Settings come from R8SCAN_* variables and from .env, if only you can write to that file and its folder. State is
+    kept in R8SCAN_STATE_DIR.
 
     Example: GITHUB_TOKEN=… R8SCAN_SMTP_URL=smtp+starttls://user:password@mail.example.com r8scan run
     """
@@ -27,7 +27,7 @@ def run(
     from workers.supervisor import CannotRun, Supervisor
 
     try:
-        # Python also looks for modules in the folder in which it is started.
+        # Python imports modules from the folder in which it is started, so nobody else may write to that folder.
         check_trusted(Path.cwd())
     except (NotOurs, OSError) as err:
         raise UserError(f"{err}: start r8scan run in a folder of your own") from err
@@ -43,9 +43,10 @@ def run(
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's folder with its state and mails.")] = False,
 ) -> None:
-    """Watch a leak being found: a local GitHub, a pushed token, the token disabled, its owner mailed.
+    """Watch a leak being found on a local GitHub: the token is pushed and disabled, and its owner mailed.
 
-    Needs no network, no credentials and no servers, and touches nothing of yours. Exit status 0 if every step worked.
+    It needs no network, credentials or servers, and changes nothing outside its own folder. Exit status 0 if every
+    step worked.
     """
     from workers.sandbox.demo import tell
 

@@ -19,23 +19,23 @@ class Format(StrEnum):
 def scan(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...|-", help="Files, folders, repositories; - for stdin.")],
     history: Annotated[
-        bool, typer.Option("--history", help="Of git repositories and bundles: every object, reachable or not.")
+        bool, typer.Option("--history", help="Read every object of git repositories and bundles, reachable or not.")
     ] = False,
     output_format: Annotated[Format, typer.Option("--format", help="json is one object a line.")] = Format.table,
     known: Annotated[
-        bool, typer.Option("--known", help="Ask the token store which of them are live; changes nothing.")
+        bool, typer.Option("--known", help="Ask the token store which tokens are live. Changes nothing.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Readers at a time.")] = 2,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Number of parallel readers.")] = 2,
 ) -> None:
     """Scan for tokens in every encoding and container. No folder, name or comment is ever skipped.
 
-    Settings come from R8SCAN_* variables alone: a `.env` in the folder may be a stranger's.
+    Settings come from R8SCAN_* variables only, because a `.env` in a scanned folder cannot be trusted.
 
-    Exit status: 0 clean, 1 found (whatever else), 2 nothing found but not everything could be read.
+    Exit status: 0 clean, 1 tokens found, 2 nothing found but not everything could be read.
 
     Examples: r8scan scan . --history      git diff | r8scan scan -      r8scan scan app.apk --format json
     """
-    # Late, so that --help and the other commands start fast.
+    # Import late, so that --help and the other commands start fast.
     from workers.cli import scan_output
     from workers.cli.scan_sources import scan_all
 
@@ -46,7 +46,7 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return for each digest what the token store says: live, disabled, unknown, or not_checked (it could not look)."""
+    """Return the state of each digest in the token store: live, disabled, unknown, or not_checked without an answer."""
     from workers.cli.opening import opened_context
 
     with opened_context(read_dotenv=False) as context:

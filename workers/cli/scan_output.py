@@ -1,4 +1,4 @@
-"""How `r8scan scan` shows progress and findings: a table, JSON lines or SARIF; the summary goes to standard error."""
+"""The output of `r8scan scan`: findings as a table, JSON lines or SARIF; progress and summary on standard error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.cli.scan_run import NotRead, Progress, ScanRun
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "leaked-api-token"
 MAX_NAMED_ON_TERMINAL = 20
-"""Things not read that the summary names; JSON and SARIF name them all."""
+"""Unread items that the summary names. JSON and SARIF name them all."""
 
 
 class _Shown:
@@ -45,7 +45,7 @@ class _Shown:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere nothing is shown."""
+    """Show a progress bar on a terminal, and nothing elsewhere."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[detail]}"))
     with Bar(*columns, console=output.errors(), transient=True, disable=not sys.stderr.isatty()) as bar:
         yield _Shown(bar)
@@ -84,7 +84,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """The JSON line of something that was not read; `not_read`, the reason, tells it from a finding."""
+    """Return the JSON object of an unread item. Its field `not_read`, the reason, tells it from a finding."""
     return {
         "not_read": item.reason,
         "count": item.count,
@@ -103,7 +103,7 @@ def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
 
 
 def _sarif(run: ScanRun) -> dict[str, Any]:
-    """SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
+    """Return the run as SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
     driver = {
         "name": "r8scan",
         "version": __version__,
@@ -173,7 +173,7 @@ def _named(item: NotRead) -> str:
 
 
 def _printable(text: str | None) -> str | None:
-    """What JSON and terminals can carry of a path that is no valid text."""
+    """Return the path as text that JSON and terminals can carry. Invalid bytes are replaced."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""Reads the histories that `r8scan scan` meets: of work trees, bare repositories, submodules and bundles."""
+"""The histories in `r8scan scan`: reads work trees, bare repositories, submodules and bundles."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
 
 class Histories:
-    """Scans each repository once, however many folders lead to it."""
+    """A reader of histories that scans each repository once, even if several paths lead to it."""
 
     def __init__(self, detector: Detector, run: ScanRun, shown: Progress, readers: int) -> None:
         self._detector, self._run, self._shown, self._readers = detector, run, shown, readers
         self._seen: set[str] = set()
 
     def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> None:
-        """Scan a history. What cannot be read is counted and named.
+        """Scan a history. Objects that cannot be read are counted and named.
 
-        `is_given`: the repository is what the user named, so that paths in it need not say which repository it is.
+        Args:
+            git_dir: The git directory.
+            shown_as: The name of the repository in the output.
+            is_given: The user named this repository, so paths inside it are printed without its name.
         """
         real = os.path.realpath(common_dir(git_dir))
         if real in self._seen:
@@ -64,7 +67,7 @@ class Histories:
         shown.advance(0, found.bytes, len(found.candidates))
 
     def scan_bundle(self, path: Path, *, is_given: bool) -> bool:
-        """Scan a bundle's history, by way of a repository of its own that is removed again. False: it is unreadable."""
+        """Scan the history of a bundle through a temporary repository. Return False if the bundle is unreadable."""
         try:
             with unbundled(path) as git_dir:
                 self.scan(git_dir, path, is_given=is_given)
@@ -74,7 +77,7 @@ class Histories:
         return True
 
     def scan_around(self, path: Path) -> None:
-        """Scan the repository that the path lies in, if there is one."""
+        """Scan the repository that contains the path, if there is one."""
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -104,8 +107,8 @@ def _below(prefix: str, candidate: Candidate) -> Candidate:
 
 
 def is_bundle(path: Path) -> bool:
-    """Return whether the file begins as a bundle does."""
-    if path.is_symlink() or not path.is_file():  # opening a pipe would wait for ever
+    """Return whether the file begins with the signature of a git bundle."""
+    if path.is_symlink() or not path.is_file():  # opening a pipe would block for ever
         return False
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What one run of `r8scan scan` has found, read and not read; filled by the modules that read, printed by another."""
+"""The result of one `r8scan scan`: the reading modules fill it, and `scan_output` prints it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 from scanner.detection import Candidate, redact
 
 MAX_NAMED = 100_000
-"""Things not read that are named; further ones are only counted."""
+"""Unread items that are named. Further ones are only counted."""
 
 
 class Progress(Protocol):
-    """Shows how far it is; `advance` may be called from any thread."""
+    """A progress display. Any thread may call `advance`."""
 
     def begin(self, what: str, total: int | None) -> None: ...
     def advance(self, objects: int, size: int, hits: int) -> None: ...
@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """Something that was not read. `path` holds no raw token; `git_object` and `commit` are set for histories."""
+    """An item that was not read. `path` contains no raw token; `git_object` and `commit` are set in histories."""
 
     reason: str
     path: str
@@ -33,7 +33,7 @@ class NotRead:
 
 @dataclass(slots=True)
 class ScanRun:
-    """What was found and what was read. `unread` counts by reason; `notes` are things to know that are no failure."""
+    """What was found and read. `unread` counts unread items by reason; `notes` are remarks that are not failures."""
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -44,13 +44,13 @@ class ScanRun:
     bytes: int = 0
 
     def add_not_read(self, item: NotRead) -> None:
-        """Count and name something that was not read."""
+        """Count and name an unread item."""
         self.unread[item.reason] += item.count
         if len(self.not_read) < MAX_NAMED:
             self.not_read.append(item)
 
     def add_unread(self, path: str, unread: Mapping[str, int]) -> None:
-        """Count and name what was not read of the file or folder at the path."""
+        """Count and name the unread parts of a file or folder."""
         for reason, count in unread.items():
             if count:
                 self.add_not_read(NotRead(reason, redact(path), count))

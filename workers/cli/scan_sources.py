@@ -1,4 +1,4 @@
-"""Reads what `r8scan scan` is pointed at: walks folders, opens files, finds repositories. Prints nothing."""
+"""The input of `r8scan scan`: walks folders, opens files, and finds repositories. It prints nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def scan_all(
     jobs: int,
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
-    """Scan every path. UserError for a path that does not exist; what cannot be read below one is counted."""
+    """Scan every path. Files that cannot be read are counted.
+
+    Raises:
+        UserError: a path does not exist.
+    """
     detector = Detector(load_settings(read_dotenv=False, use_state=False).digester(), reader=shared_pool())
     run = ScanRun()
     for path in paths:
@@ -108,18 +112,18 @@ def _take(run: ScanRun, shown: Progress, path: str, read: _Read) -> None:
 
 @dataclass(slots=True)
 class _Walk:
-    """Every file below a path, hidden ones too, and the repositories met on the way.
+    """A walk over every file below a path, including hidden ones, and the repositories among them.
 
-    Links are not followed, but their targets are read as text. The files of a repository's object database are left to
-    the reader of histories. `bare` repositories have nothing but a history, so it is always read. `work_trees` have
-    their git directory in `.git`, or are inside one, as the submodules of a clone are.
+    It does not follow links, but reads their targets as text. It leaves a repository's object database to the reader
+    of histories. `bare` repositories consist of a history only, so it is always read. `work_trees` have their git
+    directory in `.git`, or are inside one, like the submodules of a clone.
     """
 
     path: Path
     detector: Detector
     run: ScanRun
     histories: Histories | None
-    """Set when histories are asked for."""
+    """The reader of histories, or None if they are not wanted."""
     bare: list[tuple[Path, Path]] = field(default_factory=list)
     work_trees: list[tuple[Path, Path]] = field(default_factory=list)
     has_lost_history: bool = False
@@ -146,7 +150,7 @@ class _Walk:
                     stack.append((Path(entry.path), is_in_git or entry.name == ".git"))
 
     def _meet(self, folder: Path, names: set[str], *, is_in_git: bool) -> bool:
-        """Note the repository that the folder is or has; whether the folder is a git directory itself."""
+        """Record the repository that the folder is or contains. Return whether the folder itself is a git directory."""
         if ".git" in names and not is_in_git:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -162,7 +166,7 @@ class _Walk:
         return True
 
     def _beside_objects(self, objects: Path) -> Iterator[Path]:
-        """Files below a repository's `objects` that are none of git's."""
+        """Yield files below a repository's `objects` that do not belong to git."""
         for root, _, names in os.walk(objects, onerror=self._unreadable):
             for name in sorted(names):
                 path = Path(root) / name
@@ -173,7 +177,7 @@ class _Walk:
         self.run.add_unread(str(error.filename), {"folder_unreadable": 1})
 
     def in_names(self, folder: Path, names: Sequence[str]) -> list[Candidate]:
-        """Tokens in the names of a folder's entries."""
+        """Return the candidates in the names of a folder's entries."""
         raw = [os.fsencode(name) for name in names]
         if not raw or self.detector.scan_bytes(b"\n".join(raw)) is None:
             return []
@@ -203,7 +207,7 @@ def _scan_file(detector: Detector, path: Path) -> _Read:
 
 def _scan_stream(detector: Detector, file: BinaryIO | object, path: str) -> _Read:
     def read(size: int) -> bytes:
-        """As much as there is, up to the size: pipes give less at a time."""
+        """Return up to `size` bytes. One read of a pipe may return less, so read until the end."""
         parts: list[bytes] = []
         while size and (part := file.read(min(size, 1 << 24))):  # type: ignore[union-attr]  # both kinds can be read
             parts.append(part)

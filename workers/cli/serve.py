@@ -1,4 +1,4 @@
-"""`r8scan serve`: the doors over HTTP, for GitHub's alerts, internal systems and finders."""
+"""`r8scan serve`: the HTTP endpoints for GitHub's alerts, internal systems, finders, gateways and operators."""
 
 from __future__ import annotations
 

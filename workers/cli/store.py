@@ -1,4 +1,4 @@
-"""`r8scan store`: a token store behind HTTP, checked against the contract, or played with."""
+"""`r8scan store`: checks a token store behind HTTP against the contract, and runs a reference store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from scanner.tokens.http import tls_context
 from workers.cli import output
 from workers.cli.errors import UserError
 
-app = typer.Typer(help="A token store behind HTTP: check it, or try one.", no_args_is_help=True)
+app = typer.Typer(help="Check a token store behind HTTP, or run a reference store.", no_args_is_help=True)
 
 
 @app.command()
 def check(
-    url: Annotated[str, typer.Argument(help="Where it answers (default: R8SCAN_TOKEN_STORE_URL).")] = "",
+    url: Annotated[str, typer.Argument(help="Its address (default: R8SCAN_TOKEN_STORE_URL).")] = "",
     secret_file: Annotated[Path | None, typer.Option(help="The file that holds the bearer secret.")] = None,
     digest: Annotated[str, typer.Option(help="The digest of a token that it knows.")] = "",
     disable: Annotated[bool, typer.Option("--disable", help="Disable that token, to check disabling too.")] = False,
@@ -31,8 +31,8 @@ def check(
 ) -> None:
     """Check a token store against the contract, rule by rule (docs/token-store-openapi.yaml).
 
-    Without --digest only what needs no token of yours is checked; with --disable that token is disabled for good.
-    Exit status: 0 all rules are kept, 1 some are not.
+    Without --digest, only rules that need no token are checked. With --disable, that token is disabled permanently.
+    Exit status: 0 the store obeys all rules, 1 it breaks some.
 
     Example: r8scan store check https://tokens.internal.example --secret-file secret --digest 9f86d081… --disable
     """
@@ -87,10 +87,10 @@ def _digest(text: str) -> str:
 @app.command()
 def reference(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen on loopback.")] = 8099,
-    secret: Annotated[str, typer.Option(help="The bearer secret that it wants (default: one is made up).")] = "",
+    secret: Annotated[str, typer.Option(help="The bearer secret that it requires (default: a random one).")] = "",
     digest: Annotated[list[str] | None, typer.Option(help="A digest that it knows; may be repeated.")] = None,
 ) -> None:
-    """Run a small store that keeps the contract, in memory, on loopback: to try r8scan store check, or to compare with.
+    """Run a small store in memory, on loopback, that obeys the contract. Use it to try `r8scan store check`.
 
     Example: r8scan store reference --port 8099 --digest 9f86d081…
     """

@@ -1,4 +1,4 @@
-"""The input of commands that read lines: a file, or standard input for -."""
+"""The input of commands that read lines: a file, or standard input if its name is -."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from workers.cli.errors import UserError
 
 @contextmanager
 def opened(file: str) -> Iterator[TextIO]:
-    """The text of the file, with bytes that are not UTF-8 as lone surrogates. UserError when it cannot be read."""
+    """Yield the file as text. Bytes that are not UTF-8 become lone surrogates.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     if file == "-":
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         yield sys.stdin
@@ -24,13 +28,13 @@ def opened(file: str) -> Iterator[TextIO]:
         try:
             stream = stack.enter_context(Path(file).open(encoding="utf-8", errors="surrogateescape"))
         except OSError as err:
-            # The name is not repeated: it may be a token that was given for a file.
+            # Do not print the name: the user may have typed a token instead of a file name.
             raise UserError(f"cannot read the file ({err.strerror}): give its name, or - for standard input") from err
         yield stream
 
 
 class BadLines:
-    """Lines that were left out: all are counted, the first are named."""
+    """The lines that were skipped. All are counted, and the first ones are named."""
 
     NAMED = 100
 
@@ -39,13 +43,13 @@ class BadLines:
         self.numbers: list[int] = []
 
     def add(self, number: int, reason: object) -> None:
-        """Count the line, and say on standard error why it was left out, unless too many were named already."""
+        """Count the line, and print why it was skipped, unless too many lines were named already."""
         self.count += 1
         if self.count <= self.NAMED:
             self.numbers.append(number)
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """Say how many more there were."""
+        """Print how many further lines were skipped."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

@@ -1,4 +1,4 @@
-"""`r8scan usage`: records of how tokens are used, from a file or a pipe."""
+"""`r8scan usage`: reads records of how tokens were used, from a file or a pipe."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def usage(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="Records, one JSON object a line; - for stdin.")] = "-",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
-    """Take in usage records and judge them: {"digest": …, "time": …, "ip": …, "country": …, "user_agent": …}.
+    """Store usage records and apply the usage rules: {"digest": …, "time": …, "ip": …, "country": …, "user_agent": …}.
 
-    `token` may stand for `digest`. Addresses are kept as /24 or /48 networks only. Give each record once: they are
-    counted. Exit status 1 if any line was bad; the others are taken in.
+    A record may have `token` instead of `digest`. Addresses are stored as /24 or /48 networks only. Send each record
+    once, because records are counted. Exit status 1 if any line was bad; the others are stored.
 
     Example: r8scan usage access.jsonl
     """
