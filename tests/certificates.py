@@ -1,4 +1,4 @@
-"""An authority with certificates for a server on loopback and for a client, real ones, for as long as a test takes."""
+"""A real certificate authority for tests, with certificates for a server on loopback and for a client."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """Files of a certificate and its key."""
+    """The files of a certificate and its key."""
 
     cert_file: Path
     key_file: Path
 
 
 class Authority:
-    """Signs certificates; its own is in `file`."""
+    """An authority that signs certificates. Its own certificate is in `file`."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class Authority:
         self.file.write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
-        """A certificate for 127.0.0.1, to serve or to ask with."""
+        """Issue a certificate for 127.0.0.1, for a server or a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -1,4 +1,4 @@
-"""The command as an operator types it, in a process of its own that need not import everything first."""
+"""The `r8scan` command in its own process, as an operator runs it, with and without its start-up time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRELOADED = ("tests.commands", "tests.preloaded")
 def installed(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the installed `r8scan`: everything is as it is for an operator, and takes as long."""
+    """Run the installed `r8scan`, exactly as an operator does."""
     command = [str(Path(sys.executable).parent / "r8scan"), *arguments]
     return subprocess.run(
         command,
@@ -37,7 +37,7 @@ def installed(
 def forked(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str, *, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """The same by a fork of a process that has the modules already: half a second of imports for each command."""
+    """Run `r8scan` in a fork of a process that has imported its modules, which saves half a second per command."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     with mock.patch.dict(os.environ, {"PATH": os.environ["PATH"]}, clear=True):
@@ -57,12 +57,12 @@ def forked(
 
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
-    """In the child: become the command."""
+    """Run the command in the forked child."""
     for number, (path, flags) in enumerate(zip(paths, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
-    # As an interpreter has them that starts in the C locale (PEP 540).
+    # The streams that an interpreter in the C locale has (PEP 540).
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115 - for the whole process
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # it is a text stream
     os.environ.clear()

@@ -26,7 +26,7 @@ from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
 
-# How long an example takes says nothing on a machine that does other things too.
+# The time of one example means nothing on a machine that runs other work, so examples have no deadline.
 hypothesis.settings.register_profile("r8scan", deadline=None)
 hypothesis.settings.load_profile("r8scan")
 
@@ -37,7 +37,7 @@ SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make check` leaves out: those that need a server, and those of whole processes."""
+    """Mark the tests that `make check` skips: those that need a server, and those of whole processes."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & SERVERS or "end_to_end" in item.path.parts:
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of whoever runs the tests reaches them."""
+    """Remove the developer's settings from the environment of the tests."""
     for name in list(os.environ):
         if name.startswith("R8SCAN_") or name == "GITHUB_TOKEN":
             monkeypatch.delenv(name)
@@ -55,7 +55,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_try() -> Iterator[None]:
-    """A request that fails is not tried again; a test of trying again says so, and waits for nothing."""
+    """Switch retries of requests off. A test of retries switches them on, without delays."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -74,7 +74,7 @@ def redis_socket() -> Iterator[str]:
 
 @contextmanager
 def _created(postgresql: str, name: str, template: str = "template1") -> Iterator[str]:
-    """The URL of a database that exists while the block runs: thousands of them would fill a disk."""
+    """Create a database for the block and yield its URL. Drop it afterwards, because thousands would fill a disk."""
     create = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
     with psycopg.connect(postgresql, autocommit=True) as connection:
         connection.execute(create.encode())
@@ -97,7 +97,7 @@ def postgresql_url(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_postgresql(postgresql: str) -> Iterator[str]:
-    """The name of an upgraded database to copy: migrating each test's anew would take most of its time."""
+    """Return the name of an upgraded database to copy, because running the migrations takes longer than most tests."""
     name = f"upgraded_{os.getpid()}"
     with _created(postgresql, name) as url:
         _upgraded(url)
@@ -106,7 +106,7 @@ def upgraded_postgresql(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as a file."""
+    """Return an upgraded SQLite file to copy."""
     path = tmp_path_factory.mktemp("upgraded") / "r8scan.db"
     _upgraded(f"sqlite:///{path}")
     return path
@@ -114,7 +114,7 @@ def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An upgraded database; each test that takes it runs on SQLite and on PostgreSQL."""
+    """Yield an upgraded database. Each test that uses it runs on SQLite and on PostgreSQL."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             path = tmp_path / "state" / "r8scan.db"
@@ -132,7 +132,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Makes tokens of the right form that never existed; none is ever written into a file of the project."""
+    """Return a function that makes tokens that never existed. No file of the project contains one."""
 
     def make() -> str:
         return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
@@ -142,14 +142,14 @@ def fresh_token() -> Callable[[], str]:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
-    """A GitHub on loopback, with real git behind it."""
+    """Run a GitHub on loopback, with real git behind it."""
     with github_server.running(tmp_path / "github") as own:
         yield own
 
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Our client, connected to the sandbox's GitHub."""
+    """Yield an r8scan client that is connected to the sandbox's GitHub."""
     own = connect(sandbox.api_url, sandbox.url, None)
     yield own
     own.close()
@@ -157,7 +157,7 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 @pytest.fixture
 def workplace(sandbox: SandboxGitHub, tmp_path: Path) -> Callable[..., Workplace]:
-    """Makes working copies of a repository of the sandbox's, which is created if need be."""
+    """Return a function that makes working copies of a repository on the sandbox's GitHub, and creates it if needed."""
 
     def make(repository: str = "ana/app", **options: str) -> Workplace:
         if sandbox.find(repository) is None:

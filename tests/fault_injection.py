@@ -1,4 +1,4 @@
-"""Crashes at chosen points: after any statement that a database has run, and wherever else a test says."""
+"""Crashes at chosen points: after any statement of a database, and at further points that a test defines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scanner.records.database import Database
 
 
 class Crash(BaseException):
-    """The worker is dead: nothing after this runs, no clean-up of ours either."""
+    """The worker is dead. No code after this runs, including clean-up code."""
 
 
 @dataclass
 class Injected:
-    """Counts points at which a crash could happen, and crashes at one of them (`at`; -1: at none)."""
+    """A counter of the points at which a crash could happen. It crashes at point `at`, or never if `at` is -1."""
 
     at: int = -1
     points: int = 0
 
     def point(self) -> None:
-        """A point at which the worker may die."""
+        """Mark a point at which the worker may crash."""
         number = self.points
         self.points += 1
         if number == self.at:
@@ -34,7 +34,7 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Every statement is a point, after it has run; a BEGIN is none that could leave anything behind."""
+        """Mark a point after every statement except BEGIN, which leaves nothing behind."""
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             del connection, cursor
@@ -49,7 +49,7 @@ class Injected:
 
 
 def crashes(database: Database, injected: Injected, run: Callable[[], object]) -> bool:
-    """Run until the crash; whether it came. What the dead worker held is given free, as its end would do."""
+    """Run `work`, and return whether it crashed. Release the worker's connections, as the end of a process would."""
     _freeze()
     try:
         with injected.watching(database):
@@ -64,6 +64,6 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
 
 @functools.cache
 def _freeze() -> None:
-    """What lives now lives on: looking through all modules for garbage at each crash would take half of the time."""
+    """Exclude all living objects from garbage collection, which would otherwise take half of the time of a crash."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""GitHub's published description of its API, asked whether a request and its answer are as it says."""
+"""The comparison of requests and answers with GitHub's published OpenAPI description."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 MAX_PER_PAGE = 100
-"""GitHub says it in words only: https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api"""
+"""The description lacks these parameters. https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
+has them."""
 
-# By its id GitHub has a repository too, and redirects there itself when one was renamed; the description leaves it out.
+# GitHub also serves a repository by its id, and redirects there after a rename. The description lacks that path.
 _BY_ID = re.compile(r"/repositories/\d+(?=/|$)")
 
 _formats = FormatChecker(())
@@ -34,7 +35,7 @@ def _is_uri(value: object) -> bool:
 
 @dataclass
 class Description:
-    """The description, and what of it was exercised so far. `complaints`: one line for each thing that is not so."""
+    """The description, and which operations were used so far. `complaints` has one line for each difference."""
 
     content: dict[str, Any]
     exercised: set[tuple[str, int]] = field(default_factory=set)
@@ -50,7 +51,7 @@ class Description:
         return set(self.content["operations"])
 
     def judge(self, api_url: str, response: httpx.Response) -> None:
-        """Compare one exchange with the description; `response` has been read."""
+        """Compare one exchange with the description. The body of `response` must have been read."""
         request = response.request
         path = _BY_ID.sub("/repos/by/id", urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path))
         name = self._operation(request.method, path)
@@ -69,17 +70,17 @@ class Description:
         self._answer(name, operation, response)
 
     def schema(self, name: str) -> dict[str, Any]:
-        """One of the description's schemas, with all that it may refer to."""
+        """Return a schema of the description, with all schemas that it refers to."""
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Complain of everything in the value that the schema does not allow."""
+        """Record a complaint for everything in the value that the schema does not allow."""
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):
             self.complaints.append(f"{what}: {error.json_path}: {error.message[:300]}")
 
     def _operation(self, method: str, path: str) -> str | None:
-        """The operation with the fewest placeholders that the path fits."""
+        """Return the matching operation with the fewest placeholders."""
         fitting = [
             name
             for name in self.operations
@@ -104,5 +105,5 @@ class Description:
             return
         schema = operation["responses"][status]
         if schema is None or "raw" in response.headers.get("content-type", ""):
-            return  # a blob may be asked for as it is; the description has its JSON only
+            return  # a raw blob: the description has only its JSON form
         self.check(f"{name} {status}", schema, response.json())

@@ -1,4 +1,4 @@
-"""Pictures of every mail as a person sees it: `make look`. Wide, narrow and dark, by headless Chromium."""
+"""`make look`: pictures of every mail in headless Chromium, wide, narrow and dark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 LOOKS = (("600", 600, False), ("320", 320, False), ("600-dark", 600, True))
 TALLEST = 12_000
 SECONDS = 60
-# In a frame, since a browser's window does not become as narrow as a telephone.
+# A frame, because a browser window cannot be as narrow as a telephone.
 _MEASURING = """<!doctype html><iframe style="border:0;height:600px;width:{width}px" srcdoc="{html}" onload="
 let inner = this.contentDocument.documentElement;
 document.documentElement.title = `size ${{inner.scrollWidth}} ${{inner.scrollHeight}}`"></iframe>"""
@@ -35,7 +35,7 @@ LOGO = read_logo(png(320, 96))
 
 
 def main() -> int:
-    """Take all pictures, or those of the mails named on the command line; the exit status."""
+    """Take the pictures of all mails, or of those named on the command line. Return the exit status."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _mails() -> Iterator[tuple[str, MailFacts, MailIdentity]]:
-    """All kinds of mail; one with a logo, shown and not; and one whose strings were written by somebody hostile."""
+    """Return all kinds of mail, one with a logo, one with a blocked logo, and one with hostile strings."""
     for name, facts in samples():
         yield name, facts, IDENTITY
         if name == "public-repository":
@@ -82,7 +82,7 @@ def _hostile(facts: MailFacts) -> MailFacts:
 
 
 def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, dark: bool) -> str:
-    """Take one picture of the whole mail; what went wrong, or nothing. Wider than the window is wrong."""
+    """Take a picture of the whole mail. Return what is wrong, such as a mail wider than the window, or nothing."""
     picture.unlink(missing_ok=True)
     try:
         page.write_text(_MEASURING.format(width=width, html=escape(html)), encoding="utf-8")
@@ -100,7 +100,7 @@ def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, 
 
 
 def _browse(browser: str, page: Path, what: str, window: tuple[int, int], dark: bool) -> str:
-    """Open the page in a browser of its own; what that prints."""
+    """Open the page in a new browser, and return what the browser prints."""
     profile = page.parent / "profile"
     shutil.rmtree(profile, ignore_errors=True)
     command = [

@@ -1,4 +1,4 @@
-"""What every command imports, for a process that commands are forked from."""
+"""The modules that every command imports, for the process from which commands are forked."""
 
 from __future__ import annotations
 

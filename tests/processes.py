@@ -1,4 +1,4 @@
-"""A process and all below it, which may end while they are being looked at."""
+"""A process and its descendants, which may end while they are examined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def children(pid: int) -> list[psutil.Process]:
-    """The living children of a process; nothing where it has ended."""
+    """Return the living children of a process, or none if it has ended."""
     try:
         return list(psutil.Process(pid).children())
     except psutil.NoSuchProcess:
@@ -16,7 +16,7 @@ def children(pid: int) -> list[psutil.Process]:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """The process and its living descendants; nothing where it has ended."""
+    """Return the process and its living descendants, or none if it has ended."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -25,7 +25,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
-    """The sum of a quantity over the family; who ends meanwhile adds nothing."""
+    """Return the sum of a quantity over the processes. A process that ends meanwhile adds nothing."""
     found = 0.0
     for process in family(pid):
         try:
@@ -36,10 +36,10 @@ def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of the process and its living descendants."""
+    """Return the processor time of the process and its living descendants, in seconds."""
     return total(pid, lambda process: sum(process.cpu_times()[:2]))
 
 
 def memory_mb(pid: int) -> float:
-    """Proportional memory of all of them, MiB: what several share is divided among them."""
+    """Return the proportional memory of all processes, in MiB. Shared memory is divided among its users."""
     return total(pid, lambda process: process.memory_full_info().pss / 2**20)

@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL for tests, without root, without installation, and gone when the tests are."""
+"""Real Redis and PostgreSQL servers for tests. They need no root and no installation, and end with the tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READY_SECONDS = 30.0
 
 @contextmanager
 def redis_server(at: str = "") -> Iterator[str]:
-    """A Redis on a socket of its own, or on this one: the path of the socket."""
+    """Run a Redis on its own socket, or on the given one, and yield the socket's path."""
     with tempfile.TemporaryDirectory(prefix="r8redis-") as folder:
         socket = at or f"{folder}/redis.sock"
         parent = os.getpid()
@@ -46,14 +46,14 @@ def redis_server(at: str = "") -> Iterator[str]:
 
 @contextmanager
 def postgresql_server() -> Iterator[str]:
-    """A PostgreSQL on a socket of its own: a URL of its database `postgres`."""
+    """Run a PostgreSQL on its own socket, and yield the URL of its database `postgres`."""
     with tempfile.TemporaryDirectory(prefix="r8pg-") as folder:
         user = "nobody" if os.getuid() == 0 else None
         binaries = _postgresql_binaries(Path(folder), user)
         data = Path(folder) / "data"
         data.mkdir(mode=0o700)
         if user is not None:
-            # PostgreSQL refuses to run as root. Only its own folders change hands.
+            # PostgreSQL refuses to run as root, so its own folders get another owner.
             owner = pwd.getpwnam(user)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
             os.chown(data, owner.pw_uid, owner.pw_gid)

@@ -1,4 +1,4 @@
-"""Small pictures made on the spot, as a vendor's logo would be: valid where a test needs them to be."""
+"""Small generated pictures that serve as a vendor's logo in tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _INK, _PAPER = b"\x1d\x5a\x9e\xff", b"\0\0\0\0"
 
 
 def png(width: int = 160, height: int = 48) -> bytes:
-    """A blue disc and a bar on transparent ground."""
+    """Return a PNG with a blue disc and a bar on a transparent background."""
     rows = b"".join(
         b"\0" + b"".join(_INK if _is_drawn(x, y, height) else _PAPER for x in range(width)) for y in range(height)
     )
@@ -21,12 +21,12 @@ def png(width: int = 160, height: int = 48) -> bytes:
 
 
 def gif(width: int, height: int) -> bytes:
-    """The header of a GIF."""
+    """Return the header of a GIF of this size."""
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b";"
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """A JPEG up to its first frame: application data, a fill byte, a table, then the frame."""
+    """Return a JPEG up to its first frame: application data, a fill byte, a table, then the frame."""
     application = b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + b"\x01\x01\0\0\x01\0\x01\0\0"
     table = b"\xff\xdb" + struct.pack(">H", 67) + b"\0" * 65
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 8, 8, height, width, 0)

@@ -1,4 +1,4 @@
-"""Real mail servers on loopback for tests: one that behaves or refuses as told, and one that speaks as it likes."""
+"""Real mail servers on loopback for tests: one that accepts or refuses as configured, and one with scripted replies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USER, PASSWORD = "mailer", "p@ss:word/1"
 
 @dataclass
 class Mailbox:
-    """What a server has taken, and what it is told to answer: by command, then (for RCPT) by recipient."""
+    """The mails that a server accepted, and its configured replies: by command, and for RCPT by recipient."""
 
     messages: list[EmailMessage] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def mail_server(
     tls: ssl.SSLContext | None = None,
     login: bool = False,
 ) -> Iterator[int]:
-    """A server on loopback for the length of the block; its port."""
+    """Run a server on loopback for the block, and yield its port."""
     loop = asyncio.new_event_loop()
 
     transports: list[asyncio.Transport] = []
@@ -132,7 +132,7 @@ def mail_server(
 
 @contextmanager
 def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that says what `speak` says to each connection, until that returns or the connection breaks."""
+    """Run a server that calls `speak` for each connection, until it returns or the connection breaks."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -167,14 +167,14 @@ def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate for 127.0.0.1 and localhost: the server's side, and a client's that trusts it."""
+    """TLS contexts for 127.0.0.1 and localhost: the server's, and one of a client that trusts it."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
 
 
 def authority(folder: Path) -> Authority:
-    """Make a key and a self-signed certificate in `folder`."""
+    """Create a key and a self-signed certificate in `folder`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.test")])
     now = datetime.datetime.now(datetime.UTC)

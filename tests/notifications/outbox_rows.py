@@ -1,4 +1,4 @@
-"""For tests of mails: incidents with places, the outbox rows that tell of them, and a transport that does as told."""
+"""Helpers for tests of mails: incidents with places, their outbox rows, and a transport that fails as configured."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Columns of an exposure; a file of a repository unless told otherwise."""
+    """Return the columns of an exposure. By default it is a file in a repository."""
     known: dict[str, Any] = {
         "kind": "file",
         "url": f"https://github.com/acme/app/blob/{COMMIT}/src/app.py#L7",
@@ -51,7 +51,7 @@ def place(**values: Any) -> dict[str, Any]:
 
 
 def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values: Any) -> uuid.UUID:
-    """An incident with these places; its id."""
+    """Create an incident with these places and return its id."""
     known: dict[str, Any] = {
         "id": uuid.uuid4(),
         "digest": hashlib.sha256(secrets.token_bytes()).hexdigest(),
@@ -77,7 +77,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def tell_owner(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: str = "disabled"
 ) -> uuid.UUID:
-    """Queue the owner's mail, due now; the row's id."""
+    """Queue an owner's mail that is due now, and return the id of its row."""
     with database.write() as session:
         news = OwnerNews("1", (recipient,), occasion, incident_ids)
         outbox.tell_owners(session, [news], window=0, domain="vendor.example")
@@ -85,14 +85,14 @@ def tell_owner(
 
 
 def tell_operator(database: Database, occasion: str, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue the operator's mail, due now; the row's id."""
+    """Queue an operator's mail that is due now, and return the id of its row."""
     with database.write() as session:
         outbox.tell_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
 
 
 def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
-    """The id of the row that was written last for this recipient."""
+    """Return the id of the newest row for this recipient."""
     statement = (
         select(Notification.id)
         .where(Notification.channel == channel, Notification.recipient == recipient)
@@ -104,20 +104,20 @@ def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
 
 
 def row(database: Database, notification_id: uuid.UUID) -> Notification:
-    """The row as it stands."""
+    """Return the current row."""
     with database.read() as session:
         return session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
 
 
 def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
-    """What the row tells, freshly read."""
+    """Return the facts of the row, freshly read."""
     with database.read() as session:
         found = session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
         return gather(session, found)
 
 
 def make_due(database: Database, notification_id: uuid.UUID) -> None:
-    """Let the time pass that a lease or a backoff takes."""
+    """Move the clock of all rows past any lease or backoff."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -127,12 +127,12 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
-    """A disabled token and its owner's mail, due now; the row's id."""
+    """Create a disabled token and its owner's mail, due now, and return the id of the mail's row."""
     return tell_owner(database, incident(database, [place()]), recipient=recipient)
 
 
 class Post:
-    """A transport that keeps what it takes, and fails as told: by recipient, or for everybody."""
+    """A transport that stores mails, and fails as configured: for one recipient, or for all (`*`)."""
 
     def __init__(self, failures: dict[str, Exception] | None = None) -> None:
         self.taken: list[Envelope] = []
@@ -152,5 +152,5 @@ class Post:
 
 
 def deliver(database: Database, post: Any, identity: MailIdentity = IDENTITY, **options: Any) -> DeliveryReport:
-    """One run, with delays that are known."""
+    """Run one delivery without jitter."""
     return deliver_due(database, post, identity, jitter=lambda: 1.0, **options)

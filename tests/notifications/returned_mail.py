@@ -13,7 +13,7 @@ def bounce(
     diagnostic: str = f"smtp; {REASON}",
     headers_only: bool = False,
 ) -> bytes:
-    """What Postfix sends; with `headers_only` the mail is not returned whole."""
+    """Return a notification as Postfix writes it. With `headers_only` it does not contain the whole mail."""
     kind = "text/rfc822-headers" if headers_only else "message/rfc822"
     lines = f"""\
 From MAILER-DAEMON Tue Nov  3 14:05:00 2026

@@ -63,7 +63,7 @@ def pass_time(database: Database, **values: Any) -> None:
 
 @dataclass
 class Kept:
-    """A channel that keeps what it takes, or fails; it cannot read the digests that are `unreadable`."""
+    """A channel that stores announcements, or fails. It refuses the digests in `unreadable`."""
 
     batches: list[list[Content]] = field(default_factory=list)
     is_away: bool = False

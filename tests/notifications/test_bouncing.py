@@ -1,4 +1,4 @@
-"""Mails that come back after they were taken: in sight, the operator told once, and nobody else's row touched."""
+"""Bounces: the mail's row becomes failed, the operator is notified once, and no other row changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crash after any single statement of a delivery, or before or after the sending: each mail still goes out once.
+"""A crash after any statement of a delivery, or before or after sending: each mail is still sent once.
 
 But for the instant between the server's acceptance and the commit: then the repeat is the same message.
 """
@@ -35,12 +35,12 @@ from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, p
 OWNERS = ("ana@acme.example", "bo@acme.example")
 LOST = "nobody@acme.example"
 SEND_SECONDS = 1.0
-"""Of the lease of 30: a slow machine must not make the worker renew leases, which would be further points."""
+"""Short against the lease of 30 seconds, so that a slow machine renews no lease, which would add crash points."""
 
 
 @dataclass
 class Dying(Post):
-    """A transport at which the worker may die before the server has the mail, or after."""
+    """A transport with a crash point before and after the server accepts the mail."""
 
     injected: Injected = field(default_factory=Injected)
 
@@ -55,9 +55,9 @@ class Dying(Post):
 
 
 def begin(database: Database) -> None:
-    """Two owners to tell of one incident, and one who cannot be told of another; nothing else anywhere."""
+    """Create an incident with mails to two owners, and one whose mail to its owner fails."""
     with database.write() as session:
-        # The database deletes entries of the audit only up to here.
+        # The database only lets entries of the audit be deleted up to this id.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
         for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
             session.query(model).delete()
@@ -68,7 +68,7 @@ def begin(database: Database) -> None:
 
 
 def let_time_pass(database: Database) -> None:
-    """A lease and a backoff; a day, for what waits that long."""
+    """Move time past a lease and a backoff, or past a day for rows that wait that long."""
     with database.write() as session:
         session.execute(update(Notification).values(leased_until=None))
         session.execute(
@@ -112,11 +112,11 @@ def test_a_crash_anywhere_in_a_delivery_loses_and_doubles_nothing(database: Data
         recover(database, post)
         assert_all_is_well(database, post, number)
         doubled += len(post.taken) > len(OWNERS) + 1
-        if not crashed:  # the delivery has no further point
+        if not crashed:  # the delivery has no further crash point
             break
         number += 1
     assert number > 20
-    # Only a death between acceptance and commit repeats a mail: the statements of that one transaction, for two mails.
+    # Only a crash between acceptance and commit repeats a mail: at the statements of that transaction, for two mails.
     assert 0 < doubled < number / 2
 
 
@@ -128,7 +128,7 @@ def test_a_crash_anywhere_in_an_announcement_loses_nothing_and_repeats_the_same_
 
 
 def announced_with_a_crash(database: Database, number: int) -> int:
-    """Announce two tokens, with a crash at this point, then recover; how many points there were."""
+    """Announce two tokens with a crash at this point, recover, and return the number of crash points."""
     with database.write() as session:
         for model in (NotificationSubject, Notification, Announcement):
             session.query(model).delete()

@@ -1,4 +1,4 @@
-"""What becomes of the rows of the outbox, whatever the server, the templates and other deliverers do meanwhile."""
+"""Delivery of outbox rows, while the mail server, custom templates and other workers misbehave."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_a_wrong_address_for_bounces_costs_no_owner_the_mail(database: Database)
 
 
 class _Doing(Post):
-    """A transport that does something before it takes the message with this number (from 1)."""
+    """A transport that calls a function before it accepts the mail with this number (from 1)."""
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Deliveries that die, lose their lease, meet each other or trip over a row: one mail each, no row blocks another."""
+"""Deliveries that crash, lose their lease, run at once or meet a bad row: one mail each, and no row blocks another."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_two_deliverers_at_once_send_each_mail_once(database: Database) -> None:
 
 
 class Killed(BaseException):
-    """What a kill -9 looks like to the code that is running: nothing after it happens."""
+    """The effect of kill -9 on the running code: nothing after it happens."""
 
 
 def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(

@@ -1,4 +1,4 @@
-"""From many finds to few mails: what an account gets when a file full of tokens, or all forks at once, are public."""
+"""Many finds, few mails: what an account receives when many tokens, or many forks, become public at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def found(token: str, line: int = 1, repository: int = 1) -> Candidate:
 
 
 def mails(database: Database, post: Post | None = None) -> list[EmailMessage]:
-    """What goes out once the window has passed."""
+    """Return the mails that are sent after the window."""
     with database.write() as session:
         session.execute(update(Notification).where(Notification.state != "sent").values(next_attempt_at=db_now(-1)))
     post = post or Post()
@@ -90,7 +90,7 @@ def test_places_that_come_later_join_the_incident_and_make_no_second_mail(
     token = fresh_token()
     known(database, token)
     respond(database, [found(token)], source="public_events", policy=POLICY)
-    assert mails(database, Post({"*": TransientFailure("450 later")})) == []  # frozen, and put off
+    assert mails(database, Post({"*": TransientFailure("450 later")})) == []  # frozen and deferred
     respond(database, [found(token, repository=2)], source="public_events", policy=POLICY)
     sent = mails(database)
     respond(database, [found(token, repository=3)], source="rescan", policy=POLICY)

@@ -1,1 +1,1 @@
-"""What the service answers over HTTP: each module offers `routes(context)` for one Starlette application."""
+"""The HTTP endpoints of the service. Each module offers `routes(context)`, and `app` combines them."""

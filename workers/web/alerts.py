@@ -1,7 +1,7 @@
 """`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub.
 
-A request is refused as early as possible: without a signature before its body is read, with a key that is none of
-GitHub's before its body is read, with a wrong signature before any work on the database.
+A request is refused as early as possible: before its body is read if it has no signature or names a key that GitHub
+does not have, and before any work on the database if its signature is wrong.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from workers.web.requests import RequestRefused, client_of, guarded
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_SUSPECT_BYTES = 256 * 1024
-"""For a network that keeps sending wrong signatures. GitHub's own networks never do."""
+"""Limit of a body from a network that has sent wrong signatures. GitHub's networks never do."""
 RETRY_SECONDS = 60
 MAX_WAITING_FOR_KEYS = 64
-"""Requests with an unknown key that wait while GitHub is asked for its keys. They hold no thread and no body."""
+"""Limit of requests that wait while GitHub is asked for its keys. A waiting request holds no thread and no body."""
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Ke
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the one route; it needs no setting, since the signature says who sends."""
+    """Return the one route. It needs no key in the settings, because the signature proves the sender."""
     return [Route("/github/secret-scanning", _Alerts(context, budget or BodyBudget()).take, methods=["POST"])]
 
 
@@ -48,7 +48,7 @@ class _Alerts:
         self._context = context
         self._keys = PublicKeys(context.github)
         self._intake = Intake(budget, Pool(threads=4, queue=32))
-        # Of its own: wrong signatures never hold a thread that works on the database.
+        # A separate pool, so that requests with wrong signatures never hold a thread that works on the database.
         self._verifying = Pool(threads=2, queue=64)
         self._forgers = RateLimiter(Rate(60, 60), Rate(6000, 6000))
         self._waiting = 0
@@ -74,23 +74,27 @@ class _Alerts:
         try:
             await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
         except Forged:
-            # GitHub's keys are public: anybody can name one, and have a whole body read in vain.
+            # GitHub's keys are public, so anybody can name one and make the service read a whole body for nothing.
             self._forgers.admit(networks)
             raise
 
     async def _wait_for(self, asked: threading.Event) -> None:
-        """Wait until GitHub has been asked for its keys. KeysUnavailable where enough others wait."""
+        """Wait until GitHub has been asked for its keys.
+
+        Raises:
+            KeysUnavailable: too many requests wait already, or GitHub did not answer in time.
+        """
         if asked.is_set():
             return
         if self._waiting >= MAX_WAITING_FOR_KEYS:
-            raise KeysUnavailable("GitHub's keys are being asked for, and others wait for them already")
+            raise KeysUnavailable("too many requests wait for GitHub's keys: try again later")
         self._waiting += 1
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while not asked.is_set():
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise KeysUnavailable("GitHub's keys cannot be had") from None
+            raise KeysUnavailable("GitHub's keys are unavailable") from None
         finally:
             self._waiting -= 1
 

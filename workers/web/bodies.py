@@ -1,7 +1,7 @@
-"""Bodies of requests within bounds: each by size and time, all together by the memory that they take.
+"""Limits on the bodies of requests: each has a maximum size and time, and all share a limited amount of memory.
 
-Memory is shared fairly: when the bodies in flight would take more than they may, the largest body of the network that
-holds most is given up. A small body therefore gets through while others send many large ones.
+The memory is shared fairly. When the bodies in flight exceed it, the largest body of the network that holds most is
+evicted. So a small body gets through while others send many large ones.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from scanner.compromise.networks import connection_keys
 from workers.web.requests import RequestRefused
 
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
-"""Of all bodies that are being read or worked on: three of the largest that a route takes."""
+"""Limit of all bodies that are being read or processed, enough for three of the largest size that a route allows."""
 GRACE_SECONDS = 5.0
-"""For a body, besides the time that its bytes earn."""
+"""Time for any body, in addition to the time that its size allows."""
 MIN_BYTES_PER_SECOND = 128 * 1024
 MAX_BODY_SECONDS = 30.0
-"""For any body: GitHub gives an alert up after this time."""
+"""Limit for any body. GitHub abandons an alert after this time."""
 BUSY_RETRY_SECONDS = 10
 
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """The part of one body that has arrived. `is_given_up`: its memory went to other bodies."""
+    """The part of one body that has arrived. `is_evicted` is true once its memory was given to other bodies."""
 
     network: str
     parts: list[bytes] = field(default_factory=list)
@@ -36,14 +36,14 @@ class Body:
     is_evicted: bool = False
 
     def joined(self) -> bytes:
-        """Return the whole body, and keep no second copy of it."""
+        """Return the whole body, and release its parts."""
         whole = b"".join(self.parts)
         self.parts = [whole]
         return whole
 
 
 class BodyBudget:
-    """The bytes of all bodies in flight, at most `limit`."""
+    """The memory of all bodies in flight, at most `limit` bytes."""
 
     def __init__(self, limit: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._limit = limit
@@ -52,17 +52,17 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Bytes held now."""
+        """Return the number of bytes held now."""
         return self._held
 
     def open(self, client: str) -> Body:
-        """Return an empty body of this client's; `close` it when the request has been answered."""
+        """Return an empty body for this client. The caller must `close` it when the request was answered."""
         body = Body(connection_keys(client)[1])
         self._bodies.add(body)
         return body
 
     def add(self, body: Body, part: bytes) -> None:
-        """Add a part that has arrived. May give up this body or another: see `Body.is_given_up`."""
+        """Add a part that has arrived. This may evict this body or another one: see `Body.is_evicted`."""
         if body.is_evicted:
             return
         body.parts.append(part)
@@ -72,7 +72,7 @@ class BodyBudget:
             self._evict(self._largest())
 
     def close(self, body: Body) -> None:
-        """Forget a body. Doing so twice changes nothing."""
+        """Release the memory of a body. Closing it twice is allowed."""
         if body in self._bodies:
             self._bodies.remove(body)
             self._held -= body.size
@@ -92,14 +92,14 @@ class BodyBudget:
 async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes: int) -> bytes:
     """Return the request's body.
 
-    A declared length is checked before anything is read. Otherwise reading ends with the first byte too many.
+    A declared length is checked before anything is read. Without one, reading stops at the first excess byte.
 
     Raises:
-        Refused: 413 above `max_bytes`, 408 when the bytes come too slowly, 503 when other bodies take the memory.
+        RequestRefused: 413 above `max_bytes`, 408 if the bytes arrive too slowly, 503 if other bodies need the memory.
     """
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
-    # h11 has refused lengths that are no number, or that contradict each other.
+    # h11 has already refused lengths that are not numbers or contradict each other.
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
         raise too_large
     started = time.monotonic()

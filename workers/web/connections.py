@@ -1,8 +1,8 @@
-"""Which connections are held open: bounded in total and for each address, and shared fairly among networks.
+"""The table of open connections: limited in total and per address, and shared fairly among networks.
 
-Pure bookkeeping, without sockets. A connection that waits for its client costs the client nothing, so it is the first
-to be given up: when an address or the whole server is full, the oldest waiting connection of the heaviest network is
-closed for the newcomer. A client that sends its request at once is therefore served in any flood of silent ones.
+It does not touch sockets. A connection that waits for its client costs that client nothing, so it is evicted first:
+when an address or the server is full, the oldest waiting connection of the network with the most connections is closed
+to admit a new one. So a client that sends its request at once is served during any flood of silent connections.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Callable
 from scanner.compromise.networks import connection_keys, parse_address
 
 MAX_CONNECTIONS = 512
-"""Connections in total. One holds at most about 130 kB while its body arrives."""
+"""Limit of all connections. One uses at most about 130 kB while its body arrives."""
 MAX_CONNECTIONS_PER_ADDRESS = 256
-"""Connections of one IPv4 address or IPv6 /64 that is no trusted proxy."""
+"""Limit of the connections of one IPv4 address or IPv6 /64, unless it is a trusted proxy."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConnectionEntry:
-    """One connection. `is_waiting`: it waits for bytes of its client. `served`: requests that it has brought."""
+    """One connection. `is_waiting`: it waits for bytes from its client. `served`: the number of its requests so far."""
 
     __slots__ = ("address", "close", "is_waiting", "network", "served")
 
@@ -35,7 +35,7 @@ class ConnectionEntry:
 
 
 class ConnectionTable:
-    """The open connections; `counts` says how many were refused or given up, by reason."""
+    """The open connections. `counts` says how many were refused or evicted, by reason."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ConnectionTable:
         self._trusted = trusted
         self._total = total
         self._per_address = per_address
-        # Dictionaries keep their order: the seat that has waited longest comes first.
+        # Dictionaries keep their order, so the entry that has waited longest comes first.
         self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
         self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
@@ -58,7 +58,7 @@ class ConnectionTable:
         return self._held
 
     def admit(self, host: str, close: Callable[[], None]) -> ConnectionEntry | None:
-        """Return a seat for a new connection, or None to refuse it. May close another connection to make room.
+        """Return an entry for a new connection, or None to refuse it. This may close another connection.
 
         Args:
             host: The peer's address.
@@ -80,7 +80,7 @@ class ConnectionTable:
         return entry
 
     def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
-        """Note that the connection begins, or ends, waiting for its client."""
+        """Record that the connection begins or ends waiting for its client."""
         entry.is_waiting = is_waiting
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
             entries = table.get(key, {})
@@ -89,7 +89,7 @@ class ConnectionTable:
                 entries[entry] = None
 
     def release(self, entry: ConnectionEntry) -> None:
-        """Forget a connection that has ended. Doing so twice changes nothing."""
+        """Remove a connection that has ended. Releasing it twice is allowed."""
         if entry not in self._addresses.get(entry.address, {}):
             return
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
@@ -103,14 +103,14 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network with the most of them; the newcomer's own where it has as many."""
+        """Return the connections of the network that has the most. On a tie, prefer the network of the newcomer."""
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})
         return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # A connection that has brought requests is more likely a client's than one that never did.
+        # Evict a connection without requests first: one that has sent requests more likely belongs to a real client.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

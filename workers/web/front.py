@@ -1,4 +1,4 @@
-"""What every route shares: the memory for bodies. And `Intake`, the order in which each route looks at a request."""
+"""The intake of a route: rate limit, body and thread pool, in the order that costs least for a request it refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Intake:
-    """One route's own pool and rate limiter, and its share of the memory for bodies."""
+    """The thread pool and rate limiter of one route, and the memory for bodies that all routes share."""
 
     def __init__(self, budget: BodyBudget, pool: Pool, limiter: RateLimiter | None = None) -> None:
         self._budget = budget
@@ -28,15 +28,19 @@ class Intake:
         self._limiter = limiter
 
     def require_rate(self, request: Request) -> None:
-        """Refuse a client whose network asks too often. Call this first: it costs a look into a dictionary."""
+        """Refuse a client whose network sends too many requests. Call this first, because it costs almost nothing."""
         if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """Read the body; it counts as in flight until the block ends. Refused as by `read_body`, or when busy."""
+        """Read the body. It counts as in flight until the block ends.
+
+        Raises:
+            RequestRefused: as `read_body`, or 503 if the pool is full.
+        """
         if self._pool.is_full:
-            # There is no sense in reading what nobody could work on.
+            # Do not read a body that no thread could process.
             raise RequestRefused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
         body = self._budget.open(client_of(request))
         try:
@@ -45,5 +49,9 @@ class Intake:
             self._budget.close(body)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run blocking work in this route's pool. Refused when it is full."""
+        """Run blocking work in this route's pool.
+
+        Raises:
+            RequestRefused: 503, the pool is full.
+        """
         return await self._pool.run(work, *arguments)

@@ -1,4 +1,4 @@
-"""`GET /disabled?after=N`: what was disabled since a gateway looked last, so that it can catch up after an outage."""
+"""`GET /disabled?after=N`: the tokens disabled since a gateway's last request, so that it can catch up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CURSOR_LENGTH = 18
 
 
 def routes(context: Context) -> list[Route]:
-    """The route; only where R8SCAN_GATEWAY_KEY is set."""
+    """Return the route, or none if R8SCAN_GATEWAY_KEY is not set."""
     key = context.settings.gateway_key
     if key is None:
         return []
@@ -31,7 +31,10 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """410 with the cursor to go on from where what followed is not kept any more: whatever is cached must go then."""
+    """Return the announcements after a cursor. Return 410 with a new cursor if older ones were deleted.
+
+    A gateway that gets 410 may have missed some, so it must discard its whole cache.
+    """
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")
     with context.database.read() as session:

@@ -1,4 +1,4 @@
-"""`GET /health`: whether this process can do its work. It has a thread of its own, and one look serves all who ask."""
+"""`GET /health`: whether this process can work. The check has its own thread, and one check serves all requests."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from workers.web.pools import Pool
 from workers.web.requests import RequestRefused, error_answer, guarded
 
 KEPT_SECONDS = 2.0
-"""How long an answer is given again without a new look."""
+"""How long the result of a check is reused."""
 WAIT_SECONDS = 5.0
-"""A look that takes longer is answered with 503 while it goes on."""
+"""While a check takes longer than this, requests are answered with 503."""
 LATE_SECONDS = 600
-"""Reports that have waited longer than this to be decided make the answer `late`."""
+"""The answer is `late` if a report has waited longer than this for its decision."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _CheckResult:
 
 
 class HealthCheck:
-    """Looks at the database, at most once every two seconds and never twice at a time."""
+    """A check of the database that runs at most once every two seconds, and never twice at once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -49,7 +49,11 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return 200, or raise Refused with 503 and the reason."""
+        """Return 200.
+
+        Raises:
+            RequestRefused: 503 with the reason.
+        """
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:
             found = await self._check()
@@ -81,7 +85,7 @@ class HealthCheck:
         return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
-        """Whether a report that was accepted here has waited too long: this is a worker's fault, not this process's."""
+        """Return whether an accepted report has waited too long, which is a failure of the workers."""
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
         )
@@ -90,7 +94,7 @@ class HealthCheck:
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the one route; anybody may ask it."""
+    """Return the one route. It needs no key."""
     health = HealthCheck(context)
 
     @guarded

@@ -1,4 +1,4 @@
-"""Threads for blocking work: a small pool for each route, so that no route can use up the threads of another."""
+"""Thread pools for blocking work, a small one for each route, so that no route can use up the threads of another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Pool:
-    """At most `threads` calls at once and `queue` more that wait; what comes beyond them is refused at once."""
+    """A pool that runs `threads` calls at once, lets `queue` more wait, and refuses any further call at once."""
 
     def __init__(self, threads: int, queue: int) -> None:
         self._limiter = CapacityLimiter(threads)
@@ -25,14 +25,14 @@ class Pool:
 
     @property
     def is_full(self) -> bool:
-        """Whether a further call would be refused."""
+        """Return whether a further call would be refused."""
         return self._held >= self._capacity
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run `work` in a thread of this pool and return what it returns.
+        """Run `work` in a thread of this pool and return its result.
 
         Raises:
-            Refused: 503 with Retry-After, when threads and queue are full.
+            RequestRefused: 503 with Retry-After, if threads and queue are full.
         """
         if self.is_full:
             raise RequestRefused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)

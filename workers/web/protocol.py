@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with a deadline for each phase of a connection, and a place in the connection table.
+"""uvicorn's HTTP/1.1 protocol with a deadline for each phase of a connection, and an entry in the connection table.
 
-uvicorn itself only limits the time between two requests: a connection that sends nothing, half a head, or its body
-byte by byte would stay open for ever, and no ASGI application would ever hear of it.
+uvicorn itself only limits the time between two requests. A connection that sends nothing, half a head, or its body byte
+by byte would stay open for ever, and no ASGI application would see it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from workers.web.connections import ConnectionEntry, ConnectionTable
 
 HEAD_SECONDS = 5.0
-"""From the connection, or the first byte of a further request, to the end of its head."""
+"""Limit from the connection, or from the first byte of a further request, to the end of the request's head."""
 REQUEST_SECONDS = 45.0
-"""For a body, whatever the application allows. Its own limit is lower, and is answered with 408."""
+"""Limit for a body, in case the application's own limit fails. That one is lower and is answered with 408."""
 ANSWER_SECONDS = 120.0
-"""For the answer, and for the client to take it."""
+"""Limit for producing the answer and for the client to receive it."""
 LINGER_SECONDS = 2.0
-"""For which bytes of a refused body are thrown away, so that its sender can read the answer before a reset."""
+"""How long bytes of a refused body are discarded, so that the sender can read the answer before a reset."""
 FLUSH_SECONDS = 10.0
-"""For a client to take what is left of its answer after the connection was closed on our side."""
+"""Limit for a client to receive the rest of its answer after the server closed the connection."""
 MIN_BYTES_PER_LINE_END = 12
-"""Of a chunked body, on average. Each chunk costs the parser as much as a request's line, however small it is."""
+"""Minimum average length of the lines of a chunked body. Each chunk costs the parser as much as a header line."""
 _LINE_ENDS_FREE = 64
 
 Phase = Literal["head", "body", "answer", "idle", "over"]
@@ -33,7 +33,7 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The transport that uvicorn sees. Closing it goes through the protocol, which lingers where a body was refused."""
+    """The transport that uvicorn uses. It closes through the protocol, which lingers if a body was refused."""
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
         self._inner = inner
@@ -54,7 +54,7 @@ class _Transport:
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection. Made by uvicorn; `bounded_protocol` gives each server a class with its own table."""
+    """One connection, created by uvicorn. `bounded_protocol` makes a subclass with the table of one server."""
 
     table: ClassVar[ConnectionTable]
     _entry: ConnectionEntry | None = None
@@ -64,7 +64,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether this connection was closed on our side, or refused."""
+        """Return whether the server closed or refused this connection."""
         return self._phase == "over"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -99,7 +99,7 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # The rest of a body that was refused is not waited for: the next request could only come after it.
+            # Do not wait for the rest of a refused body: the next request could only follow after it.
             self.server_state.total_requests += 1
             self.finish()
             return
@@ -107,7 +107,7 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection, after the answer has gone out. Throws away what still comes for a short time."""
+        """Close the connection after the answer was sent, and discard further bytes for a short time."""
         if self.is_over:
             return
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -122,14 +122,14 @@ class BoundedProtocol(H11Protocol):
         self._timer = self.loop.call_later(LINGER_SECONDS, self._inner.abort)
 
     def _look(self) -> None:
-        """Find out which phase the connection is in, and give a new one its deadline."""
+        """Determine the phase of the connection, and set the deadline of a new phase."""
         if self.is_over:
             return
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None:
             self._enter("head")
         elif cycle.response_complete:
-            # Between two requests uvicorn's own time-out holds, until a further byte comes.
+            # Between two requests, uvicorn's time-out applies until the next byte arrives.
             self._enter("head" if self.timeout_keep_alive_task is None else "idle")
         else:
             self._enter("body" if cycle.more_body else "answer")
@@ -163,5 +163,5 @@ class BoundedProtocol(H11Protocol):
 
 
 def bounded_protocol(table: ConnectionTable) -> type[asyncio.Protocol]:
-    """Return the protocol class for one server, whose connections share the table."""
+    """Return the protocol class for one server, whose connections share the given table."""
     return type("ServerProtocol", (BoundedProtocol,), {"table": table})

@@ -1,7 +1,7 @@
-"""Rate limiters in memory: token buckets for each network and for all together, in tables of bounded size.
+"""Rate limiters in memory: token buckets for each network and for all networks together, in tables of limited size.
 
-They are asked before any other work and touch no database. Limits that several processes must share are checked
-later, inside the transaction that writes anyway.
+They run before any other work and do not use the database. Limits that several processes share are checked later,
+inside the transaction that writes the result.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_NETWORKS = 10_000
-"""Networks remembered by one limiter, about 2 MB. Beyond it the one that asked longest ago is forgotten."""
+"""Networks that one limiter remembers, about 2 MB. Beyond that it forgets the least recently seen network."""
 WIDE_FACTOR = 4
-"""A wider network (an IPv6 /48) may use as much as this many of the narrow ones (/64) inside it."""
+"""An IPv6 /48 may use as much as this many of the /64 networks inside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class _Bucket:
 
 
 class RateLimiter:
-    """Admits requests by network, and by all networks together, so that few networks cannot use up what all share.
+    """A limiter by network and by all networks together, so that few networks cannot use up the shared rate.
 
-    When the common bucket is empty, a reserve of the same size still admits networks that have used nothing of
-    their own bucket. A network that keeps asking never reaches the reserve.
+    When the shared bucket is empty, a reserve of the same size still admits networks whose own bucket is full. A
+    network that keeps sending requests never reaches the reserve.
     """
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +59,7 @@ class RateLimiter:
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
-        """Take `cost` from the buckets of the networks and of all; return False, and take nothing, where one lacks it.
+        """Take `cost` from the client's buckets and the shared one. If one has too little, take nothing, return False.
 
         Args:
             keys: The client's networks, the narrowest first (see `rate_keys`).
@@ -77,7 +77,7 @@ class RateLimiter:
         return True
 
     def is_exhausted(self, keys: Sequence[str]) -> bool:
-        """Return whether one of the client's networks has nothing left; takes nothing."""
+        """Return whether a bucket of the client's networks is empty. This takes nothing."""
         now = self._clock()
         return any(self._bucket(key, self._rates[min(depth, 1)], now).level < 1 for depth, key in enumerate(keys))
 

@@ -1,6 +1,6 @@
-"""Signs of compromise over HTTP: `POST /reports` and `POST /usage` for internal systems, `POST /leaked-token` for all.
+"""Compromise reports over HTTP: `POST /reports` and `POST /usage` for internal systems, `POST /leaked-token` for all.
 
-Answers never repeat what was sent. What is reported is recorded before it is answered.
+Answers never repeat the input. Each report is recorded before the request is answered.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ POSSESSION_BYTES = 256 * 1024
 """A thousand tokens with addresses of some 200 characters."""
 BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
-"""Requests to `/leaked-token` that this process admits of one network, and of all."""
+"""Rate of requests to `/leaked-token` from one network, and from all networks, in this process."""
 FOUND_TOKENS = (Rate(1000, 200), Rate(5000, 500))
-"""Tokens in them, of one network and of all: one full batch at once. Each becomes a row, whether it is ours or not."""
+"""Rate of tokens in those requests, from one network and from all. Each token becomes a row, real or not."""
 
 THANKS = "Thank you. If this is a working token of ours, it is disabled now."
 
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the routes; those of internal systems only where R8SCAN_REPORT_KEY is set."""
+    """Return the routes. Those for internal systems exist only if R8SCAN_REPORT_KEY is set."""
     budget = budget or BodyBudget()
     key = context.settings.report_key
     internal = [] if key is None else _internal_routes(context, key, budget)
@@ -83,7 +83,7 @@ def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> li
 
 
 class _FoundTokens:
-    """`POST /leaked-token`: one token as JSON or form, or a JSON list of up to a thousand."""
+    """The endpoint `POST /leaked-token`, for one token as JSON or form, or a JSON list of up to a thousand."""
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self._context = context
@@ -137,7 +137,7 @@ def _report(context: Context, one: Any) -> NewReport:
 
 
 def _batch_key(given: str) -> str:
-    """Hashed, as every key is; empty where none was given."""
+    """Return the hash of the key, as every key is stored. It is empty if none was given."""
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
@@ -145,9 +145,9 @@ def _batch_key(given: str) -> str:
 
 
 def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], list[int]]:
-    """Add it up; return the answer and the reports to decide on.
+    """Store the usage. Return the answer and the ids of the reports to decide on.
 
-    Deciding comes after the answer: should it fail, that is no reason to send the usage again.
+    The decision follows after the answer, because a failed decision is no reason to send the usage again.
     """
     try:
         listed = networks.load(context.settings.usage_listed_file)
@@ -173,7 +173,10 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
 
 
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
-    """Record them; deciding, which takes longer for a token that is ours, comes after the answer."""
+    """Record the tokens and return the ids of their reports.
+
+    The decision follows after the answer. It takes longer for a real token, which would tell a caller that it is real.
+    """
     own = context.settings
     try:
         return possession.record(context.database, own.digester(), found, client=client, web_url=own.github_web_url)
@@ -184,7 +187,7 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
 
 
 def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
-    """Return what a body names, well-formed or not: at least one token, and at most `MAX_TOKENS`."""
+    """Return the tokens in a body, well-formed or not: at least one, at most `MAX_TOKENS`."""
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
             form = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
@@ -232,7 +235,7 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Decide on reports that were answered. Those that cannot be decided now wait in their rows for the sweeper."""
+    """Decide on reports after their request was answered. Reports that cannot be decided now wait for the sweeper."""
     if not ids:
         return
     try:

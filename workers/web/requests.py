@@ -1,4 +1,4 @@
-"""Answers to what is refused, keys compared in constant time, and who asks."""
+"""Helpers of all endpoints: refusals as JSON answers, keys compared in constant time, and the client's address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class RequestRefused(Exception):
-    """The request cannot be served: an HTTP status and a line that says why, without what was sent."""
+    """The request is refused, with an HTTP status and one line that says why and does not repeat the input."""
 
     def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
         super().__init__(reason)
@@ -29,7 +29,7 @@ class RequestRefused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint, with refusals and an unavailable database turned into JSON answers."""
+    """Wrap an endpoint so that refusals and an unavailable database become JSON answers."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -48,14 +48,14 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def client_of(request: Request) -> str:
-    """Return the address of the client, as told by the connection or by a trusted proxy; empty if unknown."""
+    """Return the client's address from the connection or a trusted proxy, or an empty string if it is unknown."""
     return request.client.host if request.client else ""
 
 
 def require_key(request: Request, key: SecretStr) -> None:
     """Refuse the request unless it carries `Authorization: Bearer` with this key."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Digests have one length, whatever was sent: the comparison tells nothing.
+    # Compare digests: they have the same length for every input, so the comparison time reveals nothing.
     same = hmac.compare_digest(_digest(given.strip()), _digest(key.get_secret_value()))
     if scheme.lower() != "bearer" or not same:
         raise RequestRefused(401, "the key is missing or wrong: send Authorization: Bearer KEY")

@@ -19,24 +19,28 @@ from workers.web.protocol import bounded_protocol
 
 MAX_HEAD_BYTES = 16 * 1024
 RECEIVE_BUFFER_BYTES = 64 * 1024
-"""Of each connection, so that one read never brings more than this into memory."""
+"""Receive buffer of each connection, so that one read never brings more than this into memory."""
 BACKLOG = 1024
 MAX_ACCEPTED_AT_ONCE = 16
-"""Before what others have sent is read: a flood of newcomers must not push out a client whose request has arrived."""
+"""New connections accepted before arrived data is read, so that a flood evicts no client that has sent its request."""
 IDLE_SECONDS = 10
 STOP_SECONDS = 20
 LOG_INTERVAL_SECONDS = 60.0
-"""Connections that were refused or closed are told in one log line each minute, by reason."""
+"""Interval of the log line that counts refused and closed connections by reason."""
 
 _log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """The address cannot be had; the text says why in one line."""
+    """The address cannot be used. The message says why in one line."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. CannotListen."""
+    """Return a listening socket.
+
+    Raises:
+        CannotListen: the address is invalid or in use.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -49,10 +53,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; requests in hand are finished.
+    """Serve until SIGINT or SIGTERM, and finish the running requests.
 
     Args:
-        application: What answers.
+        application: The web application.
         listening: A listening socket.
         trusted_proxies: Addresses or networks, separated by commas, whose X-Forwarded-For is believed, read from the
             right. Nobody else's is.
@@ -62,7 +66,7 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
         application,
         loop="asyncio",
         log_config=None,
-        # uvicorn warns of each malformed request, which anybody can send as often as they like.
+        # uvicorn warns about each malformed request, so anybody could flood the log at a lower level.
         log_level="error",
         access_log=False,
         lifespan="off",
@@ -100,7 +104,7 @@ async def _show_life() -> None:
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
-    # asyncio takes one number for both: how many connections it accepts at once, and how many the kernel lets wait.
+    # asyncio uses one number for the connections that it accepts at once and for the kernel's backlog.
     listening.listen(BACKLOG)
     told = Counter[str]()
     while True:

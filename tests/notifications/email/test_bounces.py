@@ -1,4 +1,4 @@
-"""What is read from delivery status notifications, and that nothing a stranger sends is more than refused."""
+"""The reader of delivery status notifications: what it reads, and that hostile content is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mail tells, read from real rows."""
+"""The facts of a mail, read from real rows."""
 
 from __future__ import annotations
 

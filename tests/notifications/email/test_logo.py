@@ -1,4 +1,4 @@
-"""The logo: which files may be one, how large it is shown, and how it travels with the mail."""
+"""The logo: which files are accepted, how large it is shown, and how it is attached to the mail."""
 
 from __future__ import annotations
 

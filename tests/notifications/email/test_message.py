@@ -1,4 +1,4 @@
-"""The message around the words: headers, parts, and what a mail server demands of its lines."""
+"""The composed message: headers, parts, and line lengths that mail servers require."""
 
 from __future__ import annotations
 

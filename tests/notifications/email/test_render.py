@@ -1,4 +1,4 @@
-"""Every kind of mail, rendered from the real templates: both bodies tell the same facts, and no string does harm."""
+"""Every kind of mail, rendered from the real templates: both bodies agree, and hostile strings do no harm."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BRANDED = replace(IDENTITY, logo=read_logo(png()))
 
 
 class Reader(HTMLParser):
-    """What a person sees of an HTML mail, its links, and its tags."""
+    """The visible text of an HTML mail, its links, and its tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return a fact from outside as mails show it where it is no link."""
+    """Return a fact from outside as mails show it, if it is not a link."""
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 
 
@@ -283,7 +283,7 @@ def test_every_pair_of_colours_has_the_contrast_that_reading_needs(palette: Pale
 
 
 class Painter(HTMLParser):
-    """The colours of every piece of text and of what it stands on, as a browser mixes them, in light or dark mode."""
+    """The text and background colours of every piece of text, as a browser computes them, in light or dark mode."""
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 
@@ -356,7 +356,7 @@ def poison_of(value: Any, poison: str) -> Any:
 
 
 def poisoned(value: Any, poison: str) -> Any:
-    """The same facts with every string that an attacker may write replaced."""
+    """Return the facts with every string that an attacker can write replaced by `poison`."""
     if isinstance(value, tuple):
         return tuple(poisoned(one, poison) for one in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
@@ -463,7 +463,7 @@ def test_a_broken_template_of_the_operators_holds_no_mail_back(tmp_path: Path, b
     assert mail.text == render(SAMPLES["gist"], IDENTITY).text
     assert mail.template_error is not None
     assert mail.template_error.startswith("custom templates not used: ")
-    with pytest.raises(Exception):  # noqa: B017 - each breaks in its own way
+    with pytest.raises(Exception):  # noqa: B017 - each template fails with another exception
         render_strictly(SAMPLES["gist"], identity)
 
 

@@ -1,4 +1,4 @@
-"""Handing mails to real servers on loopback: good ones, refusing ones, hanging ones, and ones with certificates."""
+"""The SMTP transport against real servers on loopback: accepting, refusing and hanging ones, with and without TLS."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # A byte before each time-out of a single read: only a deadline over the whole ends this.
+    # Each read gets a byte before its time-out, so only a deadline for the whole exchange ends this.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)

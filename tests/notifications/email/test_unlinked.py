@@ -1,4 +1,4 @@
-"""Text from attackers that no mail program makes a link of, in every kind of mail, in both bodies."""
+"""No text from attackers becomes a link in any mail program, in every kind of mail and both bodies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from notifications.email.unlinked import unlinked
 from tests.notifications.email.test_render import IDENTITY, poisoned, read
 
 SAMPLES = dict(samples())
-# Stricter than any mail program: nothing that it lets through looks like an address.
+# This pattern is stricter than any mail program: text that it does not match is not an address.
 LINKED = re.compile(
     r"(?i)(?:[a-z][a-z0-9+.-]*:[/\\]{2}|\b(?:mailto|tel|javascript|data|sms|file):|\bwww\.|\bftp\."
     r"|[\w-][.。](?:com|org|net|example|md|sh|zip|io|dev|app|ai|рф)\b|(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w)|\\\\)"

@@ -1,4 +1,4 @@
-"""What hostile strings become before anybody reads them."""
+"""Cleaning of hostile strings before they are shown."""
 
 from __future__ import annotations
 
