@@ -208,6 +208,8 @@ class Settings(BaseSettings):
     """Git requests a second at the very first start; it rises while GitHub refuses none. None: by what is asked."""
     git_max_rate: float | None = Field(default=None, ge=0.2, le=1000)
     """Git requests a second that are never exceeded."""
+    max_remembered_repositories: int = Field(default=2_000_000, ge=1000, le=1_000_000_000)
+    """Repositories whose tips are remembered; beyond it those that were not pushed to for longest are forgotten."""
     scan_threads: int = Field(default=8, ge=1, le=64)
     """Pushes that one scanning process reads at a time."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)

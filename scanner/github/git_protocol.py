@@ -137,6 +137,7 @@ def fetch(
     *,
     max_bytes: int,
     blob_limit: int | None = None,
+    commits_within: int | None = None,
 ) -> ReceivedPack:
     """Ask, by one request, for the objects that `wants` reach and `haves` do not, and return them unread.
 
@@ -145,11 +146,14 @@ def fetch(
     Args:
         max_bytes: Size of the pack beyond which receiving ends.
         blob_limit: Bytes above which the server leaves a blob out. Only for a server that `can_filter`.
+        commits_within: Only commits and tags are asked for, within so many steps. Only for a server that `can_filter`.
     """
     hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
     body = [b"command=fetch", AGENT, _format(hash_name), b"0001", b"no-progress", b"ofs-delta"]
     if blob_limit is not None:
         body.append(f"filter blob:limit={blob_limit}".encode())
+    if commits_within is not None:
+        body += [b"filter tree:0", f"deepen {commits_within}\n".encode()]
     body += [f"want {oid}\n".encode() for oid in wants]
     body += [f"have {oid}\n".encode() for oid in haves]
     body.append(b"done\n")

@@ -29,7 +29,7 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
-from scanner.records.source_models import ReadObject, ReadPush
+from scanner.records.source_models import ReadObject
 from scanner.records.states import Decision
 
 UNDER_WAY = (Decision.DISABLING, Decision.HELD)
@@ -105,38 +105,32 @@ def erase_account(database: Database, wanted: Wanted, *, who: str) -> Counter[st
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
     """Forget what was read to the end and held one of these digests: it is read again where it is met again."""
     forgotten: Counter[str] = Counter()
-    for model in (ReadPush, ReadObject):
-        for span in _hours(database, model):
-            forgotten[model.__tablename__] += _forget_hits_within(database, model, frozenset(digests), span)
+    for span in _hours(database):
+        forgotten[ReadObject.__tablename__] += _forget_hits_within(database, frozenset(digests), span)
     return forgotten
 
 
-def _hours(database: Database, model: type[ReadPush | ReadObject]) -> Iterator[Sequence[ColumnElement[bool]]]:
+def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
     """The table by time: that is how rows lie on the disk, and each statement reads what an hour has brought."""
     with database.read() as session:
-        oldest, newest = session.execute(select(func.min(model.read_at), func.max(model.read_at))).one()
+        oldest, newest = session.execute(select(func.min(ReadObject.read_at), func.max(ReadObject.read_at))).one()
     start: datetime | None = oldest
     while start is not None and start <= newest:
         until = start + timedelta(hours=1)
-        yield model.read_at >= start, model.read_at < until
+        yield ReadObject.read_at >= start, ReadObject.read_at < until
         start = until
 
 
-def _forget_hits_within(
-    database: Database,
-    model: type[ReadPush | ReadObject],
-    wanted: frozenset[str],
-    span: Sequence[ColumnElement[bool]],
-) -> int:
-    keys = model.__mapper__.primary_key
-    has_hits = cast(model.hits, Text).contains('"digest"')
+def _forget_hits_within(database: Database, wanted: frozenset[str], span: Sequence[ColumnElement[bool]]) -> int:
+    keys = ReadObject.__mapper__.primary_key
+    has_hits = cast(ReadObject.hits, Text).contains('"digest"')
     with database.read() as session:
-        rows = session.execute(select(model.hits, *keys).where(*span, has_hits)).all()
+        rows = session.execute(select(ReadObject.hits, *keys).where(*span, has_hits)).all()
     found = [tuple(row[1:]) for row in rows if not wanted.isdisjoint(hit["digest"] for hit in row[0])]
     for chunk in _chunks(found):
         with database.write() as session:
             session.execute(
-                update(model)
+                update(ReadObject)
                 .where(tuple_(*keys).in_(chunk))
                 .values(hits=null())
                 .execution_options(synchronize_session=False)

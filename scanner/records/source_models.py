@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float
+from sqlalchemy import BigInteger, Float, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, String, Text
@@ -34,19 +34,21 @@ class SourceState(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
-class ReadPush(Base):
-    """A (before, head) of a repository that was read completely; kept for some days, so that it is not read again.
+class RepositoryTips(Base):
+    """What was read of a repository: the commits up to which everything is accounted for.
 
-    `hits`: the candidates that stood in it, as JSON, since the same commits in another repository hold the same; None:
-    too many to keep, and the push is read again elsewhere.
+    `tips`: for each a byte of flags and its id, see `scanner.sources.pushes.tips`. `pushed_at`: the time of the newest
+    push that was read; `refs_listed_at`: when all refs were compared with the tips.
     """
 
-    __tablename__ = "read_pushes"
+    __tablename__ = "repository_tips"
 
+    host: Mapped[str] = mapped_column(String(100), primary_key=True)
     repository_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    head: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
-    before: Mapped[str] = mapped_column(String(64), primary_key=True)
-    hits: Mapped[list[Any] | None]
+    tips: Mapped[bytes] = mapped_column(LargeBinary)
+    is_whole: Mapped[bool]
+    pushed_at: Mapped[datetime | None]
+    refs_listed_at: Mapped[datetime | None]
     read_at: Mapped[datetime] = mapped_column(index=True)
 
 

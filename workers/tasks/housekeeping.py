@@ -11,11 +11,12 @@ from scanner.compromise import rates, reports, settling, usage
 from scanner.records import announcements, heartbeats, jobs, leases, retention, tallies, unread_contents
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
-from scanner.records.source_models import Gap, ReadObject, ReadPush, SeenEvent
+from scanner.records.source_models import Gap, ReadObject, SeenEvent
 from scanner.records.states import NotificationState
 from scanner.response import responder, sightings
 from scanner.sources.batches import recovery, shedding
 from scanner.sources.batches.runner import SLOW_KINDS
+from scanner.sources.pushes import memory as push_memory
 from scanner.sources.recall import marks
 from scanner.sources.rescan import mirror_folders
 from scanner.sources.rescan import run as rescan
@@ -28,10 +29,11 @@ from workers.wake import wake, wake_outbox
 
 JOBS_KEPT_DAYS = 3
 FAILED_JOBS_KEPT_DAYS = 30
-READ_PUSHES_KEPT_DAYS = 14
 READ_OBJECTS_KEPT_DAYS = 90
 SEEN_EVENTS_KEPT_DAYS = 2
 GAPS_KEPT_DAYS = 40
+FORGET_TRANSACTIONS = 200
+"""Of repositories that are forgotten in one run; the next run goes on."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +106,16 @@ def _wake_due() -> None:
         wake_outbox()
 
 
+def _forget_repositories() -> None:
+    context = current_context()
+    for _ in range(FORGET_TRANSACTIONS):
+        with context.database.write() as session:
+            expired, over_limit = push_memory.purge(session, max_rows=context.settings.max_remembered_repositories)
+            tallies.add(session, "repository_tips", {"forgotten_expired": expired, "forgotten_over_limit": over_limit})
+        if not expired and not over_limit:
+            break
+
+
 def _decide_again_on_finds() -> None:
     context = current_context()
     if responder.decide_again(context.database, policy=context.policy).has_news:
@@ -140,7 +152,6 @@ def _tidy() -> None:
         heartbeats.purge_expired(session)
     # One transaction for each table: deleting a million rows in one would block all other writers.
     for old in (
-        ReadPush.read_at < db_now(-READ_PUSHES_KEPT_DAYS * 86400),
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
         SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),
         Gap.until_at < db_now(-GAPS_KEPT_DAYS * 86400),
@@ -150,6 +161,7 @@ def _tidy() -> None:
     with context.database.write() as session:
         marks.purge_expired(session)
         marks.measure(session)
+    _forget_repositories()
     usage.purge_expired(context.database, keep_days=context.settings.usage_keep_days)
     unread_contents.purge(context.database)
     retention.purge_expired(context.database, keep_days=context.settings.keep_days)

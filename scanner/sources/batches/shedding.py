@@ -16,13 +16,17 @@ from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobState
 from scanner.sources.archive import hours as archive_hours
-from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY, PRIORITIES
+from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY, EARLIER_PRIORITY, PRIORITIES
 from scanner.sources.registry import droppable_priorities
 from scanner.sources.timeline import event_jobs
 
 MAX_DROPPED_AT_ONCE = 500
 """Jobs; the next sweep drops more."""
-PUSH_NAMES: dict[int, str] = {**{priority: name for name, priority in PRIORITIES.items()}, ARCHIVE_PRIORITY: "archive"}
+PUSH_NAMES: dict[int, str] = {
+    **{priority: name for name, priority in PRIORITIES.items()},
+    EARLIER_PRIORITY: "earlier",
+    ARCHIVE_PRIORITY: "archive",
+}
 
 _log = logging.getLogger(__name__)
 

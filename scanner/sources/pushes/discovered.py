@@ -76,7 +76,7 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush) -> Push:
-    """Return the push in the form that the reader takes: with a tip, everything before it unknown; else every ref."""
+    """Return the push in the form that the reader takes. Without a tip, the reader lists the refs."""
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     likelihood = likelihood_of(
         actor=found.owner,
@@ -93,8 +93,10 @@ def _push(found: DiscoveredPush) -> Push:
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),
-        ref_type="" if found.tip else "repository",
+        ref_type="",
         published_at=found.pushed_at,
-        kind="push" if found.tip else "create",
+        kind="push",
         likelihood=likelihood,
+        is_new=found.is_new,
+        size_kb=found.size_kb,
     )

@@ -13,6 +13,9 @@ Likelihood = Literal["likely", "ordinary", "unlikely"]
 PRIORITIES: dict[Likelihood, int] = {"likely": 95, "ordinary": 100, "unlikely": 110}
 """Priorities of the jobs that read them; lower goes first."""
 
+EARLIER_PRIORITY = 120
+"""Priority of what a push went on from: older than any push that is queued, newer than what the archive brings."""
+PUSH_PRIORITIES = (*PRIORITIES.values(), EARLIER_PRIORITY)
 ARCHIVE_PRIORITY = 200
 """What the archive brings is old: everything else goes first."""
 

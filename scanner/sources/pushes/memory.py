@@ -1,99 +1,96 @@
-"""What was read completely: no push is read twice, and a fork that pushes the same commits still gets its place.
-
-A (before, head) names the same objects in whatever repository, since ids are hashes of content and history.
-"""
+"""The memory of repositories: a row of tips for each, read before a page of pushes and changed when it closes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from scanner.detection import Candidate
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import db_now
-from scanner.records.source_models import ReadPush
-from scanner.response.places import candidate_from_json, candidate_to_json
-from scanner.sources.pushes.objects import placed_elsewhere
-from scanner.sources.pushes.push import Push, PushReading
+from scanner.records.source_models import RepositoryTips
+from scanner.sources.pushes.push import Push
+from scanner.sources.pushes.tips import RememberedTips, TipsRead, advanced, decoded, encoded
 
-MAX_HITS = 200
-"""Candidates of one push that are remembered; a push with more is read again in every repository."""
-KNOWN_TIPS = 1000
-MAX_KNOWN = 5000
+KEPT_DAYS = 180
+"""A repository that was not pushed to for so long is like a new one: its next push is read from its own `before`."""
+MAX_DELETED_AT_ONCE = 5000
 
-
-@dataclass(frozen=True, slots=True)
-class PushMemory:
-    """What is known of the pushes of one page."""
-
-    hits: Mapping[tuple[str, str], Sequence[Any] | None] = field(default_factory=dict)
-    repositories: frozenset[tuple[int | None, str, str]] = frozenset()
-    tips: Mapping[int, Sequence[str]] = field(default_factory=dict)
-
-    def is_read_here(self, push: Push) -> bool:
-        """Whether this very push of this repository was read."""
-        return _is_skippable(push) and (push.repository_id, push.before, push.head) in self.repositories
-
-    def elsewhere(self, push: Push, web_url: str) -> list[Candidate] | None:
-        """What the same commits held in another repository, at their places in this one; None: not known."""
-        hits = self.hits.get((push.before, push.head)) if _is_skippable(push) else None
-        if hits is None:
-            return None
-        return [placed_elsewhere(candidate_from_json(hit), push, web_url) for hit in hits]
-
-    def known_tips(self, push: Push) -> Sequence[str]:
-        """Commits of the push's repository up to which everything was read."""
-        return self.tips.get(push.repository_id, ()) if push.repository_id is not None else ()
+Key = tuple[str, int]
+"""Host and GitHub's number of the repository."""
 
 
-def recall(session: Session, pushes: Sequence[Push]) -> PushMemory:
-    """Everything known of these pushes, by two queries for all of them."""
-    heads = {push.head for push in pushes if push.head}
-    created = {push.repository_id for push in pushes if not _is_skippable(push) and push.repository_id is not None}
-    hits: dict[tuple[str, str], Any] = {}
-    repositories: set[tuple[int | None, str, str]] = set()
-    if heads:
-        statement = select(ReadPush).where(ReadPush.head.in_(heads)).limit(MAX_KNOWN)
-        for row in session.execute(statement).scalars():
-            repositories.add((row.repository_id, row.before, row.head))
-            if row.hits is not None:
-                hits[row.before, row.head] = row.hits
-    tips: dict[int, list[str]] = defaultdict(list)
-    for repository_id in sorted(created):
-        newest_first = (
-            select(ReadPush.head)
-            .where(ReadPush.repository_id == repository_id)
-            .order_by(ReadPush.read_at.desc())
-            .limit(KNOWN_TIPS)
-        )
-        tips[repository_id] = list(session.execute(newest_first).scalars())
-    return PushMemory(hits, frozenset(repositories), dict(tips))
+def key_of(push: Push, host: str) -> Key | None:
+    """Return the repository's key, or None if its number is unknown. A wiki has the number of its repository."""
+    if push.repository_id is None:
+        return None
+    return f"{host}#wiki" if push.repository.endswith(".wiki") else host, push.repository_id
 
 
-def remember(session: Session, readings: Sequence[tuple[Push, PushReading]]) -> None:
-    """Keep what was read completely, in the caller's transaction."""
-    rows = {}
-    for push, reading in readings:
-        head = push.head or reading.tip
-        if push.repository_id is None or not head or reading.is_slow or not reading.complete:
-            continue
-        hits = [candidate_to_json(candidate) for candidate in reading.candidates[: MAX_HITS + 1]]
-        rows[push.repository_id, head, push.before] = {
-            "repository_id": push.repository_id,
-            "head": head,
-            "before": push.before,
-            "hits": hits if len(hits) <= MAX_HITS else None,
-        }
-    if rows:
-        statement = insert_or_nothing(session, ReadPush).values(read_at=db_now())
-        session.connection().execute(statement, [rows[key] for key in sorted(rows)])
+def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, RememberedTips]:
+    """Return what is remembered of the repositories of these pushes."""
+    return {key: _tips(row) for key, row in _rows(session, {key_of(push, host) for push in pushes}).items()}
 
 
-def _is_skippable(push: Push) -> bool:
-    """What a created ref brought depends on the repository's other refs; a push with two ends depends on nothing."""
-    return push.kind == "push" and bool(push.before.strip("0"))
+def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
+    """Add what was read to the memory, in the caller's transaction."""
+    by_key: defaultdict[Key, list[tuple[Push, TipsRead]]] = defaultdict(list)
+    for push, tips in read:
+        key = key_of(push, host)
+        if key is not None and tips.tips:
+            by_key[key].append((push, tips))
+    if not by_key:
+        return
+    now = session.execute(select(db_now())).scalar_one()
+    # In one order, so that two pages that hold the same repositories never deadlock.
+    keys = sorted(by_key)
+    empty = {"tips": b"", "is_whole": False}
+    rows = [{"host": host_name, "repository_id": number, **empty} for host_name, number in keys]
+    session.connection().execute(insert_or_nothing(session, RepositoryTips).values(read_at=db_now()), rows)
+    found = _rows(session, keys, lock=True)
+    for key in keys:
+        row, known = found[key], _tips(found[key])
+        for push, tips in by_key[key]:
+            known = advanced(known, tips, push.published_at, now)
+        row.tips, row.is_whole = encoded(known.tips), known.is_whole
+        row.pushed_at, row.refs_listed_at, row.read_at = known.pushed_at, known.refs_listed_at, now
+
+
+def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
+    """Forget repositories that were not read for long, and the oldest beyond `max_rows`; a bounded number of each.
+
+    Returns: how many expired, and how many were over the limit.
+    """
+    expired = _delete(session, RepositoryTips.read_at < db_now(-KEPT_DAYS * 86400))
+    excess = session.execute(select(func.count()).select_from(RepositoryTips)).scalar_one() - max_rows
+    return expired, _delete(session, limit=min(excess, MAX_DELETED_AT_ONCE)) if excess > 0 else 0
+
+
+def _delete(session: Session, *conditions: object, limit: int = MAX_DELETED_AT_ONCE) -> int:
+    key = tuple_(RepositoryTips.host, RepositoryTips.repository_id)
+    oldest = select(RepositoryTips.host, RepositoryTips.repository_id).where(*conditions)  # type: ignore[arg-type]
+    chosen = session.execute(oldest.order_by(RepositoryTips.read_at).limit(limit)).all()
+    if chosen:
+        statement = delete(RepositoryTips).where(key.in_([tuple(row) for row in chosen]))
+        session.execute(statement.execution_options(synchronize_session=False))
+    return len(chosen)
+
+
+def _rows(session: Session, keys: Collection[Key | None], *, lock: bool = False) -> Mapping[Key, RepositoryTips]:
+    wanted = sorted(key for key in keys if key is not None)
+    if not wanted:
+        return {}
+    statement = (
+        select(RepositoryTips)
+        .where(tuple_(RepositoryTips.host, RepositoryTips.repository_id).in_(wanted))
+        .order_by(RepositoryTips.host, RepositoryTips.repository_id)
+    )
+    if lock:
+        statement = statement.with_for_update()
+    return {(row.host, row.repository_id): row for row in session.execute(statement).scalars()}
+
+
+def _tips(row: RepositoryTips) -> RememberedTips:
+    return RememberedTips(decoded(row.tips), row.is_whole, row.pushed_at, row.refs_listed_at)

@@ -12,7 +12,7 @@ from scanner.detection.pack_scanning import PackHit, PackScan
 from scanner.detection.packs import PackLimits
 from scanner.detection.pushed_packs import scan_pack
 from scanner.github.git_protocol import ReceivedPack
-from scanner.github.urls import at_line, blob_url, commit_url, is_repository_name, tag_url
+from scanner.github.urls import at_line, blob_url, commit_url, tag_url
 from scanner.records.unread_contents import MAX_ROWS_A_JOB
 from scanner.sources.batches.not_read import not_read_object
 from scanner.sources.pushes.push import Push, PushReading
@@ -95,28 +95,6 @@ class _Placer:
         if self._has_lines and line:
             place = replace(place, url=at_line(place.url, line))
         return replace(candidate, place=place, line=line)
-
-
-def placed_elsewhere(candidate: Candidate, push: Push, web_url: str) -> Candidate:
-    """What stood in a push of another repository, at its place in this push, which has the same commits."""
-    place, repository = candidate.place, push.repository
-    if not is_repository_name(repository):
-        url = web_url
-    elif place.kind == "file" and place.commit and place.path:
-        url = blob_url(web_url, repository, place.commit, place.path, candidate.line)
-    elif place.commit:
-        url = commit_url(web_url, repository, place.commit)
-    else:
-        url = f"{web_url}/{repository}"
-    own = replace(
-        place,
-        url=redact(url),
-        repository=redact(repository),
-        repository_id=push.repository_id,
-        ref=push.ref or None,
-        published_at=push.published_at,
-    )
-    return replace(candidate, place=own)
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:

@@ -14,6 +14,8 @@ from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.errors import GitHubError
 from scanner.records.unread_contents import NotRead
 from scanner.sources.pushes.likelihood import Likelihood
+from scanner.sources.pushes.plan import Plan
+from scanner.sources.pushes.tips import TipsRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,9 @@ class Push:
     `kind` "commit": all that `head` reaches and `before` (zeros: nothing) does not, read again by an operator's wish,
     what `head` itself brought first.
 
+    `kind` "earlier": `head` is where another push went on from, and was not read with it.
+
+    `is_new`: the repository was created lately. `size_kb`: its size on GitHub's disk, if it is known.
     `repository` and `ref` are redacted, since names can hold a token; `published_at` is the event's time; `tries`
     counts how often reading it has failed.
     """
@@ -34,9 +39,11 @@ class Push:
     ref: str
     ref_type: str
     published_at: datetime | None
-    kind: Literal["push", "create", "commit"]
+    kind: Literal["push", "create", "commit", "earlier"]
     tries: int = 0
     likelihood: Likelihood = "ordinary"
+    is_new: bool = False
+    size_kb: int | None = None
 
     @property
     def label(self) -> str:
@@ -55,6 +62,8 @@ class Push:
             "kind": self.kind,
             "tries": self.tries,
             "likelihood": self.likelihood,
+            **({"is_new": True} if self.is_new else {}),
+            **({"size_kb": self.size_kb} if self.size_kb is not None else {}),
         }
 
     @classmethod
@@ -70,14 +79,14 @@ class PushReading:
 
     `is_first_look`: a push that takes long is left to a slow job; then `is_slow` says so.
     `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
-    `tip` is the commit that was read up to, for a created ref the one that was found. `budget` and `limits` are shared
-    by all documents of the push.
+    `plan`: what was asked for, None where nothing was to be read. `budget` and `limits` are shared by all documents of
+    the push.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
     not_read: list[NotRead] = field(default_factory=list)
-    tip: str | None = None
+    plan: Plan | None = None
     objects: int = 0
     bytes: int = 0
     is_cut_off: bool = False
@@ -91,3 +100,23 @@ class PushReading:
     @property
     def complete(self) -> bool:
         return not self.unread
+
+    @property
+    def tip(self) -> str | None:
+        """Return the commit that was read up to, for a created ref the one that was found."""
+        return next(iter(self.plan.wants), None) if self.plan else None
+
+    @property
+    def tips(self) -> TipsRead | None:
+        """Return what to remember, or None if the push will be read again."""
+        plan = self.plan
+        if plan is None or self.is_slow or self.is_cut_off or self.is_damaged or self.refusal is not None:
+            return None
+        return TipsRead(
+            tuple(plan.wants),
+            is_read=self.complete,
+            before=plan.before,
+            default=plan.default,
+            is_whole=plan.is_whole and self.complete,
+            lists_refs=plan.lists_refs,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from scanner.detection import Detector, redact
@@ -14,9 +14,12 @@ from scanner.github.client import GitHub, get_json
 from scanner.github.errors import Forbidden, GitHubError, Malformed, NotFound, RateLimited
 from scanner.github.git_protocol import Refs
 from scanner.github.urls import is_repository_name
+from scanner.sources.pushes import ladder
 from scanner.sources.pushes.comparison import read_comparison
 from scanner.sources.pushes.objects import read_pack
+from scanner.sources.pushes.plan import Plan
 from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.tips import RememberedTips
 
 MAX_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
@@ -29,18 +32,18 @@ def read_push(
     detector: Detector,
     *,
     limits: PackLimits,
-    known_tips: Collection[str] = (),
+    known: RememberedTips | None = None,
     page_budget: Budget | None = None,
     is_first_look: bool = False,
 ) -> PushReading:
     """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
 
-    `known_tips`: commits of this repository up to which everything was read before. `page_budget`: what all pushes of
-    the page may cost together. `is_first_look`: give up early on a push that takes long, and call it slow.
+    `known`: what is remembered of the repository. `page_budget`: what all pushes of the page may cost together.
+    `is_first_look`: give up early on a push that takes long, and call it slow.
     """
     budget = Budget.for_first_look(page_budget) if is_first_look else Budget.for_push(page_budget)
     reading = PushReading(budget=budget, is_first_look=is_first_look)
-    _read(github, push, detector, limits, known_tips, reading)
+    _read(github, push, detector, limits, known, reading)
     reading.unread.update(reading.limits.over)
     if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:
         reading.is_slow = True
@@ -56,27 +59,32 @@ def _read(
     push: Push,
     detector: Detector,
     limits: PackLimits,
-    known_tips: Collection[str],
+    known: RememberedTips | None,
     reading: PushReading,
 ) -> None:
     push = _named(github, push)
-    is_created = push.kind == "create" or (push.kind == "push" and not push.before.strip("0"))
-    if push.kind == "push" and not push.head.strip("0"):
+    if push.kind == "push" and push.head and not push.head.strip("0"):
         return  # a deletion adds nothing
-    refs: Refs | None = None
-    if is_created:
-        refs = git_protocol.list_refs(github, push.repository, hash_name="sha256" if len(push.head) == 64 else "sha1")
-        wants, haves = _created(push, refs, known_tips, reading)
-        if not wants:
-            return
+    parents: list[str] = []
+    if push.kind == "commit":
+        parents = [] if push.before.strip("0") else _parents(github, push)
+        plan = Plan([push.head], parents or ([push.before] if push.before.strip("0") else []), "named")
     else:
-        wants, haves = [push.head], [push.before] if push.before.strip("0") else _parents(github, push)
-    reading.tip = reading.tip or wants[0]
+        try:
+            plan = ladder.plan(github, push, known, reading)
+        except Malformed as err:
+            if err.reason != "git_refused" or push.kind != "earlier":
+                raise
+            reading.unread["before_gone"] += 1
+            return
+    reading.plan = plan
+    if not plan.wants:
+        return
     try:
-        _read_objects(github, push, wants, haves, refs, limits, detector, reading)
-        if not is_created and not push.before.strip("0") and haves:
+        _read_objects(github, push, plan.wants, plan.haves, plan.refs, limits, detector, reading)
+        if parents:
             # The commit that was named came by itself, whatever becomes of all that it builds on.
-            _read_objects(github, push, haves, [], refs, limits, detector, reading)
+            _read_objects(github, push, parents, [], plan.refs, limits, detector, reading)
     except GitHubError as err:
         if not reading.objects:
             raise
@@ -101,7 +109,13 @@ def _read_objects(
         scan = read_pack(pack, push, github.web_url, detector, limits, reading)
         if scan.is_over_limit and not (reading.is_first_look and reading.unread[SPENT]):
             _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
-    except (Malformed, Forbidden):
+    except (Malformed, Forbidden) as err:
+        if err.reason == "git_refused" and push.kind == "push" and push.before in wants:
+            # The server has the old end of a force push no more: it is lost, and the new end is read without it.
+            reading.unread["before_gone"] += 1
+            if others := [oid for oid in wants if oid != push.before]:
+                _read_objects(github, push, others, haves, refs, limits, detector, reading)
+            return
         before = push.before if push.before.strip("0") else next(iter(haves), "")
         read_comparison(github, push, before, wants[0], detector, reading)
         reading.unread["refs_not_compared"] += len(wants) - 1
@@ -139,43 +153,6 @@ def _parents(github: GitHub, push: Push) -> list[str]:
     return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MAX_HAVES]
 
 
-def _created(push: Push, refs: Refs, known_tips: Collection[str], reading: PushReading) -> tuple[list[str], list[str]]:
-    """What to want and what to claim for a ref that is new.
-
-    Claimed are the default branch and what was read before, never every other ref: branches that are created by one
-    push would each hide what the other brought.
-    """
-    if not refs.oids:
-        return [], []  # an empty repository, or one whose only ref is gone again
-    if push.kind == "push":
-        wants = [push.head]
-    elif push.ref_type == "repository" or not push.ref:
-        wants = list(dict.fromkeys(_tips(refs)))[:MAX_HAVES]
-        reading.unread["refs_over_limit"] += len(set(refs.oids.values())) > len(wants)
-    else:
-        # The stored name is redacted, so the listed ones are compared in the same form.
-        wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
-        reading.unread["ref_gone"] += not wants
-        reading.unread["refs_over_limit"] += refs.is_truncated and not wants
-    reading.unread = +reading.unread
-    reading.tip = wants[0] if wants else None
-    wants = [oid for oid in wants if oid not in known_tips]
-    haves = [oid for oid in known_tips if oid not in wants]
-    default = refs.oids.get(refs.head or "")
-    if default and push.ref_type != "repository" and push.ref != redact(refs.head or ""):
-        # A branch or tag at the default branch's tip brings nothing of its own.
-        wants = [oid for oid in wants if oid != default]
-        haves.insert(0, default)
-    return wants, list(dict.fromkeys(haves))[:MAX_HAVES]
-
-
-def _tips(refs: Refs) -> Iterator[str]:
-    """The default branch's tip first, then those of branches and tags; what pull requests brought comes with theirs."""
-    if refs.head in refs.oids:
-        yield refs.oids[refs.head]
-    yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
-
-
 def _ask_for_less(
     github: GitHub,
     push: Push,
@@ -188,13 +165,15 @@ def _ask_for_less(
 ) -> None:
     """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial.
 
-    Of what an operator names no ref is claimed: the branches hold it by now. So may the branch of a push that has moved
-    on since, or one that it was merged into: where the answer lacks what was wanted, only what was known is claimed.
+    For a commit that an operator names, or an earlier push, claim no refs: the branches hold it by now, so the server
+    would send nothing. The branch of a push may have moved on as well, or hold it by a merge: if the answer lacks what
+    was wanted, ask again and claim only what was known.
     """
-    if refs is None and push.kind != "commit":
+    claims_refs = push.kind not in ("commit", "earlier")
+    if refs is None and claims_refs:
         hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
         refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
-    listed = refs.oids if refs is not None and push.kind != "commit" else {}
+    listed = refs.oids if refs is not None and claims_refs else {}
     others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
     more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MAX_HAVES]
     blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None

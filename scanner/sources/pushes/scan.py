@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
-from scanner.detection import Candidate, Detector
+from scanner.detection import Detector
 from scanner.detection.budgets import Budget
 from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
 from scanner.records import jobs
 from scanner.records.database import Database
+from scanner.records.jobs import ClaimedJob
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.runner import Outcome, respond_or_keep
 from scanner.sources.pushes import memory as push_memory
-from scanner.sources.pushes.memory import PushMemory
+from scanner.sources.pushes.likelihood import EARLIER_PRIORITY
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push
+from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_CANDIDATES = 100
 """Candidates of one push that are responded to before the others."""
@@ -47,54 +51,85 @@ def scan_next(
     if job is None:
         return None
     pushes = [Push.from_json(value) for value in job.target[kind]]
+    host = urlsplit(github.web_url).netloc
     with database.read() as session:
-        memory = push_memory.recall(session, pushes)
+        memory = push_memory.recall(session, pushes, host)
     readings: dict[Push, PushReading] = {}
     budget = Budget.for_page()
 
     def read(push: Push) -> Outcome[Push]:
         outcome = Outcome(push)
-        candidates = _recalled(memory, push, github.web_url, outcome)
-        if candidates is None:
-            try:
-                tips = memory.known_tips(push)
-                reading = readings[push] = read_push(
-                    github,
-                    push,
-                    detector,
-                    limits=limits,
-                    known_tips=tips,
-                    page_budget=budget,
-                    is_first_look=kind == "pushes",
-                )
-            except GitHubError as err:
-                outcome.error = err
-                return outcome
-            candidates = reading.candidates
-            _count(reading, outcome)
+        key = push_memory.key_of(push, host)
+        known = memory.get(key) if key else None
+        if known is not None and _is_read(push, known):
+            outcome.counts["skipped_already_read"] += 1
+            return outcome
+        try:
+            reading = readings[push] = read_push(
+                github,
+                push,
+                detector,
+                limits=limits,
+                known=known,
+                page_budget=budget,
+                is_first_look=kind == "pushes",
+            )
+        except GitHubError as err:
+            outcome.error = err
+            return outcome
+        _count(reading, outcome)
         # Objects with few candidates come first, so that a leak does not wait for a flood beside it.
-        for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):
+        found = reading.candidates
+        for part in filter(None, (found[:FIRST_CANDIDATES], found[FIRST_CANDIDATES:])):
             outcome.response.add(respond_or_keep(database, part, source=job.source, policy=policy, state_dir=state_dir))
-        if push in readings:
-            # The page is closed when all of its pushes are read: until then, keep no more than is remembered.
-            del readings[push].candidates[push_memory.MAX_HITS + 1 :]
+        reading.candidates.clear()  # the page closes when all of its pushes are read
         return outcome
 
-    def remember(session: Session, outcomes: Sequence[Outcome[Push]]) -> None:
-        known = [(outcome.item, readings[outcome.item]) for outcome in outcomes if outcome.item in readings]
-        push_memory.remember(session, known)
+    def close(session: Session, outcomes: Sequence[Outcome[Push]]) -> None:
+        read_now = [(one.item, readings[one.item]) for one in outcomes if one.item in readings]
+        remembered = [(push, tips) for push, reading in read_now if (tips := reading.tips) is not None]
+        push_memory.remember(session, remembered, host)
+        _queue_earlier(session, job, pushes, read_now)
 
-    return page_work.work(database, job, pushes, read, threads=threads, on_close=remember)
+    return page_work.work(database, job, pushes, read, threads=threads, on_close=close)
 
 
-def _recalled(memory: PushMemory, push: Push, web_url: str, outcome: Outcome[Push]) -> Sequence[Candidate] | None:
-    """What the push holds, if it was read before, here or in another repository."""
-    if memory.is_read_here(push):
-        outcome.counts["skipped_already_read"] += 1
-        return ()
-    candidates = memory.elsewhere(push, web_url)
-    outcome.counts["skipped_read_elsewhere"] += candidates is not None
-    return candidates
+def _is_read(push: Push, known: RememberedTips) -> bool:
+    """Return whether this very push was read before."""
+    if push.kind == "earlier":
+        return known.has_read(push.head)
+    if push.kind != "push" or not push.head:
+        return False
+    if push.before.strip("0"):
+        return known.has_read(push.head) and known.holds(push.before)
+    return known.has_read_push_at(push.head, push.published_at)
+
+
+def _queue_earlier(
+    session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
+) -> None:
+    """Queue what was claimed as known though nobody has read it, unless the page holds it.
+
+    Each such commit is remembered, so it is queued once.
+    """
+    read_here = {(push.repository_id, push.head) for push in page}
+    waiting = [
+        replace(
+            push,
+            before="0" * len(oid),
+            head=oid,
+            kind="earlier",
+            published_at=None,
+            tries=0,
+        )
+        for push, reading in read_now
+        if reading.plan is not None and reading.tips is not None
+        for oid in reading.plan.earlier
+        if (push.repository_id, oid) not in read_here
+    ]
+    if waiting:
+        target = {"pushes": [push.to_json() for push in dict.fromkeys(waiting)]}
+        jobs.enqueue(session, "pushes", target, source=job.source, priority=EARLIER_PRIORITY, parent_id=job.id)
 
 
 def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
@@ -104,6 +139,9 @@ def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
     outcome.error = reading.refusal
     if reading.is_slow:
         return  # what was not read is read, or counted, by the slow job
+    if reading.plan is not None and reading.plan.wants:
+        outcome.counts[f"rung_{reading.plan.rung}"] += 1
+        outcome.counts.update({f"may_miss_{reason}": 1 for reason in reading.plan.may_miss})
     outcome.counts["objects"] += reading.objects
     outcome.counts["bytes"] += reading.bytes
     outcome.counts.update({f"unread_{reason}": count for reason, count in reading.unread.items()})

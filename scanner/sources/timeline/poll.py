@@ -32,7 +32,7 @@ from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.pushes.likelihood import PUSH_PRIORITIES
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
 from scanner.sources.timeline.events import Found, newest_repository_id, read_event
 from scanner.sources.timeline.pages import Cursor, Kind, Poll, poll_pages
@@ -251,7 +251,7 @@ PUBLIC_EVENTS = Source(
     _poll_source,
     job_kinds=("pushes", "repository", "files"),
     droppable={
-        "pushes": tuple(PRIORITIES.values()),
+        "pushes": PUSH_PRIORITIES,
         "repository": (REPOSITORY_PRIORITY,),
         "files": (TEXT_PRIORITY,),
     },

@@ -30,7 +30,7 @@ from scanner.records.models import (
 )
 from scanner.records.outbox import OwnerNews
 from scanner.records.retention import NotErasable, Wanted
-from scanner.records.source_models import ReadObject, ReadPush
+from scanner.records.source_models import ReadObject
 from scanner.records.states import Cause
 from scanner.response.places import candidate_to_json
 from tests.notifications.outbox_rows import SEEN, incident, place, tell_operator, tell_owner
@@ -175,9 +175,8 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         ]
         announcements.announce(session, stopped, announcements.CHANNELS)
         number = account.id
-        session.add(ReadPush(repository_id=number, head="a", before="b", hits=hits(digest), read_at=db_now()))
         old = db_now(-3 * 86400)
-        session.add(ReadPush(repository_id=number, head="c", before="d", hits=hits(digest), read_at=old))
+        session.add(ReadObject(kind="file", key=str(number), hits=hits(digest), read_at=db_now()))
         session.add(ReadObject(kind="blob", key=str(number), hits=hits("f" * 64, digest), read_at=old))
     return own
 
@@ -211,9 +210,8 @@ def test_what_held_an_erased_token_is_read_again_where_it_is_met_again(database:
         session.add(ReadObject(kind="blob", key="empty", hits=[], read_at=db_now(-10 * 86400)))
     erase(database, "erased-customer")
     with database.read() as session:
-        assert session.execute(select(ReadPush.hits)).scalars().all() == [None, None]
         kept = session.execute(select(ReadObject.hits).order_by(ReadObject.key)).scalars().all()
-    assert kept == [None, [], hits("f" * 64)]
+    assert kept == [None, None, [], hits("f" * 64)]
 
 
 def test_an_account_whose_tokens_work_is_not_erased(database: Database) -> None:

@@ -147,7 +147,7 @@ def test_a_flood_of_invented_tokens_is_cut_and_counted(
     queue(database, pushed(work, sandbox))
     assert scan()
     with database.read() as session:
-        job = session.execute(select(ScanJob)).scalar_one()
+        job = session.execute(select(ScanJob).order_by(ScanJob.id).limit(1)).scalar_one()
         rows = session.execute(select(Sighting.digest)).scalars().all()
     assert len(set(rows)) == 50
     assert len(rows) == 49 + 3

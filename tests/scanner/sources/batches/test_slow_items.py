@@ -20,12 +20,13 @@ from scanner.github.client import GitHub
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting
-from scanner.records.source_models import ReadObject, ReadPush
+from scanner.records.source_models import ReadObject, RepositoryTips
 from scanner.response.policy import Policy
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.push import Push
+from scanner.sources.pushes.tips import decoded
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
@@ -124,10 +125,12 @@ def test_a_slow_push_becomes_a_job_of_its_own_and_what_lies_beside_it_in_plain_i
     assert (page.state, page.counts["deferred"], "partly_read" in page.counts) == ("done", 1, False)
     assert (left.kind, left.priority) == ("slow_pushes", 95)
     assert left.target == {"slow_pushes": [slow.to_json()], "events": ["1"]}
-    assert own.rows(ReadPush.head) == [(quick.head,)]
+    [(tips,)] = own.rows(RepositoryTips.tips)
+    assert [(tip.oid, tip.is_read) for tip in decoded(tips)] == [(quick.head, True), (quick.before, False)]
     assert not own.scan(), "scanners of pages leave it alone"
     assert own.scan("slow_pushes")
     assert len(set(own.rows(Sighting.digest))) == 2
+    assert own.scan(), "what the first push went on from"
     assert {row.state for row in own.rows(ScanJob.state)} == {"done"}
 
 

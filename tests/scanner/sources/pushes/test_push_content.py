@@ -17,6 +17,7 @@ from scanner.github.errors import GitHubError, NotFound, RateLimited, Unavailabl
 from scanner.github.git_protocol import pkt_line
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push
+from scanner.sources.pushes.tips import RememberedTips, Tip
 from workers.sandbox import git_backend
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
@@ -189,7 +190,7 @@ def test_a_tip_that_was_read_before_is_not_read_again(
     tip = work.commit("a")
     work.push()
     sandbox.requests.clear()
-    reading = read(client, created("refs/heads/main"), known_tips=[tip])
+    reading = read(client, created("refs/heads/main"), known=RememberedTips((Tip(tip),)))
     assert (reading.candidates, reading.complete, sandbox.requests["git"]) == ([], True, 1)
 
 

@@ -18,7 +18,6 @@ from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import claim_next
 from scanner.records.models import ScanJob
-from scanner.records.source_models import ReadPush
 from scanner.response.policy import Policy
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.runner import Outcome
@@ -245,7 +244,7 @@ def bench(database: Database, client: GitHub, tmp_path: Path) -> Bench:
     return Bench(database, client, tmp_path / "state")
 
 
-def test_the_same_commits_in_a_fork_are_not_read_again_but_their_place_is_recorded(
+def test_the_same_commits_in_a_fork_are_found_at_their_place_there(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -257,14 +256,12 @@ def test_the_same_commits_in_a_fork_are_not_read_again_but_their_place_is_record
     work.push()
     bench.scan(push(head, before))
     assert is_disabled(bench.database, digest)
-    sandbox.requests.clear()
-    job = bench.scan(push(head, before, repository="ben/fork", repository_id=2002))
-    assert sandbox.requests["git"] == 0
-    assert job.counts["skipped_read_elsewhere"] == 1
-    original, fork = exposures(bench.database)
-    assert (fork.repository, fork.repository_id, fork.path, fork.line) == ("ben/fork", 2002, "a b.py", 2)
-    assert fork.url == original.url.replace("ana/app", "ben/fork")
-    assert original.place_key != fork.place_key
+    fork = sandbox.create_repository("ben/fork")
+    work.git("push", "-q", sandbox.push_address("ben/fork"), "HEAD")
+    bench.scan(push(head, before, repository="ben/fork", repository_id=fork.id))
+    original, copy = exposures(bench.database)
+    assert (copy.repository, copy.repository_id, copy.path, copy.line) == ("ben/fork", fork.id, "a b.py", 2)
+    assert copy.url == original.url.replace("ana/app", "ben/fork")
 
 
 def test_an_older_end_of_the_same_head_is_read(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
@@ -275,24 +272,6 @@ def test_an_older_end_of_the_same_head_is_read(bench: Bench, workplace: Make, sa
     sandbox.requests.clear()
     bench.scan(push(third, first))
     assert sandbox.requests["git"] == 1
-
-
-def test_a_push_with_too_many_hits_is_read_again_elsewhere(
-    bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scanner.sources.pushes.memory.MAX_HITS", 1)
-    work = workplace()
-    before = work.commit("first")
-    for number in range(3):
-        work.write(f"{number}.py", f"x = '{fresh_token()}'\n")
-    head = work.commit("oops")
-    work.push()
-    bench.scan(push(head, before))
-    with bench.database.read() as session:
-        assert session.execute(select(ReadPush)).scalar_one().hits is None
-    job = bench.scan(push(head, before, repository_id=2002))
-    assert "skipped_read_elsewhere" not in job.counts
-    assert bench.scan(push(head, before)).counts["skipped_already_read"] == 1
 
 
 def test_a_commit_that_an_operator_names_is_read_though_it_was_read_before(

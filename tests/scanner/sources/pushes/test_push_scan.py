@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,18 @@ from scanner.records import jobs, spool
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ApiToken, NotificationSubject, ScanJob, db_now
-from scanner.records.source_models import ReadPush, UnreadContent
+from scanner.records.source_models import RepositoryTips, UnreadContent
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.response.respond import look_up_again
 from scanner.sources.batches import recovery
 from scanner.sources.batches import runner as page_work
 from scanner.sources.pushes import scan as push_scan
+from scanner.sources.pushes.likelihood import EARLIER_PRIORITY
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.reading import read_push
 from scanner.sources.pushes.scan import scan_next
+from scanner.sources.pushes.tips import decoded
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from workers.sandbox.github import SandboxGitHub
@@ -77,8 +80,10 @@ class Bench:
         )
 
     def jobs(self) -> list[ScanJob]:
+        """Return the jobs but for those that read what other pushes went on from."""
         with self.database.read() as session:
-            return list(session.execute(select(ScanJob).order_by(ScanJob.id)).scalars())
+            wanted = select(ScanJob).where(ScanJob.priority != EARLIER_PRIORITY).order_by(ScanJob.id)
+            return list(session.execute(wanted).scalars())
 
     def is_disabled(self, digest: str) -> bool:
         with self.database.read() as session:
@@ -88,6 +93,11 @@ class Bench:
     def make_due(self) -> None:
         with self.database.write() as session:
             session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
+
+    def has_more(self) -> bool:
+        """Return whether a job is due besides those that read what other pushes went on from."""
+        job = jobs.claim_next(self.database, "pushes")
+        return job is not None and job.priority != EARLIER_PRIORITY
 
 
 @pytest.fixture
@@ -128,7 +138,7 @@ def test_a_page_is_read_and_its_tokens_disabled_in_one_go(bench: Bench, workplac
     assert all(bench.is_disabled(digest) for digest in digests)
     (job,) = bench.jobs()
     assert (job.state, job.counts["pushes"], job.counts["candidates"]) == ("done", 3, 3)
-    assert bench.scan() is None
+    assert not bench.has_more()
 
 
 def test_a_repository_that_is_gone_is_counted_and_not_tried_again(
@@ -155,7 +165,7 @@ def test_what_fails_comes_again_by_itself_and_does_not_hold_up_the_rest(
     page, retry = bench.jobs()
     assert (page.state, page.counts["error_http_503"], page.counts["retried"]) == ("done", 1, 1)
     assert len(retry.target["pushes"]) == 1
-    assert bench.scan() is None, "it is not due yet"
+    assert not bench.has_more(), "it is not due yet"
     bench.make_due()
     bench.scan()
     assert all(bench.is_disabled(digest) for digest in digests)
@@ -218,7 +228,7 @@ def test_after_eight_tries_a_push_is_given_up_in_sight(bench: Bench, workplace: 
     assert (last.state, last.counts["given_up"]) == ("failed", 1)
     assert "ana/app" in str(last.error)
     bench.make_due()
-    assert bench.scan() is None
+    assert not bench.has_more()
 
 
 def test_the_same_push_is_not_read_twice(
@@ -250,7 +260,11 @@ def test_a_push_that_was_read_in_part_is_not_taken_for_read(
     bench.scan()
     assert bench.jobs()[0].state == "partial"
     with bench.database.read() as session:
-        assert session.execute(select(ReadPush)).first() is None
+        tips = decoded(session.execute(select(RepositoryTips.tips)).scalar_one())
+    assert [(tip.oid, tip.is_read) for tip in tips] == [(found.head, False), (found.before, False)]
+    bench.queue(found)
+    bench.scan()
+    assert "skipped_already_read" not in bench.jobs()[-1].counts
 
 
 def test_a_page_that_killed_its_worker_twice_is_split(bench: Bench, workplace: Make, fresh_token: Token) -> None:
@@ -505,3 +519,81 @@ def test_what_a_push_holds_and_could_not_be_read_is_recorded_by_name(
     assert row.content_digest == hashlib.sha256(damaged).hexdigest()
     assert row.place["repository"] == "ana/app"
     assert row.job_id == bench.jobs()[0].id
+
+
+@pytest.mark.parametrize("is_remembered", [False, True])
+def test_a_token_in_a_push_that_was_missed_is_found_by_a_later_push_of_the_repository(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token, is_remembered: bool
+) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    work = workplace()
+    first, second = (work.commit(str(number)) for number in range(2))
+    if is_remembered:
+        work.push()
+        bench.queue(push(first, second))
+        bench.scan()
+        bench.scan()  # what that push went on from
+    work.write("a.py", f"x = '{token}'\n")
+    missed = work.commit("oops")
+    work.write("a.py", "x = 1\n")
+    seen = work.commit("remove it")
+    work.push()
+    sandbox.requests.clear()
+    bench.queue(push(missed, seen))
+    bench.scan()
+    if is_remembered:
+        assert sandbox.requests["git"] == 1
+    else:
+        assert not bench.is_disabled(digest), "it is read after every push that is queued"
+        assert bench.scan() is not None
+    assert bench.is_disabled(digest)
+    assert bench.scan() is None
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_the_old_end_of_a_force_push_that_was_never_read_is_read_too(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token, is_gone: bool
+) -> None:
+    token, kept = fresh_token(), fresh_token()
+    digest, kept_digest = bench.know(token), bench.know(kept)
+    work = workplace()
+    base = work.commit("first")
+    work.push()
+    bench.queue(push("0" * 40, base))
+    bench.scan()
+    work.write("a.py", f"x = '{token}'\n")
+    replaced = "f" * 40 if is_gone else work.commit("oops")
+    if not is_gone:
+        work.push()
+        work.git("reset", "-q", "--hard", base)
+    work.write("a.py", f"x = '{kept}'\n")
+    head = work.commit("again")
+    work.push("--force", "HEAD")
+    bench.queue(push(replaced, head))
+    bench.scan()
+    assert (bench.is_disabled(digest), bench.is_disabled(kept_digest)) == (not is_gone, True)
+    assert bench.jobs()[-1].counts.get("unread_before_gone") == (1 if is_gone else None)
+    assert sandbox.requests["compare"] == 0
+
+
+def test_a_push_that_an_event_and_a_listing_show_is_read_once(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    at = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    found = replace(leaked(workplace, fresh_token()), published_at=at)
+    listed = replace(found, before="0" * 40, published_at=at - timedelta(seconds=1))
+    for shown in (found, listed, found):
+        bench.queue(shown)
+        bench.scan()
+    assert [job.counts.get("skipped_already_read") for job in bench.jobs()] == [None, 1, 1]
+
+
+def test_each_rung_and_what_it_may_miss_is_counted(bench: Bench, workplace: Make) -> None:
+    work = workplace()
+    commits = [work.commit(str(number)) for number in range(12)]
+    work.push()
+    bench.queue(push("0" * 40, commits[-1]))
+    bench.scan()
+    counts = bench.jobs()[-1].counts
+    assert (counts["rung_boundary"], counts["may_miss_other_refs"], counts["may_miss_older_commits"]) == (1, 1, 1)

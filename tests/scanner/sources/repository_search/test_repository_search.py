@@ -222,7 +222,7 @@ def test_with_its_points_spent_it_goes_on_by_the_rest_search(search: Searching) 
     search.sandbox.faults["graphql"].append(lambda: JSONResponse(limited, headers={"Retry-After": "3000"}))
     search.poll_for(300, every=15)
     [push] = search.queued()
-    assert (push.repository, push.head, push.kind) == ("ana/app", "", "create")
+    assert (push.repository, push.head, push.kind) == ("ana/app", "", "push")
     assert search.state.counts["rest_requests"] > 0
     assert search.sandbox.requests["repository_search"] <= search.sandbox.repository_search_limit + 1
 

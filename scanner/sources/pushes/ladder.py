@@ -1,0 +1,183 @@
+"""How a push is read when it is not known where it began: the ladder, the most exact and cheapest rung first.
+
+What a server is told to have is never sent, so only what is accounted for may be claimed:
+
+1. remembered: the repository's remembered tips are claimed. Exact.
+2. before: of a repository seen for the first time, the commit that the push went on from is claimed, and read later
+   by a job of its own (kind "earlier"), since nobody has read it.
+3. whole: a new or small repository is read whole.
+4. boundary: of any other, the newest FIRST_PARENTS commits of the branch are read. The first parent of the oldest of
+   them is claimed, never a second parent: that would hide merged and imported history. Asking by date is no rung: a tip
+   that is older than the date is sent with its whole history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scanner.detection import redact
+from scanner.detection.pack_locations import Commit, parse_commit
+from scanner.detection.packs import PackLimits, read_pack
+from scanner.github import git_protocol
+from scanner.github.client import GitHub
+from scanner.github.errors import Malformed
+from scanner.github.git_protocol import Refs
+from scanner.sources.pushes.plan import Plan
+from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.tips import RememberedTips
+
+FIRST_PARENTS = 10
+"""Commits of a branch that are read when nothing is known of it. Deeper ones were most likely pushed long ago, and each
+costs bytes: 10 of 8,000 took 32 kB."""
+SKELETON = PackLimits(
+    pack_bytes=2 << 20, inflated_bytes=32 << 20, object_bytes=1 << 20, held_bytes=4 << 20, objects=4000
+)
+"""Of an answer that holds commits only. Merges bring more than FIRST_PARENTS of them."""
+SMALL_KB = 1024
+"""On GitHub's disk. Below it the whole repository costs about as much as finding a boundary."""
+MAX_WANTS = 1000
+
+_FILTERING_HOSTS: dict[str, bool] = {}
+
+
+def plan(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
+    """Choose the rung, asking the server for refs or commits where the rung needs them. Raises GitHubError."""
+    if push.kind == "create":
+        return _created(github, push, known, reading)
+    if push.kind == "earlier":
+        return _from_boundary(github, push, push.head, may_miss=())
+    if push.before.strip("0"):
+        return _continued(push, known)
+    return _discovered(github, push, known, reading)
+
+
+def _continued(push: Push, known: RememberedTips | None) -> Plan:
+    """A push of which both ends are known."""
+    if known is None or (known.holds(push.head) and not known.has_read(push.head)):
+        # In the second case a later push went on from this one: what is remembered reaches it, and would hide it.
+        earlier = [] if known is not None and known.holds(push.before) else [push.before]
+        return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
+    # A `before` that was never read is read with it: a push that we missed, or what a force push has replaced.
+    wants = [oid for oid in (push.head, push.before) if not known.holds(oid)]
+    return Plan(wants, known.oids, before=push.before)
+
+
+def _discovered(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
+    """A push of which a listing shows at most the default branch's tip."""
+    if known is not None:
+        if push.head and not known.holds(push.head):
+            return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
+        # The default branch has not moved, so another ref has.
+        return _changed(_refs(github, push), known, reading)
+    if push.is_new or not push.head:
+        refs = _refs(github, push)
+        if push.is_new or _is_small(push):
+            return _whole(refs, reading)
+        tip = refs.oids.get(refs.head or "") or next(_tips(refs), "")
+        return _from_boundary(github, push, tip, ["other_refs"], refs) if tip else Plan([])
+    if _is_small(push):
+        return Plan([push.head], rung="whole", default=push.head, may_miss=["other_refs"], is_whole=True)
+    return _from_boundary(github, push, push.head, ["other_refs"])
+
+
+def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
+    """A branch, tag or repository that an event shows as created, without a commit.
+
+    Of other refs only the default branch is claimed: branches that one push creates would hide each other's content.
+    """
+    refs = _refs(github, push)
+    if not refs.oids:
+        return Plan([])  # an empty repository, or one whose only ref is gone again
+    default = refs.oids.get(refs.head or "", "")
+    if push.ref_type == "repository" or not push.ref:
+        return _whole(refs, reading) if known is None else _changed(refs, known, reading)
+    # The stored name is redacted, so the listed ones are compared in the same form.
+    wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
+    if not wants:
+        reading.unread["refs_over_limit" if refs.is_truncated else "ref_gone"] += 1
+        return Plan([], refs=refs)
+    if known is not None:
+        return Plan([oid for oid in wants if not known.holds(oid)], known.oids, refs=refs)
+    if not default or push.ref == redact(refs.head or ""):
+        return Plan(wants, rung="whole", default=default, is_whole=True, refs=refs)
+    # A branch or tag at the default branch's tip brings nothing of its own.
+    wants = [oid for oid in wants if oid != default]
+    return Plan(wants, [default], "before", earlier=[default], before=default, default=default, refs=refs)
+
+
+def _whole(refs: Refs, reading: PushReading) -> Plan:
+    default = refs.oids.get(refs.head or "", "")
+    wants = _listed(refs, reading)
+    is_whole = len(wants) < MAX_WANTS and not refs.is_truncated
+    return Plan(wants, rung="whole", default=default, is_whole=is_whole, lists_refs=True, refs=refs)
+
+
+def _changed(refs: Refs, known: RememberedTips, reading: PushReading) -> Plan:
+    """Every ref that is not remembered; exact."""
+    wants = [oid for oid in _listed(refs, reading) if not known.holds(oid)]
+    return Plan(wants, known.oids, default=refs.oids.get(refs.head or "", ""), lists_refs=True, refs=refs)
+
+
+def _listed(refs: Refs, reading: PushReading) -> list[str]:
+    distinct = list(dict.fromkeys(_tips(refs)))
+    reading.unread["refs_over_limit"] += refs.is_truncated or len(distinct) > MAX_WANTS
+    reading.unread = +reading.unread
+    return distinct[:MAX_WANTS]
+
+
+def _tips(refs: Refs) -> Iterator[str]:
+    """The default branch's tip first, then those of branches and tags; what pull requests brought comes with theirs."""
+    if refs.head in refs.oids:
+        yield refs.oids[refs.head]
+    yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
+
+
+def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
+    default = "" if push.kind == "earlier" else tip
+    if not _can_filter(github, push.repository):
+        # Without a filter the commits would come with all their files: then rather everything, once.
+        return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
+    boundary = _boundary(github, push, tip)
+    if boundary is None:
+        return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
+    return Plan([tip], [boundary], "boundary", may_miss=[*may_miss, "older_commits"], default=default, refs=refs)
+
+
+def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
+    """Return the first commit of the first-parent line that is not read, or None if the line is shorter."""
+    received = git_protocol.fetch(
+        github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
+    )
+    pack = read_pack(received.content, SKELETON, hash_name=received.hash_name)
+    commits: dict[str, Commit] = {}
+    oid = tip
+    for item in pack:
+        if item.type == "commit" and (commit := parse_commit(item)):
+            commits[item.oid] = commit
+        elif item.type == "tag" and item.oid == tip:
+            oid = item.content[7 : 7 + len(tip)].decode("ascii", "replace")  # "object <id>"
+    if oid not in commits:
+        raise Malformed("git_no_commits", "the git server sent other commits than were asked for")
+    for _ in range(FIRST_PARENTS):
+        found = commits.get(oid)
+        if found is None:
+            return oid
+        if not found.parents:
+            return None
+        oid = found.parents[0]
+    return oid
+
+
+def _can_filter(github: GitHub, repository: str) -> bool:
+    """Return whether the host sends commits without trees. Asked once by each process: a host does not change it."""
+    if github.web_url not in _FILTERING_HOSTS:
+        _FILTERING_HOSTS[github.web_url] = git_protocol.can_filter(github, repository)
+    return _FILTERING_HOSTS[github.web_url]
+
+
+def _is_small(push: Push) -> bool:
+    return push.size_kb is not None and push.size_kb < SMALL_KB
+
+
+def _refs(github: GitHub, push: Push) -> Refs:
+    return git_protocol.list_refs(github, push.repository, hash_name="sha256" if len(push.head) == 64 else "sha1")

@@ -1,0 +1,152 @@
+"""What is remembered of a repository: tips, commits up to which everything was read or is accounted for. Pure.
+
+A tip is accounted for when what it reaches was read, is older than the first push that we saw, or waits as a job or is
+counted as unread. So every remembered tip may be claimed, and nothing else may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+MAX_OTHER_TIPS = 20
+"""Tips besides the default branch's. More branches than that change in few repositories; 21 bytes each."""
+SAME_PUSH_WITHIN = timedelta(seconds=2)
+"""GitHub gives the time of a push to the second, and an event's may be a second later."""
+
+_READ, _SUPERSEDED, _DEFAULT, _SHA256 = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """A commit or tag.
+
+    Attributes:
+        oid: Its id in hex.
+        is_read: All that was new with it was read, so that the same push need not be read again.
+        is_superseded: A later push went on from it. It is kept to recognise pushes that a second source shows.
+        is_default: The default branch pointed to it.
+    """
+
+    oid: str
+    is_read: bool = True
+    is_superseded: bool = False
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedTips:
+    """The remembered tips of one repository, the newest first.
+
+    Attributes:
+        is_whole: The whole history was read, not only what came since the first push that was seen.
+        pushed_at: The time of the newest push that was read.
+        refs_listed_at: When all refs were last compared with the tips.
+    """
+
+    tips: tuple[Tip, ...] = ()
+    is_whole: bool = False
+    pushed_at: datetime | None = None
+    refs_listed_at: datetime | None = None
+
+    @property
+    def oids(self) -> list[str]:
+        return [tip.oid for tip in self.tips]
+
+    def holds(self, oid: str) -> bool:
+        """Return whether the commit is accounted for."""
+        return any(tip.oid == oid for tip in self.tips)
+
+    def has_read(self, oid: str) -> bool:
+        """Return whether all that was new with the commit was read."""
+        return any(tip.oid == oid and tip.is_read for tip in self.tips)
+
+    def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
+        """Return whether the push at this time, after which the default branch was at `oid`, was read.
+
+        A later time means that another branch was pushed: the default branch alone does not tell.
+        """
+        if pushed_at is None or not self.has_read(oid):
+            return False
+        listed = self.refs_listed_at is not None and pushed_at < self.refs_listed_at - SAME_PUSH_WITHIN
+        return listed or (self.pushed_at is not None and pushed_at <= self.pushed_at + SAME_PUSH_WITHIN)
+
+
+@dataclass(frozen=True, slots=True)
+class TipsRead:
+    """What the reading of one push adds to the memory.
+
+    Attributes:
+        tips: Commits that were read.
+        is_read: They were read completely; else what is missing is counted.
+        before: The commit that the push went on from, if it is known.
+        default: The default branch's tip, if it was looked at.
+        is_whole: With them, the whole history was read.
+        lists_refs: All refs were compared with the tips.
+    """
+
+    tips: tuple[str, ...]
+    is_read: bool
+    before: str = ""
+    default: str = ""
+    is_whole: bool = False
+    lists_refs: bool = False
+
+
+def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
+    """Return the memory with what was read, bounded."""
+    new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
+    names = {tip.oid for tip in new}
+    # What was already read completely stays so, whoever reads it again in part.
+    new = [replace(tip, is_read=tip.is_read or known.has_read(tip.oid)) for tip in new]
+    old = [
+        replace(
+            tip,
+            is_superseded=tip.is_superseded or tip.oid == read.before,
+            is_default=tip.is_default and not (read.default or tip.oid == read.before),
+        )
+        for tip in known.tips
+        if tip.oid not in names
+    ]
+    if read.before.strip("0") and read.before not in names and not known.holds(read.before):
+        old.insert(0, Tip(read.before, is_read=False, is_superseded=True))
+    times = [at for at in (known.pushed_at, pushed_at) if at is not None]
+    return RememberedTips(
+        tips=_bounded([*new, *old]),
+        is_whole=known.is_whole or read.is_whole,
+        pushed_at=max(times, default=None),
+        refs_listed_at=now if read.lists_refs else known.refs_listed_at,
+    )
+
+
+def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
+    """Return the tips within the limit: superseded ones go first, the oldest first among them."""
+    excess = len(tips) - 1 - MAX_OTHER_TIPS
+    if excess <= 0:
+        return tuple(tips)
+    oldest_first = [tip for tip in reversed(tips) if not tip.is_default]
+    dropped = {tip.oid for tip in sorted(oldest_first, key=lambda tip: not tip.is_superseded)[:excess]}
+    return tuple(tip for tip in tips if tip.oid not in dropped)
+
+
+def encoded(tips: Iterable[Tip]) -> bytes:
+    """Return the tips in their form in the table: for each a byte of flags and the 20 or 32 bytes of its id."""
+    parts = []
+    for tip in tips:
+        oid = bytes.fromhex(tip.oid)
+        flags = _READ * tip.is_read | _SUPERSEDED * tip.is_superseded | _DEFAULT * tip.is_default
+        parts.append(bytes([flags | _SHA256 * (len(oid) == 32)]) + oid)
+    return b"".join(parts)
+
+
+def decoded(content: bytes) -> tuple[Tip, ...]:
+    """Return the tips of `encoded`."""
+    tips, position = [], 0
+    while position < len(content):
+        flags = content[position]
+        end = position + 1 + (32 if flags & _SHA256 else 20)
+        oid = content[position + 1 : end].hex()
+        tips.append(Tip(oid, bool(flags & _READ), bool(flags & _SUPERSEDED), bool(flags & _DEFAULT)))
+        position = end
+    return tuple(tips)

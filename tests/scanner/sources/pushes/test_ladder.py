@@ -1,0 +1,306 @@
+"""Each rung of the ladder finds what it promises in every kind of push, against git's own server.
+
+The kinds: ordinary work, offline work, lying dates, branches from old commits, force pushes, imported histories,
+merges, tags, several branches, and a deletion. Every new file holds a token of its own; files of before hold others.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from scanner.detection import Detector, sha256_digest
+from scanner.detection.packs import PackLimits
+from scanner.github.client import GitHub, connect
+from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.reading import read_push
+from scanner.sources.pushes.tips import RememberedTips, Tip
+from workers.sandbox import git_backend, github_server
+from workers.sandbox.git_backend import git
+from workers.sandbox.github import SandboxGitHub
+
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+OLD_COMMITS = 14
+ZEROS = "0" * 40
+
+
+@dataclass
+class Story:
+    """A repository, what was in it, and what one push brought."""
+
+    path: Path
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Digests of the tokens in files, and where each was committed: "old", or the name of what was pushed."""
+
+    def commit(self, count: int = 1, *, days: float = 0, where: str = "main") -> None:
+        for _ in range(count):
+            token = "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
+            self.tokens[sha256_digest(token.encode())] = where
+            (self.path / f"f{len(self.tokens)}.py").write_text(f"t = '{token}'\n")
+            self.git("add", "-A")
+            self.git("commit", "-qm", "x", days=days)
+
+    def git(self, *arguments: str, days: float = 0) -> None:
+        at = f"{NOW - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+        person = {f"GIT_{who}_{what}": "ana@x.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        git(*arguments, cwd=self.path, env={**person, "GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at})
+
+    def orphan(self, name: str) -> None:
+        self.git("checkout", "-q", "--orphan", name)
+        self.git("rm", "-rfq", ".")
+
+
+def normal(own: Story) -> None:
+    own.commit(2)
+
+
+def offline_for_days(own: Story) -> None:
+    own.commit(3, days=3)
+
+
+def offline_for_weeks(own: Story) -> None:
+    own.commit(3, days=20)
+
+
+def old_dated_tip(own: Story) -> None:
+    own.commit(1, days=700)
+
+
+def branch_from_an_old_commit(own: Story) -> None:
+    own.git("checkout", "-q", "-b", "topic", "main~8")
+    own.commit(2, where="other")
+
+
+def force_push_of_an_amended_commit(own: Story) -> None:
+    own.git("reset", "-q", "--hard", "HEAD~1")
+    own.commit(1)
+
+
+def force_push_of_a_rewritten_branch(own: Story) -> None:
+    own.git("reset", "-q", "--hard", "HEAD~5")
+    own.commit(3, days=2)
+
+
+def old_history_imported_as_a_branch(own: Story) -> None:
+    own.orphan("imported")
+    own.commit(4, days=900, where="other")
+
+
+def old_history_imported_by_a_merge(own: Story) -> None:
+    own.orphan("imported")
+    own.commit(4, days=900)
+    own.git("checkout", "-q", "main")
+    own.git("merge", "-q", "--no-edit", "--allow-unrelated-histories", "imported")
+    own.git("branch", "-qD", "imported")
+
+
+def long_lived_branch_merged(own: Story) -> None:
+    own.git("checkout", "-q", "-b", "topic", "main~12")
+    own.commit(12, days=5)
+    own.git("checkout", "-q", "main")
+    own.git("merge", "-q", "--no-edit", "topic")
+    own.git("branch", "-qD", "topic")
+
+
+def only_a_tag(own: Story) -> None:
+    own.git("checkout", "-q", "--detach")
+    own.commit(1, where="other")
+    own.git("tag", "-a", "v1", "-m", "one")
+
+
+def several_branches(own: Story) -> None:
+    own.commit(1)
+    for name in ("one", "two"):
+        own.git("checkout", "-q", "-b", name, "main")
+        own.commit(2, where="other")
+
+
+def mixed_dates(own: Story) -> None:
+    for days in (0, 400, 1, 30, 0):
+        own.commit(1, days=days)
+
+
+def future_date(own: Story) -> None:
+    own.commit(2, days=-400)
+
+
+def deletion(own: Story) -> None:
+    own.git("branch", "-qD", "stale")
+
+
+KINDS: list[Callable[[Story], None]] = [
+    normal, offline_for_days, offline_for_weeks, old_dated_tip, branch_from_an_old_commit,
+    force_push_of_an_amended_commit, force_push_of_a_rewritten_branch, old_history_imported_as_a_branch,
+    old_history_imported_by_a_merge, long_lived_branch_merged, only_a_tag, several_branches, mixed_dates,
+    future_date, deletion,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """One push as it stands on the server: refs before and after, and digests of tokens by where they were pushed."""
+
+    repository: str
+    number: int
+    before: dict[str, str]
+    after: dict[str, str]
+    tokens: dict[str, str]
+
+    def known(self, *refs: str) -> RememberedTips:
+        return RememberedTips(tuple(Tip(oid) for name, oid in self.before.items() if not refs or name in refs))
+
+    def push(self, head: str = "", before: str = ZEROS, **more: str) -> Push:
+        values = {"ref": "", "ref_type": "", "kind": "push", **more}
+        return Push(self.repository, self.number, before, head, published_at=None, **values)  # type: ignore[arg-type]
+
+    @property
+    def tip(self) -> str:
+        return self.after["refs/heads/main"]
+
+    def tokens_in(self, *where: str) -> set[str]:
+        return {digest for digest, at in self.tokens.items() if at in where}
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxGitHub]:
+    with github_server.running(tmp_path_factory.mktemp("github"), announce_pushes=False) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def reader(github: SandboxGitHub) -> Iterator[GitHub]:
+    own = connect(github.api_url, github.url, None)
+    yield own
+    own.close()
+
+
+@pytest.fixture(scope="module")
+def pushes(github: SandboxGitHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pushed]:
+    base = Story(tmp_path_factory.mktemp("base") / "work")
+    git("init", "-q", "--initial-branch=main", "--template=", base.path)
+    for number in range(OLD_COMMITS):
+        base.commit(1, days=60 - number, where="old")
+    base.git("branch", "stale", "main~3")
+    return {kind.__name__: _pushed(github, base, kind) for kind in KINDS}
+
+
+def _pushed(github: SandboxGitHub, base: Story, kind: Callable[[Story], None]) -> Pushed:
+    repository = github.create_repository(f"ana/{kind.__name__}")
+    own = Story(base.path.parent / kind.__name__, dict(base.tokens))
+    git("clone", "-q", "--no-hardlinks", base.path, own.path)
+    own.git("branch", "-q", "stale", "origin/stale")
+    mirror = (
+        "push",
+        "-q",
+        "--force",
+        "--prune",
+        str(repository.path),
+        "refs/heads/*:refs/heads/*",
+        "refs/tags/*:refs/tags/*",
+    )
+    own.git(*mirror)
+    before = git_backend.refs(repository.path)
+    kind(own)
+    own.git(*mirror)
+    return Pushed(repository.name, repository.id, before, git_backend.refs(repository.path), own.tokens)
+
+
+def read(reader: GitHub, push: Push, known: RememberedTips | None = None) -> PushReading:
+    reading = read_push(reader, push, Detector(), limits=PackLimits(), known=known)
+    assert not reading.unread
+    return reading
+
+
+def found(*readings: PushReading) -> set[str]:
+    return {candidate.digest for reading in readings for candidate in reading.candidates}
+
+
+each_kind = pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
+
+
+@each_kind
+def test_remembered_tips_bring_all_that_is_new_and_nothing_else(
+    github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], kind: str
+) -> None:
+    own = pushes[kind]
+    github.requests.clear()
+    reading = read(reader, own.push(), own.known())
+    assert found(reading) == own.tokens_in("main", "other")
+    assert reading.plan is not None
+    assert (reading.plan.rung, list(reading.plan.may_miss)) == ("remembered", [])
+    assert github.requests["git"] == (1 if kind == "deletion" else 2)
+
+
+@each_kind
+def test_events_bring_all_that_is_new(reader: GitHub, pushes: dict[str, Pushed], kind: str) -> None:
+    own = pushes[kind]
+    readings = []
+    for name in own.before.keys() | own.after.keys():
+        old, new = own.before.get(name, ZEROS), own.after.get(name, ZEROS)
+        if old == ZEROS:
+            is_tag = name.startswith("refs/tags/")
+            push = own.push("", ref=name, ref_type="tag" if is_tag else "branch", kind="create")
+            readings.append(read(reader, push))
+        elif old != new:
+            readings.append(read(reader, own.push(new, old, ref=name)))
+    assert found(*readings) == own.tokens_in("main", "other")
+
+
+@each_kind
+def test_the_default_branch_alone_misses_other_refs_and_says_so(
+    github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], kind: str
+) -> None:
+    own = pushes[kind]
+    if own.tip == own.before["refs/heads/main"]:
+        # It has not moved, so another ref must have: they are listed.
+        reading = read(reader, own.push(own.tip), own.known())
+        assert found(reading) == own.tokens_in("other")
+        return
+    github.requests.clear()
+    reading = read(reader, own.push(own.tip), own.known("refs/heads/main"))
+    assert found(reading) == own.tokens_in("main")
+    assert reading.plan is not None
+    assert (list(reading.plan.may_miss), github.requests["git"]) == (["other_refs"], 1)
+
+
+@each_kind
+def test_with_nothing_known_the_newest_commits_of_the_default_branch_are_read(
+    reader: GitHub, pushes: dict[str, Pushed], kind: str
+) -> None:
+    own = pushes[kind]
+    reading = read(reader, own.push(own.tip))
+    assert reading.plan is not None
+    assert (reading.plan.rung, list(reading.plan.may_miss)) == ("boundary", ["other_refs", "older_commits"])
+    assert found(reading) >= own.tokens_in("main")
+    assert len(found(reading) & own.tokens_in("old")) < OLD_COMMITS, "not the whole history"
+
+
+def test_more_commits_than_the_boundary_are_missed_and_counted(
+    github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed]
+) -> None:
+    own = pushes["normal"]
+    github.requests.clear()
+    reading = read(reader, own.push(own.tip))
+    assert len(found(reading)) == 10
+    assert github.requests["git"] == 2
+
+
+@pytest.mark.parametrize("changes", [{"is_new": True}, {"size_kb": 12}])
+def test_a_new_or_small_repository_is_read_whole(
+    reader: GitHub, pushes: dict[str, Pushed], changes: dict[str, bool | int]
+) -> None:
+    own = pushes["several_branches"]
+    push = own.push(own.tip)
+    new = replace(push, **changes)  # type: ignore[arg-type]  # a mix of types by name
+    reading = read(reader, new)
+    where = ("old", "main", "other") if "is_new" in changes else ("old", "main")
+    assert found(reading) == own.tokens_in(*where)
+    assert reading.tips is not None
+    assert reading.tips.is_whole
+    assert reading.tips.lists_refs is ("is_new" in changes)
