@@ -44,6 +44,11 @@ class Inflated:
         self._ended = False
         self._ready = memoryview(b"")
 
+    @property
+    def unused(self) -> int:
+        """Bytes that were taken from the source and belong to nothing that was read."""
+        return len(self._pending)
+
     def read(self, size: int, /) -> bytes:
         pieces: list[bytes] = []
         missing = size

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import NamedTuple
 
+from scanner.detection.embedded import holds_streams
 from scanner.detection.members import Container, Member, Reader
 from scanner.detection.signatures import PROGRAM_STARTS, SIGNATURES, ContainerKind
 from scanner.detection.tar_files import is_tar_header
@@ -51,12 +52,17 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "git_bundle": _Format("git_packs", "bundle_members"),
     "redis": _Format("database_dumps", "redis_members"),
     "postgresql": _Format("database_dumps", "postgresql_members"),
+    "avro": _Format("avro_files", "avro_members"),
+    "ole": _Format("ole_files", "ole_members"),
+    "event_stream": _Format("event_streams", "event_stream_members"),
+    "embedded": _Format("embedded", "embedded_members"),
     "unsupported": _Format("signatures", "unsupported_members"),
 }
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """Return the kind of container that `content` is, or None. Only a few bytes are compared.
+    """Return the kind of container that `content` is, or None. A text costs only a few
+    comparisons; other contents are searched for compressed streams.
 
     Args:
         content: the whole content, or its first 512 bytes at least.
@@ -69,9 +75,10 @@ def container_kind(content: bytes) -> ContainerKind | None:
     if len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
     # A zip may follow a program or a script. Its directory is still near the end.
-    if content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]:
-        return "zip" if has_directory(content) else None
-    return None
+    may_end_as_zip = content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]
+    if may_end_as_zip and has_directory(content):
+        return "zip"
+    return "embedded" if holds_streams(content) else None
 
 
 def is_streamed(kind: ContainerKind) -> bool:

@@ -38,6 +38,10 @@ _SEARCH_STEPS = 8
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 
+_SPLIT_SPAN = 1024
+_SPLIT_LINES = 6
+"""A prefix and its rest stand this close, in bytes and in lines, where they are two literals of one program."""
+
 MAX_ENCODED_BYTES = 4096
 """Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of
 their own is shorter. The limit keeps the work per hit constant."""
@@ -103,9 +107,39 @@ def _token_at(content: bytes, start: int) -> Iterator[Finding]:
             yield Finding(match[0], start, match.end())
             continue
         match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
-        finding = _units_finding(match, patterns) if match is not None else None
-        if finding is not None:
-            yield finding
+        if match is not None:
+            finding = _units_finding(match, patterns)
+            if finding is not None:
+                yield finding
+            continue
+        yield from _decimal_escapes(content, start, patterns)
+        yield from _split_literal(content, start, patterns)
+        yield from _marked_end(content, start, patterns)
+
+
+def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
+    match = patterns.decimal_escapes.match(content, start, start + MAX_ENCODED_BYTES)
+    if match is not None:
+        codes = [unit[0] if len(unit) == 1 else int(unit.lstrip(b"\\")) for unit in match.captures("unit")]
+        if max(codes) < 128:
+            yield from _checked(bytes(codes), match, patterns, "decimal-escape")
+
+
+def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
+    """Yield the token whose prefix is a literal of its own at `start`, its rest another literal a few lines below."""
+    prefix = patterns.lone_prefix.match(content, start)
+    if prefix is None:
+        return
+    rest = patterns.rest.search(content, prefix.end(), prefix.end() + _SPLIT_SPAN)
+    if rest is not None and content.count(b"\n", prefix.end(), rest.start()) <= _SPLIT_LINES:
+        yield Finding(patterns.form.prefix.encode() + rest["rest"], start, rest.end("rest"), ("split-literal",))
+
+
+def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
+    """Yield the token whose last letter has its high bit set, as Kryo writes ASCII strings."""
+    match = patterns.marked_end.match(content, start)
+    if match is not None:
+        yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
 
 
 def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
@@ -163,6 +197,14 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
         if len(number[0]) == 4:
             # Three digits and a separator cannot be a hexadecimal byte.
             return
+    wide = False
+    for patterns in token_patterns():
+        match = patterns.wide_hex_list.match(content, start, start + MAX_ENCODED_BYTES)
+        if match is not None:
+            wide = True
+            yield from _hex_list_finding(match, patterns)
+    if wide:
+        return
     matches = [
         (match, patterns)
         for patterns in token_patterns()
@@ -234,8 +276,9 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
         yield from dump_findings_in(content, begin, end, meter)
     elif kind == "list":
         for patterns in token_patterns():
-            for match in starting_in(patterns.hex_list, content, begin, end):
-                yield from _hex_list_finding(match, patterns)
+            for pattern in (patterns.hex_list, patterns.wide_hex_list):
+                for match in starting_in(pattern, content, begin, end):
+                    yield from _hex_list_finding(match, patterns)
             for match in starting_in(patterns.decimal_list, content, begin, end):
                 yield from _decimal_list_finding(match, patterns)
         yield from dump_findings_in(content, begin, end, meter)

@@ -5,51 +5,93 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+import regex
+
 from scanner.detection.token_formats import LETTERS_AND_DIGITS, TokenFormat
 
 HEX_ALNUM = rb"(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])"
 DECIMAL_ALNUM = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[7-9]|1[01][0-9]|12[0-2])"
+TAG_ALNUM = rb"(?:\x80[\xb0-\xb9]|\x81[\x81-\x9a\xa1-\xba])"
 OCTAL_ALNUM = rb"(?:06[0-7]|07[01]|1(?:0[1-7]|[12][0-7]|3[0-2]|4[1-7]|[56][0-7]|7[0-2]))"
 
 _ZERO_WIDTH = (
     rb"\xe2\x80[\x8b-\x8f]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf|\xc2\xad"
+    rb"|\xcd\x8f|\xef\xb8[\x80-\x8f]"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
+# Colours and other sequences of a terminal (ECMA-48), raw or escaped in a string.
+_ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
+# Only elements that format part of a word; a table's cell or a paragraph ends it.
+_INLINE_TAG = (
+    rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
+    rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
+)
+_RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
+# One event of a terminal recording (asciicast version 2) ends, the next begins.
+_NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
+# A terminal wraps: the letter at the edge is written again in the first column, or a space in its place.
+_TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
+_NEXT_CELL = rb"[\ \t]{0,40}+\|[\ \t]*+\r?\n[\ \t]*+\|(?:[\ \t]{0,40}+\|){0,8}+[\ \t]{0,40}+"
+# Lengths that formats write between pieces of a text: blocks of GIF, packed words of Cap'n Proto, records of Excel 97.
+_LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
+_NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
 # An underscore only at the end of a line, where Visual Basic continues the line with it. Elsewhere it may belong to the
 # token.
-_GLUE = rb"(?:[\s+.&,~|()<>\[\]]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
+_GLUE = rb"(?:[\s+.&,~|()<>\[\]{}$]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
-      | \\+(?:x00|u0000)
+      | \\+(?:x00|u0000)(?![0-9A-Fa-f]{2})
       | =\r?\n
       | (?:\\+[rn])++(?:[ \t]*+)
       | \\\r?\n[ \t]*+
-      | <wbr[ ]?/?>
+      | %(escape)s | %(tag)s | %(rtf)s | %(event)s | %(cell)s | %(word)s
+      | ["'`]\} | %(length)s
       | \r?\n[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+
       | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
-    )""" % {b"zero": _ZERO_WIDTH, b"glue": _GLUE}
+    )""" % {
+    b"zero": _ZERO_WIDTH,
+    b"glue": _GLUE,
+    b"escape": _ESCAPE_SEQUENCE,
+    b"tag": _INLINE_TAG,
+    b"rtf": _RTF_RUN,
+    b"event": _NEXT_EVENT,
+    b"cell": _NEXT_CELL,
+    b"word": _NEXT_ENCODED_WORD,
+    b"length": _LENGTH_BYTE,
+}
 """A joint: what may separate two letters of one token. Zero-width characters, the escaped zeros of UTF-16, soft line
-breaks (in mail, in editors, inside JSON strings), a backslash before a line break, and the end of one string literal up
-to the beginning of the next."""
+breaks (in mail, in editors, inside JSON strings), a backslash before a line break, colours and markup, the edge of a
+terminal or of a table's cell, and the end of one string literal up to the beginning of the next."""
 
 
-def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes) -> bytes:
+def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
+    """Return the pattern of one letter's escapes; `tag`: its tag characters (U+E0000 and on) in UTF-8."""
     return rb"""(?:
         %%(?:25)*+ %(hex)s | = %(hex)s
-      | \\+x %(hex)s | \\+u00 %(hex)s | \\+u\{0*+ %(hex)s \} | \\+U000000 %(hex)s | \\+ %(oct)s
+      | \\+x(?:00)?+ %(hex)s | \\+u00 %(hex)s | \\+u\{0*+ %(hex)s \} | \\+U000000 %(hex)s | \\+ %(oct)s
+      | _x00 %(hex)s _ | %(tag)s
       | &(?:amp;)*+\#[xX]0*+ %(hex)s ;?+ | &(?:amp;)*+\#0*+ %(dec)s (?![0-9]);?+
-    )""" % {b"hex": hexadecimal, b"dec": decimal, b"oct": octal}
+    )""" % {
+        b"hex": hexadecimal,
+        b"dec": decimal,
+        b"oct": octal,
+        b"tag": rb"\xf3\xa0" + tag,
+    }
 
 
-JOINTS = rb"(?:(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,3}+"
+JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 # At the beginning of a continued line, a hyphen marks a list item or comment. It may belong to the token if a format
 # has hyphens.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
-_NAMED_UNDERSCORE = rb"|\\+_|&(?:amp;)*+(?:lowbar|UnderBar);"
+
+
+_NAMED_UNDERSCORE = (
+    rb"|\\+_|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{LOW[ ]LINE\}|\\+textunderscore(?:\{\}|\\?[ ])?+|\\+0?95(?![0-9])"
+)
 
 
 def units_expression(form: TokenFormat) -> bytes:
-    """Return a verbose pattern of a token in which any letter may be escaped, with up to three joints between two.
+    """Return a verbose pattern of a token in which any letter may be escaped, with up to five joints between two.
 
     It accepts every letter and digit in the body, so check what it captures as `unit` against the format.
     """
@@ -57,8 +99,13 @@ def units_expression(form: TokenFormat) -> bytes:
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
     others = _other_letters(form)
     plain = rb"[0-9A-Za-z" + others.encode() + rb"]"
-    written = plain + rb"|" + _escaped(*body_codes(form)) + (rb"|\\+[_-]" if others else b"")
-    return prefix + rb"(?:" + joints + rb"(?P<unit>" + written + rb")){%d}" % form.body_length
+    written = (
+        plain
+        + rb"|"
+        + _escaped(*body_codes(form), _alternatives(TAG_ALNUM, map(_tag_code, others)))
+        + (rb"|\\+[_-]" if others else b"")
+    )
+    return prefix + rb"[\ ]{0,2}+(?:" + joints + rb"(?P<unit>" + written + rb")){%d}" % form.body_length
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
@@ -93,9 +140,27 @@ def _octal_code(letter: str) -> bytes:
     return digits if len(digits) == 3 else b"0?" + digits
 
 
+def _tag_code(letter: str) -> bytes:
+    """Return the last two bytes of the tag character of a letter."""
+    return rb"\x%02x\x%02x" % (0x80 | ord(letter) >> 6, 0x80 | ord(letter) & 0x3F)
+
+
+def decimal_units_expression(form: TokenFormat) -> bytes:
+    """Return a pattern of a token with decimal escapes, as in Lua; most other languages read octal digits."""
+    prefix = b"".join(
+        rb"(?P<unit>%c|\\++(?:%03d|%d(?![0-9])))" % (ord(letter), ord(letter), ord(letter)) for letter in form.prefix
+    )
+    body = form.character_class.encode() + rb"|\\++(?:[0-9]{3}|[0-9]{1,2}(?![0-9]))"
+    return prefix + rb"(?:(?P<unit>" + body + rb")){%d}" % form.body_length
+
+
 def _written(letter: str) -> bytes:
     """Return a pattern of one character of a prefix, plain or escaped."""
-    written = letter.encode() + rb"|" + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter))
+    written = (
+        letter.encode()
+        + rb"|"
+        + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter), _tag_code(letter))
+    )
     return written + {"_": _NAMED_UNDERSCORE, "-": rb"|\\+-"}.get(letter, b"")
 
 
@@ -108,11 +173,15 @@ def unit_value(unit: bytes) -> int:
     """Return the ASCII code that one unit, plain or escaped, stands for."""
     if len(unit) == 1:
         return unit[0]
+    if unit[0] == 0xF3:  # tag characters: the code point's last seven bits
+        return (unit[2] & 1) << 6 | unit[3] & 0x3F
     body = unit.rstrip(b";}").lstrip(b"\\")
-    if body in (b"_", b"") or unit.endswith((b"lowbar;", b"UnderBar;")):
+    if (body[:1] in (b"_", b"", b"N", b"t", b"9") and body[:2] != b"_x") or unit.endswith((b"lowbar;", b"UnderBar;")):
         return ord("_")
     if body == b"-":
         return ord("-")
+    if body[:2] == b"_x":
+        return int(body[4:6], 16)
     if unit[0] == ord("&"):
         number = body[body.rindex(b"#") + 1 :]
         return int(number[1:], 16) if number[:1] in b"xX" else int(number)
@@ -122,7 +191,17 @@ def unit_value(unit: bytes) -> int:
 
 
 UnitKind = Literal[
-    "percent", "quoted-printable", "html-entity", "hex-escape", "unicode-escape", "octal-escape", "backslash"
+    "percent",
+    "quoted-printable",
+    "html-entity",
+    "hex-escape",
+    "unicode-escape",
+    "octal-escape",
+    "decimal-escape",
+    "clixml",
+    "tag-characters",
+    "named-character",
+    "backslash",
 ]
 
 
@@ -136,7 +215,15 @@ def unit_kind(unit: bytes) -> UnitKind:
         return "quoted-printable"
     if unit[0] == ord("&"):
         return "html-entity"
+    if unit[0] == 0xF3:
+        return "tag-characters"
+    if unit[0] == ord("_"):
+        return "clixml"
     body = unit.lstrip(b"\\")
+    if body[:1] in (b"N", b"t"):
+        return "named-character"
+    if body in (b"95", b"095"):
+        return "decimal-escape"
     if body[:1] == b"x":
         return "hex-escape"
     if body[:1] in (b"u", b"U"):
@@ -144,7 +231,19 @@ def unit_kind(unit: bytes) -> UnitKind:
     return "backslash" if body in (b"_", b"-") else "octal-escape"
 
 
-JointKind = Literal["utf-16", "zero-width", "quoted-printable", "continuation", "concatenation", "wrapped"]
+_STARTS_SEQUENCE = regex.compile(rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$")
+JointKind = Literal[
+    "utf-16",
+    "zero-width",
+    "quoted-printable",
+    "continuation",
+    "concatenation",
+    "markup",
+    "terminal",
+    "encoded-word",
+    "length",
+    "wrapped",
+]
 
 
 def joint_kind(joint: bytes) -> JointKind:
@@ -153,6 +252,14 @@ def joint_kind(joint: bytes) -> JointKind:
         return "utf-16"
     if joint[0] == ord("="):
         return "quoted-printable"
+    if (joint[0] == ord("<") and joint[1]) or joint[0] == ord("}"):
+        return "markup"
+    if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None or (b'"o' in joint and b"\n[" in joint):
+        return "terminal"
+    if (joint[0] < 0x1B and joint[0] not in b"\t\n\r") or (joint[0] == 0x3C and joint[1] == 0):
+        return "length"
+    if joint[:2] == b"?=":
+        return "encoded-word"
     if joint[0] >= 0x80 or joint[0] == ord("&") or joint.lstrip(b"\\")[:1] == b"u":
         return "zero-width"
     if any(quote in joint for quote in (b'"', b"'", b"`")):

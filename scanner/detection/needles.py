@@ -19,12 +19,36 @@ Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "
 MAX_GROUP_NEEDLES = 64
 """Needles that one automaton can search with vector instructions."""
 _PLAIN_BYTES = 4
-_AFTER_LETTERS = (b"%", b"\\", b"&", b"=", b'"', b"'", b"`", b"\n", b"\r", b"<", b"\xe2", b"\xc2", b"\xef")
+_AFTER_LETTERS = (
+    b"%",
+    b"\\",
+    b"&",
+    b"=",
+    b'"',
+    b"'",
+    b"`",
+    b"\n",
+    b"\r",
+    b"<",
+    b"\xe2",
+    b"\xc2",
+    b"\xef",
+    b"\xcd",
+    b"\x1b",
+)
 """The first bytes of a joint or an escape."""
 
 # Templates of dumps, filled with the hexadecimal digits of the first three letters and, as {3}, the first digit of the
 # third. They cover the places where a dump separates bytes: between groups, and at the offset of the next line.
-_LISTS: tuple[str, ...] = ("0x{0}", "{0} {1} {3}", "{0}  {1} {3}", "{0} {1}  {3}", "{0}:{1}:{3}", "{0}{1} {3}")
+_LISTS: tuple[str, ...] = (
+    "{0},00,{1}",
+    "0x{0}",
+    "{0} {1} {3}",
+    "{0}  {1} {3}",
+    "{0} {1}  {3}",
+    "{0}:{1}:{3}",
+    "{0}{1} {3}",
+)
 _LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
 _LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", ": {1}{2}", ": {1} {2}", ": {2}", "  {1}{2}", ":  {2}")
 _LOWER_LISTS += ("0 {1} {2}", "0 {2} ", "0  {1} {2}", "0  {2} ")
@@ -86,7 +110,14 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
         texts += [escape % one for escape in escapes]
         texts.append(b"=%b=%b" % (one, two))
-    texts += [b"\\%o" % first[0], b"&#%d" % first[0]]
+    texts += [b"\\%o" % first[0], b"&#%d" % first[0], b"\\%d\\" % first[0], b"\\x00%02x" % first[0]]
+    # Arrays of characters, recordings of a terminal, colours, markup, grapheme joiners and tag characters.
+    texts += [first + between + second for between in (b"','", b"', '", b'","', b'", "')]
+    texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
+    texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
+    # PowerShell's CLIXML escapes underscores.
+    escaped = prefix[: prefix.find(b"_") + 1] + b"x005F"
+    texts += [] if escaped.startswith((plain, b"x")) else [escaped]
     return [Needle(text, "token") for text in texts]
 
 
@@ -159,17 +190,30 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return the first letters of gzip, zip and zlib streams in base64, and of gzip in base64 of base64.
+    """Return the first letters of compressed streams in base64 (gzip also twice), of uuencode and of git's patches.
 
     The headers of zlib's rarer levels are parts of ordinary words, so they count only after a character that may
     precede a value.
     """
-    streams = [encoded_needles(magic)[0][0] for magic in (b"\x1f\x8b\x08", b"H4sI", b"PK\x03\x04")]
-    streams += [b"eJw", b"eJx", b"eJy", b"eJz"]
-    return [Needle(text, "stream") for text in streams] + [
-        Needle(before + b"e" + header, "stream", 1)
-        for header in (b"N", b"A", b"F")
-        for before in (b'"', b"'", b" ", b"=", b"\n")
+    magics = (
+        b"\x1f\x8b\x08",
+        b"H4sI",
+        b"PK\x03\x04",
+        b"\x28\xb5\x2f\xfd",
+        b"\xfd7zXZ",
+        b"7z\xbc\xaf",
+        b"\x04\x22\x4d\x18",
+    )
+    texts = [encoded_needles(magic)[0][0] for magic in magics]
+    texts += [b"Qlpo", b"eJw", b"eJx", b"eJy", b"eJz", b"begin 6", b"begin 7"]
+    return [
+        *(Needle(text, "stream") for text in texts),
+        *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
+        *(
+            Needle(before + b"e" + header, "stream", 1)
+            for header in (b"N", b"A", b"F")
+            for before in (b'"', b"'", b" ", b"=", b"\n", b"/", b":")
+        ),
     ]
 
 
@@ -221,4 +265,4 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     formats = [(form, form.prefix.encode()) for form in active_formats()]
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
     encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
-    return (*_groups(texts, 55), *_groups(encoded, 31), *_groups(_stream_needles(), 12))
+    return (*_groups(texts, 0), *_groups(encoded, 22), *_groups(_stream_needles(), 29))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import regex
 
+from scanner.detection.encoded_lines import LINE_STARTS, lines_at
 from scanner.detection.findings import Finding, Segments, wrapped
 from scanner.detection.limits import Meter
 from scanner.detection.matcher import DECODED, LONG_RUN, Window, is_run_at, run_start
@@ -58,6 +59,14 @@ _LONG_PROOF_BYTES = 512
 """Inflated bytes that prove a stream in a run that is longer than its head."""
 
 _MIN_STREAM_LENGTH = 24
+_OTHER_MAGICS = (
+    b"\x28\xb5\x2f\xfd",
+    b"\xfd7zXZ\0",
+    b"7z\xbc\xaf\x27\x1c",
+    b"\x04\x22\x4d\x18",
+    *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
+)
+_OTHER_STREAMS = frozenset(magic[:2] for magic in _OTHER_MAGICS)
 _ZIP_HEADER = 30
 _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
 _MAX_ZIP_NAME_LENGTH = 1024
@@ -112,7 +121,7 @@ class Run(NamedTuple):
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
         """Yield the findings in the decoded bytes, with spans and encodings converted to those of the content."""
-        segments = self._segments() if inner else None
+        segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:
                 start, end = self.start, self.start + len(self.raw)
@@ -180,7 +189,14 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
         elif start > covered or start <= glued_until:
             begin = start + needle.lead
             meter.spend(_INSIDE_STEPS)
-            if _is_inside_run(content, begin):
+            lines = lines_at(content, begin) if content[begin : begin + 2] in LINE_STARTS else None
+            if lines is not None:
+                meter.decode(len(lines.decoded))
+                covered = lines.end
+                yield Run(lines.decoded, lines.encoding, begin, content[begin : lines.end])
+            elif content[begin : begin + 2] in LINE_STARTS:
+                continue
+            elif _is_inside_run(content, begin):
                 # Every other needle on the same line of letters is inside the run too.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
@@ -231,8 +247,10 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
     """Return whether a compressed stream in base64 begins at `begin`: a run must begin there, and its head must
-    inflate.
+    inflate. Return the same for a block of uuencode or of a git patch.
     """
+    if content[begin : begin + 2] in LINE_STARTS:
+        return lines_at(content, begin) is not None
     if _is_inside_run(content, begin):
         return False
     return any(_head_begins_stream(content, begin, letters) for letters in _HEAD_LETTERS)
@@ -292,6 +310,8 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
         return _begins_stream(inner, inflate=inflate, proof=proof)
     if head[:4] == b"PK\x03\x04":
         return _begins_zip(head)
+    if head[:2] in _OTHER_STREAMS:
+        return len(head) >= _MIN_STREAM_LENGTH and head.startswith(_OTHER_MAGICS)
     if len(head) < _MIN_STREAM_LENGTH or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
         return False
     if not inflate:

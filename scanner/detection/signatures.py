@@ -38,6 +38,10 @@ ContainerKind = Literal[
     "git_bundle",
     "redis",
     "postgresql",
+    "avro",
+    "ole",
+    "event_stream",
+    "embedded",
     "unsupported",
 ]
 """`unsupported` stands for containers that are not read, only counted."""
@@ -111,6 +115,17 @@ def _is_parquet(content: bytes) -> bool:
     return len(content) >= 12 and (content[4] == 0x15 or content[-4:] == b"PAR1")
 
 
+def _is_ole(content: bytes) -> bool:
+    """Return whether the byte order and the sizes of sectors are the only ones allowed ([MS-CFB] 2.2)."""
+    return content[28:30] == b"\xfe\xff" and content[30:34] in (b"\x09\0\x06\0", b"\x0c\0\x06\0")
+
+
+def _is_event_stream(content: bytes) -> bool:
+    """Return whether events of JSON follow each other: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    start = content.find(b"data:", 0, 1024)
+    return start >= 0 and content[start + 5 : start + 7].strip()[:1] == b"{" and b"\ndata:" in content[start:]
+
+
 def _is_bzip2(content: bytes) -> bool:
     # In an empty file, the magic number of the end follows the level.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
@@ -150,6 +165,11 @@ _ALL = (
     Signature(b"# v3 git bundle\n", "git_bundle"),
     Signature(b"REDIS0", "redis", lambda content: content[5:9].isdigit() and content[9:10] > b"\xef"),
     Signature(b"PGDMP\x01", "postgresql"),
+    Signature(b"Obj\x01", "avro"),
+    Signature(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole", _is_ole),
+    Signature(b"data:", "event_stream", _is_event_stream),
+    Signature(b"event:", "event_stream", _is_event_stream),
+    Signature(b"id:", "event_stream", _is_event_stream),
     *(Signature(start, "zlib", _is_zlib) for start in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")),
     _unsupported("rar", b"Rar!\x1a\x07\0"),
     _unsupported("rar", b"Rar!\x1a\x07\x01\0"),
@@ -161,7 +181,6 @@ _ALL = (
     _unsupported("arrow", b"ARROW1\0\0"),
     _unsupported("arrow", b"FEA1", lambda content: content[-4:] == b"FEA1"),
     _unsupported("parquet", b"PAR1", _is_parquet),
-    _unsupported("ole", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     _unsupported("xar", b"xar!\0"),
     _unsupported("wim", b"MSWIM\0\0\0"),
     _unsupported("lzfse", b"bvx2", lambda content: b"\0" in content[4:16]),

@@ -11,12 +11,14 @@ from typing import NamedTuple, TypeAlias
 
 import regex
 
-from scanner.detection.joints import body_codes, decimal_code, hex_code, units_expression
+from scanner.detection.joints import body_codes, decimal_code, decimal_units_expression, hex_code, units_expression
 from scanner.detection.token_formats import TokenFormat, active_formats, derived_from_formats
 
 _GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
 _COMMA = rb"[\s,;]{1,40}+"
-_BREAK = rb"[%=&\\\\\"'`\r\n<\xe2\xc2\xef]"
+# Two bytes a letter, as exports of the Windows registry write text: `72,00,38,00`, lines ended by a backslash.
+_WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
+_BREAK = rb"[%=&\\\\\"'`\r\n<|?}\xe2\xc2\xef\xcd\xf3\x1b]"
 
 Pattern: TypeAlias = regex.Pattern[bytes]
 Match: TypeAlias = regex.Match[bytes]
@@ -33,6 +35,13 @@ class TokenPatterns(NamedTuple):
         decimal_list: The same with decimal numbers.
         utf16: Big-endian UTF-16 without its first zero, which is little-endian UTF-16 without its last.
         utf32: The same for UTF-32.
+        decimal_escapes: Any character may be a decimal escape; captured as `unit`.
+        wide_hex_list: A list of hexadecimal bytes of UTF-16; the body's letters are captured as `unit`.
+        lone_prefix: The prefix as a literal of its own.
+        rest: A literal of the body alone, captured as `rest`. Capitals and small letters are asked for where the
+            alphabet has them, since a hash is no body of a token.
+        marked_end: The token with the high bit of its last letter set. What follows must not continue a character of
+            UTF-8 that this bit would begin.
         escaped: Where a token that is not plain may begin; for windows that are searched, not looked at hit by hit.
     """
 
@@ -44,6 +53,11 @@ class TokenPatterns(NamedTuple):
     decimal_list: Pattern
     utf16: Pattern
     utf32: Pattern
+    decimal_escapes: Pattern
+    wide_hex_list: Pattern
+    lone_prefix: Pattern
+    rest: Pattern
+    marked_end: Pattern
     escaped: Pattern
 
 
@@ -64,8 +78,25 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
         decimal_list=regex.compile(decimal_list + count),
         utf16=regex.compile(rb"\x00".join(map(_escape, prefix)) + rb"(?:\x00" + letters + rb")" + count),
         utf32=regex.compile(rb"\x00{3}".join(map(_escape, prefix)) + rb"(?:\x00{3}" + letters + rb")" + count),
+        decimal_escapes=regex.compile(decimal_units_expression(form)),
+        wide_hex_list=regex.compile(
+            _WIDE_GAP.join(map(hex_code, prefix)) + rb"(?:" + _WIDE_GAP + rb"(?P<unit>" + hex_body + rb"))" + count
+        ),
+        lone_prefix=regex.compile(_escape(prefix) + rb"\\*+[\"'`]"),
+        rest=regex.compile(rb"[\"'`}](?P<rest>" + _both_cases(form) + letters + count + rb")\\*+[\"'`]"),
+        marked_end=regex.compile(
+            _escape(prefix) + letters + rb"{%d}[\xad-\xfa](?![\x80-\xbf])" % (form.body_length - 1)
+        ),
         escaped=_escaped_start(form),
     )
+
+
+def _both_cases(form: TokenFormat) -> bytes:
+    """Return look-aheads for a capital and a small letter in a body, as far as the alphabet has them."""
+    classes = [rb"A-Z"] if any(map(str.isupper, form.alphabet)) else []
+    classes += [rb"a-z"] if any(map(str.islower, form.alphabet)) else []
+    letters = form.character_class.encode()
+    return b"".join(rb"(?=%b{0,%d}?[%b])" % (letters, form.body_length - 1, one) for one in classes)
 
 
 def _escaped_start(form: TokenFormat) -> Pattern:
@@ -82,11 +113,16 @@ def _escaped_start(form: TokenFormat) -> Pattern:
         + _escape(first)
         + partial
         + _BREAK
-        + rb"|(?:%(?:25)*+|=|\\(?:x|u\{?0*+|U0+)|&\#[xX])"
+        + rb"|"
+        + _escape(form.prefix)
+        + rb"[ ]|"
+        + _escape(form.prefix.partition("_")[0])
+        + rb"_x005[fF]_|(?:%(?:25)*+|=|\\(?:x(?:00)?|u\{?0*+|U0+)|&\#[xX]|_x00)"
         + hex_code(first)
         + rb"|&\#0*+"
         + decimal_code(first)
-        + rb"|\\%o" % ord(first)
+        + rb"|\\(?:%o|%d)" % (ord(first), ord(first))
+        + rb"|\xf3\xa0\x%02x\x%02x" % (0x80 | ord(first) >> 6, 0x80 | ord(first) & 0x3F)
     )
 
 

@@ -26,6 +26,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "pdf": ("PDF",),
     "sqlite": ("SQLite",),
     "png": ("PNG",),
+    "embedded": ("embedded",),
+    "files": ("Avro", "OLE", "event stream"),
     "git_files": ("git pack", "git bundle"),
 }
 """Names of fuzz targets, and how the names of the containers begin that belong to them."""

@@ -7,6 +7,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import json
 import lzma
 import pickle
 import sqlite3
@@ -335,6 +336,68 @@ def postgresql_dump(content: bytes) -> bytes:
     return b"PGDMP\x01\x0e\0\x04\x08\x01" + bytes(100) + b"\x01\0" + struct.pack("<I", 214) + data
 
 
+def behind_a_header(stream: bytes) -> bytes:
+    """A stream behind a header of a format that nobody knows, and before a trailer."""
+    return b"ACME\x01\0\0\0" + bytes(range(24)) + stream + b"\0trailer"
+
+
+def raw_deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(b"response: " + content) + packer.flush()
+
+
+def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
+    """A file of one block with one record, a string."""
+    record = _zigzag(len(content)) + content
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
+    schema = b'"string"'
+    metadata = b"".join(_zigzag(len(text)) + text for text in (b"avro.codec", codec, b"avro.schema", schema))
+    marker = bytes(range(16))
+    return (
+        b"Obj\x01" + _zigzag(2) + metadata + _zigzag(0) + marker + _zigzag(1) + _zigzag(len(packed)) + packed + marker
+    )
+
+
+def _zigzag(number: int) -> bytes:
+    value, written = number << 1, bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*written, value))
+
+
+def compound_file(content: bytes) -> bytes:
+    """An OLE file of 512-byte sectors with one stream, whose sectors lie in the wrong order."""
+    data = content.ljust(4096 + 512, b" ")
+    sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
+    count = len(sectors)
+    # Sector 0 is the table, 1 the directory; the stream's sectors follow in reverse.
+    places = [2 + count - 1 - number for number in range(count)]
+    table = [0xFFFFFFFD, 0xFFFFFFFE] + [0xFFFFFFFF] * 126
+    for at, place in enumerate(places):
+        table[place] = places[at + 1] if at + 1 < count else 0xFFFFFFFE
+    header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16) + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6) + bytes(10)
+    header += struct.pack("<IIIIIIII", 1, 1, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0)
+    header += struct.pack("<109I", 0, *[0xFFFFFFFF] * 108)
+    directory = _directory_entry("Root Entry", 5, 0xFFFFFFFE, 0) + _directory_entry("Contents", 2, places[0], len(data))
+    body = {0: struct.pack("<128I", *table), 1: directory.ljust(512, b"\0"), **dict(zip(places, sectors, strict=True))}
+    return header + b"".join(body[number] for number in range(2 + count))
+
+
+def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
+    text = name.encode("utf-16-le") + b"\0\0"
+    return text.ljust(64, b"\0") + struct.pack("<HBB", len(text), kind, 1) + bytes(48) + struct.pack("<IQ", start, size)
+
+
+def event_stream(content: bytes) -> bytes:
+    """A chat model's answer in pieces of three letters, as its API streams it."""
+    text = content.decode("latin-1")
+    pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
+    events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode() + b"data: [DONE]\n\n"
+
+
 CONTAINERS: dict[str, Builder] = {
     "zip": zipped,
     "zip, stored": lambda content: zipped(content, method=zipfile.ZIP_STORED),
@@ -385,6 +448,16 @@ CONTAINERS: dict[str, Builder] = {
     "git bundle": git_bundle,
     "pickle": lambda content: pickle.dumps({"key": content.decode("latin-1")}),
     "Python bytecode": lambda content: b"\xa7\r\r\n" + bytes(12) + b"\xda\x28" + content,
+    "Avro, deflate": avro,
+    "OLE (old Office, Outlook)": compound_file,
+    "event stream of a chat model": event_stream,
+    "raw deflate": raw_deflated,
+    "embedded zlib": lambda content: behind_a_header(zlib.compress(content)),
+    "embedded gzip": lambda content: behind_a_header(gzip.compress(content)),
+    "embedded bzip2": lambda content: behind_a_header(bz2.compress(content)),
+    "embedded xz": lambda content: behind_a_header(lzma.compress(content)),
+    "embedded Zstandard": lambda content: behind_a_header(zstandard_compressed(content)),
+    "embedded zip": lambda content: behind_a_header(zipped(content) + bytes(70_000)),
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }

@@ -77,6 +77,10 @@ fuzz_sqlite = _target("sqlite")
 fuzz_png = _target("png")
 fuzz_redis = _target("redis")
 fuzz_postgresql = _target("postgresql")
+fuzz_avro = _target("avro")
+fuzz_ole = _target("ole")
+fuzz_event_stream = _target("event_stream")
+fuzz_embedded = _target("embedded")
 fuzz_unsupported = _target("unsupported")
 
 

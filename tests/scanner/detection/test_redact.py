@@ -26,7 +26,11 @@ TEXTS = st.text(max_size=60) | st.text(alphabet="r8_cjhfI4X%\\&#;x72=\"'\n\u200b
 
 
 redact_module = sys.modules[redact.__module__]
-MAY_LOOK_COMPRESSED = {name for name in ENCODINGS if "base64" in name}
+MAY_LOOK_COMPRESSED = {name for name in ENCODINGS if "base64" in name} | {
+    "git binary patch",
+    "uuencode",
+    "zlib in a link (kroki, pako)",
+}
 
 
 def tokens_in(text: str) -> int:

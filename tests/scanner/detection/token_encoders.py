@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import bz2
 import gzip
 import json
+import lzma
 import random
 import string
 import zlib
 from collections.abc import Callable
+
+import zstandard
 
 from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat
 
@@ -56,6 +61,23 @@ def _underscore(written: str) -> Encoder:
     return encode
 
 
+def _cut_body(joint: bytes, pieces: int = 2) -> Encoder:
+    return lambda token, chance: _prefix(token) + _cut(joint, 0, pieces)(_body(token), chance)
+
+
+def _instead_of_underscores(written: bytes) -> Encoder:
+    return lambda token, chance: token.replace(b"_", written)
+
+
+def _prefix(token: bytes) -> bytes:
+    """Return the part of a token up to the last separator near its beginning."""
+    return token[: max(token.rfind(b"_", 0, 10), token.rfind(b"-", 0, 10)) + 1]
+
+
+def _body(token: bytes) -> bytes:
+    return token[len(_prefix(token)) :]
+
+
 def _basic_auth(token: bytes, chance: random.Random) -> bytes:
     return b"Authorization: Basic " + base64.b64encode(b"user" * chance.randrange(3) + b":" + token)
 
@@ -77,8 +99,13 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
     return b'"' + text + b'"'
 
 
-def _compressed_base64(compress: Callable[[bytes], bytes]) -> Encoder:
+def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
+    """Base64 of a compressed text. With `prose`, so much text that no compressor leaves the token as it is."""
+
     def encode(token: bytes, chance: random.Random) -> bytes:
+        if prose:
+            words = "".join(chance.choices("etaoin shrdlu\n", k=2000)).encode()
+            return b'x = "' + base64.b64encode(compress(words + token + words)) + b'"'
         return b'x = "' + base64.b64encode(compress(_text_noise(chance, 60) + token + _text_noise(chance, 60))) + b'"'
 
     return encode
@@ -111,6 +138,28 @@ def _wide(codec: str) -> Encoder:
 
 def _powershell(token: bytes, chance: random.Random) -> bytes:
     return b"powershell -EncodedCommand " + base64.b64encode(("$k='" + token.decode() + "'").encode("utf-16-le"))
+
+
+def _registry(token: bytes) -> bytes:
+    pairs = [f"{byte:02x}" for byte in token.decode().encode("utf-16-le")]
+    rows = [",".join(pairs[at : at + 25]) for at in range(0, len(pairs), 25)]
+    return b'"KEY"=hex(2):' + ",\\\n  ".join(rows).encode() + b",00,00\n"
+
+
+def _uuencoded(text: bytes) -> bytes:
+    rows = b"".join(binascii.b2a_uu(text[at : at + 45]) for at in range(0, len(text), 45))
+    return b"\nbegin 644 .env\n" + rows + b"`\nend\n"
+
+
+def _binary_patch(text: bytes) -> bytes:
+    packed = zlib.compress(text)
+    rows = []
+    for at in range(0, len(packed), 52):
+        row = packed[at : at + 52]
+        size = len(row)
+        first = chr(size + 64) if size <= 26 else chr(size + 70)
+        rows.append(first.encode() + base64.b85encode(row, pad=True) + b"\n")
+    return b"GIT binary patch\nliteral %d\n" % len(text) + b"".join(rows) + b"\nliteral 0\nHcmV?d00001\n\n"
 
 
 ENCODINGS: dict[str, Encoder] = {
@@ -176,6 +225,48 @@ ENCODINGS: dict[str, Encoder] = {
     "soft-wrapped line": _cut(b"\n", 1),
     "soft-wrapped line, indented": _cut(b"\n    ", 2),
     "soft-wrapped quote of a mail": _cut(b"\n> ", 2),
+    "decimal escapes (Lua)": _each("\\%03d"),
+    r"\x00 of the underscore only (C#)": _underscore("\\x%04x"),
+    r"\N{LOW LINE} (Python)": _instead_of_underscores(b"\\N{LOW LINE}"),
+    "_x005F_ (PowerShell CLIXML)": _instead_of_underscores(b"_x005F_"),
+    r"\textunderscore (LaTeX)": _instead_of_underscores(b"\\textunderscore{}"),
+    "tag characters": lambda token, chance: "".join(chr(0xE0000 + byte) for byte in token).encode(),
+    "grapheme joiner and variation selector inside": _cut("\u034f\ufe0f".encode()),
+    "colours around the prefix (grep)": lambda token, chance: (
+        b"\x1b[01;31m\x1b[K" + _prefix(token) + b"\x1b[m\x1b[K" + _body(token)
+    ),
+    "colours inside, escaped in JSON": _cut_body(b"\\u001b[0m\\u001b[1m"),
+    "markup inside (HTML)": _cut_body(b"</em><em class='x'>", pieces=3),
+    "markup inside (flat OpenDocument)": _cut_body(b'</text:span><text:span text:style-name="T2">'),
+    "markup inside (RTF)": _cut_body(b"}{\\rtlch\\fcs1 \\af0 \\ltrch\\fcs0 \\insrsid2 "),
+    "array of characters": lambda token, chance: ("{'" + "', '".join(token.decode()) + "', 0}").encode(),
+    "template with the prefix as an expression": lambda token, chance: (
+        b'`${"' + _prefix(token)[:-1] + b'"}' + token[len(_prefix(token)) - 1 :] + b"`"
+    ),
+    "prefix and rest in two variables": lambda token, chance: (
+        b'prefix = "' + _prefix(token) + b'"\nbody = "' + _body(token) + b'"\n'
+    ),
+    "a space behind the prefix": lambda token, chance: _prefix(token) + b" " + _body(token),
+    "terminal recording, typed letter by letter": lambda token, chance: b"".join(
+        b'[%d.25, "o", "%c"]\n' % item for item in enumerate(token)
+    ),
+    "terminal recording, wrapped": lambda token, chance: token[:20] + b" \r" + token[20:],
+    "terminal recording, wrapped with the letter repeated": lambda token, chance: token[:21] + b"\r" + token[20:],
+    "cell of a table over two rows": _cut_body(b" |\n| | "),
+    "encoded words of a mail": lambda token, chance: (
+        b"=?utf-8?q?" + token[:20].replace(b"_", b"=5F") + b"?=\r\n =?utf-8?q?" + token[20:] + b"?="
+    ),
+    "registry export (hex(2))": lambda token, chance: _registry(token),
+    "uuencode": lambda token, chance: _uuencoded(_text_noise(chance, 60) + token),
+    "git binary patch": lambda token, chance: _binary_patch(_text_noise(chance, 60) + token),
+    "bzip2 in base64": _compressed_base64(bz2.compress),
+    "xz in base64": _compressed_base64(lzma.compress, prose=True),
+    "zstd in base64": _compressed_base64(zstandard.compress, prose=True),
+    "zlib in a link (kroki, pako)": lambda token, chance: (
+        b"https://kroki.io/graphviz/svg/" + base64.urlsafe_b64encode(zlib.compress(token * 2, 9))
+    ),
+    "last letter marked (Kryo)": lambda token, chance: b"\0" + token[:-1] + bytes((token[-1] | 0x80,)) + b"\0",
+    "block length inside (GIF)": lambda token, chance: b"\xff" + token[:30] + b"\x0f" + token[30:] + b"\0",
 }
 """Name of each encoding that must be found: how a token is written in it."""
 
@@ -198,9 +289,6 @@ NOT_FOUND: dict[str, Encoder] = {
     ).encode(),
     "two variables, joined elsewhere": lambda token, chance: (
         b'a = "' + token[:20] + b'"\nprint()\nb = "' + token[20:] + b'"\n'
-    ),
-    "git binary patch": lambda token, chance: (
-        b"GIT binary patch\nliteral %d\n" % len(token) + base64.b85encode(zlib.compress(token)) + b"\n"
     ),
     "encrypted": lambda token, chance: bytes(
         byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)

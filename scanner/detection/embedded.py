@@ -1,0 +1,166 @@
+"""Carves compressed streams and zips out of files whose own format is not known, wherever they lie in them.
+
+Programs, caches, game archives, scientific data and version control files store compressed parts behind headers of
+their own. A magic of a few bytes also occurs by chance, so each stream has to prove itself before it is believed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+from scanner.detection import decompressors
+from scanner.detection.compressed import Inflated
+from scanner.detection.members import Container, Member, UnreadableError, whole
+from scanner.detection.zip_files import zip_members
+
+if TYPE_CHECKING:
+    from ahocorasick_rs import BytesAhoCorasick
+
+HEAD_BYTES = 4096
+"""Bytes at the beginning of a content in which a control character shows that it is no text."""
+
+_TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
+_PROOF_BYTES = 1024
+"""Bytes that come out of a stream before it is believed, if it does not end with its checksum earlier: of random bytes
+behind a magic, one in fifty gives 64 bytes, and next to none gives so many."""
+
+_BELIEVED_BYTES = 1024
+"""Bytes that come out of a stream before its damage is believed."""
+
+_MAX_GUESSES = 20_000
+"""Magics of one content that are looked at. Each look inflates at most a few hundred bytes."""
+
+_ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+_MAGICS = (*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
+_BLOSC = (b"blosc", b"BLOSC")
+
+
+@cache
+def _automaton() -> BytesAhoCorasick:
+    from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+    return BytesAhoCorasick(list(_MAGICS), matchkind=MatchKind.LeftmostFirst)
+
+
+def holds_streams(content: bytes) -> bool:
+    """Return whether a binary content holds a stream that a reader can carve out. The work is linear in its size."""
+    if not content[:HEAD_BYTES].translate(None, _TEXT):
+        return False
+    return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
+
+
+def embedded_members(container: Container) -> Iterator[Member]:
+    """Yield the streams in a content that holds any, named by their offset. Raises LimitReachedError."""
+    content, meter = whole(container), container.meter
+    if _is_raw_deflate(content):
+        meter.enter()
+        yield Member(container.name, _inflated(content, 0, b"", container))
+        return
+    at = 0
+    while (found := next(_proven(content, at), None)) is not None:
+        start, magic = found
+        meter.enter()
+        if magic == b"PK\x03\x04":
+            yield from zip_members(Container(container.name, content[start:], meter))
+            break
+        damaged = meter.unread["damaged"]
+        expanded = meter.expanded
+        tail = _Tail(content, start)
+        stream = _inflated(content, start, magic, container, tail)
+        yield Member(f"stream at {start:#x}", stream)
+        if meter.expanded - expanded < _BELIEVED_BYTES:
+            meter.unread["damaged"] = damaged
+            meter.unread += type(meter.unread)()
+        at = max(start + 2, tail.at - stream.unused)
+    if any(name in content for name in _BLOSC):
+        raise UnreadableError("unsupported_compression")
+
+
+class _Tail:
+    """The bytes of a content from an offset on, as a stream that copies only what is read. `at`: the next offset."""
+
+    def __init__(self, content: bytes, at: int) -> None:
+        self._content = memoryview(content)
+        self.at = at
+
+    def read(self, size: int, /) -> bytes:
+        piece = bytes(self._content[self.at : self.at + size])
+        self.at += len(piece)
+        return piece
+
+
+def _inflated(content: bytes, start: int, magic: bytes, container: Container, tail: _Tail | None = None) -> Inflated:
+    if magic in _ZLIB:
+        codec = decompressors.zlib_codec()
+    elif magic == b"\x1f\x8b\x08":
+        codec = decompressors.gzip_codec()
+    elif magic == b"BZh":
+        codec = decompressors.bzip2_codec()
+    elif magic:
+        codec = decompressors.xz_codec() if magic[0] == 0xFD else decompressors.zstd_codec()
+    else:
+        codec = decompressors.deflate_codec()
+    source = Container(container.name, tail or _Tail(content, start), container.meter)
+    return Inflated(source, codec, single=True)
+
+
+def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, magic) of what really begins a stream in `content[begin:]`."""
+    view = memoryview(content)
+    guesses = 0
+    for base in range(begin, len(content), 1 << 20):
+        # Windows overlap by the longest magic, so that none is cut.
+        for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
+            guesses += 1
+            if guesses > _MAX_GUESSES:
+                return
+            if _begins(content, base + start, _MAGICS[index]):
+                yield base + start, _MAGICS[index]
+
+
+def _begins(content: bytes, at: int, magic: bytes) -> bool:
+    head = content[at : at + 64]
+    if magic == b"PK\x03\x04":
+        return len(head) >= 30 and head[4] < 100 and int.from_bytes(head[8:10], "little") in (0, 8, 9, 12, 14, 93, 95)
+    if magic == b"BZh":
+        return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
+    if magic[0] == 0xFD:
+        return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
+    if magic[0] == 0x28:
+        return _begins_zstd(head)
+    # Most guesses fail within the first bytes.
+    return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
+
+
+def _begins_zstd(head: bytes) -> bool:
+    """Return whether a frame header without its reserved bit stands before a block of a known type (RFC 8878)."""
+    if len(head) < 12 or head[4] & 0x08:
+        return False
+    size = 5 + (not head[4] & 0x20) + (0, 1, 2, 4)[head[4] & 3] + (head[4] >> 5 & 1, 2, 4, 8)[head[4] >> 6]
+    return head[size : size + 1] != b"" and head[size] >> 1 & 3 != 3
+
+
+def _inflates(head: bytes) -> bool | None:
+    """Return whether a zlib or gzip stream proves itself in `head`; None: the head is too short to say."""
+    inflater = zlib.decompressobj(47)
+    try:
+        inflated = inflater.decompress(head, _PROOF_BYTES)
+    except zlib.error:
+        return False
+    return True if inflater.eof or len(inflated) == _PROOF_BYTES else None
+
+
+def _is_raw_deflate(content: bytes) -> bool:
+    """Return whether the whole content is one deflate stream without header, with text in it."""
+    if len(content) < 16 or content[0] & 6 not in (2, 4):
+        return False
+    inflater = zlib.decompressobj(-15)
+    try:
+        text = inflater.decompress(content[:HEAD_BYTES], HEAD_BYTES)
+    except zlib.error:
+        return False
+    is_text = not text.translate(None, _TEXT)
+    return is_text and (len(text) >= 256 or (inflater.eof and not inflater.unused_data and len(text) > 39))

@@ -1,0 +1,70 @@
+"""Decodes blocks of lines that programs write in front of mails and patches: uuencode and git's binary patches."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NamedTuple
+
+import regex
+
+LINE_STARTS = frozenset((b"be", b"li", b"de"))
+"""The first two bytes of the headers below; no base64 of a stream begins with them."""
+
+MAX_BLOCK_BYTES = 16 << 20
+"""Bytes of one block that are decoded: what goes beyond is another block's, or none."""
+
+_UU_HEADER = regex.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
+_UU_LINES = regex.compile(rb"(?:[!-`][ -`]{1,84}\r?\n)++")
+_PATCH_HEADER = regex.compile(rb"(?:literal|delta) [0-9]{1,12}\n")
+_PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,65}\n)++")
+
+
+class EncodedLines(NamedTuple):
+    """A decoded block. `end` is the offset behind its last line in the content."""
+
+    decoded: bytes
+    encoding: str
+    end: int
+
+
+def lines_at(content: bytes, begin: int) -> EncodedLines | None:
+    """Return the block whose header stands at `begin`, decoded, or None. The work is linear in the block's size."""
+    for header, lines, decode, name in (
+        (_UU_HEADER, _UU_LINES, _uudecoded, "uuencode"),
+        (_PATCH_HEADER, _PATCH_LINES, _patch_decoded, "git-patch"),
+    ):
+        head = header.match(content, begin)
+        if head is None:
+            continue
+        block = lines.match(content, head.end(), head.end() + MAX_BLOCK_BYTES)
+        if block is not None:
+            return EncodedLines(b"".join(decode(line) for line in block[0].splitlines()), name, block.end())
+    return None
+
+
+def _uudecoded(line: bytes) -> bytes:
+    """Return the bytes of one line; its first letter is their number, as `binascii.a2b_uu` expects it."""
+    try:
+        return binascii.a2b_uu(line)
+    except binascii.Error:
+        # Programs pad a line as they like; only the letters that its number asks for count.
+        size = (line[0] - 32) & 63
+        return _padded(line, size)
+
+
+def _padded(line: bytes, size: int) -> bytes:
+    letters = -(-size // 3) * 4
+    try:
+        return binascii.a2b_uu(line[: 1 + letters].ljust(1 + letters))
+    except binascii.Error:
+        return b""
+
+
+def _patch_decoded(line: bytes) -> bytes:
+    """Return the bytes of one line (gitdiffcore `base85.c`): a letter for their number, then groups of five."""
+    size = line[0] - 64 if line[0] < 97 else line[0] - 70
+    try:
+        return base64.b85decode(line[1 : 1 + len(line[1:]) // 5 * 5])[:size]
+    except ValueError:
+        return b""

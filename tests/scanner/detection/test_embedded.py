@@ -1,0 +1,85 @@
+"""Streams are carved out of unknown files only where they prove themselves, and guesses are no damage."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+
+import pytest
+
+from scanner.detection import Detector, Document, Place, ScanResult, sha256_digest
+from scanner.detection.containers import container_kind
+from tests.scanner.detection.container_builders import avro, behind_a_header, compound_file, raw_deflated
+from tests.scanner.detection.fuzz_targets import read_all
+from tests.scanner.detection.token_encoders import random_token
+
+TOKEN = random_token(random.Random(5))
+TEXT = b"x = 1\n" * 40 + TOKEN + b"\n" * 40
+
+
+def scanned(content: bytes) -> ScanResult:
+    return Detector().scan(Document(content, Place("file", path="a.bin")))
+
+
+def digests(content: bytes) -> set[str]:
+    return {candidate.digest for candidate in scanned(content).candidates}
+
+
+def test_every_stream_of_a_file_is_carved() -> None:
+    tokens = [random_token(random.Random(seed)) for seed in range(3)]
+    content = b"\x01\0".join(behind_a_header(zlib.compress(TEXT.replace(TOKEN, token))) for token in tokens)
+    assert digests(content) == {sha256_digest(token) for token in tokens}
+
+
+@pytest.mark.parametrize("offset", [0, 1, (1 << 20) - 40, (1 << 20) - 1, 3 << 20])
+def test_a_stream_is_found_wherever_it_begins(offset: int) -> None:
+    filler = b"\x01\0" + bytes(offset)
+    assert digests(filler + gzip.compress(TEXT)) == {sha256_digest(TOKEN)}
+
+
+def test_chance_magics_in_random_bytes_are_neither_believed_nor_counted() -> None:
+    noise = random.Random(1).randbytes(1 << 20)
+    crowd = b"\0" + b"".join(noise[at : at + 9] + b"x\x9c" for at in range(0, 200_000, 9))
+    for content in (b"\0" + noise, crowd):
+        result = scanned(content)
+        assert (result.candidates, dict(result.unread)) == ((), {})
+
+
+def test_a_stream_that_is_damaged_after_its_proof_is_counted_and_read_up_to_the_damage() -> None:
+    packed = bytearray(zlib.compress(TEXT + random.Random(2).randbytes(100_000), 1))
+    packed[60_000:60_010] = bytes(10)
+    result = scanned(behind_a_header(bytes(packed)))
+    assert {candidate.digest for candidate in result.candidates} == {sha256_digest(TOKEN)}
+    assert result.unread["damaged"] == 1
+
+
+def test_text_and_random_bytes_are_no_raw_deflate() -> None:
+    noise = [random.Random(seed).randbytes(2000) for seed in range(300)]
+    assert not [content for content in noise if container_kind(content) is not None]
+    assert container_kind(raw_deflated(TEXT)) == "embedded"
+
+
+@pytest.mark.parametrize("cut", range(8, 600, 37))
+def test_a_cut_avro_file_is_never_silent(cut: int) -> None:
+    whole = avro(TEXT)
+    result = scanned(whole[: len(whole) - min(cut, len(whole) - 60)])
+    assert result.unread or result.candidates
+
+
+def test_a_compound_file_whose_chain_breaks_is_counted_and_read_up_to_the_break() -> None:
+    broken = bytearray(compound_file(TOKEN + bytes(6000)))
+    at = 512 + 4 * 6
+    broken[at : at + 4] = b"\xff\xff\xff\xff"
+    result = scanned(bytes(broken))
+    assert sha256_digest(TOKEN) in {candidate.digest for candidate in result.candidates}
+    assert result.unread["damaged"] == 1
+
+
+def test_a_compound_file_that_names_one_sector_for_everything_costs_no_more_than_its_size() -> None:
+    content = bytearray(compound_file(TOKEN) + bytes(1 << 20))
+    content[76 : 76 + 436] = bytes(436)
+    content[512:1024] = bytes(512)
+    meter = read_all("ole", bytes(content))
+    assert meter.expanded < len(content)
+    assert meter.decoded < len(content) // 64
