@@ -22,7 +22,7 @@ from scanner.records import announcements, leases
 from scanner.records.database import Database
 from scanner.records.leases import Lease
 from scanner.records.models import Notification, db_now
-from scanner.records.states import NotificationState
+from scanner.records.states import Channel, NotificationState
 
 BATCH = 100
 MAX_BATCHES_PER_RUN = 20
@@ -56,7 +56,7 @@ class _Claimed:
     age: timedelta
 
 
-def announce_due(database: Database, channels: Mapping[str, AnnouncementChannel]) -> AnnouncingReport:
+def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> AnnouncingReport:
     """Send the due announcements of each channel. A channel that cannot be reached does not stop the others.
 
     Raises:
@@ -72,7 +72,7 @@ def announce_due(database: Database, channels: Mapping[str, AnnouncementChannel]
 
 
 def _send(
-    database: Database, name: str, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
+    database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
 ) -> bool:
     """Send a batch, and return whether the channel accepts more."""
     try:
@@ -90,7 +90,7 @@ def _send(
 
 
 def _send_singly(
-    database: Database, name: str, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
+    database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
 ) -> bool:
     """Send a refused batch row by row, so that an announcement that the receiver cannot read does not block the rest.
 
@@ -199,7 +199,7 @@ def _give_back(database: Database, claimed: list[_Claimed], report: AnnouncingRe
         report.deferred += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
 
 
-def _give_up_without_channel(database: Database, channels: Mapping[str, AnnouncementChannel]) -> int:
+def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
     """Fail the rows that have waited three days for a channel whose setting was removed. Return how many."""
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),

@@ -15,7 +15,7 @@ from notifications.email.render import MailIdentity
 from notifications.email.wording import clean
 from scanner.records.database import Database
 from scanner.records.models import Notification
-from scanner.records.states import NotificationState
+from scanner.records.states import Channel, NotificationState
 
 # The Message-ID of each mail begins with the id of its row, so the row is found without an index on Message-ID.
 _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
@@ -59,6 +59,6 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Bounce
         if not settled.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
             return BounceOutcome.UNCHANGED
         audit_mail(session, row, "mail_bounced", error=clean(bounce.reason, MAX_ERROR_LENGTH))
-        if row.channel == "email":
+        if row.channel == Channel.EMAIL:
             tell_undeliverable(session, row.id, identity)
         return BounceOutcome.FAILED

@@ -21,9 +21,9 @@ from scanner.records import leases
 from scanner.records.database import Database
 from scanner.records.leases import LEASE_SECONDS, Lease
 from scanner.records.models import Notification, NotificationSubject, db_now
-from scanner.records.states import NotificationState
+from scanner.records.states import Channel, NotificationState
 
-CHANNELS = ("email", "operator")
+CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
@@ -48,7 +48,7 @@ class Claimed:
     """
 
     lease: Lease
-    channel: str
+    channel: Channel
     recipient: str | None
     message_id: str
     facts: MailFacts | None

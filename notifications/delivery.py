@@ -36,7 +36,7 @@ from scanner.records.audit import Entry
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.models import Notification, NotificationSubject, db_now
-from scanner.records.states import NotificationState
+from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
 """Limit of one exchange with the mail server. Together with recording the outcome it is shorter than the lease."""
@@ -281,7 +281,7 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
             session, state=NotificationState.FAILED, error=clean(reason, MAX_ERROR_LENGTH), leased_until=None
         )
         _audit_claimed(session, claimed, "mail_failed", error=clean(reason, MAX_ERROR_LENGTH))
-        if claimed.channel == "email":
+        if claimed.channel == Channel.EMAIL:
             tell_undeliverable(session, claimed.id, identity)
 
 
@@ -290,17 +290,17 @@ def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: M
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
     ).scalars()
-    outbox.tell_operator(
+    outbox.notify_operator(
         session,
         sorted(set(incident_ids)),
-        outbox.UNDELIVERABLE,
+        Occasion.UNDELIVERABLE,
         identity.operator_email,
         domain=outbox.domain_of(identity.sender),
     )
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    if claimed.channel == "email":  # claimed with the row: erasing an account deletes both together
+    if claimed.channel == Channel.EMAIL:  # claimed with the row: erasing an account deletes both together
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
         audit_mail(session, claimed, what, **evidence)

@@ -22,6 +22,7 @@ from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_dig
 from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
 from scanner.private_folders import NotOurs
 from scanner.records.database import parse_url
+from scanner.records.states import EnforceMode, RuleMode
 from scanner.setting_names import misspelt
 
 PREFIX = "R8SCAN_"
@@ -64,9 +65,6 @@ DEFAULT_SEARCH_QUERIES = (
     "new Replicate auth",
     "api.replicate.com Authorization",
 )
-
-RuleMode = Literal["off", "flag", "disable"]
-"""What a rule on usage may do: nothing, tell the operator, or disable as a report does."""
 
 
 class SettingsError(Exception):
@@ -200,7 +198,7 @@ class Settings(BaseSettings):
 
     token_formats: Annotated[tuple[TokenFormat, ...], NoDecode] = DEFAULT_FORMATS
     """What a token looks like, such as `r8_[0-9A-Za-z]{37}`; several formats are separated by commas."""
-    enforce: Literal["disable", "observe"] = "disable"
+    enforce: EnforceMode = EnforceMode.DISABLE
     digest: Literal["sha256", "hmac-sha256"] = "sha256"
     digest_key_file: Path | None = None
 
@@ -230,16 +228,16 @@ class Settings(BaseSettings):
     brake_per_minute: int = Field(default=60, ge=0, le=1_000_000)
     """Tokens that reports and rules may disable a minute before the rest waits for an operator."""
 
-    usage_dormant: RuleMode = "flag"
+    usage_dormant: RuleMode = RuleMode.FLAG
     usage_dormant_days: int = Field(default=30, ge=1, le=3650)
     usage_dormant_count: int = Field(default=100, ge=1)
-    usage_spread: RuleMode = "flag"
+    usage_spread: RuleMode = RuleMode.FLAG
     usage_spread_networks: int = Field(default=30, ge=2, le=60)
     usage_spread_countries: int = Field(default=8, ge=2, le=30)
-    usage_listed: RuleMode = "flag"
+    usage_listed: RuleMode = RuleMode.FLAG
     usage_listed_file: Path | None = None
     """Networks in CIDR notation, one a line; # begins a comment."""
-    usage_burst: RuleMode = "flag"
+    usage_burst: RuleMode = RuleMode.FLAG
     usage_burst_factor: float = Field(default=20, ge=2, le=1_000_000)
     usage_burst_count: int = Field(default=1000, ge=1)
     usage_burst_hours: int = Field(default=24, ge=1, le=10_000)

@@ -1,4 +1,4 @@
-"""How things stand is written with the enums of `scanner.records.states`, never as a bare string."""
+"""States, channels, occasions, modes and kinds of jobs are written with enums, never as bare strings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from scanner.records import states
 ROOT = Path(__file__).parent.parent
 ENUMS = [one for one in vars(states).values() if isinstance(one, type) and issubclass(one, StrEnum) and one != StrEnum]
 WORDS = {member.value for enum in ENUMS for member in enum}
-NAMES = {"state", "action", "decision", "cause", "wanted", "result"}
-"""What variables, attributes, columns, parameters and keys are called that hold one of the words."""
+NAMES = {"state", "action", "decision", "cause", "wanted", "result", "channel", "occasion", "enforce"}
+"""The names of variables, attributes, columns, parameters and keys that hold a value of one of the enums."""
+JOBS = {"ScanJob", "job"}
+"""The names of what has an attribute `kind` that holds a `JobKind`. Places and objects have other kinds."""
 EXEMPT = {
-    "notifications/email/samples.py": "invented facts, as JSON holds them",
-    "notifications/email/bounces.py": "`Action` is a field of RFC 3464",
-    "scanner/records/states.py": "defines them",
+    "notifications/email/samples.py": "contains invented facts in the form of JSON",
+    "notifications/email/bounces.py": "parses RFC 3464, which has a field `Action`",
+    "scanner/records/states.py": "defines the enums",
 }
 
 
@@ -33,14 +35,14 @@ def modules() -> list[Path]:
 
 
 def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the strings that are compared with, assigned to or passed as something that holds a state."""
+    """Yield the strings that are compared with, assigned to or passed as a name that holds an enum value."""
     for node in ast.walk(tree):
         yield from _words(list(_beside_a_state(node)))
     yield from _constant_words(tree)
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions of one node that have to be states."""
+    """Yield the expressions of one node that must be enum values."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):
@@ -70,13 +72,15 @@ def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
 
 def _holds_a_state(node: ast.expr) -> bool:
     match node:
+        case ast.Attribute(attr="kind", value=ast.Name(id=owner)):
+            return owner in JOBS
         case ast.Attribute(attr=name) | ast.Name(id=name):
             return name in NAMES
     return False
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the words among the nodes: alone, in a tuple or other collection, or in a conditional expression."""
+    """Yield the bare words among the nodes: alone, in a collection, or in a conditional expression."""
     for node in nodes:
         match node:
             case ast.Constant(value=str() as value) if value in WORDS and value:
@@ -100,7 +104,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the words of constants that are collections of nothing else: `OPEN = ("queued", "running")`."""
+    """Yield the bare words of constants that contain nothing else: `OPEN = ("queued", "running")`."""
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):
             words = list(_words(node.value.elts))
@@ -129,6 +133,12 @@ def test_a_state_is_never_a_bare_string(path: Path) -> None:
         'row = {"state": "pending"}',
         'OPEN = ("queued", "running")',
         'status = {"done": 0, "partial": 2}.get(job.state, 1)',
+        'if row.channel == "email": pass',
+        'if row.channel in ("email", "operator"): pass',
+        'notify(occasion="undeliverable")',
+        'if policy.enforce == "observe": pass',
+        'query.where(ScanJob.kind.in_(("repository", "gist")))',
+        'if job.kind == "pushes": pass',
     ],
 )
 def test_a_bare_string_is_found_wherever_a_state_stands(code: str) -> None:
@@ -142,6 +152,8 @@ def test_a_bare_string_is_found_wherever_a_state_stands(code: str) -> None:
         'answer = {"received": True}',
         'raise UserError("unknown")',
         'mode = "flag"',
+        'if target.kind == "repository": pass',
+        'if place.kind == "gist": pass',
     ],
 )
 def test_the_same_word_elsewhere_is_no_state(code: str) -> None:

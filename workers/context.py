@@ -19,9 +19,9 @@ from scanner.detection.packs import PackLimits
 from scanner.github.client import App, GitHub, connect
 from scanner.github.request_rate import RateBounds
 from scanner.isolation import shared_pool
-from scanner.records import announcements
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
+from scanner.records.states import Channel
 from scanner.response.policy import Policy
 from scanner.response.store_access import access_to
 from scanner.settings import Settings, SettingsError, load_settings
@@ -120,16 +120,16 @@ class Context:
         return transport_for(self.settings.smtp_url.get_secret_value())
 
     @cached_property
-    def gateways(self) -> dict[str, AnnouncementChannel]:
+    def gateways(self) -> dict[Channel, AnnouncementChannel]:
         """Return the configured channels to API gateways, by name."""
         settings = self.settings
-        found: dict[str, AnnouncementChannel] = {}
+        found: dict[Channel, AnnouncementChannel] = {}
         if settings.announce_redis_url:
             redis_url = settings.announce_redis_url.get_secret_value()
-            found[announcements.STREAM] = StreamChannel(redis_url, settings.announce_stream)
+            found[Channel.STREAM] = StreamChannel(redis_url, settings.announce_stream)
         if settings.announce_webhook_url and settings.announce_webhook_secret:
             secret = settings.announce_webhook_secret.get_secret_value()
-            found[announcements.WEBHOOK] = WebhookChannel(settings.announce_webhook_url, secret)
+            found[Channel.WEBHOOK] = WebhookChannel(settings.announce_webhook_url, secret)
         return found
 
     @property

@@ -10,6 +10,7 @@ import logging
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from scanner.records.states import JobKind
 from workers.outage import Outage
 
 _outage = Outage(logging.getLogger(__name__), "Redis", "what is due waits in its row")
@@ -19,9 +20,9 @@ MAX_WAKES = 8
 EXPIRES_SECONDS = 60
 """Messages older than this are dropped, so that they do not pile up while no worker runs."""
 TASKS_OF_JOBS = {
-    "pushes": "r8scan.scan",
-    "files": "r8scan.fetch",
-    **dict.fromkeys(("repository", "gist", "owner", "archive_hour"), "r8scan.rescan"),
+    JobKind.PUSHES: "r8scan.scan",
+    JobKind.FILES: "r8scan.fetch",
+    **dict.fromkeys((JobKind.REPOSITORY, JobKind.GIST, JobKind.OWNER, JobKind.ARCHIVE_HOUR), "r8scan.rescan"),
 }
 """The task that processes each kind of job."""
 

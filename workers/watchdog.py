@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scanner.records import leases
-from scanner.records.leases import Keeping
+from scanner.records.leases import HeldLeases
 from scanner.records.time_limits import GRACE_SECONDS, MAX_STEP_SECONDS, PAGE_SECONDS, POLL_SECONDS
 
 EXIT_STATUS = 70
@@ -77,7 +77,7 @@ class TaskWatchdog:
         now = time.monotonic()
         with self._lock:
             tasks = [name for name, deadline in self._tasks.values() if now > deadline]
-        return tasks + [_named(keeping) for keeping in leases.in_hand() if self._is_hung(keeping)]
+        return tasks + [_named(keeping) for keeping in leases.all_held() if self._is_hung(keeping)]
 
     def check(self) -> bool:
         """End the process if a task hangs. Return whether one does."""
@@ -102,18 +102,18 @@ class TaskWatchdog:
                 return
             time.sleep(CHECK_INTERVAL_SECONDS)
 
-    def _is_hung(self, keeping: Keeping) -> bool:
+    def _is_hung(self, keeping: HeldLeases) -> bool:
         return keeping.seconds_left < -self.grace_seconds
 
     def _prepare_end(self, hung: list[str]) -> None:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
-        for keeping in leases.in_hand():
+        for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
                 # This row does not hang. Release it, so that another worker takes it at once.
                 keeping.release()
 
 
-def _named(keeping: Keeping) -> str:
+def _named(keeping: HeldLeases) -> str:
     return ", ".join(f"{lease.model.__tablename__} {lease.key}" for lease in keeping.held)
 
 

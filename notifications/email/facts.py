@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from scanner.records.states import Occasion
+
 MAX_PLACES = 20
 """Places listed in one mail. The mail always gives their total."""
 MAX_TOKENS = 10
@@ -15,7 +17,9 @@ MAX_TOKENS = 10
 MAX_SHORT_TOKENS = 200
 """Further tokens listed in one line each. Beyond them the mail gives only their number."""
 
-OPERATOR_OCCASIONS = ("protected", "brake_closed", "flagged", "observed", "undeliverable")
+OPERATOR_OCCASIONS = (
+    *(Occasion.PROTECTED, Occasion.BRAKE_CLOSED, Occasion.FLAGGED, Occasion.OBSERVED, Occasion.UNDELIVERABLE),
+)
 """Why the operator receives a mail, most urgent first."""
 
 
@@ -89,7 +93,7 @@ class TokenFacts:
     def disabled_before_exposure(self) -> bool:
         """Return whether the token was already disabled when its first place became public."""
         since = self.published_at or self.seen_at or self.detected_at
-        return self.occasion == "already_disabled" and self.disabled_at is not None and self.disabled_at <= since
+        return self.occasion == Occasion.ALREADY_DISABLED and self.disabled_at is not None and self.disabled_at <= since
 
     @property
     def exposed_seconds(self) -> float | None:

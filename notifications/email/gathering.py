@@ -26,7 +26,7 @@ from notifications.email.facts import (
 )
 from scanner.detection import redact
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
-from scanner.records.states import Cause, NotificationState
+from scanner.records.states import Cause, Channel, NotificationState, Occasion
 
 MAX_SIGNS = 3
 MAX_UNDELIVERED = 5
@@ -72,7 +72,7 @@ class Gathering:
         ids = [row.id for row in rows]
         self._subjects = _subjects(session, ids)
         for row in rows:
-            if row.channel == "operator":
+            if row.channel == Channel.OPERATOR:
                 self._subjects[row.id].sort(key=lambda subject: _urgency(subject.occasion))
         shown = {subject.incident_id for row in rows for subject in self._shown(row)}
         found = session.execute(select(Incident).where(Incident.id.in_(shown))).scalars()
@@ -80,8 +80,8 @@ class Gathering:
         self._totals = _totals(session, ids)
         self._kinds = _kinds(session, ids)
         self._places = _places(session, shown, max((self._share(row) for row in rows), default=1))
-        self._brought_back = _brought_back(session, [row.id for row in rows if row.channel != "operator"])
-        self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == "operator"])
+        self._brought_back = _brought_back(session, [row.id for row in rows if row.channel != Channel.OPERATOR])
+        self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == Channel.OPERATOR])
 
     def facts_of(self, row: Notification) -> MailFacts:
         """Return the facts of one of the mails. A damaged row may raise any exception."""
@@ -122,7 +122,7 @@ class Gathering:
     def _token(self, row: Notification, subject: _Subject) -> TokenFacts:
         incident = self._incidents[subject.incident_id]
         totals = self._totals.get(incident.id)
-        is_operator = row.channel == "operator"
+        is_operator = row.channel == Channel.OPERATOR
         undelivered = self._undelivered[incident.id] if is_operator else []
         return TokenFacts(
             incident_id=str(incident.id),
@@ -153,9 +153,9 @@ def _urgency(occasion: str) -> int:
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
     """Return the most specific variant whose words are true of every token in the mail."""
-    if channel == "operator":
+    if channel == Channel.OPERATOR:
         return "operator"
-    if occasions == {"already_disabled"}:
+    if occasions == {Occasion.ALREADY_DISABLED}:
         return "already_disabled"
     if causes == {Cause.COMPROMISE_SIGNS}:
         return "compromise_signs"
@@ -281,7 +281,7 @@ def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dic
         select(NotificationSubject.incident_id, Notification.recipient, Notification.error)
         .join(Notification, Notification.id == NotificationSubject.notification_id)
         .where(
-            Notification.channel == "email",
+            Notification.channel == Channel.EMAIL,
             Notification.state == NotificationState.FAILED,
             NotificationSubject.incident_id.in_(_incident_ids(notification_ids)),
         )

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from scanner.records.states import Channel
+
 
 class TransientFailure(Exception):
     """The mail was not accepted, but a later attempt may succeed. `reason` contains no password."""
@@ -45,7 +47,7 @@ class Envelope:
     recipient: str
     message_id: str
     content: bytes
-    channel: str = "email"
+    channel: Channel = Channel.EMAIL
 
 
 class MailConnection(Protocol):

@@ -1,1 +1,4 @@
-"""Other signs of compromise than a public find: reports, usage, possession. Each becomes a report, then a response."""
+"""Signs of compromise other than a public find: reports, usage rules and proof of possession.
+
+Each of them is recorded as a report, and the response decides on the report.
+"""

@@ -1,7 +1,7 @@
-"""The brake: so many disables a minute by report or rule, then they wait until an operator says go on.
+"""The brake: a quota on disables by report or usage rule. When it is exceeded, disables wait for an operator.
 
-One mistaken report of ten thousand digests must not be an outage. What was found in public, or proven by possession,
-is never held.
+It prevents that one mistaken report of ten thousand digests causes an outage. Tokens that were found in public, or
+whose reporter proved possession, are never held.
 """
 
 from __future__ import annotations
@@ -18,17 +18,24 @@ from scanner.records import audit, outbox
 from scanner.records.columns import insert_or_nothing
 from scanner.records.compromise_models import Brake, Report
 from scanner.records.models import Incident, db_now
-from scanner.records.states import Decision, IncidentState, ReportState
+from scanner.records.states import Decision, IncidentState, Occasion, ReportState
 from scanner.response.policy import Policy
 
 _ROW = 1
 WINDOW_SECONDS = 60
-ROWS_A_STATEMENT = 500
+ROWS_PER_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """`closed_at` None: disables go through. Counts of reports that are held, and of disables in the last minute."""
+class BrakeStatus:
+    """The state of the brake.
+
+    Attributes:
+        closed_at: since when disables are held; None while the brake is open.
+        reason: why the brake closed.
+        held: the number of held reports.
+        disabled_last_minute: the number of disables that count towards the quota.
+    """
 
     closed_at: datetime | None
     reason: str
@@ -36,10 +43,14 @@ class Status:
     disabled_last_minute: int
 
 
-class Gate:
-    """The brake within one transaction: asked before each disable, it counts, and closes when there are too many.
+class DisableQuota:
+    """The disable quota within one transaction. It closes the brake when the quota is exceeded.
 
-    Takes the brake's row at the first question, so that transactions that disable by report count one after another.
+    The first call of `try_take` locks the brake's row, so that concurrent transactions count one after another.
+
+    Args:
+        session: The writing transaction.
+        per_minute: How many tokens reports and rules may disable in one minute.
     """
 
     def __init__(self, session: Session, per_minute: int) -> None:
@@ -49,8 +60,8 @@ class Gate:
         self._room = 0
         self.has_closed_now = False
 
-    def lets_through(self) -> bool:
-        """Whether one more token may be disabled now; True counts it."""
+    def try_take(self) -> bool:
+        """Count one disable and return True, or return False if the brake is closed or the quota is used up."""
         if self._row is None:
             self._row = _locked(self._session)
             self._room = self._per_minute - _disabled_last_minute(self._session)
@@ -64,35 +75,39 @@ class Gate:
 
     def _close(self, row: Brake) -> None:
         row.closed_at = self._session.execute(select(db_now())).scalar_one()
-        row.reason = f"more than {self._per_minute} tokens a minute were to be disabled by report or rule"
+        row.reason = f"reports and rules asked to disable more than {self._per_minute} tokens in one minute"
         self.has_closed_now = True
         audit.record(self._session, "brake_closed", {"per_minute": self._per_minute})
 
 
-def tell(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue the operator's mail that the brake has closed, with the first incident that it holds."""
-    outbox.tell_operator(
+def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
+    """Queue a mail to the operator that the brake has closed. It names the first held incident."""
+    outbox.notify_operator(
         session,
         list(incident_ids)[:1],
-        "brake_closed",
+        Occasion.BRAKE_CLOSED,
         policy.operator_email,
         window=policy.mail_window,
         domain=policy.mail_domain,
     )
 
 
-def status(session: Session) -> Status:
-    """How the brake stands."""
+def status(session: Session) -> BrakeStatus:
+    """Return the state of the brake."""
     row = session.get(Brake, _ROW)
     held = session.execute(
         select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
     ).scalar_one()
     used = _disabled_last_minute(session)
-    return Status(row.closed_at if row else None, row.reason if row else "", held, used)
+    return BrakeStatus(row.closed_at if row else None, row.reason if row else "", held, used)
 
 
 def release(session: Session, *, who: str) -> list[int]:
-    """Open the brake and let what it holds go on, without counting it; the ids to be settled, by digest."""
+    """Open the brake and release the held reports. They do not count towards the quota.
+
+    Returns:
+        The ids of the released reports in the order of digests. The caller must settle them.
+    """
     row = _locked(session)
     ids = _held_ids(session)
     for chunk in _chunks(ids):
@@ -106,7 +121,11 @@ def release(session: Session, *, who: str) -> list[int]:
 
 
 def reject(session: Session, *, who: str) -> int:
-    """Open the brake and let go of what it holds: nothing is disabled, its incidents are closed; the number."""
+    """Open the brake, reject the held reports and close their incidents. Nothing is disabled.
+
+    Returns:
+        The number of rejected reports.
+    """
     row = _locked(session)
     ids = _held_ids(session)
     for chunk in _chunks(ids):
@@ -154,4 +173,4 @@ def _disabled_last_minute(session: Session) -> int:
 
 
 def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
-    return [ids[start : start + ROWS_A_STATEMENT] for start in range(0, len(ids), ROWS_A_STATEMENT)]
+    return [ids[start : start + ROWS_PER_STATEMENT] for start in range(0, len(ids), ROWS_PER_STATEMENT)]

@@ -1,4 +1,4 @@
-"""Lines of a stream, numbered and bounded: whoever writes a file of one endless line fills no memory."""
+"""Numbered lines of a stream with a limit on their length, so that a file with one endless line fills no memory."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ from collections.abc import Iterator
 from typing import TextIO
 
 
-def numbered_lines(file: TextIO, longest: int) -> Iterator[tuple[int, str | None]]:
-    """Each line that is not empty with its number (from 1); None for one of more than `longest` characters."""
+def numbered_lines(file: TextIO, max_length: int) -> Iterator[tuple[int, str | None]]:
+    """Yield the number (from 1) and the text of each line that is not blank.
+
+    Args:
+        file: The stream. It is never read whole.
+        max_length: Characters of the longest line. None stands for the text of a longer line.
+    """
     number = 0
-    while line := file.readline(longest + 1):
+    while line := file.readline(max_length + 1):
         number += 1
-        if len(line) > longest and not line.endswith("\n"):
-            _skip_rest(file, longest)
+        if len(line) > max_length and not line.endswith("\n"):
+            _skip_rest(file, max_length)
             yield number, None
         elif line.strip("\ufeff \t\r\n"):
             yield number, line
 
 
-def _skip_rest(file: TextIO, longest: int) -> None:
+def _skip_rest(file: TextIO, max_length: int) -> None:
     while True:
-        rest = file.readline(longest + 1)
+        rest = file.readline(max_length + 1)
         if not rest or rest.endswith("\n"):
             return

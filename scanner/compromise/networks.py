@@ -1,4 +1,7 @@
-"""Addresses become network prefixes at once; lists of networks are matched while the address is still whole."""
+"""Conversion of IP addresses to network prefixes, and matching of addresses against lists of networks.
+
+r8scan keeps prefixes only. An address is matched before it is shortened to its prefix.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 IPV4_PREFIX = 24
 IPV6_PREFIX = 48
 IPV6_CUSTOMER_PREFIX = 64
-"""One customer of a provider holds a whole /64, so single IPv6 addresses are never counted."""
+"""A provider assigns at least a /64 to one customer, so single IPv6 addresses are never counted."""
 MAX_ADDRESS_LENGTH = 64
 MAX_LINE_LENGTH = 1024
 MAX_NETWORKS = 500_000
@@ -20,11 +23,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class BadNetworks(ValueError):
-    """Why a list of networks cannot be used: one line."""
+    """A list of networks cannot be used. The message is one line that says why."""
 
 
 def parse_address(text: str) -> Address | None:
-    """The address, None for what is none. IPv4 that is written as IPv6 is IPv4."""
+    """Return the address, or None if the text is not an address. IPv4-mapped IPv6 is returned as IPv4."""
     if len(text) > MAX_ADDRESS_LENGTH:
         return None
     try:
@@ -37,7 +40,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def prefix_of(address: Address) -> str:
-    """The /24 (IPv4) or /48 (IPv6) that the address lies in: what is kept of it."""
+    """Return the /24 (IPv4) or /48 (IPv6) network of the address, the only part of it that r8scan keeps."""
     return _masked(address, IPV4_PREFIX if address.version == 4 else IPV6_PREFIX)
 
 
@@ -49,8 +52,8 @@ def _masked(address: Address, bits: int) -> str:
 def rate_keys(client: str) -> tuple[str, ...]:
     """Return the networks whose requests are counted together with this client's, the narrowest first.
 
-    IPv4 clients are counted by /24. IPv6 clients are counted by /64, which is what one customer has at least, and by
-    /48, which is what one customer may have at most. Text that is no address is counted under one common key.
+    IPv4 clients are counted by /24. IPv6 clients are counted by /64, the smallest network of one customer, and by /48,
+    the largest. All text that is not an address is counted under one common key.
     """
     address = parse_address(client)
     if address is None:
@@ -70,10 +73,16 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """Many networks, asked for each record: one set look-up for each length of prefix that occurs."""
+    """A set of networks. A match costs one set look-up for each prefix length that occurs in it.
+
+    Args:
+        networks: Networks in CIDR notation, one in each line. `#` begins a comment.
+
+    Raises:
+        BadNetworks: A line is not a network. The message names its number (from 1).
+    """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        """BadNetworks names the first line (from 1) that is no network in CIDR notation."""
         starts: dict[tuple[int, int], set[int]] = defaultdict(set)
         for number, line in enumerate(networks, 1):
             if number > MAX_NETWORKS:
@@ -85,7 +94,7 @@ class NetworkList:
         self._starts = sorted(starts.items())
 
     def match(self, address: Address) -> str | None:
-        """The listed network that the address lies in, in CIDR notation; the widest of several."""
+        """Return the listed network that contains the address, in CIDR notation; the widest if several do."""
         value, longest = int(address), address.max_prefixlen
         for (version, bits), starts in self._starts:
             start = value >> (longest - bits) << (longest - bits)
@@ -95,7 +104,11 @@ class NetworkList:
 
 
 def load(path: Path | None) -> NetworkList:
-    """The list in the file, read again when the file has changed; an empty one for None. BadNetworks."""
+    """Return the list in the file, or an empty list for None. The file is read again when it has changed.
+
+    Raises:
+        BadNetworks: The file cannot be read, or a line of it is not a network.
+    """
     if path is None:
         return _EMPTY
     try:

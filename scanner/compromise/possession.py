@@ -1,8 +1,8 @@
-"""Anybody may say "I found this token": the token itself is the proof, and nobody learns whether it is one of ours.
+"""Reports by anyone who has found a token. The token itself proves possession.
 
-This is an edge where raw tokens enter: each token is hashed at once. What is recorded, by the same statements, does not
-depend on whether the store knows it; deciding comes after the answer. Only tokens in their plain form are read here:
-nothing that was posted is decoded or opened.
+Raw tokens enter r8scan here, and each is hashed immediately. The reporter must not learn whether the vendor issued the
+token: the same statements run in both cases, and r8scan decides after it has answered. Only plain tokens are accepted;
+nothing that was posted is decoded or unpacked.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from scanner.records.database import Database
 
 SIGN = "found_token"
 REPORTER = "possession"
-PER_CLIENT_A_MINUTE = 10
-OVERALL_A_MINUTE = 240
-"""Requests of all networks, over all processes. Each process admits fewer by itself: see `workers.web.reports`."""
+MAX_PER_CLIENT_PER_MINUTE = 10
+MAX_OVERALL_PER_MINUTE = 240
+"""The limit of requests of all networks to all processes. Each process admits fewer: see `workers.web.reports`."""
 MAX_URL_LENGTH = 2048
 MAX_TOKENS = 1000
-"""Of one request: as many as GitHub's own endpoint for revoking credentials takes."""
-MAX_UNQUOTED = 3
-"""Times that an address is percent-decoded in search of a token. One that holds more layers is not kept."""
+"""The limit of tokens in one request. GitHub's endpoint for revoking credentials has the same."""
+MAX_URL_DECODINGS = 3
+"""How often a URL is percent-decoded to find a token in it. A URL with more layers of encoding is not kept."""
 
 _URL = re.compile(r"https://[!-\[\]-~]+")
 
 
 class TooManyRequests(Exception):
-    """This client, or everybody together, has asked too often within this minute."""
+    """This client's network, or all clients together, exceeded the rate limit of this minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundToken:
-    """A token that somebody has found, and where: an https address, or empty."""
+    """A raw token that someone has found, and the https URL of the place, which may be empty."""
 
     token: str
     url: str = ""
@@ -50,33 +50,36 @@ class FoundToken:
 def record(
     database: Database, digester: Digester, found: Sequence[FoundToken], *, client: str, web_url: str
 ) -> list[int]:
-    """Write the reports; return the ids to be settled, without those of tokens for which the same was said today.
+    """Record reports of found tokens in one transaction.
 
     Args:
-        database: Where the reports are written, in one transaction.
-        digester: How tokens become digests here.
-        found: At least one token. Those that are malformed are left out, unless all are.
-        client: The asker's address.
-        web_url: The web address of the GitHub that is watched. Only its permalinks are kept as links: whoever has a
+        database: The database.
+        digester: Computes the digests of tokens.
+        found: At least one token. Malformed tokens are left out, unless all are malformed.
+        client: The client's IP address.
+        web_url: The web address of the watched GitHub. Only its permalinks are kept as links, because the finder of a
             token must not choose where the owner's mail leads.
 
+    Returns:
+        The ids of new reports, which the caller must settle. A repeated report of the same day is not new.
+
     Raises:
-        BadReport: none of the tokens can be reported.
-        TooManyRequests: the client's network, or everybody, has asked too often.
+        BadReport: None of the tokens can be reported.
+        TooManyRequests: The client's network, or all clients together, exceeded the rate limit.
     """
     today = datetime.now(UTC).date().isoformat()
     reports: list[NewReport] = []
-    refused = BadReport("holds no token")
+    last_error = BadReport("holds no token")
     for one in found:
         try:
             reports.append(_report(one, digester, today, web_url))
         except BadReport as err:
-            refused = err
+            last_error = err
     if not reports:
-        raise refused
+        raise last_error
     with database.write() as session:
         is_admitted = rates.admit(
-            session, rate_keys(client)[0], per_client=PER_CLIENT_A_MINUTE, overall=OVERALL_A_MINUTE
+            session, rate_keys(client)[0], per_client=MAX_PER_CLIENT_PER_MINUTE, overall=MAX_OVERALL_PER_MINUTE
         )
         ids = record_within(session, reports) if is_admitted else []
     if not is_admitted:
@@ -94,7 +97,7 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
         sign=SIGN,
         note="",
         reporter=REPORTER,
-        # Possession proves as much on another day: a token that was brought back in between is disabled again.
+        # A report on another day is a new report: if an operator enabled the token meanwhile, it is disabled again.
         key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
         url=place,
         is_braked=False,
@@ -102,10 +105,10 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
 
 
 def public_url(url: str, web_url: str) -> str:
-    """Return the address as it is kept: free of tokens, and no link unless it is a permalink of this GitHub.
+    """Return the URL without tokens. Unless it is a permalink of this GitHub, make it unusable as a link.
 
     Raises:
-        BadReport: this is no https address.
+        BadReport: This is not a valid https URL.
     """
     if not url:
         return ""
@@ -125,15 +128,15 @@ def public_url(url: str, web_url: str) -> str:
 
 
 def _without_tokens(url: str) -> str:
-    """Return the address with each token in it replaced by its hint, also one that is percent-encoded."""
-    read = url
-    for _ in range(MAX_UNQUOTED):
-        masked = mask_plain_tokens(read)
-        if masked != read:
+    """Return the URL with each plain or percent-encoded token replaced by its hint."""
+    text = url
+    for _ in range(MAX_URL_DECODINGS):
+        masked = mask_plain_tokens(text)
+        if masked != text:
             return "https://" + re.sub(r"[^!-~…]", "_", masked.removeprefix("https://"))
-        decoded = unquote(read, errors="replace")
-        if decoded == read:
+        decoded = unquote(text, errors="replace")
+        if decoded == text:
             return url
-        read = decoded
-    # What is encoded again and again is no address that anybody would type; only its host is kept.
+        text = decoded
+    # No genuine URL is percent-encoded so many times. Keep only its host.
     return f"https://{urlsplit(url).netloc}/…"

@@ -1,6 +1,7 @@
-"""How often the public may ask, over all processes: counted by minute in the database.
+"""The rate limit of public requests to all processes, counted by minute in the database.
 
-Each process asks its own limiters in memory first (see `workers.web.rates`), so a flood does not reach this.
+Each process first applies a limiter in its memory (see `workers.web.rates`), so that a flood does not reach the
+database.
 """
 
 from __future__ import annotations
@@ -14,32 +15,41 @@ from sqlalchemy.orm import Session
 from scanner.records.compromise_models import RequestRate
 from scanner.records.models import db_now
 
-EVERYBODY = "*"
-KEPT_SECONDS = 3600
+ALL_CLIENTS = "*"
+RETENTION_SECONDS = 3600
 
 
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
-    """Count one request of the client's network; return False if it, or everybody, asked too often within this minute.
+    """Count one request, unless a rate limit of this minute is exceeded.
 
-    Once everybody together has used `overall`, as many again are kept for networks that have not asked within this
-    minute: a few networks cannot use up what all share. A refused request writes no new row, so that a flood from many
-    networks cannot fill the table.
+    After `overall` requests, only networks without a request in this minute are admitted, up to `overall` more. A few
+    networks therefore cannot use up the limit that all share. A refused request inserts no row, so that a flood from
+    many networks cannot fill the table.
+
+    Args:
+        session: The writing transaction.
+        client: The key of the client's network.
+        per_client: The limit of one network.
+        overall: The limit of all networks together.
+
+    Returns:
+        Whether the request is admitted.
     """
     now = session.execute(select(db_now())).scalar_one()
     minute = now.replace(second=0, microsecond=0)
-    used, own = (_count(session, key, minute) for key in (EVERYBODY, client))
-    if own >= per_client or used >= (overall if own else 2 * overall):
+    all_count, client_count = (_count(session, key, minute) for key in (ALL_CLIENTS, client))
+    if client_count >= per_client or all_count >= (overall if client_count else 2 * overall):
         return False
-    for key in (client, EVERYBODY):
+    for key in (client, ALL_CLIENTS):
         dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
         insert = dialect.insert(RequestRate).values(key=key, minute=minute, count=1)
-        again = case((RequestRate.minute == insert.excluded.minute, RequestRate.count + 1), else_=1)
-        counted = insert.on_conflict_do_update(
-            index_elements=["key"], set_={"count": again, "minute": insert.excluded.minute}
+        new_count = case((RequestRate.minute == insert.excluded.minute, RequestRate.count + 1), else_=1)
+        upsert = insert.on_conflict_do_update(
+            index_elements=["key"], set_={"count": new_count, "minute": insert.excluded.minute}
         )
-        counts = session.execute(counted.returning(RequestRate.count)).scalar_one()
-        if key == client and counts > per_client:
-            # Another process has counted in between.
+        count = session.execute(upsert.returning(RequestRate.count)).scalar_one()
+        if key == client and count > per_client:
+            # Another process has counted a request of this client since we read the count.
             return False
     return True
 
@@ -50,5 +60,5 @@ def _count(session: Session, key: str, minute: datetime) -> int:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete what is over: networks of clients are kept no longer than they count."""
-    session.execute(delete(RequestRate).where(RequestRate.minute < db_now(-KEPT_SECONDS)))
+    """Delete counts of past minutes, so that r8scan does not keep the networks of clients longer than needed."""
+    session.execute(delete(RequestRate).where(RequestRate.minute < db_now(-RETENTION_SECONDS)))

@@ -1,6 +1,6 @@
-"""Reports of compromise: what is given at the edge becomes a digest at once, and a row before anything is done.
+"""Reports of compromise: parse and check what a reporter sends, and commit it before r8scan acts on it.
 
-This is an edge where raw tokens enter: each is hashed as it is read, and no message repeats what was given.
+Raw tokens enter r8scan here. Each is hashed as it is read, and no error message repeats the input.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, db_now
-from scanner.records.states import ReportState, Wanted
+from scanner.records.states import Decision, ReportState, RequestedAction
 
 MAX_NOTE_LENGTH = 500
 MAX_LINE_LENGTH = 1024
 MAX_KEY_LENGTH = 200
-ROWS_A_STATEMENT = 200
-UNKNOWN_KEPT_DAYS = 30
-SETTLED_KEPT_DAYS = 400
+ROWS_PER_STATEMENT = 200
+UNKNOWN_RETENTION_DAYS = 30
+SETTLED_RETENTION_DAYS = 400
 
 _SIGN = re.compile(r"[a-z0-9_]{1,40}")
 _REPORTER = re.compile(r"[A-Za-z0-9_.@:-]{1,64}")
@@ -36,12 +36,15 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class BadReport(ValueError):
-    """Why something cannot be reported, in words that go on from "it" or from a line's number; without its content."""
+    """A report is not acceptable.
+
+    The message continues a sentence that begins with "it" or "line 7", and does not contain the input.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Which token a report is about. `hint` is empty where only a digest was given."""
+    """The token that a report is about. `hint` is empty if the reporter gave only a digest."""
 
     digest: str
     hint: str = ""
@@ -49,7 +52,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A report that can be recorded: checked, redacted, bounded. `key` is 64 hex digits, see `idempotency_key`."""
+    """A checked, redacted report of limited size, ready to be recorded. For `key` see `idempotency_key`."""
 
     subject: Subject
     sign: str
@@ -57,13 +60,13 @@ class NewReport:
     reporter: str
     key: str
     url: str = ""
-    wanted: Wanted = Wanted.DISABLE
+    wanted: RequestedAction = RequestedAction.DISABLE
     is_braked: bool = True
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def subject_of(text: str, digester: Digester) -> Subject:
-    """The subject of a token or of a digest in hex, given as text. BadReport for anything else."""
+    """Return the subject for a token or a hex digest. Raises BadReport for any other text."""
     given = text.strip()
     if is_token(given):
         raw = given.encode("ascii")
@@ -74,25 +77,40 @@ def subject_of(text: str, digester: Digester) -> Subject:
 
 
 def digest_only(text: Any) -> Subject:
-    """The subject of a digest; raw tokens are refused here as everything else is. BadReport."""
+    """Return the subject for a hex digest. Raises BadReport for anything else, including a raw token."""
     if isinstance(text, str) and _DIGEST.fullmatch(text):
         return Subject(text.lower())
     raise BadReport("is not 64 hex digits: only digests may be given here, never tokens")
 
 
 def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: Any = None) -> NewReport:
-    """A report of the subject. `key` None: the same sign with the same note is the same report. BadReport."""
+    """Check the fields of a report about the subject.
+
+    Args:
+        subject: The token.
+        sign: What was observed, such as `abuse_report`.
+        note: A text for the operator, or None.
+        reporter: The name of the reporter.
+        key: The reporter's idempotency key. By default, reports with the same sign and note are the same report.
+
+    Raises:
+        BadReport: A field is malformed.
+    """
     if not isinstance(sign, str) or not _SIGN.fullmatch(sign):
         raise BadReport("has a wrong sign: write 1 to 40 of a-z, 0-9 and _, such as abuse_report")
     if not _REPORTER.fullmatch(reporter):
         raise BadReport("has a wrong reporter: write 1 to 64 letters, digits and _.@:-")
     words = clean_note(note)
-    # A reporter may have got a token into its own name.
+    # The sign and the reporter's name may contain a token by mistake.
     return NewReport(subject, redact(sign), words, redact(reporter), idempotency_key(key, words))
 
 
 def clean_note(note: Any) -> str:
-    """A note as it is kept: text, printable, free of tokens, at most 500 characters. BadReport when it is no text."""
+    """Return the note as printable text without tokens, at most `MAX_NOTE_LENGTH` long.
+
+    Raises:
+        BadReport: The note is not text.
+    """
     if note is None:
         return ""
     if not isinstance(note, str):
@@ -100,19 +118,25 @@ def clean_note(note: Any) -> str:
     return bounded(note, MAX_NOTE_LENGTH)
 
 
-def bounded(text: str, longest: int) -> str:
-    """Text from outside as a row keeps it. It is cut last: half a token has no form any more, and is still a secret."""
+def bounded(text: str, max_length: int) -> str:
+    """Return text from outside as printable text without tokens, at most `max_length` characters.
+
+    Redaction comes before cutting: a token that was cut in half is no longer recognized, but is still a secret.
+    """
     clean = "".join(char if char.isprintable() else " " for char in redact(text)).strip()
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+    return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 
 
-def idempotency_key(key: Any, otherwise: str) -> str:
-    """64 hex digits that are equal for what is the same report: of the key that was given, else of `otherwise`.
+def idempotency_key(key: Any, default: str) -> str:
+    """Return 64 hex digits that are equal for repeated reports: the hash of `key`, or of `default` without a key.
 
-    Hashed, so that whatever a caller takes for a key is bounded, and no secret. BadReport when it is no short text.
+    The key is hashed, so that its length is fixed and a secret in it is not stored.
+
+    Raises:
+        BadReport: The key is not text, or is too long.
     """
     if key is None or key == "":
-        parts = ("note", otherwise)
+        parts = ("note", default)
     elif isinstance(key, str) and len(key) <= MAX_KEY_LENGTH:
         parts = ("key", key)
     else:
@@ -121,9 +145,10 @@ def idempotency_key(key: Any, otherwise: str) -> str:
 
 
 def read_lines(file: TextIO, digester: Digester) -> Iterator[tuple[int, Subject | BadReport]]:
-    """Each line that is not empty, with its number (from 1): its subject, or why it has none. Never read whole.
+    """Yield the number (from 1) of each line that is not blank, and its subject or the error.
 
-    Open the file with errors="surrogateescape": bytes that are not UTF-8 spoil their line only.
+    The file is never read whole. Open it with errors="surrogateescape", so that bytes that are not UTF-8 make only
+    their own line malformed.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
@@ -136,24 +161,29 @@ def read_lines(file: TextIO, digester: Digester) -> Iterator[tuple[int, Subject 
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
-    """Write the reports that are not there yet, in one transaction; the ids of the new ones, by digest."""
+    """Record the reports in one transaction. See `record_within`."""
     with database.write() as session:
         return record_within(session, reports)
 
 
 def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
-    """The same in the caller's writing transaction."""
+    """Record the reports that are not recorded yet, in the caller's writing transaction.
+
+    Returns:
+        The ids of the new reports, in the order of digests.
+    """
     rows = {(report.subject.digest, report.sign, report.key): _row(report) for report in reports}
     ordered = [rows[key] for key in sorted(rows)]
     new: list[tuple[str, int]] = []
-    for start in range(0, len(ordered), ROWS_A_STATEMENT):
-        insert = insert_or_nothing(session, Report).values(ordered[start : start + ROWS_A_STATEMENT])
-        new += [(digest, own) for digest, own in session.execute(insert.returning(Report.digest, Report.id))]
-    return [own for _, own in sorted(new)]
+    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
+        insert = insert_or_nothing(session, Report).values(ordered[start : start + ROWS_PER_STATEMENT])
+        returned = session.execute(insert.returning(Report.digest, Report.id))
+        new += [(digest, report_id) for digest, report_id in returned]
+    return [report_id for _, report_id in sorted(new)]
 
 
 def make_due_after_import(session: Session) -> int:
-    """Have every report decided now whose token the SQL store has come to know; the number of them."""
+    """Make unknown reports due now whose token the SQL store has learned. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)
@@ -165,12 +195,12 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete unknown ones after 30 days and decided ones after 400; what is held or undecided stays. The number."""
-    unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_KEPT_DAYS * 86400))
-    over = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (
-        Report.received_at < db_now(-SETTLED_KEPT_DAYS * 86400)
+    """Delete expired unknown and decided reports. Held and undecided reports stay. Return the number deleted."""
+    unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_RETENTION_DAYS * 86400))
+    decided = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (
+        Report.received_at < db_now(-SETTLED_RETENTION_DAYS * 86400)
     )
-    result = session.execute(delete(Report).where(unknown | over))
+    result = session.execute(delete(Report).where(unknown | decided))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
@@ -189,5 +219,5 @@ def _row(report: NewReport) -> dict[str, Any]:
         "received_at": db_now(),
         "state": ReportState.RECEIVED,
         "next_check_at": db_now(),
-        "decision": "",
+        "decision": Decision.UNDECIDED,
     }

@@ -1,4 +1,4 @@
-"""From recorded reports to decisions: a bounded number a transaction, under the brake, and again after a crash."""
+"""Decisions on recorded reports: in batches, under the disable quota, and repeated after a crash."""
 
 from __future__ import annotations
 
@@ -17,119 +17,148 @@ from scanner.detection import Place
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
-from scanner.records.states import Decision, IncidentState, ReportState, Wanted
+from scanner.records.states import Decision, EnforceMode, IncidentState, ReportState, RequestedAction
 from scanner.response.paths import path_of
 from scanner.response.policy import Policy
-from scanner.response.reported import Outcome, Reported, respond_to_reports
-from scanner.response.store_access import LetLive
+from scanner.response.reported import Reported, ReportOutcome, respond_to_reports
+from scanner.response.store_access import LiveToken
 from scanner.tokens.protocol import LookUp
 
-REPORTS_A_TRANSACTION = 200
+REPORTS_PER_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
+"""An unknown token is looked up again after this time."""
 ASK_AGAIN_SECONDS = 15
-OPEN = (ReportState.RECEIVED, ReportState.UNKNOWN)
+"""A report is tried again this long after the store could not be asked."""
+UNDECIDED_STATES = (ReportState.RECEIVED, ReportState.UNKNOWN)
 UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
 """Decisions after which a report is not settled, and the state that it has then."""
-TOLD = (Decision.DISABLED, Decision.PROTECTED, Decision.OBSERVED, Decision.HELD, Decision.FLAGGED)
-"""Decisions of which somebody is told."""
-LET_LIVE = (Decision.OBSERVED, Decision.PROTECTED)
-MAX_DECIDED_AGAIN = 1000
-"""Of a page."""
-PAGES_DECIDED_AGAIN = 50
+NOTIFIED_DECISIONS = (Decision.DISABLED, Decision.PROTECTED, Decision.OBSERVED, Decision.HELD, Decision.FLAGGED)
+"""These decisions queue a notification."""
+LIVE_DECISIONS = (Decision.OBSERVED, Decision.PROTECTED)
+"""After these decisions the token is still live."""
+REPORTS_PER_PAGE = 1000
+MAX_PAGES = 50
 
 
 @dataclass(slots=True)
 class Settled:
-    """What was decided on a number of reports, by decision; `held` and `unknown` among them."""
+    """The number of reports by decision, including `held` and `unknown` reports, which are not settled yet."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    disabling: list[uuid.UUID] = field(default_factory=list)
+    """Incidents for which a remote store must still be called."""
 
     @property
-    def has_news(self) -> bool:
-        """Whether somebody has to be told."""
-        return any(self.counts[decision] for decision in TOLD)
+    def has_notifications(self) -> bool:
+        """Whether the decisions queued notifications."""
+        return any(self.counts[decision] for decision in NOTIFIED_DECISIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledDue:
+    """How many reports were due, and the decisions on them."""
+
+    due: int
+    settled: Settled
 
 
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
-    """Decide on those of the reports that are still undecided; doing it twice does nothing.
+    """Decide on those reports that are still undecided. A repeated call changes nothing.
 
-    `per_minute` is the brake's. Raises what the database raises when it is away: the sweeper comes again then.
+    If the database is unavailable, its error is raised, and the sweeper settles the reports later.
+
+    Args:
+        database: The database.
+        ids: The reports.
+        policy: The operator's policy.
+        per_minute: The disable quota.
     """
     total = Settled()
-    for start in range(0, len(ids), REPORTS_A_TRANSACTION):
-        chunk = ids[start : start + REPORTS_A_TRANSACTION]
+    for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
+        chunk = ids[start : start + REPORTS_PER_TRANSACTION]
         asked = policy.access.ask(partial(_undecided_digests, database, chunk))
         with database.write() as session:
-            counts, disabling = _settle_within(session, chunk, policy, per_minute, asked)
-        total.counts += counts
-        done = path_of(policy).finish(database, disabling, policy=policy)
-        total.counts += Counter(disabled=len(done.disabled))
+            settled = _settle_within(session, chunk, policy, per_minute, asked)
+        total.counts += settled.counts
+        finished = path_of(policy).finish(database, settled.disabling, policy=policy)
+        total.counts += Counter(disabled=len(finished.disabled))
     return total
 
 
 def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
-    statement = select(Report.digest).where(Report.id.in_(ids), Report.state.in_(OPEN))
+    statement = select(Report.digest).where(Report.id.in_(ids), Report.state.in_(UNDECIDED_STATES))
     with database.read() as session:
         return set(session.execute(statement).scalars())
 
 
 def settle_due(
-    database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_A_TRANSACTION
-) -> tuple[int, Settled]:
-    """Decide on what a crash left behind and what the store may know by now; how many were due, and the decisions."""
+    database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
+) -> SettledDue:
+    """Decide on reports that a crash left undecided, and on unknown ones whose next look-up is due."""
     with database.read() as session:
         statement = (
             select(Report.id)
-            .where(Report.state.in_(OPEN), Report.next_check_at <= db_now())
+            .where(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now())
             .order_by(Report.next_check_at)
             .limit(limit)
         )
         ids = list(session.execute(statement).scalars())
-    return len(ids), settle(database, ids, policy=policy, per_minute=per_minute)
+    return SettledDue(len(ids), settle(database, ids, policy=policy, per_minute=per_minute))
 
 
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
-    """Decide once more on reports whose token was let live: by `observe`, by its protection, and would not be now.
+    """Decide again on reports whose token stayed live because of the mode `observe` or because of a protection.
 
-    What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever report again.
+    The operator may have changed the mode or removed the protection since, and nobody may ever report the token again.
     """
     total, last = Settled(), 0
-    for _ in range(0 if policy.enforce == "observe" else PAGES_DECIDED_AGAIN):
-        rows = _let_live(database, policy, last)
-        live = policy.access.confirm_live({token for _, token in rows})
-        ids = [report_id for report_id, token in rows if token in live]
-        for start in range(0, len(ids), REPORTS_A_TRANSACTION):
-            taken = _taken_again(database, ids[start : start + REPORTS_A_TRANSACTION])
-            total.counts += settle(database, taken, policy=policy, per_minute=per_minute).counts
-        if len(rows) < MAX_DECIDED_AGAIN:
+    for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):
+        rows = _live_reports(database, policy, last)
+        live = policy.access.confirm_live({row.token for row in rows})
+        ids = [row.report_id for row in rows if row.token in live]
+        for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
+            reset = _reset_to_undecided(database, ids[start : start + REPORTS_PER_TRANSACTION])
+            total.counts += settle(database, reset, policy=policy, per_minute=per_minute).counts
+        if len(rows) < REPORTS_PER_PAGE:
             break
-        last = rows[-1][0]
+        last = rows[-1].report_id
     return total
 
 
-def _let_live(database: Database, policy: Policy, after: int) -> list[tuple[int, LetLive]]:
-    """Return the first reports after an id that let their token live, one a token: the report's id, the token.
+@dataclass(frozen=True, slots=True)
+class _LiveReport:
+    """A settled report whose token stayed live."""
 
-    Return only tokens for which something has changed, if the database can tell.
+    report_id: int
+    token: LiveToken
+
+
+def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveReport]:
+    """Return one page of settled reports with an id above `after` whose token stayed live, one for each token.
+
+    If the database can tell, leave out tokens for which nothing has changed.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
         select(func.min(Report.id), Report.digest, Report.decision)
         .join(Incident, Incident.id == Report.incident_id)
-        .where(*_was_let_live(), *changed)
+        .where(*_stayed_live(), *changed)
         .group_by(Report.digest, Report.decision)
         .having(func.min(Report.id) > after)
         .order_by(func.min(Report.id))
-        .limit(MAX_DECIDED_AGAIN)
+        .limit(REPORTS_PER_PAGE)
     )
     with database.read() as session:
         rows = session.execute(statement)
-        return [(report_id, LetLive(digest, decision != Decision.PROTECTED)) for report_id, digest, decision in rows]
+        return [
+            _LiveReport(report_id, LiveToken(digest, decision != Decision.PROTECTED))
+            for report_id, digest, decision in rows
+        ]
 
 
-def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
-    """Those of the reports that are undecided now, since nobody has decided otherwise meanwhile."""
-    still = select(Incident.id).where(Incident.id == Report.incident_id, *_was_let_live()).exists()
+def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
+    """Reset reports to undecided, unless someone has decided on their incident since. Return the ids of the others."""
+    still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
         undecided = session.execute(
             update(Report)
@@ -141,20 +170,26 @@ def _taken_again(database: Database, ids: Sequence[int]) -> list[int]:
         return sorted(undecided.scalars())
 
 
-def _was_let_live() -> tuple[ColumnElement[bool], ...]:
-    """Of a report and its incident, together: it asked for a disable, and nobody has decided otherwise since."""
+def _stayed_live() -> tuple[ColumnElement[bool], ...]:
+    """Return SQL conditions on a report and its incident: it asked for a disable, but the decision kept the token live.
+
+    An incident on which someone has decided since is excluded.
+    """
     return (
-        *(Report.state == ReportState.SETTLED, Report.wanted == Wanted.DISABLE, Report.decision.in_(LET_LIVE)),
-        *(Incident.state == IncidentState.OPEN, Incident.action == Report.decision),
+        Report.state == ReportState.SETTLED,
+        Report.wanted == RequestedAction.DISABLE,
+        Report.decision.in_(LIVE_DECISIONS),
+        Incident.state == IncidentState.OPEN,
+        Incident.action == Report.decision,
     )
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """How those reports stand, by decision, whoever decided; `received` for what nobody has decided yet."""
+    """Count the reports by decision, whichever process decided. An undecided report counts by its state."""
     counts: Counter[str] = Counter()
     with database.read() as session:
-        for start in range(0, len(ids), REPORTS_A_TRANSACTION):
-            chunk = ids[start : start + REPORTS_A_TRANSACTION]
+        for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
+            chunk = ids[start : start + REPORTS_PER_TRANSACTION]
             word = func.coalesce(
                 func.nullif(type_coerce(Report.decision, String), Decision.UNDECIDED), type_coerce(Report.state, String)
             )
@@ -165,40 +200,38 @@ def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
 
 def _settle_within(
     session: Session, ids: Sequence[int], policy: Policy, per_minute: int, asked: LookUp | None
-) -> tuple[Counter[str], list[uuid.UUID]]:
-    """Decisions, and incidents whose token has still to be disabled by a call."""
+) -> Settled:
     statement = (
         select(Report)
-        .where(Report.id.in_(ids), Report.state.in_(OPEN))
+        .where(Report.id.in_(ids), Report.state.in_(UNDECIDED_STATES))
         .order_by(Report.digest, Report.id)
         .with_for_update()
     )
     rows = {row.id: row for row in session.execute(statement).scalars()}
     if not rows:
-        return Counter(), []
-    gate = brake.Gate(session, per_minute)
+        return Settled()
+    quota = brake.DisableQuota(session, per_minute)
     outcomes = respond_to_reports(
         session,
         [_reported(row) for row in rows.values()],
         policy=policy,
-        may_disable=lambda report: not rows[report.id].is_braked or gate.lets_through(),
+        may_disable=lambda report: not rows[report.id].is_braked or quota.try_take(),
         asked=asked,
     )
     for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
         rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
-    # Values, not expressions: rows with expressions are written by a statement each.
+    # Read the times as values. Rows that contain SQL expressions would each be written by a statement of its own.
     now, recheck_at = session.execute(select(db_now(), db_now(RECHECK_SECONDS))).one()
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome, now, recheck_at)
-    if gate.has_closed_now:
-        brake.tell(
-            session, [one.incident_id for one in outcomes if one.decision == Decision.HELD and one.incident_id], policy
-        )
+    if quota.has_closed_now:
+        held = [one.incident_id for one in outcomes if one.decision == Decision.HELD and one.incident_id]
+        brake.notify_closed(session, held, policy)
     disabling = [one.incident_id for one in outcomes if one.decision == Decision.DISABLING and one.incident_id]
-    return Counter(outcome.decision for outcome in outcomes), disabling
+    return Settled(Counter(outcome.decision for outcome in outcomes), disabling)
 
 
-def _write(row: Report, outcome: Outcome, now: datetime, recheck_at: datetime) -> None:
+def _write(row: Report, outcome: ReportOutcome, now: datetime, recheck_at: datetime) -> None:
     row.decision = outcome.decision
     row.incident_id = outcome.incident_id
     row.state = UNSETTLED.get(outcome.decision, ReportState.SETTLED)

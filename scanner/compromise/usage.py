@@ -1,4 +1,4 @@
-"""Usage by token and hour: sums are merged into rows, rules judge them, hits become reports in the same transaction."""
+"""Hourly usage of tokens: merge sums into rows, apply the rules, and record matches as reports in one transaction."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from sqlalchemy.orm import Session
 
 from scanner.compromise.reports import NewReport, Subject, idempotency_key, record_within
 from scanner.compromise.usage_records import MAX_SET_SIZES, HourSum, UsageRecord
-from scanner.compromise.usage_rules import History, Hit, Hour, Rules, judge
+from scanner.compromise.usage_rules import HourOfUsage, RuleHit, Rules, UsageHistory, judge
 from scanner.records.columns import insert_or_nothing
-from scanner.records.compromise_models import UsageBaseline, UsageHour
+from scanner.records.compromise_models import UsageBaseline, UsageBatch, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Base, db_now
-from scanner.records.source_models import ReadObject
-from scanner.records.states import Wanted
+from scanner.records.states import RequestedAction
 
-TOKENS_A_TRANSACTION = 250
-BASELINES_KEPT_DAYS = 400
-BATCH_KIND = "usage_batch"
-"""Of the rows in `read_objects` that say how far a batch was stored; they end with the others there."""
-PREFIX = 8
-"""Digits of a digest that such a row holds: enough to go on from, too few to tell whose token it is."""
+TOKENS_PER_TRANSACTION = 250
+BASELINE_RETENTION_DAYS = 400
+BATCH_RETENTION_DAYS = 90
+PREFIX_LENGTH = 8
+"""Hex digits of a digest that the row of a batch keeps: enough as a cursor, too few to identify a token."""
 
 Sums = dict[str, dict[datetime, HourSum]]
-"""By digest and hour."""
+"""Sums by digest and hour."""
 
 
 @dataclass(slots=True)
-class Stored:
-    """What one call did: tokens and hours touched, and the ids of new reports, which are still to be settled.
+class StoredUsage:
+    """The result of `store`.
 
-    `repeated`: tokens that an earlier call under the same batch key had stored, so that this one did not.
+    Attributes:
+        tokens: the number of tokens whose usage was stored.
+        hours: the number of hours that were stored, summed over all tokens.
+        repeated: the number of tokens left out because an earlier call with the same batch key stored them.
+        report_ids: the ids of new reports, which the caller must settle.
     """
 
     tokens: int = 0
@@ -46,7 +48,7 @@ class Stored:
 
 
 def summed(records: Iterable[UsageRecord]) -> Sums:
-    """The records, added up."""
+    """Add up the records by token and hour."""
     sums: Sums = {}
     for record in records:
         hours = sums.setdefault(record.digest, {})
@@ -54,22 +56,27 @@ def summed(records: Iterable[UsageRecord]) -> Sums:
     return sums
 
 
-def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> Stored:
-    """Merge the sums into what is known, a bounded number of tokens a transaction, and report what the rules say.
+def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> StoredUsage:
+    """Merge the sums into the stored usage, and record a report for each rule that matches.
 
-    `batch`, 64 hex digits: what the same batch has stored before, in transactions that came through, is left out.
+    Args:
+        database: The database. Each transaction stores at most about `TOKENS_PER_TRANSACTION` tokens.
+        sums: The sums by token and hour.
+        rules: The usage rules.
+        batch: An idempotency key of 64 hex digits, or empty. If an earlier call with the same key was interrupted, this
+            call leaves out the tokens that the earlier one committed.
     """
-    total = Stored()
+    total = StoredUsage()
     waiting = sorted(sums)
     while waiting:
         with database.write() as session:
-            done = _done_until(session, batch) if batch else ""
-            left = [digest for digest in waiting if digest[:PREFIX] > done]
+            cursor = _locked_cursor(session, batch) if batch else ""
+            left = [digest for digest in waiting if digest[:PREFIX_LENGTH] > cursor]
             total.repeated += len(waiting) - len(left)
             chunk = {digest: sums[digest] for digest in left[: _end_of_chunk(left)]}
             report_ids = _store_within(session, chunk, rules) if chunk else []
             if batch and chunk:
-                _set_done(session, batch, max(chunk)[:PREFIX])
+                _set_cursor(session, batch, max(chunk)[:PREFIX_LENGTH])
         waiting = left[len(chunk) :]
         total.report_ids += report_ids
         total.tokens += len(chunk)
@@ -78,36 +85,37 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete hours older than `keep_days`, and the history of tokens that were not used for 400 days."""
+    """Delete hours older than `keep_days`, the history of tokens that are no longer used, and old batch cursors."""
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
-        session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINES_KEPT_DAYS * 86400)))
+        session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))
+        session.execute(delete(UsageBatch).where(UsageBatch.begun_at < db_now(-BATCH_RETENTION_DAYS * 86400)))
 
 
-def _done_until(session: Session, batch: str) -> str:
-    """The beginning of the last digest that this batch has stored; its row is ours until the transaction ends.
+def _locked_cursor(session: Session, batch: str) -> str:
+    """Lock the row of the batch, and return the prefix of the last digest that the batch has stored.
 
-    Digests are stored in their order, so it says what is done also where a repeat leaves out what is too old by now.
+    Digests are stored in ascending order. The cursor is therefore valid even if a repeated call contains fewer tokens,
+    because some records have become too old meanwhile.
     """
-    start = insert_or_nothing(session, ReadObject).values(kind=BATCH_KIND, key=batch, hits=[""], read_at=db_now())
-    session.execute(start)
-    own = select(ReadObject.hits).where(ReadObject.kind == BATCH_KIND, ReadObject.key == batch).with_for_update()
-    return str((session.execute(own).scalar_one() or [""])[0])
+    session.execute(insert_or_nothing(session, UsageBatch).values(key=batch, cursor="", begun_at=db_now()))
+    statement = select(UsageBatch.cursor).where(UsageBatch.key == batch).with_for_update()
+    return session.execute(statement).scalar_one()
 
 
-def _set_done(session: Session, batch: str, prefix: str) -> None:
+def _set_cursor(session: Session, batch: str, prefix: str) -> None:
     session.execute(
-        update(ReadObject)
-        .where(ReadObject.kind == BATCH_KIND, ReadObject.key == batch)
-        .values(hits=[prefix])
+        update(UsageBatch)
+        .where(UsageBatch.key == batch)
+        .values(cursor=prefix)
         .execution_options(synchronize_session=False)
     )
 
 
 def _end_of_chunk(digests: Sequence[str]) -> int:
-    """Where a chunk ends, which tears no digests of one beginning apart."""
-    end = min(TOKENS_A_TRANSACTION, len(digests))
-    while 0 < end < len(digests) and digests[end][:PREFIX] == digests[end - 1][:PREFIX]:
+    """Return the end of a chunk. It keeps digests with the same prefix together, since the cursor is a prefix."""
+    end = min(TOKENS_PER_TRANSACTION, len(digests))
+    while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
         end += 1
     return end
 
@@ -123,14 +131,14 @@ def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum
             whole = _merged(known.get((digest, hour)), sums[digest][hour])
             _advance(baseline, hour, whole.count, sums[digest][hour].count, is_new=(digest, hour) not in known)
             hours.append(_hour_row(digest, hour, whole))
-            reports += _reports(digest, hour, judge(_judged(hour, whole), _history(baseline, hour), rules))
+            reports += _reports(digest, hour, judge(_hour_of_usage(hour, whole), _history(baseline, hour), rules))
     _upsert(session, UsageHour, hours, ("digest", "hour"))
     _upsert(session, UsageBaseline, [_baseline_row(baselines[digest]) for digest in sorted(sums)], ("digest",))
     return record_within(session, reports)
 
 
 def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, UsageBaseline]:
-    """A row for every token, ours until the transaction ends: two feeds that tell of one token add up."""
+    """Create missing baselines, and lock and return all. Concurrent feeds of one token are thus added up."""
     rows = [{"digest": digest, "hour_count": 0, "hours": 0, "total": 0, "peak": 0} for digest in digests]
     session.connection().execute(insert_or_nothing(session, UsageBaseline), rows)
     statement = (
@@ -144,7 +152,7 @@ def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, Usa
 def _known_hours(
     session: Session, sums: Mapping[str, Mapping[datetime, HourSum]]
 ) -> dict[tuple[str, datetime], UsageHour]:
-    hours = {hour for own in sums.values() for hour in own}
+    hours = {hour for sums_of_token in sums.values() for hour in sums_of_token}
     statement = select(UsageHour).where(UsageHour.digest.in_(sorted(sums)), UsageHour.hour.in_(sorted(hours)))
     found = {(row.digest, row.hour): row for row in session.execute(statement).scalars()}
     session.expunge_all()
@@ -165,7 +173,7 @@ def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
 
 
 def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *, is_new: bool) -> None:
-    """Take the hour into the history: a newer one ends the one before it, a late one is added to the past."""
+    """Update the history with an hour. A newer hour completes the one before it; a late hour is added to the past."""
     if baseline.hour is None or hour > baseline.hour:
         if baseline.hour is not None:
             baseline.hours += 1
@@ -183,15 +191,15 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
             baseline.previous_hour = hour
 
 
-def _history(baseline: UsageBaseline, hour: datetime) -> History:
-    """What is known of the hours before this one. Of a late hour the history contains it: nothing to compare with."""
+def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
+    """Return the history before this hour. It is empty for a late hour, which the history already includes."""
     if hour != baseline.hour:
-        return History()
-    return History(baseline.hours, baseline.total, baseline.peak, baseline.previous_hour)
+        return UsageHistory()
+    return UsageHistory(baseline.hours, baseline.total, baseline.peak, baseline.previous_hour)
 
 
-def _judged(hour: datetime, whole: HourSum) -> Hour:
-    return Hour(
+def _hour_of_usage(hour: datetime, whole: HourSum) -> HourOfUsage:
+    return HourOfUsage(
         hour=hour,
         count=whole.count,
         networks=len(whole.sets["networks"]),
@@ -201,8 +209,8 @@ def _judged(hour: datetime, whole: HourSum) -> Hour:
     )
 
 
-def _reports(digest: str, hour: datetime, hits: Iterable[Hit]) -> Iterator[NewReport]:
-    """One report for each token, rule, mode and hour."""
+def _reports(digest: str, hour: datetime, hits: Iterable[RuleHit]) -> Iterator[NewReport]:
+    """Yield one report for each rule that matched. The key makes it unique for the token, rule, mode and hour."""
     for hit in hits:
         yield NewReport(
             subject=Subject(digest),
@@ -210,7 +218,7 @@ def _reports(digest: str, hour: datetime, hits: Iterable[Hit]) -> Iterator[NewRe
             note=hit.note,
             reporter="usage",
             key=idempotency_key(f"{hour.isoformat()} {hit.mode}", ""),
-            wanted=Wanted(hit.mode),
+            wanted=RequestedAction(hit.mode),
             evidence={"hour": hour.isoformat(), **hit.evidence},
         )
 

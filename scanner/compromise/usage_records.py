@@ -1,6 +1,6 @@
-"""Usage records as they come: JSON lines become bounded sums by token and hour. No address outlives its line.
+"""Parsing of usage records: JSON lines become sums by token and hour, of limited size. No IP address is kept.
 
-This is an edge where raw tokens may enter: each is hashed as its line is read, and no message repeats a line.
+Raw tokens may enter r8scan here. Each is hashed as its line is read, and no error message repeats a line.
 """
 
 from __future__ import annotations
@@ -19,24 +19,31 @@ from scanner.detection import Digester
 
 MAX_LINE_LENGTH = 8 * 1024
 MAX_AGENT_LENGTH = 120
-OLDEST = timedelta(days=7)
-FUTURE = timedelta(minutes=10)
+MAX_AGE = timedelta(days=7)
+MAX_FUTURE = timedelta(minutes=10)
+"""How far the clock of a reporter may be ahead."""
 
 MAX_SET_SIZES = {"networks": 64, "countries": 32, "agents": 16, "listed_networks": 16}
-"""Distinct values that an hour of a token keeps; the rest is counted as unkept."""
+"""How many distinct values an hour of a token keeps. Records with further values are counted as unkept."""
 
 _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 
 
 class BadRecord(ValueError):
-    """Why a line is no usage record, in words that go on from its number; without its content."""
+    """A line is not a usage record. The message continues a sentence that begins with "line 7" and hides the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One use of a token. `hour` is the beginning of its hour (UTC), `network` a /24 or /48; empty is unknown.
+    """One use of a token. Empty fields are unknown.
 
-    `listed` is the network of the operator's list that the address lay in.
+    Attributes:
+        digest: the digest of the token.
+        hour: the start of the hour (UTC) of the use.
+        network: the /24 or /48 network of the client.
+        country: two letters.
+        agent: the redacted user agent.
+        listed: the network on the operator's list that contains the client's address.
     """
 
     digest: str
@@ -49,7 +56,7 @@ class UsageRecord:
 
 @dataclass(slots=True)
 class HourSum:
-    """What one hour of one token adds up to. Sets hold at most `MAX_SET_SIZES`; `unkept` counts records beyond them."""
+    """The sum of one hour of one token. `unkept` counts records with values beyond `MAX_SET_SIZES`."""
 
     count: int = 0
     listed: int = 0
@@ -65,7 +72,7 @@ class HourSum:
         self.keep("listed_networks", (record.listed,))
 
     def keep(self, name: str, values: Iterable[str]) -> None:
-        """Put the values into one of the sets, as far as there is room."""
+        """Add values to one of the sets, up to its maximum size."""
         kept = self.sets[name]
         for value in values:
             if not value or value in kept:
@@ -77,17 +84,26 @@ class HourSum:
 
 
 class RecordReader:
-    """Reads lines against one clock and one list of networks; cheap enough for tens of thousands a second."""
+    """Parses usage records, tens of thousands a second.
+
+    Args:
+        digester: Computes the digests of tokens.
+        networks: The operator's list of networks.
+        now: The current time, with a time zone. Records older than `MAX_AGE` or after `MAX_FUTURE` are refused.
+    """
 
     def __init__(self, digester: Digester, networks: NetworkList, now: datetime) -> None:
-        """`now` is aware: records from long before or from after it are refused."""
         self._digester = digester
         self._networks = networks
-        self._earliest = now - OLDEST
-        self._latest = now + FUTURE
+        self._earliest = now - MAX_AGE
+        self._latest = now + MAX_FUTURE
 
     def read(self, line: str) -> UsageRecord:
-        """The record of a line: `token` or `digest`, `time`; optionally `ip`, `country`, `user_agent`. BadRecord."""
+        """Parse a JSON line with `token` or `digest`, `time`, and optionally `ip`, `country` and `user_agent`.
+
+        Raises:
+            BadRecord: The line is not such a record, or its time is out of range.
+        """
         if len(line) > MAX_LINE_LENGTH:
             raise BadRecord("is longer than a record may be")
         try:
@@ -127,9 +143,9 @@ class RecordReader:
                 raise BadRecord("has a time without a zone")
             time = time.astimezone(UTC)
         except (ValueError, OverflowError, OSError) as err:
-            raise err if isinstance(err, BadRecord) else BadRecord("has a time that is none") from None
+            raise err if isinstance(err, BadRecord) else BadRecord("has a time that is not valid") from None
         if time < self._earliest:
-            raise BadRecord(f"is older than {OLDEST.days} days")
+            raise BadRecord(f"is older than {MAX_AGE.days} days")
         if time > self._latest:
             raise BadRecord("is from the future")
         return time.replace(minute=0, second=0, microsecond=0)
@@ -140,7 +156,7 @@ class RecordReader:
             return "", ""
         address = parse_address(text)
         if address is None:
-            raise BadRecord("has an ip that is none")
+            raise BadRecord("has an ip that is not an IP address")
         return prefix_of(address), self._networks.match(address) or ""
 
 

@@ -1,36 +1,45 @@
-"""What usage says of a token: pure functions from one hour and the token's own history to hits."""
+"""The usage rules: pure functions that compare one hour of a token's usage with the token's history."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from scanner.settings import RuleMode, Settings
+from scanner.records.states import RuleMode
+from scanner.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The thresholds, and what each rule may do; see docs/compromise.md for their meaning."""
+    """The mode and the thresholds of each rule. docs/compromise.md explains them."""
 
-    dormant: RuleMode = "flag"
+    dormant: RuleMode = RuleMode.FLAG
     dormant_days: int = 30
     dormant_count: int = 100
-    spread: RuleMode = "flag"
+    spread: RuleMode = RuleMode.FLAG
     spread_networks: int = 30
     spread_countries: int = 8
-    listed: RuleMode = "flag"
-    burst: RuleMode = "flag"
+    listed: RuleMode = RuleMode.FLAG
+    burst: RuleMode = RuleMode.FLAG
     burst_factor: float = 20
     burst_count: int = 1000
     burst_hours: int = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Hour:
-    """One hour of a token's use so far: `hour` is its beginning (UTC), the rest are counts of records and of distinct
-    networks and countries."""
+class HourOfUsage:
+    """One hour of a token's usage, as far as it is known.
+
+    Attributes:
+        hour: the start of the hour (UTC).
+        count: the number of usage records.
+        networks: the number of distinct networks.
+        countries: the number of distinct countries.
+        listed: the number of records from networks on the operator's list.
+        listed_networks: those networks.
+    """
 
     hour: datetime
     count: int
@@ -41,8 +50,15 @@ class Hour:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """The active hours before: how many, their records in all and at most, and when the last of them began."""
+class UsageHistory:
+    """A summary of the active hours before the judged one.
+
+    Attributes:
+        hours: the number of active hours.
+        total: the number of usage records in them.
+        peak: the number of records in the busiest of them.
+        previous_hour: the start of the last of them.
+    """
 
     hours: int = 0
     total: int = 0
@@ -51,17 +67,17 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """A rule that applies: its `sign`, what it may do, one sentence for a person and the figures behind it (JSON)."""
+class RuleHit:
+    """A rule that matched: its `sign` and mode, a sentence for the operator, and the figures behind it as JSON."""
 
     sign: str
-    mode: Literal["flag", "disable"]
+    mode: RuleMode
     note: str
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
 def rules_of(settings: Settings) -> Rules:
-    """The rules as an operator has set them."""
+    """Return the rules from the operator's settings."""
     return Rules(
         dormant=settings.usage_dormant,
         dormant_days=settings.usage_dormant_days,
@@ -77,8 +93,8 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-def judge(hour: Hour, history: History, rules: Rules) -> list[Hit]:
-    """The rules that apply to this hour. A rule that is `off` never does."""
+def judge(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> list[RuleHit]:
+    """Return the rules that match this hour. A rule in mode `off` never matches."""
     return [
         *_dormant(hour, history, rules),
         *_spread(hour, rules),
@@ -87,38 +103,40 @@ def judge(hour: Hour, history: History, rules: Rules) -> list[Hit]:
     ]
 
 
-def _dormant(hour: Hour, history: History, rules: Rules) -> Iterator[Hit]:
-    """Not used for many days, and suddenly often. Without an earlier use on record there is nothing to judge."""
-    if rules.dormant == "off" or history.previous_hour is None or hour.count < rules.dormant_count:
+def _dormant(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
+    """Match a token that is used often after many days without use. It needs an earlier use on record."""
+    if rules.dormant == RuleMode.OFF or history.previous_hour is None or hour.count < rules.dormant_count:
         return
     unused = hour.hour - history.previous_hour
     if unused >= timedelta(days=rules.dormant_days):
         note = f"used {hour.count} times within an hour after {unused.days} days without use"
-        yield Hit("usage_dormant", rules.dormant, note, {"count": hour.count, "unused_days": unused.days})
+        yield RuleHit("usage_dormant", rules.dormant, note, {"count": hour.count, "unused_days": unused.days})
 
 
-def _spread(hour: Hour, rules: Rules) -> Iterator[Hit]:
-    """Used from many networks or countries within one hour."""
-    if rules.spread == "off":
+def _spread(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
+    """Match use from many networks or countries within one hour."""
+    if rules.spread == RuleMode.OFF:
         return
     if hour.networks >= rules.spread_networks or hour.countries >= rules.spread_countries:
         note = f"used from {hour.networks} networks and {hour.countries} countries within an hour"
-        yield Hit("usage_spread", rules.spread, note, {"networks": hour.networks, "countries": hour.countries})
+        yield RuleHit("usage_spread", rules.spread, note, {"networks": hour.networks, "countries": hour.countries})
 
 
-def _listed(hour: Hour, rules: Rules) -> Iterator[Hit]:
-    """Used from a network of the operator's list."""
-    if rules.listed != "off" and hour.listed:
+def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
+    """Match use from a network on the operator's list."""
+    if rules.listed != RuleMode.OFF and hour.listed:
         note = f"used {hour.listed} times within an hour from listed networks: {', '.join(hour.listed_networks)}"
-        yield Hit("usage_listed", rules.listed, note, {"listed": hour.listed, "networks": list(hour.listed_networks)})
+        yield RuleHit(
+            "usage_listed", rules.listed, note, {"listed": hour.listed, "networks": list(hour.listed_networks)}
+        )
 
 
-def _burst(hour: Hour, history: History, rules: Rules) -> Iterator[Hit]:
-    """Far more records than this token's active hours have on average, and more than any of them."""
-    if rules.burst == "off" or history.hours < rules.burst_hours or hour.count < rules.burst_count:
+def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
+    """Match far more records than the token's active hours have on average, and more than any of them has."""
+    if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours
     if hour.count > rules.burst_factor * mean and hour.count > history.peak:
-        note = f"used {hour.count} times within an hour; its mean is {mean:.1f} and its most {history.peak}"
+        note = f"used {hour.count} times within an hour; its mean is {mean:.1f} and its peak {history.peak}"
         evidence = {"count": hour.count, "mean": round(mean, 1), "peak": history.peak, "hours": history.hours}
-        yield Hit("usage_burst", rules.burst, note, evidence)
+        yield RuleHit("usage_burst", rules.burst, note, evidence)

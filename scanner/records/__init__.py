@@ -1,1 +1,1 @@
-"""The rows: what must happen, what happened. Reads and writes the database; decides nothing."""
+"""Database access: tables, leases, jobs, the outbox and the audit. Makes no decision about tokens or incidents."""

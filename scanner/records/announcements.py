@@ -1,6 +1,7 @@
-"""Announcements: tokens that were disabled, for gateways that cache. Rows only, written with the disable.
+"""Announcements of disabled tokens, for API gateways that cache authentications.
 
-Each has one row in `announcements`, for who catches up, and one in the outbox for each channel that is configured.
+The transaction that disables a token also writes its announcement: one row in `announcements`, which gateways list
+after an outage, and one outbox row for each configured channel.
 """
 
 from __future__ import annotations
@@ -15,31 +16,32 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Announcement, Notification, NotificationSubject, db_now
-from scanner.records.states import Cause, NotificationState
+from scanner.records.states import Cause, Channel, NotificationState, Occasion
 
-STREAM = "stream"
-WEBHOOK = "webhook"
-CHANNELS = (STREAM, WEBHOOK)
+CHANNELS = (Channel.STREAM, Channel.WEBHOOK)
 
-KEPT_DAYS = 30
+RETENTION_DAYS = 30
 SETTLED_SECONDS = 120
-"""Ids are given before the transaction commits. Above this age nothing below an id can still appear: transactions of
-ours take milliseconds, and the database ends one that idles after 60 s."""
+"""After this many seconds no smaller id can still appear. The database assigns ids before the transaction commits, so
+a smaller id may become visible after a larger one. Our transactions take milliseconds, and the database ends a
+transaction that is idle for 60 s."""
 MAX_LISTED = 1000
-OCCASION = "disabled"
 
 
-class TooOld(Exception):
-    """What followed the cursor cannot be given any more. `start`: the cursor to go on from once all is forgotten."""
+class CursorExpired(Exception):
+    """Announcements after the cursor were already deleted.
+
+    The gateway must drop its whole cache and continue from the cursor `start`.
+    """
 
     def __init__(self, start: int) -> None:
-        super().__init__("the cursor is older than what is kept")
+        super().__init__("the cursor is older than the oldest announcement that is kept")
         self.start = start
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """A token that this transaction disables."""
+class DisabledToken:
+    """A token that the caller's transaction disables."""
 
     digest: str
     token_id: str
@@ -49,38 +51,50 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Announcements after a cursor. `next`: the cursor to ask with next, safe to keep; `more`: ask at once."""
+class AnnouncementPage:
+    """Announcements that follow a cursor.
 
-    found: list[dict[str, Any]]
-    next: int
-    more: bool
+    Attributes:
+        announcements: their JSON payloads, oldest first.
+        next_cursor: the cursor for the next request. No later announcement can appear below it.
+        has_more: whether more announcements can be fetched immediately.
+    """
+
+    announcements: list[dict[str, Any]]
+    next_cursor: int
+    has_more: bool
 
 
-def announce(session: Session, stopped: Collection[Stopped], channels: Sequence[str]) -> int:
-    """Write what was disabled in the caller's transaction, once an incident; how many were new."""
+def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
+    """Announce disabled tokens in the caller's transaction.
+
+    An incident is announced once. Tokens without an incident are always announced.
+
+    Returns:
+        The number of new announcements.
+    """
     now = session.execute(select(db_now())).scalar_one()
-    told = set(
+    announced_incidents = set(
         session.execute(
             select(Announcement.incident_id).where(
-                Announcement.incident_id.in_([one.incident_id for one in stopped if one.incident_id is not None])
+                Announcement.incident_id.in_([token.incident_id for token in tokens if token.incident_id is not None])
             )
         ).scalars()
     )
-    new = [one for one in stopped if one.incident_id is None or one.incident_id not in told]
+    new = [token for token in tokens if token.incident_id is None or token.incident_id not in announced_incidents]
     if not new:
         return 0
-    rows = [_row(one, now) for one in new]
-    # In whatever order they come back: to have it kept, SQLite would write them one by one.
-    written = session.execute(insert(Announcement).returning(Announcement), rows)
-    announced = sorted(written.scalars(), key=lambda row: row.id)
+    rows = [_row(token, now) for token in new]
+    # Sort here: if the statement had to return rows in order, SQLAlchemy would insert them into SQLite one by one.
+    inserted = session.execute(insert(Announcement).returning(Announcement), rows)
+    announcements = sorted(inserted.scalars(), key=lambda row: row.id)
     for channel in channels:
-        _queue(session, channel, announced, now)
+        _queue(session, channel, announcements, now)
     return len(new)
 
 
-def content_of(row: Announcement) -> dict[str, Any]:
-    """What a gateway is told, the same on every way: JSON values only."""
+def payload(row: Announcement) -> dict[str, Any]:
+    """Return the JSON that gateways receive. It is the same on every channel."""
     return {
         "id": row.id,
         "type": "token.disabled",
@@ -92,11 +106,18 @@ def content_of(row: Announcement) -> dict[str, Any]:
     }
 
 
-def listed(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> Listing:
-    """What was announced after the cursor; without one, only the cursor of now. TooOld.
+def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
+    """Return the announcements after a cursor.
 
-    At most `limit` of those that are `SETTLED_SECONDS` old. The newer ones are all given, and again the next time:
-    one with a lower id may still be under way, so no cursor ever points above those that are settled.
+    Announcements younger than `SETTLED_SECONDS` are all returned, and returned again by the next call. A transaction
+    with a smaller id may still commit, so the next cursor never passes a settled announcement.
+
+    Args:
+        after: The cursor; None returns an empty page with the current cursor.
+        limit: The maximum number of settled announcements.
+
+    Raises:
+        CursorExpired: Announcements after the cursor were deleted, or the cursor is from a newer copy of the database.
     """
     settled, oldest, newest = session.execute(
         select(
@@ -107,11 +128,11 @@ def listed(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> L
     ).one()
     settled, oldest, newest = settled or 0, oldest or 0, newest or 0
     if after is None:
-        return Listing([], settled, more=False)
-    # Rows end with their age: where the one that follows the cursor is missing, others may be. A cursor from the
-    # future was given by a database that was restored since.
+        return AnnouncementPage([], settled, has_more=False)
+    # Old rows are deleted. If the row after the cursor is missing, others may be missing as well. A cursor above the
+    # newest id was issued before the database was restored from a backup.
     if after + 1 < oldest or after > newest:
-        raise TooOld(max(settled, oldest - 1, 0))
+        raise CursorExpired(max(settled, oldest - 1, 0))
     rows = list(
         session.execute(
             select(Announcement)
@@ -121,37 +142,37 @@ def listed(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> L
         ).scalars()
     )
     if len(rows) > limit:
-        return Listing([content_of(row) for row in rows[:limit]], rows[limit - 1].id, more=True)
-    rest = select(Announcement).where(Announcement.id > max(after, settled)).order_by(Announcement.id)
-    rows += session.execute(rest).scalars()
-    return Listing([content_of(row) for row in rows], settled, more=False)
+        return AnnouncementPage([payload(row) for row in rows[:limit]], rows[limit - 1].id, has_more=True)
+    unsettled = select(Announcement).where(Announcement.id > max(after, settled)).order_by(Announcement.id)
+    rows += session.execute(unsettled).scalars()
+    return AnnouncementPage([payload(row) for row in rows], settled, has_more=False)
 
 
 def purge_expired(session: Session) -> None:
-    """Remove what is older than 30 days; the newest stays, so that the count goes on."""
-    old = Announcement.announced_at < db_now(-KEPT_DAYS * 86400)
+    """Delete announcements older than `RETENTION_DAYS`. The newest row stays, so that ids continue from it."""
+    old = Announcement.announced_at < db_now(-RETENTION_DAYS * 86400)
     newest = select(func.max(Announcement.id)).scalar_subquery()
     session.execute(
         delete(Announcement).where(old, Announcement.id < newest).execution_options(synchronize_session=False)
     )
     sent = (Notification.channel.in_(CHANNELS), Notification.state == NotificationState.SENT)
-    gone = Notification.next_attempt_at < db_now(-KEPT_DAYS * 86400)
-    session.execute(delete(Notification).where(*sent, gone).execution_options(synchronize_session=False))
+    expired = Notification.next_attempt_at < db_now(-RETENTION_DAYS * 86400)
+    session.execute(delete(Notification).where(*sent, expired).execution_options(synchronize_session=False))
 
 
-def _row(one: Stopped, now: datetime) -> dict[str, Any]:
+def _row(token: DisabledToken, now: datetime) -> dict[str, Any]:
     return {
-        "digest": one.digest,
-        "token_id": one.token_id,
-        "cause": one.cause,
-        "incident_id": one.incident_id,
-        "disabled_at": one.disabled_at,
+        "digest": token.digest,
+        "token_id": token.token_id,
+        "cause": token.cause,
+        "incident_id": token.incident_id,
+        "disabled_at": token.disabled_at,
         "announced_at": now,
     }
 
 
-def _queue(session: Session, channel: str, announced: Sequence[Announcement], now: datetime) -> None:
-    """A row of the outbox each: frozen from its birth, since nothing is ever added to it."""
+def _queue(session: Session, channel: Channel, announcements: Sequence[Announcement], now: datetime) -> None:
+    """Add an outbox row for each announcement. The rows start frozen because no incident is ever added to them."""
     rows = [
         {
             "id": uuid.uuid4(),
@@ -160,23 +181,23 @@ def _queue(session: Session, channel: str, announced: Sequence[Announcement], no
             "state": NotificationState.FROZEN,
             "attempts": 0,
             "next_attempt_at": now,
-            "facts": content_of(row),
+            "facts": payload(row),
             "message_id": f"announcement {row.id}",
             "created_at": now,
         }
-        for row in announced
+        for row in announcements
     ]
     session.execute(insert(Notification), rows)
     subjects = [
         {
             "notification_id": row["id"],
-            "incident_id": one.incident_id,
+            "incident_id": announcement.incident_id,
             "channel": channel,
             "merge_key": row["merge_key"],
-            "occasion": OCCASION,
+            "occasion": Occasion.DISABLED,
         }
-        for row, one in zip(rows, announced, strict=True)
-        if one.incident_id is not None
+        for row, announcement in zip(rows, announcements, strict=True)
+        if announcement.incident_id is not None
     ]
     if subjects:
         session.execute(insert(NotificationSubject), subjects)

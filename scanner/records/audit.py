@@ -1,8 +1,8 @@
-"""The audit: the append-only record of who did what on what evidence, chained by hashes.
+"""The audit: an append-only hash chain of who did what on which evidence.
 
-Entries wait in the session and are written just before the transaction commits. Only then does the transaction lock
-the head of the chain, as its last lock: concurrent transactions cannot fork the chain, cannot deadlock on it, and wait
-for each other only while one of them commits.
+`record` keeps new entries in the session. They are written just before the transaction commits. Only then does the
+transaction lock the head of the chain, after all its other locks. Concurrent transactions therefore cannot fork the
+chain or deadlock on it, and one waits for another only while that one commits.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scanner.records.models import AuditEntry, AuditHead, RemovedAuditEntry, db_
 
 SYSTEM = "r8scan"
 REMOVED = "audit_entries_removed"
-"""Names the ids of entries that were removed with the data of an account."""
+"""The action of an entry that lists the ids of entries erased with an account's data."""
 PURGED = "audit_purged"
-"""Names the last entry of those that were removed because of their age."""
+"""The action of an entry that names the last entry deleted because of its age."""
 HEAD_ID = 1
 IDS_PER_ENTRY = 500
 _WAITING = "r8scan_audit_entries"
@@ -34,7 +34,7 @@ _APPEND = text("SELECT audit_append(CAST(:entries AS jsonb))")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that was done. `evidence` must be JSON and hold no raw token."""
+    """An action to record. `evidence` must be JSON and must not contain a raw token."""
 
     what: str
     evidence: Mapping[str, Any]
@@ -49,30 +49,28 @@ def record(
     who: str = SYSTEM,
     incident_id: uuid.UUID | None = None,
 ) -> None:
-    """Add an entry in the caller's transaction. `evidence` must be JSON and hold no raw token."""
+    """Add one entry in the caller's transaction. See `record_all`."""
     record_all(session, [Entry(what, evidence, incident_id)], who=who)
 
 
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
-    """Add entries in the caller's transaction, in this order.
-
-    They are written when the transaction commits. Do not call it inside a savepoint: rolling back to the savepoint
-    would not take the entries back.
+    """Add entries in the caller's transaction, in this order. They are written when the transaction commits.
 
     Raises:
-        TypeError: the evidence is not JSON.
+        TypeError: The evidence is not JSON.
+        RuntimeError: The caller is inside a savepoint. Rolling back to it would not remove the entries.
     """
     if not entries:
         return
     if session.in_nested_transaction():
-        raise RuntimeError("the audit is not written inside a savepoint")
+        raise RuntimeError("audit entries cannot be added inside a savepoint")
     if _WAITING not in session.info:
         session.info[_WAITING] = []
         event.listen(session, "before_commit", _write_waiting)
         event.listen(session, "after_rollback", _forget_waiting)
     session.info[_WAITING] += [
         {
-            # Copies, in the form in which the database will return them: the hash is of that.
+            # Store the text and JSON as the database will return them, since the hash is computed over that form.
             "who": storable_text(who),
             "what": entry.what,
             "incident_id": entry.incident_id,
@@ -83,18 +81,21 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
 
 
 def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:
-    """Remove the matching entries and keep the hash of each, so that the chain stays whole; how many.
+    """Remove the matching entries and keep their hashes, so that the chain can still be verified.
 
-    The removal is an entry of its own, which names the ids.
+    New entries list the removed ids.
+
+    Returns:
+        The number of removed entries.
     """
     columns = (AuditEntry.id, AuditEntry.hash, AuditEntry.previous_hash)
     rows = session.execute(select(*columns).where(condition).order_by(AuditEntry.id)).all()
     for start in range(0, len(rows), IDS_PER_ENTRY):
-        some = rows[start : start + IDS_PER_ENTRY]
-        ids = [row.id for row in some]
+        chunk = rows[start : start + IDS_PER_ENTRY]
+        ids = [row.id for row in chunk]
         session.execute(
             insert(RemovedAuditEntry),
-            [{"id": row.id, "hash": row.hash, "previous_hash": row.previous_hash} for row in some],
+            [{"id": row.id, "hash": row.hash, "previous_hash": row.previous_hash} for row in chunk],
         )
         session.execute(delete(AuditEntry).where(AuditEntry.id.in_(ids)).execution_options(synchronize_session=False))
         record(session, REMOVED, {"ids": ids}, who=who)
@@ -102,9 +103,13 @@ def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTE
 
 
 def purge(session: Session, horizon: db_now, *, limit: int) -> int:
-    """Remove at most `limit` of the oldest entries, as long as they are older than `horizon`; how many.
+    """Delete up to `limit` entries, oldest first, that are older than `horizon`.
 
-    The head keeps the id and the hash of the last purged entry, where the remaining chain begins. An entry says so too.
+    The head keeps the id and the hash of the last deleted entry, because the remaining chain begins there. A new entry
+    records both as well.
+
+    Returns:
+        The number of deleted entries.
     """
     head = session.execute(select(AuditHead).with_for_update()).scalar_one()
     oldest = select(AuditEntry.id, AuditEntry.at, AuditEntry.hash).order_by(AuditEntry.id).limit(limit)
@@ -145,9 +150,10 @@ def _write_waiting(session: Session) -> None:
 
 
 def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append by the function of the database: it holds the head's lock for one statement and the commit.
+    """Append by one call of the database function `audit_append`.
 
-    With a statement for each step, all writers would wait while this process, perhaps without a processor, sends them.
+    It holds the head's lock only for this statement and the commit. If this process sent one statement for each step,
+    every other writer would wait whenever this process is not scheduled between two of them.
     """
     entries = [
         {
@@ -162,7 +168,7 @@ def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _append(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Append under SQLite's write lock, which the transaction has held since it began."""
+    """Append on SQLite, where the transaction has held the database's write lock since it began."""
     head = session.execute(select(AuditHead.last_id, AuditHead.last_hash).where(AuditHead.id == HEAD_ID)).one()
     last_id, last_hash = head.last_id, head.last_hash
     for row in rows:

@@ -1,6 +1,6 @@
-"""The hash of an entry of the audit: SHA-256 over the hash of the entry before it, its id, and the hash of its content.
+"""Hashes of audit entries. An entry's hash is SHA-256 over the previous entry's hash, its own id and its content hash.
 
-The content has a hash of its own, so that it is computed before the chain is locked.
+The content hash is separate so that it can be computed before the chain is locked.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from datetime import UTC
 from typing import Any
 
 FIRST_HASH = "0" * 64
-"""Stands for the entry before the first."""
+"""The previous hash of the first entry."""
 _MAX_EXACT_INTEGER = 2**53
+"""Larger integers have no exact double, so a database may return them with other digits."""
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:
@@ -22,13 +23,13 @@ def entry_hash(entry: Mapping[str, Any]) -> str:
 
 
 def content_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of what an entry says, whatever its position in the chain; `at` must have a time zone."""
+    """Return the hash of an entry's content without its position in the chain; `at` must have a time zone."""
     content = {
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
         "who": entry["who"],
         "what": entry["what"],
         "incident_id": entry["incident_id"].hex if entry["incident_id"] else None,
-        "evidence": _fixed(entry["evidence"]),
+        "evidence": _canonical(entry["evidence"]),
         "nonce": entry["nonce"],
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -39,17 +40,17 @@ def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
     """Return the hash of an entry at its position in the chain. PostgreSQL computes the same in `audit_append`.
 
     Args:
-        content: what `content_hash` returns.
+        content: The entry's hash from `content_hash`.
     """
     return hashlib.sha256(f"{previous_hash}:{entry_id}:{content}".encode()).hexdigest()
 
 
-def _fixed(value: Any) -> Any:
-    """Return JSON in one form: PostgreSQL gives 1e2 back as 100, and 1e300 as an integer of 301 digits."""
+def _canonical(value: Any) -> Any:
+    """Return JSON with one form for each number. PostgreSQL returns 1e2 as 100, and 1e300 as 301 digits."""
     if isinstance(value, dict):
-        return {key: _fixed(item) for key, item in value.items()}
+        return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fixed(item) for item in value]
+        return [_canonical(item) for item in value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if abs(value) <= _MAX_EXACT_INTEGER:

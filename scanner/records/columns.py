@@ -1,4 +1,4 @@
-"""Column types, SQL expressions and statements that mean the same on PostgreSQL and on SQLite."""
+"""Column types, SQL expressions and statements that behave the same on PostgreSQL and on SQLite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware point in time, UTC. SQLite keeps it as text that sorts; naive values are refused."""
+    """A UTC time with a time zone. SQLite stores it as sortable text. A time without a zone raises ValueError."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -28,7 +28,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a time without a zone cannot be stored")
+            raise ValueError("a time without a time zone cannot be stored")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
@@ -40,28 +40,31 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""PostgreSQL takes neither NUL nor lone surrogates, in text or in JSON. Python makes surrogates of bytes in names of
-files that are not UTF-8, and of escapes such as `\\ud800` in the JSON of others."""
+"""PostgreSQL rejects NUL and lone surrogates in text and in JSON. Python produces surrogates when it decodes a file
+name that is not UTF-8, and when it parses an escape such as `\\ud800` in JSON."""
 
 
 def storable_text(value: str) -> str:
-    """Return the text as every database takes it: `\\xff` for a byte that is no UTF-8, `\\x00`, `\\ud800`."""
+    """Return the text with each character that PostgreSQL rejects replaced by a visible escape.
+
+    A byte that is not UTF-8 becomes `\\xff`, NUL becomes `\\x00`, and a lone surrogate becomes `\\ud800`.
+    """
     if value.isascii() and "\0" not in value:
         return value
-    return _UNSTORABLE.sub(_visible, value)
+    return _UNSTORABLE.sub(_escaped, value)
 
 
-def _visible(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python writes a byte that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # Python's surrogateescape form of a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code else "\\x00"
 
 
 def storable_json(value: Any) -> str:
-    """Return the value as JSON that every database takes; the engines write all JSON columns by it.
+    """Return the value as JSON that both databases accept. The engines serialize every JSON column with it.
 
-    Numbers that JSON has no form for (infinity) become text.
+    Infinity and NaN, which JSON cannot express, become text.
     """
     try:
         text = json.dumps(value, allow_nan=False)
@@ -83,7 +86,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StorableText(TypeDecorator[str]):
-    """Text that a stranger may have written; what no database takes is written visibly."""
+    """Text that may come from a stranger. Characters that PostgreSQL rejects are escaped."""
 
     impl = types.String
     cache_ok = True
@@ -94,7 +97,7 @@ class _StorableText(TypeDecorator[str]):
             return None
         storable = storable_text(value)
         length = getattr(self.impl_instance, "length", None)
-        # It has grown: a column of limited width must still take it.
+        # Escapes make the text longer, so cut it to the width of the column.
         return storable[:length] if length and storable is not value else storable
 
 
@@ -114,13 +117,13 @@ class String(_StorableText):
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 Id = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite counts rows up by itself only for a plain INTEGER."""
+"""SQLite assigns ids by itself only to a column of type INTEGER."""
 
 
-class db_now(FunctionElement[datetime]):  # noqa: N801 - reads like the SQL function that it is
-    """The database's own clock, `seconds` from now: leases of several machines need one clock.
+class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
+    """The database's current time plus `seconds`. Leases held by several machines need one clock.
 
-    The seconds are a bound parameter, so that a statement is compiled once and not each time.
+    The seconds are a bound parameter, so that SQLAlchemy compiles a statement once.
     """
 
     type = UtcDateTime()
@@ -140,8 +143,8 @@ def _sqlite_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
     return _sqlite_clock("%Y-%m-%d %H:%M:%f000", element, compiler, options)
 
 
-class db_hour(FunctionElement[datetime]):  # noqa: N801 - as above
-    """The beginning of the hour in which the database's clock will be in `seconds`."""
+class db_hour(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
+    """The start of the hour (UTC) that contains the database's current time plus `seconds`."""
 
     type = UtcDateTime()
     inherit_cache = True
@@ -171,7 +174,7 @@ def _sqlite_clock(form: str, element: db_now | db_hour, compiler: SQLCompiler, o
 
 
 def insert_or_nothing(session: Session, model: type[DeclarativeBase]) -> Insert:
-    """An INSERT that does nothing where a unique key is taken."""
+    """Return an INSERT that skips rows whose unique key already exists."""
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(model).on_conflict_do_nothing()
     return sqlite.insert(model).on_conflict_do_nothing()

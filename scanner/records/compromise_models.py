@@ -1,4 +1,4 @@
-"""The tables of signs of compromise: reports, the brake, usage by the hour, and rates of public requests."""
+"""The tables for compromised tokens: reports, the brake (the disable quota), hourly usage and public request rates."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, Json, String, Text
 from scanner.records.models import Base
-from scanner.records.states import Decision, ReportState, Wanted, column_of
+from scanner.records.states import Decision, ReportState, RequestedAction, column_of
 
 
 class Report(Base):
-    """Somebody's or a rule's word that a token is in wrong hands; written before anything is done about it.
+    """A statement by a reporter or a usage rule that a token is compromised. It is committed before any action follows.
 
-    `decision` is what was done: the incident's action, or `flagged`. The same `sign` and `idempotency_key` say the same
-    thing again.
-    `is_braked`: whether it counts for the brake and is held by it. `url` is where the token stands in public, if told.
+    `sign` and `idempotency_key` identify a repeated report. `decision` is the action of the incident, or `flagged`.
+    `is_braked` says whether the disable quota counts and may hold this report. `url` is the public place of the token,
+    if the reporter named one.
     """
 
     __tablename__ = "reports"
@@ -37,7 +37,7 @@ class Report(Base):
     note: Mapped[str] = mapped_column(Text, default="")
     reporter: Mapped[str] = mapped_column(String(64))
     url: Mapped[str] = mapped_column(Text, default="")
-    wanted: Mapped[Wanted] = mapped_column(column_of(Wanted, 16), default=Wanted.DISABLE)
+    wanted: Mapped[RequestedAction] = mapped_column(column_of(RequestedAction, 16), default=RequestedAction.DISABLE)
     is_braked: Mapped[bool] = mapped_column(Boolean, default=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)
     received_at: Mapped[datetime] = mapped_column(index=True)
@@ -49,7 +49,7 @@ class Report(Base):
 
 
 class Brake(Base):
-    """One row: whether disables by report or rule wait for an operator, since when and why."""
+    """The state of the disable quota, in one row: since when and why disables wait for an operator."""
 
     __tablename__ = "brake"
 
@@ -59,7 +59,7 @@ class Brake(Base):
 
 
 class UsageHour(Base):
-    """How a token was used within one hour (UTC). Lists are sorted and bounded; `unkept` counts what they left out."""
+    """The usage of one token in one hour (UTC). Lists are sorted and limited; `unkept` counts the values left out."""
 
     __tablename__ = "usage_hours"
 
@@ -75,7 +75,10 @@ class UsageHour(Base):
 
 
 class UsageBaseline(Base):
-    """A token's own history: `hour` is the newest active one, with `hour_count`; the rest tells of those before it."""
+    """A token's usage history: `hour` is its newest active hour, with `hour_count` requests.
+
+    The other columns summarize the active hours before that one.
+    """
 
     __tablename__ = "usage_baselines"
 
@@ -88,8 +91,18 @@ class UsageBaseline(Base):
     peak: Mapped[int] = mapped_column(Id, default=0)
 
 
+class UsageBatch(Base):
+    """How far a batch of usage records was stored. `cursor` is the prefix of the last stored digest."""
+
+    __tablename__ = "usage_batches"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    cursor: Mapped[str] = mapped_column(String(8))
+    begun_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class RequestRate(Base):
-    """How many public requests one client prefix (or `*`: everybody) has made in its present minute."""
+    """The number of public requests of one client prefix in the current minute. The key `*` counts all clients."""
 
     __tablename__ = "request_rates"
 
@@ -98,4 +111,4 @@ class RequestRate(Base):
     count: Mapped[int] = mapped_column(default=0)
 
 
-__all__ = ["Brake", "Report", "RequestRate", "UsageBaseline", "UsageHour"]
+__all__ = ["Brake", "Report", "RequestRate", "UsageBaseline", "UsageBatch", "UsageHour"]

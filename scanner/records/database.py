@@ -1,4 +1,4 @@
-"""Connections and transactions: short, explicit, and with the same rules on PostgreSQL and on SQLite."""
+"""Database connections and transactions, with the same rules on PostgreSQL and on SQLite."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ _DEADLOCK = "40P01"
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached or opened; the message is one line that says what to check."""
+    """The database cannot be reached or opened. The message is one line that says what to check."""
 
 
 def parse_url(url: str) -> URL:
-    """The URL with the driver we ship. ValueError (one line, without the password) for anything else."""
+    """Return the URL with the driver that r8scan ships.
+
+    Raises:
+        ValueError: The URL names another database. The message is one line and does not contain the password.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError as err:
@@ -44,9 +48,9 @@ def parse_url(url: str) -> URL:
 
 
 class Database:
-    """An engine and two ways to use it: `read()` and `write()`, each one transaction.
+    """An SQLAlchemy engine with two kinds of transactions: `read()` and `write()`.
 
-    Errors of the connection come out as SQLAlchemy's own (`OperationalError`); `is_unavailable` tells them from bugs.
+    A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes it from a wrong statement.
     """
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
@@ -59,16 +63,16 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that only reads."""
+        """Open a transaction that only reads."""
         with Session(self.engine) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that writes: committed at the end of the block, rolled back by an exception.
+        """Open a transaction that writes. It commits at the end of the block; an exception rolls it back.
 
-        SQLite: it takes the write lock at once, since a transaction that reads first and writes later fails with
-        "locked" whatever the time-out. Keep it short and do no I/O inside.
+        Keep the block short and do no other I/O in it. On SQLite, the transaction takes the write lock when it begins:
+        one that reads first and writes later fails with "locked" despite the busy timeout.
         """
         engine = self.engine.execution_options(r8scan_writes=True)
         with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -79,22 +83,22 @@ class Database:
 
 
 def is_conflict(err: BaseException) -> bool:
-    """Whether two transactions met, and this one has to be done once more: for a unique key, or in a deadlock."""
+    """Return whether the transaction lost against another one (unique key or deadlock) and must be repeated."""
     return isinstance(err, IntegrityError) or getattr(getattr(err, "orig", None), "sqlstate", None) == _DEADLOCK
 
 
 def is_unavailable(err: BaseException) -> bool:
-    """Whether this error means "the database is away" and not "the statement is wrong"."""
+    """Return whether the error means that the database is unavailable, not that the statement is wrong."""
     if isinstance(err, OperationalError | DatabaseUnavailable):
         return True
     if not isinstance(err, DBAPIError):
         return False
-    # SQLite says of a damaged file no more than this; everything else has an error class of its own.
+    # SQLite raises the plain DatabaseError only for a damaged file.
     return err.connection_invalidated or type(err.orig) is sqlite3.DatabaseError
 
 
 def _postgresql(url: URL, pool_size: int) -> Engine:
-    # Time limits in the connection: a statement that hangs would outlive the lease it works under.
+    # Limit the time of statements. One that hangs would still run after its worker's lease has expired.
     options = f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c idle_in_transaction_session_timeout=60s"
     return create_engine(
         url,
@@ -110,7 +114,7 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
 def _sqlite(url: URL) -> Engine:
     path = Path(str(url.database))
     try:
-        # SQLite gives the files beside it (-wal, -shm) the mode of the database.
+        # SQLite creates the -wal and -shm files with the mode of the database file.
         create_privately(path)
     except OSError as err:
         raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err
@@ -126,7 +130,8 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
-    # The driver's own transaction control begins too late and loses updates; `_begin_sqlite` does it instead.
+    # Turn off the driver's transaction control. It begins a transaction only at the first write, which loses updates.
+    # `_begin_sqlite` begins the transactions instead.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

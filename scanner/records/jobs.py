@@ -1,4 +1,4 @@
-"""Scan jobs as rows: queued, claimed by lease, finished or split. What a job means is not known here."""
+"""The queue of scan jobs: workers claim a job by lease, then finish, defer or split it. Ignores what a job does."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from sqlalchemy.orm import Session
 from scanner.records import leases, tallies, time_limits
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
-from scanner.records.leases import Keeping, Lease
+from scanner.records.leases import HeldLeases, Lease
 from scanner.records.models import ScanJob, db_now
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 
 MAX_FAILURES = 5
-"""Claims of one job without progress, after which it is failed: a job that kills its worker must not do so for ever."""
+"""After this many claims without progress a job is failed, so that a job that kills its worker is not tried forever."""
 
-OPEN = (JobState.QUEUED, JobState.RUNNING)
-CLAIM_TRIES = 10
+OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
+MAX_CLAIM_TRIES = 10
+"""`claim_next` tries at most this many jobs. Another worker may claim each of them first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job in hand. `failures` counts the claims before this one that led to nothing."""
+    """A job that this worker has claimed. `failures` counts the earlier claims since the job last made progress."""
 
     lease: Lease
     id: int
-    kind: str
+    kind: JobKind
     source: str
     priority: int
     target: Mapping[str, Any]
@@ -43,7 +44,7 @@ class ClaimedJob:
 
 def enqueue(
     session: Session,
-    kind: str,
+    kind: JobKind,
     target: Mapping[str, Any],
     *,
     source: str,
@@ -53,10 +54,21 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, due in `delay` seconds; lower priorities go first. None: one with this key waits to be begun.
+    """Queue a job, unless a job with the same dedupe key is waiting to be begun. That job becomes at least as urgent.
 
-    That one becomes as urgent. `visible_at`: when the first of what it reads became public. `parent_id`: the job that
-    led to this one.
+    Args:
+        session: The caller's transaction.
+        kind: The kind of job. A job that reads several items lists them in `target` under this name.
+        target: What to read, as JSON.
+        source: The source that asks for the job.
+        priority: Jobs with a lower number are claimed first.
+        dedupe_key: Jobs with the same key read the same thing.
+        delay: Seconds until the job is due.
+        visible_at: When the oldest item that the job reads became public.
+        parent_id: The job that queued this one.
+
+    Returns:
+        The id of the new job; None if a waiting job with this key covers it.
     """
     statement = (
         insert_or_nothing(session, ScanJob)
@@ -83,13 +95,13 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has taken it just now, and may be past what has changed since.
+        # A worker has just claimed the waiting job and may already have read past the change. Queue a new job.
     return job_id
 
 
-def enqueue_or_hasten(
+def enqueue_urgent(
     session: Session,
-    kind: str,
+    kind: JobKind,
     target: Mapping[str, Any],
     *,
     source: str,
@@ -97,16 +109,19 @@ def enqueue_or_hasten(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job that somebody waits for; one with its key that waits already becomes as urgent, and is due now.
+    """Queue a job that an operator or a parent job waits for. A waiting job with its dedupe key becomes due now.
 
-    It becomes his as well, or a child of `parent_id` that keeps the source which wanted it first.
+    A waiting job takes over `source`, unless `parent_id` is given: a child keeps the source that asked for it first.
+
+    Returns:
+        The id of the new or the waiting job.
     """
     job_id = enqueue(
         session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
     )
     if job_id is not None:
         return job_id
-    # Joined, it is locked until our transaction ends: no worker has taken it.
+    # `enqueue` has locked the waiting job until our transaction ends, so no worker can have claimed it.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -117,16 +132,16 @@ def enqueue_or_hasten(
     return session.execute(statement).scalar_one()
 
 
-def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
-    """The most urgent job of these kinds that is due, under a new lease; None when there is none.
+def claim_next(database: Database, *kinds: JobKind) -> ClaimedJob | None:
+    """Claim the most urgent due job of these kinds. Return None if there is none.
 
-    A job that led nowhere too often is failed here, in sight, and the next one is taken.
+    A job with `MAX_FAILURES` claims without progress is marked as failed, and the next job is claimed.
     """
-    for _ in range(CLAIM_TRIES):
+    for _ in range(MAX_CLAIM_TRIES):
         with database.read() as session:
             statement = (
                 select(ScanJob.id, ScanJob.failures)
-                .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
+                .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN_STATES), leases.is_due(ScanJob))
                 .order_by(ScanJob.priority, ScanJob.next_attempt_at)
                 .limit(1)
             )
@@ -144,13 +159,13 @@ def claim_next(database: Database, *kinds: str) -> ClaimedJob | None:
 
 
 def claim(database: Database, job_id: int) -> ClaimedJob | None:
-    """This job, if it is due and open, under a new lease."""
+    """Claim this job if it is due and open. Return None otherwise."""
     with database.write() as session:
         lease = leases.claim(
             session,
             ScanJob,
             job_id,
-            ScanJob.state.in_(OPEN),
+            ScanJob.state.in_(OPEN_STATES),
             state=JobState.RUNNING,
             failures=ScanJob.failures + 1,
             claimed_at=db_now(),
@@ -174,25 +189,33 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
 
 
 def _deadline() -> ColumnElement[Any]:
-    """Return the deadline of a claim that begins now, by the job's kind."""
+    """Return an SQL expression for the deadline of a claim that begins now. It depends on the job's kind."""
     by_kind = [(ScanJob.kind == kind, db_now(seconds)) for kind, seconds in time_limits.JOB_SECONDS.items()]
     return case(*by_kind, else_=db_now(time_limits.DEFAULT_SECONDS))
 
 
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
-    """Take a job back from a worker that passed its time limit; False if the worker had lost it before.
+    """Take a job back from a worker that exceeded its time limit.
 
-    It counts as a second failure: a page is split at its next claim, and a single item is given up after three claims.
-    The count stays below the one at which `claim_next` gives up, unless the claim itself has reached it, so that an
-    optional step of a rescan is passed over first.
+    The time-out counts as a second failure beside the claim's own: a page is split at its next claim, and a single item
+    is given up after three claims. It does not raise the count to `MAX_FAILURES`, because an optional step of a rescan
+    must be skipped before `claim_next` gives up the whole job.
+
+    Args:
+        database: The job's database.
+        lease: The worker's lease.
+        seconds: The limit, for the error message.
+
+    Returns:
+        False if the worker had lost the lease before.
     """
-    error = f"{time_limits.TIME_LIMIT}: took more than {seconds:.0f} s without progress and was stopped"
+    error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
     with database.write() as session:
         statement = (
             update(ScanJob)
             .where(lease.holds(), ScanJob.leased_until.is_not(None))
-            # The next number is nobody's lease: the hung worker can write no more.
+            # Raise the fencing token without giving a lease to anyone, so that the hung worker cannot write any more.
             .values(leased_until=None, deadline_at=None, attempts=ScanJob.attempts + 1, failures=counted, error=error)
             .returning(ScanJob.source)
             .execution_options(synchronize_session=False)
@@ -204,7 +227,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
 
 
 def release(database: Database, lease: Lease) -> None:
-    """Give back a job whose worker ends through no fault of the job: this claim does not count as a failure."""
+    """Release a job because its worker is shutting down. The claim does not count as a failure."""
     with database.write() as session:
         session.execute(
             update(ScanJob)
@@ -219,97 +242,117 @@ def release(database: Database, lease: Lease) -> None:
 
 
 @contextmanager
-def kept(database: Database, job: ClaimedJob, *, max_seconds: float | None = None) -> Iterator[Keeping]:
-    """Keep the job's lease while the block runs, up to the time limit of its kind.
+def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | None = None) -> Iterator[HeldLeases]:
+    """Renew the job's lease while the block runs, up to the time limit of its kind.
 
     Args:
-        database: Where the job is.
-        job: The job in hand.
-        max_seconds: How long the block may take in all; without it, progress moves the deadline for ever.
+        database: The job's database.
+        job: The claimed job.
+        max_seconds: The maximum duration of the block. By default, each progress extends the deadline without end.
     """
     limit = time_limits.job_seconds(job.kind)
-    with leases.kept(
+    with leases.keep_renewed(
         database,
         job.lease,
         limit_seconds=limit,
         max_seconds=max_seconds,
         on_limit=lambda: record_time_limit(database, job.lease, limit),
         release=lambda: release(database, job.lease),
-    ) as keeping:
-        yield keeping
+    ) as held:
+        yield held
 
 
 def finish(
     session: Session, job: ClaimedJob, state: JobState, *, counts: Mapping[str, Any], error: str | None = None
 ) -> None:
-    """Close the job as done, partial, failed or cancelled. LeaseLost when it is somebody else's by now."""
+    """Close the job as done, partial, failed or cancelled.
+
+    Raises:
+        LeaseLost: Another worker claimed the job after this lease expired.
+    """
     job.lease.write(session, state=state, counts=dict(counts), error=error, leased_until=None, finished_at=db_now())
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Record progress; the job then counts as one that leads somewhere. LeaseLost when it is somebody else's by now."""
+    """Record progress and reset the count of failures to this claim's own.
+
+    Raises:
+        LeaseLost: Another worker claimed the job after this lease expired.
+    """
     with database.write() as session:
         job.lease.write(session, progress=dict(progress), failures=1)
 
 
 def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Give the job back, due in `delay` seconds. What is asked for under its key meanwhile is a job of its own."""
+    """Queue the job again, due in `delay` seconds. Requests with its dedupe key become separate jobs meanwhile."""
     job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
 
-def give_back(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Give back a job of which nothing was read: due in `delay` seconds, and otherwise as if nobody had claimed it."""
+def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
+    """Queue a job again of which nothing was read, due in `delay` seconds, as if it had never been claimed."""
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
             defer(session, job, delay=delay, error=error)
     except IntegrityError:
-        # One with its key was queued meanwhile; its time may come first, so both stay.
+        # A job with the same dedupe key was queued meanwhile. It may be due earlier, so keep both.
         job.lease.write(session, failures=0)
         defer(session, job, delay=delay, error=error)
 
 
 def cancel(session: Session, job_id: int) -> bool:
-    """Cancel a job that is open; whoever works on it loses its lease. False: there is no such open job."""
+    """Cancel an open job. A worker that has claimed it loses its lease. Return False if there is no such open job."""
     result = session.execute(
         update(ScanJob)
-        .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN))
+        .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN_STATES))
         .values(state=JobState.CANCELLED, attempts=ScanJob.attempts + 1, leased_until=None, finished_at=db_now())
     )
     return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
-def cancel_all(session: Session, job_id: int) -> list[int]:
-    """Cancel a job and those that only it led to; the numbers of those that were open.
+def cancel_with_children(session: Session, job_id: int) -> list[int]:
+    """Cancel a job and its children that nobody else asked for.
 
-    The job itself first: whoever is just about to add to what it led to has done so by then, or cannot any more.
+    The job is cancelled first. A worker that is adding children has then either committed them, or fails to.
+
+    Returns:
+        The ids of the cancelled jobs.
     """
-    found = [job_id] if cancel(session, job_id) else []
+    cancelled = [job_id] if cancel(session, job_id) else []
     children = (
         select(ScanJob.id)
-        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN), ScanJob.is_shared.is_(False))
+        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN_STATES), ScanJob.is_shared.is_(False))
         .order_by(ScanJob.id)
     )
-    return found + [one for one in session.execute(children).scalars().all() if cancel(session, one)]
+    return cancelled + [child_id for child_id in session.execute(children).scalars().all() if cancel(session, child_id)]
 
 
 def item_count(session: Session, *conditions: ColumnElement[bool]) -> int:
-    """How many things the jobs read that meet `conditions`."""
+    """Return the number of items in the jobs that meet the conditions."""
     return int(session.execute(select(func.coalesce(func.sum(ScanJob.items), 0)).where(*conditions)).scalar_one())
 
 
-def due_count(session: Session, kinds: Collection[str]) -> dict[str, int]:
-    """How many jobs of each kind are due."""
+def due_count(session: Session, kinds: Collection[JobKind]) -> dict[JobKind, int]:
+    """Return the number of due jobs by kind. Kinds without due jobs are missing."""
     statement = (
         select(ScanJob.kind, func.count())
-        .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN), leases.is_due(ScanJob))
+        .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN_STATES), leases.is_due(ScanJob))
         .group_by(ScanJob.kind)
     )
     return dict(list(session.execute(statement)))
 
 
-def delete_old(session: Session, *, days: int, failed_days: int) -> int:
-    """Forget jobs that ended well `days` ago, and those that did not `failed_days` ago; their number."""
+def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
+    """Delete finished jobs.
+
+    Args:
+        session: The caller's transaction.
+        days: The age of deleted jobs that are done, cancelled or dropped.
+        failed_days: The age of deleted jobs that are partial or failed.
+
+    Returns:
+        The number of deleted jobs.
+    """
     old = or_(
         and_(
             ScanJob.state.in_((JobState.DONE, JobState.CANCELLED, JobState.DROPPED)),
@@ -324,14 +367,14 @@ def delete_old(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Ask for the job with this key that waits to be begun, beside whoever has asked for it; False: none does."""
+    """Add a request to the waiting job with this dedupe key and lock the job. Return False if there is none."""
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
         .values(
             priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
             parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-            # Its parent that asks once more, after a crash, is nobody else.
+            # After a crash, the same parent may ask again. That does not make the job shared.
             is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
         )
         .execution_options(synchronize_session=False)
@@ -340,7 +383,7 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
 
 
 def _item_count(kind: str, target: Mapping[str, Any]) -> int:
-    """A page has its items in a list under its kind, any other job is one."""
+    """Return the number of items of a job. A page lists its items under its kind; any other job is one item."""
     items = target.get(kind)
     return len(items) if isinstance(items, list) else 1
 
@@ -351,7 +394,7 @@ def _waits(dedupe_key: str | None) -> ColumnElement[bool]:
 
 def _give_up(database: Database, job_id: int) -> None:
     with database.write() as session:
-        lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN))
+        lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN_STATES))
         if lease is None:
             return
         job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()

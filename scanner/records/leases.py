@@ -1,7 +1,7 @@
-"""Leases: how a worker takes a row for itself, keeps it while it works, and cannot harm it once it has lost it.
+"""Leases on rows: a worker claims a row, renews the lease while it works, and cannot write once the lease is lost.
 
-A claim is one conditional UPDATE by the database's clock; `attempts` is the fence that every later write carries.
-Nothing here knows what the rows mean.
+A claim is one conditional UPDATE by the database's clock. The row's `attempts` is the fencing token: every later write
+requires that it is unchanged. This module ignores what the rows mean.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from scanner.records.time_limits import DEFAULT_SECONDS
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10
 MAX_DELAY_SECONDS = 36 * 3600
-"""No retry is planned further ahead. A time beyond it is a clock that jumped: the row counts as due."""
+"""No retry is planned further ahead. A later time means that the clock was wrong when it was written, so the row counts
+as due."""
 
 Leased = type[ScanJob] | type[Notification] | type[SourceState] | type[Incident]
 Row = TypeVar("Row", ScanJob, Notification, SourceState, Incident)
@@ -34,30 +35,31 @@ _log = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """Somebody else has taken the row meanwhile: what this worker knows of it is old, so nothing was written."""
+    """Another worker claimed the row after this lease expired. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write one row: valid as long as its `attempts` is still ours."""
+    """The right to write one row. It is valid while the row's `attempts` equals the fencing token of this lease."""
 
     model: Leased
     key: Any
     attempts: int
 
     def holds(self) -> ColumnElement[bool]:
-        """The condition that every write under this lease carries."""
+        """Return the SQL condition that the lease is still valid. Every write under the lease must include it."""
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
     def write(self, session: Session, **values: Any) -> None:
-        """Set columns of the leased row. LeaseLost, which must undo the transaction, when it is no longer ours.
+        """Set columns of the leased row. Objects that the session has already loaded are not refreshed.
 
-        What the session has read of the row before stays as it was read.
+        Raises:
+            LeaseLost: Another worker claimed the row. The caller must roll the transaction back.
         """
         statement = update(self.model).where(self.holds()).values(**values)
         result = session.execute(statement.execution_options(synchronize_session=False))
         if result.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
-            raise LeaseLost(f"the lease on {self.model.__tablename__} {self.key} went to another worker")
+            raise LeaseLost(f"another worker has claimed {self.model.__tablename__} {self.key}; nothing was written")
 
 
 def _key_of(model: Leased) -> Any:
@@ -69,7 +71,10 @@ def _time_of(model: Leased) -> Any:
 
 
 def is_due(model: Leased) -> ColumnElement[bool]:
-    """Nobody holds the row and its time has come, or is further ahead than any we set (a clock has jumped)."""
+    """Return the SQL condition that no worker holds the row and that its time has come.
+
+    A lease or a time further ahead than r8scan ever sets one was written under a wrong clock and is ignored.
+    """
     at = _time_of(model)
     free = or_(
         model.leased_until.is_(None),
@@ -82,7 +87,7 @@ def is_due(model: Leased) -> ColumnElement[bool]:
 def claim(
     session: Session, model: type[Row], key: Any, *conditions: ColumnElement[bool], **values: Any
 ) -> Lease | None:
-    """Take the row if it is due and meets `conditions`, setting `values`. None: not due, or taken meanwhile."""
+    """Claim the row and set `values`, if it is due and meets `conditions`. Return None otherwise."""
     statement = (
         update(model)
         .where(_key_of(model) == key, is_due(model), *conditions)
@@ -97,9 +102,9 @@ def claim(
 def claim_all(
     session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
 ) -> list[Lease]:
-    """Take those of the rows that are due and meet `conditions`. One that a transaction is writing now is left out."""
+    """Claim those of the rows that are due and meet `conditions`. Rows that another transaction locks are left out."""
     key = _key_of(model)
-    # Skipped, not waited for: two workers that take rows in different orders would wait for each other.
+    # Skip locked rows instead of waiting: two workers that claim rows in different orders would deadlock.
     free = select(key).where(key.in_(keys), is_due(model), *conditions).with_for_update(skip_locked=True)
     statement = (
         update(model)
@@ -112,7 +117,7 @@ def claim_all(
 
 
 def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[Any]:
-    """Set columns of leased rows of one table; the keys of those that are still ours. The others are left alone."""
+    """Set columns of those rows of one table whose lease is still valid. Return their keys."""
     if not held:
         return set()
     model = next(iter(held)).model
@@ -128,12 +133,15 @@ def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[A
 
 
 def renew(database: Database, *held: Lease, seconds_left: float | None = None) -> bool:
-    """Move the end of leases on rows of one table; False when all are lost, or were given back.
+    """Extend leases on rows of one table.
 
     Args:
-        database: Where the rows are.
+        database: The rows' database.
         held: The leases, all of one table.
-        seconds_left: Until the work counts as hung; written to the row for tables that have a deadline.
+        seconds_left: Seconds until the work counts as hung. It is written to tables that have a deadline.
+
+    Returns:
+        False if all of the leases were lost or released.
     """
     model = held[0].model
     ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
@@ -151,23 +159,24 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
 
 
 def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool], limit: int) -> list[Any]:
-    """Keys of rows that are due, by the order of their time."""
+    """Return the keys of up to `limit` due rows that meet the conditions, earliest first."""
     at = _time_of(model)
     statement = select(_key_of(model)).where(is_due(model), *conditions).order_by(at).limit(limit)
     return list(session.execute(statement).scalars())
 
 
-class Keeping:
-    """Leases of one table in this process's hand, and the deadline of the work under them.
+class HeldLeases:
+    """Leases of one table that this process holds, and the deadline of the work under them.
 
-    `lost` is set when all are lost or the deadline has passed: the work should stop. Safe to share between threads.
+    `lost` is set when all leases are lost or the deadline has passed; the work must then stop. Threads may share it.
 
     Args:
         held: The leases.
-        limit_seconds: How long the work may go on without progress.
-        max_seconds: How long it may go on in all; without it, progress moves the deadline for ever.
-        on_limit: Records in the row that the limit was passed.
-        release: Gives the rows back as if they had not been claimed, for work that ends through no fault of its own.
+        limit_seconds: How long the work may continue without progress.
+        max_seconds: The maximum duration of the work. By default, each progress extends the deadline without end.
+        on_limit: Records in the row that the work exceeded its limit.
+        release: Releases the rows as if they had not been claimed. Called when the process shuts down.
+        clock: Returns seconds from a monotonic clock.
     """
 
     def __init__(
@@ -188,7 +197,7 @@ class Keeping:
         self._max_seconds = max_seconds
 
     def progressed(self) -> None:
-        """Move the deadline: the work got somewhere."""
+        """Extend the deadline because the work made progress."""
         self._progressed = self._clock()
 
     @property
@@ -203,18 +212,18 @@ class Keeping:
         return left if self._max_seconds is None else min(left, self._max_seconds - self.age)
 
 
-_in_hand: set[Keeping] = set()
-_in_hand_lock = threading.Lock()
+_all_held: set[HeldLeases] = set()
+_all_held_lock = threading.Lock()
 
 
-def in_hand() -> list[Keeping]:
-    """Return what this process works on under leases that are kept, for the watchdog."""
-    with _in_hand_lock:
-        return list(_in_hand)
+def all_held() -> list[HeldLeases]:
+    """Return all leases that this process holds and renews, for the watchdog."""
+    with _all_held_lock:
+        return list(_all_held)
 
 
 @contextmanager
-def kept(
+def keep_renewed(
     database: Database,
     *held: Lease,
     every: float | None = None,
@@ -222,48 +231,56 @@ def kept(
     max_seconds: float | None = None,
     on_limit: Callable[[], object] | None = None,
     release: Callable[[], object] | None = None,
-) -> Iterator[Keeping]:
-    """Renew leases on rows of one table from a thread while the block runs, but not beyond the work's deadline.
+) -> Iterator[HeldLeases]:
+    """Renew leases on rows of one table while the block runs, but not beyond the work's deadline.
 
-    The thread ends at the deadline whatever the block does, so that hung work cannot keep its rows. See `Keeping` for
-    the arguments.
+    A thread renews them. It stops at the deadline even if the block still runs, so that hung work loses its rows.
+
+    Args:
+        database: The rows' database.
+        held: The leases, all of one table.
+        every: Seconds between renewals; `RENEW_SECONDS` by default.
+        limit_seconds: See `HeldLeases`.
+        max_seconds: See `HeldLeases`.
+        on_limit: See `HeldLeases`.
+        release: See `HeldLeases`.
     """
     every = RENEW_SECONDS if every is None else every
-    keeping = Keeping(held, limit_seconds, max_seconds, on_limit, release)
+    held_leases = HeldLeases(held, limit_seconds, max_seconds, on_limit, release)
     done = threading.Event()
 
-    def keep() -> None:
-        while not done.wait(max(min(every, keeping.seconds_left), 0)):
+    def renew_until_done() -> None:
+        while not done.wait(max(min(every, held_leases.seconds_left), 0)):
             try:
-                if keeping.seconds_left <= 0:
-                    _stop_at_limit(keeping)
+                if held_leases.seconds_left <= 0:
+                    _stop_at_limit(held_leases)
                     return
-                if not renew(database, *held, seconds_left=keeping.seconds_left):
-                    keeping.lost.set()
+                if not renew(database, *held, seconds_left=held_leases.seconds_left):
+                    held_leases.lost.set()
                     return
             except Exception as err:
                 if not is_unavailable(err):
                     raise
-                _log.warning("lease not renewed: the database is away", extra={"row": str(held[0].key)})
+                _log.warning("lease not renewed: the database is unavailable", extra={"row": str(held[0].key)})
 
-    keeper = threading.Thread(target=keep, name="lease-keeper", daemon=True)
-    with _in_hand_lock:
-        _in_hand.add(keeping)
-    keeper.start()
+    renewer = threading.Thread(target=renew_until_done, name="lease-renewer", daemon=True)
+    with _all_held_lock:
+        _all_held.add(held_leases)
+    renewer.start()
     try:
-        yield keeping
+        yield held_leases
     finally:
-        with _in_hand_lock:
-            _in_hand.discard(keeping)
+        with _all_held_lock:
+            _all_held.discard(held_leases)
         done.set()
-        keeper.join(timeout=LEASE_SECONDS / 3)  # it may be at the database just now
+        renewer.join(timeout=LEASE_SECONDS / 3)  # it may be waiting for the database
 
 
-def _stop_at_limit(keeping: Keeping) -> None:
-    """Tell the work to stop and record that it passed its limit."""
-    first = keeping.held[0]
-    extra = {"table": first.model.__tablename__, "row": str(first.key), "seconds": round(keeping.age)}
-    _log.error("work passed its time limit: its lease is dropped", extra=extra)
-    keeping.lost.set()
-    if keeping.on_limit is not None:
-        keeping.on_limit()
+def _stop_at_limit(held_leases: HeldLeases) -> None:
+    """Tell the work to stop, and record that it exceeded its limit."""
+    first = held_leases.held[0]
+    extra = {"table": first.model.__tablename__, "row": str(first.key), "seconds": round(held_leases.age)}
+    _log.error("work exceeded its time limit and loses its lease", extra=extra)
+    held_leases.lost.set()
+    if held_leases.on_limit is not None:
+        held_leases.on_limit()

@@ -1,4 +1,4 @@
-"""The tables. Their meaning stands here; who may write them, and how, stands in the modules that do."""
+"""The tables of accounts, tokens, incidents, notifications, jobs and the audit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from scanner.records.columns import Id, Json, String, Text, UtcDateTime, db_hour, db_now
 from scanner.records.states import (
     Cause,
+    Channel,
     Decision,
     IncidentState,
+    JobKind,
     JobState,
     NotificationState,
+    Occasion,
     SightingState,
     column_of,
 )
@@ -30,7 +33,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's way to say it
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy requires a class attribute
         datetime: UtcDateTime,
         str: Text,
         dict[str, Any]: Json,
@@ -40,7 +43,7 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """Who owns tokens. `name` is the vendor's own name for it and identifies it."""
+    """A customer of the API vendor who owns tokens. `name` is the vendor's unique name for it."""
 
     __tablename__ = "accounts"
 
@@ -53,7 +56,7 @@ class Account(Base):
 
 
 class Recipient(Base):
-    """A mail address of an account; each gets every mail once."""
+    """A mail address of an account. Each address receives every mail to the account once."""
 
     __tablename__ = "recipients"
     __table_args__ = (UniqueConstraint("account_id", "email"),)
@@ -65,7 +68,7 @@ class Recipient(Base):
 
 
 class ApiToken(Base):
-    """A token of the vendor's, by digest. `disabled_at` set means: the vendor's API answers 401."""
+    """A token that the vendor issued, identified by its digest. A token with `disabled_at` no longer works."""
 
     __tablename__ = "api_tokens"
 
@@ -83,10 +86,10 @@ class ApiToken(Base):
 
 
 class Incident(Base):
-    """What happened to one token. Names of token and account are copies: no mail may depend on what changes.
+    """One token that was exposed or reported. A digest has at most one open incident.
 
-    `action` says what was done about the token. A digest has at most one open incident. `evidence` holds under `signs`
-    what was reported.
+    `action` says what was done about the token. The names of the token and the account are copies, so that a mail does
+    not change when the account does. `evidence` lists the reports under `signs`.
     """
 
     __tablename__ = "incidents"
@@ -129,12 +132,12 @@ class Incident(Base):
     leased_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     next_attempt_at: Mapped[datetime | None]
-    """When the call that disables the token is due, while `action` is `disabling`."""
+    """When the call to the token store is due. Only used while `action` is `disabling`."""
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
 
 
 class PlaceColumns:
-    """A place and the position in it, flat; nothing here holds a raw token."""
+    """The columns of a place and the position in it. None of them may contain a raw token."""
 
     kind: Mapped[str] = mapped_column(String(32))
     url: Mapped[str] = mapped_column(Text)
@@ -154,7 +157,7 @@ class PlaceColumns:
 
 
 class Exposure(PlaceColumns, Base):
-    """One public place where an incident's token stands."""
+    """A public place that contains the token of an incident."""
 
     __tablename__ = "exposures"
     __table_args__ = (
@@ -188,10 +191,10 @@ class Sighting(PlaceColumns, Base):
 
 
 class Notification(Base):
-    """A message to somebody: a row of the outbox.
+    """A message in the outbox.
 
-    A `frozen` message has fixed `facts`. `recipient` is a mail address, None where there is none to be had.
-    `attempts` is the fence of the lease as well as the count.
+    The `facts` of a `frozen` message no longer change. `recipient` is a mail address; None if the account has none.
+    `attempts` counts the claims and is also the fencing token of the lease.
     """
 
     __tablename__ = "notifications"
@@ -210,7 +213,7 @@ class Notification(Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
-    channel: Mapped[str] = mapped_column(String(32))
+    channel: Mapped[Channel] = mapped_column(column_of(Channel, 32))
     merge_key: Mapped[str] = mapped_column(String(400))
     account_id: Mapped[str | None] = mapped_column(String(64))
     recipient: Mapped[str | None] = mapped_column(String(320))
@@ -231,7 +234,7 @@ class Notification(Base):
 
 
 class NotificationSubject(Base):
-    """Which incident a notification tells of; its unique key is the promise that nobody is told twice of one thing."""
+    """An incident that a notification reports. The unique key prevents a second notification on the same occasion."""
 
     __tablename__ = "notification_subjects"
     __table_args__ = (UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),)
@@ -239,21 +242,22 @@ class NotificationSubject(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     notification_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notifications.id", ondelete="CASCADE"), index=True)
     incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
-    channel: Mapped[str] = mapped_column(String(32))
+    channel: Mapped[Channel] = mapped_column(column_of(Channel, 32))
     merge_key: Mapped[str] = mapped_column(String(400))
-    occasion: Mapped[str] = mapped_column(String(64))
+    occasion: Mapped[Occasion] = mapped_column(column_of(Occasion, 64))
     notification: Mapped[Notification] = relationship(back_populates="subjects")
     incident: Mapped[Incident] = relationship()
 
 
 class Announcement(Base):
-    """A token that we disabled, for gateways that cache authentications. Ids only grow, and none is used twice.
+    """A token that r8scan disabled, for gateways that cache authentications. Ids only grow and are never reused.
 
-    `incident_id` is None where an operator disabled it by hand. No foreign key: it outlives nothing and needs nothing.
+    `incident_id` is None if an operator disabled the token with the command line. It is no foreign key: announcements
+    are kept when the incident is purged, and are never joined to it.
     """
 
     __tablename__ = "announcements"
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - that is SQLAlchemy's way to say it
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy requires a class attribute
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
@@ -265,11 +269,11 @@ class Announcement(Base):
 
 
 class ScanJob(Base):
-    """Something to read, by `kind`: a page of `pushes`, a `repository` with all of its history, a `gist`, …
+    """A unit of reading, by `kind`: a page of `pushes`, a `repository` with its whole history, a `gist` and so on.
 
-    `attempts` is the fence of the lease; `failures` counts claims since the last progress, and is bounded.
-    While nobody has begun it (`begun_at`), it stands for all that is asked for under its `dedupe_key`; later, what has
-    changed since may be past where it is.
+    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
+    Until a worker begins the job (`begun_at`), it covers all requests with its `dedupe_key`. Changes after the job
+    began may be behind its read position, so they need a job of their own.
     """
 
     __tablename__ = "scan_jobs"
@@ -287,11 +291,11 @@ class ScanJob(Base):
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    kind: Mapped[str] = mapped_column(String(32))
+    kind: Mapped[JobKind] = mapped_column(column_of(JobKind, 32))
     source: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int] = mapped_column(default=100)
     items: Mapped[int] = mapped_column(default=1, server_default="1")
-    """How many things it reads: pushes, files; 1 where it is one thing."""
+    """How many pushes or files the job reads; 1 for every other kind."""
     target: Mapped[dict[str, Any]]
     dedupe_key: Mapped[str | None] = mapped_column(String(400))
     state: Mapped[JobState] = mapped_column(column_of(JobState, 16), default=JobState.QUEUED)
@@ -303,24 +307,25 @@ class ScanJob(Base):
     counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[str | None] = mapped_column(Text)
     visible_at: Mapped[datetime | None]
-    """When the first of what it reads became public."""
+    """When the oldest item that the job reads became public."""
     parent_id: Mapped[int | None] = mapped_column(Id, index=True)
     is_shared: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    """Whether somebody besides its parent has asked for it: it is not cancelled with its parent."""
+    """Whether someone besides the parent job has asked for this job. It is then not cancelled with its parent."""
     created_at: Mapped[datetime]
     begun_at: Mapped[datetime | None]
-    """When it was first claimed; None again when it was given back with nothing of it read."""
+    """When the job was first claimed. None again if it was requeued before anything was read."""
     claimed_at: Mapped[datetime | None]
     """When the latest worker claimed it."""
     deadline_at: Mapped[datetime | None]
-    """When the latest claim counts as hung, unless the job makes progress before."""
+    """When the latest claim counts as hung, unless the job makes progress before that."""
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
 class AuditEntry(Base):
-    """Who did what, when, on what evidence. Only `records.audit` writes it: `hash` chains each entry to the one before.
+    """Who did what, when and on which evidence. `hash` chains each entry to the previous one.
 
-    `nonce` keeps the hash of a removed entry from telling what the entry said.
+    Only `records.audit` writes this table. `nonce` is random, so that nobody can guess the content of a removed entry
+    and confirm it by its hash.
     """
 
     __tablename__ = "audit"
@@ -337,7 +342,7 @@ class AuditEntry(Base):
 
 
 class AuditHead(Base):
-    """Where the audit's chain ends and, once old entries were purged, after which entry it begins. One row."""
+    """The last entry of the audit chain and the last purged entry, after which the chain begins. One row."""
 
     __tablename__ = "audit_head"
 
@@ -350,7 +355,10 @@ class AuditHead(Base):
 
 
 class RemovedAuditEntry(Base):
-    """The hashes of an entry that was removed with the data of an account; the database deletes no entry without it."""
+    """The hashes of an entry that was erased with an account's data.
+
+    A trigger in the database refuses to delete an entry whose hashes are not here.
+    """
 
     __tablename__ = "audit_removed"
 

@@ -1,4 +1,4 @@
-"""The outbox: who has to be told what. Rows only; rendering and sending are somebody else's."""
+"""The outbox: messages to owners and the operator. It queues rows; `notifications` renders and sends them."""
 
 from __future__ import annotations
 
@@ -14,168 +14,202 @@ from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import Notification, NotificationSubject, db_now
-from scanner.records.states import NotificationState
+from scanner.records.states import Channel, NotificationState, Occasion
 
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
-UNDELIVERABLE = "undeliverable"
 DIGEST_SECONDS = 24 * 3600
-"""For which the mail about owners who could not be told waits for more of them: one a day, not one an owner."""
+"""How long the operator's mail about undeliverable notifications collects more of them: one mail a day, not one for
+each owner."""
 
 
 @dataclass(frozen=True, slots=True)
-class OwnerNews:
-    """Incidents of which an account has to be told, at its mail addresses."""
+class OwnerNotice:
+    """Incidents to report to one account, at each of its mail addresses."""
 
     account_id: str | None
     recipients: tuple[str, ...]
-    occasion: str
+    occasion: Occasion
     incident_ids: tuple[uuid.UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One recipient, and what to tell them. `merge_key`: what is told under one key goes into one mail."""
+class _Message:
+    """Incidents to report to one recipient. Messages with the same `merge_key` are merged into one mail."""
 
     merge_key: str
     recipient: str
     account_id: str | None
-    occasion: str
+    occasion: Occasion
     incident_ids: Collection[uuid.UUID]
 
 
-def tell_owners(session: Session, news: Collection[OwnerNews], *, window: float, domain: str) -> None:
-    """Queue one mail for each recipient of each account, or add to the one that still waits.
+def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window: float, domain: str) -> None:
+    """Queue one mail for each recipient of each account, or add the incidents to a mail that is still pending.
 
-    For an account without recipients a failed row is written: the mail that nobody could get stays in sight.
+    For an account without recipients, write a failed row, so that the operator sees that nobody was notified.
+
+    Args:
+        session: The caller's transaction.
+        notices: What to report to whom.
+        window: Seconds during which a pending mail collects further incidents.
+        domain: The domain of the Message-ID.
     """
-    wanted = [
-        _Wanted(_key_of(one.account_id, recipient), recipient, one.account_id, one.occasion, one.incident_ids)
-        for one in news
-        for recipient in distinct(one.recipients)
+    messages = [
+        _Message(
+            _merge_key(notice.account_id, recipient), recipient, notice.account_id, notice.occasion, notice.incident_ids
+        )
+        for notice in notices
+        for recipient in distinct_addresses(notice.recipients)
     ]
-    _add(session, "email", wanted, window, domain)
-    for one in news:
-        if not one.recipients:
-            _fail(session, one.incident_ids, "email", one.account_id, one.occasion, NO_RECIPIENT)
+    _add(session, Channel.EMAIL, messages, window, domain)
+    for notice in notices:
+        if not notice.recipients:
+            _fail(session, notice.incident_ids, Channel.EMAIL, notice.account_id, notice.occasion, NO_RECIPIENT)
 
 
-def tell_again(
+def notify_again(
     session: Session,
     incident_id: uuid.UUID,
     *,
     account_id: str | None,
     recipients: Collection[str],
-    occasion: str,
+    occasion: Occasion,
     domain: str,
 ) -> list[uuid.UUID]:
-    """Queue one mail more for each recipient, due now, of an incident that may have been told before; the rows.
+    """Queue a further mail about an incident for each recipient, due now, even if one was sent before.
 
-    Each has a merge key of its own: nothing joins it, and the promise to tell once is not asked.
+    Each mail has a new merge key, so that the check for duplicates does not apply and no other incident is added.
+
+    Returns:
+        The ids of the notifications.
     """
-    rows = []
-    for recipient in distinct(recipients):
+    notification_ids = []
+    for recipient in distinct_addresses(recipients):
         merge_key = f"again:{uuid.uuid4()}"
-        wanted = _Wanted(merge_key, recipient, account_id, occasion, [incident_id])
-        pending = _pending(session, "email", [wanted], 0, domain)
-        _link(session, "email", [(pending[merge_key], incident_id, merge_key, occasion)])
-        rows.append(pending[merge_key])
-    return rows
+        message = _Message(merge_key, recipient, account_id, occasion, [incident_id])
+        notification_id = _pending(session, Channel.EMAIL, [message], 0, domain)[merge_key]
+        _link(session, Channel.EMAIL, [_Subject(notification_id, incident_id, merge_key, occasion)])
+        notification_ids.append(notification_id)
+    return notification_ids
 
 
-def tell_operator(
+def notify_operator(
     session: Session,
     incident_ids: Collection[uuid.UUID],
-    occasion: str,
+    occasion: Occasion,
     operator_email: str | None,
     *,
     window: float = 10,
     domain: str | None = None,
 ) -> None:
-    """Queue it for the operator; without an address of theirs, a failed row says so.
+    """Queue a mail to the operator. Without an operator address, write a failed row.
 
-    Owners who could not be told wait a day in a mail of their own, whatever `window` says: they hold up nothing that is
-    urgent, and a hundred of them do not bury it.
+    Undeliverable notifications go into one separate mail a day, independent of `window`. They must neither delay nor
+    bury urgent messages.
     """
     if operator_email is None:
-        _fail(session, incident_ids, "operator", None, occasion, NO_OPERATOR)
+        _fail(session, incident_ids, Channel.OPERATOR, None, occasion, NO_OPERATOR)
         return
     domain = domain or domain_of(operator_email)
-    if occasion == UNDELIVERABLE:
+    if occasion == Occasion.UNDELIVERABLE:
         _add_to_digest(session, incident_ids, operator_email, domain)
     else:
-        wanted = _Wanted(_key_of(None, operator_email), operator_email, None, occasion, incident_ids)
-        _add(session, "operator", [wanted], window, domain)
+        message = _Message(_merge_key(None, operator_email), operator_email, None, occasion, incident_ids)
+        _add(session, Channel.OPERATOR, [message], window, domain)
 
 
-def distinct(recipients: Collection[str]) -> list[str]:
-    """In order, one of those that differ only in case: to every mail server that matters they are one mailbox."""
-    return sorted({folded(recipient): recipient for recipient in sorted(recipients, reverse=True)}.values())
+def distinct_addresses(recipients: Collection[str]) -> list[str]:
+    """Return the addresses in order, with only one of those that differ just in case.
+
+    All common mail servers deliver such addresses to the same mailbox.
+    """
+    by_mailbox = {normalized_address(recipient): recipient for recipient in sorted(recipients, reverse=True)}
+    return sorted(by_mailbox.values())
 
 
-def folded(recipient: str) -> str:
-    """What is equal for two encodings of one address."""
+def normalized_address(recipient: str) -> str:
+    """Return the address in lower case, so that two ways to write one mailbox compare equal."""
     return recipient.lower()
 
 
 def domain_of(address: str) -> str:
-    """The domain of a mail address, with or without a display name."""
+    """Return the domain of a mail address with or without a display name; `localhost` if it has none."""
     return address.rpartition("@")[2].rstrip("> ").lower() or "localhost"
 
 
-def _key_of(account_id: str | None, recipient: str) -> str:
-    return recipient if account_id is None else f"{account_id}:{folded(recipient)}"
+def _merge_key(account_id: str | None, recipient: str) -> str:
+    return recipient if account_id is None else f"{account_id}:{normalized_address(recipient)}"
 
 
-def _add(session: Session, channel: str, wanted: Sequence[_Wanted], window: float, domain: str) -> None:
-    """Rows for all of them that have not been told yet; a storm brings hundreds at once."""
-    if not wanted:
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A row of `notification_subjects`: which notification reports which incident, to whom and on which occasion."""
+
+    notification_id: uuid.UUID
+    incident_id: uuid.UUID
+    merge_key: str
+    occasion: Occasion
+
+
+def _add(session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str) -> None:
+    """Add those incidents to pending notifications that were not reported before.
+
+    All messages are written by a constant number of statements: one transaction may report hundreds of incidents.
+    """
+    if not messages:
         return
-    told = _told(session, channel, {incident_id for one in wanted for incident_id in one.incident_ids})
-    untold = [
-        (one, incident_id)
-        for one in wanted
-        for incident_id in sorted(set(one.incident_ids))
-        if (incident_id, one.merge_key, one.occasion) not in told
+    incident_ids = {incident_id for message in messages for incident_id in message.incident_ids}
+    reported = _reported(session, channel, incident_ids)
+    unreported = [
+        (message, incident_id)
+        for message in messages
+        for incident_id in sorted(set(message.incident_ids))
+        if (incident_id, message.merge_key, message.occasion) not in reported
     ]
-    pending = _pending(session, channel, [one for one, _ in untold], window, domain)
-    _link(
-        session,
-        channel,
-        [(pending[one.merge_key], incident_id, one.merge_key, one.occasion) for one, incident_id in untold],
-    )
+    pending = _pending(session, channel, [message for message, _ in unreported], window, domain)
+    subjects = [
+        _Subject(pending[message.merge_key], incident_id, message.merge_key, message.occasion)
+        for message, incident_id in unreported
+    ]
+    _link(session, channel, subjects)
 
 
 def _add_to_digest(session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, domain: str) -> None:
-    """Add to the day's mail, or begin it. One mail tells an incident once; the next may tell it again.
+    """Add incidents to the operator's daily digest, each at most once a digest.
 
-    For another recipient of the same incident may fail days later.
+    Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
     """
-    wanted = _Wanted(f"digest:{operator_email}", operator_email, None, UNDELIVERABLE, incident_ids)
-    digest = _pending(session, "operator", [wanted], DIGEST_SECONDS, domain)[wanted.merge_key]
-    rows = [(digest, incident_id, str(digest), UNDELIVERABLE) for incident_id in sorted(set(incident_ids))]
-    _link(session, "operator", rows)
+    message = _Message(f"digest:{operator_email}", operator_email, None, Occasion.UNDELIVERABLE, incident_ids)
+    digest_id = _pending(session, Channel.OPERATOR, [message], DIGEST_SECONDS, domain)[message.merge_key]
+    subjects = [
+        _Subject(digest_id, incident_id, str(digest_id), Occasion.UNDELIVERABLE)
+        for incident_id in sorted(set(incident_ids))
+    ]
+    _link(session, Channel.OPERATOR, subjects)
 
 
-def _told(session: Session, channel: str, incident_ids: Collection[uuid.UUID]) -> set[tuple[uuid.UUID, str, str]]:
-    """What was told of these incidents: to whom (the merge key), and on which occasion."""
+def _reported(
+    session: Session, channel: Channel, incident_ids: Collection[uuid.UUID]
+) -> set[tuple[uuid.UUID, str, Occasion]]:
+    """Return (incident, merge key, occasion) of every report of these incidents on this channel."""
     statement = select(
         NotificationSubject.incident_id, NotificationSubject.merge_key, NotificationSubject.occasion
     ).where(NotificationSubject.incident_id.in_(incident_ids), NotificationSubject.channel == channel)
     return {(incident_id, key, occasion) for incident_id, key, occasion in session.execute(statement)}
 
 
-def _link(session: Session, channel: str, links: Sequence[tuple[uuid.UUID, uuid.UUID, str, str]]) -> None:
-    """`links`: notification, incident, merge key, occasion. What is there already is left as it is."""
+def _link(session: Session, channel: Channel, subjects: Sequence[_Subject]) -> None:
+    """Insert the subjects. Existing rows stay unchanged."""
     rows = [
         {
-            "notification_id": notification_id,
-            "incident_id": incident_id,
+            "notification_id": subject.notification_id,
+            "incident_id": subject.incident_id,
             "channel": channel,
-            "merge_key": merge_key,
-            "occasion": occasion,
+            "merge_key": subject.merge_key,
+            "occasion": subject.occasion,
         }
-        for notification_id, incident_id, merge_key, occasion in links
+        for subject in subjects
     ]
     if rows:
         session.flush()
@@ -183,26 +217,30 @@ def _link(session: Session, channel: str, links: Sequence[tuple[uuid.UUID, uuid.
 
 
 def _pending(
-    session: Session, channel: str, wanted: Sequence[_Wanted], window: float, domain: str
+    session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str
 ) -> dict[str, uuid.UUID]:
-    """By merge key, the rows that still take incidents, locked: no deliverer freezes them before our transaction ends.
+    """Create or find the pending notification of each merge key, and lock it.
 
-    They are due after `window` seconds at the latest, also where they were begun with a longer one. Written, or found,
-    in the order of keys: two transactions wait for each other and do not deadlock.
+    While our transaction lasts, no deliverer can freeze these rows. They are due in `window` seconds or earlier, even
+    if they were created with a longer window. Rows are written in the order of keys, so that two transactions wait for
+    each other and do not deadlock.
+
+    Returns:
+        The notification ids by merge key.
     """
-    if not wanted:
+    if not messages:
         return {}
-    by_key = {one.merge_key: one for one in wanted}
+    by_key = {message.merge_key: message for message in messages}
     now = session.execute(select(db_now())).scalar_one()
     rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
     session.flush()
-    # Where a deliverer freezes one at this moment, the statement waits for it, and begins the next one.
+    # If a deliverer is freezing a row at this moment, the statement waits for it and then inserts a new row.
     statement = _insert_or_hasten(session).returning(Notification.merge_key, Notification.id)
     return dict(list(session.connection().execute(statement, rows)))
 
 
 def _insert_or_hasten(session: Session) -> Insert:
-    """An INSERT of rows that still take incidents; one that is there is kept, and due when it was or earlier."""
+    """Return an INSERT of pending rows. If a pending row exists, keep it and make it due at the earlier time."""
     is_postgresql = session.get_bind().dialect.name == "postgresql"
     statement = postgresql.insert(Notification) if is_postgresql else sqlite.insert(Notification)
     earlier = func.least if is_postgresql else func.min
@@ -212,14 +250,14 @@ def _insert_or_hasten(session: Session) -> Insert:
     )
 
 
-def _new_row(channel: str, one: _Wanted, domain: str, now: datetime, at: datetime) -> dict[str, Any]:
+def _new_row(channel: Channel, message: _Message, domain: str, now: datetime, at: datetime) -> dict[str, Any]:
     notification_id = uuid.uuid4()
     return {
         "id": notification_id,
         "channel": channel,
-        "merge_key": one.merge_key,
-        "account_id": one.account_id,
-        "recipient": one.recipient,
+        "merge_key": message.merge_key,
+        "account_id": message.account_id,
+        "recipient": message.recipient,
         "state": NotificationState.PENDING,
         "attempts": 0,
         "next_attempt_at": at,
@@ -231,15 +269,17 @@ def _new_row(channel: str, one: _Wanted, domain: str, now: datetime, at: datetim
 def _fail(
     session: Session,
     incident_ids: Collection[uuid.UUID],
-    channel: str,
+    channel: Channel,
     account_id: str | None,
-    occasion: str,
+    occasion: Occasion,
     error: str,
 ) -> None:
-    """A row that could not even be addressed. It never becomes pending, so it blocks nobody."""
-    told = _told(session, channel, incident_ids)
-    untold = [incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in told]
-    if not untold:
+    """Write a failed notification without a recipient. It was never pending, so it blocks no later one."""
+    reported = _reported(session, channel, incident_ids)
+    unreported = [
+        incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in reported
+    ]
+    if not unreported:
         return
     notification_id = uuid.uuid4()
     session.add(
@@ -255,4 +295,4 @@ def _fail(
             error=error,
         )
     )
-    _link(session, channel, [(notification_id, incident_id, "", occasion) for incident_id in untold])
+    _link(session, channel, [_Subject(notification_id, incident_id, "", occasion) for incident_id in unreported])

@@ -1,4 +1,4 @@
-"""How long incidents are kept, and how the data of one account is erased. Deletes rows, decides nothing else."""
+"""Deletion of expired incidents, and erasure of one account's data."""
 
 from __future__ import annotations
 
@@ -30,80 +30,112 @@ from scanner.records.models import (
     db_now,
 )
 from scanner.records.source_models import ReadObject
-from scanner.records.states import Decision
+from scanner.records.states import Channel, Decision
 
-UNDER_WAY = (Decision.DISABLING, Decision.HELD)
-"""Actions whose incidents are not over, however old."""
-MAILS = ("email", "operator")
-ROWS_A_TRANSACTION = 500
-OTHER_ROWS_A_TRANSACTION = 5000
-DIGESTS_A_STATEMENT = 500
+UNFINISHED = (Decision.DISABLING, Decision.HELD)
+"""Incidents with these actions are not finished. They are kept regardless of their age."""
+MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
+INCIDENTS_PER_TRANSACTION = 500
+OTHER_ROWS_PER_TRANSACTION = 5000
+VALUES_PER_STATEMENT = 500
 MAX_ID_LENGTH = 18
+"""Decimal digits of an account id that fit a 64-bit integer."""
 MAX_IDS_NAMED = 5
+"""How many account ids an error message lists."""
 
 Value = TypeVar("Value")
 
 
 class NotErasable(Exception):
-    """The account's data cannot be erased now; the message is one line that says why."""
+    """The account's data cannot be erased now. The message is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which account: by its `name`, or by the `id` that the token store gives it. `is_ours`: that is our tables."""
+class AccountSelector:
+    """An account, selected by `name` or by the `id` that the token store uses.
+
+    `is_in_our_tables` says whether the token store is r8scan's own SQL tables.
+    """
 
     name: str = ""
     id: str = ""
-    is_ours: bool = True
+    is_in_our_tables: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Purged:
+    """How many incidents one transaction deleted, and the larger of its counts of mails and audit entries."""
+
+    incidents: int
+    other_rows: int
 
 
 def purge_expired(database: Database, *, keep_days: int, transactions: int = 100) -> int:
-    """Delete incidents, mails and audit entries that are older; how many incidents.
+    """Delete incidents, mails and audit entries older than `keep_days`.
 
-    An incident counts as old when it was detected, and its newest place seen, longer ago. In small transactions, at
-    most `transactions` a run: the next run goes on.
+    The age of an incident counts from its newest exposure. Rows are deleted in small transactions.
+
+    Args:
+        database: The database.
+        keep_days: How many days to keep rows.
+        transactions: The maximum number of transactions. The next run deletes what is left.
+
+    Returns:
+        The number of deleted incidents.
     """
     horizon = db_now(-keep_days * 86400)
     total = 0
     for _ in range(transactions):
         with database.write() as session:
-            incidents, others = _forget_some(session, horizon)
-        total += incidents
-        if incidents < ROWS_A_TRANSACTION and others < OTHER_ROWS_A_TRANSACTION:
+            purged = _purge_some(session, horizon)
+        total += purged.incidents
+        if purged.incidents < INCIDENTS_PER_TRANSACTION and purged.other_rows < OTHER_ROWS_PER_TRANSACTION:
             break
     return total
 
 
-def _forget_some(session: Session, horizon: db_now) -> tuple[int, int]:
-    """A bounded number of each; how many incidents, and how many rows of the table that had most of the others."""
+def _purge_some(session: Session, horizon: db_now) -> _Purged:
     newer_place = exists().where(Exposure.incident_id == Incident.id, Exposure.seen_at > horizon)
-    old = select(Incident.id).where(Incident.detected_at < horizon, Incident.action.not_in(UNDER_WAY), ~newer_place)
-    ids = list(session.execute(old.limit(ROWS_A_TRANSACTION)).scalars())
+    old = select(Incident.id).where(Incident.detected_at < horizon, Incident.action.not_in(UNFINISHED), ~newer_place)
+    ids = list(session.execute(old.limit(INCIDENTS_PER_TRANSACTION)).scalars())
     _delete_incidents(session, ids)
-    mails = _unread_rows(horizon).limit(OTHER_ROWS_A_TRANSACTION)
-    others = (
-        _delete(session, Notification, Notification.id.in_(mails)),
-        audit.purge(session, horizon, limit=OTHER_ROWS_A_TRANSACTION),
-    )
-    return len(ids), max(others)
+    mails = _mails_without_incident(horizon).limit(OTHER_ROWS_PER_TRANSACTION)
+    deleted_mails = _delete(session, Notification, Notification.id.in_(mails))
+    deleted_entries = audit.purge(session, horizon, limit=OTHER_ROWS_PER_TRANSACTION)
+    return _Purged(len(ids), max(deleted_mails, deleted_entries))
 
 
-def erase_account(database: Database, wanted: Wanted, *, who: str) -> Counter[str]:
-    """Erase all that is kept of the account; rows by table. NotErasable.
+def erase_account(database: Database, selector: AccountSelector, *, who: str) -> Counter[str]:
+    """Erase all data of the account, and record one audit entry with the counts.
 
-    What stays is one audit entry with counts. Tokens in our tables that live are a reason to refuse: their rows are
-    what lets the vendor's API accept them.
+    Args:
+        database: The database.
+        selector: The account.
+        who: The operator, for the audit.
+
+    Returns:
+        The number of erased rows by table.
+
+    Raises:
+        NotErasable: The account is unknown or ambiguous, one of its tokens in our tables still works, or the disable of
+            one is not finished. The vendor's API accepts a token because of its row, so the row cannot go first.
     """
     with database.read() as session:
-        digests = _plan(session, wanted).digests
-    # First and in transactions of its own: it reads whole tables, and done twice it does no harm.
+        digests = _plan(session, selector).digests
+    # Forget hits first, in transactions of their own: it reads whole tables, and repeating it is harmless.
     forgotten = forget_hits(database, digests)
     with database.write() as session:
-        return _erase(session, wanted, forgotten, who=who)
+        return _erase(session, selector, forgotten, who=who)
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Forget what was read to the end and held one of these digests: it is read again where it is met again."""
+    """Drop the kept hits of pushes and objects that contained one of these digests.
+
+    r8scan reads such a push or object again when a source reports it again.
+
+    Returns:
+        The number of changed rows by table.
+    """
     forgotten: Counter[str] = Counter()
     for span in _hours(database):
         forgotten[ReadObject.__tablename__] += _forget_hits_within(database, frozenset(digests), span)
@@ -111,7 +143,7 @@ def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
 
 
 def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
-    """The table by time: that is how rows lie on the disk, and each statement reads what an hour has brought."""
+    """Yield conditions that select one hour of the table each. Rows of one hour are neighbours on the disk."""
     with database.read() as session:
         oldest, newest = session.execute(select(func.min(ReadObject.read_at), func.max(ReadObject.read_at))).one()
     start: datetime | None = oldest
@@ -121,12 +153,12 @@ def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
         start = until
 
 
-def _forget_hits_within(database: Database, wanted: frozenset[str], span: Sequence[ColumnElement[bool]]) -> int:
+def _forget_hits_within(database: Database, digests: frozenset[str], span: Sequence[ColumnElement[bool]]) -> int:
     keys = ReadObject.__mapper__.primary_key
     has_hits = cast(ReadObject.hits, Text).contains('"digest"')
     with database.read() as session:
         rows = session.execute(select(ReadObject.hits, *keys).where(*span, has_hits)).all()
-    found = [tuple(row[1:]) for row in rows if not wanted.isdisjoint(hit["digest"] for hit in row[0])]
+    found = [tuple(row[1:]) for row in rows if not digests.isdisjoint(hit["digest"] for hit in row[0])]
     for chunk in _chunks(found):
         with database.write() as session:
             session.execute(
@@ -140,69 +172,73 @@ def _forget_hits_within(database: Database, wanted: frozenset[str], span: Sequen
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What an account's data is: its row, its incidents, the digests of its tokens."""
+    """The data to erase: the account's row, its incidents and the digests of its tokens."""
 
     account: Account | None
     incident_ids: tuple[uuid.UUID, ...]
     digests: frozenset[str]
 
 
-def _plan(session: Session, wanted: Wanted) -> _Plan:
-    """NotErasable."""
-    account = _account(session, wanted)
-    # Where the tokens are in a store that is not ours, only incidents know the account.
-    own = Incident.account_id.in_(_account_ids(session, wanted, account))
-    incidents = session.execute(select(Incident.id, Incident.digest, Incident.action).where(own)).all()
+def _plan(session: Session, selector: AccountSelector) -> _Plan:
+    """Find the data to erase. Raises NotErasable."""
+    account = _account(session, selector)
+    # With another token store, r8scan has no row of the account and knows it only from incidents.
+    of_account = Incident.account_id.in_(_account_ids(session, selector, account))
+    incidents = session.execute(select(Incident.id, Incident.digest, Incident.action).where(of_account)).all()
     if account is None and not incidents:
-        raise NotErasable("nothing is kept of such an account: an id is given as --id")
-    if any(action in UNDER_WAY for _, _, action in incidents):
+        raise NotErasable("r8scan keeps no data of such an account: pass an account id as --id")
+    if any(action in UNFINISHED for _, _, action in incidents):
         raise NotErasable("a token of the account waits to be disabled: settle that first (r8scan status)")
     digests = {digest for _, digest, _ in incidents}
     if account is not None:
-        digests |= _dead_tokens(session, account)
+        digests |= _disabled_tokens(session, account)
     return _Plan(account, tuple(incident_id for incident_id, _, _ in incidents), frozenset(digests))
 
 
-def _account(session: Session, wanted: Wanted) -> Account | None:
-    if wanted.name:
-        return session.execute(select(Account).where(Account.name == wanted.name)).scalar_one_or_none()
-    is_one_of_ours = wanted.is_ours and wanted.id.isdecimal() and len(wanted.id) <= MAX_ID_LENGTH
-    return session.get(Account, int(wanted.id)) if is_one_of_ours else None
+def _account(session: Session, selector: AccountSelector) -> Account | None:
+    if selector.name:
+        return session.execute(select(Account).where(Account.name == selector.name)).scalar_one_or_none()
+    may_have_row = selector.is_in_our_tables and selector.id.isdecimal() and len(selector.id) <= MAX_ID_LENGTH
+    return session.get(Account, int(selector.id)) if may_have_row else None
 
 
-def _account_ids(session: Session, wanted: Wanted, account: Account | None) -> set[str]:
-    """By which ids incidents know the account. NotErasable when a name is that of several.
+def _account_ids(session: Session, selector: AccountSelector, account: Account | None) -> set[str]:
+    """Return the account ids under which incidents of the selected account are recorded.
 
-    An incident keeps the name of its day: in our tables, where names are unique, it says nothing against the id.
+    Names in our tables are unique, but an incident keeps the name that its account had at the time. So an incident with
+    this name may belong to an account that has since been renamed. Ids of existing accounts are therefore left out.
+
+    Raises:
+        NotErasable: Incidents with this name belong to several accounts.
     """
-    if wanted.id:
-        return {wanted.id}
-    if wanted.is_ours and account is not None:
+    if selector.id:
+        return {selector.id}
+    if selector.is_in_our_tables and account is not None:
         return {str(account.id)}
-    named = select(Incident.account_id).where(Incident.account_name == wanted.name).distinct()
-    ids = {found for found in session.execute(named).scalars() if found is not None}
-    if wanted.is_ours:
-        others = select(Account.id).where(Account.id.in_([int(found) for found in ids if found.isdecimal()]))
-        ids -= {str(found) for found in session.execute(others).scalars()}
+    named = select(Incident.account_id).where(Incident.account_name == selector.name).distinct()
+    ids = {account_id for account_id in session.execute(named).scalars() if account_id is not None}
+    if selector.is_in_our_tables:
+        existing = select(Account.id).where(Account.id.in_([int(id_) for id_ in ids if id_.isdecimal()]))
+        ids -= {str(account_id) for account_id in session.execute(existing).scalars()}
     if len(ids) > 1:
         listed = ", ".join(sorted(ids)[:MAX_IDS_NAMED])
-        raise NotErasable(f"{len(ids)} accounts have had this name ({listed}): say which, by --id")
+        raise NotErasable(f"{len(ids)} accounts have had this name ({listed}): select one with --id")
     return ids
 
 
-def _dead_tokens(session: Session, account: Account) -> set[str]:
-    """The digests of the account's tokens, locked. NotErasable while one of them works."""
+def _disabled_tokens(session: Session, account: Account) -> set[str]:
+    """Lock the account's tokens and return their digests. Raises NotErasable while one of them works."""
     tokens = session.execute(
         select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.account_id == account.id).with_for_update()
     ).all()
     live = sum(at is None for _, at in tokens)
     if live:
-        raise NotErasable(f"{live} of the account's tokens work still: disable them first (r8scan tokens disable)")
+        raise NotErasable(f"{live} of the account's tokens still work: disable them first (r8scan tokens disable)")
     return {digest for digest, _ in tokens}
 
 
-def _erase(session: Session, wanted: Wanted, forgotten: Counter[str], *, who: str) -> Counter[str]:
-    plan = _plan(session, wanted)
+def _erase(session: Session, selector: AccountSelector, forgotten: Counter[str], *, who: str) -> Counter[str]:
+    plan = _plan(session, selector)
     erased = forgotten.copy()
     if plan.account is not None:
         erased["api_tokens"] += _delete(session, ApiToken, ApiToken.account_id == plan.account.id)
@@ -217,30 +253,33 @@ def _erase(session: Session, wanted: Wanted, forgotten: Counter[str], *, who: st
         erased["audit"] += audit.remove(session, AuditEntry.incident_id.in_(ids_chunk), who=who)
         _forget_facts(session, ids_chunk)
         erased["incidents"] += _delete_incidents(session, ids_chunk)
-    erased["notifications"] += _delete(session, Notification, Notification.id.in_(_unread_rows()))
+    erased["notifications"] += _delete(session, Notification, Notification.id.in_(_mails_without_incident()))
     audit.record(session, "account_erased", dict(erased), who=who)
     return erased
 
 
 def _delete_announced(session: Session, digests: Sequence[str]) -> int:
-    """Rows for gateways, sent or not: each tells of one token, some of no incident, so nothing else names them."""
-    told = Notification.facts["digest"].as_string().in_(digests)
-    return _delete(session, Notification, Notification.channel.in_(announcements.CHANNELS), told)
+    """Delete the outbox rows for gateways, sent or not. Some have no incident, so find them by digest."""
+    of_digest = Notification.facts["digest"].as_string().in_(digests)
+    return _delete(session, Notification, Notification.channel.in_(announcements.CHANNELS), of_digest)
 
 
 def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
-    """What mails keep of these incidents; an operator's, which may tell of others, is read anew when it is sent."""
+    """Drop the facts of mails about these incidents.
+
+    A pending operator mail may report other incidents as well. Its facts are gathered again when it is sent.
+    """
     touched = select(NotificationSubject.notification_id).where(NotificationSubject.incident_id.in_(incident_ids))
     session.execute(
         update(Notification)
-        .where(Notification.id.in_(touched), Notification.channel.in_(MAILS))
+        .where(Notification.id.in_(touched), Notification.channel.in_(MAIL_CHANNELS))
         .values(facts=None)
         .execution_options(synchronize_session=False)
     )
 
 
 def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
-    """With places and subjects; SQLAlchemy's cascades would read each first."""
+    """Delete incidents with their exposures and subjects. SQLAlchemy's cascades would load each row first."""
     if not ids:
         return 0
     _delete(session, NotificationSubject, NotificationSubject.incident_id.in_(ids))
@@ -248,10 +287,10 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
     return _delete(session, Incident, Incident.id.in_(ids))
 
 
-def _unread_rows(before: db_now | None = None) -> Select[uuid.UUID]:
-    """Mails that tell of no incident any more; announcements have an end of their own."""
+def _mails_without_incident(before: db_now | None = None) -> Select[uuid.UUID]:
+    """Select mails whose incidents were all deleted. `announcements.purge_expired` deletes the rows for gateways."""
     has_subject = exists().where(NotificationSubject.notification_id == Notification.id)
-    statement = select(Notification.id).where(Notification.channel.in_(MAILS), ~has_subject)
+    statement = select(Notification.id).where(Notification.channel.in_(MAIL_CHANNELS), ~has_subject)
     return statement if before is None else statement.where(Notification.created_at < before)
 
 
@@ -261,5 +300,5 @@ def _delete(session: Session, model: type[Base], *conditions: ColumnElement[bool
 
 
 def _chunks(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
-    for start in range(0, len(values), DIGESTS_A_STATEMENT):
-        yield values[start : start + DIGESTS_A_STATEMENT]
+    for start in range(0, len(values), VALUES_PER_STATEMENT):
+        yield values[start : start + VALUES_PER_STATEMENT]

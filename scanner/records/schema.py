@@ -1,4 +1,4 @@
-"""Brings a database to the tables of this version, and says which version it has."""
+"""Schema migrations: upgrade the database to this version's tables, and report its revision."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from sqlalchemy import Connection, text
 
 from scanner.records.database import Database
 
-# Any number will do, as long as every version of us takes the same one.
+# An arbitrary number. Every version of r8scan must use the same one.
 _ADVISORY_LOCK = 724_385_201
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Upgrade to the newest revision; returns the ones before and after. Several processes may do it at once."""
+    """Upgrade to the newest revision. Several processes may call it at the same time.
+
+    Returns:
+        The revision before the upgrade, None for an empty database, and the newest revision.
+    """
     return upgrade_to(database, "head"), newest_revision()
 
 
 def upgrade_to(database: Database, revision: str) -> str | None:
-    """Upgrade to one revision; returns the one before."""
+    """Upgrade to the given revision. Return the revision before; None for an empty database."""
     engine = database.engine.execution_options(r8scan_writes=True)
     with engine.begin() as connection:
         if database.is_postgresql:
@@ -33,13 +37,13 @@ def upgrade_to(database: Database, revision: str) -> str | None:
 
 
 def current_revision(database: Database) -> str | None:
-    """The revision of the database, None when it has no tables of ours yet."""
+    """Return the revision of the database; None if r8scan has not created its tables yet."""
     with database.engine.connect() as connection:
         return _revision(connection)
 
 
 def newest_revision() -> str:
-    """The revision that this version of the program wants."""
+    """Return the revision that this version of r8scan needs."""
     head = ScriptDirectory.from_config(_config(None)).get_current_head()
     assert head is not None  # noqa: S101 - the package ships its migrations
     return head

@@ -1,4 +1,4 @@
-"""The tables of sources: where each stands, what it has read and seen, what it missed, and GitHub's budgets."""
+"""The tables of sources: cursors, what was read and seen, gaps, counts, and the budgets of GitHub credentials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scanner.records.models import Base
 
 
 class SourceState(Base):
-    """Where a source stands: its cursor, when it is due, and what it has counted since it began."""
+    """The state of a source: its cursor, when the next poll is due, and its counts since it was first polled."""
 
     __tablename__ = "source_states"
 
@@ -53,9 +53,9 @@ class RepositoryTips(Base):
 
 
 class ReadObject(Base):
-    """Something with a name of its own that was read completely: a blob, a version of a gist, an archived hour.
+    """An immutable object that was read completely: a blob, a version of a gist, an archived hour.
 
-    `hits`: the candidates in it, as JSON; None where they are not kept. Of a `usage_batch`: how far it was stored.
+    `hits` lists its candidates as JSON; None if they are not kept.
     """
 
     __tablename__ = "read_objects"
@@ -67,7 +67,7 @@ class ReadObject(Base):
 
 
 class SeenEvent(Base):
-    """An event of the public timeline that a poll or the archive brought; kept until the archive's file is read."""
+    """An event that was read from the public timeline or the archive. Kept until the archive's file is read."""
 
     __tablename__ = "seen_events"
 
@@ -76,7 +76,7 @@ class SeenEvent(Base):
 
 
 class Gap(Base):
-    """A span of time of which a source did not see everything. `estimated` is a number of events, by the rate seen."""
+    """A span of time in which a source missed events. `estimated` is their number, from the observed event rate."""
 
     __tablename__ = "gaps"
 
@@ -91,7 +91,7 @@ class Gap(Base):
 
 
 class Tally(Base):
-    """How often something happened to what a source brought, by the hour in which it did."""
+    """A counter of one source in one hour (UTC), such as the pushes scanned or dropped."""
 
     __tablename__ = "tallies"
 
@@ -102,7 +102,7 @@ class Tally(Base):
 
 
 class BudgetState(Base):
-    """What is left of a credential's budget for one of GitHub's resources, and until when it is blocked."""
+    """The rate limit of one credential for one GitHub resource: what remains, and until when it is blocked."""
 
     __tablename__ = "budgets"
 
@@ -133,7 +133,7 @@ class ResourceRate(Base):
 
 
 class CircuitState(Base):
-    """How often in a row a host has failed, and until when it is left alone."""
+    """The circuit breaker of one host: consecutive failures, and until when no request is sent."""
 
     __tablename__ = "circuits"
 
@@ -144,9 +144,9 @@ class CircuitState(Base):
 
 
 class UnreadContent(Base):
-    """A content of which something was not read: why, its SHA-256, and where it stood (redacted).
+    """A content that was not read completely: the reasons, its SHA-256 and its redacted place.
 
-    No foreign key: the row is kept when its job is purged. `reasons` are separated by commas.
+    `job_id` is no foreign key, because the row is kept when its job is purged. Commas separate the `reasons`.
     """
 
     __tablename__ = "unread_contents"

@@ -1,7 +1,8 @@
-"""The spool: files in the state folder for what could not be committed while the database was away.
+"""The spool: files in the state folder that keep findings while the database is unavailable.
 
-GitHub may not show the content twice, and a process may die meanwhile. Holds digests and places, never a raw token.
-What does not fit any more is counted in `REFUSED`, one byte each, so that `r8scan status` shows it.
+GitHub may not return the same events again, and the process may die before the database is back. Entries contain
+digests and places, never a raw token. The file `REFUSED` grows by one byte for each entry that did not fit, so that
+`r8scan status` can show their number.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ FOLDER = "spool"
 REFUSED = "refused.count"
 MAX_ENTRY_BYTES = 64 * 1024 * 1024
 MAX_BYTES = 1024**3
-"""Of all entries together: an hour of all public events is about 20 MB here."""
+"""The limit of all entries together. One hour of all public events takes about 20 MB."""
 MAX_FILES = 20_000
 PARTIAL_SECONDS = 3600
-"""A file that is still partial after this time was left by a process that died: writing one takes seconds."""
+"""A partial file older than this was left by a process that died. Writing a file takes seconds."""
 
 _log = logging.getLogger(__name__)
 
 
 class SpoolFull(Exception):
-    """The spool has reached its limit or the disk is full: what was to be kept is lost unless the caller keeps it."""
+    """The spool has reached its limit or the disk is full. The entry is lost unless the caller keeps it."""
 
 
 def save(state_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
-    """Write one entry, synced to disk before this returns.
+    """Write one entry and sync it to disk.
 
     Raises:
-        SpoolFull: it cannot be kept. The spool has counted it.
+        SpoolFull: The entry was not written, and was counted as refused.
     """
     folder = state_dir / FOLDER
     data = json.dumps({"kind": kind, "content": content}).encode()
@@ -53,13 +54,13 @@ def save(state_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
 
 
 def count(state_dir: Path) -> int:
-    """How many entries wait."""
+    """Return the number of entries that wait to be committed."""
     folder = state_dir / FOLDER
     return sum(1 for _ in folder.glob("*.json")) if folder.is_dir() else 0
 
 
 def refused(state_dir: Path) -> int:
-    """How many entries were lost because the spool could not take them."""
+    """Return the number of entries that the spool refused."""
     try:
         return (state_dir / FOLDER / REFUSED).stat().st_size
     except OSError:
@@ -67,7 +68,7 @@ def refused(state_dir: Path) -> int:
 
 
 def remove_abandoned(state_dir: Path) -> int:
-    """Delete partial files that a process left when it died; how many."""
+    """Delete partial files left by processes that died. Return their number."""
     removed = 0
     for path in (state_dir / FOLDER).glob("*.partial"):
         try:
@@ -75,14 +76,21 @@ def remove_abandoned(state_dir: Path) -> int:
                 path.unlink()
                 removed += 1
         except FileNotFoundError:
-            continue  # its process finished it meanwhile
+            continue  # its process has just finished and renamed it
     return removed
 
 
 def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit: int = 1000) -> int:
-    """Hand every entry to `take`, which commits it, and remove it; the number taken. `take`'s errors stop it.
+    """Commit each entry through `take` and delete its file.
 
-    An entry may be handed over twice (a crash between commit and removal): taking it must do nothing then.
+    Args:
+        state_dir: The state folder.
+        take: Commits an entry, given its kind and content. It must be idempotent: after a crash between the commit and
+            the deletion it receives the same entry again. Its exceptions end the loop.
+        limit: The maximum number of entries.
+
+    Returns:
+        The number of committed entries.
     """
     folder = state_dir / FOLDER
     taken = 0
@@ -92,9 +100,9 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
             entry = json.loads(path.read_bytes())
             kind, content = str(entry["kind"]), dict(entry["content"])
         except FileNotFoundError:
-            continue  # another process was faster
+            continue  # another process has committed it
         except (ValueError, KeyError, TypeError):
-            _log.error("unreadable spool entry set aside", extra={"file": path.name})
+            _log.error("spool entry is not readable and was renamed to .unreadable", extra={"file": path.name})
             path.rename(path.with_suffix(".unreadable"))
             continue
         take(kind, content)
@@ -104,14 +112,14 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
 
 
 def _usage(folder: Path) -> tuple[int, int]:
-    """How many files there are and how many bytes they hold, whatever their state."""
+    """Return the number of files in the folder and their total bytes, including partial and unreadable ones."""
     files = size = 0
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
                 size += entry.stat(follow_symlinks=False).st_size
             except FileNotFoundError:
-                continue  # it was taken back meanwhile
+                continue  # another process has just committed and deleted it
             files += 1
     return files, size
 
@@ -140,4 +148,4 @@ def _count_refused(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as err:
-        _log.error("an entry was refused by the spool, and that cannot be counted there: %s", err.strerror)
+        _log.error("the spool refused an entry and could not count it: %s", err.strerror)

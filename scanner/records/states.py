@@ -1,4 +1,4 @@
-"""The words for how things stand, as the tables keep them. Every comparison and every assignment uses these enums."""
+"""The values of all state columns, as enums. Code compares and assigns only these, never bare strings."""
 
 from __future__ import annotations
 
@@ -9,103 +9,168 @@ from sqlalchemy import Enum as EnumColumn
 
 
 class IncidentState(StrEnum):
-    """Whether an incident takes further places of its token. At most one incident of a token is open."""
+    """Whether new exposures of the token join the incident. A token has at most one open incident."""
 
     OPEN = "open"
     CLOSED = "closed"
 
 
 class Decision(StrEnum):
-    """What was done about a token: the action of an incident, the decision on a report, the result of a disable."""
+    """The action of an incident, the decision on a report, or the result of a disable."""
 
     UNDECIDED = ""
-    """Of a row that was just written: nothing was done yet."""
+    """Nothing was decided yet."""
     DISABLED = "disabled"
-    """By us."""
+    """r8scan disabled the token."""
     ALREADY_DISABLED = "already_disabled"
-    """Before us, by its owner or an operator."""
+    """The owner or an operator had disabled the token before."""
     DISABLING = "disabling"
-    """Decided; the call to a token store outside our database is under way."""
+    """The disable is decided. The call to an external token store has not succeeded yet."""
     PROTECTED = "protected"
-    """The token is protected: it lives, and the operator is told."""
+    """The token is protected: it stays live, and the operator is notified."""
     OBSERVED = "observed"
-    """Nothing was done, because the settings say `observe`."""
+    """Nothing was done, because `R8SCAN_ENFORCE` is `observe`."""
     UNKNOWN = "unknown"
-    """The token store does not know the token, or no longer."""
+    """The token store does not know the token, or no longer does."""
     HELD = "held"
     """The disable waits until an operator opens the brake."""
     FLAGGED = "flagged"
-    """The operator is told, by a rule that only tells."""
+    """A rule in mode `flag` matched: the operator is notified, and nothing else was done."""
     REJECTED = "rejected"
-    """It was held, and an operator decided not to disable it."""
+    """The disable was held, and an operator decided against it."""
 
 
 class Cause(StrEnum):
     """Why a token is disabled."""
 
     PUBLIC_REPOSITORY = "public_repository"
-    """It was found in public, wherever that is."""
+    """It was found in a public place of any kind."""
     COMPROMISE_SIGNS = "compromise_signs"
-    """It was reported, or a rule about its use asked for it."""
+    """Someone reported it, or a rule about its usage matched."""
     OPERATOR = "operator"
-    """An operator disabled it by hand. Only announcements have this cause."""
+    """An operator disabled it on the command line. Only announcements have this cause."""
 
 
 class ReportState(StrEnum):
-    """How far a report is."""
+    """The progress of a report."""
 
     RECEIVED = "received"
-    """Recorded; nothing was done yet."""
+    """It is recorded, and nothing was done yet."""
     UNKNOWN = "unknown"
-    """The token store did not know the token so far; it is asked again."""
+    """The token store has not known the token so far. r8scan will ask again."""
     HELD = "held"
     """It waits until an operator opens the brake."""
     SETTLED = "settled"
-    """Decided; the report's decision says what was done."""
+    """It is decided; the column `decision` says what was done."""
     REJECTED = "rejected"
     """An operator decided not to act on it."""
 
 
-class Wanted(StrEnum):
-    """What a report asks for."""
+class RequestedAction(StrEnum):
+    """What a report asks r8scan to do."""
 
     DISABLE = "disable"
     FLAG = "flag"
-    """Only tell the operator."""
+    """Only notify the operator."""
 
 
 class SightingState(StrEnum):
-    """What is known of a candidate that the token store has not confirmed."""
+    """The progress of a candidate that the token store has not confirmed."""
 
     UNCHECKED = "unchecked"
-    """The store was not asked yet."""
+    """The token store was not asked yet."""
     UNKNOWN = "unknown"
-    """The store did not know it so far."""
+    """The token store has not known it so far."""
 
 
 class NotificationState(StrEnum):
-    """How far a message is."""
+    """The progress of a message."""
 
     PENDING = "pending"
-    """It still takes incidents. At most one message per channel and merge key is pending."""
+    """Further incidents may join it. At most one message per channel and merge key is pending."""
     FROZEN = "frozen"
-    """It was claimed once: what it says is fixed."""
+    """It was claimed for delivery, so its content no longer changes."""
     SENT = "sent"
     FAILED = "failed"
 
 
+class Channel(StrEnum):
+    """Where a message is sent."""
+
+    EMAIL = "email"
+    """A mail to an owner."""
+    OPERATOR = "operator"
+    """A mail to the operator."""
+    STREAM = "stream"
+    """A Redis stream that gateways read."""
+    WEBHOOK = "webhook"
+    """An HTTP request to a gateway."""
+
+
+class Occasion(StrEnum):
+    """Why a notification reports an incident. Nobody is notified twice of an incident on the same occasion."""
+
+    DISABLED = "disabled"
+    ALREADY_DISABLED = "already_disabled"
+    PROTECTED = "protected"
+    OBSERVED = "observed"
+    FLAGGED = "flagged"
+    BRAKE_CLOSED = "brake_closed"
+    """The disable quota is used up, and the disable waits for the operator."""
+    UNDELIVERABLE = "undeliverable"
+    """No mail could be delivered to an owner."""
+
+
+class JobKind(StrEnum):
+    """What a job reads."""
+
+    PUSHES = "pushes"
+    """A page of pushes."""
+    FILES = "files"
+    """A page of files: gists, code search results and long texts."""
+    SLOW_PUSHES = "slow_pushes"
+    """Pushes that exceeded the time of a first look."""
+    SLOW_FILES = "slow_files"
+    """Files that exceeded the time of a first look."""
+    REPOSITORY = "repository"
+    """A repository with its whole history and its conversations."""
+    GIST = "gist"
+    """A gist with its whole history and its comments."""
+    OWNER = "owner"
+    """The list of an owner's repositories and gists. Each becomes a job of its own."""
+    ARCHIVE_HOUR = "archive_hour"
+    """One hour of the event archive."""
+
+
+class EnforceMode(StrEnum):
+    """What r8scan does with a token that it finds in public: the setting `R8SCAN_ENFORCE`."""
+
+    DISABLE = "disable"
+    OBSERVE = "observe"
+    """Only notify the operator."""
+
+
+class RuleMode(StrEnum):
+    """What a usage rule does when it matches."""
+
+    OFF = "off"
+    FLAG = "flag"
+    """Only notify the operator."""
+    DISABLE = "disable"
+
+
 class JobState(StrEnum):
-    """How far a job is."""
+    """The progress of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     PARTIAL = "partial"
-    """Done, but something could not be read: the job's counts say what."""
+    """It is done, but something could not be read. The job's counts say what."""
     FAILED = "failed"
     CANCELLED = "cancelled"
     DROPPED = "dropped"
-    """Never begun: too much waited before it."""
+    """It was never begun, because the queue was too long."""
 
 
 class Role(StrEnum):
@@ -117,10 +182,11 @@ class Role(StrEnum):
 
 
 def column_of(enum: type[StrEnum], length: int) -> EnumColumn:
-    """Return a column type for one of these enums: a VARCHAR with the values, which no constraint lists.
+    """Return a VARCHAR column type for one of these enums. The database does not restrict the values.
 
     Args:
-        length: of the VARCHAR, in characters; more than the longest value, so that a new one needs no migration.
+        enum: The enum.
+        length: The width in characters, larger than the longest value, so that a new value needs no migration.
     """
     return EnumColumn(enum, native_enum=False, length=length, values_callable=_values, validate_strings=True)
 

@@ -1,4 +1,4 @@
-"""Counts of what happened, by source, hour and name: added to by many workers at once, read by the status."""
+"""Hourly counters by source and name. Many workers add to them at the same time; the status reads them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from sqlalchemy.orm import Session
 from scanner.records.models import db_hour, db_now
 from scanner.records.source_models import Tally
 
-KEPT_DAYS = 40
+RETENTION_DAYS = 40
 MAX_NAME_LENGTH = 80
 
 
 def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
-    """Add to this hour's counts, in the caller's transaction. Rows in one order, so that two of us never deadlock."""
+    """Add to this hour's counters in the caller's transaction.
+
+    Rows are written in the order of their names, so that two transactions do not deadlock.
+    """
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    wanted: dict[str, int] = defaultdict(int)
+    totals: dict[str, int] = defaultdict(int)
     for name, count in counts.items():
-        wanted[name[:MAX_NAME_LENGTH]] += count
-    rows = [{"name": name, "count": wanted[name]} for name in sorted(wanted) if wanted[name]]
+        totals[name[:MAX_NAME_LENGTH]] += count
+    rows = [{"name": name, "count": totals[name]} for name in sorted(totals) if totals[name]]
     if not rows:
         return
     insert = dialect.insert(Tally.__table__).values(source=source, hour=db_hour())
@@ -33,7 +36,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
 
 
 def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
-    """By source, what was counted in this hour and the `hours` before it."""
+    """Return the counters of this hour and the `hours` before it, by source and name."""
     statement = (
         select(Tally.source, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600 * hours))
@@ -46,5 +49,5 @@ def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete what is older than anybody asks for."""
-    session.execute(delete(Tally).where(Tally.hour < db_now(-KEPT_DAYS * 86400)))
+    """Delete counters older than `RETENTION_DAYS`."""
+    session.execute(delete(Tally).where(Tally.hour < db_now(-RETENTION_DAYS * 86400)))

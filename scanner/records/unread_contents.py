@@ -1,4 +1,4 @@
-"""Rows for contents of which something was not read, for operators to look at. Bounded in number and time."""
+"""Contents that were not read completely, for operators. Their number and age are limited."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.records.source_models import UnreadContent
 
-MAX_ROWS_A_JOB = 100
-"""One job, or poll, records so many by name. Its counts hold the number of all."""
+MAX_ROWS_PER_JOB = 100
+"""One job or poll records this many rows. Its counts include the contents beyond that."""
 MAX_ROWS = 100_000
-KEEP_DAYS = 30
+RETENTION_DAYS = 30
 MAX_REASONS_LENGTH = 200
-ROWS_A_PURGE = 10_000
+ROWS_PER_PURGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """A content of which something was not read.
+    """A content that was not read completely.
 
-    `reasons` are those of `ScanResult.unread`; `digest` is the content's SHA-256 in hex, `size` its bytes, `place` the
-    redacted place as JSON.
+    Attributes:
+        reasons: the reasons from `ScanResult.unread`.
+        digest: the SHA-256 of the content, in hex.
+        size: the size of the content in bytes.
+        place: the redacted place as JSON.
     """
 
     reasons: tuple[str, ...]
@@ -36,7 +39,7 @@ class NotRead:
 
 
 def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id: int | None = None) -> None:
-    """Add rows for the first MAX_ROWS_A_JOB of the contents, in the caller's transaction."""
+    """Add rows for the first `MAX_ROWS_PER_JOB` contents in the caller's transaction."""
     rows = [
         {
             "source": source,
@@ -46,17 +49,17 @@ def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id
             "size": content.size,
             "place": dict(content.place),
         }
-        for content in contents[:MAX_ROWS_A_JOB]
+        for content in contents[:MAX_ROWS_PER_JOB]
     ]
     if rows:
         session.execute(insert(UnreadContent).values(seen_at=db_now()), rows)
 
 
-def purge(database: Database, *, keep_days: int = KEEP_DAYS, max_rows: int = MAX_ROWS) -> int:
-    """Delete rows that are too old, and the oldest beyond `max_rows`. Return how many were deleted."""
+def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int = MAX_ROWS) -> int:
+    """Delete rows older than `keep_days`, and the oldest rows beyond `max_rows`. Return the number of deleted rows."""
     with database.write() as session:
-        old = select(UnreadContent.id).where(UnreadContent.seen_at < db_now(-keep_days * 86400.0)).limit(ROWS_A_PURGE)
-        over = select(UnreadContent.id).order_by(UnreadContent.id.desc()).offset(max_rows).limit(ROWS_A_PURGE)
+        old = select(UnreadContent.id).where(UnreadContent.seen_at < db_now(-keep_days * 86400.0)).limit(ROWS_PER_PURGE)
+        over = select(UnreadContent.id).order_by(UnreadContent.id.desc()).offset(max_rows).limit(ROWS_PER_PURGE)
         deleted = 0
         for ids in (old, over):
             chosen = list(session.execute(ids).scalars())

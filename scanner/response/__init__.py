@@ -1,1 +1,1 @@
-"""The heart: from candidates to disabled tokens, incidents and notifications."""
+"""The response: look candidates up in the token store, disable tokens, record incidents and queue notifications."""

@@ -1,4 +1,4 @@
-"""What is done about confirmed tokens: each is disabled, or the disable is planned, or the policy lets it live."""
+"""Enforcement: disable confirmed tokens, or plan the disable, unless the policy exempts them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from scanner.records.models import Incident
-from scanner.records.states import Decision
+from scanner.records.states import Decision, EnforceMode
+from scanner.response.incidents import TokenIncident
 from scanner.response.policy import Policy
-from scanner.response.store_access import Act
+from scanner.response.store_access import TakenAction
 from scanner.tokens.protocol import TokenRecord
 
 
-def enforce(session: Session, confirmed: Sequence[tuple[TokenRecord, Incident]], policy: Policy) -> list[Act]:
-    """Disable each token unless its state, its protection or the policy says otherwise.
+def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy) -> list[TakenAction]:
+    """Disable each token unless it is already disabled, it is protected or the policy only observes.
 
     Args:
-        confirmed: tokens with their incidents; no token twice.
+        session: The response's transaction.
+        confirmed: Tokens with their incidents. A token must not occur twice.
+        policy: The operator's policy.
 
     Returns:
-        What was done about each, in the same order.
+        The action taken for each token, in the same order.
     """
-    let_be = {token.digest: _let_be(token, policy) for token, _ in confirmed}
-    due = {token.digest: f"incident {incident.id}" for token, incident in confirmed if let_be[token.digest] is None}
-    done = policy.access.disable(session, due)
-    return [let_be[token.digest] or done[token.digest] for token, _ in confirmed]
+    exemptions = {one.token.digest: _exemption(one.token, policy) for one in confirmed}
+    reasons = {
+        one.token.digest: f"incident {one.incident.id}" for one in confirmed if exemptions[one.token.digest] is None
+    }
+    disabled = policy.access.disable(session, reasons)
+    return [exemptions[one.token.digest] or disabled[one.token.digest] for one in confirmed]
 
 
-def _let_be(token: TokenRecord, policy: Policy) -> Act | None:
-    """Return why the token is not disabled now, or None if it is to be."""
+def _exemption(token: TokenRecord, policy: Policy) -> TakenAction | None:
+    """Return the action instead of a disable, or None if the token must be disabled."""
     if token.disabled_at is not None:
-        return Act(Decision.ALREADY_DISABLED, token.disabled_at)
+        return TakenAction(Decision.ALREADY_DISABLED, token.disabled_at)
     if token.is_protected:
-        return Act(Decision.PROTECTED)
-    if policy.enforce == "observe":
-        return Act(Decision.OBSERVED)
+        return TakenAction(Decision.PROTECTED)
+    if policy.enforce == EnforceMode.OBSERVE:
+        return TakenAction(Decision.OBSERVED)
     return None

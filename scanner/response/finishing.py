@@ -1,7 +1,8 @@
-"""Disables that a store which is not our database has still to be called for: claimed, called, completed.
+"""Completion of disables in an external token store: claim incidents, call the store, record the results.
 
-A few together: asked about in one call, disabled by several at a time, and completed in one transaction. The incident's
-id goes along as the key, so that a call that is repeated after a crash is known for ours.
+Incidents are processed in groups: one call looks their tokens up, several threads disable them, and one transaction
+records the results. The incident's id is the idempotency key of the call, so that r8scan recognizes its own disable
+when it repeats a call after a crash.
 """
 
 from __future__ import annotations
@@ -24,106 +25,124 @@ from scanner.records.compromise_models import Report
 from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
-from scanner.records.states import Decision
+from scanner.records.states import Decision, EnforceMode
+from scanner.response.incidents import TokenIncident
 from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.tokens.protocol import Disabled, LookUp, RemoteStore, StoreUnavailable, TokenRecord
 
 BACKOFF_SECONDS = (5, 15, 30, 60, 120, 300)
-FINISHED_AT_ONCE = 100
+MAX_DUE_INCIDENTS = 100
+"""How many due incidents one run of the sweeper processes."""
 FINISH_SECONDS = 20.0
-DOUBTS = 10
-"""Answers after which a store is believed that it does not know a token which it knew when it was found."""
-TOGETHER = 20
-SURELY_AWAY = 2
-"""Requests for single tokens that fail before any is answered: it is the store then, not a token."""
+"""After this time a run leaves the remaining incidents to the next one, so that it does not delay other work."""
+MAX_DOUBTFUL_ANSWERS = 10
+"""After this many 'unknown' answers, accept that the store no longer has a token that it returned earlier."""
+GROUP_SIZE = 20
+FAILURES_OF_UNAVAILABLE_STORE = 2
+"""If this many single look-ups fail before any succeeds, the store is unavailable, and no single token is the cause."""
 CALLS_AT_ONCE = 4
-"""For tokens that were found together; each thread of a scanning process has finds of its own."""
+"""Concurrent calls for one group. Each scanning thread processes a group of its own."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Finished:
-    """An incident in hand, and what came of the call; `done` is None where nobody can say yet."""
+class _ClaimedIncident:
+    """An incident that this worker has claimed."""
+
+    lease: Lease
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class _CallResult:
+    """A claimed incident and the store's answers. `disabled` is None if the result is not known yet."""
 
     lease: Lease
     incident: Incident
     record: TokenRecord | None
-    done: Disabled | None
+    disabled: Disabled | None
 
     @property
-    def is_in_doubt(self) -> bool:
-        """The store does not know what it knew a moment ago: a copy that lags must not make it forget."""
-        return self.done is not None and (self.record is None or self.done.result == Decision.UNKNOWN)
+    def is_doubtful(self) -> bool:
+        """Whether the store no longer knows the token. A replica of the store that lags may give that answer."""
+        return self.disabled is not None and (self.record is None or self.disabled.result == Decision.UNKNOWN)
 
     @property
-    def doubts(self) -> int:
-        """How often that was the answer, this one counted."""
-        return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_in_doubt
+    def doubtful_answers(self) -> int:
+        """The number of doubtful answers for this incident, including this one."""
+        return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
-    def is_decided(self) -> bool:
-        """Whether the answer counts. One in doubt does, but not before it was given often."""
-        return self.done is not None and (not self.is_in_doubt or self.doubts >= DOUBTS)
+    def is_final(self) -> bool:
+        """Whether to record the answer. A doubtful answer is final after `MAX_DOUBTFUL_ANSWERS` of them."""
+        return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
 
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
-    """Do what a crash or an outage left half-done."""
+    """Complete the disables that a crash or an outage of the store interrupted."""
     with database.read() as session:
-        ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=FINISHED_AT_ONCE)
+        ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=MAX_DUE_INCIDENTS)
     return finish(database, policy, store, ids)
 
 
 def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collection[uuid.UUID]) -> Response:
-    """Call the store for incidents that are `disabling`, and complete them; those that somebody else holds are left.
+    """Disable the tokens of incidents that are `disabling`, and record the results.
 
-    A store that is away is asked for the first of them, not for each; what does not fit into `FINISH_SECONDS` is left
-    to the sweeper, which comes every two seconds: it must not hold up everything else.
+    Incidents that another worker holds are skipped. The first incident is processed alone, so that an unavailable store
+    costs one call. Incidents left after `FINISH_SECONDS` are processed by the sweeper, which runs every two seconds.
     """
     total = Response()
     ordered = list(ids)
     deadline = time.monotonic() + FINISH_SECONDS
-    groups = [ordered[:1], *(ordered[start : start + TOGETHER] for start in range(1, len(ordered), TOGETHER))]
+    groups = [ordered[:1], *(ordered[start : start + GROUP_SIZE] for start in range(1, len(ordered), GROUP_SIZE))]
     for group in groups if ordered else ():
         try:
-            total.add(_finish_together(database, policy, store, group, deadline))
+            total.add(_finish_group(database, policy, store, group, deadline))
         except StoreUnavailable as err:
-            _log.error("the token store is away: %s; tokens will be disabled when it is back", err)
+            _log.error("the token store is unavailable: %s; r8scan will disable the tokens when it is back", err)
             break
         if time.monotonic() > deadline:
             break
     return total
 
 
-def _finish_together(
+def _finish_group(
     database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID], deadline: float
 ) -> Response:
-    """From claim to outcome, of each by itself where one spoils it for all. StoreUnavailable when none was answered."""
+    """Process one group from claim to result. A token whose call fails does not affect the others.
+
+    Raises:
+        StoreUnavailable: The store answered for no token. All claimed incidents were deferred.
+    """
     claimed = _claim(database, ids)
     if not claimed:
         return Response()
-    with leases.kept(database, *(lease for lease, _ in claimed)):
+    with leases.keep_renewed(database, *(one.lease for one in claimed)):
         try:
-            # Asked again, since owners may have done something since, and recipients are not ours to keep.
-            found = _look_up(store, [incident.digest for _, incident in claimed], deadline)
-            finished = _disable_all(store, policy, claimed, found, deadline)
-            trouble = None
+            # Look the tokens up again: their owners may have acted meanwhile, and r8scan does not store recipients.
+            found = _look_up(store, [one.incident.digest for one in claimed], deadline)
+            results = _disable_all(store, policy, claimed, found, deadline)
+            error = None
         except StoreUnavailable as err:
-            finished, trouble = [_Finished(lease, incident, None, None) for lease, incident in claimed], err
-    response = _complete_all(database, policy, [one for one in finished if one.is_decided])
-    _defer(database, [one for one in finished if not one.is_decided])
-    if trouble is not None:
-        raise trouble
+            results, error = [_CallResult(one.lease, one.incident, None, None) for one in claimed], err
+    response = _complete_all(database, policy, [result for result in results if result.is_final])
+    _defer(database, [result for result in results if not result.is_final])
+    if error is not None:
+        raise error
     return response
 
 
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
-    """What the store says of them; `not_checked` holds also those of which it would say nothing.
+    """Look the tokens up together. If that fails, look them up one by one, because one token may cause the failure.
 
-    Asked one by one where an answer about all of them cannot be had: one of them may be what spoils it.
-    StoreUnavailable when the first two are not answered either.
+    Returns:
+        The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
+
+    Raises:
+        StoreUnavailable: The first single look-ups failed as well.
     """
     try:
         return store.look_up(digests)
@@ -140,7 +159,7 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
             found = store.look_up([digest])
         except StoreUnavailable:
             failed.add(digest)
-            if len(failed) == number + 1 >= SURELY_AWAY:
+            if len(failed) == number + 1 >= FAILURES_OF_UNAVAILABLE_STORE:
                 raise
         else:
             records.update(found.records)
@@ -148,10 +167,10 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
     return LookUp(records, frozenset(failed))
 
 
-def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[tuple[Lease, Incident]]:
-    """Those of the incidents that are due, in the order of digests, with the next attempt planned.
+def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedIncident]:
+    """Claim the due incidents, plan their next attempt, and return them in the order of digests.
 
-    Should this worker die, the next one comes when the lease has ended, and no sooner.
+    If this worker dies, another one can claim them after the lease has expired.
     """
     with database.write() as session:
         held = leases.claim_all(session, Incident, ids, Incident.action == Decision.DISABLING)
@@ -162,28 +181,32 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[tuple[Lease, In
             leases.write_all(session, planned, next_attempt_at=db_now(delay))
         by_key = {lease.key: lease for lease in held}
         rows = session.execute(select(Incident).where(Incident.id.in_(by_key)).order_by(Incident.digest)).scalars()
-        return [(by_key[incident.id], incident) for incident in rows]
+        return [_ClaimedIncident(by_key[incident.id], incident) for incident in rows]
 
 
-def _defer(database: Database, undecided: Sequence[_Finished]) -> None:
-    """Let go of them until their next attempt; what was in doubt once more is counted."""
-    if not undecided:
+def _defer(database: Database, results: Sequence[_CallResult]) -> None:
+    """Release the incidents until their next attempt, and count the doubtful answers."""
+    if not results:
         return
     with database.write() as session:
-        ours = leases.write_all(session, [one.lease for one in undecided], leased_until=None)
-        doubted = {one.lease.key: one.doubts for one in undecided if one.is_in_doubt and one.lease.key in ours}
+        written = leases.write_all(session, [result.lease for result in results], leased_until=None)
+        doubtful = {
+            result.lease.key: result.doubtful_answers
+            for result in results
+            if result.is_doubtful and result.lease.key in written
+        }
         rows = session.execute(
-            select(Incident).where(Incident.id.in_(doubted)).execution_options(populate_existing=True)
+            select(Incident).where(Incident.id.in_(doubtful)).execution_options(populate_existing=True)
         ).scalars()
-        for incident in rows:  # locked by the write
-            incident.evidence = {**(incident.evidence or {}), "doubts": doubted[incident.id]}
+        for incident in rows:  # `write_all` has locked these rows
+            incident.evidence = {**(incident.evidence or {}), "doubts": doubtful[incident.id]}
 
 
 def _disable_all(
-    store: RemoteStore, policy: Policy, claimed: Sequence[tuple[Lease, Incident]], found: LookUp, deadline: float
-) -> list[_Finished]:
-    """What came of each. StoreUnavailable when none of them was answered."""
-    troubles: list[StoreUnavailable] = []
+    store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
+) -> list[_CallResult]:
+    """Call the store for each incident. Raises StoreUnavailable if no call succeeded."""
+    errors: list[StoreUnavailable] = []
 
     def call(incident: Incident) -> Disabled | None:
         if time.monotonic() > deadline and len(claimed) > 1:
@@ -191,40 +214,47 @@ def _disable_all(
         try:
             return _disable(store, policy, incident, found)
         except StoreUnavailable as err:
-            troubles.append(err)
-        except Exception:  # noqa: BLE001 - whatever one token does must not hold up the others
-            _log.exception("a token cannot be disabled now", extra={"incident": str(incident.id)})
+            errors.append(err)
+        except Exception:  # noqa: BLE001 - an unexpected answer for one token must not hold up the others
+            _log.exception(
+                "a token could not be disabled and will be tried again", extra={"incident": str(incident.id)}
+            )
         return None
 
     with ThreadPoolExecutor(min(CALLS_AT_ONCE, len(claimed)), thread_name_prefix="disable") as pool:
-        done = list(pool.map(call, [incident for _, incident in claimed]))
-    if troubles and not any(done):
-        raise troubles[0]
+        answers = list(pool.map(call, [one.incident for one in claimed]))
+    if errors and not any(answers):
+        raise errors[0]
     return [
-        _Finished(lease, incident, found.records.get(incident.digest), one)
-        for (lease, incident), one in zip(claimed, done, strict=True)
+        _CallResult(one.lease, one.incident, found.records.get(one.incident.digest), answer)
+        for one, answer in zip(claimed, answers, strict=True)
     ]
 
 
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
-    """What came of the call, or of what was decided since it was planned; None where nobody can say yet."""
+    """Disable the incident's token, unless the policy or the token's protection changed since the disable was planned.
+
+    Returns:
+        The result; None if the token could not be looked up.
+    """
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    is_dead = record is not None and record.disabled_at is not None  # perhaps by us: only the call can tell
-    if policy.enforce == "observe" and not is_dead:
+    # r8scan itself may have disabled the token before a crash. Only the call can tell, by its key.
+    is_disabled = record is not None and record.disabled_at is not None
+    if policy.enforce == EnforceMode.OBSERVE and not is_disabled:
         return Disabled(Decision.OBSERVED)
-    if record is not None and record.is_protected and not is_dead:
+    if record is not None and record.is_protected and not is_disabled:
         return Disabled(Decision.PROTECTED)
     key = str(incident.id)
-    done = store.disable(incident.digest, key=key, reason=f"incident {key}", cause=incident.cause)
-    if done.result == Decision.ALREADY_DISABLED and done.key == key:
-        return Disabled(Decision.DISABLED, done.disabled_at, key)
-    return done
+    answer = store.disable(incident.digest, key=key, reason=f"incident {key}", cause=incident.cause)
+    if answer.result == Decision.ALREADY_DISABLED and answer.key == key:
+        return Disabled(Decision.DISABLED, answer.disabled_at, key)
+    return answer
 
 
-def _remembered(incident: Incident) -> TokenRecord:
-    """What we know of a token that its store does not describe any more; nobody can be told but the operator."""
+def _record_from_incident(incident: Incident) -> TokenRecord:
+    """Build the record of a token that its store no longer returns. It has no recipients, only the operator is told."""
     return TokenRecord(
         id=incident.token_id,
         digest=incident.digest,
@@ -241,63 +271,65 @@ def _remembered(incident: Incident) -> TokenRecord:
     )
 
 
-def _complete_all(database: Database, policy: Policy, decided: Sequence[_Finished]) -> Response:
-    """All in one transaction; where that fails, each in its own: one that cannot be written must not hold up others."""
+def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
+    """Record the results in one transaction. If it fails, record each result in a transaction of its own."""
     try:
-        return _complete(database, policy, decided)
+        return _complete(database, policy, results)
     except Exception as err:
         if is_unavailable(err) and not is_conflict(err):
             raise
-        _log.exception("disables cannot be written", extra={"incidents": [str(one.incident.id) for one in decided]})
+        extra = {"incidents": [str(result.incident.id) for result in results]}
+        _log.exception("the results of disables could not be recorded", extra=extra)
     total = Response()
-    for one in decided if len(decided) > 1 else ():
-        total.add(_complete_all(database, policy, [one]))
+    for result in results if len(results) > 1 else ():
+        total.add(_complete_all(database, policy, [result]))
     return total
 
 
-def _complete(database: Database, policy: Policy, decided: Sequence[_Finished]) -> Response:
-    """Write what came of the calls, and tell who has to be told, in one transaction."""
+def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
+    """Record the results and queue the notifications, in one transaction."""
     response = Response()
-    if not decided:
+    if not results:
         return response
-    news: list[tuple[Incident, TokenRecord]] = []
+    to_notify: list[TokenIncident] = []
     with database.write() as session:
         now = session.execute(select(db_now())).scalar_one()
-        for one in decided:
-            assert one.done is not None  # noqa: S101 - it is decided
-            record = one.record or _remembered(one.incident)
-            values: dict[str, Any] = {"action": one.done.result, "leased_until": None, "next_attempt_at": None}
-            if one.done.result in (Decision.DISABLED, Decision.ALREADY_DISABLED):
-                values["disabled_at"] = one.done.disabled_at or now
+        for result in results:
+            assert result.disabled is not None  # noqa: S101 - the result is final
+            action = result.disabled.result
+            record = result.record or _record_from_incident(result.incident)
+            values: dict[str, Any] = {"action": action, "leased_until": None, "next_attempt_at": None}
+            if action in (Decision.DISABLED, Decision.ALREADY_DISABLED):
+                values["disabled_at"] = result.disabled.disabled_at or now
             try:
-                one.lease.write(session, token_last_used_at=record.last_used_at, **values)
+                result.lease.write(session, token_last_used_at=record.last_used_at, **values)
             except LeaseLost as err:
                 _log.warning("%s", err)
                 continue
-            incident = _recorded(session, one, one.done)
-            if one.done.result == Decision.DISABLED:
+            incident = _record_result(session, result.lease, result.disabled)
+            if action == Decision.DISABLED:
                 response.disabled.append(incident.id)
-            elif one.done.result in (Decision.OBSERVED, Decision.PROTECTED):
+            elif action in (Decision.OBSERVED, Decision.PROTECTED):
                 response.other_incidents.append(incident.id)
-            is_mailed = one.done.result == Decision.ALREADY_DISABLED and policy.mail_already_disabled
-            if one.done.result in (Decision.DISABLED, Decision.OBSERVED, Decision.PROTECTED) or is_mailed:
-                news.append((incident, record))
-        if news:
-            queue_notifications(session, news, policy)
+            is_mailed = action == Decision.ALREADY_DISABLED and policy.mail_already_disabled
+            if action in (Decision.DISABLED, Decision.OBSERVED, Decision.PROTECTED) or is_mailed:
+                to_notify.append(TokenIncident(record, incident))
+        if to_notify:
+            queue_notifications(session, to_notify, policy)
     return response
 
 
-def _recorded(session: Session, one: _Finished, done: Disabled) -> Incident:
-    """The incident as it stands now, with the entry in the audit, and the reports that waited for it."""
+def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
+    """Write the audit entry, update the reports that waited for the disable, and return the current incident."""
     incident = session.execute(
-        select(Incident).where(Incident.id == one.lease.key).execution_options(populate_existing=True)
+        select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)
     ).scalar_one()
-    evidence = {"digest": incident.digest, "key": done.key, "attempts": one.lease.attempts}
-    audit.record_all(session, [Entry(f"token_{done.result}", evidence, incident.id)])
+    evidence = {"digest": incident.digest, "key": disabled.key, "attempts": lease.attempts}
+    audit.record_all(session, [Entry(f"token_{disabled.result}", evidence, incident.id)])
     session.execute(
         update(Report)
         .where(Report.incident_id == incident.id, Report.decision == Decision.DISABLING)
-        .values(decision=done.result)
+        .values(decision=disabled.result)
         .execution_options(synchronize_session=False)
     )
     return incident

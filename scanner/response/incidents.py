@@ -1,9 +1,10 @@
-"""Incidents as rows: looked up, begun, closed over, given places. In batches, as storms come."""
+"""Rows of incidents and their exposures. All functions work on batches, since one transaction may have hundreds."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,17 +19,34 @@ from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response.places import columns_of
 from scanner.tokens.protocol import TokenRecord
 
-EXPOSURES_AN_INCIDENT = 5000
-"""Places kept of one incident; one token in a hundred thousand forks needs no hundred thousand rows."""
+MAX_EXPOSURES_PER_INCIDENT = 5000
+"""How many exposures an incident keeps. A token in a hundred thousand forks does not need as many rows."""
 
-Places = Mapping[str, dict[str, Any]]
-"""Columns of places by their keys."""
+PlaceRows = Mapping[str, dict[str, Any]]
+"""The columns of places by place key."""
 
 
-def opened(session: Session, digests: Collection[str]) -> dict[str, Incident]:
-    """The open incidents of tokens, locked: an operator who closes one at this moment comes before us or after us.
+@dataclass(frozen=True, slots=True)
+class TokenIncident:
+    """A token as its store describes it, and its incident."""
 
-    In the order of digests, as everybody takes them.
+    token: TokenRecord
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentPlaces:
+    """An incident and the new places of its token."""
+
+    incident: Incident
+    places: PlaceRows
+
+
+def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Incident]:
+    """Lock and return the open incidents of tokens, by digest.
+
+    An operator who closes one at this moment does so before or after this transaction. Every transaction locks
+    incidents in the order of digests, so that two of them do not deadlock.
     """
     statement = (
         select(Incident)
@@ -40,8 +58,8 @@ def opened(session: Session, digests: Collection[str]) -> dict[str, Incident]:
     return {incident.digest: incident for incident in session.execute(statement).scalars()}
 
 
-def begun(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
-    """A new incident of the token, without an action yet, and in no session."""
+def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
+    """Return a new, undecided incident of the token that belongs to no session yet."""
     return Incident(
         id=uuid.uuid4(),
         digest=token.digest,
@@ -59,19 +77,28 @@ def begun(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Inciden
     )
 
 
-def close_over(session: Session, over: Collection[Incident]) -> None:
-    """Their tokens were brought back since: what is found now is another incident, and its owner is told of it."""
-    if not over:
+def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
+    """Close incidents whose token was enabled again. A new find is then a new incident, and its owner is notified."""
+    if not reenabled:
         return
-    for incident in over:
+    for incident in reenabled:
         incident.state = IncidentState.CLOSED
     session.flush()
     reason = {"reason": "the token was brought back"}
-    audit.record_all(session, [Entry("incident_closed", reason, incident.id) for incident in over])
+    audit.record_all(session, [Entry("incident_closed", reason, incident.id) for incident in reenabled])
 
 
-def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, Places]:
-    """By digest, the places where this token was never seen before, in whatever incident."""
+def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
+    """Return the places where each token was never seen before, in any incident.
+
+    Args:
+        session: The response's transaction.
+        found: The candidates of each token, by digest.
+        source: The source that found them.
+
+    Returns:
+        The new places by digest. Every digest of `found` has an entry.
+    """
     places: dict[str, dict[str, dict[str, Any]]] = {}
     for digest, candidates in found.items():
         places[digest] = {}
@@ -89,20 +116,27 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
     return dict(places)
 
 
-def add_places(session: Session, found: Sequence[tuple[Incident, Places]], now: datetime) -> int:
-    """Add places to incidents that are flushed, up to the limit of each; how many were added."""
-    ids = [incident.id for incident, _ in found]
+def add_places(session: Session, found: Sequence[IncidentPlaces], now: datetime) -> int:
+    """Add exposures to incidents, up to `MAX_EXPOSURES_PER_INCIDENT` each. The caller must have flushed the incidents.
+
+    An audit entry records exposures beyond the limit.
+
+    Returns:
+        The number of added exposures.
+    """
+    ids = [one.incident.id for one in found]
     counts = select(Exposure.incident_id, func.count()).where(Exposure.incident_id.in_(ids))
-    kept = dict(list(session.execute(counts.group_by(Exposure.incident_id))))
+    existing = dict(list(session.execute(counts.group_by(Exposure.incident_id))))
     rows: list[dict[str, Any]] = []
-    unkept = []
-    for incident, places in found:
-        room = max(EXPOSURES_AN_INCIDENT - kept.get(incident.id, 0), 0)
-        rows += [{"incident_id": incident.id, "seen_at": now, **columns} for columns in list(places.values())[:room]]
+    not_kept = []
+    for one in found:
+        incident_id, places = one.incident.id, one.places
+        room = max(MAX_EXPOSURES_PER_INCIDENT - existing.get(incident_id, 0), 0)
+        rows += [{"incident_id": incident_id, "seen_at": now, **columns} for columns in list(places.values())[:room]]
         if len(places) > room:
-            evidence = {"limit": EXPOSURES_AN_INCIDENT, "not_kept": len(places) - room}
-            unkept.append(Entry("exposures_not_kept", evidence, incident.id))
+            evidence = {"limit": MAX_EXPOSURES_PER_INCIDENT, "not_kept": len(places) - room}
+            not_kept.append(Entry("exposures_not_kept", evidence, incident_id))
     if rows:
         session.connection().execute(insert(Exposure), rows)
-    audit.record_all(session, unkept)
+    audit.record_all(session, not_kept)
     return len(rows)

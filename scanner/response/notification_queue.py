@@ -1,4 +1,4 @@
-"""Who has to be told of what was decided: rows of the outbox, for owners, for the operator and for gateways."""
+"""Queueing of notifications: outbox rows for owners, for the operator and for gateways."""
 
 from __future__ import annotations
 
@@ -9,38 +9,43 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from scanner.records import announcements, outbox
-from scanner.records.announcements import Stopped
+from scanner.records.announcements import DisabledToken
 from scanner.records.models import Incident
-from scanner.records.outbox import OwnerNews
-from scanner.records.states import Decision
+from scanner.records.outbox import OwnerNotice
+from scanner.records.states import Decision, Occasion
+from scanner.response.incidents import TokenIncident
 from scanner.response.policy import Policy
-from scanner.tokens.protocol import TokenRecord
 
 
-def queue_notifications(session: Session, news: Sequence[tuple[Incident, TokenRecord]], policy: Policy) -> None:
-    """Write the rows in the transaction that decided; accounts in one order, as every transaction takes them."""
-    stopped = [_stopped(incident) for incident, _ in news if incident.action == Decision.DISABLED]
-    announcements.announce(session, stopped, policy.announce)
-    owners: dict[tuple[str, tuple[str, ...], str], list[uuid.UUID]] = defaultdict(list)
-    operator: dict[str, list[uuid.UUID]] = defaultdict(list)
-    for incident, token in news:
-        if incident.action not in (Decision.DISABLED, Decision.ALREADY_DISABLED):
-            operator[incident.action].append(incident.id)
-        elif token.recipients or incident.action == Decision.DISABLED:
-            owners[token.account_id or "", token.recipients, incident.action].append(incident.id)
-        if not token.recipients and incident.action == Decision.DISABLED:
-            operator[outbox.UNDELIVERABLE].append(incident.id)
-    outbox.tell_owners(
+def queue_notifications(session: Session, decided: Sequence[TokenIncident], policy: Policy) -> None:
+    """Queue the notifications in the transaction that decided on the incidents.
+
+    Every transaction writes accounts in the same order, so that two of them do not deadlock.
+    """
+    disabled = [_disabled_token(one.incident) for one in decided if one.incident.action == Decision.DISABLED]
+    announcements.announce(session, disabled, policy.announce)
+    owners: dict[tuple[str, tuple[str, ...], Occasion], list[uuid.UUID]] = defaultdict(list)
+    operator: dict[Occasion, list[uuid.UUID]] = defaultdict(list)
+    for one in decided:
+        incident, token = one.incident, one.token
+        occasion = Occasion(incident.action)
+        if occasion not in (Occasion.DISABLED, Occasion.ALREADY_DISABLED):
+            operator[occasion].append(incident.id)
+        elif token.recipients or occasion == Occasion.DISABLED:
+            owners[token.account_id or "", token.recipients, occasion].append(incident.id)
+        if not token.recipients and occasion == Occasion.DISABLED:
+            operator[Occasion.UNDELIVERABLE].append(incident.id)
+    outbox.notify_owners(
         session,
         [
-            OwnerNews(account_id or None, recipients, occasion, tuple(incident_ids))
+            OwnerNotice(account_id or None, recipients, occasion, tuple(incident_ids))
             for (account_id, recipients, occasion), incident_ids in sorted(owners.items())
         ],
         window=policy.mail_window,
         domain=policy.mail_domain,
     )
     for occasion, incident_ids in sorted(operator.items()):
-        outbox.tell_operator(
+        outbox.notify_operator(
             session,
             incident_ids,
             occasion,
@@ -50,6 +55,6 @@ def queue_notifications(session: Session, news: Sequence[tuple[Incident, TokenRe
         )
 
 
-def _stopped(incident: Incident) -> Stopped:
-    assert incident.disabled_at is not None  # noqa: S101 - its action says so
-    return Stopped(incident.digest, incident.token_id, incident.cause, incident.disabled_at, incident.id)
+def _disabled_token(incident: Incident) -> DisabledToken:
+    assert incident.disabled_at is not None  # noqa: S101 - every incident with the action `disabled` has it
+    return DisabledToken(incident.digest, incident.token_id, incident.cause, incident.disabled_at, incident.id)

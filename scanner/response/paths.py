@@ -1,4 +1,4 @@
-"""The two ways through a response, and the one place that chooses between them."""
+"""The two implementations of the response, for the SQL store and for a remote store, and the choice between them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from scanner.records.database import Database
 from scanner.records.states import Cause
 from scanner.response import finishing, remote, respond
 from scanner.response.policy import Policy
-from scanner.response.respond import Response
+from scanner.response.respond import LookedUp, Response
 from scanner.response.store_access import RemoteAccess
 
 
 class ResponsePath(Protocol):
-    """The steps from candidates to disabled tokens, for one kind of token store."""
+    """The response for one kind of token store."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
-        """Look the candidates up and do what is due."""
+        """Look the candidates up and respond to those that are tokens."""
 
-    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> tuple[int, Response]:
-        """Look up at most `limit` sightings that are due; return how many were answered, and what was done."""
+    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
+        """Look up at most `limit` due sightings, and respond to those that are tokens now."""
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
         """Disable the tokens of incidents that a transaction has just recorded as `disabling`."""
 
     def finish_due(self, database: Database, *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that a crash or an outage left at `disabling`."""
+        """Disable the tokens of incidents that a crash or an outage left `disabling`."""
 
 
 class TransactionalPath:
-    """Everything within one transaction: nothing is left to finish."""
+    """The response for the SQL store: everything happens in one transaction, so nothing is left to finish."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
         return respond.respond(database, candidates, source=source, policy=policy, cause=cause)
 
-    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> tuple[int, Response]:
+    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
         return respond.look_up_again(database, policy=policy, limit=limit)
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
@@ -56,7 +56,7 @@ class TransactionalPath:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """Calls to the store before and after the transaction."""
+    """The response for a remote store, which is called before and after the transaction."""
 
     access: RemoteAccess
 
@@ -67,7 +67,7 @@ class RemotePath:
             database, candidates, source=source, policy=policy, access=self.access, cause=cause
         )
 
-    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> tuple[int, Response]:
+    def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
         return remote.look_up_again_remotely(database, policy=policy, access=self.access, limit=limit)
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
@@ -78,6 +78,6 @@ class RemotePath:
 
 
 def path_of(policy: Policy) -> ResponsePath:
-    """Return the way through a response for the policy's token store."""
+    """Return the response implementation for the policy's token store."""
     access = policy.access
     return RemotePath(access) if isinstance(access, RemoteAccess) else TransactionalPath()

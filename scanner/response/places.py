@@ -1,4 +1,4 @@
-"""Places as rows: the key that makes two finds the same exposure, and the columns that describe it."""
+"""Conversion of places to rows and JSON, and the key that decides whether two finds are the same exposure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scanner.records.models import PlaceColumns
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 MAX_TEXT_LENGTH = 4096
-"""Characters of a path, URL or name that a row keeps; hostile ones may be megabytes long."""
+"""How many characters of a path, URL or name a row keeps. A hostile one may be megabytes long."""
 
 
 def place_key(place: Place) -> str:
-    """64 hex digits that are equal for the same place.
+    """Return 64 hex digits that are equal for two finds of one exposure.
 
-    A file is its repository and path, whatever the commit, so that a token that stays in a file through a hundred
-    commits is one exposure. Anything else is its object's own address.
+    A file is identified by repository and path without the commit, so that a token that stays in a file for a hundred
+    commits is one exposure. Any other place is identified by its own address.
     """
     repository = str(place.repository_id) if place.repository_id is not None else (place.repository or "")
     if place.kind in ("file", "file_name", "wiki_page") and place.path is not None:
@@ -40,7 +40,7 @@ def place_key(place: Place) -> str:
 
 
 def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
-    """The values of `PlaceColumns` for a candidate."""
+    """Return the values of the columns in `PlaceColumns` for a candidate."""
     place = candidate.place
     return {
         "kind": place.kind,
@@ -62,7 +62,7 @@ def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
 
 
 def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
-    """The candidate that `columns_of` made the row from."""
+    """Return the candidate from which `columns_of` made the row."""
     place = Place(
         kind=row.kind,  # type: ignore[arg-type]  # only columns_of writes it
         url=row.url,
@@ -78,7 +78,7 @@ def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
-    """The candidate as JSON; it holds no raw token."""
+    """Return the candidate as JSON. It contains no raw token."""
     value = dataclasses.asdict(candidate)
     published_at = candidate.place.published_at
     value["place"]["published_at"] = published_at.isoformat() if published_at else None
@@ -86,7 +86,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
 
 
 def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
-    """What `candidate_to_json` made. TypeError or ValueError for anything else."""
+    """Return the candidate from the JSON of `candidate_to_json`. Raises TypeError or ValueError for other JSON."""
     place = dict(value["place"])
     if place["published_at"] is not None:
         place["published_at"] = datetime.fromisoformat(place["published_at"])
@@ -94,12 +94,12 @@ def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
 
 
 def _object_id(value: str | None) -> str | None:
-    """An object id as git writes it; anything else that a server may call one is none."""
+    """Return the value if it is a git object id, otherwise None. A server may send anything."""
     return value if value is not None and _OBJECT_ID.fullmatch(value) else None
 
 
 def _text(value: str | None) -> Any:
-    """What a row keeps of a text: not more than a person would read. It is cut as it is stored, since escapes grow."""
+    """Return the text, escaped and then cut to `MAX_TEXT_LENGTH`. Escapes make it longer, so the order matters."""
     if value is None:
         return None
     clean = storable_text(value)

@@ -1,26 +1,31 @@
-"""What the operator decided: how to respond, and whom to tell."""
+"""The operator's policy: how r8scan responds to leaked tokens, and whom it notifies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from scanner.records.states import Channel, EnforceMode
 from scanner.response.store_access import TRANSACTIONAL, StoreAccess
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decided: how to respond and whom to tell. `mail_window` in seconds.
+    """The operator's policy: how r8scan responds to leaked tokens, and whom it notifies.
 
-    `access`: how responses use the token store (see `access_to`). `mail_already_disabled`: tell owners also of tokens
-    that they have disabled themselves, but that still stand in public. `announce`: the channels by which gateways are
-    told to forget what they cached.
+    Attributes:
+        enforce: whether to disable tokens or only to notify the operator.
+        operator_email: the operator's address, if there is one.
+        mail_window: the seconds during which a pending mail collects further incidents.
+        mail_domain: the domain of Message-IDs.
+        access: how responses use the token store; see `access_to`.
+        mail_already_disabled: whether owners are also notified of public tokens that they have disabled themselves.
+        announce: the channels on which gateways learn of disabled tokens.
     """
 
-    enforce: Literal["disable", "observe"] = "disable"
+    enforce: EnforceMode = EnforceMode.DISABLE
     operator_email: str | None = None
     mail_window: float = 10
     mail_domain: str = "localhost"
     access: StoreAccess = TRANSACTIONAL
     mail_already_disabled: bool = False
-    announce: tuple[str, ...] = ()
+    announce: tuple[Channel, ...] = ()

@@ -1,8 +1,8 @@
-"""The same response where the tokens are in a store that is not our database, and a call cannot join a transaction.
+"""The response for a remote token store, whose calls cannot join a database transaction.
 
-The incident is recorded as `disabling` before the store is called, and completed after it; whatever a crash or an
-outage leaves in between is due again. The incident's id goes along as the key: a token that was disabled under our
-own key was disabled by us, also when we never heard the answer.
+The incident is recorded as `disabling` before the store is called, and completed afterwards. An incident that a crash
+or an outage interrupts in between is due again. The incident's id is the idempotency key of the call: a token that was
+disabled with our key was disabled by r8scan, even if r8scan never received the answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from scanner.response import sightings
 from scanner.response.finishing import finish
 from scanner.response.policy import Policy
 from scanner.response.respond import (
-    CANDIDATES_A_TRANSACTION,
+    MAX_CANDIDATES_PER_TRANSACTION,
+    LookedUp,
     Response,
     leave_out_unknown,
     respond_within,
@@ -28,8 +29,9 @@ from scanner.response.respond import (
 from scanner.response.store_access import RemoteAccess
 from scanner.tokens.protocol import LookUp
 
-COMMIT_TRIES = 3
+MAX_COMMIT_TRIES = 3
 ASK_AGAIN_SECONDS = 15
+"""A sighting is looked up again this long after the store could not be asked."""
 
 
 def respond_remotely(
@@ -41,7 +43,10 @@ def respond_remotely(
     access: RemoteAccess,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look up, record, disable, complete. What the store could not be asked about is kept as `unchecked`."""
+    """Look the candidates up, record incidents, disable the tokens and record the results.
+
+    Candidates that the store could not be asked about become `unchecked` sightings.
+    """
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
     likely, crowd = split_crowd(candidates)
     response = _commit(database, likely, source, policy, cause, found)
@@ -54,30 +59,29 @@ def respond_remotely(
 
 
 def look_up_again_remotely(
-    database: Database, *, policy: Policy, access: RemoteAccess, limit: int = CANDIDATES_A_TRANSACTION
-) -> tuple[int, Response]:
-    """Look up the sightings that are due; those that the store could not be asked about stay as they are."""
+    database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
+) -> LookedUp:
+    """Look up the due sightings. Those that the store could not be asked about keep their state."""
     with database.read() as session:
-        rows = sightings.due(session, limit=limit)
-        listed = [(row.id, row.source, candidate) for row, candidate in rows]
-    if not listed:
-        return 0, Response()
-    found = access.ask(lambda: {candidate.digest for _, _, candidate in listed})
+        due = sightings.due(session, limit=limit)
+    if not due:
+        return LookedUp(0, Response())
+    found = access.ask(lambda: {one.candidate.digest for one in due})
     by_source: dict[str, list[Candidate]] = defaultdict(list)
-    for _, source, candidate in listed:
-        if candidate.digest not in found.not_checked:
-            by_source[source].append(candidate)
+    for one in due:
+        if one.candidate.digest not in found.not_checked:
+            by_source[one.source].append(one.candidate)
     total = Response()
     for source in sorted(by_source):
         total.add(_commit(database, by_source[source], source, policy, Cause.PUBLIC_REPOSITORY, found))
-    told = total.known_digests | total.unknown_digests
-    asked = [row_id for row_id, _, candidate in listed if candidate.digest in told]
+    answered = total.known_digests | total.unknown_digests
+    answered_ids = [one.id for one in due if one.candidate.digest in answered]
     with database.write() as session:
-        sightings.settle(session, asked, known=total.known_digests)
-        defer = [row_id for row_id, _, candidate in listed if candidate.digest not in told]
-        sightings.defer(session, defer, seconds=ASK_AGAIN_SECONDS)
+        sightings.settle(session, answered_ids, known=total.known_digests)
+        unanswered_ids = [one.id for one in due if one.candidate.digest not in answered]
+        sightings.defer(session, unanswered_ids, seconds=ASK_AGAIN_SECONDS)
     total.add(finish(database, policy, access.store, total.disabling))
-    return len(asked), total
+    return LookedUp(len(answered_ids), total)
 
 
 def _commit(
@@ -88,12 +92,16 @@ def _commit(
     cause: Cause,
     found: LookUp,
 ) -> Response:
-    """One transaction a batch. No row of the store's can be locked: who comes second meets the first one's incident."""
+    """Record incidents, one transaction for each batch.
+
+    The rows of a remote store cannot be locked. Two transactions may therefore open an incident of the same token: the
+    second one fails, and finds the first one's incident when it is repeated.
+    """
     total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)
-    for start in range(0, len(ordered), CANDIDATES_A_TRANSACTION):
-        batch = ordered[start : start + CANDIDATES_A_TRANSACTION]
-        for tries_left in reversed(range(COMMIT_TRIES)):
+    for start in range(0, len(ordered), MAX_CANDIDATES_PER_TRANSACTION):
+        batch = ordered[start : start + MAX_CANDIDATES_PER_TRANSACTION]
+        for tries_left in reversed(range(MAX_COMMIT_TRIES)):
             try:
                 with database.write() as session:
                     part = respond_within(session, batch, source=source, policy=policy, cause=cause, asked=found)

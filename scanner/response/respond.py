@@ -1,4 +1,4 @@
-"""The heart: candidates in; tokens disabled, incidents, exposures and notifications written, in one transaction."""
+"""The response to candidates: disable tokens and write incidents, exposures and notifications in one transaction."""
 
 from __future__ import annotations
 
@@ -19,29 +19,37 @@ from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, SightingState
 from scanner.response import incidents, sightings
 from scanner.response.enforcement import enforce
+from scanner.response.incidents import IncidentPlaces, TokenIncident
 from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
 from scanner.tokens.protocol import LookUp, TokenRecord
 
-CANDIDATES_A_TRANSACTION = 200
-"""A repository with 10,000 tokens must not hold the write lock for a minute."""
+MAX_CANDIDATES_PER_TRANSACTION = 200
+"""Limits the time of one transaction: a repository with 10,000 tokens must not hold the write lock for a minute."""
 
 MAX_SIGHTINGS = 300
-"""Unknown tokens of one call that are recorded, to be looked up again. More of them are a flood of invented tokens."""
+"""How many unknown tokens of one call are recorded as sightings. More of them are a flood of invented tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 NOT_RECORDED = "sightings_over_limit"
-"""The count, of the source, of tokens that the store did not know and that were not recorded."""
+"""The counter of the source for unknown tokens that were not recorded."""
 
-LET_PASS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
-"""Actions after which the token may live where it was found: seen there again, it is decided on again."""
+LIVE_ACTIONS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
+"""After these actions the token may still be live. If it is seen in a known place again, it is decided on again."""
 
 
 @dataclass(slots=True)
 class Response:
-    """What one call did. Counts of candidates by what became of them, and the incidents that are new.
+    """The result of one response.
 
-    A digest is in neither set while the store has not been asked. `disabling`: incidents for which a store that is not
-    ours has still to be called.
+    Attributes:
+        disabled: new incidents whose token this response disabled.
+        other_incidents: new incidents whose token stays live.
+        exposures: the number of new exposures.
+        known: the number of candidates that are tokens.
+        unknown: the number of candidates that the store does not know.
+        disabling: incidents for which a remote store must still be called.
+        known_digests: the digests of the known candidates.
+        unknown_digests: the digests of the unknown candidates. Those that could not be looked up are in neither set.
     """
 
     disabled: list[uuid.UUID] = field(default_factory=list)
@@ -54,12 +62,12 @@ class Response:
     unknown_digests: set[str] = field(default_factory=set)
 
     @property
-    def has_news(self) -> bool:
-        """Whether somebody has to be told."""
+    def has_notifications(self) -> bool:
+        """Whether the response queued notifications."""
         return bool(self.disabled or self.other_incidents)
 
     def add(self, other: Response) -> None:
-        """Take in what a further transaction did."""
+        """Add the result of a further transaction."""
         self.disabled += other.disabled
         self.other_incidents += other.other_incidents
         self.disabling += other.disabling
@@ -70,6 +78,14 @@ class Response:
         self.unknown_digests |= other.unknown_digests
 
 
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """How many due sightings the store answered for, and the response to those that are tokens now."""
+
+    sightings: int
+    response: Response
+
+
 def respond(
     database: Database,
     candidates: Sequence[Candidate],
@@ -78,9 +94,9 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and do what is due, a bounded number of tokens a transaction. Doing it twice does nothing.
+    """Look the candidates up and respond, in several transactions if there are many. A repeated call changes nothing.
 
-    Raises what the database raises when it is away: nothing is lost then, but the caller has to come again.
+    If the database is unavailable, its error is raised and the caller must repeat the call.
     """
     total = Response()
     likely, crowd = split_crowd(candidates)
@@ -139,20 +155,20 @@ def _spot(candidate: Candidate) -> tuple[str | None, str]:
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
-def look_up_again(database: Database, *, policy: Policy, limit: int = CANDIDATES_A_TRANSACTION) -> tuple[int, Response]:
-    """Look up the sightings that are due, respond to those that the store knows now; their number, what was done."""
+def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
+    """Look up at most `limit` due sightings, and respond to those that are tokens now."""
     with database.write() as session:
-        rows = sightings.due(session, limit=limit)
+        due = sightings.due(session, limit=limit)
         by_source = defaultdict(list)
-        for row, candidate in rows:
-            by_source[row.source].append(candidate)
-        # All of them at once: taken source by source they would be taken in another order than everybody's.
-        known = policy.access.look_up(session, {row.digest for row, _ in rows}, None).records
-        sightings.settle(session, [row.id for row, _ in rows], known=known)
+        for one in due:
+            by_source[one.source].append(one.candidate)
+        # Lock all tokens at once. Locking them source by source would break the common order and could deadlock.
+        known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
+        sightings.settle(session, [one.id for one in due], known=known)
         total = Response()
         for source, candidates in sorted(by_source.items()):
             total.add(respond_within(session, candidates, source=source, policy=policy))
-    return len(rows), total
+    return LookedUp(len(due), total)
 
 
 def respond_within(
@@ -164,28 +180,32 @@ def respond_within(
     cause: Cause = Cause.PUBLIC_REPOSITORY,
     asked: LookUp | None = None,
 ) -> Response:
-    """Do the same inside the caller's writing transaction.
+    """Respond inside the caller's writing transaction.
 
     Args:
-        asked: what `policy.access.ask` returned before the transaction began.
+        session: The caller's transaction.
+        candidates: What was found.
+        source: The source that found the candidates.
+        policy: The operator's policy.
+        cause: Why the tokens are disabled.
+        asked: The answer of `policy.access.ask` from before the transaction began.
     """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_digest[candidate.digest].append(candidate)
-    response = Response()
     found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
-    strangers = [candidate for candidate in missing if candidate.digest not in found.not_checked]
-    if strangers:
-        sightings.record(session, strangers, source=source, state=SightingState.UNKNOWN)
-    if len(strangers) < len(missing):
+    unknown = [candidate for candidate in missing if candidate.digest not in found.not_checked]
+    if unknown:
+        sightings.record(session, unknown, source=source, state=SightingState.UNKNOWN)
+    if len(unknown) < len(missing):
         unchecked = [candidate for candidate in missing if candidate.digest in found.not_checked]
         sightings.record(session, unchecked, source=source, state=SightingState.UNCHECKED)
-    response.unknown, response.known = len(strangers), len(candidates) - len(missing)
+    response = _decide(session, records, by_digest, source, policy, cause)
+    response.unknown, response.known = len(unknown), len(candidates) - len(missing)
     response.known_digests.update(records)
     response.unknown_digests.update(by_digest.keys() - records.keys() - found.not_checked)
-    _decide(session, records, by_digest, source, policy, cause, response)
     return response
 
 
@@ -196,65 +216,66 @@ def _decide(
     source: str,
     policy: Policy,
     cause: Cause,
-    response: Response,
-) -> None:
-    """Record where the tokens were found, do what is due, and queue for those who have to be told."""
-    opened = incidents.opened(session, records)
+) -> Response:
+    """Record the exposures of known tokens, enforce the policy and queue the notifications."""
+    response = Response()
+    existing = incidents.open_incidents(session, records)
     places = incidents.new_places(session, {digest: found[digest] for digest in records}, source)
-    # A place that was seen before disables nothing a second time: an operator may have brought the token back since.
+    # A known place does not disable a token again, because an operator may have enabled the token meanwhile.
     due = [
         digest
         for digest in sorted(records)
-        if places[digest] or (digest in opened and opened[digest].action in LET_PASS)
+        if places[digest] or (digest in existing and existing[digest].action in LIVE_ACTIONS)
     ]
     if not due:
-        return
-    brought_back = [digest for digest in due if digest in opened and _was_brought_back(records[digest], opened[digest])]
-    incidents.close_over(session, [opened.pop(digest) for digest in brought_back])
+        return response
+    reenabled = [digest for digest in due if digest in existing and _was_reenabled(records[digest], existing[digest])]
+    incidents.close_reenabled(session, [existing.pop(digest) for digest in reenabled])
     now = session.execute(select(db_now())).scalar_one()
     new = {
-        digest: incidents.begun(records[digest], found[digest][0].hint, cause, now)
+        digest: incidents.new_incident(records[digest], found[digest][0].hint, cause, now)
         for digest in due
-        if digest not in opened
+        if digest not in existing
     }
-    dealt_with = [new.get(digest) or opened[digest] for digest in due]
-    acts = enforce(session, [(records[incident.digest], incident) for incident in dealt_with], policy)
-    news: list[tuple[Incident, TokenRecord]] = []
+    to_decide = [TokenIncident(records[digest], new.get(digest) or existing[digest]) for digest in due]
+    to_notify: list[TokenIncident] = []
     entries: list[Entry] = []
-    for incident, done in zip(dealt_with, acts, strict=True):
-        if incident.digest not in new and done.action in (incident.action, Decision.ALREADY_DISABLED):
+    for one, taken in zip(to_decide, enforce(session, to_decide, policy), strict=True):
+        incident = one.incident
+        if incident.digest not in new and taken.action in (incident.action, Decision.ALREADY_DISABLED):
             continue
         evidence = {"digest": incident.digest, "source": source, "new_places": len(places[incident.digest])}
-        entries.append(Entry(f"token_{done.action}", evidence, incident.id))
-        incident.action, incident.cause = done.action, cause
-        if done.at is not None:
-            incident.disabled_at = done.at
-        if done.action == Decision.DISABLING:
+        entries.append(Entry(f"token_{taken.action}", evidence, incident.id))
+        incident.action, incident.cause = taken.action, cause
+        if taken.disabled_at is not None:
+            incident.disabled_at = taken.disabled_at
+        if taken.action == Decision.DISABLING:
             incident.next_attempt_at = now
             response.disabling.append(incident.id)
             continue
-        if done.action == Decision.DISABLED:
+        if taken.action == Decision.DISABLED:
             response.disabled.append(incident.id)
-        elif done.action != Decision.ALREADY_DISABLED:
+        elif taken.action != Decision.ALREADY_DISABLED:
             response.other_incidents.append(incident.id)
-        if done.action != Decision.ALREADY_DISABLED or policy.mail_already_disabled:
-            news.append((incident, records[incident.digest]))
+        if taken.action != Decision.ALREADY_DISABLED or policy.mail_already_disabled:
+            to_notify.append(one)
     session.add_all(new.values())
     session.flush()
     response.exposures += incidents.add_places(
-        session, [(incident, places[incident.digest]) for incident in dealt_with], now
+        session, [IncidentPlaces(one.incident, places[one.token.digest]) for one in to_decide], now
     )
     audit.record_all(session, entries)
-    queue_notifications(session, news, policy)
+    queue_notifications(session, to_notify, policy)
+    return response
 
 
-def _was_brought_back(token: TokenRecord, incident: Incident) -> bool:
+def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:
     return token.disabled_at is None and incident.disabled_at is not None
 
 
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:
-    """The end of a batch that does not tear the candidates of one digest apart, unless they alone exceed it."""
-    end = min(start + CANDIDATES_A_TRANSACTION, len(ordered))
+    """Return the end of a batch. It keeps the candidates of one digest together, unless they alone exceed the limit."""
+    end = min(start + MAX_CANDIDATES_PER_TRANSACTION, len(ordered))
     if end < len(ordered) and ordered[end].digest == ordered[start].digest:
         return end
     while end < len(ordered) and end > start + 1 and ordered[end].digest == ordered[end - 1].digest:

@@ -1,4 +1,4 @@
-"""From candidates to what is done about them, wherever the tokens are: the way in for everybody who finds something."""
+"""The entry points of the response, for any kind of token store. All sources call `respond_to`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from sqlalchemy import func, select
 from scanner.detection import Candidate
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident
-from scanner.records.states import Cause, Decision, IncidentState
+from scanner.records.states import Cause, Decision, EnforceMode, IncidentState
 from scanner.response import sightings
 from scanner.response.paths import path_of
 from scanner.response.places import candidate_of
 from scanner.response.policy import Policy
-from scanner.response.respond import CANDIDATES_A_TRANSACTION, Response
+from scanner.response.respond import MAX_CANDIDATES_PER_TRANSACTION, LookedUp, Response
 
-MAX_DECIDED_AGAIN = 1000
-"""Of a page."""
-PAGES_DECIDED_AGAIN = 50
-SPOILT_SECONDS = 3600
+EXPOSURES_PER_PAGE = 1000
+"""How many exposures `decide_again` reads in one query."""
+MAX_PAGES = 50
+"""How many pages one run of `decide_again` reads."""
+DEFER_FAILED_SECONDS = 3600
+"""A sighting whose look-up failed unexpectedly is tried again this much later."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,84 +35,92 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and do what is due. Doing it twice does nothing.
+    """Look the candidates up and respond to those that are tokens. A repeated call changes nothing.
 
-    Raises what the database raises when it is away: nothing is lost then, but the caller has to come again. A token
-    store that is away raises nothing: the candidates are kept and looked up when it is back.
+    If the database is unavailable, its error is raised and the caller must repeat the call. If a remote token store is
+    unavailable, nothing is raised: the candidates are kept as sightings and looked up when the store is back.
+
+    Args:
+        database: The database.
+        candidates: What was found.
+        source: The source that found the candidates.
+        policy: The operator's policy.
+        cause: Why the tokens are disabled.
     """
     return path_of(policy).respond(database, candidates, source=source, policy=policy, cause=cause)
 
 
-def look_up_due(database: Database, *, policy: Policy) -> tuple[int, Response]:
-    """Look up the sightings that are due; their number, what was done.
+def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
+    """Look up the due sightings, and respond to those that are tokens now.
 
-    One that cannot be dealt with, for whatever reason, costs the others nothing: it is put off for an hour, and logged.
+    A sighting that causes an unexpected error does not affect the others. It is logged and deferred by an hour.
     """
     try:
-        return _look_up_due(database, policy, CANDIDATES_A_TRANSACTION)
+        return _look_up_due(database, policy, MAX_CANDIDATES_PER_TRANSACTION)
     except Exception as err:
         if is_unavailable(err):
             raise
-        _log.exception("sightings could not be looked up together: one by one now")
+        _log.exception("the due sightings could not be looked up together; they are now looked up one by one")
     total, count = Response(), 0
-    for _ in range(CANDIDATES_A_TRANSACTION):
+    for _ in range(MAX_CANDIDATES_PER_TRANSACTION):
         try:
-            looked_up, response = _look_up_due(database, policy, 1)
+            looked_up = _look_up_due(database, policy, 1)
         except Exception as err:
             if is_unavailable(err):
                 raise
-            _log.error("a sighting cannot be looked up (%s): put off for an hour", type(err).__name__)
-            looked_up, response = _put_off_next(database), Response()
-        total.add(response)
-        count += looked_up
-        if not looked_up:
+            _log.error("a sighting could not be looked up (%s) and is deferred by an hour", type(err).__name__)
+            looked_up = LookedUp(_defer_next(database), Response())
+        total.add(looked_up.response)
+        count += looked_up.sightings
+        if not looked_up.sightings:
             break
-    return count, total
+    return LookedUp(count, total)
 
 
-def _look_up_due(database: Database, policy: Policy, limit: int) -> tuple[int, Response]:
+def _look_up_due(database: Database, policy: Policy, limit: int) -> LookedUp:
     return path_of(policy).look_up_again(database, policy=policy, limit=limit)
 
 
-def _put_off_next(database: Database) -> int:
+def _defer_next(database: Database) -> int:
     with database.write() as session:
-        ids = [row.id for row, _ in sightings.due(session, limit=1)]
-        sightings.defer(session, ids, seconds=SPOILT_SECONDS)
+        ids = [one.id for one in sightings.due(session, limit=1)]
+        sightings.defer(session, ids, seconds=DEFER_FAILED_SECONDS)
     return len(ids)
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide once more on tokens that were found in public and let live: by `observe`, by their protection.
+    """Decide again on public tokens that stayed live because of the mode `observe` or because of a protection.
 
-    What was decided since, enforcing or taking a protection away, thus reaches what nobody may ever see again. Those
-    for which nothing has changed stay as they are.
+    The operator may have changed the mode or removed the protection since, and no source may ever find the token again.
+    Incidents for which nothing has changed keep their action.
     """
-    wanted = (Decision.PROTECTED,) if policy.enforce == "observe" else (Decision.PROTECTED, Decision.OBSERVED)
+    is_observing = policy.enforce == EnforceMode.OBSERVE
+    actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
-    # Select only tokens for which something has changed, if the database can tell: the others would fill the pages.
+    # If the database can tell, select only tokens for which something has changed. The others would fill the pages.
     changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
-    for _ in range(PAGES_DECIDED_AGAIN):
+    for _ in range(MAX_PAGES):
         with database.read() as session:
             rows = session.execute(
                 select(Incident.digest, Incident.hint, Exposure)
                 .join(Exposure, Exposure.incident_id == Incident.id)
                 .where(
-                    Incident.state == IncidentState.OPEN, Incident.action.in_(wanted), Exposure.id.in_(first), *changed
+                    Incident.state == IncidentState.OPEN, Incident.action.in_(actions), Exposure.id.in_(first), *changed
                 )
                 .where(Exposure.id > last)
                 .order_by(Exposure.id)
-                .limit(MAX_DECIDED_AGAIN)
+                .limit(EXPOSURES_PER_PAGE)
             ).all()
             found = [candidate_of(exposure, digest, hint) for digest, hint, exposure in rows]
         if found:
             total.add(respond_to(database, found, source="decided_again", policy=policy))
-        if len(rows) < MAX_DECIDED_AGAIN:
+        if len(rows) < EXPOSURES_PER_PAGE:
             break
         last = rows[-1][2].id
     return total
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
-    """Complete disables that a crash or an outage of the store left half-done."""
+    """Complete the disables that a crash or an outage of the store interrupted."""
     return path_of(policy).finish_due(database, policy=policy)

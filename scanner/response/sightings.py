@@ -1,9 +1,10 @@
-"""Candidates that the token store has not confirmed: kept, and looked up again until it knows them, for 30 days."""
+"""Sightings: candidates that the token store has not confirmed. They are looked up again for 30 days."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
@@ -15,18 +16,27 @@ from scanner.records.models import ApiToken, Sighting, db_now
 from scanner.records.states import SightingState
 from scanner.response.places import candidate_of, columns_of
 
-KEPT_DAYS = 30
+RETENTION_DAYS = 30
 RECHECK_SECONDS = 6 * 3600
 FIRST_RECHECK_SECONDS = 60
-"""An import, or a token just made, may be a moment behind the find."""
-ROWS_A_STATEMENT = 200
-MAX_SHED_AT_ONCE = 20_000
-"""Rows that one transaction deletes: about a second, for which it holds up the other writers of SQLite."""
-MAX_GROUPS_AT_ONCE = 100
+"""The first repeated look-up. An import or a new token may reach the store shortly after the find."""
+ROWS_PER_STATEMENT = 200
+MAX_SHED_ROWS = 20_000
+"""How many rows one transaction deletes. It takes about a second, during which other writers of SQLite wait."""
+MAX_SHED_GROUPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DueSighting:
+    """A sighting whose look-up is due."""
+
+    id: int
+    source: str
+    candidate: Candidate
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Write candidates that are not there yet. `unchecked` ones are due at once, `unknown` ones a minute later."""
+    """Insert new sightings. `unchecked` ones are due immediately, `unknown` ones after `FIRST_RECHECK_SECONDS`."""
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for candidate in candidates:
@@ -38,17 +48,17 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
         }
     if not rows:
         return
-    # One statement with many rows of parameters: compiling a VALUES list anew costs ten times as much.
+    # Use one statement with many rows of parameters. Compiling a VALUES list for each call costs ten times as much.
     statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
     session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
         _make_due(session, {digest for digest, _ in rows})
 
 
-def due(session: Session, *, limit: int) -> list[tuple[Sighting, Candidate]]:
-    """Sightings whose time to be looked up has come, and the candidates that they are.
+def due(session: Session, *, limit: int) -> list[DueSighting]:
+    """Return up to `limit` sightings whose look-up is due.
 
-    Those that were never checked come first, so that no flood of invented tokens holds them up; then who waits longest.
+    Unchecked sightings come first, so that a flood of invented tokens cannot delay them; then the longest due.
     """
     statement = (
         select(Sighting)
@@ -57,11 +67,11 @@ def due(session: Session, *, limit: int) -> list[tuple[Sighting, Candidate]]:
         .limit(limit)
     )
     rows = session.execute(statement).scalars().all()
-    return [(row, candidate_of(row, row.digest, row.hint)) for row in rows]
+    return [DueSighting(row.id, row.source, candidate_of(row, row.digest, row.hint)) for row in rows]
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """After a look-up: what the store knows is no sighting any more, the rest is asked again later."""
+    """Record a look-up: delete the sightings of known digests, and look the others up again after `RECHECK_SECONDS`."""
     if not ids:
         return
     session.execute(delete(Sighting).where(Sighting.id.in_(ids), Sighting.digest.in_(known)))
@@ -73,13 +83,13 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
 
 
 def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
-    """The store could not be asked: the sightings stay what they are, and are due a little later."""
+    """Make sightings due in `seconds` without changing their state, because the store could not be asked."""
     if ids:
         session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
 
 
 def make_due_after_import(session: Session) -> int:
-    """Have every sighting looked up now whose digest the SQL store has come to know; the number of them."""
+    """Make the sightings due now whose digest the SQL store has learned. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(
         update(Sighting).where(known).values(next_check_at=db_now()).execution_options(synchronize_session=False)
@@ -88,25 +98,29 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete what the store has not known for 30 days; what was never checked stays. The number deleted."""
-    old = Sighting.seen_at < db_now(-KEPT_DAYS * 86400)
+    """Delete unknown sightings older than `RETENTION_DAYS`. Unchecked ones stay. Return the number deleted."""
+    old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings beyond `max_rows`, at most `MAX_SHED_AT_ONCE`; the number deleted, by source.
+    """Delete sightings beyond `max_rows`, at most `MAX_SHED_ROWS` in one call.
 
-    The unlikeliest go first: of `unknown` ones those with the most siblings in one place, as a flood of invented tokens
-    has, and of these the oldest. `unchecked` ones, of which the store was never asked, go only when no others are left.
+    The least likely tokens are deleted first: unknown sightings in the place with the most of them, as a flood of
+    invented tokens creates, oldest first. Unchecked sightings are deleted only when no others are left.
+
+    Returns:
+        The number of deleted sightings by source.
     """
-    # There cannot be more rows than ids. Each of the two alone is one look at an index, both in one query are a scan.
+    # The span of ids is an upper bound of the number of rows. As two queries, min and max each read one index entry;
+    # in one query, they would scan the table.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:
         return {}
     excess = session.execute(select(func.count()).select_from(Sighting)).scalar_one() - max_rows
-    excess = min(excess, MAX_SHED_AT_ONCE)
+    excess = min(excess, MAX_SHED_ROWS)
     shed_rows: Counter[str] = Counter()
     where = func.coalesce(Sighting.repository, Sighting.url)
     groups = (
@@ -114,7 +128,7 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
         .where(Sighting.state == SightingState.UNKNOWN)
         .group_by(Sighting.source, where)
         .order_by(func.count().desc(), Sighting.source, where)
-        .limit(MAX_GROUPS_AT_ONCE)
+        .limit(MAX_SHED_GROUPS)
     )
     for source, place, count in session.execute(groups).all() if excess > 0 else ():
         if excess <= 0:
@@ -146,11 +160,11 @@ def _delete_oldest(session: Session, condition: ColumnElement[bool], count: int)
 
 def _make_due(session: Session, digests: set[str]) -> None:
     ordered = sorted(digests)
-    for start in range(0, len(ordered), ROWS_A_STATEMENT):
+    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
         session.execute(
             update(Sighting)
             .where(
-                Sighting.digest.in_(ordered[start : start + ROWS_A_STATEMENT]),
+                Sighting.digest.in_(ordered[start : start + ROWS_PER_STATEMENT]),
                 or_(Sighting.state == SightingState.UNKNOWN, Sighting.next_check_at > db_now()),
             )
             .values(next_check_at=db_now())

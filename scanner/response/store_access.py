@@ -1,4 +1,4 @@
-"""How a response uses the token store. This module alone expresses the difference between the two kinds of store.
+"""The response's access to the token store. Only this module knows the difference between the two kinds of store.
 
 The SQL store joins the response's transaction: tokens are looked up and disabled inside it. A remote store cannot. It
 is asked before the transaction, the transaction records each incident as `disabling`, and the call that disables the
@@ -23,68 +23,77 @@ from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, Token
 from scanner.tokens.sql import SqlStore
 
 SETTLING_SECONDS = 120
-"""A disable younger than this is newer than the store's answer: an answer is under way for less time."""
+"""If r8scan disabled a token less than this long ago, the store's answer may be older than the disable. No answer takes
+longer than this."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """What was done about a token: the value for `Incident.action`. `at`: when the token was disabled, by anyone."""
+class TakenAction:
+    """What was done about a token. `action` is the value for `Incident.action`.
+
+    `disabled_at` is when the token was disabled, by r8scan or before.
+    """
 
     action: Decision
-    at: datetime | None = None
+    disabled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LetLive:
-    """A token that was not disabled. `even_protected`: its protection today is a reason to leave it alone, too."""
+class LiveToken:
+    """A token that was not disabled. `even_protected` says whether it counts as live while it is protected."""
 
     digest: str
     even_protected: bool
 
 
 class StoreAccess(Protocol):
-    """The steps of a response that depend on the kind of store, in the order in which they are taken."""
+    """The steps of a response that depend on the kind of store, in the order in which the response takes them."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
-        """Ask the store before the transaction begins. An unavailable store has checked nothing; it raises nothing.
+        """Ask a remote store before the transaction begins.
 
         Args:
-            digests: called only if this kind of store is asked now.
+            digests: Called only if this kind of store is asked before the transaction.
 
         Returns:
-            The answer for `look_up`, or None if the store is asked inside the transaction.
+            The answer to pass to `look_up`; None if the store is asked inside the transaction. If the store is
+            unavailable, the answer lists all digests as not checked.
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
-        """Return what is known of the tokens inside the writing transaction, with what it needs locked.
+        """Look the tokens up inside the writing transaction, and lock the rows that the decision depends on.
 
         Args:
-            asked: what `ask` returned.
+            session: The writing transaction.
+            digests: The tokens.
+            asked: The answer of `ask`.
         """
 
-    def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, Act]:
-        """Disable live tokens inside the transaction, or plan the call that does.
+    def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
+        """Disable live tokens inside the transaction, or plan the call that disables them.
 
         Args:
-            reasons: the reason for each digest.
+            session: The writing transaction.
+            reasons: The reason for each digest.
 
         Returns:
-            What was done, for each digest.
+            The action taken for each digest.
         """
 
     def live_only(
         self, digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]
     ) -> tuple[ColumnElement[bool], ...]:
-        """Return conditions that select live tokens, as far as the database can tell; `confirm_live` tells the rest.
+        """Return SQL conditions that select live tokens, as far as the database can tell.
 
         Args:
-            even_protected: whether a protected token counts as live.
+            digest: The expression for the token's digest.
+            even_protected: Whether a protected token counts as live.
         """
 
-    def confirm_live(self, tokens: Collection[LetLive]) -> Collection[LetLive]:
-        """Return those of the tokens, selected by `live_only`, that are live. Without those that cannot be checked."""
+    def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
+        """Return those tokens, selected by `live_only`, that are live. Tokens that cannot be checked are left out."""
 
 
 class TransactionalAccess:
@@ -97,10 +106,12 @@ class TransactionalAccess:
         del asked
         return LookUp(sql.look_up(session, digests, lock=True))
 
-    def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, Act]:
+    def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
         disabled = sql.disable_all(session, reasons)
         return {
-            digest: Act(Decision.DISABLED, disabled[digest]) if digest in disabled else Act(Decision.ALREADY_DISABLED)
+            digest: TakenAction(Decision.DISABLED, disabled[digest])
+            if digest in disabled
+            else TakenAction(Decision.ALREADY_DISABLED)
             for digest in reasons
         }
 
@@ -109,13 +120,13 @@ class TransactionalAccess:
     ) -> tuple[ColumnElement[bool], ...]:
         return (sql.is_live(digest, even_protected=even_protected),)
 
-    def confirm_live(self, tokens: Collection[LetLive]) -> Collection[LetLive]:
+    def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
         return tokens
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """Access to a store outside our database, by calls before and after the transaction."""
+    """Access to a remote store, by calls before and after the transaction."""
 
     store: RemoteStore
 
@@ -125,11 +136,11 @@ class RemoteAccess:
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
         if asked is None:
             raise ValueError("a remote store has to be asked before the transaction")
-        return believed(session, asked, digests)
+        return without_stale(session, asked, digests)
 
-    def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, Act]:
+    def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
         del session
-        return {digest: Act(Decision.DISABLING) for digest in reasons}
+        return {digest: TakenAction(Decision.DISABLING) for digest in reasons}
 
     def live_only(
         self, digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]
@@ -137,7 +148,7 @@ class RemoteAccess:
         del digest, even_protected
         return ()
 
-    def confirm_live(self, tokens: Collection[LetLive]) -> Collection[LetLive]:
+    def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
         records = self._ask({token.digest for token in tokens}).records
         return {token for token in tokens if token.digest in records and _is_live(records[token.digest], token)}
 
@@ -147,7 +158,7 @@ class RemoteAccess:
         try:
             return self.store.look_up(digests)
         except StoreUnavailable as err:
-            _log.error("the token store is away: %s; its tokens are looked up again when it is back", err)
+            _log.error("the token store is unavailable: %s; r8scan will look the tokens up when it is back", err)
             return LookUp({}, frozenset(digests))
 
 
@@ -155,17 +166,17 @@ TRANSACTIONAL = TransactionalAccess()
 
 
 def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
-    """Return the way in which responses use this store."""
+    """Return the access that fits this kind of store."""
     return TRANSACTIONAL if isinstance(store, SqlStore) else RemoteAccess(store)
 
 
-def believed(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Return the answer without tokens that we disabled while it was under way: they have to be asked for again.
+def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
+    """Move tokens to `not_checked` that r8scan disabled while the store's answer was under way.
 
-    Such an answer says that the token is live. Taken at its word, it would mean that somebody enabled the token again.
+    The stale answer says that the token is live. Taken as current, it would mean that someone enabled the token again.
     """
     known = [digest for digest in digests if digest in found.records]
-    # Lock the incidents before reading them: if one is being completed at this moment, wait until it is.
+    # Lock the incidents before reading them. If another worker is completing one, wait for it.
     statement = (
         select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
         .where(Incident.digest.in_(known), Incident.state == IncidentState.OPEN)
@@ -183,5 +194,5 @@ def believed(session: Session, found: LookUp, digests: Collection[str]) -> LookU
     return LookUp(records, found.not_checked | stale, found.complaint)
 
 
-def _is_live(record: TokenRecord, token: LetLive) -> bool:
+def _is_live(record: TokenRecord, token: LiveToken) -> bool:
     return record.disabled_at is None and (token.even_protected or not record.is_protected)

@@ -1,4 +1,4 @@
-"""An incident's whole story in the order of time, read from all rows that know a part of it. Decides nothing."""
+"""The timeline of an incident: all recorded events in the order of time, collected from several tables."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sqlalchemy.orm import Session
 
 from scanner.records.compromise_models import Report
 from scanner.records.models import Announcement, AuditEntry, Exposure, Incident, Notification, NotificationSubject
-from scanner.records.states import Decision
+from scanner.records.states import Channel, Decision
 
 MAX_PLACES = 50
-"""Places told one by one; the rest is told by its number."""
+"""How many exposures the timeline lists. It gives only the number of the others."""
 MAX_ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened: when, by whom, the word for it, and particulars in a line."""
+    """An event of the timeline: when it happened, who caused it, what happened and one line of detail."""
 
     at: datetime
     who: str
@@ -31,7 +31,7 @@ class Moment:
 
 
 def timeline(session: Session, incident: Incident) -> list[Moment]:
-    """Everything on record, earliest first; what is of one moment in the order in which it follows."""
+    """Return all recorded events of the incident, earliest first."""
     moments = [
         *_token(incident),
         *_places(session, incident.id),
@@ -81,7 +81,7 @@ def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
 
 
 def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
-    """When messages were queued; what became of mails is in the audit."""
+    """Yield when messages were queued. The audit entries tell whether a mail was delivered."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)
@@ -90,7 +90,7 @@ def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]
         .limit(MAX_ENTRIES)
     )
     for row, occasion in session.execute(statement):
-        if row.channel in ("email", "operator"):
+        if row.channel in (Channel.EMAIL, Channel.OPERATOR):
             to = row.recipient or "nobody: no address is known"
             yield Moment(row.created_at, "r8scan", "mail queued", f"to {to} about {occasion.replace('_', ' ')}")
         elif row.sent_at is not None:

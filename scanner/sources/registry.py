@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from scanner.records.states import JobKind
 from scanner.sources.archive.poll import EVENT_ARCHIVE
 from scanner.sources.code_search.poll import CODE_SEARCH
 from scanner.sources.gists.poll import GISTS
@@ -26,7 +27,7 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def droppable_priorities(kind: str) -> tuple[int, ...]:
+def droppable_priorities(kind: JobKind) -> tuple[int, ...]:
     """Return the priorities of jobs of this kind that may be dropped. What operators wait for has other priorities."""
     found: defaultdict[str, set[int]] = defaultdict(set)
     for source in SOURCES.values():

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import psutil
@@ -33,6 +33,7 @@ from scanner.isolation import shared_pool
 from scanner.records import jobs, schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.push import Push
@@ -42,7 +43,7 @@ from workers.sandbox import github_server
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
-KINDS: tuple[Literal["pushes", "slow_pushes"], ...] = ("pushes", "slow_pushes")
+KINDS = (JobKind.PUSHES, JobKind.SLOW_PUSHES)
 TOKENS_PER_FILE = 20_000
 MAX_SECONDS = 60.0
 MAX_GROWTH_MB = 50.0
@@ -58,7 +59,7 @@ def measure(url: str, tokens: int, folder: Path) -> int:
     with github_server.running(folder / "github") as github:
         push = _flooded(github, tokens, folder)
         with database.write() as session:
-            jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="public_events")
+            jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push.to_json()]}, source="public_events")
         command = [sys.executable, "-m", "tests.benchmarks.bench_candidate_flood", "--scan", url]
         addresses = [github.api_url, github.url, str(folder)]
         child = subprocess.run([*command, *addresses], check=True, capture_output=True, text=True)

@@ -84,7 +84,7 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
 
 def _open_jobs(database: Database) -> int:
     with database.read() as session:
-        return int(session.execute(select(func.count()).where(ScanJob.state.in_(jobs.OPEN))).scalar_one())
+        return int(session.execute(select(func.count()).where(ScanJob.state.in_(jobs.OPEN_STATES))).scalar_one())
 
 
 def _environment(url: str, redis: str, address: str, folder: Path) -> dict[str, str]:

@@ -20,7 +20,8 @@ from notifications.email.transport import Envelope
 from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, db_now
-from scanner.records.outbox import OwnerNews
+from scanner.records.outbox import OwnerNotice
+from scanner.records.states import Occasion
 
 PUBLISHED = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 SEEN = PUBLISHED + timedelta(seconds=30)
@@ -75,19 +76,19 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 
 
 def tell_owner(
-    database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: str = "disabled"
+    database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
     """Queue an owner's mail that is due now, and return the id of its row."""
     with database.write() as session:
-        news = OwnerNews("1", (recipient,), occasion, incident_ids)
-        outbox.tell_owners(session, [news], window=0, domain="vendor.example")
+        news = OwnerNotice("1", (recipient,), occasion, incident_ids)
+        outbox.notify_owners(session, [news], window=0, domain="vendor.example")
     return newest(database, "email", recipient)
 
 
-def tell_operator(database: Database, occasion: str, *incident_ids: uuid.UUID) -> uuid.UUID:
+def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
     """Queue an operator's mail that is due now, and return the id of its row."""
     with database.write() as session:
-        outbox.tell_operator(session, incident_ids, occasion, OPERATOR, window=0)
+        outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
 
 

@@ -32,10 +32,10 @@ from notifications.gateways import (
     signature,
 )
 from scanner.records import announcements
-from scanner.records.announcements import STREAM, WEBHOOK, Stopped
+from scanner.records.announcements import DisabledToken
 from scanner.records.database import Database
 from scanner.records.models import Notification, db_now
-from scanner.records.states import Cause
+from scanner.records.states import Cause, Channel
 from tests.servers import redis_server
 from workers.sandbox import gateway
 from workers.sandbox.gateway import Cache
@@ -46,9 +46,11 @@ AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 SECRET = "a-secret-of-the-webhook"
 
 
-def announce(database: Database, *digests: str, channels: tuple[str, ...] = (STREAM, WEBHOOK)) -> None:
+def announce(
+    database: Database, *digests: str, channels: tuple[Channel, ...] = (Channel.STREAM, Channel.WEBHOOK)
+) -> None:
     with database.write() as session:
-        announcements.announce(session, [Stopped(one, "7", Cause.OPERATOR, AT) for one in digests], channels)
+        announcements.announce(session, [DisabledToken(one, "7", Cause.OPERATOR, AT) for one in digests], channels)
 
 
 def states(database: Database) -> list[tuple[str, str]]:
@@ -90,25 +92,25 @@ def redis_url(redis_socket: str) -> Iterator[str]:
 
 
 def test_the_stream_gets_each_announcement_once_in_order(database: Database, redis_url: str) -> None:
-    announce(database, "a" * 64, "b" * 64, channels=(STREAM,))
+    announce(database, "a" * 64, "b" * 64, channels=(Channel.STREAM,))
     channel = StreamChannel(redis_url, "gateways")
-    assert announce_due(database, {STREAM: channel}).sent == 2
-    assert announce_due(database, {STREAM: channel}).sent == 0
+    assert announce_due(database, {Channel.STREAM: channel}).sent == 2
+    assert announce_due(database, {Channel.STREAM: channel}).sent == 0
     channel.close()
     with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
         entries: Any = connection.xrange("gateways")
     assert [fields["digest"] for _, fields in entries] == ["a" * 64, "b" * 64]
     assert set(entries[0][1]) == {"id", "type", "digest", "token_id", "cause", "disabled_at"}
-    assert states(database) == [(STREAM, "sent")] * 2
+    assert states(database) == [(Channel.STREAM, "sent")] * 2
 
 
 def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Database) -> None:
     cache = Cache(lambda digest: True)
     assert cache.answers("a" * 64)
     with served(Starlette(routes=[gateway.webhook(cache, SECRET)])) as url:
-        announce(database, "a" * 64, channels=(WEBHOOK,))
+        announce(database, "a" * 64, channels=(Channel.WEBHOOK,))
         channel = WebhookChannel(f"{url}/r8scan", SECRET)
-        assert announce_due(database, {WEBHOOK: channel}).sent == 1
+        assert announce_due(database, {Channel.WEBHOOK: channel}).sent == 1
         channel.close()
         assert cache.entries == {}
         forged = WebhookChannel(f"{url}/r8scan", "another-secret-entirely")
@@ -126,20 +128,20 @@ def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
 def test_a_channel_that_is_away_stops_no_other_and_gets_it_later(database: Database) -> None:
     announce(database, "a" * 64)
     stream, webhook = Kept(is_away=True), Kept()
-    report = announce_due(database, {STREAM: stream, WEBHOOK: webhook})
+    report = announce_due(database, {Channel.STREAM: stream, Channel.WEBHOOK: webhook})
     assert (report.sent, report.deferred) == (1, 1)
-    assert states(database) == [(STREAM, "frozen"), (WEBHOOK, "sent")]
+    assert states(database) == [(Channel.STREAM, "frozen"), (Channel.WEBHOOK, "sent")]
     stream.is_away = False
     pass_time(database)
-    assert announce_due(database, {STREAM: stream, WEBHOOK: webhook}).sent == 1
+    assert announce_due(database, {Channel.STREAM: stream, Channel.WEBHOOK: webhook}).sent == 1
     assert len(stream.batches) == 1
     assert len(webhook.batches) == 1
 
 
 def test_what_is_not_taken_for_three_days_fails_in_sight(database: Database) -> None:
-    announce(database, "a" * 64, channels=(WEBHOOK,))
+    announce(database, "a" * 64, channels=(Channel.WEBHOOK,))
     pass_time(database, created_at=db_now(-3 * 86400 - 60))
-    assert announce_due(database, {WEBHOOK: Kept(is_away=True)}).failed == 1
+    assert announce_due(database, {Channel.WEBHOOK: Kept(is_away=True)}).failed == 1
     with database.read() as session:
         row = session.execute(select(Notification)).scalar_one()
     assert row.state == "failed"
@@ -147,9 +149,9 @@ def test_what_is_not_taken_for_three_days_fails_in_sight(database: Database) -> 
 
 
 def test_one_that_the_receiver_cannot_read_holds_up_nobody(database: Database) -> None:
-    announce(database, *(f"{number:064x}" for number in range(8)), channels=(WEBHOOK,))
+    announce(database, *(f"{number:064x}" for number in range(8)), channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable={f"{3:064x}"})
-    report = announce_due(database, {WEBHOOK: channel})
+    report = announce_due(database, {Channel.WEBHOOK: channel})
     assert (report.sent, report.deferred) == (7, 1)
     told = [content["digest"] for batch in channel.batches for content in batch]
     assert sorted(told) == [f"{number:064x}" for number in range(8) if number != 3]
@@ -160,18 +162,18 @@ def test_one_that_the_receiver_cannot_read_holds_up_nobody(database: Database) -
 
 def test_a_receiver_that_refuses_everything_is_not_asked_about_each(database: Database) -> None:
     every = {f"{number:064x}" for number in range(BATCH)}
-    announce(database, *every, channels=(WEBHOOK,))
+    announce(database, *every, channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable=every)
-    report = announce_due(database, {WEBHOOK: channel})
+    report = announce_due(database, {Channel.WEBHOOK: channel})
     assert (report.sent, report.deferred, channel.tries) == (0, BATCH, 1 + MAX_REFUSED)
 
 
 def test_many_that_cannot_be_read_come_after_the_others(database: Database) -> None:
     bad = {f"{number:064x}" for number in range(MAX_REFUSED + 1)}
-    announce(database, *sorted(bad), "f" * 64, channels=(WEBHOOK,))
+    announce(database, *sorted(bad), "f" * 64, channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable=bad)
     for _ in range(3):
-        announce_due(database, {WEBHOOK: channel})
+        announce_due(database, {Channel.WEBHOOK: channel})
         with database.write() as session:  # two seconds go by
             at = {"next_attempt_at": db_now(-1)}
             let_go = Notification.error.is_(None) & (Notification.state == "frozen")
@@ -180,32 +182,32 @@ def test_many_that_cannot_be_read_come_after_the_others(database: Database) -> N
 
 
 def test_a_row_that_tells_of_nothing_fails_in_sight_and_is_never_sent(database: Database) -> None:
-    announce(database, "a" * 64, "b" * 64, channels=(STREAM,))
+    announce(database, "a" * 64, "b" * 64, channels=(Channel.STREAM,))
     with database.write() as session:
         first = select(Notification.id).limit(1).scalar_subquery()
         session.execute(update(Notification).where(Notification.id == first).values(facts=None))
     channel = Kept()
-    report = announce_due(database, {STREAM: channel})
+    report = announce_due(database, {Channel.STREAM: channel})
     assert (report.sent, report.failed) == (1, 1)
     assert [len(batch) for batch in channel.batches] == [1]
-    assert states(database) == [(STREAM, "failed"), (STREAM, "sent")]
+    assert states(database) == [(Channel.STREAM, "failed"), (Channel.STREAM, "sent")]
 
 
 def test_what_waits_for_a_channel_that_is_not_set_any_more_fails_after_three_days(database: Database) -> None:
     announce(database, "a" * 64)
-    assert announce_due(database, {STREAM: Kept()}).failed == 0
+    assert announce_due(database, {Channel.STREAM: Kept()}).failed == 0
     pass_time(database, created_at=db_now(-3 * 86400 - 60))
-    assert announce_due(database, {STREAM: Kept()}).failed == 1
-    assert states(database) == [(STREAM, "sent"), (WEBHOOK, "failed")]
+    assert announce_due(database, {Channel.STREAM: Kept()}).failed == 1
+    assert states(database) == [(Channel.STREAM, "sent"), (Channel.WEBHOOK, "failed")]
     with database.read() as session:
         row = session.execute(select(Notification).where(Notification.state == "failed")).scalar_one()
     assert row.error == "gave up after 3 days: the channel is no longer configured"
 
 
 def test_many_go_out_in_batches(database: Database) -> None:
-    announce(database, *(f"{number:064x}" for number in range(2 * BATCH + 1)), channels=(WEBHOOK,))
+    announce(database, *(f"{number:064x}" for number in range(2 * BATCH + 1)), channels=(Channel.WEBHOOK,))
     channel = Kept()
-    assert announce_due(database, {WEBHOOK: channel}).sent == 2 * BATCH + 1
+    assert announce_due(database, {Channel.WEBHOOK: channel}).sent == 2 * BATCH + 1
     assert [len(batch) for batch in channel.batches] == [BATCH, BATCH, 1]
     told = [content["digest"] for batch in channel.batches for content in batch]
     assert sorted(told) == [f"{number:064x}" for number in range(2 * BATCH + 1)]
@@ -217,20 +219,20 @@ def test_a_worker_that_dies_after_sending_makes_a_repeat_with_the_same_id(databa
             super().send(batch)
             raise KeyboardInterrupt
 
-    announce(database, "a" * 64, channels=(STREAM,))
+    announce(database, "a" * 64, channels=(Channel.STREAM,))
     dying = Dying()
     with pytest.raises(KeyboardInterrupt):
-        announce_due(database, {STREAM: dying})
+        announce_due(database, {Channel.STREAM: dying})
     pass_time(database)
     after = Kept()
-    assert announce_due(database, {STREAM: after}).sent == 1
+    assert announce_due(database, {Channel.STREAM: after}).sent == 1
     assert after.batches == dying.batches
 
 
 def test_two_workers_announce_nothing_twice(database: Database) -> None:
-    announce(database, *(f"{number:064x}" for number in range(60)), channels=(STREAM,))
+    announce(database, *(f"{number:064x}" for number in range(60)), channels=(Channel.STREAM,))
     channel = Kept()
-    threads = [threading.Thread(target=announce_due, args=(database, {STREAM: channel})) for _ in range(4)]
+    threads = [threading.Thread(target=announce_due, args=(database, {Channel.STREAM: channel})) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -296,9 +298,9 @@ def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, r
     cache = Cache(lambda digest: True)
     with gateway.following(cache, redis_url, "gateways", lambda: None):
         assert cache.answers("a" * 64)
-        announce(database, "a" * 64, channels=(STREAM,))
+        announce(database, "a" * 64, channels=(Channel.STREAM,))
         channel: AnnouncementChannel = StreamChannel(redis_url, "gateways")
-        announce_due(database, {STREAM: channel})
+        announce_due(database, {Channel.STREAM: channel})
         channel.close()
         until(lambda: not cache.entries, 30)
 

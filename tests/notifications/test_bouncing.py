@@ -12,6 +12,7 @@ from notifications.bouncing import BounceOutcome
 from notifications.email.bounces import read_bounce
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, Notification, db_now
+from scanner.records.states import Occasion
 from tests.notifications.outbox_rows import (
     IDENTITY,
     OPERATOR,
@@ -22,9 +23,9 @@ from tests.notifications.outbox_rows import (
     leak,
     make_due,
     newest,
+    notify_operator,
     place,
     row,
-    tell_operator,
     tell_owner,
 )
 from tests.notifications.returned_mail import REASON, bounce
@@ -99,7 +100,7 @@ def test_a_message_id_that_is_not_ours_is_unknown(database: Database, message_id
 
 
 def test_an_operators_own_mail_that_came_back_is_in_sight_and_starts_no_other(database: Database) -> None:
-    notification_id = tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
+    notification_id = notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     deliver(database, Post())
     assert bring_back(database, notification_id) is BounceOutcome.FAILED
     assert operators_mails(database) == 1
@@ -139,7 +140,7 @@ def test_a_recipient_who_fails_days_after_another_is_told_too(database: Database
 
 def test_what_is_urgent_does_not_wait_for_the_days_mail(database: Database) -> None:
     bring_back(database, sent(database))
-    tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
+    notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     post = Post()
     assert deliver(database, post).sent == 1
     assert b"protected token" in post.taken[0].content

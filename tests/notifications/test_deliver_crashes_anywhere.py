@@ -16,7 +16,7 @@ from notifications.announcing import announce_due
 from notifications.email.transport import Envelope, PermanentFailure
 from notifications.gateways import Content
 from scanner.records import announcements
-from scanner.records.announcements import WEBHOOK, Stopped
+from scanner.records.announcements import DisabledToken
 from scanner.records.database import Database
 from scanner.records.models import (
     Announcement,
@@ -28,7 +28,7 @@ from scanner.records.models import (
     NotificationSubject,
     db_now,
 )
-from scanner.records.states import Cause
+from scanner.records.states import Cause, Channel
 from tests.fault_injection import Injected, crashes
 from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, place, tell_owner
 
@@ -132,13 +132,15 @@ def announced_with_a_crash(database: Database, number: int) -> int:
     with database.write() as session:
         for model in (NotificationSubject, Notification, Announcement):
             session.query(model).delete()
-        stopped = [Stopped(letter * 64, "7", Cause.OPERATOR, datetime(2026, 11, 3, tzinfo=UTC)) for letter in "ab"]
-        announcements.announce(session, stopped, (WEBHOOK,))
+        stopped = [
+            DisabledToken(letter * 64, "7", Cause.OPERATOR, datetime(2026, 11, 3, tzinfo=UTC)) for letter in "ab"
+        ]
+        announcements.announce(session, stopped, (Channel.WEBHOOK,))
     channel = _Channel(Injected(at=number))
     assert crashes(database, channel.injected, _announcing(database, channel)) == (number >= 0), number
     points, channel.injected.at = channel.injected.points, -1
     let_time_pass(database)
-    announce_due(database, {WEBHOOK: channel})
+    announce_due(database, {Channel.WEBHOOK: channel})
     told = {content["id"]: content["digest"] for batch in channel.batches for content in batch}
     assert sorted(str(digest) for digest in told.values()) == ["a" * 64, "b" * 64], number
     assert len(channel.batches) <= 2, number
@@ -166,4 +168,4 @@ def _delivering(database: Database, post: Post) -> Callable[[], object]:
 
 
 def _announcing(database: Database, channel: _Channel) -> Callable[[], object]:
-    return lambda: announce_due(database, {WEBHOOK: channel})
+    return lambda: announce_due(database, {Channel.WEBHOOK: channel})

@@ -26,7 +26,7 @@ from notifications.email.unlinked import unlinked
 from scanner.records import leases, outbox
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
-from scanner.records.states import NotificationState
+from scanner.records.states import NotificationState, Occasion
 from tests.notifications.mail_server import Mailbox, mail_server
 from tests.notifications.outbox_rows import (
     IDENTITY,
@@ -38,9 +38,9 @@ from tests.notifications.outbox_rows import (
     leak,
     make_due,
     newest,
+    notify_operator,
     place,
     row,
-    tell_operator,
     tell_owner,
 )
 
@@ -187,7 +187,7 @@ def test_without_an_operators_address_the_undelivered_mail_is_still_in_sight(dat
 
 
 def test_a_refused_operator_does_not_start_a_mail_about_itself(database: Database) -> None:
-    notification_id = tell_operator(database, "protected", incident(database, [place()], disabled_at=None))
+    notification_id = notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     deliver(database, Post({"*": PermanentFailure("550 gone")}))
     assert row(database, notification_id).state == "failed"
     with database.read() as session:
@@ -292,7 +292,7 @@ def test_an_account_without_an_address_waits_for_the_days_mail_too(database: Dat
     for _ in range(3):
         incident_id = incident(database, [place()])
         with database.write() as session:
-            outbox.tell_operator(session, [incident_id], "undeliverable", OPERATOR, window=10)
+            outbox.notify_operator(session, [incident_id], Occasion.UNDELIVERABLE, OPERATOR, window=10)
     with database.read() as session:
         rows = session.execute(select(Notification).where(Notification.recipient == OPERATOR)).scalars().all()
     assert len(rows) == 1
@@ -302,11 +302,11 @@ def test_an_account_without_an_address_waits_for_the_days_mail_too(database: Dat
 def test_a_shorter_window_brings_a_waiting_mail_forward(database: Database) -> None:
     flagged, protected = incident(database), incident(database)
     with database.write() as session:
-        outbox.tell_operator(session, [flagged], "flagged", OPERATOR, window=600)
+        outbox.notify_operator(session, [flagged], Occasion.FLAGGED, OPERATOR, window=600)
     waiting = newest(database, "operator", OPERATOR)
     assert seconds_until_next(database, waiting) == pytest.approx(600, abs=30)
     with database.write() as session:
-        outbox.tell_operator(session, [protected], "protected", OPERATOR, window=10)
+        outbox.notify_operator(session, [protected], Occasion.PROTECTED, OPERATOR, window=10)
     assert newest(database, "operator", OPERATOR) == waiting
     assert seconds_until_next(database, waiting) < 11
 
@@ -398,7 +398,7 @@ def test_what_cannot_be_claimed_together_is_claimed_one_by_one(
 
 def test_of_an_account_that_is_erased_while_the_operator_is_mailed_nothing_is_written(database: Database) -> None:
     gone, stays = incident(database, [place()]), incident(database, [place()])
-    tell_operator(database, "protected", gone, stays)
+    notify_operator(database, Occasion.PROTECTED, gone, stays)
 
     def erase(_: Envelope) -> None:
         with database.write() as session:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scanner.records import time_limits
+from scanner.records.states import JobKind
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext
@@ -22,7 +23,7 @@ from workers.tasks import polling
 
 HANGING = "hangs/app"
 
-time_limits.JOB_SECONDS["pushes"] = 1.0
+time_limits.JOB_SECONDS[JobKind.PUSHES] = 1.0
 time_limits.POLL_SECONDS["gists"] = 1.0
 watchdog.current().grace_seconds = 0.5
 

@@ -53,19 +53,19 @@ def test_a_sighting_that_cannot_be_dealt_with_costs_the_others_nothing(
         place = Place("file", url="https://github.com/ana/app", repository="ana/app", path="a.py")
         found = [Candidate(digest, "", place) for digest in (BAD, GOOD)]
         sightings.record(session, found, source="gists", state=SightingState.UNCHECKED)
-    real = incidents.begun
+    real = incidents.new_incident
 
     def trip(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
         if token.digest == BAD:
             raise ValueError("spoilt")
         return real(token, hint, cause, now)
 
-    monkeypatch.setattr(incidents, "begun", trip)
-    count, response = look_up_due(database, policy=Policy(operator_email="op@example.com"))
-    assert (count, len(response.disabled)) == (2, 1)
+    monkeypatch.setattr(incidents, "new_incident", trip)
+    looked_up = look_up_due(database, policy=Policy(operator_email="op@example.com"))
+    assert (looked_up.sightings, len(looked_up.response.disabled)) == (2, 1)
     with database.read() as session:
         live = session.execute(select(ApiToken.digest).where(ApiToken.disabled_at.is_(None))).scalars().all()
         waiting = session.execute(select(Sighting.digest, Sighting.state)).all()
     assert live == [BAD]
     assert [tuple(row) for row in waiting] == [(BAD, "unchecked")]
-    assert look_up_due(database, policy=Policy())[0] == 0, "it is put off, not asked for without end"
+    assert look_up_due(database, policy=Policy()).sightings == 0, "it is put off, not asked for without end"

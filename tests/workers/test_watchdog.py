@@ -19,6 +19,7 @@ from scanner.records import jobs, leases, schema, time_limits
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.source_models import SourceState
+from scanner.records.states import JobKind
 from scanner.sources.pushes.push import Push
 from tests.processes import family
 from workers import watchdog
@@ -101,7 +102,7 @@ def running(folder: Path, redis_socket: str, *options: str) -> Iterator[Service]
 def queue(database: Database, repository: str, failures: int) -> int:
     push = Push(repository, 1, "a" * 40, "b" * 40, "", "branch", None, "push")
     with database.write() as session:
-        job_id = jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="test")
+        job_id = jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push.to_json()]}, source="test")
         session.execute(update(ScanJob).where(ScanJob.id == job_id).values(failures=failures))
     assert job_id is not None
     return job_id
@@ -158,13 +159,13 @@ def test_a_process_ends_also_while_c_code_holds_the_interpreters_lock() -> None:
 
 def test_neighbours_are_given_back_before_the_end(database: Database) -> None:
     with database.write() as session:
-        hung, neighbour = (jobs.enqueue(session, "pushes", {"pushes": []}, source="test") for _ in range(2))
-    claimed = [jobs.claim_next(database, "pushes") for _ in range(2)]
+        hung, neighbour = (jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="test") for _ in range(2))
+    claimed = [jobs.claim_next(database, JobKind.PUSHES) for _ in range(2)]
     over, good = sorted((job for job in claimed if job is not None), key=lambda job: job.id)
     assert (over.id, good.id) == (hung, neighbour)
     ended = threading.Event()
     dog = TaskWatchdog(end=ended.set, grace_seconds=0)
-    with jobs.kept(database, good), leases.kept(database, over.lease, limit_seconds=0) as keeping:
+    with jobs.keep_renewed(database, good), leases.keep_renewed(database, over.lease, limit_seconds=0) as keeping:
         assert keeping.lost.wait(60)
         assert dog.hung() == [f"scan_jobs {hung}"]
         assert dog.check()
@@ -192,11 +193,11 @@ def test_a_task_without_a_lease_is_ended_at_its_own_limit(monkeypatch: pytest.Mo
 
 def test_work_that_notices_the_loss_within_the_grace_time_does_not_end_the_process(database: Database) -> None:
     with database.write() as session:
-        jobs.enqueue(session, "pushes", {"pushes": []}, source="test")
-    job = jobs.claim_next(database, "pushes")
+        jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="test")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     dog = TaskWatchdog(end=lambda: pytest.fail("the process was ended"))
-    with leases.kept(database, job.lease, limit_seconds=0) as keeping:
+    with leases.keep_renewed(database, job.lease, limit_seconds=0) as keeping:
         assert keeping.lost.wait(60)
         assert not dog.check()
     assert not dog.check()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scanner.records import retention
-from scanner.records.retention import Wanted
+from scanner.records.retention import AccountSelector
 from workers.cli import output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
@@ -41,7 +41,7 @@ def erase(
     if not yes and not typer.confirm(f"Erase all data about {shown}? This cannot be undone"):
         raise UserError("nothing was erased")
     with opened_context() as context:
-        wanted = Wanted(name, account_id, is_ours=context.settings.token_store_url is None)
+        wanted = AccountSelector(name, account_id, is_in_our_tables=context.settings.token_store_url is None)
         erased = retention.erase_account(context.database, wanted, who=operator_name())
     if as_json:
         output.json_lines([dict(erased)])

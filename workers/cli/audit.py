@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scanner.records.audit_verification import Broken
+from scanner.records.audit_verification import AuditBroken
 from scanner.records.audit_verification import verify as verify_chain
 from scanner.records.database import Database
 from scanner.settings import load_settings
@@ -30,7 +30,7 @@ def verify() -> None:
     database = Database(load_settings().database_url.get_secret_value())
     try:
         found = verify_chain(database)
-    except Broken as err:
+    except AuditBroken as err:
         raise UserError(str(err)) from err
     finally:
         database.close()

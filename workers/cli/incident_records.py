@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
+from scanner.records.states import Channel
 from scanner.response.timeline import timeline
 from workers.cli.errors import UserError
 
@@ -106,7 +107,7 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
             .join(Notification)
             .where(
                 NotificationSubject.incident_id.in_(ids[start : start + PAGE]),
-                Notification.channel.in_(("email", "operator")),
+                Notification.channel.in_((Channel.EMAIL, Channel.OPERATOR)),
             )
         )
         for incident_id, state in session.execute(statement):
@@ -137,7 +138,7 @@ def whole(session: Session, incident: Incident) -> dict[str, Any]:
     """Return everything that is recorded about an incident, including its timeline."""
     messages = notifications(session, incident)
     return {
-        **summary(incident, {row.state for row, _ in messages if row.channel in ("email", "operator")}),
+        **summary(incident, {row.state for row, _ in messages if row.channel in (Channel.EMAIL, Channel.OPERATOR)}),
         "signs": incident.evidence.get("signs", []),
         "exposures": [place(exposure) for exposure in incident.exposures],
         "notifications": [

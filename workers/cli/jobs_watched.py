@@ -10,6 +10,7 @@ from sqlalchemy import select
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
+from scanner.records.states import JobKind
 from workers.cli import output
 from workers.cli.errors import UserError
 
@@ -30,10 +31,10 @@ def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
                 children = list(session.execute(statement).scalars())
             if job is None:
                 raise UserError(f"job {job_id} is gone: see r8scan incidents list for what it found")
-            waiting = [child for child in children if child.state in jobs.OPEN]
-            if job.state not in jobs.OPEN and not waiting:
+            waiting = [child for child in children if child.state in jobs.OPEN_STATES]
+            if job.state not in jobs.OPEN_STATES and not waiting:
                 return job, children
-            shown = job if job.state in jobs.OPEN else waiting[0]
+            shown = job if job.state in jobs.OPEN_STATES else waiting[0]
             many = f"{len(children) - len(waiting)} of {len(children)} done" if children else ""
             progress.update(
                 task,
@@ -47,7 +48,7 @@ def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
 
 def phase_text(job: ScanJob) -> str:
     """Return the current phase of a job as text."""
-    if job.state not in jobs.OPEN:
+    if job.state not in jobs.OPEN_STATES:
         return ""
     phase = output.plain(job.progress.get("phase") or "waiting for a worker")
     done, total = job.progress.get("done"), job.progress.get("total")
@@ -58,7 +59,7 @@ def phase_text(job: ScanJob) -> str:
 def target_text(job: ScanJob) -> str:
     """Return the target of a job as text."""
     target: dict[str, Any] = job.target
-    if job.kind == "pushes":
+    if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
         return output.plain(pushes[0]["repository"]) if len(pushes) == 1 else f"{len(pushes)} pushes"
     for key in ("repository", "owner", "gist", "hour"):

@@ -13,7 +13,7 @@ from scanner.github.urls import is_repository_name
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.settings import load_settings
 from scanner.sources.rescan.manual import queue
 from workers.cli import jobs_watched, output
@@ -143,7 +143,7 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
     Example: r8scan rescan cancel 42
     """
     with opened_context() as context, context.database.write() as session:
-        done = jobs.cancel_all(session, job_id)
+        done = jobs.cancel_with_children(session, job_id)
     if not done:
         raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")
     typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1} that it led to" if len(done) > 1 else ""))
@@ -174,16 +174,16 @@ def _rescan(target: Target, wait: bool, as_json: bool) -> None:
 def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json: bool) -> int:
     """Queue the job, watch it if `wait` is set, and return the exit status."""
     with database.write() as session:
-        job_id, kind = queue(session, target)
+        job = queue(session, target)
     from workers.wake import wake
 
-    if not wake("r8scan.scan" if kind == "pushes" else "r8scan.rescan"):
-        typer.echo(f"job {job_id} is queued, but the broker does not answer: workers start it when it does", err=True)
+    if not wake("r8scan.scan" if job.kind == JobKind.PUSHES else "r8scan.rescan"):
+        typer.echo(f"job {job.id} is queued, but the broker does not answer: workers start it when it does", err=True)
     if not wait:
-        typer.echo(json.dumps({"job": job_id, "state": JobState.QUEUED}) if as_json else f"job {job_id} queued")
+        typer.echo(json.dumps({"job": job.id, "state": JobState.QUEUED}) if as_json else f"job {job.id} queued")
         return 0
-    job, children = jobs_watched.watch(database, job_id)
-    return _report(job, children, as_json)
+    watched, children = jobs_watched.watch(database, job.id)
+    return _report(watched, children, as_json)
 
 
 def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:

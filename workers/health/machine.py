@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from scanner.records import spool
+from scanner.records.states import EnforceMode
 from scanner.settings import Settings
 from workers.health.problems import Kind, Problem, counted
 from workers.health.rows import Configuration, Overview
@@ -43,7 +44,7 @@ def read(settings: Settings, found: Overview) -> None:
 def read_settings(settings: Settings, found: Overview) -> None:
     """Add problems of settings that make the service useless in silence."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
-    if is_maildir and settings.enforce == "disable":
+    if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
         found.problems.append(Problem(Kind.MAILS_GO_NOWHERE, sentence, "set R8SCAN_SMTP_URL"))
     if "localhost" in settings.email_from and not is_maildir:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from scanner.compromise import brake
 from scanner.records.compromise_models import Report
 from scanner.records.models import Incident, Notification, NotificationSubject, Sighting, db_now
-from scanner.records.states import Decision, IncidentState, NotificationState, ReportState, SightingState
+from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState, SightingState
 from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import Decisions, OutboxRow, Overview
 
@@ -49,13 +49,15 @@ def _outbox(session: Session, found: Overview) -> None:
     for channel, state, number, due in session.execute(statement):
         age = max((found.at - due).total_seconds(), 0.0) if due else 0.0
         found.outbox.append(OutboxRow(channel, state, number, round(age, 1)))
-        if state == NotificationState.FAILED and channel != "email":  # owners: see `_undeliverable`
+        if state == NotificationState.FAILED and channel != Channel.EMAIL:  # owners: see `_undeliverable`
             sentence = f"{counted(number, 'message')} ({channel}) failed in {FAILED_SHOWN_DAYS} days"
             found.problems.append(Problem(Kind.MESSAGE_FAILED, sentence, "see r8scan incidents list", subject=channel))
         elif state in (NotificationState.PENDING, NotificationState.FROZEN) and age > UNSENT_AFTER.total_seconds():
             sentence = f"the oldest message ({channel}) has waited for {span(age)}"
             todo = (
-                "check the mail server with r8scan doctor" if channel in ("email", "operator") else "check the gateway"
+                "check the mail server with r8scan doctor"
+                if channel in (Channel.EMAIL, Channel.OPERATOR)
+                else "check the gateway"
             )
             found.problems.append(Problem(Kind.MESSAGE_WAITS, sentence, todo, due, channel))
 
@@ -68,7 +70,7 @@ def _undeliverable(session: Session, found: Overview) -> None:
         .join(later, later.id == link.notification_id)
         .where(
             link.incident_id == NotificationSubject.incident_id,
-            link.channel == "email",
+            link.channel == Channel.EMAIL,
             later.state != NotificationState.FAILED,
             later.created_at > Notification.created_at,
         )
@@ -78,7 +80,7 @@ def _undeliverable(session: Session, found: Overview) -> None:
         .join(NotificationSubject, NotificationSubject.notification_id == Notification.id)
         .join(Incident, Incident.id == NotificationSubject.incident_id)
         .where(
-            Notification.channel == "email",
+            Notification.channel == Channel.EMAIL,
             Notification.state == NotificationState.FAILED,
             Incident.state == IncidentState.OPEN,
             ~was_told,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from scanner.records import jobs, time_limits
 from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import SourceState
+from scanner.records.states import JobKind
 from workers.health.problems import Kind, Problem
 from workers.health.rows import StalledRow
 
@@ -32,7 +33,7 @@ def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
         limit = time_limits.job_seconds(kind)
         statement = (
             select(ScanJob)
-            .where(ScanJob.kind == kind, ScanJob.state.in_(jobs.OPEN))
+            .where(ScanJob.kind == kind, ScanJob.state.in_(jobs.OPEN_STATES))
             .where(or_(_is_near(ScanJob, limit), _was_stopped(ScanJob)))
             .order_by(ScanJob.id)
             .limit(MAX_NAMED)
@@ -70,8 +71,8 @@ def _words(one: StalledRow) -> tuple[str, str]:
     return f"{name} was stopped at its time limit of {limit}", f"{going_on}; see the worker's log for what it read"
 
 
-def _kinds(session: Session) -> list[str]:
-    statement = select(ScanJob.kind).where(ScanJob.state.in_(jobs.OPEN)).distinct().order_by(ScanJob.kind)
+def _kinds(session: Session) -> list[JobKind]:
+    statement = select(ScanJob.kind).where(ScanJob.state.in_(jobs.OPEN_STATES)).distinct().order_by(ScanJob.kind)
     return list(session.execute(statement).scalars())
 
 

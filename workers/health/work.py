@@ -38,7 +38,7 @@ def read(session: Session, settings: Settings, found: Overview) -> None:
 def _queues(session: Session, found: Overview) -> None:
     statement = (
         select(ScanJob.kind, ScanJob.state, func.count(), func.min(ScanJob.created_at), func.min(ScanJob.visible_at))
-        .where(ScanJob.state.in_(jobs.OPEN))
+        .where(ScanJob.state.in_(jobs.OPEN_STATES))
         .group_by(ScanJob.kind, ScanJob.state)
         .order_by(ScanJob.kind, ScanJob.state)
     )

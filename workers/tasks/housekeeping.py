@@ -12,7 +12,7 @@ from scanner.records import announcements, heartbeats, jobs, leases, retention, 
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
 from scanner.records.source_models import Gap, ReadObject, SeenEvent
-from scanner.records.states import NotificationState
+from scanner.records.states import JobKind, NotificationState
 from scanner.response import responder, sightings
 from scanner.sources.batches import recovery, shedding
 from scanner.sources.batches.runner import SLOW_KINDS
@@ -65,7 +65,7 @@ def _recover_spool() -> None:
 def _finish() -> None:
     with bulkheads.slot("finish") as is_free:
         context = current_context()
-        if is_free and responder.finish_due(context.database, policy=context.policy).has_news:
+        if is_free and responder.finish_due(context.database, policy=context.policy).has_notifications:
             wake_outbox()
 
 
@@ -83,21 +83,21 @@ def _wake_due() -> None:
     """Shed jobs above the limits, and wake the task of every kind of row that is due."""
     context = current_context()
     with context.database.write() as session:
-        shedding.shed(session, "pushes", most_items=context.settings.queue_max_pushes)
-        shedding.shed(session, "files", most_items=context.settings.queue_max_files)
-        shedding.shed(session, "repository", most_items=context.settings.queue_max_repositories)
+        shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)
+        shedding.shed(session, JobKind.FILES, most_items=context.settings.queue_max_files)
+        shedding.shed(session, JobKind.REPOSITORY, most_items=context.settings.queue_max_repositories)
     with context.database.read() as session:
-        due = jobs.due_count(session, ("pushes", "files", *SLOW_KINDS.values(), *rescan.KINDS))
+        due = jobs.due_count(session, (JobKind.PUSHES, JobKind.FILES, *SLOW_KINDS.values(), *rescan.KINDS))
         unsent = leases.due_keys(
             session,
             Notification,
             Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN)),
             limit=1,
         )
-    if due.get("pushes"):
-        wake("r8scan.scan", due["pushes"])
-    if due.get("files"):
-        wake("r8scan.fetch", due["files"])
+    if due.get(JobKind.PUSHES):
+        wake("r8scan.scan", due[JobKind.PUSHES])
+    if due.get(JobKind.FILES):
+        wake("r8scan.fetch", due[JobKind.FILES])
     if any(due.get(kind) for kind in SLOW_KINDS.values()):
         wake("r8scan.scan_slow")
     if any(due.get(kind) for kind in rescan.KINDS):
@@ -118,14 +118,14 @@ def _forget_repositories() -> None:
 
 def _decide_again_on_finds() -> None:
     context = current_context()
-    if responder.decide_again(context.database, policy=context.policy).has_news:
+    if responder.decide_again(context.database, policy=context.policy).has_notifications:
         wake_outbox()
 
 
 def _decide_again_on_reports() -> None:
     context = current_context()
     per_minute = context.settings.brake_per_minute
-    if settling.decide_again(context.database, policy=context.policy, per_minute=per_minute).has_news:
+    if settling.decide_again(context.database, policy=context.policy, per_minute=per_minute).has_notifications:
         wake_outbox()
 
 
@@ -143,7 +143,7 @@ def _tidy() -> None:
         _guarded(step)
     mirror_folders.remove_abandoned(context.settings.state_dir)
     with context.database.write() as session:
-        jobs.delete_old(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
+        jobs.purge_expired(session, days=JOBS_KEPT_DAYS, failed_days=FAILED_JOBS_KEPT_DAYS)
         sightings.purge_expired(session)
         reports.purge_expired(session)
         rates.purge_expired(session)

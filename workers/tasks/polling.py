@@ -36,8 +36,8 @@ def look_up() -> None:
 
 def _look_up() -> None:
     context = current_context()
-    looked_up, response = look_up_due(context.database, policy=context.policy)
-    if looked_up:
+    looked_up = look_up_due(context.database, policy=context.policy)
+    if looked_up.sightings:
         wake("r8scan.look_up")
-    if response.has_news:
+    if looked_up.response.has_notifications:
         wake_outbox()

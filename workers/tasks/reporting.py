@@ -16,10 +16,10 @@ def settle_reports() -> None:
         if not is_free:
             return
         context = current_context()
-        due, settled = settling.settle_due(
+        result = settling.settle_due(
             context.database, policy=context.policy, per_minute=context.settings.brake_per_minute
         )
-    if due:
+    if result.due:
         wake("r8scan.settle_reports")
-    if settled.has_news:
+    if result.settled.has_notifications:
         wake_outbox()

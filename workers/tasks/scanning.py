@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scanner.records.states import JobKind
 from scanner.response.respond import Response
 from scanner.sources.files import scan as remote_files
 from scanner.sources.pushes import scan as push_scan
@@ -28,7 +29,7 @@ def scan() -> None:
     if response is None:
         return
     wake("r8scan.scan")
-    if response.has_news:
+    if response.has_notifications:
         wake_outbox()
 
 
@@ -47,7 +48,7 @@ def fetch() -> None:
     if response is None:
         return
     wake("r8scan.fetch")
-    if response.has_news:
+    if response.has_notifications:
         wake_outbox()
 
 
@@ -59,7 +60,7 @@ def scan_slow() -> None:
     if response is None:
         return
     wake("r8scan.scan_slow")
-    if response.has_news:
+    if response.has_notifications:
         wake_outbox()
 
 
@@ -74,7 +75,7 @@ def _scan_slow() -> Response | None:
         limits=context.limits,
         threads=threads,
         state_dir=state_dir,
-        kind="slow_pushes",
+        kind=JobKind.SLOW_PUSHES,
     )
     if response is not None:
         return response
@@ -85,7 +86,7 @@ def _scan_slow() -> Response | None:
         context.policy,
         threads=threads,
         state_dir=state_dir,
-        kind="slow_files",
+        kind=JobKind.SLOW_FILES,
     )
 
 
@@ -106,5 +107,5 @@ def rescan_repository() -> None:
     if response is None:
         return
     wake("r8scan.rescan")
-    if response.has_news:
+    if response.has_notifications:
         wake_outbox()

@@ -110,6 +110,6 @@ def _answer(context: Context, body: bytes) -> Response:
     verdict = answer_alerts(context.database, found, policy=context.policy, state_dir=context.settings.state_dir)
     if verdict.unfinished:
         wake("r8scan.look_up")
-    if verdict.response.has_news:
+    if verdict.response.has_notifications:
         wake_outbox()
     return JSONResponse(verdict.feedback)

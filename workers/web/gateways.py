@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scanner.records import announcements
-from scanner.records.announcements import TooOld
+from scanner.records.announcements import CursorExpired
 from workers.context import Context
 from workers.web.pools import Pool
 from workers.web.requests import RequestRefused, guarded, require_key
@@ -39,8 +39,8 @@ def _listed(context: Context, after: str | None) -> Response:
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")
     with context.database.read() as session:
         try:
-            found = announcements.listed(session, None if after is None else int(after))
-        except TooOld as err:
+            found = announcements.list_after(session, None if after is None else int(after))
+        except CursorExpired as err:
             words = "this is older than what is kept: forget all that you have cached, and go on from next"
             return JSONResponse({"error": words, "next": err.start}, 410)
-    return JSONResponse({"announcements": found.found, "next": found.next, "more": found.more})
+    return JSONResponse({"announcements": found.announcements, "next": found.next_cursor, "more": found.has_more})

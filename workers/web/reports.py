@@ -229,7 +229,7 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
     settled = settling.settle(
         context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute
     )
-    if settled.has_news:
+    if settled.has_notifications:
         wake_outbox()
     return settled.counts
 

@@ -1,6 +1,7 @@
-"""Run by alembic: one transaction, on the connection that `scanner.records.schema` hands over.
+"""The script that alembic runs for each upgrade, in one transaction.
 
-The `alembic` command of a developer (`make migration`) hands over none: it gets the database of alembic.ini.
+`scanner.records.schema` passes its connection. The `alembic` command (`make migration`) passes none and uses the
+database of alembic.ini.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from scanner.records import compromise_models, console_models, discovery_models,
 from scanner.records.database import Database
 from scanner.records.models import Base
 
-# Their import adds these tables to the metadata.
+# Importing these modules adds their tables to the metadata.
 _MODULES = (compromise_models, console_models, discovery_models, health_models, source_models)
 
 
@@ -25,17 +26,19 @@ def run(connection: Connection) -> None:
         compare_type=True,
         render_as_batch=connection.dialect.name == "sqlite",
         render_item=_rendered,
-        user_module_prefix="",  # script.py.mako imports our own types
+        user_module_prefix="",  # script.py.mako imports our column types
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
 def _rendered(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
-    """Return how a new migration writes the item; False for alembic's own way."""
+    """Return the source text of the item for a new migration; False for alembic's default."""
     del autogenerate
     if kind == "type" and isinstance(item, Enum):
-        return f"sa.String(length={item.length})"  # its words are those of today: no migration may import them
+        return (
+            f"sa.String(length={item.length})"  # enum values change over time, so a migration must not import the enum
+        )
     return False
 
 

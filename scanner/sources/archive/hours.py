@@ -25,7 +25,7 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.jobs import ClaimedJob
 from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import Gap, ReadObject, SeenEvent
-from scanner.records.states import JobState, SightingState
+from scanner.records.states import JobKind, JobState, SightingState
 from scanner.response import sightings
 from scanner.response.respond import Response
 from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY
@@ -164,7 +164,7 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
 
 def _wait_for_room(work: Work, share: float) -> None:
     with work.database.read() as session:
-        waiting = jobs.item_count(session, ScanJob.kind == "pushes", ScanJob.state == JobState.QUEUED)
+        waiting = jobs.item_count(session, ScanJob.kind == JobKind.PUSHES, ScanJob.state == JobState.QUEUED)
     if waiting > work.settings.queue_max_pushes * share:
         raise NotNow("queue_full", "too many pushes wait: the archive goes on later", retry_after=WAIT_SECONDS)
 
@@ -199,7 +199,7 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,
-        ScanJob.kind.in_(("pushes", "repository")),
+        ScanJob.kind.in_((JobKind.PUSHES, JobKind.REPOSITORY)),
         ScanJob.state == JobState.DROPPED,
         ScanJob.finished_at >= asked,
         ScanJob.target["hour"].as_string() == hour.isoformat(),

@@ -13,7 +13,7 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.source_models import Gap, ReadObject
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.sources.archive.hours import PUBLISHED_AFTER, SOURCE, hours_between
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
@@ -49,7 +49,7 @@ def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: in
     target = {"hour": hour.isoformat()}
     return jobs.enqueue(
         session,
-        "archive_hour",
+        JobKind.ARCHIVE_HOUR,
         target,
         source=SOURCE,
         priority=priority,
@@ -61,7 +61,7 @@ def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: in
 
 def open_hour(session: Session, hour: datetime) -> int | None:
     """The job that reads this hour, if one waits or runs."""
-    statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(jobs.OPEN)).limit(1)
+    statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(jobs.OPEN_STATES)).limit(1)
     return session.execute(statement).scalar_one_or_none()
 
 
@@ -87,7 +87,7 @@ def _hours_with_gaps(session: Session, now: datetime) -> list[datetime]:
         return []
     keys = [hour.isoformat() for hour in wanted]
     read = select(ReadObject.key).where(ReadObject.kind == "archive_hour", ReadObject.key.in_(keys))
-    failed = select(ScanJob.dedupe_key).where(ScanJob.kind == "archive_hour", ScanJob.state == JobState.FAILED)
+    failed = select(ScanJob.dedupe_key).where(ScanJob.kind == JobKind.ARCHIVE_HOUR, ScanJob.state == JobState.FAILED)
     done = set(session.execute(read).scalars()) | {
         str(key).removeprefix("archive:") for key in session.execute(failed).scalars()
     }
@@ -101,6 +101,6 @@ def _poll_source(context: PollContext) -> PollReport:
 EVENT_ARCHIVE = Source(
     SOURCE,
     _poll_source,
-    job_kinds=("archive_hour",),
-    droppable={"pushes": (ARCHIVE_PRIORITY,), "repository": (ARCHIVE_PRIORITY,)},
+    job_kinds=(JobKind.ARCHIVE_HOUR,),
+    droppable={JobKind.PUSHES: (ARCHIVE_PRIORITY,), JobKind.REPOSITORY: (ARCHIVE_PRIORITY,)},
 )

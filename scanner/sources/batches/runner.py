@@ -23,7 +23,7 @@ from scanner.records import jobs, spool, tallies, unread_contents
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.records.unread_contents import NotRead
 from scanner.response.places import candidate_to_json
 from scanner.response.policy import Policy
@@ -34,7 +34,7 @@ from scanner.sources.polling.backoff import spread
 MAX_TRIES = 8
 MAX_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
-SLOW_KINDS = {"pushes": "slow_pushes", "files": "slow_files"}
+SLOW_KINDS = {JobKind.PUSHES: JobKind.SLOW_PUSHES, JobKind.FILES: JobKind.SLOW_FILES}
 """Kinds of jobs, and the kind of the job that reads one item alone where a page of many would wait for it too long."""
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def work(
         # Something in this page kills its worker: alone, each item can fail without the others.
         _split(database, job, items)
         return Response()
-    with jobs.kept(database, job) as keeping:
+    with jobs.keep_renewed(database, job) as keeping:
         outcomes = _read_all(job, items, read, threads, keeping.lost)
     total = Response()
     for outcome in outcomes:
@@ -144,7 +144,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
         # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
         first = waiting[0][0]
-        jobs.give_back(session, job, delay=_wait(first), error=str(first))
+        jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return
     counts = Counter[str]()
     errors: list[str] = []

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.sources.archive import hours as archive_hours
 from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY, EARLIER_PRIORITY, PRIORITIES
 from scanner.sources.registry import droppable_priorities
@@ -31,7 +31,7 @@ PUSH_NAMES: dict[int, str] = {
 _log = logging.getLogger(__name__)
 
 
-def shed(session: Session, kind: str, *, most_items: int) -> int:
+def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
     """Drop what is beyond `most_items` pushes, files or repositories that wait; the number dropped, by whole jobs.
 
     Only what nobody has begun is dropped, and only that counts: a retry holds something that somebody has begun to
@@ -53,7 +53,7 @@ def shed(session: Session, kind: str, *, most_items: int) -> int:
     for job in session.execute(statement).scalars().all():
         if excess <= 0:
             break
-        name = PUSH_NAMES[job.priority] if kind == "pushes" else kind
+        name = PUSH_NAMES[job.priority] if kind == JobKind.PUSHES else kind
         dropped = {f"dropped_backlog_{name}": job.items}
         excess -= job.items
         taken = session.execute(

@@ -23,7 +23,7 @@ from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
-from scanner.records.states import SightingState
+from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.sources.code_search.rounds import MAX_SIZE_BYTES, Round, Step, after_answer, after_refusal
 from scanner.sources.files import scan as remote_files
@@ -254,4 +254,4 @@ def _poll_source(context: PollContext) -> PollReport:
     return poll(context.database, context.github, context.detector, queries=context.settings.search_queries)
 
 
-CODE_SEARCH = Source(SOURCE, _poll_source, job_kinds=("files",), droppable={"files": (PRIORITY,)})
+CODE_SEARCH = Source(SOURCE, _poll_source, job_kinds=(JobKind.FILES,), droppable={JobKind.FILES: (PRIORITY,)})

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -27,6 +27,7 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.records.source_models import ReadObject
+from scanner.records.states import JobKind
 from scanner.response.places import candidate_from_json, candidate_to_json
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
@@ -89,7 +90,7 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
         page = files[start : start + FILES_A_JOB]
         jobs.enqueue(
             session,
-            "files",
+            JobKind.FILES,
             {"files": [file.to_json() for file in page]},
             source=source,
             priority=priority,
@@ -133,7 +134,7 @@ def scan_next(
     *,
     threads: int,
     state_dir: Path,
-    kind: Literal["files", "slow_files"] = "files",
+    kind: JobKind = JobKind.FILES,
 ) -> Response | None:
     """Do the most urgent job that is due; None when there is none.
 
@@ -143,7 +144,7 @@ def scan_next(
     if job is None:
         return None
     files = [RemoteFile.from_json(value) for value in job.target[kind]]
-    reader = _Reader(database, github.reserving(RESERVE), detector, files, is_first_look=kind == "files")
+    reader = _Reader(database, github.reserving(RESERVE), detector, files, is_first_look=kind == JobKind.FILES)
 
     def read(file: RemoteFile) -> Outcome[RemoteFile]:
         outcome, candidates = reader.read(file)

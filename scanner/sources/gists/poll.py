@@ -26,7 +26,7 @@ from scanner.github.credentials import AppInstallation
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.github.urls import is_own_page
 from scanner.records.database import Database
-from scanner.records.states import SightingState
+from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
@@ -335,4 +335,4 @@ def _poll_source(context: PollContext) -> PollReport:
     return poll(context.database, context.github_of_gists, context.detector)
 
 
-GISTS = Source(SOURCE, _poll_source, job_kinds=("files",), droppable={"files": (PRIORITY,)})
+GISTS = Source(SOURCE, _poll_source, job_kinds=(JobKind.FILES,), droppable={JobKind.FILES: (PRIORITY,)})

@@ -13,7 +13,7 @@ from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
 from scanner.records.database import Database
-from scanner.records.states import SightingState
+from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.sources.new_repositories import looks
 from scanner.sources.new_repositories.listing import Listing, Place
@@ -128,4 +128,6 @@ def _poll_source(context: PollContext) -> PollReport:
     return poll(context.database, github_for_listings(context), context.detector, vendor=vendor)
 
 
-NEW_REPOSITORIES = Source(SOURCE, _poll_source, job_kinds=("pushes",), droppable={"pushes": tuple(PRIORITIES.values())})
+NEW_REPOSITORIES = Source(
+    SOURCE, _poll_source, job_kinds=(JobKind.PUSHES,), droppable={JobKind.PUSHES: tuple(PRIORITIES.values())}
+)

@@ -114,7 +114,7 @@ def run_if_due(
     if turn is None:
         return PollReport()
     limit = time_limits.poll_seconds(source)
-    with leases.kept(
+    with leases.keep_renewed(
         database,
         turn.lease,
         limit_seconds=limit,

@@ -10,6 +10,7 @@ from scanner.detection import Detector
 from scanner.github.client import GitHub
 from scanner.github.credentials import AppInstallation
 from scanner.records.database import Database
+from scanner.records.states import JobKind
 from scanner.settings import Settings
 from scanner.sources.polling.report import PollReport
 
@@ -53,5 +54,5 @@ class Source:
 
     name: str
     poll: Callable[[PollContext], PollReport]
-    job_kinds: tuple[str, ...]
-    droppable: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    job_kinds: tuple[JobKind, ...]
+    droppable: Mapping[JobKind, tuple[int, ...]] = field(default_factory=dict)

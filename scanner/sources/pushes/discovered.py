@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import redact
 from scanner.records import jobs
+from scanner.records.states import JobKind
 from scanner.sources.batches.runner import first_visible
 from scanner.sources.pushes.likelihood import PRIORITIES, likelihood_of
 from scanner.sources.pushes.push import Push
@@ -70,7 +71,9 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
         for start in range(0, len(chosen), PUSHES_A_JOB):
             page = chosen[start : start + PUSHES_A_JOB]
             target = {"pushes": [push.to_json() for push in page]}
-            jobs.enqueue(session, "pushes", target, source=source, priority=priority, visible_at=first_visible(page))
+            jobs.enqueue(
+                session, JobKind.PUSHES, target, source=source, priority=priority, visible_at=first_visible(page)
+            )
             count += 1
     return count
 

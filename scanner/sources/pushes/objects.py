@@ -13,7 +13,7 @@ from scanner.detection.packs import PackLimits
 from scanner.detection.pushed_packs import scan_pack
 from scanner.github.git_protocol import ReceivedPack
 from scanner.github.urls import at_line, blob_url, commit_url, tag_url
-from scanner.records.unread_contents import MAX_ROWS_A_JOB
+from scanner.records.unread_contents import MAX_ROWS_PER_JOB
 from scanner.sources.batches.not_read import not_read_object
 from scanner.sources.pushes.push import Push, PushReading
 
@@ -45,7 +45,7 @@ def read_pack(
     reading.is_cut_off = reading.is_cut_off or scan.is_cut_off
     reading.is_damaged = reading.is_damaged or scan.is_damaged
     base = Place("file", web_url and f"{web_url}/{push.repository}", push.repository, push.repository_id)
-    for missed in scan.not_read[: MAX_ROWS_A_JOB - len(reading.not_read)]:
+    for missed in scan.not_read[: MAX_ROWS_PER_JOB - len(reading.not_read)]:
         place = replace(base, kind=_KINDS[missed.type], git_object=missed.oid or None)
         reading.not_read.append(not_read_object(missed.reasons, missed.digest, missed.size, place))
     for hit in scan.hits:

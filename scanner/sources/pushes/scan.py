@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
@@ -18,6 +17,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.jobs import ClaimedJob
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
@@ -41,7 +41,7 @@ def scan_next(
     limits: PackLimits,
     threads: int,
     state_dir: Path,
-    kind: Literal["pushes", "slow_pushes"] = "pushes",
+    kind: JobKind = JobKind.PUSHES,
 ) -> Response | None:
     """Do the most urgent job that is due; None when there is none.
 
@@ -72,7 +72,7 @@ def scan_next(
                 limits=limits,
                 known=known,
                 page_budget=budget,
-                is_first_look=kind == "pushes",
+                is_first_look=kind == JobKind.PUSHES,
             )
         except GitHubError as err:
             outcome.error = err
@@ -129,7 +129,7 @@ def _queue_earlier(
     ]
     if waiting:
         target = {"pushes": [push.to_json() for push in dict.fromkeys(waiting)]}
-        jobs.enqueue(session, "pushes", target, source=job.source, priority=EARLIER_PRIORITY, parent_id=job.id)
+        jobs.enqueue(session, JobKind.PUSHES, target, source=job.source, priority=EARLIER_PRIORITY, parent_id=job.id)
 
 
 def _count(reading: PushReading, outcome: Outcome[Push]) -> None:

@@ -16,7 +16,7 @@ from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError, RateLimited
 from scanner.records.database import Database
-from scanner.records.states import SightingState
+from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
@@ -137,5 +137,5 @@ def _poll_source(context: PollContext) -> PollReport:
 
 
 REPOSITORY_SEARCH = Source(
-    SOURCE, _poll_source, job_kinds=("pushes",), droppable={"pushes": tuple(PRIORITIES.values())}
+    SOURCE, _poll_source, job_kinds=(JobKind.PUSHES,), droppable={JobKind.PUSHES: tuple(PRIORITIES.values())}
 )

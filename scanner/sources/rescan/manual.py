@@ -1,54 +1,72 @@
-"""What an operator wants read again becomes a job, the most urgent of its kind."""
+"""Jobs for what an operator asks to read again. They are the most urgent of their kind."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from scanner.detection import redact
 from scanner.github.addresses import Target
 from scanner.records import jobs
+from scanner.records.states import JobKind
 from scanner.sources.archive.hours import was_read
 from scanner.sources.archive.poll import open_hour, queue_hour
 from scanner.sources.pushes.push import Push
+from scanner.sources.rescan.owners import NewJob, gist_job, repository_job
 
 SOURCE = "rescan"
 PRIORITY = 10
 
 
-def queue(session: Session, target: Target) -> tuple[int, str]:
-    """The number and kind of the job that reads the target; of the one that waits already, if there is one."""
-    kind, content, key = _job_of(target)
-    return jobs.enqueue_or_hasten(session, kind, content, source=SOURCE, priority=PRIORITY, dedupe_key=key), kind
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job that reads what an operator asked for."""
+
+    id: int
+    kind: JobKind
+
+
+def queue(session: Session, target: Target) -> QueuedJob:
+    """Queue a job that reads the target, or make a waiting job for it urgent."""
+    job = _job_of(target)
+    job_id = jobs.enqueue_urgent(
+        session, job.kind, job.target, source=SOURCE, priority=PRIORITY, dedupe_key=job.dedupe_key
+    )
+    return QueuedJob(job_id, job.kind)
 
 
 def queue_hours(session: Session, hours: Sequence[datetime], *, again: bool = False) -> list[int]:
-    """The jobs that read these hours of the archive; those that wait or run already are among them.
+    """Queue the jobs that read these hours of the archive.
 
-    An hour that was read to its end is left out, unless `again`.
+    Args:
+        session: The caller's transaction.
+        hours: The starts of the hours.
+        again: Whether to read hours again that were read completely.
+
+    Returns:
+        The ids of the jobs, including those that were already waiting or running.
     """
     read = set() if again else was_read(session, hours)
-    found = []
+    job_ids = []
     for hour in hours:
         if hour in read:
             continue
         job_id = queue_hour(session, hour, priority=PRIORITY)
-        found.append(job_id if job_id is not None else open_hour(session, hour))
-    return [job_id for job_id in found if job_id is not None]
+        job_ids.append(job_id if job_id is not None else open_hour(session, hour))
+    return [job_id for job_id in job_ids if job_id is not None]
 
 
-def _job_of(target: Target) -> tuple[str, dict[str, Any], str]:
+def _job_of(target: Target) -> NewJob:
     name = redact(target.name)
     if target.kind == "repository":
-        content = {"repository": name, "repository_id": None, "published_at": None}
-        return "repository", content, f"repository:{name.lower()}"
+        return repository_job(name, None)
     if target.kind == "owner":
-        return "owner", {"owner": name}, f"owner:{name.lower()}"
+        return NewJob(JobKind.OWNER, {"owner": name}, f"owner:{name.lower()}")
     if target.kind == "gist":
-        return "gist", {"gist": name}, f"gist:{name}"
+        return gist_job(name)
     push = Push(
         repository=name,
         repository_id=None,
@@ -60,4 +78,4 @@ def _job_of(target: Target) -> tuple[str, dict[str, Any], str]:
         kind="commit",
         likelihood="likely",
     )
-    return "pushes", {"pushes": [push.to_json()]}, f"commit:{name.lower()}:{target.before}:{target.head}"
+    return NewJob(JobKind.PUSHES, {"pushes": [push.to_json()]}, f"commit:{name.lower()}:{target.before}:{target.head}")

@@ -1,8 +1,9 @@
-"""The steps of a rescan of a user or an organisation: every public repository and gist becomes a job of its own."""
+"""The steps of a rescan of a user or an organization: each public repository and gist becomes a job of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from scanner.detection import redact
@@ -11,6 +12,7 @@ from scanner.github.client import get_json, next_page
 from scanner.github.errors import NotFound
 from scanner.github.urls import is_repository_name
 from scanner.records import jobs
+from scanner.records.states import JobKind
 from scanner.response.respond import Response
 from scanner.sources.rescan.steps import Work
 
@@ -20,23 +22,47 @@ CHILD_PRIORITY = 20
 
 
 def queue_repositories(work: Work) -> Response:
-    """A job for each repository of the owner's."""
-    return _queue(work, "repos", "repositories", _repository_job)
+    """Queue a job for each repository of the owner."""
+    return _queue(work, "repos", "repositories", _job_of_repository)
 
 
 def queue_gists(work: Work) -> Response:
-    """A job for each gist of the owner's."""
-    return _queue(work, "gists", "gists", _gist_job)
+    """Queue a job for each gist of the owner."""
+    return _queue(work, "gists", "gists", _job_of_gist)
 
 
-JobOf = Callable[[Any], tuple[str, dict[str, Any], str] | None]
-"""From an entry of the list to the job's kind, target and key; None for what cannot be used."""
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to queue."""
+
+    kind: JobKind
+    target: dict[str, Any]
+    dedupe_key: str
 
 
-def _queue(work: Work, path: str, name: str, job_of: JobOf) -> Response:
+def repository_job(name: str, repository_id: int | None) -> NewJob:
+    """Return the job that reads a repository. `name` must be redacted."""
+    target = {"repository": name, "repository_id": repository_id, "published_at": None}
+    return NewJob(JobKind.REPOSITORY, target, f"repository:{name.lower()}")
+
+
+def gist_job(gist_id: str) -> NewJob:
+    """Return the job that reads a gist."""
+    return NewJob(JobKind.GIST, {"gist": gist_id}, f"gist:{gist_id}")
+
+
+def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | None]) -> Response:
+    """Queue a job for each entry of a list of the REST API, page by page.
+
+    Args:
+        work: The job in progress.
+        path: The last part of the list's address.
+        name: The name of the counters.
+        job_of: Returns the job of an entry, or None for a malformed entry.
+    """
     owner = str(work.job.target["owner"])
     if not is_owner(owner):
-        raise NotFound("unusable_owner", "this is no owner's name")
+        raise NotFound("unusable_owner", "this is not a valid owner name")
     page = int(work.at.get("page", 1))
     while page <= MAX_PAGES:
         url = f"{work.github.api_url}/users/{owner}/{path}"
@@ -45,19 +71,19 @@ def _queue(work: Work, path: str, name: str, job_of: JobOf) -> Response:
         except NotFound as err:
             raise NotFound("not_found", f"there is no user or organisation {owner}") from err
         with work.database.write() as session:
-            # First of all: what was cancelled meanwhile must not lead to anything any more.
+            # Check the lease first: a job that was cancelled meanwhile must not queue anything.
             work.job.lease.write(session, failures=1)
-            found = [job for entry in listed if (job := job_of(entry)) is not None]
-            work.counts["unusable_entry"] += len(listed) - len(found)
-            # In one order, so that two who ask for the same never deadlock.
-            for kind, target, key in sorted(found, key=lambda job: job[2]):
-                jobs.enqueue_or_hasten(
+            children = [job for entry in listed if (job := job_of(entry)) is not None]
+            work.counts["unusable_entry"] += len(listed) - len(children)
+            # Use one order, so that two jobs that queue the same children do not deadlock.
+            for child in sorted(children, key=lambda job: job.dedupe_key):
+                jobs.enqueue_urgent(
                     session,
-                    kind,
-                    target,
+                    child.kind,
+                    child.target,
                     source=work.job.source,
                     priority=CHILD_PRIORITY,
-                    dedupe_key=key,
+                    dedupe_key=child.dedupe_key,
                     parent_id=work.job.id,
                 )
                 work.counts[name] += 1
@@ -69,18 +95,16 @@ def _queue(work: Work, path: str, name: str, job_of: JobOf) -> Response:
     return Response()
 
 
-def _repository_job(entry: Any) -> tuple[str, dict[str, Any], str] | None:
+def _job_of_repository(entry: Any) -> NewJob | None:
     name = entry.get("full_name") if isinstance(entry, dict) else None
     repository_id = entry.get("id") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not is_repository_name(name) or not isinstance(repository_id, int):
         return None
-    shown = redact(name)
-    target = {"repository": shown, "repository_id": repository_id, "published_at": None}
-    return "repository", target, f"repository:{shown.lower()}"
+    return repository_job(redact(name), repository_id)
 
 
-def _gist_job(entry: Any) -> tuple[str, dict[str, Any], str] | None:
+def _job_of_gist(entry: Any) -> NewJob | None:
     gist_id = entry.get("id") if isinstance(entry, dict) else None
     if not isinstance(gist_id, str) or not is_gist_id(gist_id):
         return None
-    return "gist", {"gist": gist_id}, f"gist:{gist_id}"
+    return gist_job(gist_id)

@@ -18,7 +18,7 @@ from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.records.time_limits import MAX_STEP_SECONDS
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
@@ -49,21 +49,21 @@ class Step:
     optional: bool = True
 
 
-STEPS: dict[str, tuple[Step, ...]] = {
-    "repository": (
+STEPS: dict[JobKind, tuple[Step, ...]] = {
+    JobKind.REPOSITORY: (
         Step("repository", rescan_history.read_repository, optional=False),
         Step("wiki", rescan_history.read_wiki),
         *(Step(name, conversations.reader(name)) for name in conversations.OF_REPOSITORIES),
     ),
-    "gist": (
+    JobKind.GIST: (
         Step("gist", rescan_history.read_gist, optional=False),
         Step("gist_comments", conversations.reader("gist_comments")),
     ),
-    "owner": (
+    JobKind.OWNER: (
         Step("repositories", owners.queue_repositories, optional=False),
         Step("gists", owners.queue_gists),
     ),
-    "archive_hour": (Step("archive", archive_hours.read_hour, optional=False),),
+    JobKind.ARCHIVE_HOUR: (Step("archive", archive_hours.read_hour, optional=False),),
 }
 KINDS = tuple(STEPS)
 
@@ -97,7 +97,7 @@ def _work(
             _pass_over(session, job, number, counts)
         return Response()
     response, failure = Response(), None
-    with jobs.kept(database, job, max_seconds=MAX_STEP_SECONDS) as keeping:
+    with jobs.keep_renewed(database, job, max_seconds=MAX_STEP_SECONDS) as keeping:
         at = job.progress.get("at") or {}
         work = Work(database, github, detector, policy, settings, job, counts, keeping, number, at)
         try:
@@ -146,7 +146,7 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         progress = {**job.progress, "step": work.step, "counts": dict(work.counts_there), "at": dict(work.at)}
         job.lease.write(session, progress=progress, **kept)
         is_unread = waits and work.step == 0 and not work.at
-        defer = jobs.give_back if is_unread else jobs.defer
+        defer = jobs.requeue_unread if is_unread else jobs.defer
         defer(session, job, delay=spread(min(delay, MAX_RETRY_SECONDS)), error=str(err))
         return
     counts[f"error_{err.reason}"] += 1

@@ -16,7 +16,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import jobs
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
-from scanner.records.leases import Keeping
+from scanner.records.leases import HeldLeases
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.settings import Settings
@@ -47,7 +47,7 @@ class Work:
     settings: Settings
     job: ClaimedJob
     counts: Counter[str]
-    keeping: Keeping
+    keeping: HeldLeases
     step: int = 0
     at: Mapping[str, Any] = field(default_factory=dict)
     counts_there: Counter[str] = field(init=False)

@@ -13,6 +13,7 @@ from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import db_now
 from scanner.records.source_models import SeenEvent
+from scanner.records.states import JobKind
 from scanner.sources.batches.runner import first_visible
 from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.recall import marks
@@ -47,7 +48,7 @@ def enqueue_found(
             page = chosen[start : start + PUSHES_A_JOB]
             jobs.enqueue(
                 session,
-                "pushes",
+                JobKind.PUSHES,
                 {"pushes": [push.to_json() for push in page], **_brought_by(found, page, archive_hour)},
                 source=source,
                 priority=own_priority if priority is None else priority,
@@ -66,7 +67,7 @@ def enqueue_found(
         key = f"repository:{name.lower()}"
         own = REPOSITORY_PRIORITY if priority is None else priority
         row = jobs.enqueue(
-            session, "repository", target, source=source, priority=own, dedupe_key=key, visible_at=published_at
+            session, JobKind.REPOSITORY, target, source=source, priority=own, dedupe_key=key, visible_at=published_at
         )
         count += row is not None
     return count

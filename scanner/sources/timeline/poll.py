@@ -22,7 +22,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import spool, unread_contents
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
-from scanner.records.states import SightingState
+from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources.batches.not_read import not_read
@@ -249,10 +249,10 @@ def _poll_source(context: PollContext, clock: Callable[[], float] = time.monoton
 PUBLIC_EVENTS = Source(
     SOURCE,
     _poll_source,
-    job_kinds=("pushes", "repository", "files"),
+    job_kinds=(JobKind.PUSHES, JobKind.REPOSITORY, JobKind.FILES),
     droppable={
-        "pushes": PUSH_PRIORITIES,
-        "repository": (REPOSITORY_PRIORITY,),
-        "files": (TEXT_PRIORITY,),
+        JobKind.PUSHES: PUSH_PRIORITIES,
+        JobKind.REPOSITORY: (REPOSITORY_PRIORITY,),
+        JobKind.FILES: (TEXT_PRIORITY,),
     },
 )

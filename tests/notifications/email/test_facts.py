@@ -16,7 +16,8 @@ from notifications.email.samples import samples
 from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Notification
-from scanner.records.outbox import OwnerNews
+from scanner.records.outbox import OwnerNotice
+from scanner.records.states import Occasion
 from scanner.response import operator_actions
 from scanner.tokens import sql
 from tests.notifications.outbox_rows import (
@@ -28,8 +29,8 @@ from tests.notifications.outbox_rows import (
     facts_of,
     incident,
     newest,
+    notify_operator,
     place,
-    tell_operator,
     tell_owner,
 )
 
@@ -92,14 +93,16 @@ def test_other_signs_and_dead_tokens_have_wordings_of_their_own(database: Databa
     both = tell_owner(database, reported, incident(database, [place()]), recipient="both@acme.example")
     assert facts_of(database, both).variant == "public_place"
     dead = incident(database, [place()], action="already_disabled", disabled_at=PUBLISHED - timedelta(days=1))
-    told = facts_of(database, tell_owner(database, dead, recipient="dead@acme.example", occasion="already_disabled"))
+    told = facts_of(
+        database, tell_owner(database, dead, recipient="dead@acme.example", occasion=Occasion.ALREADY_DISABLED)
+    )
     assert told.variant == "already_disabled"
     assert told.tokens[0].disabled_before_exposure
 
 
-@pytest.mark.parametrize("occasion", ["disabled", "already_disabled"])
+@pytest.mark.parametrize("occasion", [Occasion.DISABLED, Occasion.ALREADY_DISABLED])
 def test_of_a_token_that_was_only_given_to_github_no_mail_says_that_it_stood_in_public(
-    database: Database, occasion: str
+    database: Database, occasion: Occasion
 ) -> None:
     own = incident(database, [place(kind="submission", url="", repository=None, path=None)])
     facts = facts_of(database, tell_owner(database, own, occasion=occasion))
@@ -139,9 +142,9 @@ def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.
 def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Database) -> None:
     incident_id = incident(database, [place()])
     with database.write() as session:
-        news = OwnerNews(None, (), "disabled", (incident_id,))
-        outbox.tell_owners(session, [news], window=0, domain="v.example")
-    facts = facts_of(database, tell_operator(database, "undeliverable", incident_id))
+        news = OwnerNotice(None, (), Occasion.DISABLED, (incident_id,))
+        outbox.notify_owners(session, [news], window=0, domain="v.example")
+    facts = facts_of(database, notify_operator(database, Occasion.UNDELIVERABLE, incident_id))
     assert facts.variant == "operator"
     assert facts.tokens[0].undelivered[0].recipient is None
     assert "no mail address" in facts.tokens[0].undelivered[0].reason
@@ -164,8 +167,10 @@ def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
 ) -> None:
     monkeypatch.setattr(gathering, "MAX_TOKENS", 2)
     seen = [incident(database, [place()], token_name=f"observed {number}") for number in range(3)]
-    tell_operator(database, "observed", *seen)
-    notification_id = tell_operator(database, "protected", incident(database, [place()], token_name="the urgent one"))
+    notify_operator(database, Occasion.OBSERVED, *seen)
+    notification_id = notify_operator(
+        database, Occasion.PROTECTED, incident(database, [place()], token_name="the urgent one")
+    )
     facts = facts_of(database, notification_id)
     assert [token.occasion for token in facts.tokens] == ["protected", "observed"]
     assert (facts.tokens_total, len(facts.others)) == (4, 2)
@@ -177,7 +182,7 @@ def test_of_many_recipients_who_could_not_be_told_the_first_are_named_and_all_co
         tell_owner(database, incident_id, recipient=f"{number}@acme.example")
     with database.write() as session:
         session.execute(update(Notification).values(state="failed", error="550 gone"))
-    token = facts_of(database, tell_operator(database, "undeliverable", incident_id)).tokens[0]
+    token = facts_of(database, notify_operator(database, Occasion.UNDELIVERABLE, incident_id)).tokens[0]
     assert [one.recipient for one in token.undelivered] == [f"{number}@acme.example" for number in range(5)]
     assert token.undelivered_total == 7
     facts = facts_of(database, newest(database, "operator", OPERATOR))

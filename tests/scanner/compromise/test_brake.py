@@ -57,7 +57,7 @@ def live(database: Database) -> int:
         ).scalar_one()
 
 
-def status(database: Database) -> brake.Status:
+def status(database: Database) -> brake.BrakeStatus:
     with database.read() as session:
         return brake.status(session)
 
@@ -70,7 +70,7 @@ def test_a_batch_of_a_thousand_is_held_above_the_limit_and_released_without_loss
     assert settled.counts == {"disabled": 60, "held": 940}
     assert live(database) == 940
     assert (status(database).closed_at is not None, status(database).held) == (True, 940)
-    assert settle_due(database, policy=POLICY, per_minute=60)[0] == 0
+    assert settle_due(database, policy=POLICY, per_minute=60).due == 0
     with database.write() as session:
         ids = brake.release(session, who="operator")
     assert settle(database, ids, policy=POLICY, per_minute=60).counts == {"disabled": 940}
@@ -85,7 +85,7 @@ def test_what_a_release_left_undone_is_done_by_the_sweeper(database: Database, f
     submit(database, store(database, fresh_token, 5), per_minute=0)
     with database.write() as session:
         brake.release(session, who="operator")
-    assert settle_due(database, policy=POLICY, per_minute=0)[1].counts == {"disabled": 5}
+    assert settle_due(database, policy=POLICY, per_minute=0).settled.counts == {"disabled": 5}
 
 
 def test_the_operator_is_told_once_when_it_closes(database: Database, fresh_token: Callable[[], str]) -> None:

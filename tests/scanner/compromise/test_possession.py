@@ -82,7 +82,7 @@ def test_the_same_word_on_the_same_day_is_written_once(database: Database, known
 
 def test_one_client_is_stopped_and_others_are_not(database: Database, fresh_token: Callable[[], str]) -> None:
     for _ in range(3):
-        for number in range(possession.PER_CLIENT_A_MINUTE):
+        for number in range(possession.MAX_PER_CLIENT_PER_MINUTE):
             try:
                 say(database, fresh_token(), client=f"203.0.113.{number}")
             except TooManyRequests:

@@ -20,6 +20,7 @@ from scanner.detection import Candidate, Place, sha256_digest
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.states import EnforceMode
 from scanner.response import operator_actions
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
@@ -132,21 +133,21 @@ def test_what_a_crash_left_undecided_is_decided_later(database: Database, known:
     ids = reports.record(database, [reported(token)])
     assert disabled_at(database, token) is None
     assert decisions(database, ids) == {"received": 1}
-    due, settled = settle_due(database, policy=POLICY, per_minute=60)
-    assert (due, settled.counts) == (1, {"disabled": 1})
-    assert settle_due(database, policy=POLICY, per_minute=60)[0] == 0
+    result = settle_due(database, policy=POLICY, per_minute=60)
+    assert (result.due, result.settled.counts) == (1, {"disabled": 1})
+    assert settle_due(database, policy=POLICY, per_minute=60).due == 0
     assert decisions(database, ids) == {"disabled": 1}
 
 
 def test_an_unknown_token_is_disabled_when_it_is_imported(database: Database, fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     assert submit(database, reported(token)).counts == {"unknown": 1}
-    assert settle_due(database, policy=POLICY, per_minute=60)[0] == 0
+    assert settle_due(database, policy=POLICY, per_minute=60).due == 0
     with database.write() as session:
         row = ImportedToken(sha256_digest(token.encode()), "", "ci", "ana", ("ana@example.com",))
         ImportRun.begin().write(session, [row])
         assert reports.make_due_after_import(session) == 1
-    assert settle_due(database, policy=POLICY, per_minute=60)[1].counts == {"disabled": 1}
+    assert settle_due(database, policy=POLICY, per_minute=60).settled.counts == {"disabled": 1}
 
 
 def test_unknown_and_old_reports_are_forgotten_held_ones_never(
@@ -170,7 +171,7 @@ def test_a_protected_token_pages_the_operator_and_observing_disables_nothing(
     with database.write() as session:
         sql.protect(session, sha256_digest(first.encode()), protected=True)
     assert submit(database, reported(first)).counts == {"protected": 1}
-    observing = Policy(enforce="observe", operator_email="ops@vendor.example")
+    observing = Policy(enforce=EnforceMode.OBSERVE, operator_email="ops@vendor.example")
     assert submit(database, reported(second), policy=observing).counts == {"observed": 1}
     assert disabled_at(database, first) is None
     assert disabled_at(database, second) is None
@@ -260,7 +261,7 @@ def test_what_was_let_live_is_decided_on_again_without_being_reported_again(
     database: Database, known: Callable[..., str], let_live: str
 ) -> None:
     token = known()
-    policy = replace(POLICY, enforce="observe" if let_live == "observed" else "disable")
+    policy = replace(POLICY, enforce=EnforceMode.OBSERVE if let_live == "observed" else EnforceMode.DISABLE)
     set_protected(database, token, protected=let_live == "protected")
     assert submit(database, reported(token), reported(token, "stolen"), policy=policy).counts == {let_live: 2}
     assert not decide_again(database, policy=policy, per_minute=60).counts, "nothing has changed"
@@ -277,7 +278,7 @@ def test_what_was_let_live_is_decided_on_again_without_being_reported_again(
 
 def test_what_is_decided_on_again_is_braked_like_every_report(database: Database, known: Callable[..., str]) -> None:
     tokens = [known(name) for name in ("one", "two", "three")]
-    submit(database, *[reported(token) for token in tokens], policy=replace(POLICY, enforce="observe"))
+    submit(database, *[reported(token) for token in tokens], policy=replace(POLICY, enforce=EnforceMode.OBSERVE))
     assert decide_again(database, policy=POLICY, per_minute=2).counts == {"disabled": 2, "held": 1}
 
 
@@ -301,7 +302,7 @@ class _Answering:
 def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
     database: Database, known: Callable[..., str], values: dict[str, str]
 ) -> None:
-    submit(database, reported(known()), policy=replace(POLICY, enforce="observe"))
+    submit(database, reported(known()), policy=replace(POLICY, enforce=EnforceMode.OBSERVE))
 
     def decide() -> None:
         with database.write() as session:
@@ -317,7 +318,7 @@ def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
 def test_what_stays_protected_does_not_hide_what_has_changed(
     database: Database, known: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "MAX_DECIDED_AGAIN", 1)
+    monkeypatch.setattr(settling, "REPORTS_PER_PAGE", 1)
     tokens = [known("one"), known("two")]
     for token in tokens:
         set_protected(database, token, protected=True)

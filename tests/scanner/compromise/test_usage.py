@@ -19,14 +19,14 @@ from sqlalchemy import delete, func, select
 from scanner.compromise import networks, usage
 from scanner.compromise.networks import BadNetworks, NetworkList, parse_address, prefix_of
 from scanner.compromise.settling import Settled, settle
-from scanner.compromise.usage import Stored, purge_expired, store, summed
+from scanner.compromise.usage import StoredUsage, purge_expired, store, summed
 from scanner.compromise.usage_records import MAX_SET_SIZES, BadRecord, RecordReader, UsageRecord
 from scanner.compromise.usage_rules import Rules
 from scanner.detection import sha256_digest
-from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
+from scanner.records.compromise_models import Report, UsageBaseline, UsageBatch, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject
-from scanner.records.source_models import ReadObject
+from scanner.records.states import RuleMode
 from scanner.response.policy import Policy
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
@@ -50,7 +50,7 @@ def uses(digest: str, hour: datetime, number: int = 1, **values: str) -> list[Us
     return [UsageRecord(digest, hour, **values) for _ in range(number)]
 
 
-def take(database: Database, records: list[UsageRecord], rules: Rules = Rules()) -> tuple[Stored, Settled]:
+def take(database: Database, records: list[UsageRecord], rules: Rules = Rules()) -> tuple[StoredUsage, Settled]:
     stored = store(database, summed(records), rules)
     return stored, settle(database, stored.report_ids, policy=POLICY, per_minute=60)
 
@@ -89,13 +89,13 @@ def test_a_token_is_hashed_as_it_is_read(fresh_token: Callable[[], str]) -> None
         (line(time=None), "no time"),
         (line(time=True), "no time"),
         (line(time="2030-05-01T12:00:00"), "without a zone"),
-        (line(time="yesterday"), "time that is none"),
-        (line(time=1e300), "time that is none"),
-        (line(time=float("nan")), "time that is none"),
-        (line(time="0001-01-01T00:00:00+14:00"), "time that is none"),
+        (line(time="yesterday"), "time that is not valid"),
+        (line(time=1e300), "time that is not valid"),
+        (line(time=float("nan")), "time that is not valid"),
+        (line(time="0001-01-01T00:00:00+14:00"), "time that is not valid"),
         (line(time=(NOW - timedelta(days=8)).isoformat()), "older"),
         (line(time=(NOW + timedelta(hours=1)).isoformat()), "future"),
-        (line(ip="999.1.1.1"), "ip that is none"),
+        (line(ip="999.1.1.1"), "ip that is not an IP address"),
         (line(ip=["1.1.1.1"]), "not text"),
         (line(country="Germany"), "two letters"),
         (line(user_agent="x" * 10_000), "longer"),
@@ -166,7 +166,7 @@ def test_feeds_at_the_same_time_lose_nothing(database: Database) -> None:
 def test_a_batch_that_broke_off_is_sent_again_and_counts_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "TOKENS_A_TRANSACTION", 2)
+    monkeypatch.setattr(usage, "TOKENS_PER_TRANSACTION", 2)
     names = [sha256_digest(bytes([number])) for number in range(7)]
     sums = summed([record for name in names for record in uses(name, HOUR, 3)])
     chunks = itertools.count()
@@ -206,7 +206,7 @@ def test_one_batch_that_comes_twice_at_once_counts_once(database: Database) -> N
 def test_what_is_kept_of_a_batch_names_no_token(database: Database) -> None:
     store(database, summed(uses("a" * 64, HOUR)), Rules(), batch="c" * 64)
     with database.read() as session:
-        assert session.execute(select(ReadObject.hits)).scalars().all() == [["aaaaaaaa"]]
+        assert session.execute(select(UsageBatch.cursor)).scalars().all() == ["aaaaaaaa"]
 
 
 def test_an_hour_keeps_a_bounded_number_of_networks_and_counts_the_rest(database: Database) -> None:
@@ -238,7 +238,7 @@ def test_a_flag_tells_the_operator_once_and_disables_nothing(database: Database,
 def test_a_rule_may_disable_if_the_operator_says_so(database: Database, known: Callable[..., str]) -> None:
     token = known()
     digest = sha256_digest(token.encode())
-    _, settled = take(database, uses(digest, HOUR, listed="203.0.113.0/24"), Rules(listed="disable"))
+    _, settled = take(database, uses(digest, HOUR, listed="203.0.113.0/24"), Rules(listed=RuleMode.DISABLE))
     assert settled.counts == {"disabled": 1}
     with database.read() as session:
         assert sql.look_up(session, [digest])[digest].disabled_at is not None

@@ -9,23 +9,28 @@ import pytest
 from sqlalchemy import func, select, update
 
 from scanner.records import announcements
-from scanner.records.announcements import SETTLED_SECONDS, STREAM, WEBHOOK, Listing, Stopped, TooOld
+from scanner.records.announcements import (
+    SETTLED_SECONDS,
+    AnnouncementPage,
+    CursorExpired,
+    DisabledToken,
+)
 from scanner.records.database import Database
 from scanner.records.models import Announcement, Notification, db_now
-from scanner.records.states import Cause
+from scanner.records.states import Cause, Channel
 from tests.notifications.outbox_rows import incident
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 
 
-def announce(database: Database, *digests: str, channels: tuple[str, ...] = ()) -> None:
+def announce(database: Database, *digests: str, channels: tuple[Channel, ...] = ()) -> None:
     with database.write() as session:
-        announcements.announce(session, [Stopped(one, "7", Cause.OPERATOR, AT) for one in digests], channels)
+        announcements.announce(session, [DisabledToken(one, "7", Cause.OPERATOR, AT) for one in digests], channels)
 
 
-def listed(database: Database, after: int | None, **options: Any) -> Listing:
+def listed(database: Database, after: int | None, **options: Any) -> AnnouncementPage:
     with database.read() as session:
-        return announcements.listed(session, after, **options)
+        return announcements.list_after(session, after, **options)
 
 
 def age(database: Database, seconds: float) -> None:
@@ -34,23 +39,23 @@ def age(database: Database, seconds: float) -> None:
         session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
 
 
-def digests(listing: Listing) -> list[str]:
-    return [one["digest"] for one in listing.found]
+def digests(listing: AnnouncementPage) -> list[str]:
+    return [one["digest"] for one in listing.announcements]
 
 
 def test_an_announcement_has_a_row_for_each_channel_and_one_for_who_catches_up(database: Database) -> None:
-    announce(database, "a" * 64, "b" * 64, channels=(STREAM, WEBHOOK))
+    announce(database, "a" * 64, "b" * 64, channels=(Channel.STREAM, Channel.WEBHOOK))
     with database.read() as session:
         rows = session.execute(select(Notification.channel, Notification.state, Notification.facts)).all()
     assert sorted((channel, state, facts["digest"][0]) for channel, state, facts in rows if facts) == [
-        (channel, "frozen", letter) for channel in (STREAM, WEBHOOK) for letter in "ab"
+        (channel, "frozen", letter) for channel in (Channel.STREAM, Channel.WEBHOOK) for letter in "ab"
     ]
     assert digests(listed(database, 0)) == ["a" * 64, "b" * 64]
 
 
 def test_what_is_told_names_the_token_and_holds_no_secret(database: Database) -> None:
     announce(database, "a" * 64)
-    (one,) = listed(database, 0).found
+    (one,) = listed(database, 0).announcements
     assert one == {
         "id": one["id"],
         "type": "token.disabled",
@@ -67,7 +72,7 @@ def test_an_incident_is_announced_once(database: Database) -> None:
     for _ in range(2):
         with database.write() as session:
             announcements.announce(
-                session, [Stopped("a" * 64, "7", Cause.PUBLIC_REPOSITORY, AT, incident_id)], (STREAM,)
+                session, [DisabledToken("a" * 64, "7", Cause.PUBLIC_REPOSITORY, AT, incident_id)], (Channel.STREAM,)
             )
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(Announcement)).scalar_one() == 1
@@ -75,23 +80,23 @@ def test_an_incident_is_announced_once(database: Database) -> None:
 
 
 def test_without_a_cursor_only_the_cursor_of_now_is_given(database: Database) -> None:
-    assert listed(database, None) == Listing([], 0, more=False)
+    assert listed(database, None) == AnnouncementPage([], 0, has_more=False)
     announce(database, "a" * 64)
     age(database, SETTLED_SECONDS + 1)
     start = listed(database, None)
-    assert start.found == []
+    assert start.announcements == []
     announce(database, "b" * 64)
-    assert digests(listed(database, start.next)) == ["b" * 64]
+    assert digests(listed(database, start.next_cursor)) == ["b" * 64]
 
 
 def test_the_newest_are_given_again_until_none_with_a_lower_id_can_follow(database: Database) -> None:
     announce(database, "a" * 64)
     first = listed(database, 0)
-    assert digests(listed(database, first.next)) == ["a" * 64]
+    assert digests(listed(database, first.next_cursor)) == ["a" * 64]
     age(database, SETTLED_SECONDS + 1)
-    settled = listed(database, first.next)
+    settled = listed(database, first.next_cursor)
     assert digests(settled) == ["a" * 64]
-    assert listed(database, settled.next).found == []
+    assert listed(database, settled.next_cursor).announcements == []
 
 
 def test_more_than_a_page_is_walked_to_its_end(database: Database) -> None:
@@ -99,10 +104,10 @@ def test_more_than_a_page_is_walked_to_its_end(database: Database) -> None:
     age(database, SETTLED_SECONDS + 1)
     announce(database, *(f"{number:064x}" for number in range(25, 40)))
     pages = [listed(database, 0, limit=10)]
-    while pages[-1].more:
-        pages.append(listed(database, pages[-1].next, limit=10))
+    while pages[-1].has_more:
+        pages.append(listed(database, pages[-1].next_cursor, limit=10))
     assert [digest for page in pages for digest in digests(page)] == [f"{number:064x}" for number in range(40)]
-    assert [len(page.found) for page in pages] == [10, 10, 20]
+    assert [len(page.announcements) for page in pages] == [10, 10, 20]
 
 
 def test_a_cursor_of_any_page_misses_none_with_a_lower_id_that_comes_late(database: Database) -> None:
@@ -111,17 +116,17 @@ def test_a_cursor_of_any_page_misses_none_with_a_lower_id_that_comes_late(databa
     with database.write() as session:
         late = session.execute(select(func.min(Announcement.id))).scalar_one()
         session.execute(update(Announcement).where(Announcement.id == late).values(digest="f" * 64))
-    assert "f" * 64 in digests(listed(database, page.next, limit=10))
+    assert "f" * 64 in digests(listed(database, page.next_cursor, limit=10))
 
 
 def test_the_cursor_of_an_empty_list_is_told_what_it_has_missed(database: Database) -> None:
-    start = listed(database, None).next
+    start = listed(database, None).next_cursor
     announce(database, "a" * 64, "b" * 64)
     age(database, 31 * 86400)
     announce(database, "c" * 64)
     with database.write() as session:
         announcements.purge_expired(session)
-    with pytest.raises(TooOld) as caught:
+    with pytest.raises(CursorExpired) as caught:
         listed(database, start)
     assert digests(listed(database, caught.value.start)) == ["c" * 64]
 
@@ -129,31 +134,31 @@ def test_the_cursor_of_an_empty_list_is_told_what_it_has_missed(database: Databa
 def test_a_cursor_older_than_what_is_kept_is_told_so(database: Database) -> None:
     for letter in "abc":
         announce(database, letter * 64)
-    first = listed(database, 0).found[0]["id"]
+    first = listed(database, 0).announcements[0]["id"]
     age(database, 31 * 86400)
     announce(database, "d" * 64)
     with database.write() as session:
         announcements.purge_expired(session)
     age(database, SETTLED_SECONDS + 1)
-    with pytest.raises(TooOld) as caught:
+    with pytest.raises(CursorExpired) as caught:
         listed(database, first)
-    assert listed(database, caught.value.start).found == []
+    assert listed(database, caught.value.start).announcements == []
 
 
 def test_a_cursor_of_another_database_is_told_so(database: Database) -> None:
-    with pytest.raises(TooOld):
+    with pytest.raises(CursorExpired):
         listed(database, 10)
 
 
 def test_what_was_sent_is_forgotten_with_its_announcement_and_the_count_goes_on(database: Database) -> None:
-    announce(database, "a" * 64, channels=(STREAM,))
+    announce(database, "a" * 64, channels=(Channel.STREAM,))
     with database.write() as session:
         session.execute(update(Notification).values(state="sent", next_attempt_at=db_now(-31 * 86400)))
     age(database, 31 * 86400)
     with database.write() as session:
         announcements.purge_expired(session)
-    newest = listed(database, 0).found[0]["id"]
+    newest = listed(database, 0).announcements[0]["id"]
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 0
     announce(database, "b" * 64)
-    assert listed(database, 0).found[-1]["id"] > newest
+    assert listed(database, 0).announcements[-1]["id"] > newest

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from scanner.records import audit, schema
 from scanner.records.audit import Entry
-from scanner.records.audit_verification import Broken, verify
+from scanner.records.audit_verification import AuditBroken, verify
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, AuditHead
 
@@ -130,7 +130,7 @@ def test_postgresql_refuses_to_empty_the_table(postgresql_url: str) -> None:
 def test_whoever_gets_around_the_triggers_is_found_out(five: Database, statements: list[str], named: str) -> None:
     drop_triggers(five)
     run_sql(five, *statements)
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(AuditBroken) as caught:
         verify(five)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -170,7 +170,7 @@ def test_evidence_hashes_alike_before_and_after_the_database(database: Database,
 
 
 def test_the_chain_is_walked_page_by_page(five: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scanner.records.audit_verification.ROWS_A_PAGE", 2)
+    monkeypatch.setattr("scanner.records.audit_verification.ROWS_PER_PAGE", 2)
     with five.write() as session:
         audit.remove(session, AuditEntry.id.in_((1, 2, 3)))
     found = verify(five)

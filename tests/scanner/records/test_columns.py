@@ -15,6 +15,7 @@ from scanner.records import jobs
 from scanner.records.columns import String, Text, storable_json, storable_text
 from scanner.records.database import Database
 from scanner.records.models import Base, ScanJob
+from scanner.records.states import JobKind
 
 HOSTILE = "a\0b" + os.fsdecode(b"caf\xe9") + "\ud800 \U0001f600"
 SHOWN = "a\\x00bcaf\\xe9\\ud800 \U0001f600"
@@ -34,7 +35,7 @@ def test_no_table_has_a_text_column_that_passes_text_on_as_it_is() -> None:
 def test_hostile_text_and_json_are_stored_and_shown(database: Database) -> None:
     target: dict[str, Any] = {"path": HOSTILE, HOSTILE: [HOSTILE, {"deep": HOSTILE}], "size": float("inf"), "n": 5}
     with database.write() as session:
-        job_id = jobs.enqueue(session, "pushes", target, source="public_events", dedupe_key=HOSTILE)
+        job_id = jobs.enqueue(session, JobKind.PUSHES, target, source="public_events", dedupe_key=HOSTILE)
         row = session.get(ScanJob, job_id)
         assert row is not None
         row.error, row.counts = HOSTILE, {f"unread_{HOSTILE}": 1}
@@ -46,7 +47,7 @@ def test_hostile_text_and_json_are_stored_and_shown(database: Database) -> None:
 
 def test_what_grows_beyond_a_limited_column_is_cut(database: Database) -> None:
     with database.write() as session:
-        assert jobs.enqueue(session, "pushes", {}, source="s", dedupe_key="\ud800" * 400) is not None
+        assert jobs.enqueue(session, JobKind.PUSHES, {}, source="s", dedupe_key="\ud800" * 400) is not None
     with database.read() as session:
         assert session.execute(select(ScanJob.dedupe_key)).scalar_one() == ("\\ud800" * 400)[:400]
 

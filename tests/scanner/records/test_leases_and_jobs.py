@@ -11,12 +11,12 @@ from scanner.records import jobs, leases, tallies
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ScanJob, db_now
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 
 
 def queue(database: Database, **options: object) -> int:
     with database.write() as session:
-        job_id = jobs.enqueue(session, "pushes", {"pushes": []}, source="test", **options)  # type: ignore[arg-type]
+        job_id = jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="test", **options)  # type: ignore[arg-type]
     assert job_id is not None
     return job_id
 
@@ -33,10 +33,10 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 def test_a_job_is_claimed_once_until_its_lease_ends(database: Database) -> None:
     job_id = queue(database)
-    assert jobs.claim_next(database, "pushes") is not None
-    assert jobs.claim_next(database, "pushes") is None
+    assert jobs.claim_next(database, JobKind.PUSHES) is not None
+    assert jobs.claim_next(database, JobKind.PUSHES) is None
     age(database, job_id, leased_until=db_now(-1))
-    again = jobs.claim_next(database, "pushes")
+    again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
     assert again.lease.attempts == 2
 
@@ -48,7 +48,7 @@ def test_of_many_workers_at_once_exactly_one_gets_the_job(database: Database) ->
 
     def work() -> None:
         start.wait()
-        job = jobs.claim_next(database, "pushes")
+        job = jobs.claim_next(database, JobKind.PUSHES)
         if job is not None:
             won.append(job)
 
@@ -62,15 +62,15 @@ def test_of_many_workers_at_once_exactly_one_gets_the_job(database: Database) ->
 
 def test_a_worker_that_lost_its_lease_writes_nothing(database: Database) -> None:
     job_id = queue(database)
-    first = jobs.claim_next(database, "pushes")
+    first = jobs.claim_next(database, JobKind.PUSHES)
     assert first is not None
     age(database, job_id, leased_until=db_now(-1))
-    second = jobs.claim_next(database, "pushes")
+    second = jobs.claim_next(database, JobKind.PUSHES)
     assert second is not None
 
     def finish_too_late() -> None:
         with database.write() as session:
-            jobs.enqueue(session, "pushes", {"pushes": []}, source="retry")
+            jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="retry")
             jobs.finish(session, first, JobState.DONE, counts={})
 
     with pytest.raises(LeaseLost):
@@ -84,10 +84,10 @@ def test_a_worker_that_lost_its_lease_writes_nothing(database: Database) -> None
 
 def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: Database) -> None:
     job_id = queue(database)
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     age(database, job_id, leased_until=db_now(1))
-    with leases.kept(database, job.lease, every=0.02) as keeping:
+    with leases.keep_renewed(database, job.lease, every=0.02) as keeping:
         while True:
             with database.read() as session:
                 far = session.execute(
@@ -107,11 +107,11 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
 def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database: Database) -> None:
     bad, good = queue(database, priority=1), queue(database, priority=2)
     for _ in range(jobs.MAX_FAILURES):
-        job = jobs.claim_next(database, "pushes")
+        job = jobs.claim_next(database, JobKind.PUSHES)
         assert job is not None
         assert job.id == bad
         age(database, bad, leased_until=None)
-    following = jobs.claim_next(database, "pushes")
+    following = jobs.claim_next(database, JobKind.PUSHES)
     assert following is not None
     assert following.id == good
     failed = state(database, bad)
@@ -121,10 +121,10 @@ def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database:
 
 def test_what_was_given_up_is_in_the_tallies(database: Database) -> None:
     with database.write() as session:
-        jobs.enqueue(session, "files", {"files": [{}, {}, {}]}, source="gists")
-        jobs.enqueue(session, "repository", {"repository": "ana/app"}, source="public_events")
+        jobs.enqueue(session, JobKind.FILES, {"files": [{}, {}, {}]}, source="gists")
+        jobs.enqueue(session, JobKind.REPOSITORY, {"repository": "ana/app"}, source="public_events")
         session.execute(update(ScanJob).values(failures=jobs.MAX_FAILURES))
-    assert jobs.claim_next(database, "files", "repository") is None
+    assert jobs.claim_next(database, JobKind.FILES, JobKind.REPOSITORY) is None
     with database.read() as session:
         counted = tallies.since(session, 1)
     assert {source: one["given_up"] for source, one in counted.items()} == {"gists": 3, "public_events": 1}
@@ -133,7 +133,7 @@ def test_what_was_given_up_is_in_the_tallies(database: Database) -> None:
 def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: Database) -> None:
     job_id = queue(database)
     for step in range(3 * jobs.MAX_FAILURES):
-        job = jobs.claim_next(database, "pushes")
+        job = jobs.claim_next(database, JobKind.PUSHES)
         assert job is not None
         jobs.checkpoint(database, job, {"step": step})
         age(database, job_id, leased_until=None)
@@ -144,18 +144,18 @@ def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: D
 def test_a_time_further_ahead_than_we_ever_plan_counts_as_due(database: Database, column: str) -> None:
     job_id = queue(database)
     age(database, job_id, **{column: db_now(10 * leases.MAX_DELAY_SECONDS)})
-    assert jobs.claim_next(database, "pushes") is not None
+    assert jobs.claim_next(database, JobKind.PUSHES) is not None
 
 
 def test_a_job_in_the_future_waits(database: Database) -> None:
     queue(database, delay=60)
-    assert jobs.claim_next(database, "pushes") is None
+    assert jobs.claim_next(database, JobKind.PUSHES) is None
 
 
 def test_urgent_jobs_go_first(database: Database) -> None:
     queue(database, priority=100)
     urgent = queue(database, priority=10)
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     assert job.id == urgent
 
@@ -163,37 +163,37 @@ def test_urgent_jobs_go_first(database: Database) -> None:
 def test_a_job_with_the_same_key_is_queued_once_and_again_after_it_began(database: Database) -> None:
     queue(database, dedupe_key="repository:a/b")
     with database.write() as session:
-        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
-    assert jobs.claim_next(database, "pushes") is not None
+        assert jobs.enqueue(session, JobKind.PUSHES, {}, source="test", dedupe_key="repository:a/b") is None
+    assert jobs.claim_next(database, JobKind.PUSHES) is not None
     queue(database, dedupe_key="repository:a/b")
 
 
 def test_what_was_asked_for_since_a_job_began_stays_a_job_of_its_own(database: Database) -> None:
     first = queue(database, dedupe_key="repository:a/b")
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     second = queue(database, dedupe_key="repository:a/b")
     with database.write() as session:
         jobs.defer(session, job, delay=0, error=None)
-        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+        assert jobs.enqueue(session, JobKind.PUSHES, {}, source="test", dedupe_key="repository:a/b") is None
     assert [state(database, one).state for one in (first, second)] == ["queued", "queued"]
-    claimed = [jobs.claim_next(database, "pushes") for _ in range(3)]
+    claimed = [jobs.claim_next(database, JobKind.PUSHES) for _ in range(3)]
     assert sorted(one.id for one in claimed if one is not None) == [first, second]
 
 
 @pytest.mark.parametrize("has_twin", [False, True])
 def test_a_job_of_which_nothing_was_read_stands_for_what_is_asked_for_later(database: Database, has_twin: bool) -> None:
     queue(database, dedupe_key="repository:a/b")
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     if has_twin:
         queue(database, dedupe_key="repository:a/b", delay=60)
     with database.write() as session:
-        jobs.give_back(session, job, delay=0, error="a limit")
-        assert jobs.enqueue(session, "pushes", {}, source="test", dedupe_key="repository:a/b") is None
+        jobs.requeue_unread(session, job, delay=0, error="a limit")
+        assert jobs.enqueue(session, JobKind.PUSHES, {}, source="test", dedupe_key="repository:a/b") is None
     given_back = state(database, job.id)
     assert (given_back.state, given_back.failures, given_back.begun_at is not None) == ("queued", 0, has_twin)
-    again = jobs.claim_next(database, "pushes")
+    again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
     assert again.id == job.id
 
@@ -203,23 +203,23 @@ def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Da
     waiting = queue(database, priority=100, delay=3600, dedupe_key="b")
     with database.write() as session:
         for key in ("a", "b"):
-            jobs.enqueue_or_hasten(session, "pushes", {}, source="rescan", priority=10, dedupe_key=key)
-        child = jobs.enqueue_or_hasten(
-            session, "pushes", {}, source="rescan", priority=20, dedupe_key="b", parent_id=urgent
+            jobs.enqueue_urgent(session, JobKind.PUSHES, {}, source="rescan", priority=10, dedupe_key=key)
+        child = jobs.enqueue_urgent(
+            session, JobKind.PUSHES, {}, source="rescan", priority=20, dedupe_key="b", parent_id=urgent
         )
     assert child == waiting
     hastened = state(database, waiting)
     assert (hastened.priority, hastened.source, hastened.parent_id) == (10, "rescan", urgent)
     assert state(database, urgent).priority == 1
-    assert [jobs.claim_next(database, "pushes") is not None for _ in range(3)] == [True, True, False]
+    assert [jobs.claim_next(database, JobKind.PUSHES) is not None for _ in range(3)] == [True, True, False]
 
 
 def test_a_job_is_cancelled_with_what_only_it_led_to(database: Database) -> None:
     parent = queue(database)
     own = queue(database, parent_id=parent)
     with database.write() as session:
-        assert jobs.cancel_all(session, parent) == [parent, own]
-        assert jobs.cancel_all(session, parent) == []
+        assert jobs.cancel_with_children(session, parent) == [parent, own]
+        assert jobs.cancel_with_children(session, parent) == []
 
 
 @pytest.mark.parametrize("is_first", [False, True])
@@ -230,38 +230,38 @@ def test_what_somebody_else_has_asked_for_is_not_cancelled_with_the_job_that_led
     parent = queue(database)
 
     def led_to() -> None:
-        jobs.enqueue_or_hasten(session, "pushes", {}, source="rescan", priority=20, dedupe_key="b", parent_id=parent)
+        jobs.enqueue_urgent(session, JobKind.PUSHES, {}, source="rescan", priority=20, dedupe_key="b", parent_id=parent)
 
     def asked_for() -> None:
         if is_operator:
-            jobs.enqueue_or_hasten(session, "pushes", {}, source="rescan", priority=10, dedupe_key="b")
+            jobs.enqueue_urgent(session, JobKind.PUSHES, {}, source="rescan", priority=10, dedupe_key="b")
         else:
-            jobs.enqueue(session, "pushes", {}, source="public_events", dedupe_key="b")
+            jobs.enqueue(session, JobKind.PUSHES, {}, source="public_events", dedupe_key="b")
 
     with database.write() as session:
         for ask in (asked_for, led_to) if is_first else (led_to, asked_for):
             ask()
         led_to()
-        assert jobs.cancel_all(session, parent) == [parent]
+        assert jobs.cancel_with_children(session, parent) == [parent]
 
 
 def test_a_job_that_led_to_another_twice_cancels_it(database: Database) -> None:
     parent = queue(database)
     with database.write() as session:
         child = [
-            jobs.enqueue_or_hasten(
-                session, "pushes", {}, source="rescan", priority=20, dedupe_key="b", parent_id=parent
+            jobs.enqueue_urgent(
+                session, JobKind.PUSHES, {}, source="rescan", priority=20, dedupe_key="b", parent_id=parent
             )
             for _ in range(2)
         ]
-        assert jobs.cancel_all(session, parent) == [parent, child[0]]
+        assert jobs.cancel_with_children(session, parent) == [parent, child[0]]
 
 
 def test_what_waits_becomes_as_urgent_as_whoever_asks_for_it_again(database: Database) -> None:
     waiting = queue(database, priority=200, dedupe_key="b")
     for priority in (100, 150):
         with database.write() as session:
-            assert jobs.enqueue(session, "pushes", {}, source="test", priority=priority, dedupe_key="b") is None
+            assert jobs.enqueue(session, JobKind.PUSHES, {}, source="test", priority=priority, dedupe_key="b") is None
         assert state(database, waiting).priority == 100
 
 
@@ -270,7 +270,7 @@ def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) 
     for name, job_id in ended.items():
         age(database, job_id, state=name, finished_at=None if name == "queued" else db_now(-5 * 86400))
     with database.write() as session:
-        assert jobs.delete_old(session, days=3, failed_days=30) == 1
+        assert jobs.purge_expired(session, days=3, failed_days=30) == 1
     with database.read() as session:
         assert set(session.execute(select(ScanJob.state)).scalars()) == {"failed", "queued"}
 
@@ -281,7 +281,7 @@ def test_rows_are_claimed_together_without_those_that_somebody_holds(database: D
         assert leases.claim(session, ScanJob, ids[1]) is not None
     age(database, ids[3], next_attempt_at=db_now(60))
     with database.write() as session:
-        held = leases.claim_all(session, ScanJob, ids, ScanJob.kind == "pushes", state="running")
+        held = leases.claim_all(session, ScanJob, ids, ScanJob.kind == JobKind.PUSHES, state="running")
     assert sorted((lease.key, lease.attempts) for lease in held) == [(ids[0], 1), (ids[2], 1), (ids[4], 1)]
     assert [state(database, one).state for one in ids] == ["running", "queued", "running", "queued", "running"]
     with database.write() as session:

@@ -13,17 +13,18 @@ from sqlalchemy import func, select
 from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import Notification, NotificationSubject, db_now
-from scanner.records.outbox import OwnerNews
+from scanner.records.outbox import OwnerNotice
+from scanner.records.states import Occasion
 from tests.notifications.outbox_rows import Post, deliver, incident
 
 
-def tell(database: Database, news: Sequence[OwnerNews], window: float = 0) -> None:
+def tell(database: Database, news: Sequence[OwnerNotice], window: float = 0) -> None:
     with database.write() as session:
-        outbox.tell_owners(session, news, window=window, domain="vendor.example")
+        outbox.notify_owners(session, news, window=window, domain="vendor.example")
 
 
-def owner(number: int, incident_id: uuid.UUID, occasion: str = "disabled") -> OwnerNews:
-    return OwnerNews(str(number), (f"Owner{number}@acme.example",), occasion, (incident_id,))
+def owner(number: int, incident_id: uuid.UUID, occasion: Occasion = Occasion.DISABLED) -> OwnerNotice:
+    return OwnerNotice(str(number), (f"Owner{number}@acme.example",), occasion, (incident_id,))
 
 
 def told(database: Database) -> dict[str, int]:
@@ -39,7 +40,10 @@ def told(database: Database) -> dict[str, int]:
 
 def test_many_owners_are_told_at_once_and_again_changes_nothing(database: Database) -> None:
     one, other = incident(database), incident(database)
-    news = [owner(number, one) for number in range(5)] + [owner(2, other), OwnerNews("9", (), "disabled", (one,))]
+    news = [owner(number, one) for number in range(5)] + [
+        owner(2, other),
+        OwnerNotice("9", (), Occasion.DISABLED, (one,)),
+    ]
     for _ in range(2):
         tell(database, news)
     assert told(database) == {f"Owner{n}@acme.example": 1 + (n == 2) for n in range(5)} | {"None": 1}
@@ -53,7 +57,10 @@ def test_one_mailbox_in_two_encodings_and_two_occasions_is_one_mail(database: Da
     encodings = ("ana@acme.example", "Ana@acme.example")
     tell(
         database,
-        [OwnerNews("1", encodings, "disabled", (one,)), OwnerNews("1", encodings[1:], "already_disabled", (one,))],
+        [
+            OwnerNotice("1", encodings, Occasion.DISABLED, (one,)),
+            OwnerNotice("1", encodings[1:], Occasion.ALREADY_DISABLED, (one,)),
+        ],
     )
     assert sorted(told(database).values()) == [2]
 

@@ -12,7 +12,7 @@ from sqlalchemy import MetaData, func, select, update
 
 from scanner.detection import Candidate, Place
 from scanner.records import announcements, audit, outbox, retention
-from scanner.records.announcements import Stopped
+from scanner.records.announcements import DisabledToken
 from scanner.records.audit import Entry
 from scanner.records.audit_verification import verify
 from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
@@ -28,12 +28,12 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
-from scanner.records.outbox import OwnerNews
-from scanner.records.retention import NotErasable, Wanted
+from scanner.records.outbox import OwnerNotice
+from scanner.records.retention import AccountSelector, NotErasable
 from scanner.records.source_models import ReadObject
-from scanner.records.states import Cause
+from scanner.records.states import Cause, Occasion
 from scanner.response.places import candidate_to_json
-from tests.notifications.outbox_rows import SEEN, incident, place, tell_operator, tell_owner
+from tests.notifications.outbox_rows import SEEN, incident, notify_operator, place, tell_owner
 
 OLD = -800 * 86400
 
@@ -57,7 +57,7 @@ def forget(database: Database) -> int:
 
 
 def erase(database: Database, name: str = "", **wanted: Any) -> Counter[str]:
-    return retention.erase_account(database, Wanted(name, **wanted), who="operator:ana")
+    return retention.erase_account(database, AccountSelector(name, **wanted), who="operator:ana")
 
 
 def everything(database: Database) -> str:
@@ -89,7 +89,7 @@ def test_an_old_incident_that_was_seen_again_lately_stays(database: Database) ->
     assert forget(database) == 0
 
 
-@pytest.mark.parametrize("action", retention.UNDER_WAY)
+@pytest.mark.parametrize("action", retention.UNFINISHED)
 def test_what_is_under_way_is_not_forgotten(database: Database, action: str) -> None:
     age(database, incident(database, [place()], action=action))
     assert forget(database) == 0
@@ -98,7 +98,7 @@ def test_what_is_under_way_is_not_forgotten(database: Database, action: str) -> 
 def test_more_than_a_transaction_holds_is_forgotten_in_one_run(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_A_TRANSACTION", 2)
+    monkeypatch.setattr(retention, "INCIDENTS_PER_TRANSACTION", 2)
     age(database, *(incident(database, [place()]) for _ in range(5)))
     assert forget(database) == 5
 
@@ -106,7 +106,7 @@ def test_more_than_a_transaction_holds_is_forgotten_in_one_run(
 def test_a_table_with_more_old_rows_than_the_others_is_emptied_too(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "OTHER_ROWS_A_TRANSACTION", 2)
+    monkeypatch.setattr(retention, "OTHER_ROWS_PER_TRANSACTION", 2)
     record_old(database, monkeypatch, 5)
     forget(database)
     with database.read() as session:
@@ -151,7 +151,7 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         database, [place()], digest=digest, account_id=account_id, account_name=name, token_name=f"{name} ci"
     )
     tell_owner(database, own, recipient=f"{name}@customers.example")
-    tell_operator(database, "undeliverable", own)
+    notify_operator(database, Occasion.UNDELIVERABLE, own)
     with database.write() as session:
         audit.record(session, "token_added", {"digest": digest, "name": name})
         audit.record(session, "mail_sent", {"recipient": f"{name}@customers.example"}, incident_id=own)
@@ -170,8 +170,8 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         frozen = update(Notification).where(Notification.channel == "operator", Notification.facts.is_(None))
         session.execute(frozen.values(state="frozen", facts={"tokens": [name]}))
         stopped = [
-            Stopped(digest, name, Cause.PUBLIC_REPOSITORY, SEEN, own),
-            Stopped(digest, name, Cause.OPERATOR, SEEN),
+            DisabledToken(digest, name, Cause.PUBLIC_REPOSITORY, SEEN, own),
+            DisabledToken(digest, name, Cause.OPERATOR, SEEN),
         ]
         announcements.announce(session, stopped, announcements.CHANNELS)
         number = account.id
@@ -217,7 +217,7 @@ def test_what_held_an_erased_token_is_read_again_where_it_is_met_again(database:
 def test_an_account_whose_tokens_work_is_not_erased(database: Database) -> None:
     customer(database, "busy-customer", live=True)
     before = everything(database)
-    with pytest.raises(NotErasable, match="1 of the account's tokens work still"):
+    with pytest.raises(NotErasable, match="1 of the account's tokens still work"):
         erase(database, "busy-customer")
     assert everything(database) == before
 
@@ -233,27 +233,27 @@ def test_an_account_that_waits_for_a_disable_is_not_erased(database: Database) -
 def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -> None:
     own = incident(database, [place()], account_id="remote-7", account_name="Remote")
     with database.write() as session:
-        news = OwnerNews("remote-7", ("r@remote.example",), "disabled", (own,))
-        outbox.tell_owners(session, [news], window=0, domain="d")
-    assert erase(database, id="remote-7", is_ours=False)["incidents"] == 1
+        news = OwnerNotice("remote-7", ("r@remote.example",), Occasion.DISABLED, (own,))
+        outbox.notify_owners(session, [news], window=0, domain="d")
+    assert erase(database, id="remote-7", is_in_our_tables=False)["incidents"] == 1
     assert "r@remote.example" not in everything(database)
 
 
 def test_a_name_that_several_accounts_of_a_store_have_had_erases_none(database: Database) -> None:
     for account_id in ("7", "9"):
         incident(database, account_id=account_id, account_name="Remote")
-    with pytest.raises(NotErasable, match=r"2 accounts have had this name \(7, 9\): say which, by --id"):
-        erase(database, "Remote", is_ours=False)
+    with pytest.raises(NotErasable, match=r"2 accounts have had this name \(7, 9\): select one with --id"):
+        erase(database, "Remote", is_in_our_tables=False)
     assert count(database, Incident) == 2
-    assert erase(database, id="9", is_ours=False)["incidents"] == 1
-    assert erase(database, "Remote", is_ours=False)["incidents"] == 1
+    assert erase(database, id="9", is_in_our_tables=False)["incidents"] == 1
+    assert erase(database, "Remote", is_in_our_tables=False)["incidents"] == 1
 
 
 def test_an_id_of_another_store_is_no_account_of_ours(database: Database) -> None:
     customer(database, "own-customer")
-    with pytest.raises(NotErasable, match="nothing is kept"):
-        erase(database, id="2", is_ours=False)
-    erase(database, id="1", is_ours=False)
+    with pytest.raises(NotErasable, match="keeps no data of such an account"):
+        erase(database, id="2", is_in_our_tables=False)
+    erase(database, id="1", is_in_our_tables=False)
     assert count(database, Account) == 1
 
 
@@ -261,7 +261,7 @@ def test_an_account_that_once_had_the_name_is_not_erased(database: Database) -> 
     customer(database, "acme-weather")
     with database.write() as session:
         session.execute(update(Account).values(name="acme-climate"))
-    with pytest.raises(NotErasable, match="nothing is kept"):
+    with pytest.raises(NotErasable, match="keeps no data of such an account"):
         erase(database, "acme-weather")
     customer(database, "acme-weather-2")
     with database.write() as session:
@@ -273,5 +273,5 @@ def test_an_account_that_once_had_the_name_is_not_erased(database: Database) -> 
 
 
 def test_an_account_of_which_nothing_is_kept_is_an_error(database: Database) -> None:
-    with pytest.raises(NotErasable, match="nothing is kept"):
+    with pytest.raises(NotErasable, match="keeps no data of such an account"):
         erase(database, "nobody")

@@ -10,21 +10,21 @@ from sqlalchemy import select, update
 
 from scanner.records import jobs, leases, tallies, time_limits
 from scanner.records.database import Database
-from scanner.records.leases import LeaseLost
+from scanner.records.leases import HeldLeases, LeaseLost
 from scanner.records.models import ScanJob, db_now
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 
 
 @pytest.fixture(autouse=True)
 def _short_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(time_limits.JOB_SECONDS, "pushes", 0.05)
+    monkeypatch.setitem(time_limits.JOB_SECONDS, JobKind.PUSHES, 0.05)
     yield
-    assert not leases.in_hand()
+    assert not leases.all_held()
 
 
 def queue(database: Database, items: int = 1) -> int:
     with database.write() as session:
-        job_id = jobs.enqueue(session, "pushes", {"pushes": [{}] * items}, source="test")
+        job_id = jobs.enqueue(session, JobKind.PUSHES, {"pushes": [{}] * items}, source="test")
     assert job_id is not None
     return job_id
 
@@ -36,9 +36,9 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
     """Claim the next job and work on it until its lease is lost, as hung work that can still be told to stop."""
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
-    with jobs.kept(database, job) as keeping:
+    with jobs.keep_renewed(database, job) as keeping:
         assert keeping.lost.wait(60)
     return job
 
@@ -48,7 +48,7 @@ def test_a_hung_job_loses_its_lease_and_its_worker_can_write_no_more(database: D
     job = hang_until_stopped(database)
     left = state(database, job_id)
     assert (left.state, left.leased_until, left.failures) == ("running", None, 2)
-    assert str(left.error).startswith("time_limit: took more than 0 s")
+    assert str(left.error).startswith("time_limit: the job made no progress for 0 s")
     with pytest.raises(LeaseLost), database.write() as session:
         jobs.finish(session, job, JobState.DONE, counts={})
     with database.read() as session:
@@ -59,7 +59,7 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_failed_in_si
     job_id = queue(database)
     for _ in range(3):
         hang_until_stopped(database)
-    assert jobs.claim_next(database, "pushes") is None
+    assert jobs.claim_next(database, JobKind.PUSHES) is None
     left = state(database, job_id)
     assert left.state == "failed"
     assert "time_limit" in str(left.error)
@@ -73,14 +73,14 @@ def test_an_optional_step_is_passed_over_before_the_job_is_given_up(database: Da
         session.execute(update(ScanJob).values(failures=3))
     hang_until_stopped(database)
     assert state(database, job_id).failures == jobs.MAX_FAILURES - 1
-    again = jobs.claim_next(database, "pushes")
+    again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
     assert again.failures == jobs.MAX_FAILURES - 1
 
 
 def test_progress_moves_the_deadline_but_not_beyond_the_limit_in_all() -> None:
     now = [0.0]
-    keeping = leases.Keeping((), limit_seconds=10, max_seconds=25, clock=lambda: now[0])
+    keeping = HeldLeases((), limit_seconds=10, max_seconds=25, clock=lambda: now[0])
     now[0] = 9
     keeping.progressed()
     assert keeping.seconds_left == 10
@@ -93,9 +93,9 @@ def test_progress_moves_the_deadline_but_not_beyond_the_limit_in_all() -> None:
 
 
 def test_the_row_says_when_the_job_counts_as_hung(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(time_limits.JOB_SECONDS, "pushes", 500.0)
+    monkeypatch.setitem(time_limits.JOB_SECONDS, JobKind.PUSHES, 500.0)
     job_id = queue(database)
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
 
     def is_between(low: float, high: float) -> bool:
@@ -110,12 +110,12 @@ def test_the_row_says_when_the_job_counts_as_hung(database: Database, monkeypatc
 
 def test_a_neighbour_of_a_hung_job_is_given_back_without_a_failure(database: Database) -> None:
     job_id = queue(database)
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     jobs.release(database, job.lease)
     left = state(database, job_id)
     assert (left.failures, left.leased_until) == (0, None)
-    again = jobs.claim_next(database, "pushes")
+    again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
     jobs.release(database, job.lease)  # who lost it gives back nothing
     assert state(database, job_id).leased_until is not None
@@ -123,7 +123,7 @@ def test_a_neighbour_of_a_hung_job_is_given_back_without_a_failure(database: Dat
 
 def test_the_lease_ends_at_the_limit_also_when_the_limit_cannot_be_recorded(database: Database) -> None:
     queue(database)
-    job = jobs.claim_next(database, "pushes")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     recorded = threading.Event()
     never = threading.Event()
@@ -132,8 +132,8 @@ def test_the_lease_ends_at_the_limit_also_when_the_limit_cannot_be_recorded(data
         recorded.set()
         never.wait(60)
 
-    with leases.kept(database, job.lease, limit_seconds=0, on_limit=hang) as keeping:
+    with leases.keep_renewed(database, job.lease, limit_seconds=0, on_limit=hang) as keeping:
         assert recorded.wait(60)
         assert keeping.lost.is_set()
-        assert keeping in leases.in_hand()
+        assert keeping in leases.all_held()
         never.set()

@@ -32,7 +32,7 @@ def test_a_row_names_the_reasons_the_digest_and_the_place(database: Database) ->
 def test_one_job_records_a_bounded_number(database: Database) -> None:
     with database.write() as session:
         unread_contents.record(session, [content(number) for number in range(1000)], source="public_events")
-    assert len(rows(database)) == unread_contents.MAX_ROWS_A_JOB
+    assert len(rows(database)) == unread_contents.MAX_ROWS_PER_JOB
 
 
 def test_old_rows_are_purged(database: Database) -> None:

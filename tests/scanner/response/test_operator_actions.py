@@ -16,9 +16,9 @@ from scanner.compromise import reports, settling
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.token_formats import hint_of
 from scanner.records import schema
-from scanner.records.announcements import STREAM
 from scanner.records.database import Database
 from scanner.records.models import Announcement, AuditEntry, Incident, Notification, NotificationSubject
+from scanner.records.states import Channel, EnforceMode
 from scanner.response import operator_actions
 from scanner.response.operator_actions import NotPossible
 from scanner.response.policy import Policy
@@ -30,7 +30,7 @@ from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.notifications.outbox_rows import incident as incident_row
 
-POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example", announce=(STREAM,))
+POLICY = Policy(operator_email="ops@vendor.example", mail_domain="vendor.example", announce=(Channel.STREAM,))
 WHO = "operator:ana"
 
 
@@ -113,7 +113,7 @@ def test_a_token_that_was_brought_back_stays_so_when_it_is_seen_where_it_was(dat
 
 def test_a_token_that_was_only_observed_and_then_brought_back_stays_so(database: Database, token: str) -> None:
     digest = sha256_digest(token.encode())
-    observe = replace(POLICY, enforce="observe")
+    observe = replace(POLICY, enforce=EnforceMode.OBSERVE)
     place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
     respond(database, [Candidate(digest, "", place, 3, 7)], source="public_events", policy=observe)
     with database.write() as session:
@@ -129,17 +129,17 @@ def test_what_was_let_pass_is_decided_on_again_without_being_seen_again(
 ) -> None:
     digest = sha256_digest(token.encode())
     place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
-    policy = replace(POLICY, enforce="observe" if let_pass == "observed" else "disable")
+    policy = replace(POLICY, enforce=EnforceMode.OBSERVE if let_pass == "observed" else EnforceMode.DISABLE)
     with database.write() as session:
         operator_actions.protect_token(session, digest, protected=let_pass == "protected", who=WHO)
     respond(database, [Candidate(digest, "", place, 3, 7)], source="public_events", policy=policy)
     assert [incident.action for incident in incidents(database)] == [let_pass]
-    assert not decide_again(database, policy=policy).has_news, "nothing has changed"
+    assert not decide_again(database, policy=policy).has_notifications, "nothing has changed"
     with database.write() as session:
         operator_actions.protect_token(session, digest, protected=False, who=WHO)
     assert len(decide_again(database, policy=POLICY).disabled) == 1
     assert not is_live(database, token)
-    assert not decide_again(database, policy=POLICY).has_news
+    assert not decide_again(database, policy=POLICY).has_notifications
 
 
 def test_an_incident_cannot_be_closed_over_a_disable_that_is_under_way(postgresql_url: str) -> None:
@@ -211,7 +211,7 @@ def test_a_token_disabled_by_hand_is_announced_and_nobody_is_mailed(database: Da
         announced = session.execute(select(Announcement.digest, Announcement.cause)).all()
         channels = session.execute(select(Notification.channel)).scalars().all()
     assert [tuple(row) for row in announced] == [(digest, "operator")]
-    assert channels == [STREAM]
+    assert channels == [Channel.STREAM]
     assert not is_live(database, token)
 
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
 
 from scanner.compromise import reports, settling
 from scanner.compromise.reports import Subject, new_report
 from scanner.detection import Candidate, Place
 from scanner.records.database import Database
+from scanner.records.leases import Lease
 from scanner.records.models import Exposure, Incident, Notification, Sighting, db_now
+from scanner.records.states import Channel, EnforceMode
 from scanner.response import finishing, responder, store_access
 from scanner.response.policy import Policy
 from scanner.response.responder import decide_again, finish_due, look_up_due, respond_to
@@ -107,7 +110,7 @@ def test_a_store_that_is_away_is_never_taken_for_unknown(
     with database.read() as session:
         assert session.execute(select(Sighting.state)).scalar_one() == "unchecked"
     due_now(database)
-    assert look_up_due(database, policy=policy)[0] == 0
+    assert look_up_due(database, policy=policy).sightings == 0
     store.away = set()
     due_now(database)
     look_up_due(database, policy=policy)
@@ -184,7 +187,7 @@ def test_what_the_store_forgot_meanwhile_ends_in_sight(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     known = reference.tokens.pop(DIGEST)
     store.away = set()
-    for _ in range(finishing.DOUBTS - 1):  # the outage itself is no answer
+    for _ in range(finishing.MAX_DOUBTFUL_ANSWERS - 1):  # the outage itself is no answer
         due_now(database)
         finish_due(database, policy=policy)
         assert [incident.action for incident in incidents(database)] == ["disabling"], "a copy may lag"
@@ -203,7 +206,7 @@ def test_what_cannot_be_checked_just_now_is_not_taken_for_unknown(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     store.away = set()
     with reference.unsure():
-        for _ in range(finishing.DOUBTS + 2):
+        for _ in range(finishing.MAX_DOUBTFUL_ANSWERS + 2):
             due_now(database)
             finish_due(database, policy=policy)
             assert [incident.action for incident in incidents(database)] == ["disabling"]
@@ -262,7 +265,7 @@ def test_what_an_operator_decides_before_the_call_is_obeyed(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     store.away = set()
     if decided == "observe":
-        policy = replace(policy, enforce="observe")
+        policy = replace(policy, enforce=EnforceMode.OBSERVE)
     else:
         reference.tokens[DIGEST]["protected"] = True
     due_now(database)
@@ -372,7 +375,7 @@ def test_one_of_many_that_fails_costs_the_others_nothing_and_is_known_for_ours_l
     for number, digest in enumerate(digests):
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Troubled(reference.url, "the-secret")
-    policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=("stream",))
+    policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
     # Not the first of the incidents, which is tried alone, whichever it is.
     store.troubles = {digests[7]: trouble, digests[20]: trouble}
     found = [
@@ -450,14 +453,14 @@ def test_one_that_cannot_be_written_does_not_hold_up_the_others(
     database: Database, policy: Policy, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = many(reference)
-    real = finishing._recorded
+    real = finishing._record_result
 
-    def recorded(session: Any, one: Any, done: Disabled) -> Incident:
-        if one.incident.digest == digests[5]:
+    def recorded(session: Session, lease: Lease, disabled: Disabled) -> Incident:
+        if session.get_one(Incident, lease.key).digest == digests[5]:
             raise ValueError("spoilt")
-        return real(session, one, done)
+        return real(session, lease, disabled)
 
-    monkeypatch.setattr(finishing, "_recorded", recorded)
+    monkeypatch.setattr(finishing, "_record_result", recorded)
     found = [replace(candidate(), digest=digest) for digest in digests]
     respond_to(database, found, source="x", policy=policy)
     waiting = [incident.digest for incident in incidents(database) if incident.action == "disabling"]
@@ -479,7 +482,7 @@ def test_a_disable_that_is_being_written_is_not_taken_for_a_token_that_was_broug
 
     def ask() -> None:
         with database.write() as session:
-            found.append(store_access.believed(session, answer, {DIGEST}))
+            found.append(store_access.without_stale(session, answer, {DIGEST}))
 
     with database.write() as session:
         session.execute(update(Incident).values(action="disabled", disabled_at=db_now()))
@@ -503,7 +506,7 @@ def until_somebody_waits(database: Database) -> None:
 def test_tokens_that_stay_protected_do_not_hide_one_that_may_be_disabled_now(
     database: Database, policy: Policy, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responder, "MAX_DECIDED_AGAIN", 2)
+    monkeypatch.setattr(responder, "EXPOSURES_PER_PAGE", 2)
     digests = many(reference, 5)
     for digest in digests:
         reference.tokens[digest]["protected"] = True

@@ -23,7 +23,7 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
-from scanner.records.states import SightingState
+from scanner.records.states import EnforceMode, SightingState
 from scanner.response import respond as respond_module
 from scanner.response import sightings
 from scanner.response.policy import Policy
@@ -106,7 +106,7 @@ def test_a_token_that_its_owner_had_disabled_gets_its_exposure_and_no_mail(
     with database.write() as session:
         assert sql.disable(session, digest, "by its owner")
     response = respond(database, [found(token)], source="public_events", policy=POLICY)
-    assert not response.has_news
+    assert not response.has_notifications
     assert (count(database, Exposure), count(database, Notification)) == (1, 0)
     assert count(database, Incident, Incident.action == "already_disabled") == 1
 
@@ -178,7 +178,7 @@ def test_observing_tells_only_the_operator_and_enforcing_later_disables(
 ) -> None:
     token = fresh_token()
     digest = known(database, token)
-    observe = Policy(enforce="observe", operator_email="ops@vendor.example")
+    observe = Policy(enforce=EnforceMode.OBSERVE, operator_email="ops@vendor.example")
     respond(database, [found(token)], source="public_events", policy=observe)
     with database.read() as session:
         assert sql.look_up(session, [digest])[digest].disabled_at is None
@@ -194,13 +194,13 @@ def test_what_the_store_does_not_know_is_kept_and_found_after_an_import(
 ) -> None:
     token = fresh_token()
     response = respond(database, [found(token)], source="public_events", policy=POLICY)
-    assert (response.unknown, response.has_news) == (1, False)
-    assert look_up_again(database, policy=POLICY)[0] == 0
+    assert (response.unknown, response.has_notifications) == (1, False)
+    assert look_up_again(database, policy=POLICY).sightings == 0
     digest = known(database, token)
     with database.write() as session:
         assert sightings.make_due_after_import(session) == 1
-    looked_up, response = look_up_again(database, policy=POLICY)
-    assert (looked_up, len(response.disabled)) == (1, 1)
+    looked_up = look_up_again(database, policy=POLICY)
+    assert (looked_up.sightings, len(looked_up.response.disabled)) == (1, 1)
     with database.read() as session:
         assert sql.look_up(session, [digest])[digest].disabled_at is not None
         exposure = session.execute(select(Exposure)).scalar_one()

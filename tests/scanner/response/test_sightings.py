@@ -72,7 +72,7 @@ def test_what_the_store_was_never_asked_about_goes_only_when_nothing_else_is_lef
 
 
 def test_one_transaction_drops_a_bounded_number(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sightings, "MAX_SHED_AT_ONCE", 4)
+    monkeypatch.setattr(sightings, "MAX_SHED_ROWS", 4)
     record(database, "evil/flood", 10)
     assert [shed(database, 1) for _ in range(4)] == [{"test": 4}, {"test": 4}, {"test": 1}, {}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scanner.records.states import JobKind
 from scanner.settings import KNOWN_SOURCES
 from scanner.sources.registry import SOURCES, droppable_priorities
 from scanner.sources.rescan.run import KINDS
@@ -18,7 +19,7 @@ def test_for_every_kind_of_job_there_is_a_task() -> None:
 
 
 def test_what_polls_bring_may_be_dropped_and_nothing_else() -> None:
-    assert droppable_priorities("pushes") == (95, 100, 110, 200)
-    assert droppable_priorities("files") == (100, 120, 130)
-    assert droppable_priorities("repository") == (100, 200)
-    assert droppable_priorities("owner") == ()
+    assert droppable_priorities(JobKind.PUSHES) == (95, 100, 110, 120, 200)
+    assert droppable_priorities(JobKind.FILES) == (100, 120, 130)
+    assert droppable_priorities(JobKind.REPOSITORY) == (100, 200)
+    assert droppable_priorities(JobKind.OWNER) == ()

@@ -18,6 +18,7 @@ from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub, connect
 from scanner.records import jobs
 from scanner.records.database import Database
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.sources.alerts import answer_alerts, parse_alerts
@@ -52,7 +53,7 @@ def test_a_push_with_names_that_are_not_utf8(
     work.push()
     push = Push("ana/app", 7, before, head, "refs/heads/" + os.fsdecode(b"caf\xe9"), "branch", None, "push")
     with database.write() as session:
-        jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="public_events")
+        jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push.to_json()]}, source="public_events")
     scan_next(database, client, Detector(), Policy(), limits=PackLimits(), threads=1, state_dir=tmp_path)
     assert all(is_disabled(database, digest) for digest in digests)
     assert "d\\xe9j\\xe0/caf\\xe9.py" in [place.path for place in exposures(database)]

@@ -135,4 +135,4 @@ def test_an_account_is_erased_when_its_tokens_are_dead(
     assert (erased["incidents"], erased["api_tokens"]) == (1, 2)
     assert r8scan("incidents", "list", "--json").stdout == ""
     assert r8scan("tokens", "list", "--json").stdout == ""
-    assert "nothing is kept" in only_line(r8scan("accounts", "erase", "acme", "--yes"))
+    assert "keeps no data of such an account" in only_line(r8scan("accounts", "erase", "acme", "--yes"))

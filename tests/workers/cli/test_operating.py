@@ -20,6 +20,7 @@ from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, ScanJob, db_now
 from scanner.records.schema import upgrade
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
+from scanner.records.states import JobKind
 from tests.workers.health.alive import seen
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -72,7 +73,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
         span = {"from_at": now - timedelta(seconds=60), "until_at": now, "reason": "no_overlap"}
         session.add(Gap(source="public_events", estimated=3900, found_at=db_now(), **span))
         tallies.add(session, "public_events", {"pushes": 90, "unread_pack_over_limit": 2, "error_http_500": 1})
-        jobs.enqueue(session, "pushes", {"pushes": []}, source="public_events")
+        jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="public_events")
         for seconds in (1, 2, 3):
             incident = Incident(
                 digest=f"{seconds:064x}",
@@ -126,7 +127,12 @@ def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Da
         session.add(CircuitState(host="github.com", failures=12, open_until=db_now(50), updated_at=db_now()))
         dropped = {"dropped_backlog_unlikely": 25, "dropped_backlog_repository": 3, "given_up": 7}
         tallies.add(session, "public_events", dropped)
-        for kind, hours in (("pushes", 1), ("files", 3), ("repository", 7), ("archive_hour", 5)):
+        for kind, hours in (
+            (JobKind.PUSHES, 1),
+            (JobKind.FILES, 3),
+            (JobKind.REPOSITORY, 7),
+            (JobKind.ARCHIVE_HOUR, 5),
+        ):
             job_id = jobs.enqueue(session, kind, {kind: []}, source="public_events")
             aged = {"created_at": db_now(-3600 * hours - 60)}
             session.execute(update(ScanJob).where(ScanJob.id == job_id).values(aged))

@@ -9,7 +9,7 @@ from scanner.records import jobs, time_limits
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, db_now
 from scanner.records.source_models import SourceState
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.settings import load_settings
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
@@ -31,8 +31,8 @@ def problems(database: Database, sources: str = "") -> list[str]:
 
 def claimed(database: Database) -> jobs.ClaimedJob:
     with database.write() as session:
-        jobs.enqueue(session, "pushes", {"pushes": [{}]}, source="test")
-    job = jobs.claim_next(database, "pushes")
+        jobs.enqueue(session, JobKind.PUSHES, {"pushes": [{}]}, source="test")
+    job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     return job
 
@@ -91,7 +91,7 @@ def test_a_job_that_was_stopped_is_named_until_it_has_ended(database: Database) 
         "see the worker's log for what it read"
     )
     assert problems(database) == [sentence]
-    again = jobs.claim_next(database, "pushes")
+    again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
     assert problems(database) == [sentence]
     with database.write() as session:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from scanner.records import announcements
-from scanner.records.announcements import SETTLED_SECONDS, Stopped
+from scanner.records.announcements import SETTLED_SECONDS, DisabledToken
 from scanner.records.database import Database
 from scanner.records.models import Announcement, db_now
 from scanner.records.states import Cause
@@ -40,7 +40,7 @@ def context(database: Database) -> Context:
 
 def announce(database: Database, *digests: str) -> None:
     with database.write() as session:
-        announcements.announce(session, [Stopped(one, "7", Cause.OPERATOR, AT) for one in digests], ())
+        announcements.announce(session, [DisabledToken(one, "7", Cause.OPERATOR, AT) for one in digests], ())
 
 
 def age(database: Database, seconds: float) -> None:
@@ -77,7 +77,7 @@ def test_a_gateway_that_was_away_too_long_forgets_everything(
         announcements.purge_expired(session)
     age(database, SETTLED_SECONDS + 1)
     with database.read() as session:
-        newest = announcements.listed(session, None).next
+        newest = announcements.list_after(session, None).next_cursor
     assert client.get("/disabled", params={"after": 1}, headers=HEADERS).status_code in (200, 410)
     assert client.get("/disabled", params={"after": newest + 5}, headers=HEADERS).status_code == 410
     assert gateway.catch_up(cache, client, newest + 5, HEADERS) == newest

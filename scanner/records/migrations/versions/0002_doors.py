@@ -1,4 +1,4 @@
-"""Budgets, circuits, gaps, tallies, and what was read already by each door."""
+"""Tables of the sources: budgets, circuit breakers, gaps, tallies, and what was already read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Incidents whose token is being disabled by a call to a store that is not ours."""
+"""Leases and due times of incidents whose token is disabled by a call to an external token store."""
 
 from __future__ import annotations
 

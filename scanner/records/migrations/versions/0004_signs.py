@@ -1,4 +1,4 @@
-"""Reports, the brake, usage by the hour, rates of public requests; what was reported of an incident."""
+"""Reports, the brake, hourly usage and public request rates; the evidence of incidents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disabled tokens in their order, for gateways that cache authentications."""
+"""Announcements of disabled tokens, for gateways that cache authentications."""
 
 from __future__ import annotations
 

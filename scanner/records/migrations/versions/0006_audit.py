@@ -1,4 +1,4 @@
-"""The audit only grows: the database itself refuses to change an entry."""
+"""Triggers that refuse to change or delete an audit entry."""
 
 from __future__ import annotations
 

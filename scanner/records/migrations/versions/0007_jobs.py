@@ -1,4 +1,4 @@
-"""Jobs that wait are told from those that were begun, say how much they hold, and whether several want them."""
+"""Columns of jobs: when they were begun, how many items they have, and whether several requesters share them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _QUEUED = sa.text("state = 'queued'")
 
 def upgrade() -> None:
     op.add_column("scan_jobs", sa.Column("begun_at", UtcDateTime(), nullable=True))
-    # A page that was claimed and is queued was refused as a whole: nothing of it was read.
+    # A claimed page that is queued again was refused before anything of it was read.
     op.execute(
         "UPDATE scan_jobs SET begun_at = created_at WHERE attempts > 0 "
         "AND (state <> 'queued' OR kind NOT IN ('pushes', 'files'))"
     )
     op.add_column("scan_jobs", sa.Column("is_shared", sa.Boolean(), server_default=sa.text("false"), nullable=False))
-    # Until now a child kept the source that had wanted it before its parent did.
+    # Until this revision, a child job kept the source that had asked for it before its parent did.
     op.execute(
         "UPDATE scan_jobs SET is_shared = true WHERE EXISTS (SELECT 1 FROM scan_jobs AS parent "
         "WHERE parent.id = scan_jobs.parent_id AND parent.source <> scan_jobs.source)"

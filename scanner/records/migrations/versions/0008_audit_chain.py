@@ -1,4 +1,4 @@
-"""The audit is a hash chain, and the database refuses to delete an entry that the chain does not keep the hash of."""
+"""The hash chain of the audit. A trigger refuses to delete an entry whose hashes are not kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _POSTGRESQL = (
     "CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_only_grows()",
     "CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit "
     "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()",
-    # Takes the head's lock and appends in one statement. The hash is that of `scanner.records.audit_hashes`.
+    # Lock the head and append the entries in one statement. `scanner.records.audit_hashes` computes the same hashes.
     """
     CREATE FUNCTION audit_append(entries jsonb) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
@@ -122,7 +122,7 @@ _HEAD = ("id", "last_id", "last_hash", "purged_id", "purged_hash", "purged_count
 
 
 def _chain_existing_entries(connection: sa.Connection) -> tuple[int, str]:
-    """Give each entry its hashes, in the order of ids; the last id and hash."""
+    """Compute the hashes of the existing entries in the order of ids. Return the last id and hash."""
     last_id, last_hash = 0, FIRST_HASH
     change = (
         _AUDIT.update()

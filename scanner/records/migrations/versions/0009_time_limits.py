@@ -1,4 +1,4 @@
-"""Jobs and polls have a deadline: `status` shows which of them is over it."""
+"""Deadlines of jobs and polls, so that `status` can show which of them are overdue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contents that were not read whole are rows: reason, digest and place."""
+"""A table of contents that were not read completely: reasons, digest and place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The column that says how a token was written is called `encoding`."""
+"""The column `spelling`, which says how a token was written, is renamed to `encoding`."""
 
 from __future__ import annotations
 

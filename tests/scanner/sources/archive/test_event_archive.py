@@ -27,6 +27,7 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, db_now
 from scanner.records.source_models import Gap, SeenEvent
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.settings import Settings, load_settings
@@ -157,7 +158,7 @@ def test_the_archive_waits_while_too_many_pushes_wait(own: Archive, monkeypatch:
     for _ in range(10):
         own.work()
     with own.database.write() as session:
-        session.execute(update(ScanJob).where(ScanJob.kind == "pushes").values(state="done"))
+        session.execute(update(ScanJob).where(ScanJob.kind == JobKind.PUSHES).values(state="done"))
     own.work()
     assert own.hour().progress["at"] == {"lines": 60}
 
@@ -174,7 +175,7 @@ def test_a_file_is_fetched_anew_only_when_there_is_room_for_much_of_it(
     while own.hour().state != "done":
         # One page of pushes is done at a time.
         with own.database.write() as session:
-            first = session.execute(select(ScanJob.id).where(ScanJob.kind == "pushes", ScanJob.state == "queued"))
+            first = session.execute(select(ScanJob.id).where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == "queued"))
             session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))
         own.work()
     assert route.call_count <= 4
@@ -200,7 +201,7 @@ def gap_of(own: Archive) -> Gap:
 
 def drop_all(own: Archive) -> int:
     with own.database.write() as session:
-        return shedding.shed(session, "pushes", most_items=0)
+        return shedding.shed(session, JobKind.PUSHES, most_items=0)
 
 
 def waiting(own: Archive) -> list[str]:
@@ -242,7 +243,7 @@ def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
     def drops_first(session: Any, *arguments: Any, **options: Any) -> int:
         calls.append(1)
         if len(calls) == 2:
-            assert shedding.shed(session, "pushes", most_items=0) == 2
+            assert shedding.shed(session, JobKind.PUSHES, most_items=0) == 2
         return enqueue(session, *arguments, **options)
 
     monkeypatch.setattr(archive_hours, "enqueue_found", drops_first)
@@ -280,7 +281,7 @@ def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(own
         err = RateLimited("budget_spent", "spent", retry_after=60, asked=False)
         return Outcome(item, error=err if item.head.endswith("2") else None)
 
-    job = jobs.claim_next(own.database, "pushes")
+    job = jobs.claim_next(own.database, JobKind.PUSHES)
     assert job is not None
     page_work.work(own.database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
     assert drop_all(own) == 1

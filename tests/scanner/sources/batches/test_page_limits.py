@@ -16,6 +16,7 @@ from scanner.records import jobs, tallies, time_limits
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ScanJob, Sighting
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.push import Push, PushReading
@@ -46,7 +47,7 @@ def scan(database: Database, client: GitHub, tmp_path: Path) -> Callable[[], boo
 
 def queue(database: Database, *pushes: Push) -> None:
     with database.write() as session:
-        jobs.enqueue(session, "pushes", {"pushes": [push.to_json() for push in pushes]}, source="test")
+        jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push.to_json() for push in pushes]}, source="test")
 
 
 def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
@@ -63,7 +64,7 @@ def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
         return PushReading()
 
     monkeypatch.setattr(push_scan, "read_push", read)
-    monkeypatch.setitem(time_limits.JOB_SECONDS, "pushes", 0.2)
+    monkeypatch.setitem(time_limits.JOB_SECONDS, JobKind.PUSHES, 0.2)
     queue(database, push_of(HANGING), push_of("ana/app"), push_of("bo/app"))
     lost = 0
     while True:

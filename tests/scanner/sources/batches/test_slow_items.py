@@ -21,6 +21,7 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting
 from scanner.records.source_models import ReadObject, RepositoryTips
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
@@ -118,7 +119,7 @@ def test_a_slow_push_becomes_a_job_of_its_own_and_what_lies_beside_it_in_plain_i
     quick = pushed(work, sandbox, {"c.txt": "nothing"})
     target = {"pushes": [slow.to_json(), quick.to_json()], "events": ["1"]}
     with own.database.write() as session:
-        jobs.enqueue(session, "pushes", target, source="test", priority=95)
+        jobs.enqueue(session, JobKind.PUSHES, target, source="test", priority=95)
     assert own.scan()
     assert len(own.rows(Sighting.digest)) == 1
     page, left = own.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target, ScanJob.priority)
@@ -140,7 +141,7 @@ def test_a_push_whose_pack_takes_a_reader_long_is_slow_as_well(
     monkeypatch.setattr(pushed_packs, "IN_PROCESS", PackLimits(objects=1))
     push = pushed(work, sandbox, {"a.txt": f"x = '{fresh_token()}'"})
     with own.database.write() as session:
-        jobs.enqueue(session, "pushes", {"pushes": [push.to_json()]}, source="test")
+        jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push.to_json()]}, source="test")
     assert own.scan()
     assert own.rows(Sighting.digest) == []
     assert own.scan("slow_pushes")

@@ -18,6 +18,7 @@ from scanner.records import jobs, tallies
 from scanner.records.database import Database
 from scanner.records.jobs import claim_next
 from scanner.records.models import ScanJob
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.runner import Outcome
@@ -95,7 +96,7 @@ def test_pages_are_claimed_in_the_order_of_their_likelihood(database: Database) 
         enqueue_found(session, found)
         enqueue_found(session, Found(pushes=[push("f" * 40)]), source="event_archive", priority=200)
     order = []
-    while (job := claim_next(database, "pushes")) is not None:
+    while (job := claim_next(database, JobKind.PUSHES)) is not None:
         order.append(job.target["pushes"][0]["head"][-1])
     assert order == ["2", "1", "0", "f"]
 
@@ -105,8 +106,8 @@ def test_what_is_beyond_the_limit_is_dropped_from_the_unlikeliest_and_counted(da
         for number in range(4):
             for likelihood in PRIORITIES:
                 enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood=likelihood)] * 2))
-        assert shed(session, "pushes", most_items=24) == 0
-        assert shed(session, "pushes", most_items=12) == 12
+        assert shed(session, JobKind.PUSHES, most_items=24) == 0
+        assert shed(session, JobKind.PUSHES, most_items=12) == 12
         counts = tallies.since(session, 1)["public_events"]
     assert counts == {"dropped_backlog_unlikely": 8, "dropped_backlog_ordinary": 4}
     with database.read() as session:
@@ -118,9 +119,9 @@ def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
     with database.write() as session:
         for number in range(3):
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")]))
-    assert claim_next(database, "pushes") is not None
+    assert claim_next(database, JobKind.PUSHES) is not None
     with database.write() as session:
-        shed(session, "pushes", most_items=0)
+        shed(session, JobKind.PUSHES, most_items=0)
     assert sorted(job.state for job in jobs_of(database, "pushes")) == ["dropped", "dropped", "running"]
 
 
@@ -131,7 +132,7 @@ def refuse(database: Database, *only: str) -> None:
         err = RateLimited("budget_spent", "spent", retry_after=1800, asked=False)
         return Outcome(item, error=err if item.head.endswith(only or "") else None)
 
-    while (job := claim_next(database, "pushes")) is not None:
+    while (job := claim_next(database, JobKind.PUSHES)) is not None:
         page_work.work(database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
 
 
@@ -141,10 +142,10 @@ def test_what_our_own_gate_refused_is_dropped_before_what_is_likelier(database: 
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")] * 2))
     refuse(database)
     with database.write() as session:
-        assert shed(session, "pushes", most_items=4) == 8
+        assert shed(session, JobKind.PUSHES, most_items=4) == 8
         for number in range(2):
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="likely")] * 2))
-        assert shed(session, "pushes", most_items=4) == 4
+        assert shed(session, JobKind.PUSHES, most_items=4) == 4
         counts = tallies.since(session, 1)["public_events"]
     assert counts == {"dropped_backlog_unlikely": 12}
     assert {job.priority for job in jobs_of(database, "pushes") if job.state == "queued"} == {PRIORITIES["likely"]}
@@ -160,12 +161,12 @@ def test_a_push_that_waits_for_a_budget_keeps_its_place_in_the_queue(database: D
     assert (done.state, [one["head"] for one in waiting.target["pushes"]]) == ("done", ["b" * 40])
     assert waiting.priority == PRIORITIES["unlikely"]
     with database.write() as session:
-        assert shed(session, "pushes", most_items=0) == 1
+        assert shed(session, JobKind.PUSHES, most_items=0) == 1
 
 
 def test_what_is_tried_again_is_not_among_what_may_be_dropped() -> None:
     tried_again = {page_work.RETRY_PRIORITY, page_work.SINGLE_PRIORITY}
-    kinds = ("pushes", "files", "repository")
+    kinds = (JobKind.PUSHES, JobKind.FILES, JobKind.REPOSITORY)
     assert all(droppable_priorities(kind) for kind in kinds)
     assert tried_again.isdisjoint(priority for kind in kinds for priority in droppable_priorities(kind))
 
@@ -174,9 +175,9 @@ def test_retries_of_single_pushes_do_not_fill_the_queue_like_pages(database: Dat
     with database.write() as session:
         for number in range(40):
             target = {"pushes": [push(f"{number:040x}").to_json()]}
-            jobs.enqueue(session, "pushes", target, source="public_events", priority=page_work.RETRY_PRIORITY)
+            jobs.enqueue(session, JobKind.PUSHES, target, source="public_events", priority=page_work.RETRY_PRIORITY)
         enqueue_found(session, Found(pushes=[push("c" * 40, likelihood="likely")] * 25))
-        assert shed(session, "pushes", most_items=25) == 0
+        assert shed(session, JobKind.PUSHES, most_items=25) == 0
 
 
 def test_what_an_operator_waits_for_pushes_out_nothing_that_polls_brought(database: Database) -> None:
@@ -184,7 +185,7 @@ def test_what_an_operator_waits_for_pushes_out_nothing_that_polls_brought(databa
         for number in range(5):
             manual.queue(session, Target("repository", f"ben/app{number}"))
         enqueue_found(session, Found(repositories=[("ana/app", 1, None)]))
-        assert shed(session, "repository", most_items=1) == 0
+        assert shed(session, JobKind.REPOSITORY, most_items=1) == 0
 
 
 def test_what_became_public_just_now_does_not_wait_and_fall_with_what_the_archive_brought(database: Database) -> None:
@@ -193,8 +194,8 @@ def test_what_became_public_just_now_does_not_wait_and_fall_with_what_the_archiv
         enqueue_found(session, Found(repositories=[("ben/app", 2, None)]), source="event_archive", priority=200)
         enqueue_found(session, found, source="event_archive", priority=200)
         enqueue_found(session, found)
-        assert shed(session, "repository", most_items=1) == 1
-    job = claim_next(database, "repository")
+        assert shed(session, JobKind.REPOSITORY, most_items=1) == 1
+    job = claim_next(database, JobKind.REPOSITORY)
     assert job is not None
     assert (job.target["repository"], job.priority) == ("ana/app", REPOSITORY_PRIORITY)
 
@@ -209,8 +210,8 @@ def test_files_and_repositories_are_dropped_and_counted_but_none_that_an_operato
         enqueue_found(session, Found(repositories=[(f"ana/app{number}", number, None) for number in range(3)]))
         manual.queue(session, Target("repository", "ben/app"))
         manual.queue(session, Target("repository", "ana/app0"))
-        assert shed(session, "files", most_items=30) == 30
-        assert shed(session, "repository", most_items=0) == 2
+        assert shed(session, JobKind.FILES, most_items=30) == 30
+        assert shed(session, JobKind.REPOSITORY, most_items=0) == 2
         counted = tallies.since(session, 1)
     assert counted == {
         "code_search": {"dropped_backlog_files": 30},

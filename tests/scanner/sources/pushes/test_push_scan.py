@@ -28,6 +28,7 @@ from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
 from scanner.records.models import ApiToken, NotificationSubject, ScanJob, db_now
 from scanner.records.source_models import RepositoryTips, UnreadContent
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.response.respond import look_up_again
@@ -64,7 +65,7 @@ class Bench:
     def queue(self, *pushes: Push) -> int:
         with self.database.write() as session:
             target = {"pushes": [push.to_json() for push in pushes]}
-            job_id = jobs.enqueue(session, "pushes", target, source="public_events")
+            job_id = jobs.enqueue(session, JobKind.PUSHES, target, source="public_events")
         assert job_id is not None
         return job_id
 
@@ -96,7 +97,7 @@ class Bench:
 
     def has_more(self) -> bool:
         """Return whether a job is due besides those that read what other pushes went on from."""
-        job = jobs.claim_next(self.database, "pushes")
+        job = jobs.claim_next(self.database, JobKind.PUSHES)
         return job is not None and job.priority != EARLIER_PRIORITY
 
 
@@ -272,7 +273,7 @@ def test_a_page_that_killed_its_worker_twice_is_split(bench: Bench, workplace: M
     digest = bench.know(token)
     bench.queue(leaked(workplace, token), push("a" * 40, "b" * 40, "ana/gone"))
     for _ in range(2):
-        assert jobs.claim_next(bench.database, "pushes") is not None
+        assert jobs.claim_next(bench.database, JobKind.PUSHES) is not None
         bench.make_due()
     bench.scan()
     page, *single = bench.jobs()

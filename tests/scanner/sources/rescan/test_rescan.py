@@ -29,6 +29,7 @@ from scanner.github.mirrors import Fetched, MirrorStopped, clone, fetch_commits,
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import Exposure, ScanJob, db_now
+from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
@@ -62,7 +63,7 @@ def rescan(database: Database, client: GitHub, settings: Settings) -> Callable[[
 def queue(database: Database, name: str = "ana/app", repository_id: int | None = None) -> int:
     target = {"repository": name, "repository_id": repository_id, "published_at": None}
     with database.write() as session:
-        job_id = jobs.enqueue(session, "repository", target, source="rescan")
+        job_id = jobs.enqueue(session, JobKind.REPOSITORY, target, source="rescan")
     assert job_id is not None
     return job_id
 
@@ -296,7 +297,7 @@ def run(rescan: Callable[[], Responded | None]) -> None:
 
 def enqueue(database: Database, target: Target) -> int:
     with database.write() as session:
-        return manual.queue(session, target)[0]
+        return manual.queue(session, target).id
 
 
 def test_what_a_force_push_left_behind_is_found(
@@ -691,7 +692,7 @@ def test_a_cancelled_owner_leads_to_nothing_more(
     def cancelled_meanwhile(*arguments: Any, **options: Any) -> Any:
         answer = get_json(*arguments, **options)
         with database.write() as session:
-            assert jobs.cancel_all(session, job_id) == [job_id]
+            assert jobs.cancel_with_children(session, job_id) == [job_id]
         return answer
 
     monkeypatch.setattr(owners, "get_json", cancelled_meanwhile)
@@ -707,7 +708,7 @@ def test_a_repository_that_waits_already_is_hastened_and_waited_for_by_its_owner
     target = {"repository": "ana/one", "repository_id": None, "published_at": None}
     with database.write() as session:
         options: dict[str, Any] = {"priority": 100, "delay": 3600, "dedupe_key": "repository:ana/one"}
-        waiting = jobs.enqueue(session, "repository", target, source="public_events", **options)
+        waiting = jobs.enqueue(session, JobKind.REPOSITORY, target, source="public_events", **options)
     assert waiting is not None
     owner_id = enqueue(database, Target("owner", "ana"))
     rescan()
@@ -727,10 +728,10 @@ def test_a_repository_that_became_public_is_read_though_its_owners_rescan_is_can
     rescan()
     with database.write() as session:
         enqueue_found(session, Found(repositories=[("ana/one", 1001, None)]))
-        assert len(jobs.cancel_all(session, owner_id)) == 2
+        assert len(jobs.cancel_with_children(session, owner_id)) == 2
     run(rescan)
     with database.read() as session:
-        repositories = session.execute(select(ScanJob).where(ScanJob.kind == "repository")).scalars().all()
+        repositories = session.execute(select(ScanJob).where(ScanJob.kind == JobKind.REPOSITORY)).scalars().all()
     assert {one.target["repository"]: one.state for one in repositories} == {"ana/one": "done", "ana/two": "cancelled"}
 
 

@@ -364,7 +364,7 @@ def test_no_event_that_a_database_would_refuse_stops_the_polling(
     assert (report.events, report.candidates) == (6, 1)
     again = polled()
     assert (again.events, state(database).counts["events"]) == (0, 6)
-    assert look_up_again(database, policy=Policy())[0] == 1
+    assert look_up_again(database, policy=Policy()).sightings == 1
 
 
 def test_two_polls_at_once_ask_once(api: respx.Router, database: Database, github: GitHub, tmp_path: Path) -> None:

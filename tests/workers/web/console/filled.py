@@ -34,7 +34,7 @@ from scanner.records.states import (
     JobState,
     NotificationState,
     ReportState,
-    Wanted,
+    RequestedAction,
 )
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}\u202egnp.exe"
@@ -282,7 +282,7 @@ def _held(session: Session, now: datetime) -> None:
                 idempotency_key=hashlib.sha256(f"held {number}".encode()).hexdigest(),
                 note="seen in a paste",
                 reporter="operator:deploy",
-                wanted=Wanted.DISABLE,
+                wanted=RequestedAction.DISABLE,
                 received_at=now - timedelta(minutes=7),
                 state=ReportState.HELD,
                 next_check_at=now,

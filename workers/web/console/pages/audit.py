@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scanner.records.audit_verification import Broken, verify
+from scanner.records.audit_verification import AuditBroken, verify
 from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
 from workers.web.console.serving import BadRequest, ChainCheck, Console, View
@@ -43,6 +43,6 @@ def check(view: View) -> Response:
     try:
         found = verify(view.context.database)
         view.console.chain_check = ChainCheck(view.console.now(), found.entries, "", found.last_id, found.last_hash)
-    except Broken as err:
+    except AuditBroken as err:
         view.console.chain_check = ChainCheck(view.console.now(), 0, str(err))
     return view.go(PATH)

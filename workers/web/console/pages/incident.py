@@ -18,7 +18,7 @@ from scanner.compromise import reports, settling
 from scanner.compromise.reports import Subject
 from scanner.records import audit
 from scanner.records.models import Incident, Notification
-from scanner.records.states import Decision
+from scanner.records.states import Decision, EnforceMode
 from scanner.response import operator_actions
 from scanner.response.operator_actions import NotPossible
 from scanner.tokens.protocol import StoreUnavailable, TokenRecord
@@ -157,7 +157,7 @@ def disable(view: View) -> Response:
     Its owner is mailed and gateways are told, with either kind of token store.
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
-    if view.context.policy.enforce != "disable":
+    if view.context.policy.enforce != EnforceMode.DISABLE:
         raise NotPossible("nothing is disabled while R8SCAN_ENFORCE says observe")
     token = _token(view)
     if token.disabled_at is not None:
@@ -225,11 +225,14 @@ def _possible(view: View, story: Story) -> dict[str, bool]:
     is_protected = bool(token and token.protected_at)
     is_known = token is not None or not is_own
     return {
-        "disable": is_known and not is_disabled and not is_protected and view.context.settings.enforce == "disable",
+        "disable": is_known
+        and not is_disabled
+        and not is_protected
+        and view.context.settings.enforce == EnforceMode.DISABLE,
         "enable": is_own and is_disabled,
         "protect": is_own and token is not None and not is_protected,
         "unprotect": is_own and is_protected,
-        "resend": story.incident.action in operator_actions.TOLD_ACTIONS and is_disabled,
+        "resend": story.incident.action in operator_actions.MAILED_ACTIONS and is_disabled,
         "close": query.is_open(story.incident),
     }
 

@@ -53,7 +53,7 @@ def show(view: View) -> Response:
             errors=lists.job_errors(session),
             target_of=target_text,
             can_be_retried=CAN_BE_RETRIED,
-            is_open=lambda job: job.state in jobs.OPEN,
+            is_open=lambda job: job.state in jobs.OPEN_STATES,
         )
 
 
@@ -69,7 +69,7 @@ def show_one(view: View) -> Response:
             target=target_text(job),
             children=lists.children_of(session, job.id),
             can_be_retried=job.state in CAN_BE_RETRIED,
-            is_open=job.state in jobs.OPEN,
+            is_open=job.state in jobs.OPEN_STATES,
         )
 
 
@@ -84,17 +84,17 @@ def rescan(view: View) -> Response:
     except ValueError as err:
         raise NotPossible(str(err)) from None
     with view.context.database.write() as session:
-        job_id, kind = queue(session, target)
-        evidence = {"job": job_id, "kind": target.kind, "target": target.name}
+        job = queue(session, target)
+        evidence = {"job": job.id, "kind": target.kind, "target": target.name}
         audit.record(session, "rescan_queued", evidence, who=view.person.who)
-    wake(TASKS_OF_JOBS[kind])
-    return view.go(f"{PATH}/{job_id}", said="queued")
+    wake(TASKS_OF_JOBS[job.kind])
+    return view.go(f"{PATH}/{job.id}", said="queued")
 
 
 def cancel(view: View) -> Response:
     """Cancel a job and those that only it led to."""
     with view.context.database.write() as session:
-        done = jobs.cancel_all(session, view.path_number())
+        done = jobs.cancel_with_children(session, view.path_number())
         if not done:
             raise NotPossible("the job neither waits nor runs any more")
         audit.record(session, "jobs_cancelled", {"jobs": done[:100], "number": len(done)}, who=view.person.who)
@@ -109,7 +109,7 @@ def retry(view: View) -> Response:
             raise NotThere
         if job.state not in CAN_BE_RETRIED:
             raise NotPossible("the job did not end badly: there is nothing to try again")
-        new_id = jobs.enqueue_or_hasten(
+        new_id = jobs.enqueue_urgent(
             session,
             job.kind,
             job.target,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scanner.records.states import JobState, NotificationState
+from scanner.records.states import EnforceMode, JobState, NotificationState
 from scanner.settings import Settings
 from workers.health.problems import Kind
 from workers.health.rows import Overview
@@ -53,7 +53,7 @@ def show(view: View) -> Response:
 
 def sentence(found: Overview, settings: Settings, waiting: Waiting) -> str:
     """Return in one sentence what the service does now."""
-    mode = "Disabling leaked tokens" if settings.enforce == "disable" else "Observing only, disabling nothing"
+    mode = "Disabling leaked tokens" if settings.enforce == EnforceMode.DISABLE else "Observing only, disabling nothing"
     wanted = [one for one in found.sources if one.is_on]
     alive = [one for one in wanted if one.last_success_at and not one.error]
     polling = f"{len(alive)} of {len(wanted)} sources polled" if wanted else "no source is on"

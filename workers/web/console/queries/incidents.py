@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
-from scanner.records.states import Cause, Decision, IncidentState, NotificationState
+from scanner.records.states import Cause, Channel, Decision, IncidentState, NotificationState
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
@@ -22,7 +22,7 @@ MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
 ID_CHUNK = 200
 MAX_TERM = 200
-MAIL_CHANNELS = ("email", "operator")
+MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 NO_MAIL = "none"
 _HEX = re.compile(r"[0-9a-f-]{4,36}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
