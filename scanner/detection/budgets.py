@@ -30,7 +30,7 @@ class Remaining(NamedTuple):
     findings: int
 
 
-class Budget:
+class ScanBudget:
     """The budget of a group of documents: processor seconds, bytes read and tokens found. Safe to share between
     threads.
 
@@ -38,29 +38,29 @@ class Budget:
     budget of a larger group.
     """
 
-    def __init__(self, seconds: float, work: int, findings: int, within: Budget | None = None) -> None:
+    def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:
         self._within = within
         self.seconds, self.work, self.findings = seconds, work, findings
         self._left = Remaining(seconds, work, findings)
         self._lock = threading.Lock()
 
     @classmethod
-    def for_push(cls, within: Budget | None = None) -> Budget:
+    def for_push(cls, within: ScanBudget | None = None) -> ScanBudget:
         """Return the budget of one push of a page."""
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
-    def for_first_look(cls, within: Budget | None = None) -> Budget:
+    def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
         """Return the budget of one push or file in a page of many. The others must not wait for it long."""
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
-    def for_page(cls) -> Budget:
+    def for_page(cls) -> ScanBudget:
         """Return the budget of a page of pushes or files, or of a batch of the archive."""
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
 
     @classmethod
-    def for_poll(cls) -> Budget:
+    def for_poll(cls) -> ScanBudget:
         """Return the budget of all texts that one poll returns."""
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.costly_contents import COSTLY_SECONDS, CostlyContents, KnownContent
 from scanner.detection.deep_reading import DeepReader, DeepReading, InProcessReader
 from scanner.detection.digests import Digester, sha256_digest
@@ -77,7 +77,9 @@ class Detector:
         self.reader = reader or InProcessReader(limits, clock)
         self._costly = CostlyContents()
 
-    def scan(self, document: Document, budget: Budget | None = None, *, patience: float | None = None) -> ScanResult:
+    def scan(
+        self, document: Document, budget: ScanBudget | None = None, *, patience: float | None = None
+    ) -> ScanResult:
         """Return every occurrence of a token in the document in order of position, those in containers last.
 
         Args:
@@ -94,7 +96,7 @@ class Detector:
         place = redacted_place(document.place)
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
-    def scan_bytes(self, content: bytes, name: str = "", budget: Budget | None = None) -> ScanResult | None:
+    def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
         """Scan bytes whose place is not known yet. The candidates get an empty place of kind `other`.
 
         Return None if everything was read and nothing was found. This is the cheapest call, for millions of small
@@ -103,7 +105,7 @@ class Detector:
         result = self._read(content, name or "document", budget, None)
         return result if result.candidates or result.unread else None
 
-    def _read(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> ScanResult:
+    def _read(self, content: bytes, name: str, budget: ScanBudget | None, patience: float | None) -> ScanResult:
         return self.scan_after(plain_only(content), content, name, budget, patience)
 
     def scan_after(
@@ -111,7 +113,7 @@ class Detector:
         verdict: PlainVerdict,
         content: bytes,
         name: str,
-        budget: Budget | None = None,
+        budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
         """Scan bytes for which `plain_only` returned `verdict`, in depth if the verdict demands it.
@@ -136,7 +138,9 @@ class Detector:
             budget.spend(seconds=reading.seconds, work=result.bytes_read, findings=len(result.candidates))
         return result
 
-    def _read_in_depth(self, content: bytes, name: str, budget: Budget | None, patience: float | None) -> DeepReading:
+    def _read_in_depth(
+        self, content: bytes, name: str, budget: ScanBudget | None, patience: float | None
+    ) -> DeepReading:
         if budget is None:
             reading = self.reader.read(content, name, patience=patience)
         elif budget.is_spent:

@@ -15,8 +15,8 @@ from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate, Document, Place, PlaceKind
 from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline, GitError
 from scanner.detection.git_repositories import Repository, opened
-from scanner.detection.history_reader import ObjectHit, ObjectList, UnreadObject, list_objects, read_objects
-from scanner.detection.object_places import Places, Where, locate
+from scanner.detection.history_reader import ObjectHit, ObjectList, UnreadHistoryObject, list_objects, read_objects
+from scanner.detection.object_places import ObjectPlace, ObjectPlaces, locate
 from scanner.detection.redact import redact
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
@@ -35,7 +35,7 @@ class UnreadPart:
 
 
 @dataclass(slots=True)
-class History:
+class HistoryScan:
     """The result of scanning a history. Places have path, commit and object id; the caller adds URLs and repository.
 
     Attributes:
@@ -51,7 +51,7 @@ class History:
     bytes: int = 0
 
 
-_NOWHERE = Where(None, None)
+_NOWHERE = ObjectPlace(None, None)
 
 
 def scan_history(
@@ -62,7 +62,7 @@ def scan_history(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     stop: threading.Event | None = None,
     seconds: float = DEFAULT_SECONDS,
-) -> History:
+) -> HistoryScan:
     """Scan blobs, trees (names of files), commits (messages, authors), tags, notes, and names of refs.
 
     Objects that remain when `seconds` have passed or `stop` is set are counted as unread.
@@ -70,7 +70,7 @@ def scan_history(
     Raises:
         GitError: `git_dir` is not a readable repository.
     """
-    history = History()
+    history = HistoryScan()
     deadline = Deadline(seconds, stop)
     with opened(git_dir) as repository:
         history.unread.update(repository.unread)
@@ -90,7 +90,7 @@ def scan_history(
         placed = ("blob", "tree")
         wanted = {hit.oid for hit in read.hits if hit.type in placed}
         wanted |= {item.oid for item in read.named if item.type in placed}
-        places = locate(repository, listed, wanted, deadline) if wanted else Places()
+        places = locate(repository, listed, wanted, deadline) if wanted else ObjectPlaces()
         history.unread["places_not_found"] += 0 if places.is_complete else len(wanted) - len(places.found)
         for hit in read.hits:
             where = places.found.get(hit.oid, _NOWHERE)
@@ -101,7 +101,7 @@ def scan_history(
     return history
 
 
-def _placed(candidate: Candidate, hit: ObjectHit, where: Where) -> Candidate:
+def _placed(candidate: Candidate, hit: ObjectHit, where: ObjectPlace) -> Candidate:
     place = Place(
         kind=_KINDS[hit.type],
         path=redact(where.path) if where.path is not None else None,
@@ -112,7 +112,7 @@ def _placed(candidate: Candidate, hit: ObjectHit, where: Where) -> Candidate:
     return replace(candidate, place=place, line=0 if hit.type == "tree" else candidate.line)
 
 
-def _named(item: UnreadObject, where: Where) -> UnreadPart:
+def _named(item: UnreadHistoryObject, where: ObjectPlace) -> UnreadPart:
     path = redact(where.path) if where.path is not None else None
     commit = item.oid if item.type == "commit" else where.commit
     return UnreadPart(item.reason, item.count, item.oid, _KINDS[item.type], path, commit)

@@ -67,7 +67,7 @@ class ObjectHit:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadObject:
+class UnreadHistoryObject:
     """An object that was not read completely."""
 
     oid: str
@@ -77,12 +77,12 @@ class UnreadObject:
 
 
 @dataclass(slots=True)
-class Shard:
+class HistoryShard:
     """The result of one reader. `unread` counts by reason, and `named` lists the unread objects, at most MAX_NAMED."""
 
     hits: list[ObjectHit] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
-    named: list[UnreadObject] = field(default_factory=list)
+    named: list[UnreadHistoryObject] = field(default_factory=list)
     objects: int = 0
     bytes: int = 0
 
@@ -91,7 +91,7 @@ class Shard:
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             kind = _TYPES[listed.types[index]].decode("ascii")
-            self.named.append(UnreadObject(listed.oid(index), kind, reason, count))
+            self.named.append(UnreadHistoryObject(listed.oid(index), kind, reason, count))
 
 
 def list_objects(git_dir: Path, deadline: Deadline) -> ObjectList:
@@ -130,13 +130,13 @@ def read_objects(
     readers: int,
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
-) -> Shard:
+) -> HistoryShard:
     """Read all objects with several readers. At the deadline, the remaining objects are counted under its reason."""
     bounds = _bounds(listed, readers)
-    shards = [Shard() for _ in bounds]
+    shards = [HistoryShard() for _ in bounds]
     failures: list[BaseException] = []
 
-    def work(shard: Shard, first: int, last: int) -> None:
+    def work(shard: HistoryShard, first: int, last: int) -> None:
         try:
             _read_shard(git_dir, listed, first, last, detector, shard, deadline)
         except BaseException as err:  # noqa: BLE001 - raised again by the thread that waits
@@ -155,7 +155,7 @@ def read_objects(
             on_progress(sum(shard.objects for shard in shards), len(listed))
     if failures:
         raise failures[0]
-    total = Shard()
+    total = HistoryShard()
     for shard in shards:
         total.hits += shard.hits
         total.unread.update(shard.unread)
@@ -178,7 +178,13 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
 
 
 def _read_shard(
-    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, deadline: Deadline
+    git_dir: Path,
+    listed: ObjectList,
+    first: int,
+    last: int,
+    detector: Detector,
+    shard: HistoryShard,
+    deadline: Deadline,
 ) -> None:
     """Read a range. If git exits at a damaged object, continue after that object."""
     restarts = 0
@@ -196,7 +202,13 @@ def _read_shard(
 
 
 def _read_range(
-    git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, deadline: Deadline
+    git_dir: Path,
+    listed: ObjectList,
+    first: int,
+    last: int,
+    detector: Detector,
+    shard: HistoryShard,
+    deadline: Deadline,
 ) -> int:
     """Read objects until the end of the range or of git's output. Return the index of the first object that was not
     read.
@@ -256,7 +268,7 @@ class _Parser:
     """The parser of git's output. `index` is the index of the next object."""
 
     def __init__(
-        self, listed: ObjectList, first: int, last: int, detector: Detector, shard: Shard, blocks: _Blocks
+        self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
     ) -> None:
         self._listed, self._last, self._detector, self._shard, self._blocks = listed, last, detector, shard, blocks
         self.index = first

@@ -52,7 +52,7 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class ObjectPlace:
     """A path, with surrogates for bytes that are not UTF-8, and a commit."""
 
     path: str | None
@@ -60,10 +60,10 @@ class Where:
 
 
 @dataclass(slots=True)
-class Places:
+class ObjectPlaces:
     """The places of objects by id. `is_complete` says whether the whole history was searched."""
 
-    found: dict[str, Where] = field(default_factory=dict)
+    found: dict[str, ObjectPlace] = field(default_factory=dict)
     is_complete: bool = True
 
 
@@ -80,7 +80,7 @@ class _Folder(NamedTuple):
     parent: _Folder | None
 
 
-def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], deadline: Deadline) -> Places:
+def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], deadline: Deadline) -> ObjectPlaces:
     """Return places for the wanted blobs and trees. Commits that refs reach are searched first, then the others."""
     walk = _Walk(wanted, listed.hash_bytes)
     with _Objects(repository.git_dir, deadline) as objects:
@@ -97,7 +97,7 @@ class _GaveUp(Exception):
     """A limit or the deadline is reached, so the search for places ends."""
 
 
-def _reached(repository: Repository, places: Places, deadline: Deadline) -> Iterator[tuple[str, str]]:
+def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
     """Yield the commits that refs reach and their trees, parents first and otherwise by date."""
     tips = {oid for _, oid in repository.refs if oid}
     if not tips:
@@ -133,7 +133,7 @@ class _Walk:
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int) -> None:
-        self.places = Places()
+        self.places = ObjectPlaces()
         self._missing = {bytes.fromhex(oid) for oid in wanted}
         self._seen: set[bytes] = set()
         self._read = 0
@@ -233,7 +233,7 @@ class _Walk:
     def _place(self, oid: bytes, folder: _Folder | None, commit: str) -> None:
         if oid in self._missing:
             self._missing.discard(oid)
-            self.places.found[oid.hex()] = Where(_path(folder), commit)
+            self.places.found[oid.hex()] = ObjectPlace(_path(folder), commit)
 
 
 def _path(folder: _Folder | None) -> str:

@@ -56,7 +56,7 @@ class PackHit(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadObject:
+class UnreadPackObject:
     """An object of which something was not read. `oid` is empty for the pack itself; `digest` is SHA-256 in hex."""
 
     oid: str
@@ -79,7 +79,7 @@ class PackScan(Generic[T]):
     hits: list[PackHit[T]] = field(default_factory=list)
     locations: dict[str, Location] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
-    not_read: list[UnreadObject] = field(default_factory=list)
+    not_read: list[UnreadPackObject] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
     objects: int = 0
     bytes: int = 0
@@ -165,7 +165,7 @@ class _Scanner(Generic[T]):
         scan.unread.update(seen.unread)
         if seen.content_digest and len(scan.not_read) < MAX_NOT_READ:
             reasons = tuple(sorted(seen.unread))
-            scan.not_read.append(UnreadObject(item.oid, item.type, reasons, seen.content_digest, size))
+            scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, seen.content_digest, size))
         if len(seen.found) > MAX_CROWD:
             self._crowded.append(PackHit(item.oid, item.type, list(seen.found[: self._room])))
             scan.unread[OVER_LIMIT] += max(len(seen.found) - self._room, 0)

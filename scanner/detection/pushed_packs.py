@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
-from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.detection.detector import Detector, ScanResult
 from scanner.detection.documents import Candidate
@@ -26,7 +26,7 @@ from scanner.detection.pack_scanning import (
     PackHit,
     PackRequest,
     PackScan,
-    UnreadObject,
+    UnreadPackObject,
     scan_objects,
 )
 from scanner.detection.packs import LATE, PackLimits, PackObject, read_pack
@@ -63,7 +63,7 @@ def scan_pack(
     detector: Detector,
     content: bytes,
     limits: PackLimits,
-    budget: Budget,
+    budget: ScanBudget,
     *,
     hash_name: str = "sha1",
     wants: Collection[str] = (),
@@ -88,7 +88,7 @@ def scan_pack(
 
 
 def _in_process(
-    detector: Detector, content: bytes, limits: PackLimits, budget: Budget, hash_name: str, wants: Collection[str]
+    detector: Detector, content: bytes, limits: PackLimits, budget: ScanBudget, hash_name: str, wants: Collection[str]
 ) -> PackScan[Candidate]:
     """Return the candidates, found in this process.
 
@@ -111,7 +111,7 @@ def _in_process(
 class _Looks:
     """The look at objects in this process, up to a limited cost."""
 
-    def __init__(self, detector: Detector, budget: Budget) -> None:
+    def __init__(self, detector: Detector, budget: ScanBudget) -> None:
         self._detector, self._budget = detector, budget
         self._trees = self._calls = self._candidates = 0
 
@@ -140,7 +140,7 @@ def _look_of(result: ScanResult) -> Look[Candidate] | None:
     return Look(result.candidates, result.unread, result.content_digest)
 
 
-def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget: Budget) -> PackScan[Candidate]:
+def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget: ScanBudget) -> PackScan[Candidate]:
     left = budget.remaining()
     seconds = min(max(left.seconds, MIN_SECONDS), MAX_SECONDS)
     request = replace(request, seconds=seconds, opens=not budget.is_spent)
@@ -153,7 +153,7 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
     if answer.failure:
         digest = hashlib.sha256(content).hexdigest()
         scan.unread[answer.failure] += 1
-        scan.not_read.append(UnreadObject("", "commit", (answer.failure,), digest, len(content)))
+        scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
         # The budget ended the reading, not the limit of the reader.
@@ -189,13 +189,13 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 
 
 def _read_alone(
-    detector: Detector, item: DeferredObject, budget: Budget, scan: PackScan[Candidate], limits: CandidateLimits
+    detector: Detector, item: DeferredObject, budget: ScanBudget, scan: PackScan[Candidate], limits: CandidateLimits
 ) -> None:
     """Read an object alone that took the pack's reader too long."""
     result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
     scan.unread.update(result.unread)
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
         reasons = tuple(sorted(result.unread))
-        scan.not_read.append(UnreadObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
+        scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
     if taken := limits.take(result.candidates):
         scan.hits.append(PackHit(item.oid, item.type, taken))

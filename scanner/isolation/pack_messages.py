@@ -23,7 +23,7 @@ from scanner.detection.pack_scanning import (
     PackHit,
     PackRequest,
     PackScan,
-    UnreadObject,
+    UnreadPackObject,
 )
 from scanner.detection.packs import ObjectType, PackLimits
 from scanner.isolation.messages import (
@@ -178,10 +178,12 @@ def _location(path: str, commit: str, seconds: int | None) -> Location:
     return Location(str(path)[-(MAX_PATH + 2) :], _oid(commit), at)
 
 
-def _unread(oid: str, type: str, reasons: list[str], digest: str, size: int) -> UnreadObject:
+def _unread(oid: str, type: str, reasons: list[str], digest: str, size: int) -> UnreadPackObject:
     if not _DIGEST.fullmatch(digest):
         raise ValueError("no digest")
-    return UnreadObject(_oid(oid), _type(type), tuple(str(reason)[:200] for reason in reasons[:100]), digest, int(size))
+    return UnreadPackObject(
+        _oid(oid), _type(type), tuple(str(reason)[:200] for reason in reasons[:100]), digest, int(size)
+    )
 
 
 def _oid(value: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github import event_files
 from scanner.github.errors import Malformed, NotFound
@@ -134,7 +134,7 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     for event in fresh:
         read_event(event, work.github.web_url, found)
     candidates: list[Candidate] = []
-    budget, limits = Budget.for_page(), CandidateLimits()
+    budget, limits = ScanBudget.for_page(), CandidateLimits()
     for document in found.documents:
         result = work.detector.scan(document, budget)
         candidates += limits.take(result.candidates)

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
-from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import Forbidden, GitHubError
@@ -59,7 +59,7 @@ class Results:
     candidates: list[Candidate] = field(default_factory=list)
     read: dict[RemoteFile, Sequence[Candidate]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    budget: Budget = field(default_factory=Budget.for_poll)
+    budget: ScanBudget = field(default_factory=ScanBudget.for_poll)
 
 
 def poll(

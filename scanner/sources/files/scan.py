@@ -17,7 +17,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
-from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.detection.packs import object_id
 from scanner.github.client import GitHub, get_bytes
@@ -174,7 +174,7 @@ class _Reader:
         self._is_first_look = is_first_look
         self.found: dict[RemoteFile, list[Candidate]] = {}
         self._database, self._github, self._detector = database, github, detector
-        self._budget, self._limits = Budget.for_page(), CandidateLimits()
+        self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
         # Copies of one content wait for the first of them.
         self._is_shared = len(files) > 1
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
@@ -213,7 +213,7 @@ class _Reader:
         return None
 
     def _scanned(self, file: RemoteFile, content: bytes, outcome: Outcome[RemoteFile]) -> Sequence[Candidate]:
-        budget = Budget.for_first_look(self._budget) if self._is_first_look else self._budget
+        budget = ScanBudget.for_first_look(self._budget) if self._is_first_look else self._budget
         result = self._detector.scan(Document(content, file.place), budget)
         candidates = self._limits.take(result.candidates)
         over = len(result.candidates) - len(candidates)

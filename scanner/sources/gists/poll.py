@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub, get_bytes, get_json, next_page
 from scanner.github.credentials import AppInstallation
@@ -190,7 +190,7 @@ def read_gist(
     candidates: list[Candidate],
     files: list[RemoteFile],
     counts: Counter[str],
-    budget: Budget | None = None,
+    budget: ScanBudget | None = None,
 ) -> None:
     """Scan what the list itself says of a gist, and add its files to those to fetch."""
     counts["gists"] += 1
@@ -254,7 +254,7 @@ def _fetch_what_must_not_be_stored(
     files: Sequence[RemoteFile],
     candidates: list[Candidate],
     counts: Counter[str],
-    budget: Budget,
+    budget: ScanBudget,
 ) -> list[RemoteFile]:
     """Files whose very address holds a token are read now, since no row may hold it; the others."""
     others, fetched = [], 0

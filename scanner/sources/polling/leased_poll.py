@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.github.errors import GitHubError
 from scanner.records import leases, time_limits
 from scanner.records.columns import insert_or_nothing
@@ -49,13 +49,13 @@ class LeasedPoll:
     newest_seen_at: datetime | None
     polls_over_time: int = 0
 
-    def budget(self) -> Budget:
+    def budget(self) -> ScanBudget:
         """Return what all texts of this poll may cost together.
 
         It is spent from the start where polls were stopped again and again: what hangs them is then left unread, and
         counted, instead of blinding the source for good.
         """
-        budget = Budget.for_poll()
+        budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:
             budget.spend(seconds=budget.seconds)
         return budget

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.github.repositories import ListedRepository
 from scanner.sources.pushes.discovered import DiscoveredPush
 
@@ -40,7 +40,7 @@ def scan_texts(
     detector: Detector,
     repositories: Sequence[ListedRepository],
     web_url: str,
-    budget: Budget,
+    budget: ScanBudget,
     counts: Counter[str],
 ) -> list[Candidate]:
     """Return the candidates in names and descriptions; add to `counts` what was not read, by reason.

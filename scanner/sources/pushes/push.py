@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from scanner.detection import Candidate
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.errors import GitHubError
 from scanner.records.unread_contents import NotRead
@@ -94,7 +94,7 @@ class PushReading:
     is_first_look: bool = False
     is_slow: bool = False
     refusal: GitHubError | None = None
-    budget: Budget = field(default_factory=Budget.for_push)
+    budget: ScanBudget = field(default_factory=ScanBudget.for_push)
     limits: CandidateLimits = field(default_factory=CandidateLimits)
 
     @property

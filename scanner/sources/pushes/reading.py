@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from scanner.detection import Detector, redact
-from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.packs import PackLimits
 from scanner.github import git_protocol
 from scanner.github.addresses import is_object_id
@@ -33,7 +33,7 @@ def read_push(
     *,
     limits: PackLimits,
     known: RememberedTips | None = None,
-    page_budget: Budget | None = None,
+    page_budget: ScanBudget | None = None,
     is_first_look: bool = False,
 ) -> PushReading:
     """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
@@ -41,7 +41,7 @@ def read_push(
     `known`: what is remembered of the repository. `page_budget`: what all pushes of the page may cost together.
     `is_first_look`: give up early on a push that takes long, and call it slow.
     """
-    budget = Budget.for_first_look(page_budget) if is_first_look else Budget.for_push(page_budget)
+    budget = ScanBudget.for_first_look(page_budget) if is_first_look else ScanBudget.for_push(page_budget)
     reading = PushReading(budget=budget, is_first_look=is_first_look)
     _read(github, push, detector, limits, known, reading)
     reading.unread.update(reading.limits.over)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.orm import Session
 
 from scanner.detection import Detector
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
@@ -55,7 +55,7 @@ def scan_next(
     with database.read() as session:
         memory = push_memory.recall(session, pushes, host)
     readings: dict[Push, PushReading] = {}
-    budget = Budget.for_page()
+    budget = ScanBudget.for_page()
 
     def read(push: Push) -> Outcome[Push]:
         outcome = Outcome(push)

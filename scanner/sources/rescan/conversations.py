@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.detection import Candidate, Document, Place, PlaceKind, redact
-from scanner.detection.budgets import Budget
+from scanner.detection.budgets import ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import get_json, next_page
 from scanner.github.urls import is_own_page
@@ -128,7 +128,7 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
 
 def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
     """What the entries of one page hold, at the cost of one budget."""
-    budget, limits = Budget.for_page(), CandidateLimits()
+    budget, limits = ScanBudget.for_page(), CandidateLimits()
     candidates: list[Candidate] = []
     for entry in entries:
         candidates += limits.take(_scan(work, entry, kind, base, budget))
@@ -136,7 +136,7 @@ def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) 
     return candidates
 
 
-def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place, budget: Budget) -> tuple[Candidate, ...]:
+def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place, budget: ScanBudget) -> tuple[Candidate, ...]:
     if not isinstance(entry, dict):
         work.counts["unusable_entry"] += 1
         return ()

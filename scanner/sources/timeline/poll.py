@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from scanner.detection import Budget, Candidate, Detector, Document
+from scanner.detection import Candidate, Detector, Document, ScanBudget
 from scanner.detection.detector import redacted_place
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
@@ -110,7 +110,7 @@ def _poll(
 def _scan(detector: Detector, found: Found) -> list[Candidate]:
     """Scan the texts of one poll. One that takes too long becomes a file, which a scanning job fetches and reads."""
     candidates: list[Candidate] = []
-    budget = Budget.for_poll()
+    budget = ScanBudget.for_poll()
     for document in found.documents:
         result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
         candidates.extend(result.candidates)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from scanner.detection import Candidate, Detector, Document, Place, costly_contents, sha256_digest
-from scanner.detection.budgets import SPENT, Budget
+from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.costly_contents import CostlyContents, KnownContent
 
 FILE = Place("file", path="a.py")
@@ -21,8 +21,8 @@ def detector() -> Detector:
     return Detector()
 
 
-def budget() -> Budget:
-    return Budget(seconds=100.0, work=1 << 30, findings=1000)
+def budget() -> ScanBudget:
+    return ScanBudget(seconds=100.0, work=1 << 30, findings=1000)
 
 
 def test_a_spent_budget_leaves_containers_unread_and_still_finds_plain_tokens(
@@ -62,7 +62,7 @@ def test_what_documents_cost_is_taken_from_all_of_the_group(detector: Detector, 
 
 
 def test_a_document_gets_no_more_than_what_is_left(detector: Detector) -> None:
-    own = Budget(seconds=100.0, work=100_000, findings=1000)
+    own = ScanBudget(seconds=100.0, work=100_000, findings=1000)
     bomb = gzip.compress(bytes(1_000_000))
     first = detector.scan(Document(bomb, FILE), own)
     assert first.unread == {"expanded_bytes": 1}
@@ -103,8 +103,8 @@ def test_a_content_with_many_tokens_is_not_remembered() -> None:
 
 
 def test_a_push_spends_its_pages_budget_and_knows_when_others_have_spent_it() -> None:
-    page = Budget(seconds=10.0, work=100, findings=100)
-    greedy, other = (Budget(seconds=8.0, work=80, findings=80, within=page) for _ in range(2))
+    page = ScanBudget(seconds=10.0, work=100, findings=100)
+    greedy, other = (ScanBudget(seconds=8.0, work=80, findings=80, within=page) for _ in range(2))
     greedy.spend(seconds=9.0)
     assert (greedy.is_spent, greedy.is_spent_by_others) == (True, False)
     assert other.remaining().seconds == pytest.approx(1.0)
@@ -113,7 +113,7 @@ def test_a_push_spends_its_pages_budget_and_knows_when_others_have_spent_it() ->
 
 
 def test_threads_that_spend_at_once_lose_nothing() -> None:
-    own = Budget(seconds=1.0, work=8_000, findings=1)
+    own = ScanBudget(seconds=1.0, work=8_000, findings=1)
 
     def spend() -> None:
         for _ in range(999):

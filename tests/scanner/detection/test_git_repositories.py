@@ -14,7 +14,7 @@ import pytest
 from scanner.detection import Detector, git_repositories, history, history_reader, sha256_digest
 from scanner.detection.git_processes import Deadline, GitError, killed_at, started
 from scanner.detection.git_repositories import opened, unbundled
-from scanner.detection.history import History, scan_history
+from scanner.detection.history import HistoryScan, scan_history
 from workers.sandbox.git_backend import git
 from workers.sandbox.workplace import Workplace
 
@@ -28,11 +28,11 @@ def work(tmp_path: Path) -> Workplace:
     return own
 
 
-def scanned(git_dir: Path) -> History:
+def scanned(git_dir: Path) -> HistoryScan:
     return scan_history(git_dir, Detector())
 
 
-def digests(found: History) -> set[str]:
+def digests(found: HistoryScan) -> set[str]:
     return {candidate.digest for candidate in found.candidates}
 
 

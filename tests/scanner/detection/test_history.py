@@ -11,7 +11,7 @@ import pytest
 
 from scanner.detection import Candidate, Detector, history_reader, sha256_digest
 from scanner.detection.git_processes import GitError
-from scanner.detection.history import History, scan_history
+from scanner.detection.history import HistoryScan, scan_history
 from workers.sandbox.git_backend import git
 from workers.sandbox.workplace import Workplace
 
@@ -25,11 +25,11 @@ def work(tmp_path: Path) -> Workplace:
     return own
 
 
-def scanned(work: Workplace) -> History:
+def scanned(work: Workplace) -> HistoryScan:
     return scan_history(work.path / ".git", Detector())
 
 
-def one(history: History, token: str) -> Candidate:
+def one(history: HistoryScan, token: str) -> Candidate:
     found = [c for c in history.candidates if c.digest == sha256_digest(token.encode())]
     assert found, "not found"
     assert token not in repr(history)

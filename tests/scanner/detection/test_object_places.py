@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import Detector, object_places, sha256_digest
-from scanner.detection.history import History, scan_history
+from scanner.detection.history import HistoryScan, scan_history
 from scanner.detection.object_places import _Objects
 from workers.sandbox.git_backend import git
 
@@ -55,7 +55,7 @@ def commit(bare: Path, root: str, *parents: str, day: int = 1) -> str:
     return made
 
 
-def scanned(bare: Path) -> History:
+def scanned(bare: Path) -> HistoryScan:
     return scan_history(bare, Detector())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scanner.detection import Budget, Candidate, Detector, deep_reading, pushed_packs, sha256_digest
+from scanner.detection import Candidate, Detector, ScanBudget, deep_reading, pushed_packs, sha256_digest
 from scanner.detection.budgets import SPENT
 from scanner.detection.candidate_limits import OVER_LIMIT
 from scanner.detection.deep_reading import DeepReading, InProcessReader
@@ -51,8 +51,8 @@ def pushed(*contents: bytes) -> bytes:
     return pack_of(entries)
 
 
-def scanned(pack: bytes, reader: Reader, budget: Budget | None = None) -> PackScan[Candidate]:
-    return scan_pack(Detector(reader=reader), pack, PackLimits(), budget or Budget.for_push())
+def scanned(pack: bytes, reader: Reader, budget: ScanBudget | None = None) -> PackScan[Candidate]:
+    return scan_pack(Detector(reader=reader), pack, PackLimits(), budget or ScanBudget.for_push())
 
 
 def digests(scan: PackScan[Candidate]) -> set[str]:
@@ -164,7 +164,7 @@ def test_a_pack_for_which_the_time_is_over_counts_as_unread() -> None:
     ticks = iter(range(1_000_000))
     reader = Reader(clock=lambda: next(ticks) / 100)
     pack = pushed(LEAK, *(b"text %d\n" % number for number in range(2_100)))
-    budget = Budget(2.0, 1 << 30, 1_000)
+    budget = ScanBudget(2.0, 1 << 30, 1_000)
     assert scanned(pack, reader, budget).unread[SPENT] > 0
     assert not budget.has_time
     long = scanned(pack, Reader(clock=lambda: next(ticks) / 100))
@@ -172,7 +172,7 @@ def test_a_pack_for_which_the_time_is_over_counts_as_unread() -> None:
 
 
 def test_a_spent_budget_still_finds_what_lies_in_plain() -> None:
-    spent = Budget(0.0, 1 << 30, 1_000)
+    spent = ScanBudget(0.0, 1 << 30, 1_000)
     reader = Reader()
     scan = scanned(
         pushed(LEAK, gzip.compress(b"x"), *(b"text %d\n" % number for number in range(2_100))), reader, spent
@@ -184,5 +184,5 @@ def test_a_spent_budget_still_finds_what_lies_in_plain() -> None:
 def test_the_pack_says_which_of_the_wanted_objects_it_holds() -> None:
     pack = pushed(LEAK)
     oid = object_id("blob", LEAK)
-    scan = scan_pack(Detector(), pack, PackLimits(), Budget.for_push(), wants=(oid, "0" * 40))
+    scan = scan_pack(Detector(), pack, PackLimits(), ScanBudget.for_push(), wants=(oid, "0" * 40))
     assert scan.reached == {oid}

@@ -16,7 +16,7 @@ import pytest
 
 from scanner.detection.findings import Finding
 from scanner.detection.pack_locations import Location
-from scanner.detection.pack_scanning import DeferredObject, PackHit, PackRequest, PackScan, UnreadObject
+from scanner.detection.pack_scanning import DeferredObject, PackHit, PackRequest, PackScan, UnreadPackObject
 from scanner.detection.packs import PackLimits
 from scanner.isolation import messages, pack_messages
 from tests.scanner.detection.token_encoders import random_token
@@ -66,7 +66,7 @@ def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
         [PackHit(OID, "blob", [finding])],
         {OID: Location("a\udcff/b", OID, datetime.fromtimestamp(1000, UTC))},
         Counter({"damaged": 2}),
-        [UnreadObject(OID, "tree", ("damaged",), "0" * 64, 7)],
+        [UnreadPackObject(OID, "tree", ("damaged",), "0" * 64, 7)],
         {OID},
         *(5, 6, False, True, True, True),
     )

@@ -122,13 +122,13 @@ def test_variants_of_one_bomb_share_the_budget_of_their_push(
 def test_a_push_whose_page_was_spent_by_others_is_read_once_more_alone(
     client: GitHub, sandbox: SandboxGitHub, work: Workplace, fresh_token: Callable[[], str]
 ) -> None:
-    page = budgets.Budget.for_page()
+    page = budgets.ScanBudget.for_page()
     page.spend(seconds=page.seconds)
     work.write("a.gz", gzip.compress(f"x = '{fresh_token()}'".encode()))
     push = pushed(work, sandbox)
     reading = read_push(client, push, Detector(), limits=PackLimits(), page_budget=page)
     assert (reading.candidates, reading.unread, reading.is_cut_off) == ([], {"budget": 1}, True)
-    alone = read_push(client, push, Detector(), limits=PackLimits(), page_budget=budgets.Budget.for_page())
+    alone = read_push(client, push, Detector(), limits=PackLimits(), page_budget=budgets.ScanBudget.for_page())
     assert (len(alone.candidates), alone.complete) == (1, True)
 
 
