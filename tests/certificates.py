@@ -39,9 +39,11 @@ class Authority:
             ),
             digital_signature=True, key_cert_sign=True, crl_sign=True,
         )  # fmt: skip
-        own = self._builder(self._name, self._key).add_extension(constraints, critical=True).add_extension(usage, True)
+        built = (
+            self._builder(self._name, self._key).add_extension(constraints, critical=True).add_extension(usage, True)
+        )
         self.file = folder / f"{name}.pem"
-        self.file.write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
         """Issue a certificate for 127.0.0.1, for a server or a client."""

@@ -42,8 +42,8 @@ def forked(
     context.set_forkserver_preload(list(PRELOADED))
     with mock.patch.dict(os.environ, {"PATH": os.environ["PATH"]}, clear=True):
         multiprocessing.forkserver.ensure_running()
-    with tempfile.TemporaryDirectory(prefix="r8command-") as own:
-        paths = [f"{own}/{name}" for name in ("stdin", "stdout", "stderr")]
+    with tempfile.TemporaryDirectory(prefix="r8command-") as stream_folder:
+        paths = [f"{stream_folder}/{name}" for name in ("stdin", "stdout", "stderr")]
         Path(paths[0]).write_text(stdin, encoding="utf-8", errors="surrogateescape")
         child = context.Process(target=_run, args=([*arguments], environment, str(folder), paths))
         child.start()

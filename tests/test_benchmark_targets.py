@@ -1,4 +1,4 @@
-"""A benchmark that breaks a promise says which, beside the figure, and fails."""
+"""A benchmark that misses a target names it beside its figure, and fails."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_every_signed_alert_has_to_be_answered_in_time_and_memory_stays_flat(
     changes: dict[str, object], status: int
 ) -> None:
     values: dict[str, object] = {"seconds": [0.1, 0.2], "memory": [100.0] * 8}
-    own = bench_http_flood.Run(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
-    assert bench_http_flood.judge(own) == status
+    measured = bench_http_flood.Run(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
+    assert bench_http_flood.judge(measured) == status
 
 
 def test_the_figure_stands_beside_its_target(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_locked_package_is_in_it(tmp_path: Path) -> None:
-    # The recipe itself: `make` would first bring the virtual environment up to date.
+    # Run the recipe's command directly, because `make` would first update the virtual environment.
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.development-installed", "sbom"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other. `--quick` for a short look. Run: make bench"""
+"""`make bench`: runs every benchmark, one after the other. `--quick` runs each briefly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run each bench_*.py as a process of its own; the number of those that failed."""
+    """Run each bench_*.py in its own process. Return how many failed."""
     failed = 0
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         print(f"== {path.stem.removeprefix('bench_')}", flush=True)

@@ -1,4 +1,4 @@
-"""Puts each hostile input through the program it is meant for and measures it. `table_attacks` judges the figures."""
+"""Runs each hostile input through the program that it attacks, and measures it. `table_attacks` judges the figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.hostile.service import REPORT_KEY, Service, wait_for_tokens
 
 MAX_SCAN_SECONDS = 120.0
 SCAN_MEMORY = 3 << 30
-"""Address space of `r8scan scan`: so that a bomb that is not stopped does not take the machine along."""
+"""Address space of `r8scan scan`, so that a bomb that is not stopped does not exhaust the machine."""
 NEIGHBOUR_SECONDS = 25.0
 GIST_SECONDS = 90.0
 IDLE_SECONDS = 60.0
@@ -65,12 +65,12 @@ class Row:
 
 
 def row_of(one: HostileInput, way: str, size: int) -> Row:
-    """The row of an input before anything is measured."""
+    """Return the row of an input before any measurement."""
     return Row(one.name, one.family, one.attack, way, size)
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Files and histories by `r8scan scan`. What a scan of one harmless file costs is not counted."""
+    """Measure files and histories with `r8scan scan`. The cost of scanning one harmless file is subtracted."""
     harmless = folder / "harmless"
     harmless.mkdir()
     (harmless / "a.txt").write_text("nothing\n")
@@ -103,7 +103,7 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class _Scan:
-    """One run of `r8scan scan`."""
+    """Run `r8scan scan` once."""
 
     readers: float
     elsewhere: float
@@ -123,14 +123,14 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         with Watch(child.pid) as watch:
             failure = ""
             try:
-                # Waiting leaves the zombie until its last sample is taken.
+                # Do not reap the process before its last sample: a zombie still has its figures.
                 _wait_without_reaping(child.pid, MAX_SCAN_SECONDS)
             except TimeoutError:
                 failure = f"not ended after {MAX_SCAN_SECONDS:.0f} s"
         child.kill()
         child.wait()
     lines = out.read_text(errors="replace").splitlines()
-    # Contents that were not read have lines of their own, without a token.
+    # Lines about unread contents contain no token.
     digests = {item["sha256"] for item in map(json.loads, lines) if "sha256" in item}
     unread = re.findall(r"not read: (\d+) × (.+)", err.read_text(errors="replace"))
     recorded = ", ".join(f"{reason} {count}" for count, reason in unread)
@@ -150,7 +150,7 @@ def _wait_without_reaping(pid: int, seconds: float) -> None:
 
 
 def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """What comes by events, packs, gists and HTTP, through the running service; a hung service is started anew."""
+    """Measure events, packs, gists and HTTP requests in the running service. Restart a service that hangs."""
     cases = list(_cases(inputs))
     number = 0
     while cases:
@@ -186,7 +186,7 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
 
 
 def _idle_cost(own: Service) -> dict[int, float]:
-    """Seconds of CPU a second that each process takes with nothing to do."""
+    """Return the CPU seconds per second that each idle process uses."""
     seconds = 5.0
     with Watch(*own.roots) as watch:
         time.sleep(seconds)
@@ -298,7 +298,7 @@ _DELIVER = {
 
 
 def left_running(folder: Path) -> list[int]:
-    """Processes whose environment names the folder: only the service's own do."""
+    """Return the processes of the service: those whose environment contains the folder."""
     sign = str(folder).encode()
     found: list[int] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -309,7 +309,7 @@ def left_running(folder: Path) -> list[int]:
 
 
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Texts that are redacted, and mails that are read, where no reader helps: each in a process of its own."""
+    """Measure redaction of texts and reading of mails, which no confined reader does, each in its own process."""
     path = folder / "edge"
     with Measurer() as measurer:
         for one in inputs:

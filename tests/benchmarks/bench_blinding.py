@@ -36,12 +36,12 @@ PUSHES_A_SECOND = 35.0
 PUSHES_A_LEAK = 25
 MAX_P95_SECONDS = 5.0
 MAX_WAIT_SECONDS = 300.0
-"""For what is still queued after the last event: so long, and the run is over whatever hangs."""
+"""Time for work that is still queued after the last event. Then the run ends, even if something hangs."""
 
 
 @dataclass
 class Run:
-    """What the run came to. Seconds."""
+    """The results of the run, in seconds."""
 
     planted: int
     delays: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Run:
 
 
 def hostile_deeds(own: Service, count: int, run: Run) -> list[Callable[[], None]]:
-    """So many hostile deeds, their contents made in advance: a push, a comment, an event, a gist, a pack, an alert…"""
+    """Prepare this many hostile actions: pushes, comments, events, gists, packs and alerts."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
         _each(small, lambda _, content: own.github.show(hostile_github.push({b"hostile": content}))),
@@ -77,7 +77,7 @@ def hostile_deeds(own: Service, count: int, run: Run) -> list[Callable[[], None]
 
 
 def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
-    """A deed with one input after the other, in an order that mixes the families."""
+    """Return an action that uses one input after the other, in an order that mixes the families of inputs."""
     mixed = random.Random(1).sample(inputs, len(inputs))
     for one in itertools.cycle(mixed):
         yield functools.partial(deed, one, one.content())
@@ -88,7 +88,7 @@ def _comment(content: bytes) -> Prepared:
 
 
 def _pack(one: HostileInput, content: bytes) -> Prepared:
-    # Each time another head: a push that was read is not read again.
+    # Use another head each time, because a push that was read is not read again.
     number = next(_pack_numbers)
     return hostile_github.push_of_pack(content, sha256_digest(f"{one.name} {number}".encode())[:40])
 
@@ -104,7 +104,7 @@ def _alert(own: Service, content: bytes, run: Run) -> None:
 
 
 def measure(leaks: int, hostile: int) -> Run:
-    """Run the service until everything is read or the wait is over."""
+    """Run the service until everything was read, or the time is over."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-blinding-"))
     pushes = prepare(leaks * PUSHES_A_LEAK, leaks)
     tokens = [push.token for push in pushes if push.token]
@@ -131,7 +131,7 @@ def measure(leaks: int, hostile: int) -> Run:
 
 
 def _play(own: Service, hostile: int, seconds: float, run: Run) -> None:
-    """Let the firehose flow and do one hostile deed after the other, evenly spread over its time."""
+    """Play the firehose, with the hostile actions spread evenly over its time."""
     deeds = hostile_deeds(own, hostile, run)
     own.github.started = start = time.time()
     for number, deed in enumerate(deeds):
@@ -152,7 +152,7 @@ def _await_rest(own: Service, digests: set[str], run: Run) -> None:
 
 
 def _has_ended(own: Service) -> bool:
-    """Whether the service ends when it is told to: a hung process keeps it from that."""
+    """Return whether the service stops on SIGTERM. A hung process would prevent it."""
     try:
         return own.process.wait(60) == 0
     except subprocess.TimeoutExpired:
@@ -160,7 +160,7 @@ def _has_ended(own: Service) -> bool:
 
 
 def report(run: Run, targets: Targets) -> None:
-    """Print what was measured and judge it."""
+    """Print the results and compare them with the targets."""
     print(f"{run.planted} leaks among {run.planted * PUSHES_A_LEAK} pushes, {run.hostile} hostile deeds", flush=True)
     if run.delays:
         print(f"  visible to disabled: p50 {statistics.median(run.delays):.2f} s  longest {max(run.delays):.2f} s")
@@ -178,7 +178,7 @@ def report(run: Run, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Measure; 1 when a promise is not kept."""
+    """Measure, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="20 leaks, 40 hostile deeds")
     options = parser.parse_args()

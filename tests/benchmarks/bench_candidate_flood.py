@@ -1,4 +1,4 @@
-"""One push of a million invented tokens: what does it cost the process that scans it?
+"""The cost of scanning one push with a million invented tokens.
 
 The process has to be done within a minute, with 50 MB more than it had before, and nothing may be lost unrecorded:
 candidates beyond the limits are counted.
@@ -53,7 +53,7 @@ SAMPLE_SECONDS = 0.05
 
 
 def measure(url: str, tokens: int, folder: Path) -> int:
-    """Push the flood and scan it in a process of its own; 1 when a target is missed."""
+    """Push the flood and scan it in another process. Return 1 if a target was missed."""
     database = Database(url)
     schema.upgrade(database)
     with github_server.running(folder / "github") as github:
@@ -80,7 +80,7 @@ def measure(url: str, tokens: int, folder: Path) -> int:
 
 
 def _flooded(github: SandboxGitHub, tokens: int, folder: Path) -> Push:
-    """A push of so many invented tokens to a new repository."""
+    """Push this many invented tokens to a new repository."""
     repository = github.create_repository("ana/app")
     work = Workplace(folder / "work", github.push_address("ana/app"))
     work.start()
@@ -95,26 +95,26 @@ def _flooded(github: SandboxGitHub, tokens: int, folder: Path) -> Push:
         work.write(f"f{number}.txt", "\n".join("r8_" + "".join(chosen.choices(letters, k=37)) for _ in range(count)))
     work.commit("flood")
     work.push()
-    # A GitHub that answers at once: its own deltas are not what is measured.
+    # Let git pack without deltas, because the time of the sandbox GitHub is not measured.
     subprocess.run(["git", "-C", str(repository.path), "repack", "-adq"], check=True)
     head = work.git("rev-parse", "HEAD").strip()
     return Push("ana/app", repository.id, before, head, "refs/heads/main", "branch", None, "push")
 
 
 def scan(url: str, api_url: str, web_url: str, folder: Path) -> dict[str, Any]:
-    """Scan the push that waits, in this process; what it cost."""
+    """Scan the waiting push in this process, and return its cost."""
     scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox packs while it answers
     database, detector = Database(url), Detector(reader=shared_pool())
     github = scanner.github.client.connect(api_url, web_url, None)
     detector.scan_bytes(b"warm r8_")
-    own = psutil.Process()
-    base = peak = own.memory_info().rss
+    this_process = psutil.Process()
+    base = peak = this_process.memory_info().rss
     done = threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(SAMPLE_SECONDS):
-            peak = max(peak, own.memory_info().rss)
+            peak = max(peak, this_process.memory_info().rss)
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -132,7 +132,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure on SQLite and on PostgreSQL; 1 when a target is missed."""
+    """Measure on SQLite and on PostgreSQL. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="a hundred thousand tokens")

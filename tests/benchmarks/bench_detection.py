@@ -1,4 +1,4 @@
-"""Matcher and engine on real source, against the prefilter alone, `regex`, ripgrep, hyperscan and the memory limit.
+"""Speed of matcher and engine on real source code, compared with the prefilter alone, `regex`, ripgrep and hyperscan.
 
 Run: python -m tests.benchmarks.bench_detection [--quick]
 """
@@ -30,7 +30,7 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Median GB/s of each, taken in turn, so that a machine that slows down slows down all."""
+    """Return the median GB/s of each. Runs alternate, so that a slower machine slows all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
@@ -41,7 +41,7 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """The automata with the same needles on the same bytes, in windows of the same size, and nothing else."""
+    """Run only the automata, with the same needles on the same bytes in windows of the same size."""
     finders = [automaton.find for automaton in automata()]
 
     def run() -> None:
@@ -55,24 +55,24 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """The same needles, if the package `hyperscan` is there."""
+    """Run hyperscan with the same needles, if the package is installed."""
     try:
         library: Any = importlib.import_module("hyperscan")
     except ImportError:
         return None
     needles = [needle.text for group in needle_groups() for needle in group]
-    own = library.Database(mode=library.HS_MODE_BLOCK)
-    own.compile(
+    compiled = library.Database(mode=library.HS_MODE_BLOCK)
+    compiled.compile(
         expressions=[b"".join(b"\\x%02x" % byte for byte in needle) for needle in needles],
         ids=list(range(len(needles))),
         elements=len(needles),
         flags=[library.HS_FLAG_SOM_LEFTMOST] * len(needles),
     )
-    return lambda: [own.scan(piece, match_event_handler=lambda *_: None) for piece in pieces]
+    return lambda: [compiled.scan(piece, match_event_handler=lambda *_: None) for piece in pieces]
 
 
 def tune(pieces: list[bytes], seeds: int = 60) -> None:
-    """Print the seed with which each group of needles is searched fastest."""
+    """Print the fastest seed for each group of needles."""
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     for number, group in enumerate(needle_groups()):

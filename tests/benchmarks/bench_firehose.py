@@ -47,7 +47,7 @@ from workers.sandbox.world import until
 
 MAX_P95_SECONDS = 5.0
 LEAST_RATE = 150.0
-"""Pushes a second, twice the firehose's own speed; of a slow or busy machine `SHARE_OF_BARE` of its bare reader's."""
+"""Target in pushes a second, twice the real firehose. On a slow machine: `SHARE_OF_BARE` of its bare reader."""
 SHARE_OF_BARE = 0.5
 BARE_PUSHES, BARE_THREADS = 1500, 8
 MAX_GROWTH = 1.25
@@ -55,7 +55,7 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """What one run came to. Seconds, kilobytes."""
+    """The results of one run, in seconds and kilobytes."""
 
     leaks: int
     found: int
@@ -67,9 +67,9 @@ class Run:
     gaps: int
     dropped: int
     served_leaks: int
-    """Leaks in the pushes that were read: at several times the firehose's speed the list shows some to no poll."""
+    """Leaks in the pushes that were read. At several times the firehose's speed, no poll sees some pushes."""
     unread: int
-    """Pages that were not read to their end, for whatever reason."""
+    """Pages that were not read completely, for any reason."""
 
     @property
     def p95(self) -> float:
@@ -79,12 +79,12 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Pushes a second."""
+        """Return the pushes read per second."""
         return self.pushes / max(self.seconds, 0.001)
 
     @property
     def growth(self) -> float:
-        """Memory of the last third by that of the second; the first is a warm-up."""
+        """Return the memory in the last third of the run divided by that in the second. The first is a warm-up."""
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])
         return late / max(early, 1)
@@ -92,7 +92,7 @@ class Run:
 
 @contextmanager
 def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 0.0) -> Iterator[str]:
-    """The prepared GitHub as a process of its own: its address."""
+    """Run the prepared GitHub in its own process, and yield its address."""
     arguments = ["--pushes", str(pushes), "--rate", str(rate), "--leaks", str(leaks), "--delay", str(delay)]
     command = [sys.executable, "-m", "tests.benchmarks.firehose", *arguments, "--out", str(folder)]
     child = start_child(command)
@@ -108,7 +108,7 @@ def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 
 def service(
     folder: Path, address: str, database_url: str, processes: int, **more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`r8scan run` pointed at it."""
+    """Run `r8scan run` against the prepared GitHub."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("R8SCAN_")}
     settings = {
         "STATE_DIR": str(folder / "state"),
@@ -130,7 +130,7 @@ def service(
 
 
 def register(database: Database, tokens: list[str]) -> dict[str, str]:
-    """Make them the vendor's; digest to token."""
+    """Register the tokens in the store, and return them by digest."""
     rows = [
         ImportedToken(
             sha256_digest(token.encode()), hint_of(token.encode()), "ci", f"user{number}", (f"u{number}@example.com",)
@@ -143,7 +143,7 @@ def register(database: Database, tokens: list[str]) -> dict[str, str]:
 
 
 def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
-    """Run the service until everything that was shown is read."""
+    """Run the service until it has read everything that was shown."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with firehose(folder, pushes, rate, leaks) as address:
@@ -161,12 +161,12 @@ def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
 def _watch(
     database: Database, address: str, digests: dict[str, str], child: subprocess.Popen[bytes], pushes: int
 ) -> Run:
-    own = httpx.Client(base_url=address, trust_env=False)
-    own.get("/start")
+    client = httpx.Client(base_url=address, trust_env=False)
+    client.get("/start")
     started, cpu_before = time.time(), cpu_seconds(child.pid)
     memory: list[float] = []
     while True:
-        state = own.get("/state").json()
+        state = client.get("/state").json()
         memory.append(memory_mb(child.pid))
         if state["shown"] >= pushes and _is_idle(database):
             break
@@ -188,7 +188,7 @@ def _watch(
     seconds = (last.timestamp() if last else time.time()) - started
     unread = sum(states.values()) - states.get(JobState.DONE, 0) - states.get(JobState.DROPPED, 0)
     dropped = states.get(JobState.DROPPED, 0)
-    served = own.get("/state").json()
+    served = client.get("/state").json()
     return Run(
         *(len(digests), len(delays), delays, served["served"], seconds, cpu, memory, gaps, dropped),
         *(served["served_leaks"], unread),
@@ -213,7 +213,7 @@ def _disabled(database: Database) -> dict[str, float]:
 
 
 def bare_rate() -> float:
-    """Pushes a second that one process fetches and scans, without poll, database or response."""
+    """Return the pushes per second that one process fetches and scans without poll, database or response."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     found = Found()
     for prepared in prepare(BARE_PUSHES, 0):
@@ -238,7 +238,7 @@ def bare_rate() -> float:
 
 
 def report(name: str, run: Run, targets: Targets) -> None:
-    """Print what was measured, and judge what every run has to keep."""
+    """Print the results and compare them with the targets of every run."""
     print(f"{name}: {run.pushes} pushes read in {run.seconds:.0f} s; gaps {run.gaps}", flush=True)
     if run.delays:
         p50, longest = statistics.median(run.delays), run.delays[-1]
@@ -251,7 +251,7 @@ def report(name: str, run: Run, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Measure; 1 when a promise is not kept."""
+    """Measure, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute at 70 a second, a short burst")
     parser.add_argument("--processes", type=int, default=2)
@@ -265,7 +265,7 @@ def main() -> int:
     targets.exactly("gaps", flow.gaps, 0)
     targets.below("visible to disabled, p95", flow.p95, MAX_P95_SECONDS, " s")
     targets.below("memory at the end by memory in mid-run", flow.growth, MAX_GROWTH)
-    # Before and after: what else the machine does meanwhile counts for both.
+    # Measure the bare reader before and after, so that other load on the machine affects both.
     before = bare_rate()
     burst = measure(pushes=6_000 if options.quick else 15_000, rate=290.0, leaks=60, processes=options.processes)
     bare = (before + bare_rate()) / 2

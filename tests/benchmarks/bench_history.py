@@ -30,7 +30,7 @@ OURS = (
 
 
 def generated() -> Path:
-    """A repository of some thousand commits over real source files, made once."""
+    """Create a repository with a few thousand commits of real source files, once."""
     target = CACHE / "history.git"
     if target.exists():
         return target
@@ -60,7 +60,7 @@ def git_dir(path: Path) -> Path:
 
 
 def timed(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Seconds, and the largest anonymous memory in MB of any one process of the command's tree."""
+    """Return the seconds, and the largest anonymous memory in MB of any single process of the command."""
     begin = time.perf_counter()
     child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
     peak, done = [0.0], threading.Event()
@@ -94,12 +94,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, without git log")
     quick = parser.parse_args().quick
     repository = Path(os.environ["BENCH_REPO"]).absolute() if "BENCH_REPO" in os.environ else generated()
-    own = git_dir(repository)
-    git = ["git", f"--git-dir={own}"]
+    git_folder = git_dir(repository)
+    git = ["git", f"--git-dir={git_folder}"]
     with tempfile.TemporaryDirectory() as folder:
         contestants = {
             "git cat-file --batch, 1 process": [*git, "cat-file", "--batch-all-objects", "--unordered", "--batch"],
-            "r8scan, 2 readers": [sys.executable, "-c", OURS, str(own)],
+            "r8scan, 2 readers": [sys.executable, "-c", OURS, str(git_folder)],
         }
         if not quick:
             contestants["git log -p --all"] = [*git, "log", "-p", "--all"]

@@ -1,4 +1,4 @@
-"""`r8scan serve` under a mix of attacks on loopback: is a signed alert still answered, and does memory stay flat?
+"""`r8scan serve` under a mix of attacks on loopback: answers to signed alerts, and memory.
 
 The attackers hold connections that send nothing or half a head, drip bodies, send bodies that are too large, unsigned
 alerts, and alerts with a wrong signature. They come from six networks.
@@ -42,7 +42,7 @@ ROUTE = "/github/secret-scanning"
 MAX_P95_SECONDS = 1.0
 MAX_MEMORY_MB = 200.0
 MAX_GROWTH = 1.25
-"""Mean memory of the last quarter by that of the second one."""
+"""Limit of the mean memory in the last quarter divided by that in the second quarter."""
 ALERTS_PER_SECOND = 2.0
 LARGE_BYTES = 10 * 1024 * 1024
 _HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
@@ -50,7 +50,7 @@ _HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @dataclass
 class Run:
-    """The figures of one run. `failures`: alerts without the answer 200, by reason."""
+    """The results of one run. `failures` counts alerts without the answer 200, by reason."""
 
     seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
@@ -102,21 +102,21 @@ class Attack:
         self._hold(source, self._signed_head(1000) + b"[", 100)
 
     def oversize(self, source: str) -> None:
-        with self._connected(source) as own:
-            own.sendall(self._signed_head(LARGE_BYTES))
+        with self._connected(source) as connection:
+            connection.sendall(self._signed_head(LARGE_BYTES))
             for _ in range(LARGE_BYTES // 65536):
-                own.sendall(b" " * 65536)
+                connection.sendall(b" " * 65536)
 
     def unsigned(self, source: str) -> None:
-        with self._connected(source) as own:
-            own.sendall(f"{_HEAD}Content-Length: 2\r\n\r\n[]".encode())
-            own.recv(1000)
+        with self._connected(source) as connection:
+            connection.sendall(f"{_HEAD}Content-Length: 2\r\n\r\n[]".encode())
+            connection.recv(1000)
         time.sleep(0.002)
 
     def forged(self, source: str) -> None:
-        with self._connected(source) as own:
-            own.sendall(self._signed_head(1024) + b" " * 1024)
-            own.recv(1000)
+        with self._connected(source) as connection:
+            connection.sendall(self._signed_head(1024) + b" " * 1024)
+            connection.recv(1000)
         time.sleep(0.002)
 
     def _again(self, way: Callable[[str], None], source: str) -> None:
@@ -132,8 +132,8 @@ class Attack:
                 held.append(self._connected(source))
                 held[-1].sendall(sent)
         self.stop.wait(1)
-        for own in held:
-            own.close()
+        for connection in held:
+            connection.close()
 
     def _connected(self, source: str) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._port), timeout=10, source_address=(source, 0))
@@ -144,7 +144,7 @@ class Attack:
 
 
 def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
-    """Attack until the other end of the pipe sends something, then answer what was begun."""
+    """Attack until the other end of the pipe sends something, then send it the counts."""
     attack = Attack(port, signed)
     attack.start()
     pipe.recv()
@@ -154,7 +154,7 @@ def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
 
 @contextmanager
 def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
-    """Attack from a process of its own: the attackers must not delay the client that measures."""
+    """Attack from another process, so that the attackers do not delay the client that measures."""
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
     child = spawning.Process(target=_attack, args=(port, signed, theirs), daemon=True)
@@ -170,7 +170,7 @@ def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
 
 
 def measure(minutes: float) -> Run:
-    """Attack a server for so long, and send it signed alerts meanwhile."""
+    """Attack a server for this many seconds, and send it signed alerts meanwhile."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = Run()
     try:
@@ -191,7 +191,7 @@ def _alert(client: httpx.Client, github: SandboxGitHub, run: Run) -> None:
     body = json.dumps([{"token": random_token(), "type": "t", "url": "", "source": "content"}]).encode()
     began = time.monotonic()
     try:
-        # GitHub does not keep connections to us open between alerts.
+        # GitHub opens a new connection for each alert.
         answer = client.post(ROUTE, content=body, headers={**github.signer.headers(body), "Connection": "close"})
     except httpx.TransportError as err:
         run.failures[type(err).__name__] += 1
@@ -236,7 +236,7 @@ def _server(folder: Path, github: SandboxGitHub) -> Iterator[tuple[httpx.Client,
 
 
 def judge(run: Run) -> int:
-    """Compare the figures with their targets; 1: one was missed."""
+    """Compare the results with the targets. Return 1 if one was missed."""
     print(f"attacks begun: {', '.join(f'{count:,} {name}' for name, count in sorted(run.attacks.items()))}")
     print(f"signed alerts answered: {len(run.seconds):,}; not: {dict(run.failures)}")
     targets = Targets()
@@ -248,7 +248,7 @@ def judge(run: Run) -> int:
 
 
 def main() -> int:
-    """Measure; 1 when a target is missed."""
+    """Measure, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--quick", action="store_true", help="one minute")

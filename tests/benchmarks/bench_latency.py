@@ -23,40 +23,40 @@ from workers.sandbox.world import World, until
 
 
 def measure(leaks: int) -> list[float]:
-    """Seconds from visible to disabled of so many leaks, pushed at random moments to one repository."""
+    """Push this many leaks at random moments to one repository. Return the seconds from visible to disabled of each."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
-        with world.running(folder) as own, own.service():
-            until(lambda: _polls(own), 60)
-            own.github.create_repository("ana/app")
-            work = own.workplace("ana/app")
+        with world.running(folder) as surroundings, surroundings.service():
+            until(lambda: _polls(surroundings), 60)
+            surroundings.github.create_repository("ana/app")
+            work = surroundings.workplace("ana/app")
             work.commit("first")
             work.push()
             visible: dict[str, float] = {}
             for number in range(leaks):
                 token = random_token()
-                digest = own.register(token)
+                digest = surroundings.register(token)
                 work.write(f"app{number}.py", f"x = '{token}'\n")
                 work.commit("oops")
                 work.push()
-                newest = own.github.timeline.page(1, 1)[0]["id"]
-                visible[digest] = own.github.timeline.visible_at[newest]
+                newest = surroundings.github.timeline.page(1, 1)[0]["id"]
+                visible[digest] = surroundings.github.timeline.visible_at[newest]
                 time.sleep(random.random())
-            until(lambda: all(_disabled(own).get(digest) for digest in visible), 60)
-            at = _disabled(own)
+            until(lambda: all(_disabled(surroundings).get(digest) for digest in visible), 60)
+            at = _disabled(surroundings)
             return sorted(at[digest] - seen for digest, seen in visible.items())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _polls(own: World) -> bool:
-    with own.database.read() as session:
+def _polls(surroundings: World) -> bool:
+    with surroundings.database.read() as session:
         statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
         return session.execute(statement).scalar_one_or_none() is not None
 
 
-def _disabled(own: World) -> dict[str, float]:
-    with own.database.read() as session:
+def _disabled(surroundings: World) -> dict[str, float]:
+    with surroundings.database.read() as session:
         rows = session.execute(select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None)))
         return {digest: at.timestamp() for digest, at in rows if at}
 

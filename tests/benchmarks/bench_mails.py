@@ -1,4 +1,4 @@
-"""Ten thousand incidents at once: into the outbox, and out through a real SMTP server, each mail once.
+"""Ten thousand incidents at once: queued in the outbox, and sent through a real SMTP server, each mail once.
 
 Run: python -m tests.benchmarks.bench_mails [--incidents N]
 """
@@ -39,7 +39,7 @@ LEAST_OF_BARE = 0.7
 """Two workers, with outbox, leases and audit, by one process that only renders and sends: before them, and after. The
 server and the database share their processors."""
 MAX_DELIVERY_SECONDS = 900.0
-"""When the run is given up."""
+"""The run fails after this time."""
 
 BARE = """
 import sys, time
@@ -66,7 +66,7 @@ with transport_for(sys.argv[1]).open() as outlet:
 
 
 def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
-    """Find every token, then let workers deliver; the exit status."""
+    """Find every token, then let workers deliver the mails. Return the exit status."""
     targets = Targets()
     database = Database(url)
     schema.upgrade(database)
@@ -90,23 +90,23 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     print(f"{incidents} incidents")
     targets.below("disabled and in the outbox", disabled, SECONDS_INTO_THE_OUTBOX, " s")
     bare = [bare_rate()]
-    with mailbox.running() as own:
-        workers = [_worker(url, redis, own.url, folder, number) for number in range(WORKERS)]
+    with mailbox.running() as inbox:
+        workers = [_worker(url, redis, inbox.url, folder, number) for number in range(WORKERS)]
         try:
             ring = [sys.executable, "-m", "celery", "-A", "workers", "call", "r8scan.deliver"]
             for _ in range(2 * WORKERS):
-                subprocess.run(ring, env=_environment(url, redis, own.url, folder), check=True, capture_output=True)
-            own.wait_for(1, MAX_DELIVERY_SECONDS)
-            started = time.monotonic()  # what workers need to start is the same for one mail
-            while not own.wait_for(incidents, 5) and time.monotonic() - started < MAX_DELIVERY_SECONDS:
+                subprocess.run(ring, env=_environment(url, redis, inbox.url, folder), check=True, capture_output=True)
+            inbox.wait_for(1, MAX_DELIVERY_SECONDS)
+            started = time.monotonic()  # after the first mail, so that the start of the workers is not measured
+            while not inbox.wait_for(incidents, 5) and time.monotonic() - started < MAX_DELIVERY_SECONDS:
                 pass
             seconds = time.monotonic() - started
         finally:
             for worker in workers:
                 worker.terminate()
                 worker.wait(60)
-        copies = collections.Counter(own.recipients)
-        ids = {str(message["Message-ID"]) for message in own.messages}
+        copies = collections.Counter(inbox.recipients)
+        ids = {str(message["Message-ID"]) for message in inbox.messages}
     with database.read() as session:
         counted = session.execute(select(Notification.state, func.count()).group_by(Notification.state))
         states = {state.value: number for state, number in counted}
@@ -120,12 +120,12 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
 
 
 def bare_rate() -> float:
-    """Mails a second that one process renders and hands to the same kind of server, and nothing else."""
-    with mailbox.running() as own:
-        child = subprocess.Popen([sys.executable, "-c", BARE, own.url, str(BARE_MAILS)])
-        own.wait_for(1, MAX_DELIVERY_SECONDS)
+    """Return the mails per second of one process that only renders and sends to the same kind of server."""
+    with mailbox.running() as inbox:
+        child = subprocess.Popen([sys.executable, "-c", BARE, inbox.url, str(BARE_MAILS)])
+        inbox.wait_for(1, MAX_DELIVERY_SECONDS)
         started = time.monotonic()
-        assert own.wait_for(BARE_MAILS, MAX_DELIVERY_SECONDS)
+        assert inbox.wait_for(BARE_MAILS, MAX_DELIVERY_SECONDS)
         seconds = time.monotonic() - started
         assert child.wait(60) == 0
     return BARE_MAILS / seconds
@@ -134,7 +134,7 @@ def bare_rate() -> float:
 def judge(
     targets: Targets, incidents: int, copies: Mapping[str, int], message_ids: int, states: Mapping[str, int]
 ) -> None:
-    """Every owner is told once. `copies`: mails by recipient; `states`: rows of the outbox by state."""
+    """Check that every owner got one mail. `copies`: mails by recipient. `states`: outbox rows by state."""
     targets.exactly("owners told", len(copies), incidents)
     targets.exactly("owners told more than once", sum(count > 1 for count in copies.values()), 0)
     targets.exactly("different Message-IDs", message_ids, incidents)
@@ -162,7 +162,7 @@ def _worker(url: str, redis: str, smtp: str, folder: Path, number: int) -> subpr
 
 
 def main() -> None:
-    """Print the figures beside their targets; the exit status says whether they are kept."""
+    """Print the results beside their targets. Return the exit status: 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--incidents", type=int, default=10_000)
     parser.add_argument("--quick", action="store_true", help="a thousand")

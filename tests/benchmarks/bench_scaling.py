@@ -1,4 +1,4 @@
-"""Throughput by worker processes, with answers that take 100 ms: on PostgreSQL and Redis, with Celery as it is run.
+"""Throughput by number of worker processes, with answers that take 100 ms, on PostgreSQL, Redis and Celery.
 
 One process is what more of them are compared with, in the same run. Exit status 1: a promise was not kept.
 Run: python -m tests.benchmarks.bench_scaling [--pushes N]
@@ -37,11 +37,11 @@ from workers.sandbox.world import until
 DELAY_SECONDS = 0.1
 LEAST_OF_TWO = 1.7
 MAX_CPU = 1.25
-"""Processor time of a push with more processes, by that with one: it stays flat."""
+"""Limit of the processor time per push with several processes, divided by that with one."""
 
 
 def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:
-    """(pushes a second, processor seconds a 1,000 pushes) of so many worker processes on a database of their own."""
+    """Run this many worker processes on a new database. Return pushes per second, and CPU seconds per 1,000 pushes."""
     name = f"scaling_{processes}_{time.monotonic_ns()}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
@@ -112,7 +112,7 @@ def _worker(env: dict[str, str], number: int) -> subprocess.Popen[bytes]:
 
 
 def main() -> int:
-    """Measure; 1 when a promise is not kept."""
+    """Measure, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, default=3000)
     parser.add_argument("--quick", action="store_true", help="fewer pushes")
@@ -132,7 +132,7 @@ def main() -> int:
             firehose(folder, pushes, 1.0, 0, DELAY_SECONDS) as address,
         ):
             figures: dict[int, list[tuple[float, float]]] = defaultdict(list)
-            # One process before and after: what else the machine does meanwhile counts for all.
+            # Measure one process before and after, so that other load on the machine affects all figures.
             for processes in (1, 2, 4, 1):
                 rate, cpu = measure(pushes, processes, server, redis, address, folder)
                 figures[processes].append((rate, cpu))
@@ -147,7 +147,7 @@ def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def judge(figures: Mapping[int, tuple[float, float]]) -> int:
-    """Compare (pushes a second, processor seconds a 1,000) by processes with what one process did; 1: not kept."""
+    """Compare the figures of several processes with those of one. Return 1 if a target was missed."""
     targets = Targets()
     rate, cpu = figures[1]
     targets.at_least("two processes by one", figures[2][0] / rate, LEAST_OF_TWO)

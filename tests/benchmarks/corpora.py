@@ -1,4 +1,4 @@
-"""Builds the corpora that the benchmarks read from what the machine has; holds no measurement."""
+"""Corpora for the benchmarks, built from the source files on this machine."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 def source_files() -> Iterator[Path]:
-    """Text source files of this machine, each once, in a stable order."""
+    """Return text source files of this machine, each once, in a stable order."""
     seen: set[tuple[int, int]] = set()
     for root in _ROOTS:
         for folder, folders, names in os.walk(root):
@@ -91,7 +91,7 @@ def source_files() -> Iterator[Path]:
 
 
 def source_corpus(size: int) -> Path:
-    """A file of `size` bytes of real source, cached; repeated from its start if the machine has less."""
+    """Return a cached file with `size` bytes of real source. It repeats if the machine has less."""
     target = CACHE / f"source-{size >> 20}m.bin"
     if target.exists() and target.stat().st_size == size:
         return target
@@ -113,7 +113,7 @@ def source_corpus(size: int) -> Path:
 
 
 def small_documents(count: int, largest: int = 16 << 10) -> list[bytes]:
-    """`count` small documents of real source, at most `largest` bytes each; files repeat if there are too few."""
+    """Return `count` documents of real source of at most `largest` bytes. They repeat if there are too few."""
     documents: list[bytes] = []
     for path in source_files():
         if len(documents) >= count:

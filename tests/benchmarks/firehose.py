@@ -1,4 +1,4 @@
-"""A GitHub of prepared answers: a timeline that flows at a given rate, and a pack for every push, made in advance.
+"""A GitHub with prepared answers: a timeline that grows at a given rate, and a pack for every push, made in advance.
 
 Only the answering runs while something is measured: one thread, no framework, so that it takes little of the machine.
 Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
@@ -29,7 +29,7 @@ WORDS = ["def", "return", "import", "self", "value", "client", "result", "reques
 
 @dataclass
 class Prepared:
-    """A push: its event, what git answers to it, and the token in it (None for most)."""
+    """A push: its event, git's answer, and the token in it (None for most)."""
 
     event: dict[str, Any]
     head: str
@@ -40,7 +40,7 @@ class Prepared:
 
 @dataclass
 class Objects:
-    """A pack in the making."""
+    """A pack that is being built."""
 
     entries: list[bytes] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ def source_text(chance: random.Random, lines: int = 120) -> str:
 
 
 def prepare(count: int, leaks: int, seed: int = 1) -> list[Prepared]:
-    """So many pushes of one to three commits; `leaks` of them, spread evenly, hold a token.
+    """Return this many pushes of one to three commits. `leaks` of them, spread evenly, contain a token.
 
     One leak in three is taken back by the push's own last commit, one in three comes by a CreateEvent.
     """
@@ -129,13 +129,13 @@ def _push(number: int, chance: random.Random, texts: list[str], folder: bytes, l
 
 
 def pkt_line(content: str | bytes) -> bytes:
-    """The content with its length before it, as git's protocol frames it."""
+    """Return the content with its length before it, as a packet line of git's protocol."""
     data = content.encode() if isinstance(content, str) else content
     return b"%04x" % (len(data) + 4) + data
 
 
 class Firehose:
-    """What is visible when, and the answers."""
+    """The events, the times at which they become visible, and the answers to requests."""
 
     def __init__(self, pushes: list[Prepared], rate: float, delay: float) -> None:
         self.pushes, self.rate, self.delay = pushes, rate, delay
@@ -150,12 +150,12 @@ class Firehose:
         self.etag = b""
 
     def flow(self) -> None:
-        """Make visible what is due by now."""
+        """Make the events visible that are due by now."""
         if not self.started:
             return
         due = min(int((time.time() - self.started) * self.rate), len(self.pushes))
         for number in range(self.shown, due):
-            # Visible from the moment at which it is due, whenever somebody looks.
+            # An event is visible from its due time on, regardless of when it is requested.
             push, now = self.pushes[number], self.started + number / self.rate
             stamp = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
             self.window.appendleft(json.dumps({**push.event, "created_at": stamp}).encode())
@@ -164,7 +164,7 @@ class Firehose:
         self.shown = max(due, self.shown)
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Status, further headers, body."""
+        """Return status, further headers and body."""
         if target.startswith(b"/api/events"):
             self.flow()
             page = int(re.search(rb"[?&]page=(\d+)", target)[1])  # type: ignore[index]
@@ -196,7 +196,7 @@ class Firehose:
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and bodies of known length: no more than our client uses."""
+    """An HTTP/1.1 server with keep-alive and bodies of known length, which is all that r8scan's client uses."""
 
     def __init__(self, firehose: Firehose) -> None:
         self.firehose, self.buffer = firehose, b""
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(firehose: Firehose, ready: Path) -> None:
-    """Serve until killed; `ready` gets the address."""
+    """Serve until the process is killed. Pass the address to `ready`."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(firehose), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     partial = ready.with_suffix(".partial")
@@ -238,7 +238,7 @@ async def serve(firehose: Firehose, ready: Path) -> None:
 
 
 def main() -> None:
-    """Prepare, write the tokens for whoever registers them, and serve."""
+    """Prepare the answers, write the tokens to a file, and serve."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)

@@ -1,4 +1,4 @@
-"""Runs Kingfisher, where it is installed (PATH or KINGFISHER=path), with one rule: the plain form of a token."""
+"""Runs Kingfisher, if it is installed (on PATH or at KINGFISHER=path), with one rule: the plain form of a token."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ rules:
 
 
 def binary() -> str | None:
-    """Its path, None where it is not installed."""
+    """Return the path of Kingfisher, or None if it is not installed."""
     return os.environ.get("KINGFISHER") or shutil.which("kingfisher")
 
 
 def command(program: str, target: Path, rule: Path, *options: str) -> list[str]:
-    """A scan of `target` with nothing but our rule."""
-    own = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
-    return [program, "scan", str(target), *own, *options]
+    """Return the command that scans `target` with the one rule."""
+    rules = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
+    return [program, "scan", str(target), *rules, *options]
 
 
 def write_rule(folder: Path) -> Path:
-    """The file with the one rule."""
+    """Write the file with the one rule, and return its path."""
     path = folder / "rule.yml"
     path.write_text(RULE)
     return path
 
 
 def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
-    """What it finds in each of the files of a folder."""
+    """Return the findings in each file of a folder."""
     found: dict[str, set[str]] = {name: set() for name in names}
-    with tempfile.TemporaryDirectory() as own:
+    with tempfile.TemporaryDirectory() as rules:
         options = ("--format", "json", "--git-history", "none")
-        line = command(program, folder, write_rule(Path(own)), *options)
+        line = command(program, folder, write_rule(Path(rules)), *options)
         result = subprocess.run(line, capture_output=True, text=True, check=False)
     for text in result.stdout.splitlines():
         value = json.loads(text)

@@ -1,4 +1,4 @@
-"""The table of docs/security.md: what each hostile input costs, what is recorded, whether the leak beside it is found.
+"""The table in docs/security.md: the cost of each hostile input, what is recorded, and if a leak beside it is found.
 
 Files and histories go through the installed `r8scan scan`; texts, packs, gists, alerts and reports through the running
 service and its web server; mails through `r8scan email bounced`. Readers are told from other processes by their command
@@ -28,7 +28,7 @@ MAX_READER_SECONDS = 10.0
 MAX_ELSEWHERE_SECONDS = 0.5
 MAX_MEMORY_MB = 400.0
 MAX_NEIGHBOUR_SECONDS = 5.0
-"""From visible to disabled, in the running service; a gist may also wait for its poll, which is due each minute."""
+"""Limit from visible to disabled in the running service. A gist may also wait for its poll, once a minute."""
 
 PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
     "scan": of_scan,
@@ -39,14 +39,14 @@ PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A row and the names of the limits that it breaks."""
+    """A row and the names of the limits that it exceeds."""
 
     row: Row
     broken: tuple[str, ...]
 
 
 def judged(row: Row) -> Judged:
-    """Compare a row with the limits."""
+    """Compare a row with the limits, and return both."""
     broken = []
     if row.reader_cpu > MAX_READER_SECONDS:
         broken.append("CPU of a reader")
@@ -70,7 +70,7 @@ HEAD = (
 
 
 def line(one: Judged) -> str:
-    """The row in Markdown."""
+    """Return the row in Markdown."""
     row = one.row
     found = ("found" if row.is_neighbour_found else "missed") if row.has_neighbour else "–"
     if row.is_neighbour_found and row.neighbour_seconds:
@@ -98,14 +98,14 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other run of this table measures: two at a time would measure each other."""
+    """Wait until no other run measures, because two at once would slow each other."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def measure(parts: list[str], names: list[str]) -> list[Judged]:
-    """Measure the inputs in the parts asked for, printing each row as it is made."""
+    """Measure the inputs of the wanted parts, and print each row at once."""
     inputs = [one for one in INPUTS.values() if not names or one.name in names]
     found: list[Judged] = []
     print(HEAD, flush=True)
@@ -120,7 +120,7 @@ def measure(parts: list[str], names: list[str]) -> list[Judged]:
 
 
 def main() -> int:
-    """Print the table or write it into its page; 1 when a limit was broken."""
+    """Print the table, or write it into its page. Return 1 if a limit was exceeded."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true", help="put the table into docs/security.md")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="names of inputs")

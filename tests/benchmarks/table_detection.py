@@ -101,7 +101,7 @@ def _write(made: str, begin: str, end: str) -> None:
 
 
 def main() -> None:
-    """Print the tables, or put them into their page."""
+    """Print the tables, or write them into their page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
     program = kingfisher.binary()

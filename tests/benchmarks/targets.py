@@ -1,4 +1,4 @@
-"""What a benchmark promises: each figure stands beside its target, and a promise that is broken is the exit status."""
+"""Targets of benchmarks: prints each figure beside its target, and turns a missed target into the exit status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Targets:
-    """The figures of one benchmark. `broken`: names of those that miss their target."""
+    """The figures of one benchmark. `broken` has the names of those that miss their target."""
 
     broken: list[str] = field(default_factory=list)
 
@@ -21,7 +21,7 @@ class Targets:
         self._told(name, figure, f"{target:g}{unit}", figure == target, unit)
 
     def status(self) -> int:
-        """1 when a promise is broken."""
+        """Return 1 if a target was missed, else 0."""
         if self.broken:
             print(f"not kept: {', '.join(self.broken)}", flush=True)
         return 1 if self.broken else 0

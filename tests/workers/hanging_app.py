@@ -1,4 +1,4 @@
-"""The workers' Celery app with short time limits, in which reading some pushes and polling gists never ends."""
+"""The workers' Celery app with short time limits, in which reading some pushes and polling gists hangs for ever."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ watchdog.current().grace_seconds = 0.5
 
 
 def _hang() -> NoReturn:
-    """Block in a system call for ever, beside a child that writes nothing and so would not notice our end."""
+    """Block in a system call for ever, with a child that writes nothing and would not notice the end of its parent."""
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:
         listed.write(f"{os.getpid()}\n{child.pid}\n")

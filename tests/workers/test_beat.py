@@ -23,7 +23,7 @@ class Clock:
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Any:
     clock = Clock()
     monkeypatch.setattr("workers.beat.time.monotonic", lambda: clock.now)
-    own = beat.MonotonicScheduler(app=app, max_interval=1)
+    monotonic = beat.MonotonicScheduler(app=app, max_interval=1)
     sent: list[str] = []
     away: list[Exception] = []
 
@@ -32,9 +32,9 @@ def scheduler(monkeypatch: pytest.MonkeyPatch) -> Any:
             raise SchedulingError("it cannot be sent") from away[0]
         sent.append(entry.task)
 
-    own.apply_async = send
+    monotonic.apply_async = send
     monkeypatch.setattr(beat.MonotonicScheduler, "producer", None)
-    return SimpleNamespace(tick=own.tick, clock=clock, sent=sent, away=away)
+    return SimpleNamespace(tick=monotonic.tick, clock=clock, sent=sent, away=away)
 
 
 def test_a_poll_is_due_every_second(scheduler: Any) -> None:

@@ -1,4 +1,4 @@
-"""Redis is not trusted: whatever is written into it makes a real worker look for due rows, and do nothing else."""
+"""Redis is not trusted: anything written into it can only make a real worker look for due rows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Service:
     folder: Path
 
     def send(self, task: str) -> None:
-        """Send a wake-up as another process of ours does."""
+        """Send a wake as another r8scan process does."""
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
@@ -77,7 +77,7 @@ class Service:
             return session.execute(select(func.count()).select_from(model)).scalar_one()
 
     def await_look(self, digest: str) -> None:
-        """Have the worker decide a recorded report: it has then handled every message that came before."""
+        """Wait until the worker decides a recorded report. It has then processed all earlier messages."""
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)
         self.reported(digest)
@@ -123,7 +123,7 @@ def service(tmp_path: Path, redis_socket: str) -> Iterator[Service]:
 
 
 def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = "", **more: Any) -> dict[str, Any]:
-    """A message as kombu writes it. `more` replaces parts: `headers`, `embed`, `body`, `content_type`."""
+    """Return a message as kombu writes it. `more` replaces parts: `headers`, `embed`, `body`, `content_type`."""
     own = str(uuid.uuid4())
     body = json.dumps([args, kwargs or {}, more.get("embed", {})])
     return {
@@ -143,7 +143,7 @@ def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = 
 
 
 class Touch:
-    """Makes a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

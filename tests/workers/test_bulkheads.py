@@ -1,4 +1,4 @@
-"""Each kind of task takes a bounded number of threads, so that a slow kind cannot starve the others."""
+"""Each kind of task uses a limited number of threads, so that a slow kind cannot starve the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process works with: each client of GitHub has the credential that its endpoints take."""
+"""The context of a process: each GitHub client has the credential that its endpoints accept."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ APP = {"github_app_id": "4711", "github_app_installation_id": 99, "github_app_pr
 def test_gists_are_listed_with_the_personal_token_beside_an_app(
     tmp_path: Path, app: dict[str, Any], token: str | None, general: str, of_gists: str
 ) -> None:
-    own = Context(load_settings(state_dir=tmp_path / "state", github_token=token, **app))
-    upgrade(own.database)
-    assert own.github.credential_label == general
-    assert own.github_of_gists.credential_label == of_gists
-    for client in (own.github, own.github_of_gists):
+    opened = Context(load_settings(state_dir=tmp_path / "state", github_token=token, **app))
+    upgrade(opened.database)
+    assert opened.github.credential_label == general
+    assert opened.github_of_gists.credential_label == of_gists
+    for client in (opened.github, opened.github_of_gists):
         client.close()
-    own.database.close()
+    opened.database.close()
 
 
 def test_what_a_context_has_opened_is_closed_with_it(tmp_path: Path) -> None:
-    own = Context(load_settings(state_dir=tmp_path / "state", token_store_url="http://127.0.0.1:1"))
-    upgrade(own.database)
-    engine, store, github = own.database.engine, own.store, own.github
+    opened = Context(load_settings(state_dir=tmp_path / "state", token_store_url="http://127.0.0.1:1"))
+    upgrade(opened.database)
+    engine, store, github = opened.database.engine, opened.store, opened.github
     pool = engine.pool
-    own.close()
+    opened.close()
     assert engine.pool is not pool, "a disposed engine has a new pool, without connections"
     assert github.http.is_closed
     with pytest.raises(RuntimeError, match="closed"):
@@ -48,8 +48,8 @@ def test_what_a_context_has_opened_is_closed_with_it(tmp_path: Path) -> None:
 
 
 def test_what_nobody_has_used_is_not_opened_to_be_closed(tmp_path: Path) -> None:
-    own = Context(load_settings(state_dir=tmp_path / "state"))
-    own.close()
+    opened = Context(load_settings(state_dir=tmp_path / "state"))
+    opened.close()
     assert not (tmp_path / "state" / "r8scan.db").exists()
 
 

@@ -1,4 +1,4 @@
-"""The Redis of `r8scan run` is real, private, and gone when its owner is."""
+"""The Redis of `r8scan run` is real, private, and ends with its owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Housekeeping goes on whatever spoils a part of it."""
+"""A failing step of the housekeeping does not stop the other steps."""
 
 from __future__ import annotations
 

@@ -19,17 +19,17 @@ def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
     """Waits until the only child has ended and looks after it once; whether it was started again."""
     # It prints one line and ends.
     monkeypatch.setattr(supervisor, "services", lambda _: [Service(NAME, ("--version",))])
-    own = Supervisor(load_settings())
-    own._start_all_services()
+    parent = Supervisor(load_settings())
+    parent._start_all_services()
 
     def once() -> bool:
-        child: subprocess.Popen[bytes] = own._children[NAME]
+        child: subprocess.Popen[bytes] = parent._children[NAME]
         child.wait(120)
-        own._revive()
-        return own._children[NAME] is not child
+        parent._revive()
+        return parent._children[NAME] is not child
 
     yield once
-    own._children[NAME].wait(120)
+    parent._children[NAME].wait(120)
 
 
 def test_a_process_that_ends_at_once_is_started_again_at_once_and_then_later(revive: Callable[[], bool]) -> None:

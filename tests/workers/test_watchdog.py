@@ -1,4 +1,4 @@
-"""A hung task ends its process and nothing else: the row is recorded, the pool works on, no process is left behind."""
+"""A hung task ends only its process: the row is recorded, the pool continues, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Service:
     ends: list[int] = field(default_factory=list)
 
     def ring(self, task: str, *arguments: object, queue: str) -> None:
-        """Revive the worker and ask it to look."""
+        """Restart the worker if it ended, and wake its task."""
         status = self.worker.poll()
         if status is not None:
             self.ends.append(status)
@@ -54,7 +54,7 @@ class Service:
             return session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
 
     def hanging(self) -> list[int]:
-        """The processes that hung, and their children."""
+        """Return the processes that hung, and their children."""
         path = self.state / "hanging"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
@@ -111,7 +111,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_hung_job_is_failed_in_sight_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
-        # It has failed before: this is the last claim that it gets.
+        # The job has failed before, so this is its last claim.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 
@@ -149,7 +149,7 @@ def test_a_process_ends_also_while_c_code_holds_the_interpreters_lock() -> None:
     script = (
         "import ctypes; from workers import watchdog;"
         "watchdog.FROZEN_INTERPRETER_SECONDS = 1; watchdog.current().start();"
-        # PyDLL does not give the lock back for the call, so that no other Python thread runs.
+        # PyDLL keeps the interpreter lock during the call, so that no other Python thread runs.
         "ctypes.PyDLL(None).sleep(600)"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=MINUTE, check=False)

@@ -1,1 +1,1 @@
-"""A small GitHub, a mailbox and a vendor's API on loopback: what `r8scan demo` shows and what tests run against."""
+"""A small GitHub, a mailbox, a vendor's API and a token store on loopback, for `r8scan demo` and the tests."""

@@ -1,4 +1,4 @@
-"""Signs alerts as GitHub's secret scanning does, with a key of its own."""
+"""A signer of alerts, like GitHub's secret scanning, with a key of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class AlertSigner:
-    """One key and its signatures."""
+    """A key, and the signatures made with it."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -20,11 +20,11 @@ class AlertSigner:
         self.key_id = hashlib.sha256(pem).hexdigest()
 
     def public_key(self) -> dict[str, str | bool]:
-        """The key as GitHub lists it."""
+        """Return the public key as GitHub lists it."""
         return {"key_identifier": self.key_id, "key": self._pem, "is_current": True}
 
     def headers(self, body: bytes) -> dict[str, str]:
-        """The headers that go with this body."""
+        """Return the headers for this body, with its signature."""
         signature = self._key.sign(body, ec.ECDSA(hashes.SHA256()))
         return {
             "Content-Type": "application/json",

@@ -1,6 +1,6 @@
-"""The story that `r8scan demo` tells: a token is pushed, found, disabled, and its owner is told.
+"""The demonstration of `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail.
 
-Nothing in it is staged but who answers as GitHub.
+Only GitHub is simulated. Everything else is what runs in production.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ STEP_SECONDS = 30.0
 
 
 class StepFailed(Exception):
-    """A step of the story did not happen; the message says which."""
+    """A step of the demonstration failed. The message says which."""
 
 
 class _Story:
-    """Prints each step with the seconds since the story began."""
+    """A printer of steps, with the seconds since the start."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -49,12 +49,12 @@ class _Story:
 
 
 def tell(*, keep: bool = False) -> int:
-    """Tell the story; 0 when every step happened, else 1."""
+    """Run the demonstration. Return 0 if every step worked, else 1."""
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="r8scan-demo-"))
     try:
-        with world.running(folder) as own:
-            _play(own, console)
+        with world.running(folder) as surroundings:
+            _play(surroundings, console)
     except StepFailed as err:
         console.print(f"[red]failed[/red]: {escape(str(err))}")
         _show_log(folder, console)
@@ -67,76 +67,76 @@ def tell(*, keep: bool = False) -> int:
     return 0
 
 
-def _play(own: World, console: Console) -> None:
+def _play(surroundings: World, console: Console) -> None:
     story = _Story(console)
     token = random_token()
-    digest = own.register(token)
+    digest = surroundings.register(token)
     shown = f"{token[:6]}…{token[-4:]}"
-    own.github.create_repository(REPOSITORY)
-    work = own.workplace(REPOSITORY)
+    surroundings.github.create_repository(REPOSITORY)
+    work = surroundings.workplace(REPOSITORY)
     work.write("README.md", "# image-bot\n")
     work.commit("Begin")
     work.push()
-    story.expect("the vendor's API accepts the token", lambda: own.answer(token) == 200)
+    story.expect("the vendor's API accepts the token", lambda: surroundings.answer(token) == 200)
     story.tell(f"The vendor's API answers 200 to Ana's token {shown}")
-    with own.service() as service:
+    with surroundings.service() as service:
         story.tell("r8scan run: Redis, poller, responder, scanner, rescanner and beat are starting")
-        story.expect("the service polls", lambda: service.poll() is not None or _polls(own))
+        story.expect("the service polls", lambda: service.poll() is not None or _polls(surroundings))
         if service.poll() is not None:
             raise StepFailed("the service ended at once")
-        story.expect("the service reads what was there before", lambda: _is_idle(own))
+        story.expect("the service reads what was there before", lambda: _is_idle(surroundings))
         story.tell("The service polls /events of a GitHub on loopback, once a second")
-        visible = _leak(own, work.write, work.commit, work.push, token)
+        visible = _leak(surroundings, work.write, work.commit, work.push, token)
         story.tell("Ana pushes two commits at once: one adds the token in app.py, the next removes it", "yellow")
-        story.expect("the token is disabled", lambda: _disabled(own, digest))
-        delay = _disabled(own, digest) - visible
+        story.expect("the token is disabled", lambda: _disabled(surroundings, digest))
+        delay = _disabled(surroundings, digest) - visible
         story.tell(f"Found and disabled {delay:.2f} s after the push became visible", "green")
-        story.expect("the vendor's API refuses the token", lambda: own.answer(token) == 401)
+        story.expect("the vendor's API refuses the token", lambda: surroundings.answer(token) == 401)
         story.tell("The vendor's API, told by a signed webhook to forget what it had cached, answers 401", "green")
-        if not own.mailbox.wait_for(1, STEP_SECONDS):
+        if not surroundings.mailbox.wait_for(1, STEP_SECONDS):
             raise StepFailed("the mail arrives: it did not come")
         story.tell("The mail to Ana has arrived", "green")
     if service.returncode != 0:
         raise StepFailed(f"the service stops in order: it ended with status {service.returncode}")
     story.tell("The service has stopped")
-    if token.encode() in b"".join(path.read_bytes() for path in own.state.rglob("*") if path.is_file()):
+    if token.encode() in b"".join(path.read_bytes() for path in surroundings.state.rglob("*") if path.is_file()):
         raise StepFailed("no raw token is stored: it stands in the state folder")
     story.tell("Nothing that the service wrote holds the token itself")
-    _show_mail(own.mailbox.messages[0], console)
+    _show_mail(surroundings.mailbox.messages[0], console)
 
 
 def _leak(
-    own: World,
+    surroundings: World,
     write: Callable[[str, str], None],
     commit: Callable[[str], str],
     push: Callable[[], None],
     token: str,
 ) -> float:
-    """Push a token that is gone again at the end of the push; the time at which the push became visible."""
+    """Push a token that the same push removes again. Return the time at which the push became visible."""
     write("app.py", f'import replicate\n\nclient = replicate.Client(api_token="{token}")\n')
     commit("Generate images")
     write("app.py", 'import os\nimport replicate\n\nclient = replicate.Client(api_token=os.environ["TOKEN"])\n')
     commit("Read the token from the environment")
     push()
-    newest = own.github.timeline.page(1, 1)[0]
-    return own.github.timeline.visible_at[newest["id"]]
+    newest = surroundings.github.timeline.page(1, 1)[0]
+    return surroundings.github.timeline.visible_at[newest["id"]]
 
 
-def _polls(own: World) -> bool:
-    with own.database.read() as session:
+def _polls(surroundings: World) -> bool:
+    with surroundings.database.read() as session:
         statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
         return session.execute(statement).scalar_one_or_none() is not None
 
 
-def _is_idle(own: World) -> bool:
-    with own.database.read() as session:
+def _is_idle(surroundings: World) -> bool:
+    with surroundings.database.read() as session:
         ended = session.execute(select(ScanJob.state)).scalars().all()
     return bool(ended) and not {"queued", "running"} & set(ended)
 
 
-def _disabled(own: World, digest: str) -> float:
-    """When the token was disabled, in seconds since the epoch; 0 while it lives."""
-    with own.database.read() as session:
+def _disabled(surroundings: World, digest: str) -> float:
+    """Return when the token was disabled, in seconds since the epoch, or 0 while it works."""
+    with surroundings.database.read() as session:
         at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == digest)).scalar_one()
     return at.timestamp() if at else 0.0
 

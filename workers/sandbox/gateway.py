@@ -1,6 +1,6 @@
-"""What a gateway has to do that caches authentications: forget at once what is announced, and catch up after an outage.
+"""An example of an API gateway that caches authentications: by webhook, by stream, and by `GET /disabled`.
 
-An example to copy from, and what tests and the demo run against: by webhook, by stream, and by `GET /disabled`.
+It forgets an announced token at once, and catches up after an outage. Copy from it; the tests and the demo run it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Cache:
-    """Tokens that lived when the store was asked, for five minutes. `asked` counts how often it had to be asked."""
+    """A cache of live tokens, for five minutes each. `asked` counts the requests to the store."""
 
     is_live: Callable[[str], bool]
     entries: dict[str, float] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Cache:
         self._generation = 0
 
     def answers(self, digest: str) -> bool:
-        """Whether the token with this digest may be used."""
+        """Return whether the token with this digest may be used."""
         with self._lock:
             if self.entries.get(digest, 0.0) > time.monotonic():
                 return True
@@ -55,7 +55,7 @@ class Cache:
         live = self.is_live(digest)
         with self._lock:
             self.asked += 1
-            # What was read before an announcement came must not be kept after it.
+            # Do not cache an answer that was read before an announcement arrived.
             if live and generation == self._generation:
                 if len(self.entries) >= MAX_ENTRIES:
                     self.entries.clear()
@@ -63,20 +63,23 @@ class Cache:
         return live
 
     def forget(self, digest: str) -> None:
-        """Ask the store when it is used next."""
+        """Remove a token, so that its next use asks the store."""
         with self._lock:
             self._generation += 1
             self.entries.pop(digest, None)
 
     def forget_all(self) -> None:
-        """The same for every token."""
+        """Remove all tokens."""
         with self._lock:
             self._generation += 1
             self.entries.clear()
 
 
 def webhook(cache: Cache, secret: str) -> Route:
-    """`POST /r8scan`: signed announcements. 403 for what is not signed by us or is old, which may be a replay."""
+    """Return the route `POST /r8scan`, which takes signed announcements.
+
+    It answers 403 to a wrong signature, and to an old timestamp, which may be a replay.
+    """
 
     async def take(request: Request) -> Response:
         body = await request.body()
@@ -98,11 +101,13 @@ def webhook(cache: Cache, secret: str) -> Route:
 def following(
     cache: Cache, url: str, stream: str, missed: Callable[[], object], *, pause: float = PAUSE_SECONDS
 ) -> Iterator[None]:
-    """Read the stream in a thread while the block runs. `missed` is called, to `catch_up`, after each time it was away.
+    """Read the stream in a thread while the block runs.
 
-    Whatever `missed` raises counts as still away: both are tried again, every `pause` seconds.
+    Args:
+        missed: Called after each outage of the stream, in order to `catch_up`. If it raises, the outage continues, and
+            both are retried every `pause` seconds.
     """
-    # The client's own retries would hide that the stream was away, and with it what came meanwhile.
+    # Retries inside the client would hide an outage, and the announcements that were missed during it.
     connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # its types cover more than it answers
     last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
@@ -112,15 +117,15 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # The place to go on from comes first: what is announced while we catch up is told twice.
+                    # Read the position before catching up, so that announcements during it arrive twice, not never.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest
                 for _, entries in connection.xread({stream: last}, block=100):
-                    for last, fields in entries:  # noqa: B007 - read on from there
+                    for last, fields in entries:  # noqa: B007 - the position to continue from
                         cache.forget(fields[b"digest"].decode())
             except Exception:  # noqa: BLE001 - no error may end the thread
-                _log.exception("the stream cannot be followed: trying again")
+                _log.exception("cannot read the stream; trying again")
                 last = None
                 stop.wait(pause)
 
@@ -135,13 +140,17 @@ def following(
 
 
 def _newest(connection: Any, stream: str) -> bytes:
-    """The id of the newest entry."""
+    """Return the id of the newest entry."""
     newest = connection.xrevrange(stream, count=1)
     return newest[0][0] if newest else b"0-0"
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Forget what was disabled since the cursor; the cursor for the next time. None: begin here."""
+    """Remove the tokens that were disabled since the cursor. Return the next cursor.
+
+    Args:
+        after: The cursor of the last call, or None for the first one.
+    """
     while True:
         answer = client.get("/disabled", params={} if after is None else {"after": after}, headers=headers)
         if answer.status_code == 410:

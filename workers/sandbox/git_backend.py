@@ -1,4 +1,4 @@
-"""Bare repositories behind git's own `git http-backend`; a push is told by comparing refs before and after it."""
+"""Bare repositories behind git's `git http-backend`. A push is detected by comparing the refs before and after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """An environment in which git reads nobody's configuration and asks nobody anything."""
+    """Return an environment in which git reads no user's configuration and never prompts."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,
@@ -28,7 +28,11 @@ def clean_environment(**extra: str) -> dict[str, str]:
 def git(
     *arguments: str | Path, cwd: Path | None = None, content: bytes | None = None, env: dict[str, str] | None = None
 ) -> bytes:
-    """Run git and return what it printed. CalledProcessError when it fails."""
+    """Run git and return its output.
+
+    Raises:
+        subprocess.CalledProcessError: git failed.
+    """
     result = subprocess.run(
         ["git", *map(str, arguments)],
         cwd=cwd,
@@ -44,7 +48,7 @@ def git(
 
 @dataclass(frozen=True, slots=True)
 class RefChange:
-    """A ref before and after a push; 40 zeros for a side on which it does not exist."""
+    """A ref before and after a push. A missing ref is 40 zeros."""
 
     ref: str
     before: str
@@ -53,7 +57,7 @@ class RefChange:
 
 @dataclass(frozen=True, slots=True)
 class CgiAnswer:
-    """What the backend answered."""
+    """The answer of the backend."""
 
     status: int
     headers: dict[str, str]
@@ -61,7 +65,7 @@ class CgiAnswer:
 
 
 def create_bare(path: Path, *, allow_filter: bool) -> None:
-    """A bare repository that can be pushed to and read from over HTTP, as GitHub's can."""
+    """Create a bare repository that can be pushed to and read from over HTTP, like those of GitHub."""
     path.parent.mkdir(parents=True, exist_ok=True)
     git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)
     for key, value in (
@@ -75,13 +79,13 @@ def create_bare(path: Path, *, allow_filter: bool) -> None:
 
 
 def refs(path: Path) -> dict[str, str]:
-    """Every ref and what it points to."""
+    """Return every ref with the object that it points to."""
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).decode("utf-8", "surrogateescape")
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
-    """What a push did."""
+    """Return the refs that a push changed."""
     return [
         RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
         for ref in sorted(before.keys() | after.keys())
@@ -92,7 +96,7 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
 def backend(
     path: Path, *, method: str, suffix: str, query: str, content_type: str, protocol: str, encoding: str, body: bytes
 ) -> CgiAnswer:
-    """One request to `git http-backend`; `suffix` is what follows the repository's address."""
+    """Pass one request to `git http-backend`. `suffix` is the path after the repository's address."""
     environment = clean_environment(
         GIT_PROJECT_ROOT=str(path),
         GIT_HTTP_EXPORT_ALL="1",
@@ -120,7 +124,7 @@ def backend(
 
 
 def commit_files(path: Path, files: dict[str, bytes], message: str, branch: str = "main") -> str:
-    """Commit these files, without folders, as the branch's first commit; its id."""
+    """Commit these files, without folders, as the branch's first commit. Return its id."""
     listed = b""
     for name, content in files.items():
         blob = git("hash-object", "-w", "--stdin", cwd=path, content=content).strip()
@@ -135,7 +139,7 @@ def commit_files(path: Path, files: dict[str, bytes], message: str, branch: str 
 
 
 def is_ancestor(path: Path, older: str, newer: str) -> bool:
-    """Whether the newer commit contains the older one."""
+    """Return whether the newer commit contains the older one."""
     command = ["git", "merge-base", "--is-ancestor", older, newer]
     return subprocess.run(command, cwd=path, env=clean_environment(), capture_output=True, check=False).returncode == 0
 

@@ -21,18 +21,18 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 DOCUMENTATION = "https://docs.github.com/rest"
 
 
-def routes(own: Answers) -> list[Route]:
+def routes(answers: Answers) -> list[Route]:
     """Routes of what the REST API answers about one thing, and of searches and events."""
     return [
-        Route("/api/events", own.events),
-        Route("/api/rate_limit", own.rate_limit),
-        Route("/api/search/code", own.search),
-        Route("/api/repositories/{id:int}", own.repository_by_id),
-        Route("/api/repos/{owner}/{name}", own.repository),
-        Route("/api/repos/{owner}/{name}/compare/{ends}", own.compare),
-        Route("/api/repos/{owner}/{name}/commits/{sha}", own.commit),
-        Route("/api/repos/{owner}/{name}/git/blobs/{sha}", own.blob),
-        Route("/api/repositories/{id:int}/git/blobs/{sha}", own.blob),
+        Route("/api/events", answers.events),
+        Route("/api/rate_limit", answers.rate_limit),
+        Route("/api/search/code", answers.search),
+        Route("/api/repositories/{id:int}", answers.repository_by_id),
+        Route("/api/repos/{owner}/{name}", answers.repository),
+        Route("/api/repos/{owner}/{name}/compare/{ends}", answers.compare),
+        Route("/api/repos/{owner}/{name}/commits/{sha}", answers.commit),
+        Route("/api/repos/{owner}/{name}/git/blobs/{sha}", answers.blob),
+        Route("/api/repositories/{id:int}/git/blobs/{sha}", answers.blob),
     ]
 
 

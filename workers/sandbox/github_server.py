@@ -1,4 +1,4 @@
-"""Serves a sandbox's GitHub on loopback: the REST API below /api, git's smart HTTP at the root."""
+"""The server of the sandbox's GitHub on loopback: the REST API below /api, and git's smart HTTP at the root."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from workers.sandbox.http_server import served
 
 
 def application(github: SandboxGitHub) -> Starlette:
-    """The ASGI application of one GitHub."""
-    own = Answers(github)
-    git = Route("/{owner}/{name}/{rest:path}", own.git, methods=["GET", "POST"])
-    return Starlette(routes=[*github_api.routes(own), *github_listings.routes(own), *github_discovery.routes(own), git])
+    """Return the ASGI application of one GitHub."""
+    answers = Answers(github)
+    git = Route("/{owner}/{name}/{rest:path}", answers.git, methods=["GET", "POST"])
+    return Starlette(
+        routes=[*github_api.routes(answers), *github_listings.routes(answers), *github_discovery.routes(answers), git]
+    )
 
 
 @contextmanager
 def running(root: Path, **options: Any) -> Iterator[SandboxGitHub]:
-    """A GitHub that answers on loopback while the block runs."""
+    """Run a GitHub on loopback for the block."""
     github = SandboxGitHub(root, **options)
     with served(application(github)) as url:
         github.url = url

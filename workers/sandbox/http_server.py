@@ -1,4 +1,4 @@
-"""Runs an ASGI application on a loopback port of the system's choice, in a thread, ready when the block begins."""
+"""A server that runs an ASGI application in a thread, on a free loopback port, and is ready when its block begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READY_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A server's certificate and key, and the authority whose certificates clients have to show."""
+    """A server's certificate and key, and the authority that must have signed its clients' certificates."""
 
     cert_file: Path
     key_file: Path
@@ -28,7 +28,7 @@ class Tls:
 
 @contextmanager
 def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
-    """The address, `http://127.0.0.1:PORT` (https with `tls`), while it is served."""
+    """Serve the application for the block, and yield its address, `http://127.0.0.1:PORT` (https with `tls`)."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

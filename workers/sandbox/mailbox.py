@@ -1,4 +1,4 @@
-"""A real SMTP server on loopback that keeps what it is given."""
+"""A real SMTP server on loopback that stores the mails it receives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiosmtpd.controller import Controller
 
 @dataclass
 class Mailbox:
-    """What arrived, in order. `faults`: answers given instead of accepting the next messages, such as "451 later"."""
+    """The received mails, in order. `faults` are the replies to the next mails, such as "451 later", instead of 250."""
 
     url: str = ""
     contents: list[bytes] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Mailbox:
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """What arrived, read when it is asked for: a storm of mails is not held up by it."""
+        """Return the received mails. They are parsed here and not on arrival, which would slow a storm of mails."""
         with self._arrived:
             for content in self.contents[len(self._messages) :]:
                 message = message_from_bytes(content, policy=policy.default)
@@ -40,12 +40,12 @@ class Mailbox:
             return list(self._messages)
 
     def wait_for(self, count: int, timeout: float) -> bool:
-        """Wait until so many messages are there; False when they did not come in time (seconds)."""
+        """Wait until this many mails arrived. Return False if they did not within `timeout` seconds."""
         with self._arrived:
             return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Take a message."""
+        """Store a mail, or refuse it with the next fault."""
         del server, session
         if self.faults:
             return self.faults.popleft()
@@ -57,21 +57,21 @@ class Mailbox:
 
 
 class _Controller(Controller):
-    """On a port of the system's choice."""
+    """A controller that listens on a free port."""
 
     def port_in_use(self) -> int:
         assert isinstance(self.server, asyncio.Server)  # noqa: S101 - it has started
         return int(self.server.sockets[0].getsockname()[1])
 
     def _trigger_server(self) -> None:
-        # The library connects once to see the server answer, but to the port that was asked for, which is 0 here.
+        # The library connects once to test the server, but to the configured port, which is 0 here.
         with socket.create_connection(("127.0.0.1", self.port_in_use()), timeout=5) as connection:
             connection.recv(1024)
 
 
 @contextmanager
 def running() -> Iterator[Mailbox]:
-    """A mailbox that takes mail while the block runs."""
+    """Run a mailbox for the block."""
     mailbox = Mailbox()
     controller = _Controller(mailbox, hostname="127.0.0.1", port=0, server_hostname="mailbox.example")
     controller.start()

@@ -19,7 +19,7 @@ PUSHES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 
 @dataclass
 class Timeline:
-    """Newest first. `visible_at`: by event id, the exact time (epoch seconds) from which it could be seen."""
+    """The events, newest first. `visible_at` has, by event id, the time in epoch seconds at which it became visible."""
 
     window: int = WINDOW
     visible_at: dict[str, float] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Timeline:
     def emit(
         self, event_type: str, repository: str, repository_id: int, payload: dict[str, Any], actor: str = "ana"
     ) -> str:
-        """Make an event visible; its id."""
+        """Make an event visible, and return its id."""
         with self._lock:
             event_id = str(next(self._ids))
             self._events.appendleft(
@@ -63,7 +63,7 @@ class Timeline:
             return event_id
 
     def page(self, number: int, size: int) -> list[dict[str, Any]]:
-        """Page `number` (from 1) of `size` events."""
+        """Return page `number` (from 1) of `size` events."""
         with self._lock:
             pushes = list(itertools.islice((one for one in self._events if one["type"] in PUSHES), size))
             others = [one for one in self._events if one["type"] not in PUSHES]

@@ -1,4 +1,4 @@
-"""A token store behind HTTP, as small as it can be: the reference for docs/token-store-openapi.yaml. Kept in memory."""
+"""The reference implementation of docs/token-store-openapi.yaml: a minimal token store behind HTTP, kept in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class ReferenceStore:
-    """Tokens by digest, in the contract's form. `calls` counts what was asked."""
+    """The tokens by digest, in the form of the contract. `calls` counts the requests."""
 
     secret: str
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,11 +38,11 @@ class ReferenceStore:
         self._is_unsure = False
 
     def accepts(self, authorization: str) -> bool:
-        """Whether the header carries the secret."""
+        """Return whether the header contains the secret."""
         return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
 
     def add(self, digest: str, *, name: str = "training", recipients: tuple[str, ...] = ("ana@example.com",)) -> None:
-        """Make a token one of the store's."""
+        """Add a token to the store."""
         number = str(len(self.tokens) + 1)
         self.tokens[digest] = {
             "id": number,
@@ -59,7 +59,7 @@ class ReferenceStore:
 
     @contextmanager
     def unsure(self) -> Iterator[None]:
-        """While the block runs it cannot look anything up, and says so."""
+        """Answer for the block that nothing can be looked up."""
         self._is_unsure = True
         try:
             yield
@@ -67,7 +67,7 @@ class ReferenceStore:
             self._is_unsure = False
 
     def look_up(self, digests: list[str]) -> dict[str, Any]:
-        """Those that it knows."""
+        """Return the tokens that the store knows."""
         with self._lock:
             self.calls.append("lookup")
             if self._is_unsure:
@@ -75,7 +75,7 @@ class ReferenceStore:
             return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
 
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
-        """The first key disables; the same one again gets the same answer, any other one learns which it was."""
+        """Disable a token under the first key. Repeat the answer for that key; tell any other key which one it was."""
         with self._lock:
             self.calls.append("disable")
             token = self.tokens.get(digest)
@@ -91,7 +91,7 @@ class ReferenceStore:
 
 
 def application(store: ReferenceStore) -> Starlette:
-    """The contract's two operations."""
+    """Return the application with the two operations of the contract."""
 
     async def body_of(request: Request) -> dict[str, Any] | Response:
         if not store.accepts(request.headers.get("authorization", "")):
@@ -135,7 +135,7 @@ def application(store: ReferenceStore) -> Starlette:
 
 @contextmanager
 def running(store: ReferenceStore, tls: Tls | None = None) -> Iterator[ReferenceStore]:
-    """The store on loopback while the block runs."""
+    """Serve the store on loopback for the block."""
     with served(application(store), tls) as url:
         store.url = url
         yield store

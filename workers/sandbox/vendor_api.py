@@ -1,7 +1,6 @@
-"""The vendor's API, as small as it can be: 200 for a token that lives, 401 for any other.
+"""A minimal vendor's API: it answers 200 to a live token and 401 to any other.
 
-It does what the vendor's real API does: it asks the token table, caches what it heard for five minutes, and forgets
-what r8scan announces.
+Like the real API it asks the token table, caches the answer for five minutes, and forgets tokens that r8scan announces.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class VendorApi:
 
 
 def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette:
-    """The API; `cache` says of a digest whether it is that of a token that may be used."""
+    """Return the application. `cache` says whether the token with a digest may be used."""
 
     async def account(request: Request) -> JSONResponse:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -54,7 +53,7 @@ def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette
 
 
 def lives_in(database: Database) -> Callable[[str], bool]:
-    """Whether the token table of this database knows the digest and has not disabled it."""
+    """Return a function that says whether this database has a live token with a digest."""
 
     def is_live(digest: str) -> bool:
         with database.read() as session:
@@ -66,7 +65,7 @@ def lives_in(database: Database) -> Callable[[str], bool]:
 
 @contextmanager
 def running(database: Database) -> Iterator[VendorApi]:
-    """The API while the block runs."""
+    """Run the API for the block."""
     cache = Cache(lives_in(database))
     with served(application(cache)) as url:
         yield VendorApi(url, cache)

@@ -10,44 +10,44 @@ from workers.sandbox.git_backend import git
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """One working copy, and the address that it is pushed to."""
+    """A working copy, and the address to which it is pushed."""
 
     path: Path
     remote: str
     author: str = "Ana <ana@example.com>"
 
     def start(self, branch: str = "main") -> None:
-        """An empty working copy."""
+        """Create an empty working copy."""
         self.path.mkdir(parents=True)
         git("init", "--quiet", f"--initial-branch={branch}", "--template=", cwd=self.path)
         git("remote", "add", "origin", self.remote, cwd=self.path)
 
     def write(self, path: str, content: str | bytes) -> None:
-        """Put a file there, or replace it."""
+        """Write or replace a file."""
         target = self.path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def commit(self, message: str) -> str:
-        """Commit everything; the commit's id."""
+        """Commit all changes, and return the id of the commit."""
         git("add", "--all", cwd=self.path)
         git("commit", "--quiet", "--allow-empty", "-m", message, cwd=self.path, env=self._person())
         return self.head()
 
     def head(self) -> str:
-        """The current commit's id."""
+        """Return the id of the current commit."""
         return git("rev-parse", "HEAD", cwd=self.path).decode().strip()
 
     def git(self, *arguments: str) -> str:
-        """Any other git command."""
+        """Run any other git command, and return its output."""
         return git(*arguments, cwd=self.path, env=self._person()).decode()
 
     def push(self, *what: str) -> None:
-        """Push; the current branch if nothing else is named."""
+        """Push the named refs, or the current branch."""
         git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)
 
     def _person(self) -> dict[str, str]:
-        """Who commits, as git's environment says it."""
+        """Return the author and committer as variables of git."""
         name, _, email = self.author.partition(" <")
         return {
             f"GIT_{role}_{field}": value

@@ -1,4 +1,4 @@
-"""Everything around the service: a GitHub, a mailbox, a vendor's API, and the settings that point it at them."""
+"""The surroundings of the service under test: a GitHub, a mailbox, a vendor's API, and the settings for them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """What stands around one service. `folder` holds it all and the service's state in `state`."""
+    """The surroundings of one service. Everything is in `folder`; the service's state is in `folder/state`."""
 
     folder: Path
     github: SandboxGitHub
@@ -48,7 +48,7 @@ class World:
         return self.folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The variables that the service is started with."""
+        """Return the environment variables for the service under test."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -57,7 +57,7 @@ class World:
         return {**inherited, **self.settings, **more}
 
     def register(self, token: str, *, email: str = "ana@example.com", name: str = "training") -> str:
-        """Make the token one of the vendor's; its digest."""
+        """Add the token to the vendor's store, and return its digest."""
         digest = sha256_digest(token.encode())
         entry = ImportedToken(digest, hint_of(token.encode()), name, email or None, (email,) if email else ())
         with self.database.write() as session:
@@ -65,19 +65,19 @@ class World:
         return digest
 
     def answer(self, token: str) -> int:
-        """The status with which the vendor's API answers to the token."""
+        """Return the HTTP status of the vendor's API for the token."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.get(f"{self.vendor_api.url}/v1/account", headers=headers, trust_env=False).status_code
 
     def workplace(self, repository: str, name: str = "work") -> Workplace:
-        """A working copy of a repository."""
+        """Return a working copy of a repository."""
         work = Workplace(self.folder / name, self.github.push_address(repository))
         work.start()
         return work
 
     @contextmanager
     def service(self, *arguments: str, log: Path | None = None, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-        """`r8scan run` as a process of its own, ended when the block ends."""
+        """Run `r8scan run` in its own process for the block."""
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
             child = start_child(
@@ -102,7 +102,7 @@ class World:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Iterator[World]:
-    """A world in an empty folder. `settings` (without prefix, lower case) change the service's."""
+    """Run a world in an empty folder. `settings` (lower case, without prefix) change those of the service."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         own_github = stack.enter_context(github_server.running(folder / "github"))
@@ -128,7 +128,11 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
 
 
 def until(what: Callable[[], Any], timeout: float, pause: float = 0.02) -> Any:
-    """Ask until the answer is true and return it; TimeoutError after `timeout` seconds."""
+    """Call `what` until its result is true, and return the result.
+
+    Raises:
+        TimeoutError: the result was not true within `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while True:
         answer = what()

@@ -54,10 +54,10 @@ def test_one_leak_in_one_file_is_told_with_every_fact(database: Database) -> Non
 def test_of_a_token_that_was_brought_back_before_the_mail_went_out_nobody_reads_that_it_is_dead(
     database: Database, kind: str
 ) -> None:
-    own = incident(database, [place(kind=kind)], digest="a" * 64)
+    created = incident(database, [place(kind=kind)], digest="a" * 64)
     with database.write() as session:
         session.add(ApiToken(digest="a" * 64, created_at=SEEN, disabled_at=DISABLED))
-    waiting = tell_owner(database, own)
+    waiting = tell_owner(database, created)
     assert facts_of(database, waiting).tokens[0].brought_back_at is None
     with database.write() as session:
         operator_actions.enable_token(session, "a" * 64, who="operator", reason="our own sample")
@@ -104,8 +104,8 @@ def test_other_signs_and_dead_tokens_have_wordings_of_their_own(database: Databa
 def test_of_a_token_that_was_only_given_to_github_no_mail_says_that_it_stood_in_public(
     database: Database, occasion: Occasion
 ) -> None:
-    own = incident(database, [place(kind="submission", url="", repository=None, path=None)])
-    facts = facts_of(database, tell_owner(database, own, occasion=occasion))
+    created = incident(database, [place(kind="submission", url="", repository=None, path=None)])
+    facts = facts_of(database, tell_owner(database, created, occasion=occasion))
     assert (facts.places_total, facts.causes, facts.tokens[0].places) == (0, ("compromise_signs",), ())
     mail = render_strictly(facts, IDENTITY)
     words = " ".join(f"{mail.subject} {mail.text} {mail.html}".lower().split())
@@ -114,8 +114,8 @@ def test_of_a_token_that_was_only_given_to_github_no_mail_says_that_it_stood_in_
 
 
 def test_a_token_that_was_given_to_github_and_stands_in_public_too_is_told_by_its_place(database: Database) -> None:
-    own = incident(database, [place(kind="submission", url="", repository=None, path=None), place()])
-    facts = facts_of(database, tell_owner(database, own))
+    created = incident(database, [place(kind="submission", url="", repository=None, path=None), place()])
+    facts = facts_of(database, tell_owner(database, created))
     assert (facts.variant, facts.places_total, facts.causes) == ("public_repository", 1, ("public_repository",))
 
 

@@ -416,8 +416,8 @@ def own_template(folder: Path, name: str, content: str) -> MailIdentity:
 
 def test_own_words_replace_ours_one_macro_at_a_time(tmp_path: Path) -> None:
     words = (BUILT_IN / "gist/words.txt").read_text()
-    own = words + "{% macro how() %}Wir haben nachgesehen.{% endmacro %}{% macro language() %}de{% endmacro %}"
-    mail = render(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", own))
+    changed = words + "{% macro how() %}Wir haben nachgesehen.{% endmacro %}{% macro language() %}de{% endmacro %}"
+    mail = render(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", changed))
     assert mail.template_error is None
     assert "Wir haben nachgesehen." in mail.text
     assert "Wir haben nachgesehen." in mail.html

@@ -37,8 +37,8 @@ LURES = (
 
 def without_own_addresses(body: str) -> str:
     """Return the body without the operator's addresses, which are there to be typed."""
-    own = (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact))
-    return re.sub("|".join(map(re.escape, own)), "", body)
+    operator_texts = (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact))
+    return re.sub("|".join(map(re.escape, operator_texts)), "", body)
 
 
 @pytest.mark.parametrize("name", SAMPLES)

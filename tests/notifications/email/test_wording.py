@@ -83,8 +83,8 @@ def test_what_is_no_plain_public_address_is_no_link(url: str) -> None:
 def test_a_link_holds_no_character_that_could_leave_its_attribute_or_end_it_early() -> None:
     link = safe_link(f'{FILE}"><script>,(https:x)\u202eü.py#L3', WEB, "file")
     assert link == f"{FILE}%22%3E%3Cscript%3E%2C%28https%3Ax%29%E2%80%AE%C3%BC.py#L3"
-    own = "http://127.0.0.1:8000"
-    assert safe_link(f"{own}/a/b/commit/{'c' * 40}", own, "commit") == f"{own}/a/b/commit/{'c' * 40}"
+    web_url = "http://127.0.0.1:8000"
+    assert safe_link(f"{web_url}/a/b/commit/{'c' * 40}", web_url, "commit") == f"{web_url}/a/b/commit/{'c' * 40}"
 
 
 def test_a_link_never_carries_a_token(fresh_token: Callable[[], str]) -> None:

@@ -1,4 +1,4 @@
-"""The command as an operator types it: a process of its own, in a clean environment."""
+"""The `r8scan` command in its own process, with a clean environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def r8scan(tmp_path: Path) -> Run:
-    """Runs `r8scan` with arguments; `env` adds variables, `stdin` is its input. `installed`: by the real script."""
+    """Run `r8scan`. `env` adds variables, `stdin` is its input, and `installed` uses the installed script."""
 
     def run(
         *arguments: str, stdin: str = "", env: dict[str, str] | None = None, installed: bool = False

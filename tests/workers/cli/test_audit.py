@@ -1,4 +1,4 @@
-"""`r8scan audit verify` tells by its exit status whether anybody has changed the record."""
+"""The exit status of `r8scan audit verify` says whether the audit was changed."""
 
 from __future__ import annotations
 

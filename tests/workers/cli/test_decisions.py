@@ -1,4 +1,4 @@
-"""An operator decides by command: bring back, note, close, reopen, send again, export, erase."""
+"""Operators' commands on tokens and incidents: enable, note, close, reopen, resend, export, erase."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find(database: Database, token: str, path: str = "app.py") -> None:
 
 @pytest.fixture
 def leaked(r8scan: Run, own: Database, fresh_token: Callable[[], str]) -> str:
-    """A token that was found and disabled."""
+    """Return a token that was found and disabled."""
     token = fresh_token()
     r8scan("tokens", "add", "--email", "ana@example.com", "--account", "acme", "--name", "=ci()", stdin=f"{token}\n")
     find(own, token)

@@ -1,4 +1,4 @@
-"""`r8scan email`: previews of every kind of mail, and the check of an operator's own templates."""
+"""`r8scan email`: previews of every kind of mail, the check of custom templates, and bounces."""
 
 from __future__ import annotations
 
@@ -132,10 +132,10 @@ def test_the_address_for_usage_is_the_operators(tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Database]:
-    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
-    upgrade(own)
-    yield own
-    own.close()
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(database)
+    yield database
+    database.close()
 
 
 def test_a_returned_mail_piped_in_is_recorded_as_failed(r8scan: Run, state: Database) -> None:

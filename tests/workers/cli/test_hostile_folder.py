@@ -1,4 +1,4 @@
-"""A folder that a stranger prepared changes nothing: its `.env` is not read, and files that we write stay ours."""
+"""Commands in a folder that an attacker prepared: its `.env` is not read, and written files stay private."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ def test_a_dotenv_of_ours_is_read(r8scan: Run, tmp_path: Path) -> None:
 
 def test_everything_that_the_service_writes_is_ours_alone(tmp_path: Path) -> None:
     maildir = tmp_path / "world" / "state" / "mail"
-    with world.running(tmp_path / "world", smtp_url=f"maildir://{maildir}", sources="public_events") as own:
+    with world.running(tmp_path / "world", smtp_url=f"maildir://{maildir}", sources="public_events") as around:
         for name in ("state", "state/r8scan.db"):
-            (own.folder / name).chmod(0o755)
+            (around.folder / name).chmod(0o755)
         token = "r8_" + "Q7w" * 12 + "x"
-        own.register(token)
-        own.github.create_repository("ana/app")
-        work = own.workplace("ana/app")
-        with own.service():
-            until(lambda: (own.state / "redis").is_dir(), 60)
+        around.register(token)
+        around.github.create_repository("ana/app")
+        work = around.workplace("ana/app")
+        with around.service():
+            until(lambda: (around.state / "redis").is_dir(), 60)
             work.write("a.txt", token)
             work.commit("Leak")
             work.push()
             until(lambda: list(maildir.glob("new/*")), 90)
-            found = {path: path.lstat().st_mode for path in [own.state, *own.state.rglob("*")] if path.exists()}
+            found = {path: path.lstat().st_mode for path in [around.state, *around.state.rglob("*")] if path.exists()}
     names = {path.name for path in found}
     assert {"r8scan.db", "r8scan.db-wal", "r8scan.db-shm", "run.lock", "redis.log", "new"} <= names
     for path, mode in found.items():

@@ -1,4 +1,4 @@
-"""What an operator asks and orders: status, rescans, backfill. Wrong input is one line that says what to give."""
+"""Status, rescans and backfill by command. Wrong input gives one line that says what to write instead."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ COMPLETE = {
     "R8SCAN_EMAIL_FROM": "r8scan@vendor.example",
     "R8SCAN_OPERATOR_EMAIL": "ops@vendor.example",
 }
-"""Settings of which the status has nothing to say."""
+"""Settings about which the status reports no problem."""
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Database:
-    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
-    upgrade(own)
-    return own
+    migrated = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(migrated)
+    return migrated
 
 
 def test_a_service_that_was_never_started_is_told(r8scan: Run, state: Database) -> None:

@@ -1,4 +1,4 @@
-"""`r8scan scan` finds what stands in files, folders, streams and histories, says what it read, and shows no token."""
+"""`r8scan scan` finds tokens in files, folders, streams and histories, reports what it read, and prints no token."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_the_store_is_asked_and_not_changed(r8scan: Run, tmp_path: Path, fresh_t
 
 @pytest.fixture
 def http_store() -> Iterator[ReferenceStore]:
-    """A token store behind HTTP that listens."""
+    """Run a token store behind HTTP."""
     store = ReferenceStore("the-secret")
     with token_store.running(store):
         yield store

@@ -1,4 +1,4 @@
-"""`r8scan scan` reads every repository that it meets, or names it as not read and does not end with status 0."""
+"""`r8scan scan` reads every repository below a path, or names it as unread and exits with a status other than 0."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def digest(token: str) -> str:
 
 
 def repository(path: Path, token: str) -> Workplace:
-    """A work tree whose history holds a token that its files do not."""
+    """Return a work tree with a token in its history, but not in its files."""
     work = Workplace(path, "nowhere")
     work.start()
     work.write("src/a.txt", token)

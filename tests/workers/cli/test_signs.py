@@ -1,4 +1,4 @@
-"""Reports, the brake and usage by hand."""
+"""The commands for reports, the brake and usage."""
 
 from __future__ import annotations
 

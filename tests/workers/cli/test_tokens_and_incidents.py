@@ -1,4 +1,4 @@
-"""The token store and the incidents by hand."""
+"""The commands for the token store and incidents."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path)
 
 def test_a_store_that_knows_us_by_our_certificate_passes_its_check(r8scan: Run, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    server, own = authority.issue("server"), authority.issue("client")
+    server, client_certificate = authority.issue("server"), authority.issue("client")
     store = ReferenceStore("")
     store.add("a" * 64)
     store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
     env = {
-        "R8SCAN_TOKEN_STORE_CERT_FILE": str(own.cert_file),
-        "R8SCAN_TOKEN_STORE_KEY_FILE": str(own.key_file),
+        "R8SCAN_TOKEN_STORE_CERT_FILE": str(client_certificate.cert_file),
+        "R8SCAN_TOKEN_STORE_KEY_FILE": str(client_certificate.key_file),
         "R8SCAN_TOKEN_STORE_CA_FILE": str(authority.file),
     }
     with token_store.running(store, Tls(server.cert_file, server.key_file, authority.file)):

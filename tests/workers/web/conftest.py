@@ -1,4 +1,4 @@
-"""A real server for what the service answers over HTTP."""
+"""Real servers for tests of the HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTE = "/github/secret-scanning"
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serves routes on loopback; what it returns is a client of that server."""
+    """Return a function that serves routes on loopback and returns a client of that server."""
     with ExitStack() as stack:
         yield lambda routes: stack.enter_context(_client(routes))
 
@@ -66,7 +66,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
-    """A client of the command, which is a process of its own."""
+    """Run `r8scan serve` in its own process, and yield a client."""
     return server_process[0]
 
 
@@ -74,7 +74,7 @@ def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
 def server_process(
     sandbox: SandboxGitHub, own_database: Database, tmp_path: Path, log: Path
 ) -> Iterator[tuple[httpx.Client, int]]:
-    """A client of the command, and the command's process id."""
+    """Run `r8scan serve` in its own process, and yield a client and the process id."""
     port = free_port()
     env = {
         "PATH": os.environ["PATH"],

@@ -1,4 +1,4 @@
-"""`r8scan serve` as GitHub meets it: a signed alert disables a token, and each other request has its answer."""
+"""The endpoint for GitHub's alerts: a signed alert disables a token, and every other request is refused."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def test_an_unsigned_request_is_refused_before_its_body_is_read(server: httpx.Cl
     assert port is not None
     unknown = "Github-Public-Key-Identifier: 00\r\nGithub-Public-Key-Signature: AAAA\r\n"
     for headers in ("", "Github-Public-Key-Identifier: 00\r\n", unknown):
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as own:
-            own.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1000\r\n\r\n".encode())
-            assert own.recv(100).startswith(b"HTTP/1.1 403")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1000\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 403")
 
 
 def test_without_githubs_keys_it_is_asked_to_come_again(server: httpx.Client, sandbox: SandboxGitHub) -> None:

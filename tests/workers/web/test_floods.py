@@ -1,4 +1,4 @@
-"""`r8scan serve` under attack: whatever strangers send or do not send, a signed alert is answered."""
+"""`r8scan serve` under attack: during every flood of requests or connections, it answers a signed alert."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 def connect(server: httpx.Client) -> Iterator[Connect]:
-    """Opens connections to the server, from any address of this machine's loopback network."""
+    """Return a function that opens connections to the server from any loopback address."""
     with ExitStack() as stack:
 
         def opened(sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
             address = ("127.0.0.1", server.base_url.port)
-            own = stack.enter_context(socket.create_connection(address, timeout=60, source_address=(source, 0)))
-            own.sendall(sent)
-            return own
+            connection = stack.enter_context(socket.create_connection(address, timeout=60, source_address=(source, 0)))
+            connection.sendall(sent)
+            return connection
 
         yield opened
 
 
-def is_closed(own: socket.socket) -> bool:
-    """Wait until the server has sent something or closed the connection; return whether it closed without a word."""
+def is_closed(connection: socket.socket) -> bool:
+    """Wait until the server sends something or closes the connection. Return whether it closed without an answer."""
     try:
-        return own.recv(1000) == b""
+        return connection.recv(1000) == b""
     except ConnectionError:
         return True
 
@@ -59,13 +59,13 @@ def test_a_connection_that_sends_no_whole_head_is_closed(connect: Connect, sent:
 
 
 def test_a_head_that_comes_byte_by_byte_is_not_waited_for(connect: Connect) -> None:
-    own = connect()
-    own.settimeout(0.2)
+    connection = connect()
+    connection.settimeout(0.2)
 
     def is_over() -> bool:
         try:
-            own.sendall(b"x")
-            return own.recv(1) == b""
+            connection.sendall(b"x")
+            return connection.recv(1) == b""
         except TimeoutError:
             return False
         except ConnectionError:
@@ -75,10 +75,10 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for(connect: Connect) -> N
 
 
 def test_a_second_head_has_a_time_limit_as_well(connect: Connect) -> None:
-    own = connect(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert own.recv(5000).startswith(b"HTTP/1.1 404")
-    own.sendall(b"GET /no")
-    while own.recv(5000):
+    connection = connect(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(5000).startswith(b"HTTP/1.1 404")
+    connection.sendall(b"GET /no")
+    while connection.recv(5000):
         pass
 
 
@@ -86,8 +86,8 @@ def test_a_body_that_is_dripped_is_answered_and_not_waited_for(
     connect: Connect, sandbox: SandboxGitHub, server: httpx.Client
 ) -> None:
     assert alert(sandbox, server, b"[]").status_code == 200  # the keys are known now
-    own = connect(signed_head(sandbox, 1000) + b"[")
-    assert own.recv(100).startswith(b"HTTP/1.1 408")
+    connection = connect(signed_head(sandbox, 1000) + b"[")
+    assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_too_many_headers_and_too_long_ones_are_refused(connect: Connect) -> None:
@@ -99,10 +99,10 @@ def test_too_many_headers_and_too_long_ones_are_refused(connect: Connect) -> Non
 def test_a_body_of_tiny_chunks_is_cut_off(connect: Connect, sandbox: SandboxGitHub, server: httpx.Client) -> None:
     assert alert(sandbox, server, b"[]").status_code == 200
     head = signed_head(sandbox, 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-    own = connect(head)
+    connection = connect(head)
     with pytest.raises(ConnectionError):  # noqa: PT012 - it happens at some time
         while True:
-            own.sendall(b"1\r\n \r\n" * 10_000)
+            connection.sendall(b"1\r\n \r\n" * 10_000)
 
 
 def test_a_signed_alert_is_answered_amid_silent_connections_from_the_same_address(
@@ -134,12 +134,12 @@ def test_large_unsigned_bodies_take_no_memory(
         assert answer.status_code == 403
     known = {**sandbox.signer.headers(b"[]"), "Github-Public-Key-Signature": "AAAA"}
     held = [connect(signed_head(sandbox, size)) for _ in range(100)]
-    for own in held:
-        own.setblocking(False)
+    for connection in held:
+        connection.setblocking(False)
     for _ in range(40):
-        for own in held:
+        for connection in held:
             try:
-                own.send(b" " * 65536)
+                connection.send(b" " * 65536)
             except (BlockingIOError, ConnectionError):
                 continue
     assert server.post(ROUTE, content=b" " * size, headers=known).status_code in (403, 413, 503)
@@ -149,13 +149,13 @@ def test_large_unsigned_bodies_take_no_memory(
 
 def hang() -> str:
     """Return an address that holds, in base64 and gzip, an SQLite file whose generated column hangs its reader."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
-        own.execute("CREATE TABLE t(a)")
-        own.execute("INSERT INTO t VALUES(1)")
-        own.execute("PRAGMA writable_schema=ON")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t(a)")
+        connection.execute("INSERT INTO t VALUES(1)")
+        connection.execute("PRAGMA writable_schema=ON")
         column = "b AS (instr(CAST(hex(zeroblob(24000000)) AS BLOB), CAST(hex(zeroblob(12000000))||'1' AS BLOB)))"
-        own.execute("UPDATE sqlite_master SET sql=?", (f"CREATE TABLE t(a,{column})",))
-        return f"https://paste.example/{b64encode(compress(own.serialize())).decode().replace('/', '%2F')}"
+        connection.execute("UPDATE sqlite_master SET sql=?", (f"CREATE TABLE t(a,{column})",))
+        return f"https://paste.example/{b64encode(compress(connection.serialize())).decode().replace('/', '%2F')}"
 
 
 def test_addresses_made_to_hang_a_decoder_block_no_thread(

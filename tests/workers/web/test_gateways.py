@@ -1,4 +1,4 @@
-"""`GET /disabled`: a gateway that was away catches up, and misses none."""
+"""`GET /disabled`: a gateway catches up after an outage and misses no disabled token."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def context(database: Database) -> Context:
     settings: Settings = load_settings(
         gateway_key=SecretStr(KEY), database_url=SecretStr(database.url.render_as_string(hide_password=False))
     )
-    own = Context(settings)
-    own.__dict__["database"] = database
-    return own
+    server_context = Context(settings)
+    server_context.__dict__["database"] = database
+    return server_context
 
 
 def announce(database: Database, *digests: str) -> None:

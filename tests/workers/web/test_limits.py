@@ -1,4 +1,4 @@
-"""Connections, bodies, rates and threads are bounded, and what is scarce is shared fairly among networks."""
+"""Connections, bodies, rates and threads are limited, and shared fairly among networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.web.server import _networks
 
 
 class Clock:
-    """A clock that stands until it is set."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Visitors:
-    """Connections of a table, and which of them were closed."""
+    """The connections of a table, and which of them were closed."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self.table = table

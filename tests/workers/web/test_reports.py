@@ -1,4 +1,4 @@
-"""Reports, usage and found tokens over HTTP: bounded, keyed where it must be, and telling nobody anything."""
+"""Reports, usage and found tokens over HTTP: limits, keys, and answers that reveal nothing."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture
 def context(database: Database) -> Iterator[Context]:
-    """What the server works with. It is closed after the server has ended, whose threads may hold connections."""
+    """Yield the server's context. Close it after the server has stopped, because its threads may hold connections."""
     settings = load_settings(
         database_url=SecretStr(database.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis+socket:///nowhere/redis.sock"),
         report_key=SecretStr(KEY),
     )
-    own = Context(settings)
-    yield own
-    own.close()
+    server_context = Context(settings)
+    yield server_context
+    server_context.close()
 
 
 @pytest.fixture
