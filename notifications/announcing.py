@@ -120,7 +120,7 @@ def _send_singly(
 
 
 def backoff(attempts: int) -> int:
-    """Return the seconds until the next attempt, after `attempts` (1 or more) attempts."""
+    """Return the seconds to wait after attempt number `attempts` (from 1)."""
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1]
 
 

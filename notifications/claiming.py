@@ -93,7 +93,7 @@ def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
 
 
 def backoff(attempts: int, jitter: float = 1.0) -> float:
-    """Return the seconds until the next attempt, after `attempts` (1 or more) attempts, times `jitter`."""
+    """Return the seconds to wait after attempt number `attempts` (from 1), multiplied by `jitter`."""
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1] * jitter
 
 

@@ -270,7 +270,7 @@ def test_every_recipient_of_an_organisation_gets_the_mail_once_whatever_becomes_
 ) -> None:
     people = [f"{name}@acme.example" for name in ("ana", "bob", "eve", "zoe")]
     incident_id = incident(database, [place()])
-    for _ in range(2):  # found again: nobody is told twice
+    for _ in range(2):  # found again: no second mail
         for person in people:
             tell_owner(database, incident_id, recipient=person)
     mailbox = Mailbox(answers={people[1]: "550 5.1.1 no such mailbox", people[2]: "450 4.2.1 try later"})

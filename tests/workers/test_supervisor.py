@@ -1,4 +1,4 @@
-"""A process that ends is started again: at once after a stable time, a little later each time when it keeps ending."""
+"""A process that ends is restarted: at once after a stable time, with a growing delay if it keeps ending."""
 
 from __future__ import annotations
 

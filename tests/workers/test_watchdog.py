@@ -32,7 +32,7 @@ MINUTE = 120.0
 
 @dataclass
 class Service:
-    """A worker that is started again when it ends, as a supervisor does; `ends` are its exit statuses."""
+    """A worker that is restarted when it ends, as by a supervisor. `ends` are its exit statuses."""
 
     database: Database
     sender: Celery
@@ -124,7 +124,7 @@ def test_a_hung_job_is_failed_in_sight_and_the_others_are_done(tmp_path: Path, r
         pids = service.hanging()
         assert len(pids) == 2
         until(lambda: not any(psutil.pid_exists(pid) for pid in pids), MINUTE)
-        # A prefork worker replaces its child; a worker with threads ends and is started again.
+        # A prefork worker replaces its child. A worker with threads ends and is restarted.
         assert service.ends == ([EXIT_STATUS] if pool == "threads" else [])
 
 

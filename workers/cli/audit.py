@@ -10,12 +10,12 @@ from scanner.records.database import Database
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
 
-app = typer.Typer(help="The record of who did what on what evidence.", no_args_is_help=True)
+app = typer.Typer(help="The audit: who did what, and on what evidence.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """The record of who did what on what evidence."""
+    """Keep the group a group, although it has only one command."""
 
 
 @app.command()

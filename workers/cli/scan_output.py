@@ -173,7 +173,7 @@ def _named(item: NotRead) -> str:
 
 
 def _printable(text: str | None) -> str | None:
-    """Return the path as text that JSON and terminals can carry. Invalid bytes are replaced."""
+    """Return the path as text for JSON and terminals, with invalid bytes replaced."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -90,7 +90,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
             place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
             published = now - timedelta(seconds=seconds)
             session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
-            # Another place of it, older and found later, delayed nothing.
+            # A second place of the token, older but found later, does not count as a delay.
             older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
             session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
         seen(session)
@@ -165,7 +165,7 @@ def test_watching_shows_it_again_and_again_until_it_is_interrupted(
     os.close(its_side)
     shown = b""
     try:
-        # A problem that comes up meanwhile is seen, without the command being given anew.
+        # The running command shows a problem that begins later.
         while mark not in shown:
             shown += os.read(terminal, 65536)
         with state.write() as session:
