@@ -1,1 +1,1 @@
-"""The token store: which digests are tokens, whose, and how one is disabled."""
+"""Token stores: look up which digests are tokens and who owns them, and disable tokens."""

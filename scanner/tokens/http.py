@@ -1,6 +1,6 @@
 """The HTTP store: tokens behind a vendor's internal API. The contract is docs/token-store-openapi.yaml.
 
-Every answer that is not exactly what the contract says is StoreUnavailable, never "unknown".
+Every answer that breaks the contract raises StoreUnavailable. It is never treated as "unknown".
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ MAX_TEXT_LENGTH = 255
 MAX_EMAIL_LENGTH = 320
 TIMEOUT = httpx.Timeout(4.0, connect=2.0)
 EXCHANGE_SECONDS = 6.0
-"""For one request and its whole answer, however slowly it comes."""
+"""The limit of one request with its whole answer. It ends an answer that arrives too slowly."""
 ATTEMPTS = 3
 ATTEMPTS_SECONDS = 8.0
-"""After which no further attempt begins."""
+"""No further attempt begins after this time."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -40,11 +40,11 @@ _log = logging.getLogger(__name__)
 
 
 class _Transient(StoreUnavailable):
-    """Worth asking again at once."""
+    """A failure that is worth an immediate retry."""
 
 
 class HttpStore:
-    """A store behind `url`. Safe to share between threads."""
+    """A client of the token store at `url`. Threads may share it."""
 
     def __init__(self, url: str, secret: str | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
@@ -63,7 +63,7 @@ class HttpStore:
         self._http.close()
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """`POST /v1/tokens/lookup`, a bounded number of digests a request. StoreUnavailable."""
+        """Call `POST /v1/tokens/lookup`, in several requests if there are many digests. Raises StoreUnavailable."""
         records: dict[str, TokenRecord] = {}
         not_checked: set[str] = set()
         complaint = ""
@@ -80,7 +80,7 @@ class HttpStore:
         return LookUp(records, frozenset(not_checked), complaint)
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
-        """`POST /v1/tokens/disable` under an idempotency key. StoreUnavailable."""
+        """Call `POST /v1/tokens/disable` with an idempotency key. Raises StoreUnavailable."""
         body = {"digest": digest, "reason": reason, "cause": cause}
         return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
 
@@ -114,7 +114,12 @@ class HttpStore:
 
 
 def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
-    """TLS with a client certificate and an authority of one's own; None for the usual. OSError, ssl.SSLError."""
+    """Return a TLS context with a client certificate or a private authority; None if neither is given.
+
+    Raises:
+        OSError: A file cannot be read.
+        ssl.SSLError: A file is not a valid certificate or key.
+    """
     if cert_file is None and ca_file is None:
         return None
     context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
@@ -136,7 +141,7 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """What the answer says. A record that cannot be used costs its siblings nothing: its digest is asked for again."""
+    """Parse the answer to a look-up. The digest of a malformed record becomes `not_checked`; the others are used."""
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):
         raise _wrong("`tokens` and `not_checked` must be lists")
@@ -153,7 +158,7 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
         except StoreUnavailable as err:
             complaint = complaint or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
-            # Whose record it is may be unreadable too: then nobody else can be said to be unknown.
+            # If the record's digest is unreadable as well, it may be any of them, so none counts as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record
@@ -206,7 +211,7 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
         return ""
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
-    # Owners name their tokens as they like: no name may be what a database refuses, or a token.
+    # Owners choose these names. They may contain a token, or characters that a database rejects.
     return redact(
         "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in found[:MAX_TEXT_LENGTH])
     )

@@ -29,12 +29,12 @@ _PLAIN_EMAIL = re.compile(
 
 
 class BadRow(ValueError):
-    """Why a row cannot be imported, without its content."""
+    """A row cannot be imported. The message says why and does not contain the row's content."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedToken:
-    """One good row. `account` is the vendor's name for it; `hint` is empty where only a digest was given."""
+    """One valid row. `account` is the vendor's name of the account; `hint` is empty if the row has only a digest."""
 
     digest: str
     hint: str
@@ -44,9 +44,9 @@ class ImportedToken:
 
 
 def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedToken | BadRow]]:
-    """Each row with its line number (from 1): the token, or why not. The file is read as it comes, never whole.
+    """Yield the line number (from 1) of each row, and its token or the error. The file is never read whole.
 
-    Open it with errors="surrogateescape": bytes that are not UTF-8 spoil their row only.
+    Open the file with errors="surrogateescape", so that bytes that are not UTF-8 make only their own row invalid.
     """
     first = file.readline(MAX_LINE_LENGTH)
     if first.lstrip("\ufeff \t").startswith("{"):
@@ -67,7 +67,7 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
 
 
 def check_email(address: str) -> str:
-    """The address as it is mailed to. BadRow when it cannot be one."""
+    """Return the address in its normal form. Raises BadRow if it is not a mail address."""
     if _PLAIN_EMAIL.fullmatch(address) and len(address) < 255:
         return address
     return _unusual_email(address)
@@ -160,7 +160,7 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:
-    """Lines as csv wants them; one that is too long comes as an empty field, which no header matches."""
+    """Yield lines for the CSV reader. A line that is too long becomes one empty field, which matches no header."""
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:
             yield line

@@ -11,12 +11,12 @@ from scanner.records.states import Decision
 
 
 class StoreUnavailable(Exception):
-    """The token store did not answer, or not so that it can be used. Never to be taken for "unknown"."""
+    """The token store did not answer, or its answer cannot be used. It must never be treated as "unknown"."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token as its store describes it. Times are aware; `recipients` are mail addresses, possibly none."""
+    """A token as its store describes it. Times have a time zone; `recipients` are mail addresses and may be empty."""
 
     id: str
     digest: str
@@ -34,7 +34,7 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Records by digest. A digest that is in neither is unknown to the store; `not_checked` has to be asked again.
+    """The answer to a look-up. A digest that is neither in `records` nor in `not_checked` is unknown to the store.
 
     `complaint`: what was wrong with the answer, where a part of it could be used.
     """
@@ -46,10 +46,10 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """What came of a disable. `key`: of the call that disabled the token, by which ours is told from another's.
+    """The result of a disable. `key` is the idempotency key of the call that disabled the token.
 
-    A store answers `disabled`, `already_disabled` or `unknown`. `observed` and `protected` mean that the call was not
-    made, by the operator's decision.
+    A store answers `disabled`, `already_disabled` or `unknown`. `observed` and `protected` mean that r8scan did not
+    call the store, because of the operator's policy.
     """
 
     result: Decision
@@ -58,10 +58,10 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """A token store of either kind. How a token is disabled there, only `scanner.response.store_access` knows."""
+    """A token store of either kind. Only `scanner.response.store_access` knows how each kind disables a token."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the store knows of these digests.
+        """Look up the digests.
 
         Raises:
             StoreUnavailable: the store did not answer, or its answer cannot be used. The SQL store raises the
@@ -69,14 +69,14 @@ class TokenStore(Protocol):
         """
 
     def close(self) -> None:
-        """Close the connections that are the store's own."""
+        """Close the connections that the store opened itself."""
 
 
 class RemoteStore(Protocol):
     """A token store outside our database. It cannot join a transaction, so each disable is recorded before its call."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the store knows of these digests, as `TokenStore.look_up` does."""
+        """Look up the digests, as `TokenStore.look_up` does."""
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         """Disable the token. A repeated call with the same key changes nothing and returns the same answer.

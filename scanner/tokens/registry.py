@@ -1,4 +1,4 @@
-"""Writes tokens and accounts into the SQL store. Never revives a token that is disabled."""
+"""Import of tokens and accounts into the SQL store. A disabled token stays disabled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scanner.tokens.imports import ImportedToken
 
 @dataclass(slots=True)
 class ImportRun:
-    """One import. It says anew who the recipients of each account are that it names; others stay as they are."""
+    """One import. It replaces the recipients of each account that it names. Other accounts stay unchanged."""
 
     accounts_seen: set[int]
 
@@ -48,7 +48,7 @@ class ImportRun:
                 "hint": case((given.hint == "", ApiToken.hint), else_=given.hint),
             },
         )
-        # One statement for many rows: compiling it with a thousand rows of values would take most of the time.
+        # Use one statement with many rows of parameters. Compiling a thousand rows of VALUES would dominate the time.
         session.connection().execute(statement, [rows[digest] for digest in sorted(rows)])
 
     def _write_recipients(self, session: Session, tokens: Sequence[ImportedToken], accounts: dict[str, int]) -> None:

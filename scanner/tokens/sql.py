@@ -1,4 +1,4 @@
-"""The SQL token store: `api_tokens` in our own database, which the vendor's API authenticates against.
+"""The SQL token store: the table `api_tokens` in r8scan's database. The vendor's API authenticates against it.
 
 The functions run inside the caller's transaction, so that a disable commits together with its incident. `SqlStore` is
 for callers that only look tokens up.
@@ -18,7 +18,7 @@ from scanner.tokens.protocol import LookUp, TokenRecord
 
 DIGESTS_A_QUERY = 500
 DISABLES_A_STATEMENT = 200
-"""With three parameters each, far from what any SQLite takes."""
+"""Each disable has three parameters, so a statement stays far below SQLite's limit of parameters."""
 
 
 class SqlStore:
@@ -28,19 +28,22 @@ class SqlStore:
         self._database = database
 
     def close(self) -> None:
-        """Do nothing: there is no connection of its own."""
+        """Do nothing, because the caller closes the database."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the tables hold of these digests, read in a transaction of its own."""
+        """Look up the digests in a transaction of its own."""
         with self._database.read() as session:
             return LookUp(look_up(session, digests))
 
 
 def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -> dict[str, TokenRecord]:
-    """The store's records of those digests that it knows.
+    """Return the records of the known digests.
 
-    `lock`: take the rows for this transaction, in the order of digests, so that two transactions which share tokens
-    wait for each other instead of deadlocking (PostgreSQL; SQLite has one writer anyway).
+    Args:
+        session: The caller's transaction.
+        digests: The digests.
+        lock: Whether to lock the rows on PostgreSQL. They are locked in the order of digests, so that two transactions
+            with common tokens wait for each other and do not deadlock. SQLite has only one writer.
     """
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
@@ -56,12 +59,20 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
 
 
 def disable(session: Session, digest: str, reason: str) -> datetime | None:
-    """Disable the token; when. None for all but the one caller who did it: the row decides, never an earlier look."""
+    """Disable the token. Return the time of the disable, or None if this call did not disable it."""
     return disable_all(session, {digest: reason}).get(digest)
 
 
 def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datetime]:
-    """Disable tokens, by digest, for a reason each; when, for those of them that this call has disabled."""
+    """Disable live tokens.
+
+    Args:
+        session: The caller's writing transaction.
+        reasons: The reason for each digest.
+
+    Returns:
+        The time of the disable for each token that this call disabled.
+    """
     disabled: dict[str, datetime] = {}
     ordered = sorted(reasons)
     for start in range(0, len(ordered), DISABLES_A_STATEMENT):
@@ -81,7 +92,7 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
 
 
 def listed(session: Session, *, batch: int = 1000) -> Iterator[TokenRecord]:
-    """Every token, oldest first, read in batches by key so that a million rows cost no memory."""
+    """Yield all tokens, oldest first. They are read in batches, so that a million rows need little memory."""
     last = 0
     while True:
         tokens: Sequence[ApiToken] = (
@@ -95,7 +106,11 @@ def listed(session: Session, *, batch: int = 1000) -> Iterator[TokenRecord]:
 
 
 def protect(session: Session, digest: str, *, protected: bool) -> bool:
-    """Mark a token so that a find pages the operator instead of disabling it. False: unknown."""
+    """Set or remove a token's protection. A find of a protected token alerts the operator and does not disable it.
+
+    Returns:
+        False if the token is unknown.
+    """
     result = session.execute(
         update(ApiToken)
         .where(ApiToken.digest == digest)
@@ -106,13 +121,13 @@ def protect(session: Session, digest: str, *, protected: bool) -> bool:
 
 
 def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The condition that a digest is that of a token which works, and is not protected unless `even_protected`."""
+    """Return the SQL condition that the digest belongs to a live token that is unprotected or `even_protected`."""
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
     return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()
 
 
 def digest_of_id(session: Session, token_id: str) -> str | None:
-    """The digest of the token with this id, None when there is none."""
+    """Return the digest of the token with this id, or None if there is none."""
     if not token_id.isdecimal() or len(token_id) > 18:
         return None
     return session.execute(select(ApiToken.digest).where(ApiToken.id == int(token_id))).scalar_one_or_none()

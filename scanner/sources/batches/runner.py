@@ -132,7 +132,7 @@ def _read_all(
 
     def one(item: T) -> Outcome[T]:
         if lost.is_set():
-            raise LeaseLost(f"the lease on job {job.id} went to another worker")
+            raise LeaseLost(f"another worker has claimed job {job.id}; nothing was written")
         return read(item)
 
     with ThreadPoolExecutor(min(threads, len(items))) as pool:
