@@ -22,7 +22,7 @@ help:
 	@echo "make bench  speed and memory, as ratios"
 	@echo "make attack-table   what each hostile input costs, into docs/security.md"
 	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
-	@echo "make look   pictures of the mails, in tests/pictures"
+	@echo "make look   pictures of the mails and the console, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
 	@echo "make check  lint, and the tests that need no server: within a minute"
 	@echo "make migration name=\"…\"                    a migration, from the difference between tables and models"
@@ -37,6 +37,8 @@ run: $(RUNTIME)
 
 test: lint
 	TMPDIR=$(TEST_ROOT) PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 3 --dist worksteal
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
+		echo "LEFT OUT: the console in a browser (tests/workers/web/console/test_browser.py): no Chromium on the PATH"
 
 # Without PostgreSQL, Redis, the sandbox and processes of our own: those are for `make test`.
 check: lint
@@ -65,6 +67,8 @@ fuzz: $(DEVELOPMENT)
 
 look: $(DEVELOPMENT)
 	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m tests.console_pictures
+	$(BIN)/python -m tests.console_pictures --readme
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check $(CODE)

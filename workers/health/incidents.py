@@ -37,7 +37,12 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
     first_public = (
         select(Exposure.incident_id, func.min(Exposure.published_at).label("published_at"))
         .join(Incident, Incident.id == Exposure.incident_id)
-        .where(Exposure.published_at.is_not(None), Exposure.seen_at <= Incident.disabled_at)
+        .where(
+            Exposure.published_at.is_not(None),
+            Exposure.seen_at <= Incident.disabled_at,
+            # Here too: else the places of all incidents are read before the newest are chosen.
+            Incident.detected_at > db_now(-seconds),
+        )
         .group_by(Exposure.incident_id)
         .subquery()
     )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from workers.web.console.queries.figures import Day, Speed
 from workers.web.console.rendering import number, span
 
-WIDTH, HEIGHT, BASE, TOP = 600, 120, 100, 12
+WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
@@ -68,7 +68,7 @@ def _grid(most: str) -> Markup:
     return Markup(
         '<line class="grid" x1="0" y1="{0}" x2="{1}" y2="{0}"/><line class="grid" x1="0" y1="{2}" x2="{1}" y2="{2}"/>'
         '<text class="tick" x="{1}" y="{3}" text-anchor="end">{4}</text>'
-    ).format(BASE, WIDTH, TOP, TOP - 2, most)
+    ).format(BASE, WIDTH, TOP, TOP - 5, most)
 
 
 def _ends(first: str, last: str) -> Markup:

@@ -79,7 +79,8 @@ def ago(at: datetime | None, now: datetime) -> Markup:
     if at is None:
         return Markup('<span class="none">–</span>')
     seconds = (now - at).total_seconds()
-    text = f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+    size = span(abs(seconds)) if abs(seconds) >= 10 else f"{abs(seconds):.0f} s"
+    text = f"{size} ago" if seconds >= 0 else f"in {size}"
     exact = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return Markup('<time datetime="{0}" title="{1}">{2}</time>').format(_iso(at), exact, text)
 

@@ -25,6 +25,7 @@ from scanner.response.operator_actions import NotPossible
 from scanner.tokens.protocol import StoreUnavailable
 from workers.context import Context
 from workers.health.overview import overview
+from workers.health.problems import Kind
 from workers.health.rows import Overview
 from workers.web.bodies import BodyBudget
 from workers.web.console import rendering, sessions
@@ -47,6 +48,8 @@ FIGURES_SECONDS = 60.0
 STATEMENT_SECONDS = 5
 """A search that takes longer is given up (PostgreSQL), so that it cannot slow down what disables tokens."""
 SIGN_IN = "/console/sign-in"
+DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
+"""Problems that wait for a person: pages show them apart, with what to decide."""
 _CANCELED = "57014"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _log = logging.getLogger(__name__)
@@ -127,7 +130,7 @@ class View:
             "person": self.person,
             "path": self.request.url.path,
             "now": self.console.now(),
-            "problems": found.problems,
+            "problems": [problem for problem in found.problems if problem.kind not in DECISIONS],
             "waiting": self.console.waiting.get(),
             "said": self.query.get("said", "") if self.query.get("said", "").isalnum() else "",
             "enforce": self.context.settings.enforce,

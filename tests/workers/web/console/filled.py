@@ -45,7 +45,7 @@ PATHS = (".env", "notebooks/try.ipynb", "src/config/settings.py", "deploy/values
 ACCOUNTS = ("acme-weather", "ana", "lab42", "mira", "northwind-research", "bluebird-studio")
 
 
-def fill(database: Database, *, incidents: int = 60, seed: int = 7) -> list[uuid.UUID]:
+def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid.UUID]:
     """Write accounts, tokens, incidents in every state, mails, jobs, reports under the brake; the incidents' ids."""
     chance = random.Random(seed)
     now = datetime.now(UTC)
@@ -159,10 +159,10 @@ def _places(
             column=12,
             encoding="plain",
             container="",
-            published_at=detected - timedelta(seconds=seconds) + timedelta(hours=place),
+            published_at=detected - timedelta(seconds=seconds - place),
             source=SOURCES[(number + place) % len(SOURCES)],
             place_key=hashlib.sha256(f"{number} {place}".encode()).hexdigest(),
-            seen_at=detected + timedelta(hours=place),
+            seen_at=detected + timedelta(seconds=place),
         )
 
 

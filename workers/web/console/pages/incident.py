@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from scanner.records.models import Incident, Notification
 from scanner.records.states import Decision, EnforceMode
 from scanner.response import operator_actions
 from scanner.response.operator_actions import NotPossible
+from scanner.response.timeline import Moment
 from scanner.tokens.protocol import StoreUnavailable, TokenRecord
 from workers.wake import wake_outbox
 from workers.web.console import rendering
@@ -31,6 +32,8 @@ from workers.web.console.queries.incident import Story
 from workers.web.console.serving import Console, NotThere, View
 
 PATH = "/console/incidents/{id}"
+PLACE_MOMENTS = ("became public", "seen")
+MAX_PLACE_MOMENTS = 10
 MAX_URL = 500
 MAX_REPORTER = 64
 SIGN = "operator_evidence"
@@ -66,10 +69,13 @@ def show(view: View) -> Response:
         if story is None:
             raise NotThere
         row = list_query.rows_of(session, [story.incident])[0]
+        moments = short(story.moments)
         return view.page(
             "incident.html",
             one=story.incident,
             story=story,
+            moments=moments,
+            left_out=len(story.moments) - len(moments),
             places=[(one, rendering.link_of(one.url, view.context.settings)) for one in story.places],
             summary=summary(row),
             can=_possible(view, story),
@@ -97,6 +103,16 @@ def summary(row: list_query.Row) -> str:
     mails = {"sent": "Its owner was told", "waiting": "The mail to its owner waits", "failed": "A mail failed"}
     told = ". ".join(mails[state] for state in row.mails) or "Nobody was mailed"
     return f"{found}{more}, and {done}. {told}."
+
+
+def short(moments: Sequence[Moment]) -> list[Moment]:
+    """Return the story without what it says of its later places one by one."""
+    found, places = [], 0
+    for moment in moments:
+        places += moment.what in PLACE_MOMENTS
+        if moment.what not in PLACE_MOMENTS or places <= MAX_PLACE_MOMENTS:
+            found.append(moment)
+    return found
 
 
 def note(view: View) -> Response:

@@ -23,6 +23,7 @@ MAX_BULK = 10_000
 ID_CHUNK = 200
 MAX_TERM = 200
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
+OWNER_CHANNEL = Channel.EMAIL
 NO_MAIL = "none"
 _HEX = re.compile(r"[0-9a-f-]{4,36}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -185,7 +186,7 @@ def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUI
     statement = (
         select(NotificationSubject.incident_id, Notification.state)
         .join(Notification)
-        .where(NotificationSubject.incident_id.in_(wanted), Notification.channel.in_(MAIL_CHANNELS))
+        .where(NotificationSubject.incident_id.in_(wanted), Notification.channel == OWNER_CHANNEL)
         .distinct()
     )
     for incident_id, state in session.execute(statement):
@@ -200,13 +201,13 @@ def _stands_in(repository: str) -> ColumnElement[bool]:
 def _mail(state: str) -> ColumnElement[bool]:
     if state == NO_MAIL:
         told = select(NotificationSubject.id).where(
-            NotificationSubject.incident_id == Incident.id, NotificationSubject.channel.in_(MAIL_CHANNELS)
+            NotificationSubject.incident_id == Incident.id, NotificationSubject.channel == OWNER_CHANNEL
         )
         return ~told.exists()
     subjects = (
         select(NotificationSubject.incident_id)
         .join(Notification)
-        .where(Notification.state.in_(MAIL_STATES[state]), Notification.channel.in_(MAIL_CHANNELS))
+        .where(Notification.state.in_(MAIL_STATES[state]), Notification.channel == OWNER_CHANNEL)
     )
     return Incident.id.in_(subjects)
 

@@ -1,0 +1,60 @@
+"""A headless Chromium that is on the PATH, for tests and pictures of the console. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a page is looked at: the window's width in pixels, and light or dark."""
+
+    name: str
+    width: int
+    height: int
+    is_dark: bool = False
+
+
+LOOKS = (
+    Look("light", 1280, 900),
+    Look("dark", 1280, 900, True),
+    Look("390", 390, 844),
+    Look("390-dark", 390, 844, True),
+)
+
+
+def chromium_path() -> str | None:
+    """Return the browser's path, None when there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser while the block runs."""
+    path = chromium_path()
+    assert path is not None, "there is no Chromium on the PATH"
+    with sync_playwright() as own:
+        browser = own.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def window(browser: Browser, look: Look, address: str) -> BrowserContext:
+    """Open a window of this look, whose addresses begin with `address`."""
+    return browser.new_context(
+        base_url=address,
+        viewport={"width": look.width, "height": look.height},
+        color_scheme="dark" if look.is_dark else "light",
+        is_mobile=look.width < 500,
+        reduced_motion="reduce",
+    )

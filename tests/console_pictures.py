@@ -1,0 +1,113 @@
+"""Pictures of every page of the console, light, dark, and as a telephone shows it: `make look`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from scanner.records.database import Database
+from scanner.records.models import Incident, Notification
+from scanner.records.schema import upgrade
+from scanner.records.states import Decision, Role
+from scanner.settings import load_settings
+from tests.browser import LOOKS, chromium, chromium_path, window
+from tests.workers.web.console.conftest import PASSWORD, client_of
+from tests.workers.web.console.filled import fill
+from workers.context import Context
+from workers.web.console import users
+
+FOLDER = Path(__file__).parent / "pictures"
+README_PICTURE = Path(__file__).parents[1] / "docs" / "images" / "console.png"
+"""The picture of the README: `python -m tests.console_pictures --readme` takes it anew."""
+TALLEST = 4000
+
+
+def main() -> int:
+    """Take all pictures, or only the README's; the exit status. A page that is wider than its window is an error."""
+    if chromium_path() is None:
+        print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
+        return 1
+    is_readme = "--readme" in sys.argv[1:]
+    FOLDER.mkdir(exist_ok=True)
+    README_PICTURE.parent.mkdir(exist_ok=True)
+    wrong = 0
+    with tempfile.TemporaryDirectory(prefix="r8look-") as folder:
+        context = _context(Path(folder))
+        with client_of(context) as client, chromium() as browser:
+            for look in LOOKS[:1] if is_readme else LOOKS:
+                opened = window(browser, look, str(client.base_url))
+                page = opened.new_page()
+                page.goto("/console/sign-in")
+                if not is_readme:
+                    page.screenshot(path=FOLDER / f"console-sign-in-{look.name}.png")
+                page.fill("[name=name]", "ana")
+                page.fill("[name=password]", PASSWORD)
+                page.click("button.main")
+                for name, path in (*pages(context), *_variants(context)):
+                    page.goto(path)
+                    if is_readme:
+                        page.screenshot(path=README_PICTURE)
+                        break
+                    width = int(page.evaluate("document.documentElement.scrollWidth"))
+                    if width > look.width:
+                        print(f"{name}: {width} pixels wide in a window of {look.width}", file=sys.stderr)
+                        wrong += 1
+                    page.screenshot(path=FOLDER / f"console-{name}-{look.name}.png", full_page=True)
+                opened.close()
+        context.close()
+    print(f"pictures in {README_PICTURE.parent if is_readme else FOLDER}")
+    return 1 if wrong else 0
+
+
+def _context(folder: Path) -> Context:
+    database = Database(f"sqlite:///{folder}/state/r8scan.db")
+    upgrade(database)
+    fill(database, incidents=60)
+    with database.write() as session:
+        users.add(session, "ana", users.hash_password(PASSWORD), Role.OPERATOR, who="operator:look")
+    settings = load_settings(
+        read_dotenv=False,
+        state_dir=folder / "state",
+        database_url=SecretStr(f"sqlite:///{folder}/state/r8scan.db"),
+        smtp_url=SecretStr("smtp://mail.vendor.example:587"),
+        email_from="Security <security@vendor.example>",
+        operator_email="security@vendor.example",
+    )
+    context = Context(settings)
+    context.__dict__["database"] = database
+    return context
+
+
+def pages(context: Context) -> Iterator[tuple[str, str]]:
+    """Yield the name and the address of every page."""
+    yield "now", "/console/"
+    yield "incidents", "/console/incidents"
+    with context.database.read() as session:
+        newest = select(Incident.id).order_by(Incident.detected_at.desc())
+        yield "incident", f"/console/incidents/{session.execute(newest.limit(1)).scalar_one()}"
+        mail = select(Notification.id).where(Notification.facts.is_not(None)).limit(1)
+        yield "mail", f"/console/mails/{session.execute(mail).scalar_one()}"
+    for name in ("decisions", "tokens", "jobs", "outbox", "sources", "audit"):
+        yield name, f"/console/{name}"
+    yield "accounts", "/console/tokens?show=accounts"
+    yield "job", "/console/jobs/4"
+    yield "nothing", "/console/nothing"
+
+
+def _variants(context: Context) -> Iterator[tuple[str, str]]:
+    """Pages that differ from others only by their rows: for pictures, not for tests."""
+    with context.database.read() as session:
+        newest = select(Incident.id).order_by(Incident.detected_at.desc())
+        hostile = newest.where(Incident.token_name.like("<img%")).limit(1)
+        yield "hostile", f"/console/incidents/{session.execute(hostile).scalar_one()}"
+        protected = newest.where(Incident.action == Decision.PROTECTED).limit(1)
+        yield "protected", f"/console/incidents/{session.execute(protected).scalar_one()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

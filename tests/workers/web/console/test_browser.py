@@ -1,0 +1,117 @@
+"""The console in a real browser: the flow of an operator, and no accessibility violation on any page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from scanner.records.models import Incident
+from scanner.records.states import Decision, IncidentState
+from scanner.response import operator_actions
+from tests.browser import LOOKS, chromium, chromium_path, window
+from tests.console_pictures import pages
+from tests.workers.web.console.conftest import PASSWORD, client_of, newest_incident
+from workers.context import Context
+
+AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
+LOOKED_AT = (
+    (1280, False, None),
+    # The markup is the same in every look: only what colours and widths can break is looked at again.
+    (1280, True, ["color-contrast"]),
+    (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
+)
+"""Width in pixels, dark or not, and which of axe's rules; None: all."""
+needs_chromium = pytest.mark.skipif(
+    chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as own:
+        yield own
+
+
+def sign_in(page: Page) -> None:
+    page.goto("/console/sign-in")
+    page.get_by_label("Name").fill("ana")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(re.compile("/console/$"))
+
+
+@needs_chromium
+def test_an_operator_signs_in_filters_opens_acts_and_finds_it_in_the_audit(browser: Browser, context: Context) -> None:
+    with client_of(context) as client, window(browser, LOOKS[0], str(client.base_url)) as opened:
+        page = opened.new_page()
+        refused: list[str] = []
+        page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda err: refused.append(str(err)))
+        page.goto("/console/incidents?state=open")
+        expect(page).to_have_url(re.compile("/console/sign-in"))
+        page.get_by_label("Name").fill("ana")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(re.compile(r"/console/incidents\?state=open"))
+        page.keyboard.press("/")
+        page.keyboard.type("acme-weather")
+        page.locator("[name=action]").select_option("disabled")
+        page.get_by_role("button", name="Filter").click()
+        expect(page).to_have_url(re.compile("action=disabled&q=acme-weather"))
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(re.compile("/console/incidents/[0-9a-f-]{36}$"))
+        page.get_by_text("Close the incident…").click()
+        act = page.locator("details[open]")
+        act.get_by_label("Why").fill("closed in the browser")
+        act.get_by_role("button", name="Close it").click()
+        expect(page.get_by_role("status")).to_contain_text("The incident is closed.")
+        page.get_by_role("link", name="Audit").click()
+        row = page.get_by_role("row").filter(has_text="closed in the browser")
+        expect(row).to_contain_text("console:ana")
+        page.get_by_role("button", name="Verify now").click()
+        expect(page.locator("#main")).to_contain_text("entries are as they were written")
+        assert refused == []
+
+
+@needs_chromium
+def test_a_page_shows_what_is_new_without_being_loaded_again(browser: Browser, context: Context) -> None:
+    one = newest_incident(context, action=Decision.DISABLED, state=IncidentState.OPEN)
+    with client_of(context) as client, window(browser, LOOKS[0], str(client.base_url)) as opened:
+        page = opened.new_page()
+        sign_in(page)
+        page.clock.install()
+        page.goto("/console/incidents")
+        page.evaluate("document.documentElement.dataset.same = 'yes'")
+        with context.database.write() as session:
+            incident = session.get(Incident, one)
+            assert incident is not None
+            operator_actions.close(session, incident, who="operator:test", reason="a sample")
+        page.clock.fast_forward(16_000)
+        row = page.get_by_role("row").filter(has=page.locator(f"#i-{one}"))
+        expect(row).to_contain_text("closed")
+        assert page.evaluate("document.documentElement.dataset.same") == "yes"
+
+
+@needs_chromium
+def test_no_page_has_an_accessibility_violation_or_is_wider_than_its_window(browser: Browser, context: Context) -> None:
+    found: list[tuple[str, int, str, str]] = []
+    with client_of(context) as client, window(browser, LOOKS[0], str(client.base_url)) as opened:
+        page = opened.new_page()
+        sign_in(page)
+        page.add_init_script(path=AXE)
+        for name, path in [*pages(context), ("sign-in", "/console/sign-in")]:
+            page.goto(path)
+            for width, is_dark, rules in LOOKED_AT:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.emulate_media(color_scheme="dark" if is_dark else "light")
+                if page.evaluate("document.documentElement.scrollWidth") > width:
+                    found.append((name, width, "is wider than its window", ""))
+                options = {"resultTypes": ["violations"], "iframes": False, **({"runOnly": rules} if rules else {})}
+                result = page.evaluate("options => axe.run(document, options)", options)
+                found += [(name, width, one["id"], one["nodes"][0]["html"]) for one in result["violations"]]
+    assert found == []
