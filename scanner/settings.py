@@ -39,6 +39,8 @@ SECRETS = (
     "ANNOUNCE_REDIS_URL",
     "ANNOUNCE_WEBHOOK_SECRET",
     "GATEWAY_KEY",
+    "OPERATOR_WEBHOOK_SECRET",
+    "OPERATOR_SLACK_URL",
     "CONSOLE_PASSWORD_HASH",
     "CONSOLE_OIDC_CLIENT_SECRET",
 )
@@ -166,6 +168,11 @@ class Settings(BaseSettings):
     email_bounces_to: Email | None = None
     """Where servers send undeliverable mails back to (the envelope's sender); without it, to `email_from`."""
     operator_email: Email | None = None
+    operator_webhook_url: HttpUrl | None = None
+    """Where problems and decisions are posted, signed."""
+    operator_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    operator_slack_url: SecretStr | None = None
+    """An incoming webhook of Slack, or of what takes its JSON."""
     account_tokens_url: HttpUrl = "https://replicate.com/account/api-tokens"
     usage_url: HttpUrl | None = None
     """Where owners see how their tokens were used; mails tell them to type it."""
@@ -349,6 +356,8 @@ class Settings(BaseSettings):
             raise ValueError("R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY belong together: set all three")
         if self.announce_webhook_url and not self.announce_webhook_secret:
             raise ValueError("R8SCAN_ANNOUNCE_WEBHOOK_SECRET must be set: announcements by webhook are signed")
+        if self.operator_webhook_url and not self.operator_webhook_secret:
+            raise ValueError("R8SCAN_OPERATOR_WEBHOOK_SECRET must be set: what is posted to the operator is signed")
         if self.digest == "hmac-sha256" and self.digest_key_file is None:
             raise ValueError("R8SCAN_DIGEST_KEY_FILE must name the key's file when R8SCAN_DIGEST is hmac-sha256")
         checks = (

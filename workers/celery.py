@@ -17,9 +17,9 @@ from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
 from workers import broker, watchdog
 from workers.context import current_context, forget_context
-from workers.health import heartbeats
+from workers.health import heartbeats, telling
 from workers.logs import configure_logging
-from workers.queues import BEAT, role_of
+from workers.queues import BEAT, QUEUES, role_of
 
 # Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -57,7 +57,10 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
 
     def start(self, parent: Any) -> None:
         queues = tuple(parent.app.amqp.queues.consume_from)
-        heartbeats.start(current_context().settings, role_of(queues), queues, end=watchdog.end_process)
+        role = role_of(queues)
+        heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process)
+        if role in (QUEUES["responding"], "worker"):
+            telling.start(current_context())
 
     def stop(self, parent: Any) -> None:
         del parent
@@ -70,6 +73,7 @@ app.steps["worker"].add(Heartbeat)
 @signals.beat_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _beat_starts(**_: Any) -> None:
     heartbeats.start(current_context().settings, BEAT, end=watchdog.end_process)
+    telling.start(current_context())
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types

@@ -14,6 +14,7 @@ from notifications.email.render import MailIdentity
 from notifications.email.transport import MailTransport
 from notifications.email.transports import transport_for
 from notifications.gateways import AnnouncementChannel, StreamChannel, WebhookChannel
+from notifications.operator_channels import MailChannel, OperatorChannel, SlackChannel, WebhookOperatorChannel
 from scanner.detection import Detector
 from scanner.detection.packs import PackLimits
 from scanner.github.client import App, GitHub, connect
@@ -131,6 +132,20 @@ class Context:
             secret = settings.announce_webhook_secret.get_secret_value()
             found[Channel.WEBHOOK] = WebhookChannel(settings.announce_webhook_url, secret)
         return found
+
+    @cached_property
+    def operator_channels(self) -> tuple[OperatorChannel, ...]:
+        """Return the ways to tell the operator about problems; none where no setting names one."""
+        settings = self.settings
+        found: list[OperatorChannel] = []
+        if settings.operator_email:
+            found.append(MailChannel(self.transport, self.identity, settings.operator_email))
+        if settings.operator_webhook_url and settings.operator_webhook_secret:
+            secret = settings.operator_webhook_secret.get_secret_value()
+            found.append(WebhookOperatorChannel(settings.operator_webhook_url, secret))
+        if settings.operator_slack_url:
+            found.append(SlackChannel(settings.operator_slack_url.get_secret_value()))
+        return tuple(found)
 
     @property
     def policy(self) -> Policy:

@@ -1,4 +1,4 @@
-"""`r8scan email`: writes previews of the mails, checks custom templates, and records bounces. It sends nothing."""
+"""`r8scan email`: writes previews of the mails, checks custom templates, records bounces, and sends a test mail."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from scanner.records.database import is_unavailable
 from workers.cli import output
 from workers.cli.errors import UserError, explain
 from workers.cli.opening import opened_context
+from workers.health.machine import mail_transport
 
 app = typer.Typer(help="What the mails look like, and which of them came back.", no_args_is_help=True)
 
@@ -28,6 +29,29 @@ TEMPORARY_FAILURE = 75
 def _identity() -> MailIdentity:
     with opened_context() as context:
         return context.identity
+
+
+@app.command()
+def test(
+    address: Annotated[str, typer.Argument(help="Who gets the mail.")],
+) -> None:
+    """Send one mail now by the settings in effect, and say what the mail server answered.
+
+    Example: r8scan email test me@vendor.example
+    """
+    from notifications.operator_channels import OperatorNotTold, send_mail
+
+    with opened_context() as own:
+        text = "This is a test of r8scan's mail settings. Nothing has happened, and nothing has to be done.\n"
+        try:
+            send_mail(own.transport, own.identity, address, "r8scan: test of the mail settings", text)
+        except OperatorNotTold as err:
+            raise UserError(f"{err}: check R8SCAN_SMTP_URL and R8SCAN_EMAIL_FROM") from err
+        where = mail_transport(own.settings)
+    if where.startswith("Maildir"):
+        typer.echo(f"written into {where}: set R8SCAN_SMTP_URL to send mails to people")
+    else:
+        typer.echo(f"{where} has accepted the mail for {address}")
 
 
 @app.command()

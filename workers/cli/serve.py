@@ -22,7 +22,7 @@ def serve(
     """
     from workers import watchdog
     from workers.context import current_context
-    from workers.health import heartbeats
+    from workers.health import heartbeats, telling
     from workers.logs import configure_logging
     from workers.queues import WEB
     from workers.web.app import application
@@ -39,6 +39,7 @@ def serve(
     with listening:
         typer.echo(f"listening on http://{listening.getsockname()[0]}:{listening.getsockname()[1]}", err=True)
         heartbeats.start(settings, WEB, end=watchdog.end_process)
+        telling.start(current_context())
         try:
             run(application(current_context()), listening, settings.web_trusted_proxies)
         finally:

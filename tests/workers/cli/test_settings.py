@@ -76,3 +76,14 @@ def test_a_misspelt_setting_in_the_file_is_found_as_well(tmp_path: Path, monkeyp
 def test_an_address_is_shown_without_its_password(url: str, masked: str) -> None:
     assert masked_url(url) == masked
     assert "pw" not in masked
+
+
+def test_a_test_mail_says_what_became_of_it(r8scan: Run, tmp_path: Path) -> None:
+    done = r8scan("email", "test", "me@vendor.example", env={"R8SCAN_SMTP_URL": f"maildir://{tmp_path}/mail"})
+    assert done.returncode == 0
+    assert "written into Maildir" in done.stdout
+    (mail,) = [path for path in (tmp_path / "mail").rglob("*") if path.is_file()]
+    assert "To: me@vendor.example" in mail.read_text()
+    refused = r8scan("email", "test", "me@vendor.example", env={"R8SCAN_SMTP_URL": "smtp://127.0.0.1:1"})
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "check R8SCAN_SMTP_URL" in refused.stderr

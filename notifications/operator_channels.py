@@ -1,0 +1,190 @@
+"""Ways to tell the operator about problems and decisions: mail, a signed webhook, and Slack's incoming webhooks.
+
+A token, a digest or a hint is in none of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Literal, Protocol
+
+import httpx
+
+from notifications.email.render import MailIdentity, UnusableAddress, envelope_sender, sender_address
+from notifications.email.transport import Envelope, MailTransport, PermanentFailure, TransientFailure
+from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+
+SEND_SECONDS = 20.0
+MAX_LINES = 50
+
+NewsKind = Literal["problem", "decision", "over", "test"]
+"""Something is wrong; something waits for the operator; it is over; a message that the operator asked for."""
+
+
+class OperatorNotTold(Exception):
+    """A channel did not take the news; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing to tell. `name` is the kind of the problem, `docs` its section in the documentation."""
+
+    kind: NewsKind
+    name: str
+    sentence: str
+    todo: str = ""
+    since: datetime | None = None
+    docs: str = ""
+
+    @property
+    def line(self) -> str:
+        """Return it as one line of text."""
+        words = f"Over: {self.sentence}" if self.kind == "over" else self.sentence
+        return f"{words}: {self.todo}" if self.todo and self.kind != "over" else words
+
+
+class OperatorChannel(Protocol):
+    """A way to reach the operator."""
+
+    name: str
+
+    def tell(self, news: Sequence[News]) -> None:
+        """Send all of it as one message.
+
+        Raises:
+            OperatorNotTold: the channel did not take it.
+        """
+
+
+class MailChannel:
+    """Mail to the operator, sent directly: a problem of the outbox must not keep it back."""
+
+    name = "mail"
+
+    def __init__(self, transport: MailTransport, identity: MailIdentity, recipient: str) -> None:
+        self._transport, self._identity, self._recipient = transport, identity, recipient
+
+    def tell(self, news: Sequence[News]) -> None:
+        """Send one mail.
+
+        Raises:
+            OperatorNotTold: the mail server did not take it.
+        """
+        send_mail(self._transport, self._identity, self._recipient, subject_of(news), text_of(news))
+
+
+def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, subject: str, text: str) -> None:
+    """Send a mail of plain text now.
+
+    Raises:
+        OperatorNotTold: the mail server did not take it, or an address is wrong.
+    """
+    message = EmailMessage()
+    try:
+        sender = sender_address(identity)
+        message["From"], message["To"], message["Subject"] = sender, recipient, subject
+        message["Date"] = format_datetime(datetime.now(UTC))
+        message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834
+        message.set_content(text, cte="quoted-printable")
+        content = message.as_bytes(policy=message.policy.clone(linesep="\r\n"))
+        envelope = Envelope(envelope_sender(identity), recipient, message_id, content)
+        with transport.open() as connection:
+            connection.send(envelope, deadline=time.monotonic() + SEND_SECONDS)
+    except (TransientFailure, PermanentFailure) as err:
+        raise OperatorNotTold(f"the mail was not sent: {err.reason}") from err
+    except (UnusableAddress, ValueError) as err:
+        raise OperatorNotTold(f"the mail cannot be written: {err}") from err
+
+
+class WebhookOperatorChannel:
+    """Posts JSON, signed as announcements are."""
+
+    name = "webhook"
+
+    def __init__(self, url: str, secret: str) -> None:
+        self._url, self._secret = url, secret.encode()
+
+    def tell(self, news: Sequence[News]) -> None:
+        """Post all of it.
+
+        Raises:
+            OperatorNotTold: the receiver cannot be reached or refuses it.
+        """
+        found = [
+            {
+                "kind": one.kind,
+                "name": one.name,
+                "sentence": one.sentence,
+                "todo": one.todo,
+                "since": one.since.isoformat() if one.since else None,
+                "docs": one.docs,
+            }
+            for one in news
+        ]
+        body = json.dumps({"news": found}, separators=(",", ":")).encode()
+        timestamp = str(int(time.time()))
+        _post(
+            self._url, body, {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature(self._secret, timestamp, body)}
+        )
+
+
+class SlackChannel:
+    """Posts text to an incoming webhook of Slack, or of whatever takes its JSON. The address is the secret."""
+
+    name = "slack"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def tell(self, news: Sequence[News]) -> None:
+        """Post all of it as one text.
+
+        Raises:
+            OperatorNotTold: the receiver cannot be reached or refuses it.
+        """
+        # https://docs.slack.dev/messaging/formatting-message-text: these three begin markup.
+        text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        _post(self._url, json.dumps({"text": text}).encode(), {})
+
+
+def subject_of(news: Sequence[News]) -> str:
+    """Return one line for all of it: the first, and how many more there are."""
+    if all(one.kind == "over" for one in news):
+        return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
+    first = next(one for one in news if one.kind != "over")
+    more = sum(one.kind != "over" for one in news) - 1
+    return f"r8scan: {first.sentence}"[:150] + (f" (and {more} more)" if more else "")
+
+
+def text_of(news: Sequence[News]) -> str:
+    """Return a paragraph for each."""
+    parts = []
+    for one in news[:MAX_LINES]:
+        since = f"\nsince {one.since:%Y-%m-%d %H:%M} UTC" if one.since and one.kind != "over" else ""
+        parts.append(f"{one.line}{since}" + (f"\n{one.docs}" if one.docs and one.kind != "over" else ""))
+    if len(news) > MAX_LINES:
+        parts.append(f"and {len(news) - MAX_LINES} more: see r8scan status")
+    return "\n\n".join(parts) + "\n"
+
+
+def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
+    headers = {"Content-Type": "application/json", **headers}
+    try:
+        with (
+            httpx.Client(timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False) as client,
+            # The body of the answer is never read: the status decides, and a hostile body could be endless.
+            client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            status = response.status_code
+    except httpx.HTTPError as err:
+        raise OperatorNotTold(f"the receiver cannot be reached ({type(err).__name__})") from err
+    if not 200 <= status < 300:
+        raise OperatorNotTold(f"the receiver answered {status}")

@@ -1,0 +1,138 @@
+"""The operator is told once when a problem has lasted, at once when a decision waits, and once when it is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import respx
+from httpx import Response
+from sqlalchemy import update
+
+from notifications.email.maildir import MaildirTransport
+from notifications.email.render import MailIdentity
+from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+from notifications.operator_channels import (
+    MailChannel,
+    News,
+    OperatorNotTold,
+    SlackChannel,
+    WebhookOperatorChannel,
+)
+from scanner.records.database import Database
+from scanner.records.health_models import ToldProblem
+from scanner.records.models import db_now
+from scanner.settings import load_settings
+from workers.health import telling
+from workers.health.problems import Kind, Problem
+
+AWAY = Problem(Kind.REDIS_AWAY, "Redis does not answer", "bring it back")
+BRAKE = Problem(Kind.BRAKE_CLOSED, "the brake holds 62 reported tokens", "decide with r8scan brake release")
+
+
+class Recorder:
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.is_away = False
+
+    def tell(self, news: Sequence[News]) -> None:
+        if self.is_away:
+            raise OperatorNotTold("it is away")
+        self.told += [(one.kind, one.name) for one in news]
+
+
+@pytest.fixture
+def channel() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
+    """Looks so many seconds after the look before, with these problems; what was told."""
+
+    def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:
+        with database.write() as session:
+            session.execute(update(ToldProblem).values(first_at=db_now(-later), last_at=db_now(-later)))
+        channel.told.clear()
+        telling.look(database, load_settings(), [channel], lambda: problems)
+        return list(channel.told)
+
+    return run
+
+
+def test_a_problem_is_told_once_after_it_has_lasted_and_once_when_it_is_over(look: Callable[..., object]) -> None:
+    assert look(AWAY) == []
+    assert look(AWAY, later=60) == [], "it may pass by itself"
+    assert look(AWAY, later=121) == [("problem", "redis_away")]
+    assert look(AWAY, later=600) == []
+    assert look() == [("over", "redis_away")]
+    assert look() == []
+
+
+def test_a_problem_that_passes_by_itself_is_never_told(look: Callable[..., object]) -> None:
+    assert look(AWAY) == []
+    assert look() == []
+    assert look(AWAY) == []
+
+
+def test_a_decision_that_waits_is_told_at_once(look: Callable[..., object]) -> None:
+    assert look(BRAKE) == [("decision", "brake_closed")]
+    assert look(BRAKE) == []
+
+
+def test_what_no_channel_takes_is_told_at_the_next_look(look: Callable[..., object], channel: Recorder) -> None:
+    channel.is_away = True
+    assert look(BRAKE) == []
+    channel.is_away = False
+    assert look(BRAKE) == [("decision", "brake_closed")]
+
+
+def test_of_several_processes_one_tells(look: Callable[..., object], channel: Recorder, database: Database) -> None:
+    assert look(BRAKE) == [("decision", "brake_closed")]
+    telling.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
+
+
+def test_settings_are_not_told(look: Callable[..., object]) -> None:
+    unset = Problem(Kind.OPERATOR_NOT_SET, "nobody is told", "set it")
+    assert look(unset) == []
+    assert look(unset, later=600) == []
+
+
+NEWS = [News("problem", "redis_away", "Redis <does> not answer", "bring it back", docs="docs/problems.md#redis-away")]
+
+
+def test_the_webhook_is_signed(respx_mock: respx.MockRouter) -> None:
+    route = respx_mock.post("https://ops.example/hook").mock(return_value=Response(204))
+    WebhookOperatorChannel("https://ops.example/hook", "a-secret-of-sixteen").tell(NEWS)
+    request = route.calls.last.request
+    assert json.loads(request.content)["news"][0]["name"] == "redis_away"
+    expected = signature(b"a-secret-of-sixteen", request.headers[TIMESTAMP_HEADER], request.content)
+    assert request.headers[SIGNATURE_HEADER] == expected
+
+
+def test_slack_gets_text_without_markup(respx_mock: respx.MockRouter) -> None:
+    route = respx_mock.post("https://hooks.example/T/B").mock(return_value=Response(200))
+    SlackChannel("https://hooks.example/T/B").tell(NEWS)
+    text = json.loads(route.calls.last.request.content)["text"]
+    assert text.startswith("Redis &lt;does&gt; not answer: bring it back")
+
+
+@pytest.mark.parametrize("status", [302, 403, 500])
+def test_a_receiver_that_refuses_it_was_not_told(respx_mock: respx.MockRouter, status: int) -> None:
+    respx_mock.post("https://hooks.example/T/B").mock(return_value=Response(status))
+    with pytest.raises(OperatorNotTold, match=str(status)):
+        SlackChannel("https://hooks.example/T/B").tell(NEWS)
+
+
+def test_the_mail_names_the_problem_in_its_subject(tmp_path: Path) -> None:
+    identity = MailIdentity(sender="r8scan <security@vendor.example>")
+    MailChannel(MaildirTransport(tmp_path), identity, "ops@vendor.example").tell(NEWS)
+    (mail,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    text = mail.read_text()
+    assert "Subject: r8scan: Redis <does> not answer" in text
+    assert "bring it back" in text
+    assert "docs/problems.md#redis-away" in text

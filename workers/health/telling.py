@@ -1,0 +1,125 @@
+"""Tells the operator once when a problem has lasted, and once when it is over.
+
+The responder, beat and the web server all look, and rows let only one of them tell: whichever of them is dead, another
+tells it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from notifications.operator_channels import News, NewsKind, OperatorChannel, OperatorNotTold
+from scanner.records.columns import insert_or_nothing
+from scanner.records.database import Database, is_unavailable
+from scanner.records.health_models import ToldProblem
+from scanner.records.models import db_now
+from scanner.settings import Settings
+from workers.context import Context
+from workers.health.overview import overview
+from workers.health.problems import Kind, Problem
+from workers.outage import Outage
+
+LOOK_SECONDS = 30.0
+LASTING_SECONDS = 120.0
+"""A problem that lasts for less passes by itself, such as a process that is started again."""
+DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS, Kind.OWNER_UNDELIVERABLE)
+"""They wait for the operator, and are told at once."""
+SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
+"""They do not begin while the service runs: its start and the status name them."""
+_LOOKOUT = "lookout"
+"""The row whose `last_at` says when one of the processes looked last."""
+
+_log = logging.getLogger(__name__)
+
+
+def start(context: Context) -> None:
+    """Look every 30 seconds from a thread, for as long as the process lives."""
+    if context.operator_channels:
+        threading.Thread(target=_look_on, args=(context, threading.Event()), name="telling", daemon=True).start()
+
+
+def _look_on(context: Context, stopped: threading.Event) -> None:
+    outage = Outage(_log, "the database", "the operator is not told about problems")
+    while not stopped.wait(LOOK_SECONDS):
+        try:
+            look(context.database, context.settings, context.operator_channels)
+        except Exception as err:
+            if not is_unavailable(err):
+                raise
+            outage.failed(err)
+        else:
+            outage.worked()
+
+
+def look(
+    database: Database,
+    settings: Settings,
+    channels: Sequence[OperatorChannel],
+    problems: Callable[[], Sequence[Problem]] | None = None,
+) -> None:
+    """Tell what has to be told now, unless another process looked in the last 30 seconds."""
+    with database.write() as session:
+        if not _claim(session):
+            return
+    found = list(problems() if problems else overview(database, settings).problems)
+    with database.write() as session:
+        begun, over = _due(session, [one for one in found if one.kind not in SETTINGS])
+    if (begun or over) and _tell([*begun.values(), *over.values()], channels):
+        with database.write() as session:
+            session.execute(update(ToldProblem).where(ToldProblem.key.in_(begun)).values(told_at=db_now()))
+            session.execute(delete(ToldProblem).where(ToldProblem.key.in_(over)))
+
+
+def _claim(session: Session) -> bool:
+    row = {"kind": _LOOKOUT, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-LOOK_SECONDS - 1)}
+    session.execute(insert_or_nothing(session, ToldProblem).values(key=_LOOKOUT, **row))
+    statement = (
+        update(ToldProblem)
+        # A second less: two looks of one thread must not miss each other by a millisecond.
+        .where(ToldProblem.key == _LOOKOUT, ToldProblem.last_at < db_now(1 - LOOK_SECONDS))
+        .values(last_at=db_now())
+        .execution_options(synchronize_session=False)
+    )
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
+    """Bring the rows up to date; return, by key, problems to tell now, and told ones that are over."""
+    now = session.execute(select(db_now())).scalar_one()
+    rows = {row.key: row for row in session.execute(select(ToldProblem)).scalars() if row.key != _LOOKOUT}
+    begun: dict[str, News] = {}
+    current = {one.key[:255]: one for one in found}
+    for key, one in current.items():
+        row = rows.get(key)
+        if row is None:
+            row = ToldProblem(key=key, kind=one.kind.value, sentence="", todo="", first_at=now, last_at=now)
+            session.add(row)
+        row.sentence, row.todo, row.last_at = one.sentence, one.todo, now
+        lasting = 0.0 if one.kind in DECISIONS else LASTING_SECONDS
+        if row.told_at is None and (now - row.first_at).total_seconds() >= lasting:
+            kind: NewsKind = "decision" if one.kind in DECISIONS else "problem"
+            begun[key] = News(kind, one.kind.value, one.sentence, one.todo, one.since or row.first_at, one.docs)
+    over: dict[str, News] = {}
+    for key in rows.keys() - current.keys():
+        if rows[key].told_at is None:
+            session.delete(rows[key])
+        else:
+            over[key] = News("over", rows[key].kind, rows[key].sentence)
+    return begun, over
+
+
+def _tell(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
+    """Tell it on every channel; whether one of them took it. What none takes is told at the next look."""
+    was_told = False
+    for channel in channels:
+        try:
+            channel.tell(news)
+            was_told = True
+        except OperatorNotTold as err:
+            _log.error("the operator was not told by %s: %s", channel.name, err)
+    return was_told
