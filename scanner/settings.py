@@ -39,6 +39,7 @@ SECRETS = (
     "ANNOUNCE_REDIS_URL",
     "ANNOUNCE_WEBHOOK_SECRET",
     "GATEWAY_KEY",
+    "METRICS_KEY",
     "OPERATOR_WEBHOOK_SECRET",
     "OPERATOR_SLACK_URL",
     "CONSOLE_PASSWORD_HASH",
@@ -200,6 +201,8 @@ class Settings(BaseSettings):
     announce_stream: str = Field(default="r8scan:disabled", min_length=1, max_length=200)
     announce_webhook_url: HttpUrl | None = None
     announce_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    metrics_key: SecretStr | None = Field(default=None, min_length=16)
+    """The key of Prometheus, which scrapes `/metrics`; without it there are none."""
     gateway_key: SecretStr | None = Field(default=None, min_length=16)
     """The key of gateways that ask over HTTP what was disabled; without it they cannot."""
 

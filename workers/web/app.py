@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workers.context import Context
-from workers.web import alerts, gateways, health, reports
+from workers.web import alerts, gateways, health, metrics, reports
 from workers.web.bodies import BodyBudget
 from workers.web.console import mount
 from workers.web.requests import error_answer
@@ -25,6 +25,7 @@ def application(context: Context) -> ASGIApp:
         *alerts.routes(context, budget),
         *reports.routes(context, budget),
         *gateways.routes(context),
+        *metrics.routes(context),
         *mount.routes(context, budget),
     ]
     return _with_few_headers(Starlette(routes=routes, exception_handlers={404: _plain, 405: _plain, 500: _plain}))

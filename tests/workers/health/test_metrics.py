@@ -1,0 +1,117 @@
+"""The metrics tell what the status tells, and the documentation, rules and dashboard name only metrics that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from scanner.records import tallies
+from scanner.records.database import Database
+from scanner.records.models import Exposure, Incident, db_now
+from scanner.records.source_models import SourceState
+from scanner.records.states import Cause, Decision
+from scanner.settings import load_settings
+from tests.workers.health.alive import seen
+from workers.health.metrics import METRICS, exposition, table
+from workers.health.problems import Kind
+
+ROOT = Path(__file__).parents[3]
+MONITORING = ROOT / "docs" / "monitoring"
+NAMES = {one.full_name for one in METRICS}
+
+
+def scraped(database: Database) -> dict[tuple[str, ...], float]:
+    text = exposition(database, load_settings(sources="public_events")).decode()
+    labels = {one.full_name: one.labels for one in METRICS}
+    return {
+        (sample.name, *(sample.labels[label] for label in labels[sample.name])): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
+    now = datetime.now(UTC)
+    with database.write() as session:
+        counts = {"polls": 7, "events": 2100}
+        session.add(SourceState(source="public_events", next_poll_at=db_now(60), last_success_at=now, counts=counts))
+        tallies.add(session, "public_events", {"pushes": 90, "unread_pack_over_limit": 2, "error_http_500": 1})
+        seen(session)
+        for seconds in (1, 2, 3):
+            incident = Incident(
+                digest=f"{seconds:064x}",
+                hint="r8_Ab1…xyz9",
+                token_id="1",
+                token_name="ci",
+                cause=Cause.PUBLIC_REPOSITORY,
+                action=Decision.DISABLED,
+                detected_at=now,
+                disabled_at=now,
+            )
+            session.add(incident)
+            session.flush()
+            place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
+            published = now - timedelta(seconds=seconds)
+            session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
+    found = scraped(database)
+    assert found["r8scan_up",] == 1
+    assert found["r8scan_source_counts_total", "public_events", "events"] == 2100
+    assert found["r8scan_scanned", "public_events", "pushes"] == 90
+    assert found["r8scan_not_scanned", "public_events", "unread_pack_over_limit"] == 2
+    assert found["r8scan_incidents_total", "disabled", "public_repository"] == 3
+    assert found["r8scan_delay_seconds", "visible_to_disabled", "0.5"] == pytest.approx(2, abs=0.01)
+    assert found["r8scan_problem", "operator_not_set"] == 1
+    assert found["r8scan_problem", "process_silent"] == 0
+    assert {key[0] for key in found} <= NAMES
+    assert "Ab1" not in exposition(database, load_settings()).decode(), "no hint, no digest"
+
+
+def test_a_database_that_is_away_is_a_scrape_that_says_so(tmp_path: Path) -> None:
+    found = scraped(Database(f"postgresql://nobody@/none?host={tmp_path}"))
+    assert found["r8scan_up",] == 0
+    assert found["r8scan_problem", "database_away"] == 1
+
+
+def test_the_page_holds_the_table_that_the_code_makes() -> None:
+    assert table() in (ROOT / "docs" / "metrics.md").read_text()
+
+
+def metrics_in(expression: str) -> set[str]:
+    return set(re.findall(r"r8scan_\w+", expression))
+
+
+def test_each_alert_uses_metrics_that_exist_and_has_its_page() -> None:
+    groups = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    page = (ROOT / "docs" / "problems.md").read_text()
+    kinds = {kind for rule in rules for kind in re.findall(r'kind="(\w+)"', rule["expr"])}
+    assert kinds <= {kind.value for kind in Kind}
+    for rule in rules:
+        assert metrics_in(rule["expr"]) <= NAMES
+        name, _, anchor = rule["annotations"]["runbook"].partition("#")
+        assert (ROOT / name).is_file()
+        assert not anchor or f"## {anchor}\n" in page
+
+
+def test_the_dashboard_uses_metrics_that_exist() -> None:
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    used = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert used
+    for expression in used:
+        assert metrics_in(expression)
+        assert metrics_in(expression) <= NAMES
+
+
+if shutil.which("promtool"):  # Debian's `prometheus` has it; nothing else checks the syntax of rules
+
+    def test_prometheus_takes_the_rules() -> None:
+        done = subprocess.run(["promtool", "check", "rules", MONITORING / "alerts.yml"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,40 @@
+"""`GET /metrics`: what Prometheus scrapes; only where R8SCAN_METRICS_KEY is set, and with that key as bearer token."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from workers.context import Context
+from workers.health.metrics import exposition
+from workers.web.pools import Pool
+from workers.web.requests import guarded, require_key
+
+KEPT_SECONDS = 5.0
+"""For which a scrape is answered again without a new look at the database."""
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def routes(context: Context) -> list[Route]:
+    """Return the route."""
+    key = context.settings.metrics_key
+    if key is None:
+        return []
+    pool = Pool(threads=1, queue=4)
+    kept: list[tuple[float, bytes]] = []
+
+    def read() -> bytes:
+        # One thread: no two reads at a time.
+        if not kept or time.monotonic() - kept[0][0] > KEPT_SECONDS:
+            kept[:] = [(time.monotonic(), exposition(context.database, context.settings))]
+        return kept[0][1]
+
+    @guarded
+    async def metrics(request: Request) -> Response:
+        require_key(request, key)
+        return Response(await pool.run(read), headers={"Content-Type": CONTENT_TYPE})
+
+    return [Route("/metrics", metrics, methods=["GET"])]
