@@ -1,4 +1,4 @@
-# Everything starts here; each target sets up .venv by itself. Needs python3 (3.11 or later) with venv, git and make.
+# Each target sets up .venv by itself. It needs python3 (3.11 or later) with venv, git and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
-# Where there is memory for it (3 GB): the databases of tests wait for no disk there.
+# If 3 GB of memory are free, the databases of tests are kept in memory, so that they never wait for the disk.
 TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 {print $$4}')" -gt 3000000 ]; \
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
@@ -23,10 +23,10 @@ help:
 	@echo "make attack-table   what each hostile input costs, into docs/security.md"
 	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
 	@echo "make look   pictures of the mails and the console, in tests/pictures"
-	@echo "make lint   formatting, lint and types      make format   mend what can be mended"
+	@echo "make lint   formatting, lint and types      make format   repair formatting and lint"
 	@echo "make check  lint, and the tests that need no server: within a minute"
 	@echo "make migration name=\"…\"                    a migration, from the difference between tables and models"
-	@echo "make lock   the lock files anew             make clean    remove what make made"
+	@echo "make lock   write the lock files again      make clean    remove everything that make created"
 	@echo "make pins   container images by digest      make sbom     what the service is made of, in build/sbom.cdx.json"
 
 demo: $(RUNTIME)
@@ -40,11 +40,11 @@ test: lint
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
 		echo "LEFT OUT: the console in a browser (tests/workers/web/console/test_browser.py): no Chromium on the PATH"
 
-# Without PostgreSQL, Redis, the sandbox and processes of our own: those are for `make test`.
+# Skips the tests that need PostgreSQL, Redis, the sandbox or other processes. `make test` runs them.
 check: lint
 	$(BIN)/python -m pytest -n 2 -m "not servers"
 
-# The number follows the newest one; the empty database at the newest revision is what the models are compared with.
+# The revision number follows the newest one. Alembic compares the models with an empty database at that revision.
 migration: $(DEVELOPMENT)
 	@test -n "$(name)" || { echo 'say what it does: make migration name="a table for …"'; exit 1; }
 	rm -f build/migration.db
@@ -79,7 +79,7 @@ format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-# The hashes are what is trusted, so that it does not matter where a package comes from.
+# The lock files contain hashes, so that packages need not be trusted by their origin.
 lock: $(DEVELOPMENT)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate pyproject.toml --group build -o requirements.lock
@@ -90,7 +90,7 @@ lock: $(DEVELOPMENT)
 pins:
 	@sh .ci/pin-images
 
-# CycloneDX: what scanners of vulnerabilities and licences read.
+# CycloneDX is the format that scanners for vulnerabilities and licences read.
 sbom: $(DEVELOPMENT)
 	@mkdir -p build
 	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --short-PURLs --output-reproducible \
