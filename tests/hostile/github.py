@@ -105,7 +105,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """An event of a repository of its own that brings no pack."""
+    """Return an event of a repository of its own that brings no pack."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -120,12 +120,12 @@ def event(kind: str, payload: object, token: str | None = None) -> Prepared:
 
 
 def comment(body: str, token: str | None = None) -> Prepared:
-    """Somebody comments on an issue."""
+    """Return an event of a comment on an issue."""
     return event("IssueCommentEvent", {"action": "created", "issue": {"title": "x"}, "comment": {"body": body}}, token)
 
 
 def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
-    """A push of one commit with these files."""
+    """Return a push of one commit with these files."""
     objects = Objects()
     tree = b"".join(
         b"100644 " + name + b"\0" + bytes.fromhex(objects.add("blob", content)) for name, content in files.items()
@@ -138,7 +138,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """A push to which the git server answers with this pack."""
+    """Return a push to which the git server answers with this pack."""
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]

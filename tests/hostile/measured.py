@@ -1,4 +1,4 @@
-"""Measures what one piece of work costs in a process of its own: processor time, peak memory, and how it ended.
+"""Measurement of one piece of work in a process of its own: processor time, peak memory, and how it ended.
 
 The work runs in a fork of a small process that has imported everything, under resource limits, so that neither the
 imports nor what the tests themselves need counts. Run by `Measurer`; its messages are JSON lines.
@@ -31,7 +31,7 @@ SAFETY_MEMORY_MB = 1500
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the work came to. `cpu` in seconds; `ended`: "well", an exception's name, or a signal's."""
+    """The measured work. `cpu` is in seconds, and `ended` is "well" or the name of an exception or signal."""
 
     cpu: float
     memory_mb: float
@@ -78,7 +78,7 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """The work of a reader: everything that the engine finds in the content."""
+    """Do the work of a reader: find every token in the content."""
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter

@@ -1,4 +1,4 @@
-"""What each process of a service costs while a hostile input is in it: readers apart from all others. Linux only."""
+"""The cost of each process of a service under a hostile input, separately for readers and others. Linux only."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Costs:
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """The process, no reader, that took the most CPU."""
+        """Return the process, no reader, that took the most CPU."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
     def peak_mb(self) -> float:
-        """The peak memory of any process."""
+        """Return the peak memory of any process."""
         return max((cost.memory_mb for cost in self.by_pid.values()), default=0.0)
 
 
@@ -97,7 +97,7 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # One that has ended has no command line any more, one that has just begun still its parent's.
+                # A process that has ended has no command line, and one that has just started has its parent's.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)
@@ -109,7 +109,7 @@ def _peak_kb(pid: int) -> int:
 
 
 def _name(command: bytes) -> str:
-    """A short name of a process: what a worker is called, else the last part of its program."""
+    """Return a short name of a process: what a worker is called, else the last part of its program."""
     words = command.split(b"\0")
     worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
     return (worker or words[0].rpartition(b"/")[2] or b"gone").decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""What a hostile input is, how it is delivered, and the list of all of them. Builders register themselves here."""
+"""Hostile inputs, their ways of delivery, and the registry of all of them. Builders register themselves here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HostileInput:
     cannot_be_read: bool = False
 
     def content(self) -> bytes:
-        """The bytes; the same in each run."""
+        """Return the bytes; the same in each run."""
         return self.build(b"key = '" + self.leak + b"'\n")
 
     @property
@@ -57,7 +57,7 @@ class HostileInput:
 
 
 def token_of(name: str) -> bytes:
-    """A token of the right form that never existed; the same for the same name."""
+    """Return a token of the right form that never existed; the same for the same name."""
     chance = random.Random(name)
     return ("r8" + "_" + "".join(chance.choices(string.ascii_letters + string.digits, k=37))).encode()
 

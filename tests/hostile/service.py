@@ -76,7 +76,7 @@ class Service:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
 
     def is_idle(self) -> bool:
-        """Whether no job runs or is due; what is tried again later waits for its time."""
+        """Return whether no job runs or is due; what is tried again later waits for its time."""
         is_due = and_(ScanJob.state == "queued", ScanJob.next_attempt_at <= db_now(1))
         statement = select(func.count()).where(or_(ScanJob.state == "running", is_due))
         with self.database.read() as session:
@@ -102,14 +102,16 @@ class Service:
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """One request to the web server, from a network of its own: no request is refused for those before it."""
+        """Return one request to the web server, from a network of its own: no request is refused for those
+        before it.
+        """
         network = next(_networks)
         transport = httpx.HTTPTransport(local_address=f"127.{network >> 8 & 127}.{network & 255}.1", trust_env=False)
         with httpx.Client(transport=transport, timeout=60) as client:
             return client.post(f"{self.url}{path}", content=body, headers=dict(headers))
 
     def alert(self, body: bytes) -> httpx.Response:
-        """A signed alert."""
+        """Send a signed alert."""
         return self.post("/github/secret-scanning", body, self.github.signer.headers(body))
 
 
@@ -117,7 +119,7 @@ class Service:
 def running(
     folder: Path, pushes: list[Prepared] | None = None, rate: float = 1.0, *, processes: int = 2
 ) -> Iterator[Service]:
-    """A service that has polled once, and its web server, in an empty folder."""
+    """Run a service and its web server in an empty folder; the service has polled once."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         github = stack.enter_context(hostile_github.running(HostileGitHub(pushes, rate)))

@@ -1,4 +1,4 @@
-"""The table and the blinding run name each limit that is broken, and count the CPU of readers apart from all others."""
+"""The table and the blinding run name each exceeded limit, and count the CPU of readers separately."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_work_that_takes_too_much_cpu_is_ended_and_an_error_is_told(tmp_path: Pa
     path = tmp_path / "input"
     with Measurer() as measurer:
         path.write_bytes(b"H4sI" * (1 << 18))
-        # The limit of no CPU at all: whatever the work is, it is ended.
+        # A limit of zero CPU seconds ends any work.
         assert measurer.run("read", path, cpu_seconds=0).ended in ("SIGXCPU", "SIGKILL")
         path.write_bytes(b"{")
         assert measurer.run("event", path).ended == "JSONDecodeError"

@@ -1,4 +1,4 @@
-"""Each hostile input ends by itself within what a reader may take, and what is beside it is found."""
+"""Each hostile input ends by itself within the limits of a reader, and the token beside it is found."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FAMILIES = sorted({one.family for one in inputs_for("file")})
 
 
 def scan(target: Path, *options: str) -> tuple[set[str], str]:
-    """The digests that the command prints and what it says of what was not read."""
+    """Return the digests that the command prints and what it says of what was not read."""
     environment = {**os.environ, "R8SCAN_STATE_DIR": str(target.parent / "state")}
     done = commands.forked(
         ["scan", str(target), "--format", "json", *options], environment, target.parent, "", seconds=MAX_SECONDS

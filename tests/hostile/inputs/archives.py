@@ -15,24 +15,24 @@ MIB = 1 << 20
 
 
 def local_header(name: bytes, body: bytes, *, size: int, crc: int, method: int = 8, extra: bytes = b"") -> bytes:
-    """One local zip header with its data."""
+    """Return one local zip header with its data."""
     fixed = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, method, 0, 0, crc, len(body), size, len(name), len(extra))
     return fixed + name + extra + body
 
 
 def directory_entry(name: bytes, *, packed: int, size: int, crc: int, offset: int, method: int = 8) -> bytes:
-    """One entry of a zip's central directory."""
+    """Return one entry of a zip's central directory."""
     head = struct.pack("<4sHHHHHHIII", b"PK\1\2", 20, 20, 0, method, 0, 0, crc, packed, size)
     return head + struct.pack("<HHHHHII", len(name), 0, 0, 0, 0, 0, offset) + name
 
 
 def directory_end(count: int, size: int, offset: int) -> bytes:
-    """The record at the end of a zip."""
+    """Return the record at the end of a zip."""
     return struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, min(count, 65535), min(count, 65535), size, offset, 0)
 
 
 def deflated(content: bytes) -> bytes:
-    """A raw deflate stream."""
+    """Return a raw deflate stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(content) + packer.flush()
 
@@ -137,14 +137,14 @@ def _entry(name: str, method: int) -> zipfile.ZipInfo:
 
 
 def pax_block(payload: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """A PAX header with this payload."""
+    """Return a PAX header with this payload."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, len(payload)
     return info.tobuf(tarfile.USTAR_FORMAT) + payload + bytes(-len(payload) % 512)
 
 
 def tar_member(name: str, content: bytes) -> bytes:
-    """One regular file."""
+    """Return one regular file."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
@@ -223,18 +223,18 @@ def tar_long_names() -> bytes:
 
 
 def seven_zip(header: bytes, packed: bytes = b"") -> bytes:
-    """A 7z file with this header and these bytes in front of it."""
+    """Return a 7z file with this header and these bytes in front of it."""
     start = struct.pack("<QQL", len(packed), len(header), zlib.crc32(header))
     return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<L", zlib.crc32(start)) + start + packed + header
 
 
 def number(value: int) -> bytes:
-    """A 7z number of eight bytes."""
+    """Return a 7z number of eight bytes."""
     return b"\xff" + struct.pack("<Q", value)
 
 
 def encoded_header(header: bytes, *, declared: int | None = None, dictionary: bytes = b"\x18") -> bytes:
-    """A 7z file whose header is itself compressed."""
+    """Return a 7z file whose header is itself compressed."""
     packed = lzma.compress(header, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 24}])
     size = len(header) if declared is None else declared
     encoded = b"\x17\x06" + number(0) + number(1) + b"\x09" + number(len(packed)) + b"\0"
@@ -288,7 +288,7 @@ def ar_size(leak: bytes) -> bytes:
 
 
 def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: int | None = None) -> bytes:
-    """One cpio entry; sizes may lie."""
+    """Return one cpio entry; sizes may lie."""
     numbers = [1, 0o100644, 0, 0, 1, 0, len(body) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0]
     numbers[11] = numbers[11] if name_size is None else name_size
     header = b"070701" + b"".join(b"%08X" % value for value in numbers)

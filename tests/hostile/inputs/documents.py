@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def pdf_stream(body: bytes, filters: bytes) -> bytes:
-    """A PDF of one stream."""
+    """Return a PDF of one stream."""
     head = b"%%PDF-1.4\n1 0 obj\n<</Length %d/Filter%s>>\nstream\n" % (len(body), filters)
     return head + body + b"\nendstream\nendobj\n"
 
@@ -87,7 +87,7 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """A table of one row whose schema is replaced afterwards, so that nothing computes its columns here."""
+    """Return a table of one row whose schema is replaced afterwards, so that nothing computes its columns here."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -133,7 +133,7 @@ def sqlite_views() -> bytes:
 
 
 def _database_with_overflow(rows: int) -> bytearray:
-    """A database of 512-byte pages whose rows are long enough for chains of overflow pages."""
+    """Return a database of 512-byte pages whose rows are long enough for chains of overflow pages."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -155,7 +155,9 @@ def sqlite_overflow_loop() -> bytes:
 
 @hostile("SQLite", "3,200 rows that all claim one chain of 40 MB", large=True)
 def sqlite_shared_chain() -> bytes:
-    """An interior page, leaves of eight cells each, and one chain of overflow pages to which every cell points."""
+    """Return an interior page, leaves of eight cells each, and one chain of overflow pages to which every
+    cell points.
+    """
     size, leaves, links, local = 4096, 400, 10_000, 489
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
@@ -178,7 +180,7 @@ def sqlite_shared_chain() -> bytes:
 
 
 def _page(size: int, kind: bytes, cells: list[bytes], rightmost: bytes = b"") -> bytes:
-    """A page of a table's tree with these cells."""
+    """Return a page of a table's tree with these cells."""
     page = bytearray(size)
     at, pointers = size, b""
     for cell in cells:
@@ -248,7 +250,7 @@ def sqlite_leak_beside_generated(leak: bytes) -> bytes:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    """A PNG chunk."""
+    """Return a PNG chunk."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 

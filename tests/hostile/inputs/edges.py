@@ -12,7 +12,7 @@ SURROGATE = "\ud800"
 
 
 def event(payload: object, kind: str = "IssuesEvent") -> bytes:
-    """One event with this payload; the page's server gives it its id and time."""
+    """Return one event with this payload; the page's server gives it its id and time."""
     return json.dumps({"type": kind, "payload": payload}).encode()
 
 
@@ -75,7 +75,7 @@ def event_databases() -> bytes:
 
 
 def alert(record: dict[str, object]) -> bytes:
-    """A body of one record."""
+    """Return a body of one record."""
     return json.dumps([record]).encode()
 
 
@@ -153,7 +153,7 @@ def usage_databases() -> bytes:
 
 
 def mail(body: bytes, kind: bytes = b'multipart/report; boundary="b"') -> bytes:
-    """A mail with this body."""
+    """Return a mail with this body."""
     return b"From: <>\r\nTo: b@example.com\r\nContent-Type: " + kind + b"\r\n\r\n" + body
 
 

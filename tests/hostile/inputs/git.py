@@ -16,7 +16,7 @@ COMMIT, TREE, BLOB, OFFSET_DELTA, NAMED_DELTA = 1, 2, 3, 6, 7
 
 
 def entry_head(kind: int, size: int) -> bytes:
-    """The type and size in front of a pack's entry."""
+    """Return the type and size in front of a pack's entry."""
     digits = [(kind << 4) | (size & 15)]
     size >>= 4
     while size:
@@ -27,7 +27,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """How far back the base of a delta stands."""
+    """Return how far back the base of a delta stands."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1
@@ -36,7 +36,7 @@ def distance(value: int) -> bytes:
 
 
 def length(value: int) -> bytes:
-    """A size inside a delta."""
+    """Return a size inside a delta."""
     digits = []
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)
@@ -45,19 +45,19 @@ def length(value: int) -> bytes:
 
 
 def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
-    """A pack of these entries with its checksum."""
+    """Return a pack of these entries with its checksum."""
     total = len(entries) if count is None else count
     body = b"PACK" + (2).to_bytes(4, "big") + total.to_bytes(4, "big") + b"".join(entries)
     return body + hashlib.sha1(body).digest()
 
 
 def plain_entry(content: bytes, kind: int = BLOB) -> bytes:
-    """An object as it is."""
+    """Return an object as it is."""
     return entry_head(kind, len(content)) + zlib.compress(content, 1)
 
 
 def copies(base: int, size: int) -> bytes:
-    """A delta that copies the beginning of its base until it has `size` bytes."""
+    """Return a delta that copies the beginning of its base until it has `size` bytes."""
     part = min(base, 0xFFFFFF)
     command = b"\xf0" + part.to_bytes(3, "little")
     return (
@@ -69,12 +69,12 @@ def copies(base: int, size: int) -> bytes:
 
 
 def delta_entry(delta: bytes, back: int) -> bytes:
-    """A delta whose base stands `back` bytes before it."""
+    """Return a delta whose base stands `back` bytes before it."""
     return entry_head(OFFSET_DELTA, len(delta)) + distance(back) + zlib.compress(delta, 1)
 
 
 def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
-    """A pack of one object and deltas of it."""
+    """Return a pack of one object and deltas of it."""
     entries = [plain_entry(base)]
     at = len(entries[0])
     for delta in deltas:
@@ -92,7 +92,7 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """The last command of the delta copies three bytes less and inserts a number in their place."""
+    """Return the delta with a last command that copies three bytes less and inserts a number in their place."""
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

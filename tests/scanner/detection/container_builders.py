@@ -1,4 +1,4 @@
-"""Builds containers with a given content inside: what the tests and the table in docs/detection.md are made from."""
+"""Builders of containers with a given content. The tests and the tables in docs/detection.md use them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT
 
 
 def old_tar(content: bytes) -> bytes:
-    """The form before POSIX: no magic, only a checksum."""
+    """Return the form before POSIX: no magic, only a checksum."""
     archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
     archive[257:512] = bytes(255)
     archive[148:156] = b" " * 8
@@ -49,7 +49,7 @@ def old_tar(content: bytes) -> bytes:
 
 
 def docx_in_runs(content: bytes) -> bytes:
-    """A word processor's document in which the text is formatted in pieces of seven letters."""
+    """Return a word processor's document in which the text is formatted in pieces of seven letters."""
     pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
     runs = b"".join(b"<w:r><w:rPr><w:b/></w:rPr><w:t>" + piece + b"</w:t></w:r>" for piece in pieces)
     return zipped(b'<?xml version="1.0"?><w:document><w:p>' + runs + b"</w:p></w:document>", "word/document.xml")
@@ -71,7 +71,7 @@ def zstandard_compressed(content: bytes) -> bytes:
 
 
 def ar(*members: tuple[bytes, bytes]) -> bytes:
-    """An ar archive of (name, content)."""
+    """Return an ar archive of (name, content)."""
     parts = [b"!<arch>\n"]
     for name, content in members:
         parts.append(b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(content)))
@@ -112,7 +112,7 @@ def png(content: bytes, kind: bytes = b"tEXt") -> bytes:
 
 
 def lzw(content: bytes) -> bytes:
-    """LZW as PDF has it, every code literal."""
+    """Return LZW as used in PDF, with a literal for every code."""
     codes: list[tuple[int, int]] = [(256, 9)]
     for at, byte in enumerate(content):
         if at and at % 200 == 0:
@@ -145,7 +145,9 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 
 def pdf_with_glyph_numbers(content: bytes) -> bytes:
-    """A page in a font that numbers its glyphs from 1 in the order of their use, with the map to letters behind it."""
+    """Return a page in a font that numbers its glyphs from 1 in the order of their use, with the map to letters behind
+    it.
+    """
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
     page = f"BT /F1 9 Tf <{codes[:64]}> Tj 10 0 Td [<{codes[64:]}>] TJ ET".encode()
@@ -160,14 +162,14 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
 
 
 def pdf_form(content: bytes) -> bytes:
-    """The value of a form's field: UTF-16 in a string with escapes, in an object stream."""
+    """Return the value of a form's field: UTF-16 in a string with escapes, in an object stream."""
     wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
     packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
     return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
 
 
 def sqlite_database(content: bytes) -> bytes:
-    """A database in which the value lies over the edge of two pages."""
+    """Return a database in which the value lies over the edge of two pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
@@ -179,7 +181,7 @@ def sqlite_database(content: bytes) -> bytes:
 
 
 def sqlite_with_gzip(content: bytes) -> bytes:
-    """A database with a compressed value."""
+    """Return a database with a compressed value."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE cache (body BLOB)")
         connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
@@ -188,7 +190,7 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 
 
 def git_repository(folder: Path, content: bytes) -> None:
-    """Two versions of a file, the second one a delta of the first once packed."""
+    """Write a repository with two versions of a file. Packing makes the second a delta of the first."""
 
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
@@ -223,7 +225,7 @@ def loose_object(content: bytes) -> bytes:
 
 
 def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
-    """The `odc` form, as packages of macOS hold one."""
+    """Return the `odc` form, as packages of macOS hold one."""
     parts = []
     for entry, body in ((name, content), (b"TRAILER!!!", b"")):
         numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))
@@ -239,7 +241,7 @@ def lzip(content: bytes) -> bytes:
 
 
 def lz4_block(content: bytes) -> bytes:
-    """One block without matches."""
+    """Return one block without matches."""
     length = len(content)
     head = bytes((min(length, 15) << 4,))
     if length >= 15:
@@ -257,7 +259,7 @@ def mozilla_lz4(content: bytes) -> bytes:
 
 
 def snappy_stream(content: bytes) -> bytes:
-    """Chunks of up to 60 bytes, each one literal."""
+    """Return a Snappy stream of chunks of up to 60 bytes, each a single literal."""
     parts = [b"\xff\x06\0\0sNaPpY"]
     for at in range(0, len(content), 60):
         piece = content[at : at + 60]
@@ -267,7 +269,7 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """What the program `compress` writes: codes of 9 to 16 bits, in groups of eight of one width."""
+    """Return what the program `compress` writes: codes of 9 to 16 bits, in groups of eight of one width."""
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
     width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
@@ -302,7 +304,7 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def sqlite_in_utf16(content: bytes) -> bytes:
-    """A database in UTF-16 with a table that is stored as an index, and a value that fills several pages."""
+    """Return a database in UTF-16 with a table that is stored as an index, and a value that fills several pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute("PRAGMA page_size = 1024")
@@ -313,7 +315,7 @@ def sqlite_in_utf16(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """LZF with one repetition of a run of zeros in front of the content, so that it is shorter."""
+    """Return LZF with a repeated run of zeros before the content, so that it becomes shorter."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)
@@ -329,7 +331,7 @@ def redis_dump(content: bytes) -> bytes:
 
 
 def postgresql_dump(content: bytes) -> bytes:
-    """A custom-format dump with the data of one table in two chunks."""
+    """Return a custom-format dump with the data of one table in two chunks."""
     packed = zlib.compress(content)
     chunks = [packed[:20], packed[20:], b""]
     data = b"".join(b"\0" + struct.pack("<I", len(chunk)) + chunk for chunk in chunks)
@@ -337,7 +339,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def behind_a_header(stream: bytes) -> bytes:
-    """A stream behind a header of a format that nobody knows, and before a trailer."""
+    """Return a stream behind a header of a format that nobody knows, and before a trailer."""
     return b"ACME\x01\0\0\0" + bytes(range(24)) + stream + b"\0trailer"
 
 
@@ -347,7 +349,7 @@ def raw_deflated(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """A file of one block with one record, a string."""
+    """Return a file of one block with one record, a string."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
@@ -368,7 +370,7 @@ def _zigzag(number: int) -> bytes:
 
 
 def compound_file(content: bytes) -> bytes:
-    """An OLE file of 512-byte sectors with one stream, whose sectors lie in the wrong order."""
+    """Return an OLE file of 512-byte sectors with one stream, whose sectors lie in the wrong order."""
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
@@ -391,7 +393,7 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """A chat model's answer in pieces of three letters, as its API streams it."""
+    """Return a chat model's answer in pieces of three letters, as its API streams it."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

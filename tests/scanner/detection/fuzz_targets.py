@@ -25,7 +25,8 @@ LIMITS = Limits(
 )
 """Small, so that a fuzzer reaches them."""
 
-# A reader pays when it has a piece, so it may be one piece beyond the limit: the largest step of a decompressor.
+# A reader is charged after it read a piece. So it may exceed the limit by one piece, the largest step of a
+# decompressor.
 _SLACK = 4 << 20
 _READ = 16 << 10
 
@@ -85,12 +86,12 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """The kind of any bytes is told without an error."""
+    """Recognise the kind of any bytes without an error."""
     container_kind(data)
 
 
 def fuzz_wide(data: bytes) -> None:
-    """Text in UTF-16 and UTF-32 is decoded without an error, whatever its bytes are."""
+    """Decode any bytes as UTF-16 and UTF-32 without an error."""
     codec = wide_codec(data) or "utf-16-le"
     for piece in wide_pieces(data, codec):
         assert len(piece.text) <= 3 * len(data) + 3

@@ -1,4 +1,4 @@
-"""Documents of one group share a budget: what is spent is spent for all, and plain text is found all the same."""
+"""Documents of one group share a budget. When it is spent, plain tokens are still found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a push or page may hold is bounded, and what lies beyond is counted by reason."""
+"""The candidates of a push or page are limited, and those beyond a limit are counted by reason."""
 
 from __future__ import annotations
 

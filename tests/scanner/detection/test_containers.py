@@ -1,4 +1,4 @@
-"""Every container is opened by its content; what is not read is counted; a bomb costs no more than its bounds."""
+"""Every container is recognised by its content, unread parts are counted, and a bomb costs no more than the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scan tells of a document: positions, places without tokens, and the quick ways for many small contents."""
+"""The result of a scan: exact positions, places without tokens, and the fast calls for many small contents."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_a_position_after_a_long_wrapped_run_is_exact() -> None:
 def test_the_edge_of_a_window_hides_nothing(encoding: str, shift: int) -> None:
     chance = random.Random(shift)
     token = random_token(chance)
-    spelled = ENCODINGS[encoding](token, chance)
-    content = b"." * (WINDOW + shift) + spelled + b"." * 10
+    encoded = ENCODINGS[encoding](token, chance)
+    content = b"." * (WINDOW + shift) + encoded + b"." * 10
     assert [found.digest for found in Detector().scan(Document(content, Place("file"))).candidates] == [
         sha256_digest(token)
     ]

@@ -1,4 +1,4 @@
-"""Every encoding is found, in whatever surroundings, and what is not a token is not."""
+"""Tokens are found in every encoding and in any surroundings. Other strings are not candidates."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_a_token_is_found_once_in_every_encoding(name: str) -> None:
 def test_surroundings_never_hide_a_token(name: str, seed: int, before: bytes, after: bytes) -> None:
     chance = random.Random(seed)
     token = random_token(chance)
-    spelled = ENCODINGS[name](token, chance)
-    content = spelled + after if name in AT_THE_START else before + spelled + after
+    encoded = ENCODINGS[name](token, chance)
+    content = encoded + after if name in AT_THE_START else before + encoded + after
     assert found(token, content), content
 
 

@@ -1,4 +1,4 @@
-"""No reader fails on mutated or random bytes, and none gives more than the limits allow."""
+"""No reader fails on mutated or random bytes, and none returns more than the limits allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile repository runs nothing, redirects nothing and hangs nothing; what of it cannot be read is counted."""
+"""A hostile repository cannot run programs, redirect reads or hang the scanner. Its unreadable parts are counted."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_alternates_of_another_owner_are_refused_and_counted(
     if os.getuid() == 0:
         os.chown(foreign, 12345, 12345)
     else:
-        foreign = Path("/usr")  # only root can give a folder to somebody else, but root has folders
+        foreign = Path("/usr")  # only root can change the owner of a folder, but folders of root exist
     alternates(work, str(foreign))
     found = scanned(work.path / ".git")
     assert found.candidates == []

@@ -1,4 +1,4 @@
-"""Everything in a repository's object database is read, reachable or not, and what is found has a place."""
+"""Every object of a repository's database is read, reachable or not, and every finding has a place."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Twice the input costs a reader at most about twice the work, however the input is made.
+"""Twice the input costs a reader at most about twice the work, for any input.
 
-Work is counted in executed lines of the readers and in what the meter was paid, so the machine's speed does not matter.
+Work is measured in executed lines of the readers and in charges to the meter, so the machine's speed does not matter.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
 
 
 def _many_cells_to_one_chain(size: int) -> bytes:
-    """A database in which the cells of all rows lead to the overflow chain of the first."""
+    """Return a database in which the cells of all rows lead to the overflow chain of the first."""
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA page_size = 512")
     connection.execute("CREATE TABLE t (a BLOB)")
@@ -97,7 +97,7 @@ def _overlapping_cells(size: int) -> bytes:
 
 
 def _overlapping_entries(size: int) -> bytes:
-    """A zip whose directory names one compressed file again and again."""
+    """Return a zip whose directory names one compressed file again and again."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(10_000))

@@ -1,4 +1,4 @@
-"""The prefilter stays within what makes it fast and hides nothing; hostile input costs in proportion to its size."""
+"""The matcher stays fast and hides no token. Hostile input costs in proportion to its size."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_a_crowd_of_needles_hides_no_token(name: str) -> None:
     token = random_token(random.Random(name))
     crowd = CROWDS[name] * 8_000
     for encoding in ("plain", "base64", "hex", "percent", "UTF-16, little-endian", "hex, 0x list", "soft-wrapped line"):
-        spelled = ENCODINGS[encoding](token, random.Random(1))
-        result = Detector().scan(Document(crowd + b"  " + spelled + b"  " + crowd, Place("file")))
+        encoded = ENCODINGS[encoding](token, random.Random(1))
+        result = Detector().scan(Document(crowd + b"  " + encoded + b"  " + crowd, Place("file")))
         assert sha256_digest(token) in {candidate.digest for candidate in result.candidates}, encoding
 
 
@@ -95,7 +95,7 @@ def test_millions_of_prefixes_cost_little_memory() -> None:
 
 
 class _CountedPattern:
-    """Counts how often the engine asks a pattern."""
+    """A pattern that counts how often the engine matches it."""
 
     def __init__(self, pattern: regex.Pattern[bytes]) -> None:
         self._pattern = pattern

@@ -1,4 +1,4 @@
-"""Places are found in work that is linear in the distinct trees of a history, and within limits that are counted."""
+"""Places are found in work linear in the distinct trees of a history. Reached limits are counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the objects that were read to find places."""
+    """Return the ids of the objects that were read to find places."""
     ids: list[str] = []
     real = _Objects.read
 
@@ -74,7 +74,7 @@ def test_a_tree_of_many_commits_and_refs_is_read_once(bare: Path, fresh_token: T
     leak = blob(bare, fresh_token())
     inner = tree(bare, f"100644 blob {leak}\tleak")
     root = tree(bare, f"040000 tree {inner}\td")
-    loose = blob(bare, fresh_token())  # nothing holds it, so that all is looked through for it
+    loose = blob(bare, fresh_token())  # no tree contains it, so the whole history is searched
     first = commit(bare, root)
     for day in range(2, 20):
         commit(bare, root, first, day=day)

@@ -1,4 +1,4 @@
-"""Paths and commits of what a pack holds are found by reading each tree once, however the trees refer to each other."""
+"""Paths and commits in a pack are found by reading each tree once, however the trees refer to each other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The trees that were taken apart, once for each time."""
+    """Return the trees that were taken apart, once for each time."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

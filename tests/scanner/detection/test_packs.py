@@ -1,4 +1,4 @@
-"""A stranger's pack is read as far as it can be, whatever it is, at a bounded price, and what lacks is counted."""
+"""An untrusted pack is read as far as possible at a limited cost, and its missing parts are counted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def varint(value: int) -> bytes:
 
 
 def delta(base: bytes, result: bytes) -> bytes:
-    """A delta that copies what both begin with and inserts the rest."""
+    """Return a delta that copies what both begin with and inserts the rest."""
     common = 0
     while common < min(len(base), len(result), 0xFFFF) and base[common] == result[common]:
         common += 1
@@ -70,7 +70,7 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 class Read:
-    """A reading that was iterated over, and what came out."""
+    """A completed reading and its objects."""
 
     def __init__(self, reading: PackReading) -> None:
         self.objects = list(reading)
@@ -83,7 +83,7 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """A pack with deltas of both kinds, some before their base, and the objects in it."""
+    """Return a pack with deltas of both kinds, some before their base, and the objects in it."""
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []
     objects: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""PDFs: text is put together from strings, fonts and forms; files that open without a password are decrypted."""
+"""PDFs: text is joined from strings, fonts and forms, and files that open without a password are decrypted."""
 
 from __future__ import annotations
 

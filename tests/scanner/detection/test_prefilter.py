@@ -1,4 +1,4 @@
-"""The in-process part finds what the engine finds, or says that a reader has to look; ordinary source needs none."""
+"""The in-process part finds what the engine finds, or says that a reader is needed. Ordinary source needs none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A small pack is scanned where it was received, any other in a reader; both find the same. A flood hides nothing."""
+"""A small pack is scanned in the process that received it, others in a reader. Both find the same, and a flood hides no
+leak.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """A reader that counts the packs that it is given, and fails as often as it is told to."""
+    """A reader that counts its packs and fails a given number of times."""
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -43,7 +45,7 @@ class Reader(InProcessReader):
 
 
 def pushed(*contents: bytes) -> bytes:
-    """A pack of one commit that adds these files."""
+    """Return a pack of one commit that adds these files."""
     blobs = [object_id("blob", content) for content in contents]
     tree = b"".join(b"100644 file_%d.txt\0" % number + bytes.fromhex(oid) for number, oid in enumerate(blobs))
     head = f"tree {object_id('tree', tree)}\nauthor a <a> 1 +0000\ncommitter a <a> 1000 +0000\n\nx\n".encode()
@@ -124,7 +126,7 @@ def test_what_killed_its_reader_hides_no_plain_token_and_is_tried_once_more() ->
 
 
 class SlowReader(Reader):
-    """Opens nothing as quickly as the reader of a pack should."""
+    """A reader that opens objects too slowly for the scan of a pack."""
 
     def read(
         self,

@@ -1,4 +1,4 @@
-"""Nothing that leaves the detector holds a token, and everything else is left as it is."""
+"""Redacted text contains no token, and other text is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""7z archives: what a header declares is checked before it costs anything; blocks are read as streams."""
+"""7z archives: the declarations of a header are checked before they cost anything, and blocks are read as streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Containers are told by their first bytes; ordinary text never is one, and what cannot be read is named."""
+"""Containers are recognised by their first bytes, ordinary text is never taken for one, and unreadable formats are
+named.
+"""
 
 from __future__ import annotations
 

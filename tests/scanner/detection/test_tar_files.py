@@ -1,4 +1,4 @@
-"""Tar archives of every dialect are read forwards; damage hides nothing behind it."""
+"""Tar archives of every dialect are read forwards, and files after damage are found."""
 
 from __future__ import annotations
 

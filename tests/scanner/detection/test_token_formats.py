@@ -1,4 +1,4 @@
-"""A vendor names its token formats in a setting; everything that knows tokens follows it."""
+"""A vendor names its token formats in one setting, and every part of the program follows it."""
 
 from __future__ import annotations
 

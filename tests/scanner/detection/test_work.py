@@ -1,4 +1,4 @@
-"""Work is counted in steps, grows with the size and not faster, and ends at a bound; findings are capped."""
+"""Work is counted in steps, grows at most linearly and ends at a limit. The number of findings is limited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_STEP_BYTES = 1 << 20
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Contents that repeat a needle: alone, with joints between, and before a token that is cut."""
+    """Contents that repeat a needle: alone, with joints between, and before a truncated token."""
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
     cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]
@@ -42,7 +42,7 @@ def cost(content: bytes, limits: Limits) -> Meter:
 def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
     for row in rows(needle):
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 14, 1 << 15))
-        # A window with many hits is searched by patterns, which pay otherwise: hence no closer bound.
+        # A window with many hits is searched by patterns, which are charged differently, so the limit is not tighter.
         assert large.work <= 3 * small.work + 2_000_000, row
         assert large.expanded <= 2.5 * small.expanded + 10_000, row
 

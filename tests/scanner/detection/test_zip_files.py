@@ -1,4 +1,4 @@
-"""Zip archives are read by their directory wherever it stands, and file by file where it is broken."""
+"""Zip archives are read by their directory, wherever it is, and file by file if it is damaged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:
 
 
 def one_of(method: int, packed: bytes, plain: bytes) -> bytes:
-    """A zip of one file whose compression zipfile does not know."""
+    """Return a zip of one file whose compression zipfile does not know."""
     content = bytearray(zipped(packed, "a", zipfile.ZIP_STORED))
     directory = content.rindex(b"PK\x01\x02")
     for at in (8, directory + 10):

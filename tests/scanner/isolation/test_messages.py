@@ -1,4 +1,4 @@
-"""What a reader answers is checked: one that was taken over can lie, but cannot harm the process that asked it."""
+"""A reader's answer is checked. A reader that was taken over can lie, but cannot harm the process that asked it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a reader answers of a pack arrives whole, and is checked: one that was taken over can lie, but harm nobody."""
+"""A reader's answer about a pack arrives whole and is checked. A reader that was taken over can lie, but cannot harm
+others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Confined readers find what is found in process; what hangs is killed, recorded, and holds up nobody else."""
+"""Confined readers find what the in-process reader finds. A reader that hangs is killed, recorded, and
+delays no other.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def pool() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
-    """A pool whose readers may hang: its deadline passes soon."""
+    """Yield a pool whose readers may hang: its deadline passes soon."""
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
     pool = ReaderPool(2, HANGING)
     yield pool
@@ -52,7 +54,7 @@ def server_of(pool: ReaderPool) -> psutil.Process:
 
 
 def readers(pool: ReaderPool) -> list[psutil.Process]:
-    """Every reader of the pool."""
+    """Return every reader of the pool."""
     return children(server_of(pool).pid)
 
 
@@ -148,7 +150,7 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     content = zipped(b"never answered")
     detector.scan_bytes(content, "b.zip")
     again = detector.scan_bytes(content, "copy.zip")
-    # Another reader would answer it by now, if it were asked.
+    # Without the record, another reader would have been asked and would have answered by now.
     assert again is not None
     assert again.unread == {"reader_deadline": 1}
 
