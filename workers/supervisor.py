@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +25,7 @@ from scanner.records.database import Database, DatabaseUnavailable, is_unavailab
 from scanner.settings import Settings
 from workers import embedded_redis
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
+from workers.health.machine import configuration
 
 DRAIN_SECONDS = 30.0
 """Time for the workers to finish their work after SIGTERM. Then they are killed."""
@@ -149,7 +150,11 @@ class Supervisor:
                 self._start_all()
                 _log.info(
                     "running; Ctrl-C stops",
-                    extra={"state": str(self._settings.state_dir), "github": self._settings.github_api_url},
+                    extra={
+                        "state": str(self._settings.state_dir),
+                        "github": self._settings.github_api_url,
+                        **asdict(configuration(self._settings)),
+                    },
                 )
                 while not self._stop.wait(0.2):
                     self._end_deaf()

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
-from scanner.records.states import Channel
+from scanner.records.states import Channel, Decision, NotificationState
 from scanner.response.timeline import timeline
 from workers.cli.errors import UserError
 
@@ -46,15 +46,30 @@ def find(session: Session, wanted: str) -> Incident:
     return matches[0]
 
 
-def newest(session: Session, limit: int) -> Sequence[Incident]:
-    """Return the newest incidents with their places, newest first."""
+def newest(
+    session: Session, limit: int, *, action: Decision | None = None, mail: NotificationState | None = None
+) -> tuple[Sequence[Incident], int]:
+    """Return the newest incidents with their places, newest first, and how many there are in all.
+
+    Args:
+        session: Where they are read.
+        limit: How many to return at most.
+        action: Only incidents of whose token this was done.
+        mail: Only incidents with a mail to an owner in this state.
+    """
+    conditions: list[ColumnElement[bool]] = [] if action is None else [Incident.action == action]
+    if mail is not None:
+        mailed = select(NotificationSubject.incident_id).join(Notification).where(Notification.state == mail)
+        conditions.append(Incident.id.in_(mailed.where(Notification.channel == Channel.EMAIL)))
     statement = (
         select(Incident)
+        .where(*conditions)
         .options(selectinload(Incident.exposures))
         .order_by(Incident.detected_at.desc(), Incident.id)
         .limit(limit)
     )
-    return session.execute(statement).scalars().all()
+    total = session.execute(select(func.count()).select_from(Incident).where(*conditions)).scalar_one()
+    return session.execute(statement).scalars().all(), total
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:

@@ -14,6 +14,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from scanner.records.models import Incident
+from scanner.records.states import Decision, NotificationState
 from scanner.response import operator_actions
 from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
@@ -35,13 +36,17 @@ ReasonOption = Annotated[str, typer.Option(help="Why: kept in the audit.")]
 def list_(
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
+    action: Annotated[Decision | None, typer.Option(help="Only those of whose token this was done.")] = None,
+    mail: Annotated[NotificationState | None, typer.Option(help="Only those with a mail in this state.")] = None,
 ) -> None:
-    """List incidents, the newest first.
+    """List incidents, the newest first. Standard error says so when there are more.
 
-    Example: r8scan incidents list --json | jq -r .id
+    Example: r8scan incidents list --action protected
     """
     with opened_context() as context, context.database.read() as session:
-        incidents = incident_records.newest(session, limit)
+        incidents, total = incident_records.newest(session, limit, action=action, mail=mail)
+        if total > len(incidents):
+            output.errors().print(f"{len(incidents):,} of {total:,} shown: raise --limit to see more", markup=False)
         states = incident_records.mail_states(session, incidents)
         if as_json:
             output.json_lines(incident_records.summary(incident, states[incident.id]) for incident in incidents)

@@ -87,6 +87,7 @@ def _screen(found: Overview) -> RenderableType:
     sightings = ", ".join(f"{count} {state}" for state, count in sorted(found.sightings.items())) or "none"
     parts: list[RenderableType] = [
         Text(f"{output.plain(found.at)}   {delays}   sightings: {sightings}"),
+        Text(output.plain(_configuration(found))),
         _table("Sources (24 hours)", _SOURCE_COLUMNS, (_source_row(found, one) for one in found.sources)),
         _table("Seen of what other sources saw (95 % interval)", _RECALL_COLUMNS, _recall_rows(found)),
         _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
@@ -102,6 +103,12 @@ def _screen(found: Overview) -> RenderableType:
     parts.append(_table("Last incidents", columns, incident_rows))
     spaced = [part for one in parts for part in (one, Text())]
     return Group(*spaced, *(_problems(found) or [Text("all is well", style="green")]))
+
+
+def _configuration(found: Overview) -> str:
+    own = found.configuration
+    sources = ", ".join(own.sources) or "none"
+    return f"mode: {own.enforce}   mails: {own.mail_transport}   tokens: {own.token_store}   sources: {sources}"
 
 
 _SOURCE_COLUMNS = (

@@ -55,7 +55,7 @@ def _outbox(session: Session, found: Overview) -> None:
         elif state in (NotificationState.PENDING, NotificationState.FROZEN) and age > UNSENT_AFTER.total_seconds():
             sentence = f"the oldest message ({channel}) has waited for {span(age)}"
             todo = (
-                "check the mail server with r8scan doctor"
+                "check the mail server with r8scan email test"
                 if channel in (Channel.EMAIL, Channel.OPERATOR)
                 else "check the gateway"
             )

@@ -105,7 +105,15 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
     assert found["queues"][0]["jobs"] == 1
     assert found["speed"]["p50_seconds"] == 2.0
     shown = r8scan("status", env=COMPLETE).stdout
-    for part in ("public_events", "4711", "3900", "r8_Ab1…xyz9", "p50 2.0 s", "all is well"):
+    for part in (
+        "mode: disable   mails: smtp 127.0.0.1:1   tokens: own tables",
+        "public_events",
+        "4711",
+        "3900",
+        "r8_Ab1…xyz9",
+        "p50 2.0 s",
+        "all is well",
+    ):
         assert part in shown
 
 
@@ -257,3 +265,24 @@ def test_hours_are_queued_once(r8scan: Run, state: Database) -> None:
     first = json.loads(r8scan(*arguments, env=env).stdout)["jobs"]
     assert len(first) == 3
     assert json.loads(r8scan(*arguments, env=env).stdout)["jobs"] == first
+
+
+def test_incidents_are_filtered_and_what_is_left_out_is_told(r8scan: Run, state: Database) -> None:
+    with state.write() as session:
+        for number, action in enumerate(("disabled", "protected", "protected")):
+            session.add(
+                Incident(
+                    digest=f"{number:064x}",
+                    hint="r8_Ab1…xyz9",
+                    token_id=str(number),
+                    token_name="ci",
+                    cause="public_repository",
+                    action=action,
+                    detected_at=db_now(-number),
+                )
+            )
+    done = r8scan("incidents", "list", "--action", "protected", "--limit", "1", "--json")
+    assert [json.loads(line)["action"] for line in done.stdout.splitlines()] == ["protected"]
+    assert "1 of 2 shown" in done.stderr
+    assert r8scan("incidents", "list", "--mail", "failed", "--json").stdout == ""
+    assert r8scan("incidents", "list").stderr == ""
