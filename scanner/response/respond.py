@@ -27,7 +27,7 @@ from scanner.tokens.protocol import LookUp, TokenRecord
 MAX_CANDIDATES_PER_TRANSACTION = 200
 """Limits the time of one transaction: a repository with 10,000 tokens must not hold the write lock for a minute."""
 
-MAX_SIGHTINGS = 300
+MAX_SIGHTINGS = 200
 """How many unknown tokens of one call are recorded as sightings. More of them are a flood of invented tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 NOT_RECORDED = "sightings_over_limit"

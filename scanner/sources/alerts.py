@@ -37,7 +37,7 @@ MAX_BRACES = 4 * MAX_RECORDS
 three commas, and some more in its address."""
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 UNKNOWN_HINT = "…"
-RECORDS_AT_ONCE = 1_000
+RECORDS_AT_ONCE = 2_000
 ANSWER_SECONDS = 20.0
 """GitHub waits 30 seconds; what is not done by then is recorded and looked up right after."""
 

@@ -137,8 +137,7 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
     if not failure and child.returncode not in (0, 1, 2):
         failure = f"exit status {child.returncode}"
     costs = watch.costs
-    elsewhere = sum(cost.cpu for cost in costs.by_pid.values() if not cost.is_reader)
-    return _Scan(costs.most_of_a_reader(), elsewhere, costs.peak_mb(), recorded, failure, digests)
+    return _Scan(costs.most_of_a_reader(), costs.most_elsewhere().cpu, costs.peak_mb(), recorded, failure, digests)
 
 
 def _wait_without_reaping(pid: int, seconds: float) -> None:

@@ -7,6 +7,7 @@ import functools
 import gzip
 import json
 import random
+import struct
 
 from tests.benchmarks.firehose import Objects
 from tests.hostile.inputs.git import OFFSET_DELTA, delta_entry, entry_head, length, pack_of, plain_entry
@@ -108,3 +109,31 @@ def usage() -> tuple[bytes, ...]:
     """Usage records."""
     full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
     return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)
+
+
+def json_bodies() -> tuple[bytes, ...]:
+    """Bodies that Python's JSON parser reads, and some that it refuses: too deep, or with too many digits."""
+    deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
+    digits = b"1" * 5_000
+    return (b'[{"id": "1", "n": [1, 2.5e3, null, "\\u0041"]}]', b"[" + deep + b", 1]", b'{"n": ' + digits + b"}", deep)
+
+
+def reader_answers() -> tuple[bytes, ...]:
+    """What a reader sends of a pack: an object that it gives back, then all that it found."""
+    oid = "ab" * 20
+    scan = {
+        "hits": [[oid, "blob", [[TOKEN.decode(), 1, 2, ["plain"], []]]]],
+        "locations": [[oid, "a/b", oid, 1000]],
+        "unread": {"damaged": 1},
+        "not_read": [{"oid": oid, "type": "blob", "reasons": ["damaged"], "digest": "0" * 64, "size": 1}],
+        "reached": [oid],
+        "numbers": [1, 2],
+        "flags": [True, False, False, False],
+        "seconds": 0.5,
+        "retires": False,
+    }
+    frames = []
+    for kind, value, content in ((b"o", [oid, "blob"], b"content"), (b"s", scan, b"")):
+        raw = json.dumps(value).encode()
+        frames.append(struct.pack("<cQI", kind, len(content), len(raw)) + raw + content)
+    return (b"".join(frames), frames[1])

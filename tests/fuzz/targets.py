@@ -83,6 +83,49 @@ def pack(content: bytes) -> None:
     read_pack(ReceivedPack(content, "sha1"), push, WEB_URL, Detector(), limits, PushReading())
 
 
+def pack_in_reader(content: bytes) -> None:
+    """A reader scans a pack, and what it says of it is what the process that asked takes."""
+    import socket
+
+    from scanner.detection.deep_reading import InProcessReader
+    from scanner.detection.pack_scanning import PackRequest
+    from scanner.detection.packs import PackLimits
+    from scanner.isolation import pack_messages
+
+    limits = PackLimits(inflated_bytes=MAX_EXPANDED, object_bytes=1 << 20, held_bytes=1 << 20, objects=MAX_ENTRIES)
+    answer = InProcessReader(LIMITS).read_pack(content, PackRequest(limits, "sha1", (), 8.0))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        pack_messages.send_scan(theirs, answer.scan, 0.0, retires=False)
+        received, _ = pack_messages.receive_pack_answer(ours, lambda: None)
+    assert received.scan.unread == answer.scan.unread
+    assert received.scan.locations == answer.scan.locations
+    assert [hit.oid for hit in received.scan.hits] == [hit.oid for hit in answer.scan.hits]
+
+
+def reader_answer(content: bytes) -> None:
+    """Whatever a reader that was taken over sends is an answer, or is none."""
+    import socket
+
+    from scanner.isolation import messages, pack_messages
+
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.sendall(content[:100_000])
+        theirs.close()
+        with suppress(messages.BadAnswer):
+            pack_messages.receive_pack_answer(ours, lambda: None)
+
+
+def hostile_json(body: bytes) -> None:
+    """A body becomes a value of limited depth if Python's parser refuses it, or is not JSON."""
+    from scanner.github.hostile_json import parse_json
+
+    with suppress(ValueError):
+        json.dumps(parse_json(body))
+
+
 def delta(content: bytes) -> None:
     """A delta gives an object of the declared size, or is damaged."""
     from scanner.detection.packs import DamagedPack, apply_delta
@@ -300,6 +343,9 @@ def targets() -> list[Target]:
         Target("detector", st.one_of(joined(samples.needles()), edited(samples.spelled())), scan),
         Target("redact", st.one_of(joined(samples.needles()), edited(samples.spelled())), redacted),
         Target("pack", edited(samples.packs()), pack),
+        Target("pack_in_reader", edited(samples.packs()), pack_in_reader),
+        Target("reader_answer", edited(samples.reader_answers()), reader_answer),
+        Target("hostile_json", st.one_of(edited(samples.json_bodies()), _json_bytes(any_json())), hostile_json),
         Target("delta", edited(samples.deltas()), delta),
         Target("git_answer", edited(samples.answers()), answer),
         Target("event", st.one_of(EVENT, any_json()), event),

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 READER_SIGN = b"scanner.isolation"
-"""In the command line of the process from which readers are forked, and so in theirs."""
+"""In the command line of the process from which readers are forked, and so in theirs. git's processes, which are
+limited and killed like readers, count as readers."""
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY_SECONDS = 0.1
 _CLEAR_PEAK = "5"
@@ -92,7 +93,7 @@ class Watch:
             with suppress(OSError, ValueError, IndexError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                is_reader = READER_SIGN in command
+                is_reader = READER_SIGN in command or _name(command) == "git"
                 cpu = sum(map(int, fields[11:13])) / TICKS
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
