@@ -33,8 +33,9 @@ from scanner.isolation import fork_server, messages, pack_messages
 DEFAULT_SIZE = 8
 """Readers of one process. They are forks that share memory until they write to it, so an idle one costs little."""
 MAX_IDLE = 2
-SLOW_AFTER_SECONDS = 0.5
-"""Seconds after which a reader runs at low priority, so that ordinary contents do not wait for a hostile one."""
+SLOW_AFTER_SECONDS = 1.0
+"""After so much processor time for one content, a reader runs at low priority: ordinary contents do not wait for
+a hostile one. A first look at a push has ended before."""
 GRACE_SECONDS = 2.0
 """Seconds between the end of a content's processor time, which the reader observes itself, and the kill."""
 START_SECONDS = 30.0
@@ -208,16 +209,9 @@ class ReaderPool:
         begun = time.monotonic()
         keeps = False
         try:
-            most = _processor_seconds(reader.process) + seconds + GRACE_SECONDS
+            spent = _processor_seconds(reader.process)
             reader.connection.settimeout(seconds + GRACE_SECONDS)
-
-            def wait() -> None:
-                left = begun + SLOW_AFTER_SECONDS - time.monotonic()
-                if not select.select([reader.connection], [], [], max(left, 0.0))[0]:
-                    reader.server.slow(reader.process)
-                    _await_answer(reader, begun, most, seconds + GRACE_SECONDS)
-
-            answer, retires = converse(reader, wait)
+            answer, retires = converse(reader, lambda: _await_answer(reader, begun, spent, seconds + GRACE_SECONDS))
         except TimeoutError:
             return _Failure("reader_deadline", time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
@@ -343,23 +337,23 @@ class _ForkServer:
             self._process.wait()
 
 
-def _await_answer(reader: _Reader, begun: float, most_processor_seconds: float, seconds: float) -> None:
-    """Wait until the reader answers or ends.
-
-    Raises:
-        TimeoutError: the reader is late.
+def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: float) -> None:
+    """Wait until the reader answers or ends. Raises TimeoutError.
 
     Args:
         reader: A reader that was sent a content.
         begun: When its work began, by the monotonic clock.
-        most_processor_seconds: Of the whole process, at which it is late.
-        seconds: By the clock. Before they have passed, and after MAX_STRETCH times as many, its processor time does
-            not matter.
+        spent_before: Processor time that it had used by then.
+        seconds: Processor time that the work may take. By the clock, it may take MAX_STRETCH times as long.
     """
+    is_slow = False
     while not select.select([reader.connection], [], [], LOOK_SECONDS)[0]:
+        spent = _processor_seconds(reader.process) - spent_before
         waited = time.monotonic() - begun
-        is_late = waited > seconds and _processor_seconds(reader.process) > most_processor_seconds
-        if is_late or waited > MAX_STRETCH * seconds:
+        if not is_slow and spent > SLOW_AFTER_SECONDS:
+            is_slow = True
+            reader.server.slow(reader.process)
+        if (waited > seconds and spent > seconds) or waited > MAX_STRETCH * seconds:
             raise TimeoutError("the reader is late")
 
 

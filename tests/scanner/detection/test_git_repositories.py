@@ -175,8 +175,9 @@ def test_refs_that_link_in_circles_end_and_their_names_are_read(work: Workplace,
     assert digests(scanned(work.path / ".git")) == {digest(token)}
 
 
-def test_more_refs_than_the_limit_are_counted(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git_repositories, "MAX_REFS", 5)
+@pytest.mark.parametrize("limit", ["MAX_REFS", "MAX_LOOSE_REFS"])
+def test_more_refs_than_the_limit_are_counted(work: Workplace, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(git_repositories, limit, 5)
     work.commit("x")
     for number in range(10):
         work.git("branch", f"b{number}")

@@ -118,6 +118,11 @@ def test_bodies_are_bounded(client: httpx.Client) -> None:
         assert client.post(path, content=b" " * (longest + 1), headers=HEADERS).status_code == 413
 
 
+def test_a_body_of_more_lines_than_usage_can_have_is_refused_before_it_is_read(client: httpx.Client) -> None:
+    answer = client.post("/usage", content=b"\n" * (web.MAX_USAGE_LINES + 1), headers=HEADERS)
+    assert (answer.status_code, "lines" in answer.text) == (413, True)
+
+
 def test_usage_is_added_up(client: httpx.Client, database: Database, ours: str) -> None:
     now = datetime.now(UTC).isoformat()
     lines = [json.dumps({"token": ours, "time": now, "ip": "203.0.113.7", "country": "DE"})] * 3
