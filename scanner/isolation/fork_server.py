@@ -32,7 +32,7 @@ FORK, KILL, SLOW = b"f", b"k", b"s"
 id."""
 COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")
-SLOW_NICENESS = 10
+SLOW_NICENESS = 5
 REAP_SECONDS = 2.0
 
 _LIBRARIES = ("bcj", "bz2", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
