@@ -33,9 +33,9 @@ from scanner.isolation import fork_server, messages, pack_messages
 DEFAULT_SIZE = 8
 """Readers of one process. They are forks that share memory until they write to it, so an idle one costs little."""
 MAX_IDLE = 2
-SLOW_AFTER_SECONDS = 1.0
+SLOW_AFTER_SECONDS = 0.5
 """After so much processor time for one content, a reader runs at low priority: ordinary contents do not wait for
-a hostile one. A first look at a push has ended before."""
+a hostile one."""
 GRACE_SECONDS = 2.0
 """Seconds between the end of a content's processor time, which the reader observes itself, and the kill."""
 START_SECONDS = 30.0
