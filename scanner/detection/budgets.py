@@ -13,7 +13,7 @@ SPENT = "budget"
 """The reason under which a document counts as unread once the budget of its push, page or poll is spent."""
 PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
 """The budget of one push: processor seconds, bytes and tokens. A pack of 32 MiB holds about 200 MiB of text."""
-FIRST_LOOK_SECONDS = 0.5
+FIRST_LOOK_SECONDS = 0.15
 """Processor seconds for one push or file of a page, before it is moved to the slow jobs. Ordinary ones take some
 milliseconds."""
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000

@@ -35,7 +35,7 @@ OPENING_SHARE = 0.5
 """Share of a pack's time for opening objects. The rest is for finding plain tokens in all objects."""
 SCAN_SHARE = 0.85
 """Share of a pack's time for scanning. The rest is for locating the findings."""
-MAX_DEFERRED_BYTES = 8 << 20
+MAX_DEFERRED_BYTES = 4 << 20
 """Bytes of the objects of one pack that are sent back. A larger object is sent back only if it is the first."""
 MAX_DEFERRED = 64
 _UNFINISHED = frozenset((LATE, "memory"))

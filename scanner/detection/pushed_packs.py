@@ -48,7 +48,7 @@ MAX_READER_CALLS = 32
 """Objects of one pack that are sent to a reader one by one, at half a millisecond each."""
 MAX_CANDIDATES = 2_000
 """Candidates of one pack in this process. A pack with more goes to a reader, which handles floods."""
-MIN_SECONDS = 1.0
+MIN_SECONDS = 0.5
 """Processor seconds for a pack whose budget is spent. They suffice to find plain tokens."""
 MAX_SECONDS = 8.0
 """Processor seconds of a reader for one pack."""
