@@ -43,7 +43,6 @@ SECRETS = (
     "OPERATOR_WEBHOOK_SECRET",
     "OPERATOR_SLACK_URL",
     "CONSOLE_PASSWORD_HASH",
-    "CONSOLE_OIDC_CLIENT_SECRET",
 )
 """Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
 
@@ -271,16 +270,6 @@ class Settings(BaseSettings):
     """Hours after which a session of the console ends, whatever is done in it."""
     console_idle_minutes: int = Field(default=60, ge=5, le=1440)
     """Minutes without an action after which a session of the console ends; a page that refreshes itself is none."""
-    console_url: HttpUrl | None = None
-    """The address at which people reach the console, needed for OpenID Connect."""
-    console_oidc_issuer: HttpUrl | None = None
-    """The issuer whose accounts may sign in to the console, by OpenID Connect."""
-    console_oidc_client_id: str = Field(default="", max_length=500)
-    console_oidc_client_secret: SecretStr | None = None
-    console_oidc_operators: Annotated[tuple[str, ...], NoDecode] = ()
-    """Verified mail addresses and groups whose accounts are operators, separated by commas."""
-    console_oidc_viewers: Annotated[tuple[str, ...], NoDecode] = ()
-    """The same for viewers; an account in neither list is refused."""
 
     alive_file: Path | None = None
     """A file that a worker touches while it is alive, for the health check `python -m workers.alive`."""
@@ -301,7 +290,7 @@ class Settings(BaseSettings):
         del settings_cls, file_secret_settings
         return init_settings, _with_files(env_settings), _with_plain_token(_with_files(dotenv_settings))
 
-    @field_validator("sources", "github_hosts", "console_oidc_operators", "console_oidc_viewers", mode="before")
+    @field_validator("sources", "github_hosts", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

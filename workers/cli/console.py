@@ -100,7 +100,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object 
 
 @app.command("sign-out")
 def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose sessions end.")]) -> None:
-    """End all sessions of a person, also of one who came by OpenID Connect.
+    """End all sessions of a person.
 
     Example: r8scan console sign-out ana
     """

@@ -29,7 +29,6 @@ SEEN_EVERY_SECONDS = 60
 MAX_SESSIONS = 20
 """Of one person. The oldest ends at the next sign-in."""
 MAX_COOKIE = 200
-OIDC_PREFIX = "oidc:"
 _KEY_ID = 1
 
 
@@ -132,16 +131,8 @@ def end(session: Session, person: Person) -> None:
     audit.record(session, "console_signed_out", {}, who=person.who)
 
 
-def oidc_credential(settings: Settings) -> str:
-    """Return the fingerprint for who came by OpenID Connect: it changes with the issuer and with either list."""
-    lists = (settings.console_oidc_operators, settings.console_oidc_viewers)
-    return users.fingerprint(f"{OIDC_PREFIX}{settings.console_oidc_issuer}{settings.console_oidc_client_id}{lists}")
-
-
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
     """Return the role of the session's person today, None when what they signed in with is not valid any more."""
-    if settings.console_oidc_issuer and hmac.compare_digest(found.credential, oidc_credential(settings)):
-        return found.role
     now = users.credential_of(session, settings, found.name)
     if now is None or not hmac.compare_digest(users.fingerprint(now[0]), found.credential):
         return None

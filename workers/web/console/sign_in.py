@@ -1,9 +1,8 @@
-"""Signing in and out: a password or OpenID Connect, then a session's cookie. Rates are checked before any hashing."""
+"""Signing in and out: a password, then a session's cookie. Rates are checked before any hashing."""
 
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -85,9 +84,7 @@ class SignIn:
             "next": back,
             "trouble": trouble,
             "has_users": has_users,
-            "has_oidc": context.settings.console_oidc_issuer is not None,
             "is_exposed": is_exposed(request),
-            "oidc_address": f"/console/oidc?{urlencode({'next': back})}",
         }
         return HTMLResponse(rendering.render("sign_in.html", values), status)
 

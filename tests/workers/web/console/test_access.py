@@ -34,8 +34,6 @@ OPEN_PATHS = {
     "/console",
     "/console/sign-in",
     "/console/static/{version}/{name}",
-    "/console/oidc",
-    "/console/oidc/back",
 }
 FOR_VIEWERS = {
     *("/console/sign-out", "/console/incidents/search", "/console/tokens/search", "/console/audit/verify"),
