@@ -11,8 +11,8 @@ from workers.cli.errors import UserError
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen (default: R8SCAN_WEB_HOST).")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port (default: R8SCAN_WEB_PORT).")] = 0,
+    host: Annotated[str, typer.Option(show_default="R8SCAN_WEB_HOST", help="Where to listen.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port.")] = 0,
 ) -> None:
     """Serve alerts of GitHub's secret scanning, reports, usage and found tokens over HTTP. Ctrl-C stops.
 
