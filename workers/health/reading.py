@@ -1,22 +1,29 @@
-"""What limits the reading of pushes: the shared rate of git requests, and GitHub's refusals of them."""
+"""The reading of pushes: the shared rate of git requests, GitHub's refusals, and the outcome by band of likelihood."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.records import tallies
+from scanner.records.models import ScanJob
 from scanner.records.source_models import ResourceRate
+from scanner.records.states import JobKind, JobState
+from scanner.sources.pushes.likelihood import PRIORITIES
 from workers.health.problems import Kind, Problem
-from workers.health.rows import Overview, RateRow
+from workers.health.rows import BandRow, Overview, RateRow
 
+HOURS = 24
 REFUSED_LATELY = timedelta(hours=1)
 """For this long after a refusal, the status names it as a problem."""
 
 
 def read(session: Session, found: Overview) -> None:
-    """Add the rates of requests, and a problem for each resource that GitHub refused lately."""
+    """Add the rates of requests, a problem for each resource that was refused lately, and the bands of likelihood."""
+    _bands(session, found)
     for row in session.execute(select(ResourceRate).order_by(ResourceRate.credential, ResourceRate.resource)).scalars():
         measured = round(row.measured_per_second, 2)
         rate = RateRow(row.credential, row.resource, round(row.per_second, 2), measured, row.refusals, row.refused_at)
@@ -30,3 +37,22 @@ def read(session: Session, found: Overview) -> None:
             )
             problem = Problem(Kind.REQUESTS_LIMITED, sentence, todo, rate.refused_at, rate.resource)
             found.problems.append(problem)
+
+
+def _bands(session: Session, found: Overview) -> None:
+    """Add what was read, found and dropped of each band, and what waits: it shows whether the weights are right."""
+    counted: Counter[str] = Counter()
+    for counts in tallies.since(session, HOURS).values():
+        counted.update(counts)
+    waiting = (
+        select(ScanJob.priority, func.sum(ScanJob.items))
+        .where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == JobState.QUEUED)
+        .group_by(ScanJob.priority)
+    )
+    queued = {priority: int(items) for priority, items in session.execute(waiting)}
+    for band, priority in PRIORITIES.items():
+        dropped = counted[f"dropped_backlog_{band}"]
+        row = BandRow(
+            band, counted[f"band_read_{band}"], counted[f"band_found_{band}"], dropped, queued.get(priority, 0)
+        )
+        found.bands.append(row)

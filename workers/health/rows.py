@@ -79,6 +79,17 @@ class RateRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BandRow:
+    """Pushes of one band of likelihood: read, known tokens in them, and dropped unread in 24 hours; waiting now."""
+
+    band: str
+    read_24h: int
+    found_24h: int
+    dropped_24h: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitRow:
     """A host whose circuit breaker is open."""
 
@@ -187,6 +198,7 @@ class Overview:
     sources: list[SourceRow] = field(default_factory=list)
     budgets: list[BudgetRow] = field(default_factory=list)
     rates: list[RateRow] = field(default_factory=list)
+    bands: list[BandRow] = field(default_factory=list)
     circuits: list[CircuitRow] = field(default_factory=list)
     queues: list[QueueRow] = field(default_factory=list)
     rescans: list[RescanRow] = field(default_factory=list)

@@ -16,7 +16,8 @@ from scanner.detection import redact
 from scanner.records import jobs
 from scanner.records.states import JobKind
 from scanner.sources.batches.runner import first_visible
-from scanner.sources.pushes.likelihood import PRIORITIES, likelihood_of
+from scanner.sources.pushes.likelihood import PRIORITIES, Evidence, likelihood_of
+from scanner.sources.pushes.owners import KnownOwners, known_owners
 from scanner.sources.pushes.push import Push
 from scanner.sources.recall import marks
 
@@ -64,7 +65,8 @@ class DiscoveredPush:
 def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
     """Queue the pushes for reading, in the caller's transaction, under the source's name. Returns: the jobs queued."""
     marks.record(session, source, ((push.repository_id, push.pushed_at, push.is_new) for push in pushes))
-    queued = [_push(push) for push in pushes]
+    owners = known_owners(session, {push.owner for push in pushes})
+    queued = [_push(push, owners) for push in pushes]
     count = 0
     for likelihood, priority in PRIORITIES.items():
         chosen = [push for push in queued if push.likelihood == likelihood]
@@ -78,16 +80,24 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
     return count
 
 
-def _push(found: DiscoveredPush) -> Push:
+def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     """Return the push in the form that the reader takes. Without a tip, the reader lists the refs."""
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
+    owner = found.owner.lower()
     likelihood = likelihood_of(
-        actor=found.owner,
-        repository=found.repository,
-        repository_id=found.repository_id,
-        ref=ref,
-        is_created=found.is_new or found.mentions_vendor,
-        newest_repository_id=0,
+        Evidence(
+            repository=found.repository,
+            actor=found.owner,
+            repository_id=found.repository_id,
+            ref=ref,
+            is_new=found.is_new,
+            is_fork=found.is_fork,
+            size_kb=found.size_kb,
+            language=found.language,
+            mentions_vendor=found.mentions_vendor,
+            owner_has_leaked=owner in owners.leaked,
+            owner_has_account=owner in owners.with_account,
+        )
     )
     return Push(
         repository=redact(found.repository),

@@ -1,16 +1,27 @@
-"""Which pushes are likelier to hold a token that somebody typed: read first, dropped last. Pure, from the event alone.
+"""Which pushes are likelier to hold a token that somebody typed: read first, dropped last. Pure.
 
-Reading has a budget (GitHub throttles git, machines are finite). People leak, mostly in what is new; machines copy.
+Reading has a budget (GitHub throttles git, machines are finite), so the likeliest is read first. Each piece of evidence
+has a weight with its reason in WEIGHTS; the sum is the score, and the score's band is the likelihood. What was read and
+found is counted by band, so that the weights can be judged.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
-Likelihood = Literal["likely", "ordinary", "unlikely"]
+Likelihood = Literal["very_likely", "likely", "ordinary", "unlikely", "very_unlikely"]
+"""Bands of the score."""
 
-PRIORITIES: dict[Likelihood, int] = {"likely": 95, "ordinary": 100, "unlikely": 110}
+PRIORITIES: dict[Likelihood, int] = {
+    "very_likely": 92,
+    "likely": 95,
+    "ordinary": 100,
+    "unlikely": 110,
+    "very_unlikely": 115,
+}
 """Priorities of the jobs that read them; lower goes first."""
 
 EARLIER_PRIORITY = 120
@@ -30,13 +41,85 @@ _MACHINE_REF = re.compile(r"refs/heads/(?:gh-pages$|dependabot/|renovate/|greenk
 _MIRROR = re.compile(r"(?:^|[-_./])(?:mirror|mirrors|backup|upstream-sync)(?:$|[-_./])", re.IGNORECASE)
 
 
-def likelihood_of(
-    *, actor: str, repository: str, repository_id: int | None, ref: str, is_created: bool, newest_repository_id: int
-) -> Likelihood:
-    """How likely the push is to bring a token. `newest_repository_id`: the highest id seen lately, 0 if unknown."""
-    if actor.lower() in _MACHINES or _MACHINE_NAME.search(actor) or _MACHINE_REF.match(ref):
-        return "unlikely"
-    if _MIRROR.search(repository):
-        return "unlikely"
-    is_new = repository_id is not None and 0 < newest_repository_id * NEW_REPOSITORY_SHARE < repository_id
-    return "likely" if is_created or is_new else "ordinary"
+SDK_LANGUAGES = frozenset(["Python", "Jupyter Notebook", "JavaScript", "TypeScript", "Go", "Swift"])
+"""By GitHub's names: languages in which the vendor's API is used."""
+SMALL_KB, HUGE_KB = 1024, 500 * 1024
+BANDS: tuple[tuple[int, Likelihood], ...] = ((40, "very_likely"), (15, "likely"), (-19, "ordinary"), (-79, "unlikely"))
+"""The lowest score of each band; anything lower is very unlikely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a push before it is read. Everything but the repository's name may be unknown.
+
+    Attributes:
+        actor: Who pushed; the repository's owner if only that is known.
+        is_created: A branch, tag or repository was created.
+        is_new: The repository was created within a day.
+        newest_repository_id: The highest id seen lately, 0 if unknown: ids are given in order.
+        owner_has_leaked: A token of the vendor was found in a repository of this owner.
+        owner_has_account: The owner has the name of an account that the token store knows.
+    """
+
+    repository: str
+    actor: str = ""
+    repository_id: int | None = None
+    ref: str = ""
+    is_created: bool = False
+    is_new: bool = False
+    newest_repository_id: int = 0
+    is_fork: bool = False
+    size_kb: int | None = None
+    language: str | None = None
+    mentions_vendor: bool = False
+    owner_has_leaked: bool = False
+    owner_has_account: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What one piece of evidence adds to the score, and why."""
+
+    name: str
+    points: int
+    reason: str
+    applies: Callable[[Evidence], bool]
+
+
+def _is_new(evidence: Evidence) -> bool:
+    newest = evidence.newest_repository_id * NEW_REPOSITORY_SHARE
+    return evidence.is_new or (evidence.repository_id is not None and 0 < newest < evidence.repository_id)
+
+
+def _is_machine(evidence: Evidence) -> bool:
+    return evidence.actor.lower() in _MACHINES or _MACHINE_NAME.search(evidence.actor) is not None
+
+
+# The points are judgements, not measurements: compare them with the table of finds by band in `r8scan status --json`.
+WEIGHTS: tuple[Weight, ...] = (
+    Weight("machine", -60, "machines copy and update; people type tokens", _is_machine),
+    Weight("machine_ref", -40, "such branches are generated", lambda own: _MACHINE_REF.match(own.ref) is not None),
+    Weight("mirror", -40, "a mirror holds what is public elsewhere", lambda own: bool(_MIRROR.search(own.repository))),
+    Weight("fork", -10, "most pushes to forks bring the original's commits", lambda own: own.is_fork),
+    Weight("new_repository", 25, "first pushes hold what was never meant for others", _is_new),
+    Weight("created", 15, "a new branch or tag brings work that was private so far", lambda own: own.is_created),
+    Weight("small", 5, "small projects have no review", lambda own: own.size_kb is not None and own.size_kb < SMALL_KB),
+    Weight(
+        "huge", -10, "data and archives, slow to read", lambda own: own.size_kb is not None and own.size_kb > HUGE_KB
+    ),
+    Weight("language", 5, "the vendor's API is used in it", lambda own: own.language in SDK_LANGUAGES),
+    Weight("vendor", 40, "it says that it uses the vendor's API", lambda own: own.mentions_vendor),
+    Weight("leaked_before", 30, "who leaked once leaks again", lambda own: own.owner_has_leaked),
+    Weight("account", 35, "only who has an account has a token to leak", lambda own: own.owner_has_account),
+)
+
+
+def score(evidence: Evidence) -> int:
+    """Return the sum of the weights that apply."""
+    return sum(weight.points for weight in WEIGHTS if weight.applies(evidence))
+
+
+def likelihood_of(evidence: Evidence) -> Likelihood:
+    """Return the band of the evidence's score."""
+    points = score(evidence)
+    return next((band for lowest, band in BANDS if points >= lowest), "very_unlikely")

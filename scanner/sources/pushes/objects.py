@@ -68,8 +68,12 @@ class _Placer:
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
         self._is_tree = hit.type == "tree"
-        self._has_lines = hit.type == "blob" and location is not None
-        if hit.type == "blob" and location is not None:
+        self._has_lines = hit.type == "blob" and location is not None and not push.repository.endswith(".wiki")
+        name = push.repository.removesuffix(".wiki")
+        is_wiki = name != push.repository
+        if is_wiki:
+            url = redact(f"{web_url}/{name}/wiki")
+        elif hit.type == "blob" and location is not None:
             url = redact(blob_url(web_url, push.repository, location.commit, location.path))
         elif hit.type == "tag" and push.ref.startswith("refs/tags/"):
             url = redact(tag_url(web_url, push.repository, push.ref.removeprefix("refs/tags/")))
@@ -78,9 +82,9 @@ class _Placer:
         else:
             url = redact(f"{web_url}/{push.repository}")
         self._place = Place(
-            kind=_KINDS[hit.type],
+            kind="wiki_page" if is_wiki and hit.type == "blob" else _KINDS[hit.type],
             url=url,
-            repository=redact(push.repository),
+            repository=redact(name),
             repository_id=push.repository_id,
             path=redact(location.path) if location and hit.type in ("blob", "tree") else None,
             commit=commit,

@@ -136,7 +136,8 @@ def _named(github: GitHub, push: Push) -> Push:
     name, repository_id = value.get("full_name"), value.get("id")
     if not isinstance(name, str) or not is_repository_name(name) or not isinstance(repository_id, int):
         raise Malformed("unusable_repository_name", "the repository has no usable name")
-    return replace(push, repository=name, repository_id=repository_id)
+    suffix = ".wiki" if push.repository.endswith(".wiki") else ""
+    return replace(push, repository=name + suffix, repository_id=repository_id)
 
 
 def _parents(github: GitHub, push: Push) -> list[str]:

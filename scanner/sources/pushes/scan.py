@@ -78,10 +78,12 @@ def scan_next(
             outcome.error = err
             return outcome
         _count(reading, outcome)
+        outcome.counts[f"band_read_{push.likelihood}"] += 1
         # Objects with few candidates come first, so that a leak does not wait for a flood beside it.
         found = reading.candidates
         for part in filter(None, (found[:FIRST_CANDIDATES], found[FIRST_CANDIDATES:])):
             outcome.response.add(respond_or_keep(database, part, source=job.source, policy=policy, state_dir=state_dir))
+        outcome.counts[f"band_found_{push.likelihood}"] += outcome.response.known
         reading.candidates.clear()  # the page closes when all of its pushes are read
         return outcome
 

@@ -17,7 +17,8 @@ from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
 from scanner.records.unread_contents import NotRead
 from scanner.sources.files.scan import RemoteFile
-from scanner.sources.pushes.likelihood import likelihood_of
+from scanner.sources.pushes.likelihood import Evidence, likelihood_of
+from scanner.sources.pushes.owners import KnownOwners
 from scanner.sources.pushes.push import Push
 from scanner.sources.timeline.texts import strings_of
 
@@ -76,9 +77,9 @@ class Event:
 class Found:
     """What some events hold. `repositories` became public as a whole: name, id, time.
 
-    `newest_repository_id`: the highest id among the events, by which new repositories are told. `event_ids`: of the
-    events that brought a push or a repository. `texts_to_fetch`: texts that took too long to read while polling.
-    `not_read`: texts of which something was not read, and that cannot be fetched.
+    `newest_repository_id`: the highest id among the events, by which new repositories are told. `owners`: those whom
+    we know. `event_ids`: of the events that brought a push or a repository. `texts_to_fetch`: texts that took too long
+    to read while polling. `not_read`: texts of which something was not read, and that cannot be fetched.
     """
 
     pushes: list[Push] = field(default_factory=list)
@@ -86,6 +87,7 @@ class Found:
     documents: list[Document] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     newest_repository_id: int = 0
+    owners: KnownOwners = field(default_factory=KnownOwners)
     event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
     texts_to_fetch: list[RemoteFile] = field(default_factory=list)
     not_read: list[NotRead] = field(default_factory=list)
@@ -122,7 +124,7 @@ def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> N
     if event.type not in KNOWN_TYPES:
         found.counts["unknown_type"] += 1
     found.documents.extend(_documents(event, web_url, api_url, found.counts))
-    if event.type not in ("PushEvent", "CreateEvent", "PublicEvent"):
+    if event.type not in ("PushEvent", "CreateEvent", "PublicEvent", "GollumEvent"):
         return
     if not is_repository_name(event.repository):
         found.counts["unusable_repository_name"] += 1
@@ -130,6 +132,8 @@ def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> N
         repository = (redact(event.repository), event.repository_id, event.created_at)
         found.repositories.append(repository)
         found.event_ids[repository].append(event.id)
+    elif event.type == "GollumEvent":
+        _read_wiki(event, found)
     else:
         _read_push(event, found)
 
@@ -168,6 +172,7 @@ def _read_push(event: Event, found: Found) -> None:
         if not head.strip("0"):
             found.counts["deletions"] += 1
             return
+    owner = event.repository.partition("/")[0].lower()
     push = Push(
         repository=redact(event.repository),
         repository_id=event.repository_id,
@@ -178,13 +183,46 @@ def _read_push(event: Event, found: Found) -> None:
         published_at=event.created_at,
         kind="create" if event.type == "CreateEvent" else "push",
         likelihood=likelihood_of(
-            actor=event.actor,
-            repository=event.repository,
-            repository_id=event.repository_id,
-            ref=ref,
-            is_created=event.type == "CreateEvent",
-            newest_repository_id=found.newest_repository_id,
+            Evidence(
+                repository=event.repository,
+                actor=event.actor,
+                repository_id=event.repository_id,
+                ref=ref,
+                is_created=event.type == "CreateEvent",
+                newest_repository_id=found.newest_repository_id,
+                owner_has_leaked=owner in found.owners.leaked,
+                owner_has_account=owner in found.owners.with_account,
+            )
         ),
+    )
+    found.pushes.append(push)
+    found.event_ids[push].append(event.id)
+
+
+def _read_wiki(event: Event, found: Found) -> None:
+    """A wiki is a git repository beside its repository. Events name its pages and hold no text."""
+    if not is_repository_name(f"{event.repository}.wiki"):
+        found.counts["unusable_wiki"] += 1
+        return
+    owner = event.repository.partition("/")[0].lower()
+    evidence = Evidence(
+        repository=event.repository,
+        actor=event.actor,
+        repository_id=event.repository_id,
+        newest_repository_id=found.newest_repository_id,
+        owner_has_leaked=owner in found.owners.leaked,
+        owner_has_account=owner in found.owners.with_account,
+    )
+    push = Push(
+        repository=f"{redact(event.repository)}.wiki",
+        repository_id=event.repository_id,
+        before="0" * 40,
+        head="",
+        ref="",
+        ref_type="repository",
+        published_at=event.created_at,
+        kind="create",
+        likelihood=likelihood_of(evidence),
     )
     found.pushes.append(push)
     found.event_ids[push].append(event.id)

@@ -33,8 +33,9 @@ from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
 from scanner.sources.pushes.likelihood import PUSH_PRIORITIES
+from scanner.sources.pushes.owners import KnownOwners, known_owners
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
-from scanner.sources.timeline.events import Found, newest_repository_id, read_event
+from scanner.sources.timeline.events import Event, Found, newest_repository_id, read_event
 from scanner.sources.timeline.pages import Cursor, Kind, Poll, poll_pages
 
 SOURCE = TIMELINE
@@ -85,7 +86,8 @@ def _poll(
         with database.write() as session:
             leased_poll.defer(session, turn, err)
         return PollReport(polled=True, error=err.reason)
-    found = Found(newest_repository_id=newest_repository_id(brought.events))
+    owners = _owners(database, brought.events)
+    found = Found(newest_repository_id=newest_repository_id(brought.events), owners=owners)
     for event in brought.events:
         read_event(event, github.web_url, found, github.api_url)
     candidates = _scan(detector, found)
@@ -105,6 +107,17 @@ def _poll(
         if is_unavailable(err):
             _keep(state_dir, found, candidates)
         raise
+
+
+def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
+    """Return the owners whom we know; none while the database is away, since the events are then kept in the spool."""
+    try:
+        with database.read() as session:
+            return known_owners(session, {event.repository.partition("/")[0] for event in events})
+    except Exception as err:
+        if not is_unavailable(err):
+            raise
+        return KnownOwners()
 
 
 def _scan(detector: Detector, found: Found) -> list[Candidate]:

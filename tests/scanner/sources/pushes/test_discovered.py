@@ -13,6 +13,7 @@ from scanner.detection import Detector
 from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.records.database import Database
+from scanner.records.models import Account
 from scanner.response.policy import Policy
 from scanner.sources.pushes.discovered import DiscoveredPush, queue_discovered
 from scanner.sources.pushes.push import Push
@@ -69,3 +70,13 @@ def test_no_commit_is_claimed_as_known_for_a_discovered_push(database: Database)
         queue_discovered(session, [found], source="repository_search")
     [job] = jobs_of(database, "pushes")
     assert Push.from_json(job.target["pushes"][0]).before == "0" * 64
+
+
+def test_an_owner_with_the_name_of_an_account_goes_first(database: Database) -> None:
+    with database.write() as session:
+        session.add(Account(name="Ben"))
+    found = [DiscoveredPush(1, "ana/a", NOW, "main", "1" * 40), DiscoveredPush(2, "ben/b", NOW, "main", "2" * 40)]
+    with database.write() as session:
+        queue_discovered(session, found, source="repository_search")
+    pushes = [Push.from_json(job.target["pushes"][0]) for job in jobs_of(database, "pushes")]
+    assert {push.repository: push.likelihood for push in pushes} == {"ana/a": "ordinary", "ben/b": "likely"}

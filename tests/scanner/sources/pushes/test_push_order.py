@@ -27,7 +27,7 @@ from scanner.sources.code_search import poll as code_search
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
 from scanner.sources.gists import poll as gists
-from scanner.sources.pushes.likelihood import PRIORITIES, Likelihood, likelihood_of
+from scanner.sources.pushes.likelihood import PRIORITIES, WEIGHTS, Evidence, Likelihood, likelihood_of, score
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.scan import scan_next
 from scanner.sources.registry import droppable_priorities
@@ -38,6 +38,7 @@ from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
+KINDS: tuple[Likelihood, ...] = ("likely", "ordinary", "unlikely")
 Make = Callable[..., Workplace]
 Token = Callable[[], str]
 
@@ -69,6 +70,13 @@ def push(head: str = "a" * 40, before: str = "b" * 40, likelihood: Likelihood = 
         ({"actor": "abbott"}, "ordinary"),
         ({"ref": "refs/heads/gh-pages"}, "unlikely"),
         ({"ref": "refs/heads/dependabot/npm/x"}, "unlikely"),
+        ({"ref": "refs/heads/dependabot/npm/x", "actor": "dependabot[bot]"}, "very_unlikely"),
+        ({"mentions_vendor": True}, "very_likely"),
+        ({"owner_has_account": True}, "likely"),
+        ({"owner_has_account": True, "is_new": True}, "very_likely"),
+        ({"owner_has_leaked": True, "is_created": True}, "very_likely"),
+        ({"is_fork": True, "size_kb": 10_000_000}, "unlikely"),
+        ({"size_kb": 10, "language": "Python"}, "ordinary"),
         ({"repository": "ana/linux-mirror"}, "unlikely"),
         ({"repository": "mirrors/linux"}, "unlikely"),
         ({"repository": "ana/mirrorless"}, "ordinary"),
@@ -86,7 +94,13 @@ def test_people_and_new_repositories_come_before_machines(changes: dict[str, Any
         "is_created": False,
         "newest_repository_id": 1_000_000,
     }
-    assert likelihood_of(**(values | changes)) == expected
+    assert likelihood_of(Evidence(**(values | changes))) == expected
+
+
+def test_each_weight_has_a_name_of_its_own_and_a_reason() -> None:
+    assert len({weight.name for weight in WEIGHTS}) == len(WEIGHTS)
+    assert all(weight.reason and weight.points for weight in WEIGHTS)
+    assert score(Evidence("ana/app")) == 0
 
 
 def test_pages_are_claimed_in_the_order_of_their_likelihood(database: Database) -> None:
@@ -104,7 +118,7 @@ def test_pages_are_claimed_in_the_order_of_their_likelihood(database: Database) 
 def test_what_is_beyond_the_limit_is_dropped_from_the_unlikeliest_and_counted(database: Database) -> None:
     with database.write() as session:
         for number in range(4):
-            for likelihood in PRIORITIES:
+            for likelihood in KINDS:
                 enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood=likelihood)] * 2))
         assert shed(session, JobKind.PUSHES, most_items=24) == 0
         assert shed(session, JobKind.PUSHES, most_items=12) == 12

@@ -40,8 +40,10 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.reading import read_push
 from scanner.sources.pushes.scan import scan_next
 from scanner.sources.pushes.tips import decoded
+from scanner.sources.timeline.events import Found, parse_event, read_event
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
+from tests.scanner.sources.knowing import exposures
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
@@ -598,3 +600,33 @@ def test_each_rung_and_what_it_may_miss_is_counted(bench: Bench, workplace: Make
     bench.scan()
     counts = bench.jobs()[-1].counts
     assert (counts["rung_boundary"], counts["may_miss_other_refs"], counts["may_miss_older_commits"]) == (1, 1, 1)
+
+
+def test_what_was_read_and_found_is_counted_by_band(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+    token = fresh_token()
+    bench.know(token)
+    bench.queue(replace(leaked(workplace, token), likelihood="likely"))
+    bench.scan()
+    counts = bench.jobs()[0].counts
+    assert (counts["band_read_likely"], counts["band_found_likely"]) == (1, 1)
+
+
+def test_a_changed_wiki_is_read_and_its_repository_named(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+    token = fresh_token()
+    digest = bench.know(token)
+    work = workplace("ana/app.wiki")
+    work.write("Home.md", f"use {token}")
+    work.commit("page")
+    work.push()
+    event = parse_event(
+        {"id": "1", "type": "GollumEvent", "repo": {"id": 1001, "name": "ana/app"}, "payload": {"pages": []}}
+    )
+    assert event is not None
+    found = Found()
+    read_event(event, bench.client.web_url, found)
+    bench.queue(*found.pushes)
+    bench.scan()
+    assert bench.is_disabled(digest)
+    (exposure,) = exposures(bench.database)
+    assert (exposure.repository, exposure.kind) == ("ana/app", "wiki_page")
+    assert exposure.url == f"{bench.client.web_url}/ana/app/wiki"

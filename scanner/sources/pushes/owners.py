@@ -1,0 +1,49 @@
+"""Owners of repositories whom we know: those who leaked before, and those with the name of an account."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Account, Exposure, db_now
+
+LEAKED_WITHIN_DAYS = 365
+MAX_EXPOSURES = 20_000
+"""Of the newest exposures, looked through for owners; it takes some milliseconds a poll."""
+NAMES_A_STATEMENT = 500
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""How GitHub writes owners. Anything else an event says may be text that a database refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOwners:
+    """Names of owners in lower case. Accounts of a token store behind HTTP are known by their incidents only."""
+
+    leaked: frozenset[str] = field(default_factory=frozenset)
+    with_account: frozenset[str] = field(default_factory=frozenset)
+
+
+def known_owners(session: Session, owners: Collection[str]) -> KnownOwners:
+    """Return which of these owners are known."""
+    wanted = sorted({owner.lower() for owner in owners if _NAME.fullmatch(owner)})
+    if not wanted:
+        return KnownOwners()
+    newest = (
+        select(Exposure.repository)
+        .where(Exposure.repository.is_not(None), Exposure.seen_at > db_now(-LEAKED_WITHIN_DAYS * 86400))
+        .order_by(Exposure.seen_at.desc())
+        .limit(MAX_EXPOSURES)
+    )
+    leaked = {str(name).partition("/")[0].lower() for name in session.execute(newest).scalars()}
+    accounts: set[str] = set()
+    for start in range(0, len(wanted), NAMES_A_STATEMENT):
+        names = wanted[start : start + NAMES_A_STATEMENT]
+        found = select(func.lower(Account.name)).where(func.lower(Account.name).in_(names))
+        accounts.update(session.execute(found).scalars())
+    return KnownOwners(frozenset(leaked.intersection(wanted)), frozenset(accounts))
