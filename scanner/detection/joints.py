@@ -119,7 +119,7 @@ def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
 
 
 def _other_letters(form: TokenFormat) -> str:
-    """Return the characters of the body that are no letters and digits."""
+    """Return the characters of the body that are neither letters nor digits."""
     return "".join(letter for letter in form.alphabet if letter not in LETTERS_AND_DIGITS)
 
 

@@ -56,7 +56,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Charge what was decoded since the last charge. A copy costs about two steps of other decoders."""
+        """Charge the output since the last charge to the meter. Copying a match counts as two decoding steps."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0

@@ -296,7 +296,7 @@ class _Objects:
         self._input, self._output = child.stdin, io.BufferedReader(raw, 1 << 18)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield contents until git exits."""
+        """Yield the contents that git returns, in the order of the ids, until git exits."""
         assert self._input is not None  # noqa: S101 - it was started
         assert self._output is not None  # noqa: S101 - it was started
         try:

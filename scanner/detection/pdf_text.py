@@ -10,8 +10,8 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.token_formats import min_token_length
 
-# Each alternative consumes everything that it examines, so no byte is examined twice. For that reason an unclosed
-# string ends where its alternative stops. The pattern has no groups, so that `re` skips to the next first letter in C.
+# Each alternative consumes every byte that it examines, so that no byte is examined twice, even for an unclosed string.
+# The pattern has no groups, so that `re` skips in C to the next byte that can begin a match.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000

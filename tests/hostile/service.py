@@ -102,8 +102,8 @@ class Service:
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Return one request to the web server, from a network of its own: no request is refused for those
-        before it.
+        """Send one request to the web server from a new network, so that earlier requests do not count against its
+        rate.
         """
         network = next(_networks)
         transport = httpx.HTTPTransport(local_address=f"127.{network >> 8 & 127}.{network & 255}.1", trust_env=False)
