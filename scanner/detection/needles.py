@@ -110,7 +110,13 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
         texts += [escape % one for escape in escapes]
         texts.append(b"=%b=%b" % (one, two))
-    texts += [b"\\%o" % first[0], b"&#%d" % first[0], b"\\%d\\" % first[0], b"\\x00%02x" % first[0]]
+    texts += [
+        b"\\%o" % first[0],
+        b"&#%d" % first[0],
+        b"\\%d\\" % first[0],
+        b"\\%03d\\" % first[0],
+        b"\\x00%02x" % first[0],
+    ]
     # Arrays of characters, recordings of a terminal, colours, markup, grapheme joiners and tag characters.
     texts += [first + between + second for between in (b"','", b"', '", b'","', b'", "')]
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
