@@ -339,7 +339,8 @@ def apply_delta(base: bytes, delta: bytes, limit: int, budget: WorkBudget | None
     A delta that fails is charged too.
     """
     budget = budget or WorkBudget(limit + COMMAND_COST * (len(delta) + _COMMANDS_A_PAYMENT))
-    base_size, size, position = _delta_sizes(delta)
+    base_size, position = _delta_size(delta, 0)
+    size, position = _delta_size(delta, position)
     if base_size != len(base):
         raise DamagedPack("delta_damaged")
     if size > limit:
@@ -378,13 +379,6 @@ def apply_delta(base: bytes, delta: bytes, limit: int, budget: WorkBudget | None
     if produced != size:
         raise DamagedPack("delta_damaged")
     return content.getvalue()
-
-
-def _delta_sizes(delta: bytes) -> tuple[int, int, int]:
-    """Return the declared sizes of base and result, and the offset of the first command."""
-    base_size, position = _delta_size(delta, 0)
-    size, position = _delta_size(delta, position)
-    return base_size, size, position
 
 
 def _delta_size(delta: bytes, position: int) -> tuple[int, int]:
