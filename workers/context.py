@@ -6,6 +6,7 @@ Each object is created when it is first needed, and only once.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +50,8 @@ class Context:
     def close(self) -> None:
         """Close the connections that were opened. The caller must own the context, and nothing may use it any more."""
         opened = self.__dict__  # it contains only the cached properties that were used
+        if (background := opened.pop("background", None)) is not None:
+            background.shutdown(cancel_futures=True)
         for channel in opened.pop("gateways", {}).values():
             channel.close()
         for name in ("store", "github", "github_of_gists", "database"):
@@ -58,6 +61,11 @@ class Context:
     @cached_property
     def database(self) -> Database:
         return Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
+
+    @cached_property
+    def background(self) -> ThreadPoolExecutor:
+        """Return the one thread that refreshes what pages of the console show."""
+        return ThreadPoolExecutor(1, thread_name_prefix="refresh")
 
     @cached_property
     def github(self) -> GitHub:

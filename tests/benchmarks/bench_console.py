@@ -85,15 +85,14 @@ def measure(context: Context, rounds: int, targets: Targets) -> None:
     """Time each page many times. What several people share for some seconds is read anew each time, and timed apart."""
     console = Console(context, BodyBudget())
     for name, load in (
-        ("overview, once in 3 s", console.overview),
-        ("decisions, once in 3 s", console.waiting),
-        ("figures, once in 60 s", console.figures),
+        ("overview, once in 3 s", console.overview.refresh),
+        ("decisions, once in 3 s", console.waiting.refresh),
+        ("figures, once in 60 s", console.figures.refresh),
     ):
         took = []
         for _ in range(3):
-            load.forget()
             started = time.perf_counter()
-            load.get()
+            load()
             took.append(1000 * (time.perf_counter() - started))
         print(f"  {name}: {min(took):.0f} ms", flush=True)
     for name, function, path, query in pages():

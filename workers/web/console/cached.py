@@ -1,11 +1,22 @@
-"""A value that is read at most once in some seconds, however many people look at the page."""
+"""Values that are read at most once in some seconds, however many people look at the page.
+
+`Cached` reads in the thread of a request. `Refreshed` reads in a background thread, for values that take long.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, wait
 from typing import Generic, TypeVar
+
+MAX_AGE_SECONDS = 30.0
+"""A request waits for a value that is older than this: nobody looked meanwhile, and old lights would mislead."""
+MAX_WAIT_SECONDS = 2.0
+"""How long a request waits for it. It then shows the old value; the page shows its age."""
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -38,6 +49,84 @@ class Cached(Generic[T]):
         finally:
             self._lock.release()
 
+    def refresh(self) -> T:
+        """Read the value now and keep it."""
+        self.forget()
+        return self.get()
+
     def forget(self) -> None:
         """Have the next call load the value: something was just changed."""
         self._kept = None
+
+
+class Refreshed(Generic[T]):
+    """Keeps what `load` returned and refreshes it in a background thread once it is older than `seconds`.
+
+    Only the first request waits until the value is there. At most one refresh runs at a time.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], T],
+        seconds: float,
+        background: Callable[[], Executor],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._seconds = seconds
+        self._background = background
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: tuple[float, T] | None = None
+        self._running: Future[None] | None = None
+        self._tried_at = 0.0
+        self._is_outdated = False
+
+    def get(self) -> T:
+        """Return the newest value. Raises what the first `load` raises; a later failure is logged and tried again."""
+        with self._lock:
+            kept, now = self._kept, self._clock()
+            is_due = kept is None or self._is_outdated or now - max(kept[0], self._tried_at) >= self._seconds
+            if is_due and self._running is None:
+                self._start(now)
+            running = self._running
+        if kept is None:
+            assert running is not None  # noqa: S101 - without a value, a refresh is due
+            running.result()
+        elif running is not None and now - kept[0] > MAX_AGE_SECONDS:
+            wait([running], MAX_WAIT_SECONDS)
+        newest = self._kept
+        assert newest is not None  # noqa: S101 - the first refresh returned or raised
+        return newest[1]
+
+    def forget(self) -> None:
+        """Refresh the value at once, because something was changed. Requests get the old value until then."""
+        with self._lock:
+            self._is_outdated = self._kept is not None
+            if self._is_outdated and self._running is None:
+                self._start(self._clock())
+
+    def refresh(self) -> T:
+        """Read the value in this thread, keep it and return it."""
+        value = self._load()
+        self._kept = (self._clock(), value)
+        return value
+
+    def _start(self, now: float) -> None:
+        """Start a refresh. The caller holds the lock."""
+        self._is_outdated = False
+        self._tried_at = now
+        running: Future[None] = self._background().submit(self._run)
+        self._running = running
+
+    def _run(self) -> None:
+        try:
+            self.refresh()
+        except Exception:
+            if self._kept is None:
+                raise
+            _log.exception("A value of the console could not be refreshed; pages show the old one and its age")
+        finally:
+            with self._lock:
+                self._running = None

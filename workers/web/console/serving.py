@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -29,7 +30,7 @@ from workers.health.problems import Kind
 from workers.health.rows import Overview
 from workers.web.bodies import BodyBudget
 from workers.web.console import rendering, sessions
-from workers.web.console.cached import Cached
+from workers.web.console.cached import Cached, Refreshed
 from workers.web.console.protections import comes_from_here, is_encrypted, is_exposed, protect
 from workers.web.console.queries.decisions import Waiting, waiting
 from workers.web.console.queries.figures import Figures, load_figures
@@ -47,6 +48,11 @@ OVERVIEW_SECONDS = 3.0
 FIGURES_SECONDS = 60.0
 STATEMENT_SECONDS = 5
 """A search that takes longer is given up (PostgreSQL), so that it cannot slow down what disables tokens."""
+READING = (
+    f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
+    # A generic plan does not know whether a filter matches one incident or nearly all of them, so it reads them all.
+    "SET LOCAL plan_cache_mode = force_custom_plan"
+)
 SIGN_IN = "/console/sign-in"
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
 """Problems that wait for a person: pages show them apart, with what to decide."""
@@ -112,7 +118,7 @@ class View:
         """Open a reading transaction whose statements are ended when they take too long."""
         with self.context.database.read() as session:
             if self.context.database.is_postgresql:
-                session.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"))
+                session.connection().exec_driver_sql(READING)
             yield session
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
@@ -149,9 +155,9 @@ class Console:
         self.intake = Intake(budget, Pool(threads=4, queue=32), RateLimiter(*REQUESTS))
         self.bulk = Intake(budget, Pool(threads=1, queue=2))
         """For what takes long, so that pages go on."""
-        self.overview: Cached[Overview] = Cached(self._overview, OVERVIEW_SECONDS)
+        self.overview: Refreshed[Overview] = Refreshed(self._overview, OVERVIEW_SECONDS, self._background)
         self.waiting: Cached[Waiting] = Cached(self._waiting, OVERVIEW_SECONDS)
-        self.figures: Cached[Figures] = Cached(self._figures, FIGURES_SECONDS)
+        self.figures: Refreshed[Figures] = Refreshed(self._figures, FIGURES_SECONDS, self._background)
         self.chain_check: ChainCheck | None = None
         self._key: bytes | None = None
 
@@ -268,6 +274,9 @@ class Console:
     def _read_key(self) -> bytes:
         with self.context.database.write() as session:
             return sessions.signing_key(session)
+
+    def _background(self) -> Executor:
+        return self.context.background
 
     def _overview(self) -> Overview:
         return overview(self.context.database, self.context.settings, ask_broker=True)

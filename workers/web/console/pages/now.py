@@ -18,6 +18,8 @@ from workers.web.console.queries.incidents import Filter
 from workers.web.console.serving import Console, View
 
 NEWEST = 10
+MAX_AGE_SECONDS = 15.0
+"""The page marks an overview that is older than this."""
 
 
 def routes(console: Console) -> list[Route]:
@@ -38,6 +40,8 @@ def show(view: View) -> Response:
             "now.html",
             sentence=sentence(found, view.context.settings, view.console.waiting.get()),
             found=found,
+            age=(view.console.now() - found.at).total_seconds(),
+            max_age=MAX_AGE_SECONDS,
             lights=lights(found),
             figures=figures,
             rows=newest.rows,
