@@ -62,6 +62,7 @@ task_routes = {
     "r8scan.fetch": {"queue": "scanning"},
     "r8scan.rescan": {"queue": "rescans"},
     "r8scan.scan_slow": {"queue": "rescans"},
+    **{f"r8scan.echo_{queue}": {"queue": queue} for queue in _QUEUES},
 }
 imports = ("workers.tasks",)
 

@@ -88,6 +88,16 @@ class Context:
         )
 
     @property
+    def credentials(self) -> tuple[App | str, ...]:
+        """Return the credentials for GitHub that are set."""
+        return tuple(one for one in (self._app, self._token) if one)
+
+    def lone_client(self, credential: App | str | None) -> GitHub:
+        """Return a client for a check, which neither reads nor writes the limits that all workers share. Close it."""
+        settings = self.settings
+        return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
+
+    @property
     def _app(self) -> App | None:
         settings = self.settings
         if settings.github_app_id and settings.github_app_installation_id and settings.github_app_private_key:

@@ -7,7 +7,7 @@ import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -80,10 +80,23 @@ class SmtpConnection:
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
         """Connect if needed, and send the mail. See `MailConnection.send` for arguments and exceptions."""
+        self._by(deadline, lambda client: self._hand_over(client, envelope))
+
+    def log_in(self, *, deadline: float) -> None:
+        """Connect and log in, and send nothing.
+
+        Args:
+            deadline: The end of it, by `time.monotonic`.
+
+        Raises:
+            TransientFailure: the server cannot be used now, or its settings are wrong.
+        """
+        self._by(deadline, lambda _: None)
+
+    def _by(self, deadline: float, act: Callable[[_Client], None]) -> None:
         watchdog = SocketWatchdog(deadline)
         try:
-            client = self._ready(watchdog)
-            self._hand_over(client, envelope)
+            act(self._ready(watchdog))
         except (TransientFailure, PermanentFailure, OSError, smtplib.SMTPException, ValueError) as err:
             if watchdog.has_expired:  # the answer was cut off, so its content is meaningless
                 self._drop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ def environment(tmp_path: Path, redis_socket: str) -> dict[str, str]:
         "R8SCAN_STATE_DIR": str(tmp_path / "state"),
         "R8SCAN_REDIS_URL": f"redis+socket://{redis_socket}?virtual_host=5",
         "R8SCAN_SOURCES": "",
+        "R8SCAN_GITHUB_API_URL": "http://127.0.0.1:1",
+        "R8SCAN_GITHUB_WEB_URL": "http://127.0.0.1:1",
     }
 
 
@@ -39,11 +42,15 @@ def test_a_worker_started_by_hand_takes_every_queue(tmp_path: Path, environment:
     try:
         until(lambda: worker.poll() is not None or "one@test ready" in log.read_text(), 60)
         shown = log.read_text()
+        doctor = [str(Path(sys.executable).parent / "r8scan"), "doctor", "--json"]
+        answers = subprocess.run(doctor, env=environment, cwd=tmp_path, capture_output=True, timeout=60, check=False)
     finally:
         worker.kill()
         worker.wait()
+    checks = {one["check"]: one for one in map(json.loads, answers.stdout.splitlines())}
     for queue in task_queues:
         assert f".> {queue.name}" in shown
+        assert checks[f"worker of {queue.name}"]["state"] == "ok", checks
     assert "Traceback" not in shown
 
 

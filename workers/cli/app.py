@@ -21,6 +21,7 @@ COMMANDS = {
     "backfill": ("workers.cli.backfill", "backfill"),
     "serve": ("workers.cli.serve", "serve"),
     "status": ("workers.cli.status", "status"),
+    "doctor": ("workers.cli.doctor", "doctor"),
     "settings": ("workers.cli.settings", "settings"),
 }
 GROUPS = {

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from sqlalchemy import update
 
-from scanner.records.database import Database, is_unavailable
+from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.health_models import Heartbeat
 from scanner.settings import Settings
 from workers.queues import QUEUES
+
+if TYPE_CHECKING:
+    import redis
 
 BROKER_SECONDS = 2.0
 
@@ -17,7 +24,7 @@ def broker_problem(settings: Settings) -> str | None:
     try:
         queue_lengths(settings)
     except Exception as err:  # noqa: BLE001 - redis has many errors, and all mean that nobody gets messages
-        return _reason(err)
+        return reason(err)
     return None
 
 
@@ -31,6 +38,15 @@ def messages(settings: Settings) -> dict[str, int] | None:
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
     """Return how many messages wait in each queue. Raises what the Redis client raises."""
+    with connected(settings) as client, client.pipeline(transaction=False) as pipe:
+        for queue in QUEUES:
+            pipe.llen(queue)
+        return dict(zip(QUEUES, pipe.execute(), strict=True))
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[redis.Redis]:
+    """Yield a client of the broker with short time limits. It connects when it is first used."""
     import redis  # late: importing it takes as long as the rest of the status
 
     from workers.celery_settings import broker_url
@@ -40,10 +56,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
         url = "unix://" + url.removeprefix("redis+socket://").replace("virtual_host=", "db=")
     client = redis.Redis.from_url(url, socket_connect_timeout=BROKER_SECONDS, socket_timeout=BROKER_SECONDS)
     try:
-        with client.pipeline(transaction=False) as pipe:
-            for queue in QUEUES:
-                pipe.llen(queue)
-            return dict(zip(QUEUES, pipe.execute(), strict=True))
+        yield client
     finally:
         client.close()
 
@@ -55,12 +68,15 @@ def write_refusal(database: Database) -> str | None:
             # As much as is needed for a read-only database to refuse it. A full disk shows at the commit.
             session.execute(update(Heartbeat).values(version=Heartbeat.version))
     except Exception as err:
+        if is_conflict(err):
+            return None  # another process wrote the same rows, so they can be written
         if not is_unavailable(err) and "read-only" not in str(err):
             raise
-        return _reason(err)
+        return reason(err)
     return None
 
 
-def _reason(err: Exception) -> str:
+def reason(err: Exception) -> str:
+    """Return the first line of an error of Redis or of the database."""
     lines = str(getattr(err, "orig", err)).strip().splitlines()
     return lines[0][:200] if lines else type(err).__name__

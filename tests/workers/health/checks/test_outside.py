@@ -1,0 +1,101 @@
+"""GitHub, git, mail server, token store and channels are tried as the service uses them, and nothing is sent."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from notifications.email.transports import transport_for
+from scanner.records.database import Database
+from scanner.settings import load_settings
+from tests.notifications.mail_server import PASSWORD, USER, Mailbox, authority, mail_server
+from workers.context import Context
+from workers.health.checks import outside
+from workers.health.checks.check import Off, Wrong
+from workers.sandbox.github import SandboxGitHub
+
+SECRET = "hunter2"
+
+
+def context_of(**settings: Any) -> Context:
+    return Context(load_settings(**settings))
+
+
+def test_an_accepted_credential_shows_its_quota_and_a_rejected_one_is_named(sandbox: SandboxGitHub) -> None:
+    sandbox.credential = SECRET
+    own = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url, github_token=SECRET)
+    assert own.credentials == (SECRET,)
+    assert outside.check_credential(own, SECRET) == "R8SCAN_GITHUB_TOKEN: core 5,000 of 5,000 left"
+    with pytest.raises(Wrong, match="rejects the credential R8SCAN_GITHUB_TOKEN") as wrong:
+        outside.check_credential(own, "another")
+    assert "another" not in wrong.value.sentence
+    sandbox.rate_limit = 0
+    with pytest.raises(Wrong, match="the quota of core is used up"):
+        outside.check_credential(own, SECRET)
+
+
+def test_no_credential_is_wrong_only_where_a_source_is_on() -> None:
+    with pytest.raises(Wrong, match="60 requests an hour"):
+        outside.check_credential(context_of(), None)
+    with pytest.raises(Off):
+        outside.check_credential(context_of(sources=""), None)
+
+
+def test_git_is_tried_over_http(sandbox: SandboxGitHub) -> None:
+    own = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url)
+    assert outside.check_git(own) == "127.0.0.1 answers git"
+    sandbox.create_repository(outside.PUBLIC_REPOSITORY)
+    assert outside.check_git(own) == f"127.0.0.1 listed 0 refs of {outside.PUBLIC_REPOSITORY}"
+    away = context_of(github_api_url="http://127.0.0.1:1", github_web_url="http://127.0.0.1:1")
+    with pytest.raises(Wrong, match=r"git: 127\.0\.0\.1 cannot be reached"):
+        outside.check_git(away)
+
+
+def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
+    mailbox, certificates = Mailbox(), authority(tmp_path)
+    with mail_server(mailbox, starttls=certificates.server, login=True) as port:
+
+        def tried(password: str) -> str:
+            own = context_of(smtp_url=f"smtp+starttls://{USER}:{quote(password, safe='')}@127.0.0.1:{port}")
+            # The same transport, with the certificate of the test.
+            own.transport = transport_for(own.settings.smtp_url.get_secret_value(), tls=certificates.client)
+            return outside.check_mail(own)
+
+        assert f"logged in as {USER}" in tried(PASSWORD)
+        with pytest.raises(Wrong, match="refused the login") as refused:
+            tried(SECRET)
+    assert SECRET not in refused.value.sentence
+    assert mailbox.messages == []
+    with pytest.raises(Wrong, match="go into a local folder"):
+        outside.check_mail(context_of())
+
+
+def test_an_empty_token_store_and_one_that_is_away_are_wrong(database: Database) -> None:
+    own = context_of(database_url=database.url.render_as_string(hide_password=False))
+    with pytest.raises(Wrong, match="no leak can be recognised"):
+        outside.check_store(own)
+    own.close()
+    away = context_of(token_store_url="http://127.0.0.1:1", token_store_secret=SECRET)
+    with pytest.raises(Wrong, match="the token store is away"):
+        outside.check_store(away)
+    away.close()
+
+
+def test_a_channel_is_only_connected_to_unless_a_message_is_asked_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"
+        (channel,) = context_of(operator_slack_url=url).operator_channels
+        found = outside.check_channel(channel, url, send=False)
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1) == b""
+    assert "no message was sent" in found
+    assert SECRET not in found
+    for send in (False, True):
+        with pytest.raises(Wrong, match="cannot be reached") as wrong:
+            outside.check_channel(channel, url, send=send)
+        assert SECRET not in wrong.value.sentence

@@ -1,0 +1,103 @@
+"""`r8scan doctor`: tries everything that the service needs, and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scanner.settings import SettingsError
+from workers.cli import output
+from workers.cli.opening import opened_context
+
+if TYPE_CHECKING:
+    from workers.context import Context
+    from workers.health.checks.check import Check, Result
+
+WORDS = {"ok": "ok    ", "failed": "WRONG ", "off": "off   ", "skipped": "-     "}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a check.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Send a test message to the operator's channels.")] = False,
+) -> None:
+    """Try everything that the service needs: database, Redis, workers, GitHub, mail, token store, clock and disk.
+
+    Changes nothing, and sends no message without --send. Each check has a time limit.
+    Exit status: 0 all checks passed, 1 one failed.
+
+    Example: r8scan doctor --json | jq -r 'select(.state == "failed") | .todo'
+    """
+    failed = 0
+    for result in _results(send=send):
+        failed += result.state == "failed"
+        if as_json:
+            output.json_lines([asdict(result)])
+        else:
+            line = f"{WORDS[result.state]} {result.check}: {result.sentence}"
+            typer.echo(output.plain(line + (f"; {result.todo}" if result.todo else "")))
+    raise typer.Exit(1 if failed else 0)
+
+
+def _results(*, send: bool) -> Iterator[Result]:
+    from workers.health.checks.check import Result, State, run
+
+    try:
+        with opened_context() as context:
+            context.check()
+            yield Result("settings", State.OK, "all can be read; see r8scan settings")
+            yield from run(checks(context, send=send))
+    except SettingsError as err:
+        yield Result("settings", State.FAILED, " ".join(str(err).split()), "correct it; nothing else can be checked")
+
+
+def checks(context: Context, *, send: bool) -> list[Check]:
+    """Return every check of a service with these settings, in the order in which they are shown."""
+    from workers.health.checks import machine, outside, round_trip
+    from workers.health.checks.check import Check
+    from workers.queues import QUEUES
+
+    settings = context.settings
+    found = [
+        Check("state folder", partial(machine.check_state_folder, settings.state_dir)),
+        Check("disk", partial(machine.check_disk, settings)),
+        Check("database", lambda: machine.check_database(context.database)),
+        Check("redis", partial(machine.check_redis, settings)),
+        *(
+            Check(f"worker of {queue}", partial(round_trip.check_queue, queue, settings), ("redis",))
+            for queue in QUEUES
+        ),
+        Check("beat", partial(machine.check_beat, context), ("database",)),
+        Check("clock", partial(machine.check_clock, context), ("database",)),
+        *(
+            Check(f"GitHub credential {number}", partial(outside.check_credential, context, credential))
+            for number, credential in enumerate(context.credentials or (None,), 1)
+        ),
+        Check("git", partial(outside.check_git, context)),
+        Check("mail server", partial(outside.check_mail, context)),
+        Check("token store", partial(outside.check_store, context), () if settings.token_store_url else ("database",)),
+        *_channels(context, send=send),
+    ]
+    if settings.announce_webhook_url:
+        found.append(Check("gateways' webhook", partial(outside.check_address, settings.announce_webhook_url)))
+    if settings.announce_redis_url:
+        found.append(
+            Check("gateways' stream", partial(outside.check_stream, settings.announce_redis_url.get_secret_value()))
+        )
+    return found
+
+
+def _channels(context: Context, *, send: bool) -> Iterator[Check]:
+    from workers.health.checks import outside
+    from workers.health.checks.check import Check
+
+    settings = context.settings
+    slack = settings.operator_slack_url.get_secret_value() if settings.operator_slack_url else ""
+    urls = {"webhook": settings.operator_webhook_url or "", "slack": slack}
+    for channel in context.operator_channels:
+        if channel.name in urls or send:  # the login of mail is a check of its own
+            ask = partial(outside.check_channel, channel, urls.get(channel.name, ""), send=send)
+            yield Check(f"operator's {channel.name}", ask)

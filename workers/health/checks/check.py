@@ -1,0 +1,142 @@
+"""What a check is, and the runner that gives each check a time limit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scanner.detection import redact
+from scanner.records.database import is_unavailable
+from scanner.settings import SettingsError
+
+CHECK_SECONDS = 20.0
+"""A check that takes longer has failed. Longer than the time limits of the clients that the checks use."""
+MAX_SENTENCE_LENGTH = 300
+
+
+class State(StrEnum):
+    """The outcome of a check. The values are part of `r8scan doctor --json`."""
+
+    OK = "ok"
+    FAILED = "failed"
+    OFF = "off"
+    """No setting asks for it."""
+    SKIPPED = "skipped"
+    """It needs something whose own check failed."""
+
+
+class Wrong(Exception):
+    """Something is wrong. Both texts are one line, and contain no secret."""
+
+    def __init__(self, sentence: str, todo: str) -> None:
+        super().__init__(sentence)
+        self.sentence, self.todo = sentence, todo
+
+
+class Off(Exception):
+    """No setting asks for what would be checked. The text says which setting would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: What is checked.
+        ask: Tries it, and returns what it found; raises Wrong or Off.
+        needs: Names of checks without which this one would only repeat their failure.
+    """
+
+    name: str
+    ask: Callable[[], str]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of a check, as a line for people and as JSON. `todo` is empty unless it failed."""
+
+    check: str
+    state: State
+    sentence: str
+    todo: str = ""
+
+
+def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[Result]:
+    """Run the checks, at the same time where they do not need each other, and yield their results in order.
+
+    A check that does not end in time is left behind in its thread, and has failed.
+    """
+    done: dict[str, Result] = {}
+    waiting = list(checks)
+    while waiting:
+        ready = [one for one in waiting if all(name in done for name in one.needs)]
+        waiting = [one for one in waiting if one not in ready]
+        begun = [(one, _begin(one, done)) for one in ready]
+        deadline = time.monotonic() + seconds
+        for one, attempt in begun:
+            done[one.name] = attempt.result(one.name, deadline)
+    for one in checks:
+        yield done[one.name]
+
+
+class _Attempt:
+    """A check in a thread, which does not keep the process alive."""
+
+    def __init__(self, check: Check) -> None:
+        self._ended = threading.Event()
+        self._found: Result | None = None
+        self._check = check
+        threading.Thread(target=self._run, name=f"check {check.name}", daemon=True).start()
+
+    def _run(self) -> None:
+        self._found = _result(self._check)
+        self._ended.set()
+
+    def result(self, name: str, deadline: float) -> Result:
+        """Return the result, at the deadline at the latest."""
+        self._ended.wait(max(deadline - time.monotonic(), 0.0))
+        if self._found is None:
+            sentence = "it did not answer in time"
+            return Result(name, State.FAILED, sentence, "look for a firewall that drops, or a server that hangs")
+        return self._found
+
+
+class _Skipped:
+    """A check that is not run."""
+
+    def __init__(self, because: str) -> None:
+        self._because = because
+
+    def result(self, name: str, deadline: float) -> Result:
+        """Return that it was not run, and why."""
+        del deadline
+        return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
+
+
+def _begin(check: Check, done: dict[str, Result]) -> _Attempt | _Skipped:
+    failed = next((name for name in check.needs if done[name].state is not State.OK), None)
+    return _Attempt(check) if failed is None else _Skipped(failed)
+
+
+def _result(check: Check) -> Result:
+    try:
+        return Result(check.name, State.OK, _line(check.ask()))
+    except Off as err:
+        return Result(check.name, State.OFF, _line(str(err)))
+    except Wrong as err:
+        return Result(check.name, State.FAILED, _line(err.sentence), _line(err.todo))
+    except SettingsError as err:
+        return Result(check.name, State.FAILED, _line(str(err)), "correct the setting")
+    except Exception as err:  # noqa: BLE001 - one check that fails must not hide the results of the others
+        if is_unavailable(err):
+            return Result(check.name, State.FAILED, "the database cannot be used", "see the check of the database")
+        # Only the kind: the text of an error that nobody expected may contain an address with a password.
+        return Result(check.name, State.FAILED, f"it failed with {type(err).__name__}", "report this as a bug")
+
+
+def _line(text: str) -> str:
+    return redact(" ".join(text.split()))[:MAX_SENTENCE_LENGTH]

@@ -1,0 +1,125 @@
+"""Checks of the database, Redis, beat, the clock, the disk and the state folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import select
+
+from scanner.github.client import get_json
+from scanner.github.errors import GitHubError
+from scanner.github.rate_limit import server_time
+from scanner.records import versions
+from scanner.records.database import Database, is_unavailable
+from scanner.records.models import db_now
+from scanner.settings import Settings
+from workers.context import Context
+from workers.health import broker_state, machine, processes
+from workers.health.checks.check import Wrong
+from workers.health.overview import empty
+from workers.health.problems import Kind, span
+from workers.queues import BEAT
+
+MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
+"""Leases last as long, and GitHub refuses the JWT of an App that is a minute early."""
+
+
+def check_database(database: Database) -> str:
+    """Check that the database answers, has the tables of this version, and can be written."""
+    try:
+        with database.read() as session:
+            revision = versions.present(session)
+    except Exception as err:
+        if not is_unavailable(err):
+            raise
+        detail = broker_state.reason(err)
+        raise Wrong(f"the database cannot be used ({detail})", "bring it back, or correct R8SCAN_DATABASE_URL") from err
+    if wrong := versions.problem(revision):
+        raise Wrong(*wrong)
+    if refusal := broker_state.write_refusal(database):
+        raise Wrong(f"the database cannot be written ({refusal})", "make it writable; look at its disk")
+    kind = "PostgreSQL" if database.is_postgresql else "SQLite"
+    return f"{kind}, tables of revision {revision}, can be written"
+
+
+def check_redis(settings: Settings) -> str:
+    """Check that Redis answers."""
+    is_embedded = settings.redis_url.get_secret_value() == "embedded"
+    if problem := broker_state.broker_problem(settings):
+        todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
+        raise Wrong(f"Redis does not answer ({problem})", todo)
+    return "answers" + (" (the one of r8scan run)" if is_embedded else "")
+
+
+def check_beat(context: Context) -> str:
+    """Check that beat was seen just now: without it nothing is polled."""
+    found = empty(context.settings)
+    with context.database.read() as session:
+        found.at = session.execute(select(db_now())).scalar_one()
+        processes.read(session, found)
+    if processes.is_alive(found, BEAT):
+        return "was seen just now"
+    newest = min((one.silent_seconds for one in found.processes if one.role == BEAT), default=None)
+    sentence = "no beat was ever seen" if newest is None else f"beat was seen {span(newest)} ago"
+    raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")
+
+
+def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
+    """Compare this machine's clock with the database's, and with GitHub's where it tells its own."""
+    with context.database.read() as session:
+        now = session.execute(select(db_now())).scalar_one()
+    compared = ["the database's"]
+    _compare("the database's", now.timestamp() - clock())
+    github = context.lone_client(None)
+    try:
+        response, _ = get_json(github, f"{github.api_url}/rate_limit", expected=dict)
+    except GitHubError:
+        pass  # the check of GitHub says why
+    else:
+        compared.append("GitHub's")
+        _compare("GitHub's", server_time(response) - clock())
+    finally:
+        github.close()
+    return f"agrees with {' and '.join(compared)}"
+
+
+def _compare(whose: str, seconds: float) -> None:
+    if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
+        word = "behind" if seconds > 0 else "ahead of"
+        raise Wrong(f"this machine's clock is {span(abs(seconds))} {word} {whose}", "synchronise it, with NTP")
+
+
+def check_disk(settings: Settings) -> str:
+    """Check that the disk of the state folder has room."""
+    found = empty(settings)
+    machine.read(settings, found)
+    problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
+    if problem is not None:
+        raise Wrong(problem.sentence, problem.todo)
+    if found.disk_free_bytes is None or found.disk_free_share is None:
+        return "the state folder does not exist yet"
+    return f"{found.disk_free_bytes / 1024**3:,.1f} GB free ({found.disk_free_share:.0%})"
+
+
+def check_state_folder(folder: Path) -> str:
+    """Check that the state folder is this user's alone, and that files can be written there."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="doctor-") as file:
+            file.write(b"r8scan")
+            file.flush()
+    except OSError as err:
+        todo = "make it writable for this user, or set R8SCAN_STATE_DIR"
+        raise Wrong(f"{folder} cannot be written ({err.strerror or err})", todo) from err
+    if found.st_uid != os.geteuid():
+        raise Wrong(f"{folder} belongs to another user (uid {found.st_uid})", f"chown it to uid {os.geteuid()}")
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        raise Wrong(f"others may enter {folder} (mode {mode:04o})", f"chmod 700 {folder}")
+    return f"{folder}, mode {mode:04o}, can be written"

@@ -1,0 +1,33 @@
+"""The tasks that answer `r8scan doctor`, one for each queue."""
+
+from __future__ import annotations
+
+import logging
+
+from redis import RedisError
+
+from workers.celery import app
+from workers.context import current_context
+from workers.health.checks import round_trip
+from workers.queues import QUEUES
+
+_log = logging.getLogger(__name__)
+
+
+def _echo(queue: str) -> None:
+    context = current_context()
+    try:
+        round_trip.answer(queue, context.database, context.settings)
+    except RedisError as err:
+        _log.warning("the doctor was not answered (%s): it will say that no worker answers", type(err).__name__)
+
+
+def _register(queue: str) -> None:
+    @app.task(name=round_trip.task_name(queue))  # type: ignore[untyped-decorator]  # celery has no types
+    def echo() -> None:
+        """Answer that a worker of this queue works."""
+        _echo(queue)
+
+
+for _queue in QUEUES:
+    _register(_queue)
