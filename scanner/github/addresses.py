@@ -1,6 +1,6 @@
-"""What an address that somebody pastes from a browser or a terminal points to. Pure.
+"""Parsing of addresses that an operator pastes from a browser or a terminal. Pure.
 
-https://docs.github.com/repositories: a repository, a commit, a comparison, a gist, or somebody's page.
+An address names a repository, a commit, a comparison, a gist, or an owner: https://docs.github.com/repositories
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to read again. `name` is `owner/name`, an owner, or a gist's id; the ends are full object ids."""
+    """A rescan target. `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full object ids."""
 
     kind: TargetKind
     name: str
@@ -38,26 +38,30 @@ class Target:
 
 
 def is_owner(name: str) -> bool:
-    """Whether it is a user's or an organisation's name as GitHub writes it."""
+    """Return whether it is a valid name of a user or an organisation."""
     return bool(_OWNER.fullmatch(name))
 
 
 def is_gist_id(value: str) -> bool:
-    """Whether it is a gist's id as GitHub writes it."""
+    """Return whether it is a valid id of a gist."""
     return bool(_GIST.fullmatch(value))
 
 
 def is_object_id(value: str) -> bool:
-    """Whether it is a full object id: 40 or 64 hex digits in lower case."""
+    """Return whether it is a full object id: 40 or 64 hex digits in lower case."""
     return bool(_SHA.fullmatch(value))
 
 
 def parse_address(text: str, web_url: str, api_url: str) -> Target:
-    """The target of an address. ValueError, one line that says what to give instead, for what is none."""
+    """Return the target of an address.
+
+    Raises:
+        ValueError: The address has no target. The message is one line that says what to give instead.
+    """
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
     text = text.strip()
     ssh = _SSH.fullmatch(text)
-    # Browsers show addresses without their scheme.
+    # Browsers show addresses without their scheme, so add it.
     url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text if "://" in text else f"https://{text}")
     host = url.netloc.rpartition("@")[2].lower()
     parts = [unquote(part) for part in url.path.split("/") if part]
@@ -97,5 +101,5 @@ def _in_repository(name: str, rest: list[str]) -> Target:
         before, dots, head = rest[1].partition("...")
         if dots and is_object_id(before) and is_object_id(head):
             return Target("push", name, before, head)
-    # A file, a branch, an issue, a release: it may have come with any commit.
+    # A file, a branch, an issue or a release may belong to any commit, so rescan the whole repository.
     return Target("repository", name)

@@ -1,6 +1,6 @@
-"""The rule that opens the circuit breaker of a host that fails. It needs no I/O, so that anybody may import it."""
+"""The threshold of the hosts' circuit breakers. A module of its own, so that importing it loads no HTTP client."""
 
 from __future__ import annotations
 
 FAILURES_TO_OPEN = 10
-"""Failures of one host in a row, of whatever calls, after which it is left alone; tries of one call count once."""
+"""After this many consecutive failures of a host, its circuit opens. All attempts of one call count as one failure."""

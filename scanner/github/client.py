@@ -1,7 +1,7 @@
-"""The one way to GitHub: a sync httpx client that asks known hosts only, and gives each only its own credential.
+"""The HTTP client for GitHub: synchronous, limited to known hosts, and it sends each host only its own credential.
 
-Answers become either a value or a `GitHubError` with a reason; deciding what to do about it is the caller's. Every
-request, whoever makes it, passes the gate, which knows the budgets and the hosts that fail.
+A call returns a value or raises a `GitHubError` with a reason. The caller decides what to do about an error. Every
+request passes the gate, which knows the budgets and the hosts that fail.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from scanner.github.errors import (
     RateLimited,
     Unavailable,
 )
-from scanner.github.gate import Gate, Ledger
+from scanner.github.gate import Ledger, RequestGate
 from scanner.github.hostile_json import parse_json
 from scanner.github.rate_limit import is_limit, retry_after, seconds_to_wait
 from scanner.github.request_rate import RateBounds
-from scanner.github.transport import Authorization, Gated, KnownHosts, beginning, origin_of
+from scanner.github.transport import Authorization, GatedTransport, KnownHosts, beginning, origin_of
 from scanner.retries import tries
 
 API_VERSION = "2022-11-28"
@@ -40,10 +40,11 @@ ACCEPT = "application/vnd.github+json"
 MAX_JSON_BYTES = 32 * 1024 * 1024
 MAX_REDIRECTS = 5
 EXCHANGE_SECONDS = 60.0
+"""The deadline for receiving one whole answer."""
 TRIES, TRY_SECONDS = 3, 10.0
-"""Of one GET that fails for a moment; after these seconds none is begun."""
+"""A GET with a transient failure is attempted this often. No attempt begins after this many seconds."""
 SLOWEST_PACE = 5.0
-"""Seconds a request; a budget that allows no faster one has none to spare for trying again."""
+"""Seconds between requests. If the budget only allows a slower pace, no requests are spent on retries."""
 PASSING = ("connection", "cut_off", "http_502", "http_503", "http_504")
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
 
@@ -54,22 +55,22 @@ _BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:b
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """An open client and the addresses it goes to. `reserve`: the share of a budget that it leaves to others."""
+    """An open client and GitHub's addresses. `reserve`: the share (0 to 1) of each budget that it leaves to others."""
 
     http: httpx.Client
     api_url: str
     web_url: str
     credential: Credential = field(default_factory=NoCredential)
-    gate: Gate = field(default_factory=Gate)
+    gate: RequestGate = field(default_factory=RequestGate)
     reserve: float = 0.0
 
     @property
     def credential_label(self) -> str:
-        """Names the credential without giving it away."""
+        """The credential's name for logs; it does not contain the secret."""
         return self.credential.label
 
     def reserving(self, share: float) -> GitHub:
-        """The same client for work that can wait: it leaves this share (0 to 1) of each budget to others."""
+        """Return this client for work that can wait: it leaves this share (0 to 1) of each budget to others."""
         return replace(self, reserve=share)
 
     def close(self) -> None:
@@ -78,7 +79,7 @@ class GitHub:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What identifies an installation of a GitHub App. `private_key` in PEM form."""
+    """The identity of a GitHub App's installation. `private_key` is in PEM form."""
 
     app_id: str
     installation_id: int
@@ -95,20 +96,25 @@ def connect(
     connections: int = 16,
     git_rate: RateBounds | None = None,
 ) -> GitHub:
-    """A client for this GitHub. It connects when it is first used.
+    """Return a client for this GitHub. It connects at its first request.
 
-    `credential`: a personal token, an App, or None. `hosts`: origins (https://host) that may be fetched besides the two
-    addresses, without the credential. `git_rate`: the first and highest rate of git
-    requests; None: no limit of our own.
+    Args:
+        api_url: The address of the REST API, without a slash at the end.
+        web_url: The address of the website and of git, without a slash at the end.
+        credential: A personal token, an App, or None.
+        hosts: Origins (https://host) that the client may also fetch from. It does not send them the credential.
+        ledger: Shares budgets and circuits with other workers.
+        connections: The maximum number of open connections.
+        git_rate: Bounds of the rate of git requests. None: the client does not limit them.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
     transport = KnownHosts(httpx.HTTPTransport(limits=_limits(connections), retries=1), allowed)
-    gated = Gated(transport, api_url, web_url)
+    gated = GatedTransport(transport, api_url, web_url)
     http = httpx.Client(
         transport=gated,
         auth=authorization,
-        # gzip alone, since whether that came to its end can be told (see transport.py).
+        # Only gzip: transport.py can tell whether a gzip body is complete.
         headers={"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "gzip"},
         timeout=TIMEOUT,
         follow_redirects=True,
@@ -129,7 +135,7 @@ def connect(
         own = AppInstallation(credential.app_id, credential.installation_id, credential.private_key, exchanged)
     elif credential:
         own = PersonalToken(credential)
-    gated.gate = authorization.gate = Gate(own.label, ledger, git_rate=git_rate)
+    gated.gate = authorization.gate = RequestGate(own.label, ledger, git_rate=git_rate)
     authorization.credential = own
     return GitHub(http, api_url, web_url, own, gated.gate)
 
@@ -144,9 +150,22 @@ def get_json(
     expected: type[list[Any]] | type[dict[str, Any]],
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[httpx.Response, Any]:
-    """GET an address of the REST API: the response and its decoded body, None for 304. Raises GitHubError.
+    """Get an address of the REST API. Retry transient failures.
 
-    `clock` (seconds) measures the deadline for the whole answer. What fails for a moment is tried again.
+    Args:
+        github: The client.
+        url: The address.
+        params: Query parameters.
+        etag: The ETag of an earlier answer.
+        accept: The media type to ask for.
+        expected: The type that the body must have.
+        clock: Returns seconds; it measures the deadline for the whole answer.
+
+    Returns:
+        The response and its decoded body. The body is None for status 304.
+
+    Raises:
+        GitHubError: There is no such answer; see `scanner.github.errors`.
     """
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
     if etag:
@@ -162,7 +181,7 @@ def get_json(
     response, body = _tried(github, once)
     if response.status_code == 304:
         if not etag:
-            raise Malformed("not_modified", f"{_host(url)} answered 304 to nothing that we have")
+            raise Malformed("not_modified", f"{_host(url)} answered 304 to a request without an ETag")
         return response, None
     return response, decoded(body, _host(url), expected)
 
@@ -175,9 +194,11 @@ def get_bytes(
     accept: str = "*/*",
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """GET a file, `limit` bytes at most (Malformed "too_large" beyond). Raises GitHubError.
+    """Get a file. Retry transient failures.
 
-    What fails for a moment is tried again.
+    Raises:
+        Malformed: The file is larger than `limit` bytes ("too_large").
+        GitHubError: There is no such answer; see `scanner.github.errors`.
     """
 
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
@@ -192,7 +213,11 @@ def get_bytes(
 
 
 def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """The JSON value. Malformed for what is none, or of another shape."""
+    """Return the JSON value of the body.
+
+    Raises:
+        Malformed: The body is not JSON, or its value is not of the `expected` type.
+    """
     try:
         value = parse_json(body)
     except ValueError as err:
@@ -203,15 +228,16 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """The address of the next page by the Link header, if it is one of this API's."""
+    """Return the next page's address from the Link header. None if there is none, or if it leads outside this API."""
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
 
 def check_status(response: httpx.Response, body: bytes, credential_label: str) -> None:
-    """Raise the GitHubError that an answer means.
+    """Raise the GitHubError for an answer's status. Return if the answer is a success.
 
-    https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api: a limit is a 403 or a 429.
+    A rate limit has status 403 or 429:
+    https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
     """
     status, host = response.status_code, response.request.url.host
     if status < 300:
@@ -227,7 +253,7 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
     if status in (404, 410):
         raise NotFound("not_found", f"{host} answered {status}")
     if status == 409:
-        # https://docs.github.com/rest/commits/commits: a repository without a commit.
+        # A repository without a commit: https://docs.github.com/rest/commits/commits
         raise NotFound("empty", f"{host} has nothing there yet")
     if status >= 500 or status == 408:
         raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))
@@ -235,14 +261,14 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
 
 
 def is_blocked(words: bytes) -> bool:
-    """Whether a refusal's words say that nobody may see the repository any more, rather than that we may not."""
+    """Return whether a refusal's text says that GitHub blocks the repository for everybody, not only for us."""
     return _BLOCKED.search(words[:4096].lower()) is not None
 
 
 def _tried(github: GitHub, once: Callable[[int], T]) -> T:
-    """What the request comes to, tried again where the failure is of a moment and the budget has room for it.
+    """Return the request's result. Retry a transient failure if the budget has room for it.
 
-    `once` is told the number of its try, from 1 on.
+    `once` gets the number of the attempt, from 1.
     """
     failed: list[Exception] = []
 
@@ -258,7 +284,7 @@ def _tried(github: GitHub, once: Callable[[int], T]) -> T:
                 return once(attempt.num)
     except GitHubError as err:
         if failed and not err.asked:
-            # The gate has refused to try again; what was asked has failed all the same, and why is what counts.
+            # The gate refused the retry. Raise the failure of the request that was sent: it is the cause.
             raise failed[0] from None
         raise
     raise AssertionError("unreachable")  # the last attempt raises
@@ -268,7 +294,7 @@ def _tried(github: GitHub, once: Callable[[int], T]) -> T:
 def _exchanged(
     github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], number: int
 ) -> Iterator[httpx.Response]:
-    """`number`: of the try; the failure of a call counts once for the circuit, however often it was tried."""
+    """Send the request and yield the response. Of all attempts (`number`), only the first counts for the circuit."""
     extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
@@ -286,7 +312,7 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
     url = f"{api_url}/app/installations/{installation}/access_tokens"
     try:
-        # `auth=None` would mean the client's own; this request brings its header itself.
+        # `auth=None` would select the client's own authorization. This request has its header already.
         response = http.post(url, headers=headers, auth=_as_it_is, follow_redirects=False)
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
@@ -299,7 +325,7 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     try:
         at = datetime.fromisoformat(ends_at)
     except (TypeError, ValueError) as err:
-        raise Malformed("unexpected_json", "the App's token has no end") from err
+        raise Malformed("unexpected_json", "the App's token has no expiry date") from err
     if not isinstance(token, str) or not token:
         raise Malformed("unexpected_json", "GitHub gave the App no token")
     return token, at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -310,7 +336,12 @@ def _as_it_is(request: httpx.Request) -> httpx.Request:
 
 
 def read_body(response: httpx.Response, limit: int, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """The whole body, within a limit of size (Malformed) and of time (Unavailable)."""
+    """Return the whole body.
+
+    Raises:
+        Malformed: The body is longer than `limit` bytes.
+        Unavailable: Receiving it took longer than EXCHANGE_SECONDS.
+    """
     deadline = clock() + EXCHANGE_SECONDS
     chunks, size = [], 0
     host = response.request.url.host

@@ -1,7 +1,7 @@
-"""What a push added by the REST API: the fallback where git answers with an error. Sees less, and says how much less.
+"""What a push added, by the REST API: the fallback if git answers with an error. It counts what it cannot see.
 
-https://docs.github.com/rest/commits/commits#compare-two-commits: files on the first page only, at most 300 of them and
-250 commits; large and binary files come without a patch.
+GitHub shows at most 300 files, on the first page only, and 250 commits. It shows no patch for large and binary files:
+https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scanner.github.urls import is_repository_name
 MAX_FILES = 300
 MAX_COMMITS = 250
 MAX_SINGLE = 20
-"""Commits that are read one by one where GitHub compares nothing; each is a request."""
+"""At most this many commits are read one by one if GitHub cannot compare. Each costs a request."""
 
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
@@ -35,7 +35,7 @@ class ChangedText:
 
 @dataclass(slots=True)
 class Comparison:
-    """Texts of files, messages of commits (id, text), and what was not shown, by reason."""
+    """File texts, commit messages as (id, text), and counts of what GitHub did not show, by reason."""
 
     files: list[ChangedText] = field(default_factory=list)
     messages: list[tuple[str, str]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Comparison:
 
 
 def compare(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """What is new between two commits; a single commit when there is no `before`. Raises GitHubError."""
+    """Return what is new in `head` since `before`. Without `before`, return the single commit. Raises GitHubError."""
     found = Comparison()
     if not before.strip("0"):
         _read_commit(github, repository, head, found)
@@ -55,16 +55,16 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
     total = value.get("total_commits")
     if isinstance(total, int) and total > len(found.messages):
         found.unread["commits_over_limit"] += total - len(found.messages)
-    # It shows two ends only: what came and went in between is not in it.
+    # A comparison shows only the two ends. It omits content that one commit added and a later one removed.
     found.unread["between_commits"] += len(found.messages) > 1
     found.unread = +found.unread
     return found
 
 
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """The same, commit by commit along the first parents, where GitHub cannot compare. Raises GitHubError.
+    """Return the same commit by commit along the first parents, for when GitHub cannot compare. Raises GitHubError.
 
-    A merge is shown against its first parent, so that what came by its others is in it.
+    GitHub shows a merge against its first parent, so the merge contains what came from its other parents.
     """
     found = Comparison()
     sha: str | None = head
@@ -78,7 +78,7 @@ def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comp
 
 
 def _read_commit(github: GitHub, repository: str, sha: str, found: Comparison) -> str | None:
-    """Add one commit; the id of its first parent, None for a root."""
+    """Add one commit to `found`. Return the id of its first parent, or None for a root commit."""
     _, value = get_json(github, f"{_address(github, repository)}/commits/{sha}", expected=dict)
     _add_files(found, value, sha)
     _add_message(found, value)
@@ -93,7 +93,7 @@ def _address(github: GitHub, repository: str) -> str:
 
 
 def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
-    """The added and the unchanged lines of a patch, and their numbers in the new file."""
+    """Return the added and unchanged lines of a patch, and their numbers in the new file."""
     texts: list[str] = []
     numbers: list[int] = []
     number = 0

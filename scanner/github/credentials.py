@@ -1,4 +1,4 @@
-"""What we show GitHub to be let in: nothing, a personal token, or an App's installation token that is renewed in time.
+"""Credentials for GitHub: none, a personal token, or an App's installation token, which is renewed before it expires.
 
 https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app
 """
@@ -17,29 +17,29 @@ import jwt
 from scanner.github.errors import BadCredential
 
 JWT_SECONDS = 540
-"""GitHub takes at most ten minutes; clocks differ."""
+"""Lifetime of the JWT. GitHub accepts at most ten minutes, and clocks differ."""
 CLOCK_SKEW_SECONDS = 60
 RENEW_BEFORE_SECONDS = 300.0
 BAD_KEY_SECONDS = 600.0
 
 
 class Credential(Protocol):
-    """`label` names it in logs and status without giving it away."""
+    """A credential for GitHub. `label` names it in logs and in the status, without the secret."""
 
     @property
     def label(self) -> str:
-        """The setting it comes from."""
+        """The name of the setting that it comes from, or another name for people."""
 
     def token(self) -> str | None:
-        """What to send now; None for nothing. Raises GitHubError when it cannot be had."""
+        """Return the token to send, or None to send none. Raises GitHubError if it cannot be obtained."""
 
     def renew(self) -> bool:
-        """Forget what was rejected; True if `token` would give another one."""
+        """Forget a rejected token. Return whether `token` would return another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoCredential:
-    """GitHub allows 60 requests an hour to strangers."""
+    """Anonymous access. GitHub allows 60 requests an hour."""
 
     label: str = "none"
 
@@ -65,7 +65,10 @@ class PersonalToken:
 
 
 class AppInstallation:
-    """An installation of a GitHub App: `exchange` turns a signed JWT into (token, its end) by a request to GitHub."""
+    """An installation of a GitHub App. Safe to share between threads.
+
+    `exchange` sends a signed JWT and the installation's id to GitHub, and returns a token and its expiry date.
+    """
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class AppInstallation:
         return f"GitHub App {self._app_id}, installation {self._installation_id}"
 
     def token(self) -> str | None:
-        """The installation's token, made anew five minutes before it ends. One thread asks, the others wait."""
+        """Return the installation's token. Renew it RENEW_BEFORE_SECONDS before it expires, in one thread."""
         with self._lock:
             if self._token is None or self._ends_at - self._clock() < RENEW_BEFORE_SECONDS:
                 self._token, ends_at = self._exchange(self._jwt(), self._installation_id)
@@ -111,5 +114,5 @@ class AppInstallation:
         try:
             return jwt.encode(claims, self._private_key, algorithm="RS256")
         except (ValueError, TypeError, jwt.PyJWTError) as err:
-            message = "R8SCAN_GITHUB_APP_PRIVATE_KEY is no RSA private key in PEM form"
+            message = "R8SCAN_GITHUB_APP_PRIVATE_KEY is not an RSA private key in PEM form"
             raise BadCredential("bad_private_key", message, retry_after=BAD_KEY_SECONDS, asked=False) from err

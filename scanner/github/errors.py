@@ -1,24 +1,30 @@
-"""What can go wrong with GitHub, as values to decide by.
+"""The errors of requests to GitHub. Callers decide by class and `reason` what to do.
 
 GitHubError
-├── Unavailable      transient: time-outs, 5xx, connections that break
-├── RateLimited      a limit was reached: wait `retry_after` seconds
-├── BadCredential    401: the credential is rejected
-├── Forbidden        403 that is no limit
+├── Unavailable      transient: time-outs, 5xx, broken connections
+├── RateLimited      a rate limit was reached: wait `retry_after` seconds
+├── BadCredential    401: GitHub rejects the credential
+├── Forbidden        403 that is not a rate limit
 ├── NotFound         404, 410, 451, 409: gone, private, blocked or empty
-└── Malformed        an answer that breaks its protocol or our limits
+└── Malformed        an answer that breaks its protocol or exceeds our limits
 
-Messages hold fixed words, hosts and numbers only. What a server wrote is in `detail`, hostile until it is redacted.
+Messages contain only fixed words, hosts and numbers. Text from a server is only in `detail`: it is hostile, and must be
+redacted before it is shown.
 """
 
 from __future__ import annotations
 
 
 class GitHubError(Exception):
-    """`reason` is a word for counts and metrics, `retry_after` seconds or None, `detail` the server's own words.
+    """A request to GitHub that failed.
 
-    Not `asked`: we refused it ourselves, before anything went out; for which budget's sake is in `resource`.
-    `is_final`: the same request gets the same answer.
+    Attributes:
+        reason: The reason as one word, for counters and metrics.
+        retry_after: Seconds to wait before the next attempt, or None.
+        detail: The server's own words; hostile.
+        asked: The request was sent. False: the gate refused it locally.
+        is_final: The same request would get the same answer again.
+        resource: The budget for which the gate refused the request. Empty if it was sent.
     """
 
     def __init__(
@@ -41,23 +47,23 @@ class GitHubError(Exception):
 
 
 class Unavailable(GitHubError):
-    """Transient: it is worth trying again."""
+    """A transient failure; a later attempt may succeed."""
 
 
 class RateLimited(GitHubError):
-    """A primary or secondary limit."""
+    """A primary or secondary rate limit was reached."""
 
 
 class BadCredential(GitHubError):
-    """The credential is rejected; only an operator can mend it."""
+    """GitHub rejects the credential; an operator has to replace it."""
 
 
 class Forbidden(GitHubError):
-    """Not allowed, and no limit."""
+    """GitHub forbids the request, and not because of a rate limit."""
 
 
 class NotFound(GitHubError):
-    """There is nothing public to read at this address (any more)."""
+    """The address has no public content, or no longer."""
 
 
 class Malformed(GitHubError):

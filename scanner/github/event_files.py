@@ -1,6 +1,7 @@
-"""Hourly files of public events in GH Archive's form, read as a stream: nothing of them is ever kept in memory.
+"""Hourly files of public events in GH Archive's format, read as a stream, so that no whole file is held in memory.
 
-https://www.gharchive.org: `YYYY-MM-DD-H.json.gz`, one event a line, an hour each, some minutes after its end.
+https://www.gharchive.org: each hour has a file `YYYY-MM-DD-H.json.gz` with one event per line. It is published some
+minutes after the hour ends.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from scanner.github.transport import beginning
 
 MAX_LINE_LENGTH = 16 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024**3
-"""Bytes after inflation; an hour has about 0.5 GB."""
+"""Limit of a file's inflated size. An hour has about 0.5 GB."""
 MAX_SECONDS = 3 * 3600.0
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _SLICE = 1 << 20
 
 
 def file_name(hour: datetime) -> str:
-    """The name of the file that holds this hour's events."""
+    """Return the name of the file with this hour's events."""
     return f"{hour:%Y-%m-%d}-{hour.hour}.json.gz"
 
 
@@ -35,9 +36,12 @@ def file_name(hour: datetime) -> str:
 def opened(
     archive_url: str, hour: datetime, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Iterator[bytes | None]]:
-    """The lines of an hour, None for one that is too long. Raises GitHubError, also while it is read.
+    """Open an hour's file and yield an iterator of its lines. A line that is too long is None.
 
-    It goes to the address that the operator has set, follows no redirect and sends no credential.
+    The request goes to the address that the operator has set. It follows no redirects and sends no credential.
+
+    Raises:
+        GitHubError: The file cannot be opened or, during iteration, not be read to its end.
     """
     url = f"{archive_url}/{file_name(hour)}"
     headers = {"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "identity"}
@@ -54,7 +58,7 @@ def opened(
 
 
 def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], float]) -> Iterator[bytes]:
-    """What was compressed, by slices; a file may be several gzip members one after the other."""
+    """Yield the inflated content in slices. A file may consist of several gzip members."""
     inflater = zlib.decompressobj(31)
     size = 0
     for chunk in chunks:

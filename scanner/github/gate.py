@@ -1,6 +1,7 @@
-"""Asked before every request to GitHub, told of every answer: spent budgets and hosts that fail are left alone.
+"""The gate that every request to GitHub passes: it holds back requests to spent budgets, and to hosts that fail.
 
-What one worker learns, all know: a `Ledger` shares it. Without one, or while it is away, each process knows its own.
+The client asks the gate before each request and reports each answer to it. A `Ledger` shares what the gates learn with
+all workers. Without a ledger, or while the ledger cannot be reached, each process uses only its own observations.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from scanner.github.rate_limit import (
 from scanner.github.request_rate import RateBounds, RateLedger, RateLimiter
 
 OPEN_SECONDS = 60.0
+"""An open circuit lets one request through to its host in this time, to find out whether the host answers again."""
 REJECTED_SECONDS = 60.0
+"""No request is sent for this long with a credential that GitHub has rejected."""
 SHARE_SECONDS = 1.0
-"""How old what the others know may be, and how often what changes little is shared."""
+"""The gate reads the ledger at most this often, and writes ordinary changes of a budget at most this often."""
 
 T = TypeVar("T")
 
@@ -39,8 +42,18 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """Of one credential and resource. Times in seconds since the epoch; 0 means none. `reason` of a block: a word."""
+class RateBudget:
+    """The rate limit of one credential for one resource, as the gate last saw it.
+
+    Attributes:
+        credential: The credential's label.
+        resource: The resource's name, or "credential" for a block of the credential itself.
+        limit: Requests that GitHub allows in a window. 0: unknown.
+        remaining: Requests that are left in the window.
+        resets_at: End of the window, in seconds since the epoch. 0: unknown.
+        blocked_until: Time until which no request is sent, in seconds since the epoch. 0: not blocked.
+        reason: Why it is blocked: "rate_limited", "unavailable" or "rejected". Empty if it is not blocked.
+    """
 
     credential: str
     resource: str
@@ -53,7 +66,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """Of one host: failures in a row, and until when it is left alone (seconds since the epoch)."""
+    """The circuit breaker of one host: its consecutive failures, and when it may close (seconds since the epoch)."""
 
     host: str
     failures: int = 0
@@ -61,23 +74,33 @@ class Circuit:
 
 
 class Ledger(RateLedger, Protocol):
-    """What all workers share. Each method may raise whatever its storage raises: it is logged and done without."""
+    """The storage that the gates of all workers share.
 
-    def read(self) -> tuple[list[Budget], list[Circuit]]:
-        """Everything that is known."""
+    Each method may raise any exception of its storage. The gate then logs it and goes on without the ledger.
+    """
 
-    def write_budget(self, budget: Budget) -> None:
-        """Keep this for the others."""
+    def read(self) -> tuple[list[RateBudget], list[Circuit]]:
+        """Return all stored budgets and circuits."""
+
+    def write_budget(self, budget: RateBudget) -> None:
+        """Store the budget for the other workers."""
 
     def write_circuit(self, circuit: Circuit) -> None:
-        """Keep this for the others."""
+        """Store the circuit for the other workers."""
 
     def take_probe(self, circuit: Circuit, now: float) -> bool:
-        """Keep the circuit, unless its host is left alone already; True for the one caller that did."""
+        """Store the circuit unless the stored one is open at `now`. Return whether this call stored it."""
 
 
-class Gate:
-    """Decides on requests of one credential. Safe to share between threads."""
+class RequestGate:
+    """Admits or refuses the requests of one credential. Safe to share between threads.
+
+    Args:
+        credential: The credential's label; "none" for anonymous requests.
+        ledger: Shares what this gate learns with other workers.
+        clock: Returns seconds since the epoch.
+        git_rate: Bounds of the rate of git requests. None: the gate does not limit them.
+    """
 
     def __init__(
         self,
@@ -91,24 +114,32 @@ class Gate:
         self._ledger = ledger
         self._clock = clock
         self._lock = threading.Lock()
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, RateBudget] = {}
         self._circuits: dict[str, Circuit] = {}
         self._read_at = 0.0
         self._shared_at: dict[str, float] = {}
-        # GitHub publishes no quota for git, so its rate is found out; without bounds it is not limited.
+        # GitHub publishes no quota for git, so the limiter finds a rate that GitHub accepts.
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
-        """Return if the request may go out. RateLimited, BadCredential or Unavailable, with `retry_after`, if not.
+        """Return if the request may be sent now. Wait first if the rate limiter asks for it.
 
-        `reserve`: the share of the budget (0 to 1) that this request has to leave to others. What it raises is not
-        `asked`.
+        Args:
+            host: The request's host, with a port that is not the default one.
+            resource: The budget that the request is taken from.
+            reserve: The share of the budget (0 to 1) that this request must leave to others.
+
+        Raises:
+            RateLimited: The budget is spent or blocked.
+            BadCredential: GitHub has just rejected the credential.
+            Unavailable: The host's circuit is open.
+            Each has `retry_after` (seconds) set and `asked` false.
         """
         try:
             self._decide(host, resource, reserve)
             limiter = self._limiters.get(resource)
             if limiter is not None and limiter.wait():
-                # While this request waited for its slot, another one may have been refused.
+                # GitHub may have refused another request while this one waited for its slot.
                 self._check_budgets(host, resource, reserve)
         except GitHubError as err:
             err.asked, err.resource = False, resource
@@ -141,10 +172,15 @@ class Gate:
         is_whole: bool = True,
         is_retry: bool = False,
     ) -> None:
-        """Learn from an answer. `body`: the beginning of a refusal's, where it is at hand.
+        """Record what an answer says about the host and the budget.
 
-        Not `is_whole`: its body is still to come, so that it is no success yet. `is_retry`: the call's failure has been
-        counted by its first try.
+        Args:
+            host: The request's host.
+            resource: The budget that the request was taken from.
+            response: GitHub's answer.
+            body: The beginning of the body of a refusal, if it was read.
+            is_whole: The body was read to its end. Otherwise the answer is not a success yet.
+            is_retry: The call failed before. Its first attempt has counted as the host's failure.
         """
         now = self._clock()
         status = response.status_code
@@ -156,12 +192,12 @@ class Gate:
         found = rate_limit_of(response)
         if found is not None and resource in API_RESOURCES:
             self._keep(
-                Budget(self._credential, found.resource, found.limit, found.remaining, now + found.resets_in),
+                RateBudget(self._credential, found.resource, found.limit, found.remaining, now + found.resets_in),
                 urgent=found.remaining == 0,
             )
             resource = found.resource
         if status == 401 and self._credential != "none" and resource in API_RESOURCES:
-            # git may answer 401 for a repository that is gone; the API does so for a bad credential only.
+            # The git server may answer 401 for a repository that is gone. The API answers 401 only to a bad credential.
             self.reject()
         elif status == 429 or (status == 403 and is_limit(response, body)):
             self._block(resource, now + seconds_to_wait(response), "rate_limited")
@@ -169,7 +205,7 @@ class Gate:
             self._block(resource, now + seconds, "unavailable")
 
     def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
-        """Learn from a request that somebody else made for us: what it came to, None if all went well."""
+        """Record the result of a request that git made as a child process. `err` is None if it succeeded."""
         if isinstance(err, RateLimited):
             self._block(resource, self._clock() + (err.retry_after or SECONDARY_LIMIT_SECONDS), "rate_limited")
         elif err is None or isinstance(err, NotFound):
@@ -178,12 +214,12 @@ class Gate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """An answer broke off, as GitHub's do when it sheds load: many of them lower the resource's rate."""
+        """Record that an answer broke off. GitHub sheds load this way, so many of them lower the resource's rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
     def note_failure(self, host: str) -> None:
-        """A request did not come back, broke off, or came back with 5xx."""
+        """Record a failure of the host: no answer, an answer that broke off, or a status of 5xx."""
         now = self._clock()
         with self._lock:
             circuit = self._circuits.get(host, Circuit(host))
@@ -193,25 +229,25 @@ class Gate:
                 circuit = replace(circuit, open_until=now + OPEN_SECONDS)
             self._circuits[host] = circuit
         if opens:
-            _log.error("%s fails: it is asked once a minute until it answers", host, extra={"host": host})
+            _log.error("%s keeps failing: one request a minute is sent until it answers", host, extra={"host": host})
             self._share(lambda ledger: ledger.write_circuit(circuit))
 
     def reject(self) -> None:
-        """What gives the credential gives none: nobody asks for it for a minute."""
+        """Block the credential for REJECTED_SECONDS: GitHub rejects it, or refuses to issue its token."""
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """The credential has been made anew: what was said of the old one says nothing of it."""
-        self._keep(Budget(self._credential, "credential", reason="renewed"), urgent=True)
+        """Lift the block of the credential, because its token was renewed. The rejection was of the old token."""
+        self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
 
     def is_rejected(self) -> bool:
-        """Whether GitHub has rejected the credential just now."""
+        """Return whether GitHub rejected the credential within the last REJECTED_SECONDS."""
         with self._lock:
             budget = self._budgets.get("credential")
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """The pace at which the budget lasts until it is full again; 0 where none is known."""
+        """Return the seconds between requests at which the budget lasts until its reset. 0: no budget is known."""
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)
@@ -220,7 +256,11 @@ class Gate:
         return (budget.resets_at - now) / max(budget.remaining, 1)
 
     def _probe(self, circuit: Circuit, now: float) -> None:
-        """Let one request a minute through to a host that fails."""
+        """Let one request through to a host with an open circuit, once in OPEN_SECONDS.
+
+        Raises:
+            Unavailable: It is too early, or another thread or worker sends the request.
+        """
         if now < circuit.open_until <= now + MAX_WAIT_SECONDS:
             raise _left_alone(circuit, circuit.open_until - now)
         taken = replace(circuit, open_until=now + OPEN_SECONDS)
@@ -231,7 +271,7 @@ class Gate:
         if self._share(lambda ledger: ledger.take_probe(taken, now)) is False:
             raise _left_alone(circuit, OPEN_SECONDS)
 
-    def _check(self, budget: Budget, host: str, now: float, reserve: float) -> None:
+    def _check(self, budget: RateBudget, host: str, now: float, reserve: float) -> None:
         blocked = budget.blocked_until - now
         if 0 < blocked <= MAX_WAIT_SECONDS:
             if budget.reason == "rejected":
@@ -248,7 +288,7 @@ class Gate:
                 raise RateLimited("budget_reserved", message, retry_after=until_reset)
 
     def note_success(self, host: str) -> None:
-        """The host answered, to the end."""
+        """Record that the host sent a whole answer. This closes its circuit."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.failures:
@@ -260,12 +300,12 @@ class Gate:
 
     def _block(self, resource: str, until: float, reason: str) -> None:
         with self._lock:
-            budget = self._budgets.get(resource, Budget(self._credential, resource))
+            budget = self._budgets.get(resource, RateBudget(self._credential, resource))
         if reason == "rate_limited" and (limiter := self._limiters.get(resource)) is not None:
             limiter.refuse()
         self._keep(replace(budget, blocked_until=until, reason=reason), urgent=True)
 
-    def _keep(self, budget: Budget, *, urgent: bool) -> None:
+    def _keep(self, budget: RateBudget, *, urgent: bool) -> None:
         now = self._clock()
         with self._lock:
             before = self._budgets.get(budget.resource)
@@ -273,7 +313,7 @@ class Gate:
                 budget = replace(budget, blocked_until=before.blocked_until, reason=before.reason)
                 if budget.blocked_until <= now:
                     budget = replace(budget, blocked_until=0.0, reason="")
-                # Answers overtake each other: within one window the smaller number is the newer one.
+                # Answers may arrive out of order. Within one window, the smaller remainder is the newer one.
                 if abs(before.resets_at - budget.resets_at) < 5 and before.remaining < budget.remaining:
                     budget = replace(budget, remaining=before.remaining)
             self._budgets[budget.resource] = budget
@@ -299,29 +339,29 @@ class Gate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Failures below the threshold are counted by each process for itself.
+                # Each process counts failures below the threshold for itself.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """None when there is no ledger, or it is away: every process then goes by what it knows itself."""
+        """Return the action's result, or None without a ledger or if the ledger raises. The gate works without it."""
         if self._ledger is None:
             return None
         try:
             return action(self._ledger)
-        except Exception as err:  # noqa: BLE001 - storage is not ours; a limit that is not shared is still kept here
-            _log.warning("budgets are not shared: %s", type(err).__name__)
+        except Exception as err:  # noqa: BLE001 - the storage may raise anything; this process keeps its limits anyway
+            _log.warning("budgets are not shared between workers for now: %s", type(err).__name__)
             return None
 
 
-def _is_news(other: Budget, own: Budget) -> bool:
+def _is_news(other: RateBudget, own: RateBudget) -> bool:
     if other.blocked_until > own.blocked_until or other.resets_at > own.resets_at + 5:
         return True
     return abs(other.resets_at - own.resets_at) <= 5 and other.remaining < own.remaining
 
 
 def _left_alone(circuit: Circuit, seconds: float) -> Unavailable:
-    message = f"{circuit.host} has failed {circuit.failures} times in a row and is left alone for {seconds:.0f} s"
+    message = f"{circuit.host} has failed {circuit.failures} times in a row: no request is sent for {seconds:.0f} s"
     return Unavailable("circuit_open", message, retry_after=seconds)

@@ -1,7 +1,7 @@
-"""git's smart HTTP, protocol v2, as far as reading goes: refs, and the objects that are new since others.
+"""A client for git's smart HTTP protocol v2: it lists refs and fetches packs. It cannot push.
 
-https://git-scm.com/docs/gitprotocol-v2. What the server says is hostile: lengths are checked, counts bounded, and its
-words never become part of a message.
+https://git-scm.com/docs/gitprotocol-v2. The server's answers are hostile: the client checks lengths, limits counts, and
+never puts the server's text into a message.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
 EDGE_MESSAGE = "x-github-edge-message"
-"""A header of answers that GitHub refuses before git sees the request. With it, an unusable answer is a limit."""
+"""A header that GitHub sets if it refuses a request before git sees it. An unusable answer with it is a rate limit."""
 
 _LIMIT = re.compile(r"temporarily limiting|rate limit|was rate-limited|too many requests", re.IGNORECASE)
-"""Words of an ERR line, status 200, that mean a rate limit: https://github.com/orgs/community/discussions/206581. Each
-phrase has a blank, so that no repository's name in an error message can look like it."""
+"""Phrases of an ERR line (status 200) that mean a rate limit: https://github.com/orgs/community/discussions/206581.
+Each phrase has a blank, so that a repository's name in an error message cannot match it."""
 _LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -46,7 +46,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """Ref names and the ids they point to. `head`: the default branch's name, None for a repository without one."""
+    """Ref names and the object ids they point to. `head`: the default branch's full name, or None if there is none."""
 
     oids: dict[str, str]
     head: str | None
@@ -55,9 +55,9 @@ class Refs:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPack:
-    """A pack as it was received, of which nothing is read yet. `hash_name`: sha1 or sha256.
+    """A pack as it was received; it is not parsed yet. `hash_name`: sha1 or sha256.
 
-    A content that is longer than what was allowed is cut off somewhere behind that length.
+    If the server sent more than `max_bytes`, the content is a little longer than that and is cut off.
     """
 
     content: bytes = field(repr=False)
@@ -65,19 +65,24 @@ class ReceivedPack:
 
 
 class _Flush:
-    """A pkt-line without content: the end of a section, or of the answer."""
+    """A pkt-line without content: it ends a section, or the answer."""
 
 
 FLUSH, DELIMITER = _Flush(), _Flush()
 
 
 def pkt_line(content: bytes) -> bytes:
-    """The line with its length before it."""
+    """Return the content with its pkt-line length before it."""
     return f"{len(content) + 4:04x}".encode() + content
 
 
 def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
-    """Split a stream into pkt-lines. Malformed when a length is none; Unavailable when it ends inside a line."""
+    """Split a stream into pkt-lines.
+
+    Raises:
+        Malformed: A length is not valid.
+        Unavailable: The stream ends inside a line.
+    """
     buffer, position = bytearray(), 0
     for chunk in chunks:
         del buffer[:position]
@@ -98,16 +103,16 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
 
 
 def _length(digits: bytearray) -> int:
-    """The length that four digits give; int() alone would take signs and blanks as well."""
+    """Return the length in four hex digits. Check them first, because int() also accepts signs and blanks."""
     if not _LENGTH.fullmatch(digits) or digits == b"0003":
         raise Malformed("git_protocol", "the git server does not speak the git protocol")
     return int(digits, 16)
 
 
 def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Refs:
-    """Every branch and tag of a repository, up to a limit, with HEAD's target."""
+    """Return the branches and tags of a repository, up to MAX_REFS, and HEAD's target. Raises GitHubError."""
     body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
-    # Large repositories have many more refs of pull requests, which sort before their tags.
+    # Ask for branches and tags only: large repositories have many more refs of pull requests, sorted before their tags.
     body += [b"ref-prefix %s\n" % prefix for prefix in (b"HEAD", b"refs/heads/", b"refs/tags/")]
     with _exchange(github, repository, body) as chunks:
         oids: dict[str, str] = {}
@@ -126,7 +131,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Re
                 head = _text(target) if target else None
             elif _OBJECT_ID.fullmatch(oid):
                 oids[_text(name)] = _text(oid)
-    raise Unavailable("git_cut_off", "the git server's list of refs has no end")
+    raise Unavailable("git_cut_off", "the git server's list of refs was cut off")
 
 
 def fetch(
@@ -139,14 +144,21 @@ def fetch(
     blob_limit: int | None = None,
     commits_within: int | None = None,
 ) -> ReceivedPack:
-    """Ask, by one request, for the objects that `wants` reach and `haves` do not, and return them unread.
+    """Fetch the objects that are reachable from `wants` but not from `haves`, by one request, and do not parse them.
 
-    Asks for no thin pack, so that no delta leans on an object that we do not have.
+    Do not ask for a thin pack: its deltas could need objects that we do not have.
 
     Args:
-        max_bytes: Size of the pack beyond which receiving ends.
-        blob_limit: Bytes above which the server leaves a blob out. Only for a server that `can_filter`.
-        commits_within: Only commits and tags are asked for, within so many steps. Only for a server that `can_filter`.
+        github: The client.
+        repository: Owner and name.
+        wants: Ids of the commits or tags to fetch; at least one.
+        haves: Ids whose objects the server leaves out.
+        max_bytes: The function stops receiving once the pack is larger than this.
+        blob_limit: The server leaves out larger blobs (bytes). Only for a server that `can_filter`.
+        commits_within: Fetch only commits and tags, to this depth. Only for a server that `can_filter`.
+
+    Raises:
+        GitHubError: The server refused, or its answer contains no pack.
     """
     hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
     body = [b"command=fetch", AGENT, _format(hash_name), b"0001", b"no-progress", b"ofs-delta"]
@@ -171,8 +183,8 @@ def fetch(
 
 
 def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
-    """Return the chunks put together. Stop at the first one behind the limit."""
-    received = io.BytesIO()  # it gives its bytes away without a second copy
+    """Return the chunks joined. Stop after the chunk that exceeds the limit."""
+    received = io.BytesIO()  # getvalue() shares the buffer instead of copying it
     for chunk in chunks:
         received.write(chunk)
         if received.tell() > max_bytes:
@@ -181,7 +193,7 @@ def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
 
 
 def can_filter(github: GitHub, repository: str) -> bool:
-    """Whether the server offers to leave large blobs out."""
+    """Return whether the server offers object filters, such as one for large blobs. Raises GitHubError."""
     url = f"{git_url(github.web_url, repository)}/info/refs"
     headers = {"Git-Protocol": "version=2", "Accept-Encoding": "identity"}
     with _answer(github, "GET", url, {"service": "git-upload-pack"}, headers, None) as chunks:
@@ -199,7 +211,7 @@ def is_limit(words: str) -> bool:
 
 
 def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
-    """The pack's bytes out of the side-band; what breaks off is noticed by the pack's reader."""
+    """Yield the pack's bytes from the side-band. If the answer breaks off, stop: the pack's reader notices it."""
     try:
         for line in lines:
             if isinstance(line, _Flush):
@@ -229,10 +241,10 @@ def _answer(
     headers: dict[str, str],
     content: bytes | None,
 ) -> Iterator[Iterator[bytes]]:
-    """The answer's chunks, within a deadline for the whole exchange. Raises GitHubError."""
+    """Yield an iterator of the answer's chunks, with a deadline for the whole exchange. Raises GitHubError."""
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
-        # A renamed repository answers 301, behind which httpx would make a GET of a POST.
+        # Follow redirects here: a renamed repository answers 301, after which httpx would turn a POST into a GET.
         for _ in range(MAX_REDIRECTS):
             with github.http.stream(
                 method,
@@ -261,17 +273,17 @@ def _check(response: httpx.Response, github: GitHub) -> None:
     start = beginning(response)
     host = response.request.url.host
     if response.status_code == 401 and github.credential.token() is None:
-        # Without a credential, a repository that is private or gone asks for one.
+        # Without a credential, the server answers 401 for a repository that is private or gone.
         raise NotFound("not_found", f"{host} answered 401")
     if response.status_code == 401 and not github.gate.is_rejected():
-        # The API takes the credential, so it is about this repository; should it be otherwise, the API says so soon.
+        # The API accepts the credential, so the refusal concerns this repository. If not, the API will soon answer 401.
         raise Unavailable("git_unauthorized", f"{host} answered 401 to git")
     check_status(response, start, github.credential_label)
 
 
 @contextmanager
 def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
-    """Raise RateLimited, and tell the gate, if the answer turns out to be a refusal that came with status 200."""
+    """Turn a rate limit with status 200 into RateLimited, and report it to the gate."""
     try:
         yield
     except Malformed as err:

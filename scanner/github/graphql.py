@@ -1,6 +1,6 @@
-"""GitHub's GraphQL API: one query, its data, and what GitHub says went wrong with parts of it.
+"""A client for GitHub's GraphQL API: it sends one query and returns its data and the errors of parts of it.
 
-Limits come with status 200 as often as with 403, and too heavy a query brings partial data with an error beside it:
+A rate limit comes with status 200 or 403. A query that is too heavy returns partial data and an error:
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 """
 
@@ -23,9 +23,9 @@ from scanner.github.rate_limit import seconds_to_wait
 
 RESOURCE = "graphql"
 LIMIT_TYPES = ("RATE_LIMITED", "RATE_LIMIT", "SECONDARY_RATE_LIMITED")
-"""Error types of the hourly points and of the secondary limits."""
+"""Error types of the hourly limit of points and of the secondary limits."""
 HEAVY_TYPES = ("RESOURCE_LIMITS_EXCEEDED", "MAX_NODE_LIMIT_EXCEEDED")
-"""Error types of a query that costs GitHub too much: the same query for less may succeed."""
+"""Error types of a query that costs GitHub too much. The same query for fewer results may succeed."""
 MAX_ERRORS = 1000
 
 _TYPE = re.compile(r"[A-Z_]{1,64}")
@@ -33,14 +33,14 @@ _TYPE = re.compile(r"[A-Z_]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query brought.
+    """The result of a query.
 
     Attributes:
-        data: The value of `data`, hostile. Parts of it may be null.
-        errors: How many errors of each type GitHub reported for parts of it. The type's name has only capitals.
+        data: The value of `data`; hostile. Parts of it may be null.
+        errors: The number of errors that GitHub reported for parts of it, by type. Types consist of capitals.
         is_partial: GitHub stopped before the query was done, because it cost too much.
-        cost: Points, by the field `rateLimit { cost }`; 0 where the query does not ask for it.
-        seconds: From the request to the end of the answer, which is about what it cost of the limit on CPU time.
+        cost: Points, by the field `rateLimit { cost }`. 0 if the query does not ask for it.
+        seconds: Time from the request to the end of the answer. It approximates the use of the limit on CPU time.
     """
 
     data: Mapping[str, Any]
@@ -60,7 +60,7 @@ def query(
     """Send one query and return its data.
 
     Raises:
-        RateLimited: The points are spent, or a secondary limit was reached. The gate keeps further queries back.
+        RateLimited: The points are spent, or a secondary limit was reached. The gate holds further queries back.
         Unavailable: GitHub did not answer, or gave up on the query as a whole.
         GitHubError: Anything else that leaves no data.
     """
@@ -87,7 +87,7 @@ def query(
     errors = _errors(value.get("errors"))
     if _is_limit(errors, value.get("errors")):
         limit = RateLimited("rate_limited", f"{host} limits our queries", retry_after=seconds_to_wait(response))
-        # The gate saw status 200 and could not know.
+        # The gate saw only status 200, so report the limit to it.
         github.gate.note_result(response.request.url.netloc.decode(), RESOURCE, limit)
         raise limit
     data = value.get("data")
@@ -97,7 +97,7 @@ def query(
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return the value if it is a JSON object, else an empty one: any part of an answer may be null."""
+    """Return the value if it is a JSON object, else an empty mapping. Any part of an answer may be null."""
     return value if isinstance(value, dict) else {}
 
 
@@ -109,7 +109,7 @@ def _errors(listed: Any) -> Counter[str]:
 
 
 def _type_of(error: Any) -> str:
-    """Return the error's type, or UNNAMED. It is counted under this name, so nothing else that GitHub wrote is kept."""
+    """Return the error's type, or UNNAMED. Counters use the type as a name, so it must not contain other text."""
     given = mapping(error).get("type")
     return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
 
@@ -126,7 +126,7 @@ def _is_limit(errors: Counter[str], listed: Any) -> bool:
 def _without_data(host: str, errors: Counter[str]) -> GitHubError:
     """Return the error of an answer without data.
 
-    GitHub gives up on a query after 10 s and says so without a type; too heavy a query has one of HEAVY_TYPES.
+    GitHub abandons a query after 10 s with an error without a type. A query that is too heavy has one of HEAVY_TYPES.
     """
     if any(errors[name] for name in HEAVY_TYPES):
         return Unavailable("query_too_heavy", f"{host} finds a query too heavy")

@@ -1,4 +1,4 @@
-"""JSON in which single values are beyond what Python's parser reads: they become null, everything else is kept. Pure.
+"""A JSON parser for hostile input. Values that Python's parser refuses become null, and all others are kept. Pure.
 
 One such value in a list of 100 events must not hide the other 99.
 """
@@ -10,21 +10,21 @@ import re
 from typing import Any
 
 MAX_LEVELS = 100
-"""Deeper than any answer of GitHub, and far below the parser's own limit (about 1,000)."""
+"""Limit of nesting. No answer of GitHub is as deep, and Python's parser stops at about 1,000."""
 MAX_DIGITS = 1000
-"""Digits of a whole number. Python refuses to convert more than 4,300."""
+"""Limit of the digits of a whole number. Python refuses to convert more than 4,300."""
 MAX_BRACKETS = 4_000_000
-"""Brackets of one body. A page of 100 events has about 10,000; this many take about two seconds."""
+"""Limit of the brackets of one body. A page of 100 events has about 10,000. This many take about two seconds."""
 
-# Everything up to the next bracket outside of strings. A quote at the end begins a string that does not end.
+# Matches everything up to the next bracket outside a string. If it ends with a quote, a string is not closed.
 _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)', re.DOTALL)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text. What is nested deeper than MAX_LEVELS becomes null if the parser refuses it.
+    """Return the value of a JSON text. If the parser refuses its depth, replace values below MAX_LEVELS by null.
 
     Raises:
-        ValueError: The body is not JSON, or too deep and too large to be shortened.
+        ValueError: The body is not JSON, or it is too deep and has more than MAX_BRACKETS.
     """
     encoding = json.detect_encoding(body)
     try:
@@ -55,7 +55,7 @@ def _without_deepest(text: str) -> str:
             raise ValueError("the JSON is too deep and too large")
         bracket = found[1]
         if bracket == '"':
-            raise ValueError("a string of the JSON does not end")
+            raise ValueError("a string of the JSON is not closed")
         if bracket and bracket in "[{":
             level += 1
             if level == MAX_LEVELS + 1:
@@ -65,6 +65,6 @@ def _without_deepest(text: str) -> str:
             if level == MAX_LEVELS:
                 begin = found.end()
     if level:
-        raise ValueError("the JSON does not close what it opens")
+        raise ValueError("a bracket of the JSON is not closed")
     kept.append(text[begin:])
     return "".join(kept)

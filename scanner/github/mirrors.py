@@ -1,4 +1,4 @@
-"""A whole repository, by git itself: a bare mirror with every ref, in a folder of our own, within limits."""
+"""Mirrors of whole repositories: git clones every ref into a bare repository in a folder of our own, within limits."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ STDERR_READ = 64 * 1024
 MAX_STDERR = 16 * 1024 * 1024
 MAX_CHECK_SECONDS = 120
 MAX_ANSWER_BYTES = 16 << 20
-"""Of a list of object ids that git answers; each takes some 80 bytes."""
+"""Limit of git's answer to a list of object ids. Each id takes about 80 bytes."""
 COMMITS_A_FETCH = 100
 MAX_FETCHES = 500
-"""Of commits by their ids in one mirror; each that is gone costs some fifteen."""
+"""Limit of the fetches of commits by id into one mirror. Each commit that is gone costs about fifteen of them."""
 MAX_WAIT_SECONDS = 1800.0
-"""For limits, with a mirror in hand: given back, it would have to be cloned anew."""
+"""A mirror waits this long in total for rate limits. If the job were requeued, it would have to clone again."""
 GONE = ("not_our_ref", "not_found", "blocked")
-"""Why a commit that is asked for by itself does not come: it is not public any more."""
+"""Reasons for which a commit that is fetched alone is no longer public."""
 FORBIDDEN_SECONDS = 600.0
-"""A 403 without words may be a limit as well."""
+"""Seconds to wait after a 403 without text, because it may be a rate limit."""
 
 _BROKEN = (
     b"could not resolve",
@@ -63,16 +63,16 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit; what was received is removed with its folder."""
+    """The repository is larger than the limit. The caller removes the folder with what was received."""
 
 
 class MirrorStopped(Exception):
-    """The clone was stopped because nobody waits for it any more."""
+    """The caller set `stop`: its job was cancelled or taken over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How many commits came, how many the server has no more, and of how many nothing is known."""
+    """Counts of commits: fetched, gone from the server, and not read for another reason."""
 
     got: int
     gone: int
@@ -89,10 +89,24 @@ def clone(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Mirror `url` into `folder` (which must not exist). Raises GitHubError, or MirrorStopped when `stop` was set.
+    """Mirror `url` into `folder`.
 
-    git gets the credential through its environment, so that no list of processes shows it. Redirects are not
-    followed: git would take the credential along, so `url` has to be the repository's present address.
+    git gets the credential through its environment, so that no list of processes shows it. git follows no redirects,
+    because it would send the credential along.
+
+    Args:
+        github: The client whose credential and gate are used.
+        url: The repository's current address.
+        folder: The mirror's folder. It must not exist.
+        limit_bytes: Maximum size of the folder.
+        stop: Set by another thread to stop the clone.
+        on_progress: Called with the objects received and the total.
+        clock: Returns seconds; it measures MAX_SECONDS.
+
+    Raises:
+        MirrorTooLarge: The folder is larger than `limit_bytes`.
+        MirrorStopped: `stop` was set.
+        GitHubError: git could not clone the repository.
     """
     command = ["git", "clone", "--mirror", "--progress", "--template=", "--", url, str(folder)]
     _run(github, command, url, folder, limit_bytes, stop, on_progress, clock)
@@ -101,7 +115,7 @@ def clone(
 
 
 def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
-    """Those of the ids that the mirror does not hold."""
+    """Return the ids that the mirror does not contain. Return all of them if git cannot tell."""
     if not oids:
         return []
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
@@ -115,7 +129,7 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
             except subprocess.TimeoutExpired:
                 status = -1
         if status != 0:
-            return list(oids)  # fetching what is there already only costs time
+            return list(oids)  # fetching an object again only costs time
         answers.seek(0)
         lines = answers.read(MAX_ANSWER_BYTES).splitlines()
     return [line.split(b" ")[0].decode() for line in lines if line.endswith(b" missing")]
@@ -132,10 +146,11 @@ def fetch_commits(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fetched:
-    """Fetch commits by their ids into the mirror, below refs of our own. Raises what `clone` raises.
+    """Fetch commits by their ids into the mirror, under `refs/r8scan/`. See `clone` for the arguments and errors.
 
-    One that is gone spoils its whole request, so a request that the server refuses is halved. A limit is waited for
-    here, since the mirror would not outlive it elsewhere; what it leaves no time for is counted.
+    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. A rate limit
+    is waited for here, because the mirror would be lost if the job were requeued. Commits for which no time is left are
+    returned as unread.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -165,17 +180,21 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Whether it lifts by itself, and soon: a limit of GitHub's, or a host that is left alone for a moment."""
+    """Return whether the error passes by itself, and soon: a rate limit, or an open circuit."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
 def _is_refusal(err: GitHubError) -> bool:
-    """Whether it is about what was asked for, so that a smaller request may fare better. An outage is not."""
+    """Return whether the server refused the requested commits, so that a smaller request may succeed."""
     return err.asked and (isinstance(err, NotFound) or err.reason in ("not_our_ref", "clone_failed"))
 
 
 def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
-    """Wait for a limit unless it outlasts the patience; the seconds that it asks for. MirrorStopped."""
+    """Wait for a rate limit, unless it lasts longer than `patience` (seconds). Return its length in seconds.
+
+    Raises:
+        MirrorStopped: `stop` was set.
+    """
     seconds = err.retry_after or SECONDARY_LIMIT_SECONDS
     if seconds <= patience and stop.wait(seconds):
         raise MirrorStopped from err
@@ -192,7 +211,7 @@ def _run(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git as if its requests were ours: the gate is asked before, and told what came of it."""
+    """Ask the gate, run git, and report the result to the gate."""
     host = httpx.URL(url).netloc.decode()
     credential = github.credential.token()
     github.gate.admit(host, "git", github.reserve)
@@ -214,7 +233,7 @@ def _watch(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git and watch it: its time, its words, the size of what it makes, and whether anybody still waits."""
+    """Run git, and kill it if it exceeds the limits of time, output or folder size, or if `stop` is set."""
     deadline = clock() + MAX_SECONDS
     with tempfile.TemporaryFile() as stderr:
         with git_child(command, env=git_environment(credential, url), limits=RECEIVING, stderr=stderr) as child:
@@ -231,7 +250,7 @@ def _watch(
                 if _size(folder) > limit_bytes:
                     raise MirrorTooLarge("mirror_over_limit", f"the repository is larger than {limit_bytes} bytes")
                 if os.fstat(stderr.fileno()).st_size > MAX_STDERR:
-                    raise Malformed("git_too_many_words", f"the git server wrote more than {MAX_STDERR} bytes of text")
+                    raise Malformed("git_too_many_words", f"git wrote more than {MAX_STDERR} bytes of messages")
                 on_progress(*_progress(_tail(stderr)))
         if status != 0:
             raise _error(_tail(stderr), status, has_credential=credential is not None)
@@ -242,7 +261,10 @@ def _no_report(done: int, total: int) -> None:
 
 
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
-    """An environment in which git reads no configuration but ours, asks nobody anything and speaks HTTP only."""
+    """Return an environment in which git reads only our configuration, never prompts, and speaks only HTTP.
+
+    It sends the credential only to the host of `url`.
+    """
     config = {
         "protocol.http.allow": "always",
         "protocol.https.allow": "always",
@@ -252,7 +274,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
     }
     if credential and url:
         basic = base64.b64encode(f"x-access-token:{credential}".encode()).decode()
-        # Only for this host: a redirect elsewhere does not get it.
+        # Set the header for this host only, so that no other host gets it after a redirect.
         config[f"http.{url.split('/', 3)[0]}//{url.split('/', 3)[2]}/.extraHeader"] = f"Authorization: Basic {basic}"
     variables = environment(config)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"):
@@ -262,7 +284,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
 
 
 def _tail(file: IO[bytes]) -> bytes:
-    # Not by seek(): the child writes at the same position as we would read at.
+    # Do not use seek(): the child writes at the file position that it shares with us.
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), STDERR_READ, max(size - STDERR_READ, 0))
 
@@ -273,19 +295,19 @@ def _progress(text: bytes) -> tuple[int, int]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes on disk; git keeps what it receives in few large files."""
+    """Return the folder's size in bytes. This is cheap, because git keeps what it receives in few large files."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
             try:
                 total += (Path(root) / name).stat(follow_symlinks=False).st_size
             except FileNotFoundError:
-                continue  # git has renamed it meanwhile
+                continue  # git has renamed or removed it since it was listed
     return total
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """What git's words mean. They are hostile, so none of them is passed on."""
+    """Return the error that git's messages mean. They are hostile, so the error repeats none of their text."""
     lower = text.lower()
     is_forbidden = b"returned error: 403" in lower
     is_limited = b"remote error" in lower and git_protocol.is_limit(lower.decode("ascii", "replace"))
@@ -298,16 +320,16 @@ def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
     if b"not found" in lower or b"returned error: 404" in lower:
         return NotFound("not_found", "there is no such public repository")
     if re.search(rb"returned error: 30[1278]\b", lower):
-        return NotFound("moved", "the repository has another address by now")
+        return NotFound("moved", "the repository has moved to another address")
     if b"could not read username" in lower or b"returned error: 401" in lower or b"authentication failed" in lower:
         if has_credential:
             return BadCredential("bad_credential", "git access is refused: check the GitHub credential")
-        # Without a credential, a repository that does not exist looks like this.
+        # Without a credential, git gets this answer for a repository that does not exist.
         return NotFound("not_found", "there is no such public repository")
     if is_forbidden:
         return Forbidden("forbidden", "git access is forbidden", retry_after=FORBIDDEN_SECONDS)
     if re.search(rb"returned error: 5\d\d\b", lower):
         return Unavailable("http_5xx", "the git server has failed")
     if b"remote error" not in lower and any(words in lower for words in _BROKEN):
-        return Unavailable("connection", "the git server cannot be reached, or has broken off")
+        return Unavailable("connection", "the git server cannot be reached, or the connection broke off")
     return Unavailable("clone_failed", f"git clone ended with status {status}")

@@ -1,4 +1,4 @@
-"""What an answer says of GitHub's limits: budgets left, and how long to wait. Pure: no requests, no state.
+"""Parsing of GitHub's rate limit headers: the remaining budget, and how long to wait. Pure: no requests, no state.
 
 https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -13,14 +13,15 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 SECONDARY_LIMIT_SECONDS = 60.0
+"""How long to wait after a limit if GitHub does not say: its documentation asks for at least one minute."""
 MAX_WAIT_SECONDS = 3600.0
-"""No limit of GitHub's lasts longer; whatever asks for more is an error of its or of a clock."""
+"""No limit of GitHub's lasts longer. A longer wait comes of a wrong header or a wrong clock."""
 MAX_RESOURCE_NAME_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A budget of one credential: requests allowed and left, and the seconds from now until it is full again."""
+    """A budget of one credential: requests allowed and remaining, and the seconds from now until its reset."""
 
     resource: str
     limit: int
@@ -29,7 +30,7 @@ class RateLimit:
 
 
 def rate_limit_of(response: httpx.Response) -> RateLimit | None:
-    """What the `x-ratelimit-*` headers say; None when they say nothing that can be read."""
+    """Return what the `x-ratelimit-*` headers say, or None if they are missing or unreadable."""
     headers = response.headers
     values = [headers.get(f"x-ratelimit-{name}", "") for name in ("limit", "remaining", "reset")]
     resource = headers.get("x-ratelimit-resource", "core")
@@ -40,7 +41,7 @@ def rate_limit_of(response: httpx.Response) -> RateLimit | None:
 
 
 def is_limit(response: httpx.Response, body: bytes) -> bool:
-    """Whether a 403 means a primary or secondary limit and not "forbidden"."""
+    """Return whether a 403 means a primary or secondary rate limit, and not "forbidden"."""
     if "retry-after" in response.headers or response.headers.get("x-ratelimit-remaining") == "0":
         return True
     text = body[:4096].lower()
@@ -48,7 +49,7 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Seconds to wait after a limit: what GitHub says, else a minute."""
+    """Return the seconds to wait after a rate limit: what GitHub says, else SECONDARY_LIMIT_SECONDS."""
     seconds = retry_after(response)
     if seconds is not None:
         return seconds
@@ -59,7 +60,7 @@ def seconds_to_wait(response: httpx.Response) -> float:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """What Retry-After says, in either of its forms; None when it says nothing that can be read."""
+    """Return the seconds of Retry-After, in either of its forms, or None if it is missing or unreadable."""
     value = response.headers.get("retry-after", "")
     if _is_number(value):
         return _bounded(int(value))
@@ -68,7 +69,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Seconds since the epoch by the clock that set the limit; ours may be wrong."""
+    """Return seconds since the epoch by the server's clock, which set the limit. Our own clock may be wrong."""
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

@@ -1,7 +1,7 @@
-"""Listings of public repositories: search by time of push, the list by id, and a look at repositories by node id.
+"""Listings of public repositories: the search by push time, the list by id, and lookups by node id.
 
-Each gives `ListedRepository` values. Rows that cannot be used are counted by reason, since GitHub lists null and
-incomplete entries: https://docs.github.com/rest/repos/repos#list-public-repositories
+Each returns `ListedRepository` values. GitHub also lists null and incomplete entries, which are counted as unusable:
+https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scanner.github.urls import is_repository_name
 
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
-"""GitHub shows no more of one search: https://docs.github.com/rest/search/search"""
+"""GitHub returns at most this many results of one search: https://docs.github.com/rest/search/search"""
 MAX_NODE_ID_LENGTH = 200
 MAX_NAME_LENGTH = 200
 MAX_DESCRIPTION_LENGTH = 4096
@@ -50,7 +50,7 @@ query($ids: [ID!]!) {{
 
 @dataclass(frozen=True, slots=True)
 class ListedRepository:
-    """A repository as a listing shows it. `is_empty` and the fields after it are None where the listing is silent."""
+    """A repository as a listing shows it. `is_empty` and later fields are None if the listing does not show them."""
 
     id: int
     node_id: str
@@ -72,12 +72,13 @@ class Page:
 
     Attributes:
         repositories: The entries that can be used.
-        total: The search's results, by GitHub's count at this page; 0 for a list without a count.
-        after: What to ask for the next page with; None at the end.
-        is_whole: GitHub did not say that it left something out.
-        unusable: Entries that are null, incomplete or of another form.
+        total: The number of results by GitHub's count. 0 for a list without a count.
+        after: The cursor, page number or address of the next page. None on the last page.
+        is_whole: GitHub did not report that it left something out.
+        unusable: The number of entries that are null, incomplete or malformed.
         points: GraphQL points that the page cost.
-        seconds: Time that GitHub took for it.
+        seconds: Time that GitHub took for the page.
+        errors: Errors that GitHub reported for parts of the page, by type.
     """
 
     repositories: list[ListedRepository] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Page:
 
 
 def pushed_between(start: datetime, end: datetime) -> str:
-    """Return the search for repositories whose latest push lies in the span, both ends included, to the second.
+    """Return the search terms for repositories whose latest push is between two times (inclusive, in whole seconds).
 
     https://docs.github.com/search-github/searching-on-github/searching-for-repositories
     """
@@ -101,7 +102,7 @@ def pushed_between(start: datetime, end: datetime) -> str:
 def search(github: GitHub, words: str, after: str | None = None, *, newest_first: bool = False) -> Page:
     """Return a page of a repository search by GraphQL. Raises GitHubError.
 
-    It is always sorted: unsorted pages repeat results and lose others.
+    The search is always sorted, because unsorted pages repeat some results and omit others.
     """
     order = "sort:updated-desc" if newest_first else "sort:updated-asc"
     answer = graphql.query(github, SEARCH_QUERY, {"search": f"{words} {order}", "after": after})
@@ -118,9 +119,9 @@ def search(github: GitHub, words: str, after: str | None = None, *, newest_first
 
 
 def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_SIZE) -> Page:
-    """Return page `number` (from 1) of the same search by the REST API, which has a quota of its own.
+    """Return page `number` (from 1) of the same search by the REST API, which has a separate quota.
 
-    Its rows have no tip. Raises GitHubError.
+    The REST API does not show the branch tips. Raises GitHubError.
     """
     params: dict[str, str | int] = {"q": words, "sort": "updated", "order": "asc", "per_page": size, "page": number}
     _, value = get_json(github, f"{github.api_url}/search/repositories", params=params, expected=dict)
@@ -134,9 +135,9 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 
 
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
-    """Return the public repositories with ids above `since`, or of the next page at `url`. Raises GitHubError.
+    """Return a page of the public repositories with ids above `since`, or the page at `url`. Raises GitHubError.
 
-    `after` is the next page's address. A page is as long as GitHub likes.
+    `after` is the next page's address. GitHub decides how many repositories a page has.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)
@@ -146,7 +147,7 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return the repositories with these node ids (100 at most) that the public can still see. Raises GitHubError."""
+    """Return those of the repositories with these node ids (at most 100) that are public. Raises GitHubError."""
     answer = graphql.query(github, NODES_QUERY, {"ids": list(node_ids)[:PAGE_SIZE]})
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors, is_whole=not answer.is_partial)
     _add(page, answer.data.get("nodes"), _by_graphql)

@@ -1,8 +1,8 @@
-"""How many requests a second may go to a resource for which GitHub publishes no limit, such as git.
+"""The rate limiter for a resource for which GitHub publishes no limit, such as git.
 
-Additive increase, multiplicative decrease: the rate rises a little while it is used up and nothing is refused, and is
-halved when GitHub refuses. All workers share one rate: each reserves slots, points in time at which it may send one
-request. Only `RateLimiter` waits; the rest is pure.
+It uses additive increase and multiplicative decrease. The rate rises a little after each window in which it was used up
+and GitHub refused nothing. It is halved when GitHub refuses. All workers share one rate: each reserves slots, which are
+points in time at which it may send one request. Only `RateLimiter` waits; the other functions are pure.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from typing import Protocol
 from scanner.github.errors import RateLimited
 
 MIN_PER_SECOND = 0.2
-"""The rate never falls lower: one request in five seconds still notices soon that GitHub's throttle has ended."""
+"""The lowest rate. With one request in five seconds, the limiter still notices soon that GitHub accepts more."""
 STEP_PER_SECOND = 1.0
-"""What the rate rises by after a window in which it was used up: from 5 to 66 a second takes an hour."""
+"""The increase of the rate after a window in which it was used up: from 5 to 66 a second takes an hour."""
 WINDOW_SECONDS = 60.0
 USED_UP_SHARE = 0.8
-"""Below this share of the rate, the demand is the limit: raising the rate would prove nothing."""
+"""The rate rises only if at least this share of it was used. With less demand, the window does not test the rate."""
 HALVE_PAUSE_SECONDS = 20.0
-"""Requests that are under way when GitHub refuses one are refused as well; together they halve the rate once."""
+"""Refusals within this time after a decrease do not halve the rate again: those requests were sent before it."""
 MIN_OBSERVED_PER_SECOND = 1.0
+"""A decrease assumes at least this observed rate. Otherwise a refusal after a quiet time would cut the rate to zero."""
 RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
-"""What a process reserves at a time: slots for half a second, so that a database write pays for several requests."""
+"""A process reserves slots for half a second at once, so that one database write serves several requests."""
 UNUSED_SECONDS = 1.0
-"""A slot that nobody used within this time is lost; otherwise a pause would be followed by a burst."""
+"""A slot that is not used within this time is lost. Otherwise a burst would follow each pause."""
 MAX_WAIT_SECONDS = 30.0
-"""A request waits this long for its slot, well within the time limit of a page. Beyond it the work is given back."""
+"""A request waits at most this long for its slot, well within the time limit of a page. Then its job is requeued."""
 BROKEN_TO_HALVE, BROKEN_SHARE = 5, 0.1
-"""Answers that break off count as a refusal when there are this many of them, and this share of a window's requests."""
+"""Answers that break off count as a refusal if a window has this many, and if they are this share of its requests."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RateBounds:
-    """Requests a second: the rate at the very first start, and the highest one."""
+    """The rate at the very first start, and the highest rate, both in requests a second."""
 
     start: float
     maximum: float
@@ -53,10 +54,12 @@ class RequestRate:
 
     Attributes:
         per_second: Requests a second that all workers together may send.
-        next_slot_at: The first slot that nobody has reserved.
+        next_slot_at: The first slot that is not reserved.
         asked: Requests sent since `window_began_at`.
+        window_began_at: When the current window began.
         measured_per_second: Requests a second that were sent in the latest complete window.
-        refusals: How often GitHub has refused since the row exists.
+        refusals: How often GitHub has refused since the row was created.
+        refused_at: When a refusal last lowered the rate.
     """
 
     credential: str
@@ -71,21 +74,34 @@ class RequestRate:
 
 
 class RateLedger(Protocol):
-    """Where workers share a rate."""
+    """The storage through which workers share a rate."""
 
     def update_rate(
         self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
     ) -> tuple[RequestRate, RequestRate, float]:
-        """Change the row in one transaction. `first` is the row if there is none yet. May raise what storage raises.
+        """Change the row in one transaction. May raise any exception of its storage.
 
-        Returns: the row before and after, and the time, by the ledger's clock.
+        Args:
+            first: The row to begin with if none is stored yet.
+            change: Returns the new row. Gets the stored row and the time by the ledger's clock.
+
+        Returns:
+            The row before and after the change, and the time by the ledger's clock.
         """
 
 
 def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: RateBounds) -> RequestRate:
-    """Return the rate after `count` slots were reserved by a process that has sent `sent` requests since its last call.
+    """Return the rate after a process has reserved `count` slots.
 
-    The slots lie from the later of `rate.next_slot_at` and `now` on, each `1 / per_second` after the one before.
+    The first slot is the later of `rate.next_slot_at` and `now`. Each further slot is `1 / per_second` after the one
+    before it.
+
+    Args:
+        rate: The rate before the reservation.
+        now: Seconds since the epoch.
+        count: Slots to reserve.
+        sent: Requests that the process has sent since its last reservation.
+        bounds: Limits of the rate.
     """
     rate = _measured(replace(rate, asked=rate.asked + sent), now, bounds)
     begins = first_slot(rate, now)
@@ -93,12 +109,12 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 
 
 def first_slot(rate: RequestRate, now: float) -> float:
-    """Return the first free slot. One that is further ahead than anybody reserves comes of a clock that jumped."""
+    """Return the first free slot. Ignore a slot in the far future: it was written before a clock jumped back."""
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 
 
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
-    """Return the rate after a refusal: half of what was really sent, once for refusals close together."""
+    """Return the rate after a refusal: half of the rate that was really sent. Refusals close together halve it once."""
     rate = replace(rate, asked=rate.asked + sent, refusals=rate.refusals + 1)
     if 0 <= now - rate.refused_at < HALVE_PAUSE_SECONDS:
         return rate
@@ -109,22 +125,22 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate, raised if a window is over in which it was used up, within the bounds."""
+    """Return the rate within its bounds. Raise it if a window has ended in which it was used up."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
         return rate
     measured = rate.asked / seconds if seconds > 0 else 0.0
-    # A window that is much too long was a pause, and one in which GitHub refused proves nothing.
+    # A window that is much too long contains a pause, so it does not test the rate.
     is_used_up = seconds < 2 * WINDOW_SECONDS and measured >= USED_UP_SHARE * rate.per_second
     raised = min(rate.per_second + STEP_PER_SECOND, bounds.maximum) if is_used_up else rate.per_second
     return replace(rate, per_second=raised, asked=0, window_began_at=now, measured_per_second=measured)
 
 
 class RateLimiter:
-    """Has the threads of one process wait for slots of the shared rate. Safe to share between threads.
+    """The limiter of one process: its threads wait for slots of the shared rate. Safe to share between threads.
 
-    While the ledger is away, the process keeps the rate that it knows by itself.
+    While the ledger cannot be reached, the process keeps to the rate that it knows.
     """
 
     def __init__(
@@ -148,11 +164,14 @@ class RateLimiter:
 
     @property
     def per_second(self) -> float:
-        """The rate as it was known at the latest reservation."""
+        """The rate at the latest reservation."""
         return self._rate.per_second
 
     def wait(self) -> bool:
-        """Wait for a slot. Returns: whether any time has passed.
+        """Wait for a slot.
+
+        Returns:
+            Whether the call slept.
 
         Raises:
             RateLimited: No slot is free within MAX_WAIT_SECONDS.
@@ -176,21 +195,21 @@ class RateLimiter:
         return True
 
     def refuse(self) -> None:
-        """GitHub has refused a request: halve the rate."""
+        """Halve the rate, because GitHub has refused a request."""
         with self._lock:
             sent, self._sent = self._sent, 0
             before, after, _ = self._update(lambda rate, now: refused(rate, now, sent=sent))
             self._left = 0
         if after.per_second < before.per_second:
             _log.warning(
-                "GitHub limits %s requests: from %.3g to %.3g a second",
+                "GitHub limits %s requests: the rate falls from %.3g to %.3g a second",
                 after.resource,
                 before.per_second,
                 after.per_second,
             )
 
     def note_broken(self) -> None:
-        """An answer broke off: many of them are a refusal as well."""
+        """Record an answer that broke off. Many of them count as a refusal."""
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:
@@ -226,8 +245,12 @@ class RateLimiter:
         if self._ledger is not None:
             try:
                 before, self._rate, at = self._ledger.update_rate(before, change)
-            except Exception as err:  # noqa: BLE001 - storage is not ours; the rate is kept here without it
-                _log.warning("the rate of %s requests is not shared: %s", before.resource, type(err).__name__)
+            except Exception as err:  # noqa: BLE001 - the storage may raise anything; this process keeps its rate
+                _log.warning(
+                    "the rate of %s requests is not shared between workers for now: %s",
+                    before.resource,
+                    type(err).__name__,
+                )
             else:
                 return before, self._rate, at
         self._rate = change(before, at)

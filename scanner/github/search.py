@@ -1,6 +1,7 @@
-"""Code search, asked through PyGithub, which sends its requests by our own client.
+"""Code search through PyGithub, which sends its requests through our own client.
 
-PyGithub's own connections, retries and pauses are off: budgets, the allow-list and the redirect rule are ours.
+PyGithub's own connections, retries and pauses are off, because our client has the budgets, the allow-list of hosts and
+the redirect rule.
 https://docs.github.com/rest/search/search#search-code
 """
 
@@ -22,14 +23,14 @@ from scanner.github.errors import Malformed, Unavailable
 
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
-"""Of one query; what is beyond has to be asked for in smaller parts."""
+"""GitHub returns at most this many results of one query. A query with more has to be split."""
 MAX_FILE_BYTES = 384 * 1024
-"""Bytes; larger files are not in the index."""
+"""GitHub's index omits larger files."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page. `items` are results as they came, hostile; `total` drifts from page to page."""
+    """One page of results. `items` are GitHub's unchanged results; hostile. `total` varies from page to page."""
 
     items: tuple[Mapping[str, Any], ...]
     total: int
@@ -37,9 +38,9 @@ class SearchPage:
 
 
 def search_code(github: GitHub, query: str, page: int) -> SearchPage:
-    """Page `page` (from 1) of the results, with the text around each match. Raises GitHubError."""
+    """Return page `page` (from 1) of the results, with the text around each match. Raises GitHubError."""
     with _using(github) as answers:
-        # No credential here: the client adds its own.
+        # PyGithub gets no credential: our client adds it.
         client = pygithub.Github(
             base_url=github.api_url,
             per_page=PAGE_SIZE,
@@ -65,7 +66,7 @@ _current: ContextVar[tuple[GitHub, list[dict[str, Any]]]] = ContextVar("github")
 
 @contextmanager
 def _using(github: GitHub) -> Iterator[list[dict[str, Any]]]:
-    """PyGithub knows its connection class only as a global; which client it uses is this context's."""
+    """Select the client for PyGithub's requests in this context. PyGithub's connection class is a global."""
     answers: list[dict[str, Any]] = []
     token = _current.set((github, answers))
     try:
@@ -75,7 +76,7 @@ def _using(github: GitHub) -> Iterator[list[dict[str, Any]]]:
 
 
 class _Answer:
-    """What PyGithub wants of a response."""
+    """The interface of a response that PyGithub expects."""
 
     def __init__(self, response: httpx.Response, body: bytes) -> None:
         self.status = response.status_code
@@ -89,7 +90,7 @@ class _Answer:
 
 
 class _Connection:
-    """What PyGithub wants of a connection."""
+    """The interface of a connection that PyGithub expects."""
 
     scheme = "https"
 
@@ -114,11 +115,11 @@ class _Connection:
         check_status(response, body, github.credential_label)
         host = response.request.url.host
         answers.append(decoded(body, host, dict))
-        # PyGithub makes objects of the results and trips over whatever has another shape; we keep the answer itself.
+        # PyGithub fails on results of an unexpected shape. Keep the answer here, and give PyGithub an empty one.
         return _Answer(response, json.dumps({"total_count": 0, "items": []}).encode())
 
     def close(self) -> None:
-        """Connections are the client's."""
+        """Do nothing: the client owns the connections."""
 
 
 class _PlainConnection(_Connection):

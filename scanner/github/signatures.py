@@ -1,4 +1,4 @@
-"""Whether GitHub signed a secret scanning alert: ECDSA P-256 with SHA-256 over the body as it came, byte by byte.
+"""Verification of GitHub's signature of a secret scanning alert: ECDSA P-256 with SHA-256 over the unchanged body.
 
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
@@ -23,13 +23,13 @@ from scanner.github.errors import GitHubError
 
 KEYS_PATH = "meta/public_keys/secret_scanning"
 KEPT_SECONDS = 3600.0
-"""Keys are asked for again after an hour; until that succeeds the old ones count."""
+"""Keys are fetched again after an hour. Until a fetch succeeds, the old keys stay valid."""
 REFETCH_SECONDS = 30.0
-"""An unknown key has them asked for again, but not more often: anybody can send one."""
+"""An unknown key id triggers a fetch at most this often, because anybody can send one."""
 WAIT_SECONDS = 10.0
-"""For keys, with an alert in hand: GitHub gives an alert up after 30 seconds."""
+"""An alert waits this long for a fetch of the keys. GitHub abandons an alert after 30 seconds."""
 MAX_WAITING = 2
-"""Each waits in a thread, and anybody can send a key that is unknown."""
+"""At most this many alerts wait for keys. Each occupies a thread, and anybody can send an unknown key id."""
 MAX_KEYS = 100
 MAX_ID_LENGTH = 128
 MAX_SIGNATURE_LENGTH = 1024
@@ -38,15 +38,15 @@ _log = logging.getLogger(__name__)
 
 
 class Forged(Exception):
-    """Nobody who has GitHub's key signed this body; the text is a line without anything that was sent."""
+    """The body is not signed with GitHub's key. The message contains nothing that the client sent."""
 
 
 class KeysUnavailable(Exception):
-    """GitHub's keys cannot be had just now, so nothing can be said of the signature."""
+    """GitHub's keys cannot be fetched at the moment, so the signature can be neither accepted nor rejected."""
 
 
 def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
-    """Keys in PEM form by their identifiers, out of GitHub's answer; what cannot be used is left out."""
+    """Return the keys in GitHub's answer, in PEM form by their identifiers. Leave malformed entries out."""
     listed = value.get("public_keys")
     keys: dict[str, str] = {}
     for entry in listed[:MAX_KEYS] if isinstance(listed, list) else ():
@@ -58,15 +58,24 @@ def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
 
 
 def verify(pem: str, signature: str, body: bytes) -> None:
-    """Return if the signature (base64 of DER) of this body was made with the key. Forged if not."""
+    """Return if `signature` is a valid signature of the body by the key.
+
+    Args:
+        pem: The public key in PEM form.
+        signature: The signature in DER form, encoded in base64.
+        body: The request's unchanged body.
+
+    Raises:
+        Forged: The signature is not valid.
+    """
     try:
         der = base64.b64decode(signature, validate=True)
         key = load_pem_public_key(pem.encode())
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise Forged("the key is of another kind than GitHub's")
+            raise Forged("the key is not an ECDSA P-256 key as GitHub's are")
         key.verify(der, body, ec.ECDSA(hashes.SHA256()))
     except (binascii.Error, ValueError, UnsupportedAlgorithm, InvalidSignature) as err:
-        raise Forged("the signature does not fit the body") from err
+        raise Forged("the signature does not match the body") from err
 
 
 def _in_background(work: Callable[[], None]) -> None:
@@ -75,7 +84,7 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Keys by their identifiers. `is_current`: GitHub gave them when it was asked last."""
+    """Keys by their identifiers. `is_current`: the latest fetch has ended and returned them."""
 
     keys: Mapping[str, str]
     kept_until: float = 0.0
@@ -83,9 +92,9 @@ class _Known:
 
 
 class PublicKeys:
-    """GitHub's keys, kept, and asked for again when they are old or one is unknown. Safe to share between threads.
+    """A cache of GitHub's keys. It fetches them if they are old or if a key is unknown. Safe to share between threads.
 
-    They are asked for aside (`start` runs it), so that no alert with a known key waits for that, however slow it is.
+    `start` runs the fetch in the background, so that an alert with a known key never waits for it.
     """
 
     def __init__(
@@ -104,18 +113,23 @@ class PublicKeys:
         self._ended: threading.Event | None = None
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
-        """Return if GitHub signed the body. Forged, or KeysUnavailable when that cannot be known."""
+        """Return if GitHub signed the body. Wait for the keys if this one is unknown.
+
+        Raises:
+            Forged: GitHub did not sign the body.
+            KeysUnavailable: The keys cannot be fetched in time.
+        """
         asked = self.prepare(key_id, signature)
         if asked is not None:
             self._wait_for(asked)
         self.check_prepared(key_id, signature, body)
 
     def prepare(self, key_id: str, signature: str) -> threading.Event | None:
-        """Look at what a request says of its signature, before its body is read. Never waits.
+        """Check a request's signature headers before its body is read. Never waits.
 
         Returns:
-            None if the key is known. Otherwise an event that is set when GitHub has been asked for its keys;
-            `check_key` then says whether this key is among them.
+            None if the key is known. Otherwise an event that is set when the fetch of the keys has ended. Call
+            `check_key` then to find out whether GitHub has this key.
 
         Raises:
             Forged: the request carries no signature.
@@ -130,21 +144,26 @@ class PublicKeys:
         return None
 
     def check_key(self, key_id: str) -> str:
-        """Return the key (PEM). Forged if it is none of GitHub's, KeysUnavailable when that cannot be known."""
+        """Return the key in PEM form.
+
+        Raises:
+            Forged: GitHub has no such key.
+            KeysUnavailable: GitHub's current keys are not known.
+        """
         known = self._known
         if key_id in known.keys:
             return known.keys[key_id]
         if known.is_current:
-            raise Forged("the key is none of GitHub's")
-        # It may be a new one: of that only GitHub knows.
-        raise KeysUnavailable("GitHub's keys cannot be had")
+            raise Forged("the key is not one of GitHub's")
+        # It may be a new key of GitHub's.
+        raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Return if GitHub signed the body, as far as the keys that are known now tell. Raises as `check` does."""
+        """Return if GitHub signed the body, by the keys that are known now. Never waits. Raises what `check` raises."""
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
-        """Have the keys asked for, unless they were just now; the event is set when that has ended."""
+        """Start a fetch of the keys unless one is recent. Return the event that is set when the fetch has ended."""
         with self._lock:
             now = self._clock()
             last = self._ended
@@ -152,22 +171,26 @@ class PublicKeys:
                 return last
             self._asked_at, ended = now, threading.Event()
             self._ended = ended
-            # Until it has ended, nobody can say that an unknown key is none of GitHub's.
+            # Until the fetch has ended, an unknown key may be a new one of GitHub's.
             self._known = replace(self._known, is_current=False)
         try:
             self._start(lambda: self._fetch(now, ended))
         except RuntimeError:
-            # Out of threads: nobody will end it, and while it has not ended nobody asks again.
+            # No thread could be started. Set the event, or no later request would start a fetch.
             ended.set()
-            _log.exception("the keys of secret scanning cannot be asked for")
+            _log.exception("no thread to fetch the keys of secret scanning: a later alert will try again")
         return ended
 
     def _wait_for(self, ended: threading.Event) -> None:
-        """Wait until the keys have been asked for, not for too long. KeysUnavailable where enough others wait."""
+        """Wait until the fetch has ended, for WAIT_SECONDS at most.
+
+        Raises:
+            KeysUnavailable: MAX_WAITING other alerts wait already.
+        """
         if ended.is_set():
             return
         if not self._places.acquire(blocking=False):
-            raise KeysUnavailable("GitHub's keys are being asked for, and others wait for them already")
+            raise KeysUnavailable("GitHub's keys are being fetched, and other alerts wait for them already")
         try:
             ended.wait(WAIT_SECONDS)
         finally:
@@ -179,8 +202,8 @@ class PublicKeys:
             if keys := parse_keys(value):
                 self._known = _Known(keys, now + KEPT_SECONDS, is_current=True)
             else:
-                _log.warning("GitHub names no keys of secret scanning")
+                _log.warning("GitHub lists no keys of secret scanning: alerts with unknown keys are not accepted")
         except GitHubError as err:
-            _log.warning("the keys of secret scanning cannot be had: %s", err)
+            _log.warning("the keys of secret scanning cannot be fetched: %s", err)
         finally:
             ended.set()

@@ -1,6 +1,6 @@
-"""What stands between our client and the network: the allow-list of hosts, the credential's way, and the gate.
+"""The transports between the httpx client and the network: the allow-list of hosts, the gate, and authorization.
 
-Bodies leave here as they were before they were compressed, and whole: what breaks off is an error.
+They inflate bodies, and they raise an error for a body that breaks off before its end.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import httpx
 
 from scanner.github.credentials import Credential, NoCredential
 from scanner.github.errors import Malformed, Unavailable
-from scanner.github.gate import Gate
+from scanner.github.gate import RequestGate
 
 Origin = tuple[str, str, int | None]
 REFUSAL_BYTES, REFUSAL_SECONDS = 4096, 10.0
+"""At most this much of a refusal's body is read, for at most this long: enough to recognize a rate limit."""
 SILENT_SECONDS = 60.0
-"""For which what is compressed may come to nothing: a reader sees no time pass before the first bytes reach it."""
+"""A compressed body may inflate to nothing for this long. Readers check their deadline only when they get bytes."""
 _SLICE = 1 << 16
 
 
 def origin_of(url: httpx.URL) -> Origin:
-    """What a credential belongs to; the port is None when it is the scheme's own."""
+    """Return the scheme, host and port of the URL. The port is None if it is the scheme's default."""
     return url.scheme, url.host, url.port
 
 
 class KnownHosts(httpx.BaseTransport):
-    """Refuses every other host, port and scheme (Malformed), at each hop of a redirect as well."""
+    """The allow-list of origins. It raises Malformed for any other origin, also for each hop of a redirect."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -45,13 +46,13 @@ class KnownHosts(httpx.BaseTransport):
         self._inner.close()
 
 
-class Gated(httpx.BaseTransport):
-    """Asks the gate before each request and tells it of each answer."""
+class GatedTransport(httpx.BaseTransport):
+    """A transport that asks the gate before each request and reports each answer to it."""
 
     def __init__(self, inner: httpx.BaseTransport, api_url: str, web_url: str) -> None:
         self._inner = inner
         self._api, self._web = httpx.URL(api_url), httpx.URL(web_url)
-        self.gate = Gate()
+        self.gate = RequestGate()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         resource = self._resource_of(request.url)
@@ -74,13 +75,13 @@ class Gated(httpx.BaseTransport):
         return response
 
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
-        """Have the body inflated and watched: only at its end is known whether the host has answered."""
+        """Inflate the body, and report to the gate how it ends: only the end shows whether the host has answered."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
             chunks = inflated(chunks, host)
             for name in _OF_THE_BODY:
                 response.headers.pop(name, None)
-        failed = response.status_code >= 500  # it has been counted by its status
+        failed = response.status_code >= 500  # the gate counts it by its status
         is_counted = failed or is_retry
         response.stream = _Body(
             chunks,
@@ -93,7 +94,10 @@ class Gated(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """The budget that a request is taken from, as `x-ratelimit-resource` names it; `git` and `files` are ours."""
+        """Return the budget that a request is taken from, by the names of `x-ratelimit-resource`.
+
+        `git` and `files` are names of our own, for requests outside the API.
+        """
         if origin_of(url) == origin_of(self._api) and url.path.startswith(self._api.path.rstrip("/") + "/"):
             path = url.path[len(self._api.path.rstrip("/")) :]
             if path.startswith("/search/"):
@@ -105,7 +109,7 @@ class Gated(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A body that tells whether it came to its end; what is closed before that, by us, is no failure."""
+    """A body that reports its end or failure once. Closing it early is our own decision, so it counts as an end."""
 
     def __init__(
         self,
@@ -140,9 +144,13 @@ class _Body(httpx.SyncByteStream):
 
 
 def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
-    """What was compressed by gzip, by slices. Unavailable when its end is missing, which httpx takes for an end.
+    """Yield the inflated content of a gzip stream in slices.
 
-    And when it comes to nothing for too long, such as the name in a gzip header that never ends.
+    httpx takes a missing end of the stream for its end, so this function checks it.
+
+    Raises:
+        Unavailable: The stream is damaged or has no end, or it inflates to nothing for SILENT_SECONDS. A gzip header
+            with an endless file name does the latter.
     """
     inflater = zlib.decompressobj(31)
     is_empty = True
@@ -170,7 +178,7 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """The first bytes of a refusal's body, as many as come while it is worth waiting for them."""
+    """Return the first REFUSAL_BYTES of a refusal's body, or what arrives within REFUSAL_SECONDS."""
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():
@@ -181,11 +189,11 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """A refusal with the beginning of its body read: only its words tell a limit from "forbidden"."""
+    """Return the refusal with the beginning of its body read. Only its text tells a rate limit from "forbidden"."""
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
-        start = b""  # cut off: its headers have to do
+        start = b""  # the body was cut off, so only the headers are left to decide by
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}
     return httpx.Response(response.status_code, headers=headers, content=start, request=request)
@@ -195,22 +203,25 @@ _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class Authorization(httpx.Auth):
-    """Bearer for the REST API, Basic for git, nothing else. httpx drops it when a redirect leaves the host."""
+    """Authorization of requests: Bearer for the API, Basic for git, none for other addresses.
+
+    httpx removes the header when a redirect leaves the host.
+    """
 
     requires_response_body = False
 
     def __init__(self, api_url: str, web_url: str) -> None:
-        # As httpx writes them: hosts in lower case, no port that goes without saying.
+        # Write the addresses as httpx does: hosts in lower case, and no default port.
         self._api, self._web = str(httpx.URL(f"{api_url}/")), str(httpx.URL(f"{web_url}/"))
         self.credential: Credential = NoCredential()
-        self.gate = Gate()
+        self.gate = RequestGate()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if not self._apply(request):
             yield request
             return
         response = yield request
-        # An App's token may end early; a new one is tried once.
+        # An App's token may expire early. Try once with a new one.
         if response.status_code == 401 and self.credential.renew():
             self.gate.forgive()
             self._apply(request)

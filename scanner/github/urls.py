@@ -1,4 +1,4 @@
-"""Addresses of things on GitHub: checked names and permalinks. Pure."""
+"""URLs of GitHub: checked repository names and permalinks. Pure."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Z
 
 
 def is_repository_name(name: str) -> bool:
-    """Whether it is `owner/name` as GitHub writes it; nothing else ever becomes a part of a URL."""
+    """Return whether it is a valid `owner/name`. No other name may become part of a URL."""
     return bool(_REPOSITORY.fullmatch(name)) and name.partition("/")[2] not in (".", "..")
 
 
 def git_url(web_url: str, repository: str) -> str:
-    """The address that git fetches from. ValueError for what is no repository's name."""
+    """Return the address that git fetches from. Raises ValueError if the repository's name is not valid."""
     return f"{web_url}/{_checked(repository)}.git"
 
 
 def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 0) -> str:
-    """The permalink of a file, and of a line in it, at a commit."""
+    """Return the permalink of a file at a commit, and of a line of it unless `line` is 0."""
     return at_line(f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}", line)
 
 
 def at_line(url: str, line: int) -> str:
-    """Return the permalink of a line of the file at `url`; of the file for line 0."""
+    """Return the permalink of a line of the file at `url`. For line 0, return `url` unchanged."""
     return f"{url}#L{line}" if line > 0 else url
 
 
 def commit_url(web_url: str, repository: str, commit: str) -> str:
-    """The permalink of a commit."""
+    """Return the permalink of a commit."""
     return f"{web_url}/{_checked(repository)}/commit/{quote(commit, safe='')}"
 
 
 def tag_url(web_url: str, repository: str, tag: str) -> str:
-    """The page of a tag."""
+    """Return the address of a tag's page."""
     return f"{web_url}/{_checked(repository)}/releases/tag/{_quoted(tag)}"
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Table, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from scanner.github.gate import Budget, Circuit
+from scanner.github.gate import Circuit, RateBudget
 from scanner.github.rate_limit import MAX_WAIT_SECONDS
 from scanner.github.request_rate import RequestRate
 from scanner.records.columns import insert_or_nothing
@@ -26,7 +26,7 @@ class DatabaseLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def read(self) -> tuple[list[Budget], list[Circuit]]:
+    def read(self) -> tuple[list[RateBudget], list[Circuit]]:
         with self._database.read() as session:
             budgets = session.execute(select(BudgetState)).scalars().all()
             circuits = session.execute(select(CircuitState)).scalars().all()
@@ -34,7 +34,7 @@ class DatabaseLedger:
             Circuit(row.host, row.failures, _seconds(row.open_until)) for row in circuits
         ]
 
-    def write_budget(self, budget: Budget) -> None:
+    def write_budget(self, budget: RateBudget) -> None:
         values = {
             "limit": budget.limit,
             "remaining": budget.remaining,
@@ -129,8 +129,8 @@ def _upsert(
     return session.execute(changed.returning(*(table.c[name] for name in key))).first() is not None
 
 
-def _budget(row: BudgetState) -> Budget:
-    return Budget(
+def _budget(row: BudgetState) -> RateBudget:
+    return RateBudget(
         credential=row.credential,
         resource=row.resource,
         limit=row.limit,

@@ -83,7 +83,7 @@ def test_a_key_that_is_none_is_told_in_one_line(sandbox: SandboxGitHub) -> None:
     own = connect(sandbox.api_url, sandbox.url, App("1", 2, "no key"))
     with pytest.raises(BadCredential) as caught:
         get_json(own, f"{own.api_url}/events", expected=list)
-    assert str(caught.value) == "R8SCAN_GITHUB_APP_PRIVATE_KEY is no RSA private key in PEM form"
+    assert str(caught.value) == "R8SCAN_GITHUB_APP_PRIVATE_KEY is not an RSA private key in PEM form"
     assert "no key" not in repr(own)
     own.close()
 

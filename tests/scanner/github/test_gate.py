@@ -11,7 +11,7 @@ import pytest
 
 from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
-from scanner.github.gate import OPEN_SECONDS, Budget, Circuit, Gate
+from scanner.github.gate import OPEN_SECONDS, Circuit, RateBudget, RequestGate
 from scanner.github.request_rate import RateBounds, RequestRate
 
 HOST = "api.github.example"
@@ -30,16 +30,16 @@ class Memory:
     """A ledger that two gates share."""
 
     def __init__(self) -> None:
-        self.budgets: dict[tuple[str, str], Budget] = {}
+        self.budgets: dict[tuple[str, str], RateBudget] = {}
         self.circuits: dict[str, Circuit] = {}
         self.rates: dict[str, RequestRate] = {}
         self.away = False
 
-    def read(self) -> tuple[list[Budget], list[Circuit]]:
+    def read(self) -> tuple[list[RateBudget], list[Circuit]]:
         self._check()
         return list(self.budgets.values()), list(self.circuits.values())
 
-    def write_budget(self, budget: Budget) -> None:
+    def write_budget(self, budget: RateBudget) -> None:
         self._check()
         self.budgets[budget.credential, budget.resource] = budget
 
@@ -79,8 +79,8 @@ def memory() -> Memory:
 
 
 @pytest.fixture
-def gates(clock: Clock, memory: Memory) -> tuple[Gate, Gate]:
-    return Gate("token", memory, clock), Gate("token", memory, clock)
+def gates(clock: Clock, memory: Memory) -> tuple[RequestGate, RequestGate]:
+    return RequestGate("token", memory, clock), RequestGate("token", memory, clock)
 
 
 def answer(status: int = 200, **headers: str) -> httpx.Response:
@@ -98,7 +98,9 @@ def budget(remaining: int, limit: int = 5000, resource: str = "core", seconds: i
     )
 
 
-def test_a_spent_budget_stops_every_worker_until_it_is_full_again(gates: tuple[Gate, Gate], clock: Clock) -> None:
+def test_a_spent_budget_stops_every_worker_until_it_is_full_again(
+    gates: tuple[RequestGate, RequestGate], clock: Clock
+) -> None:
     first, second = gates
     first.note(HOST, "core", budget(0))
     for gate in gates:
@@ -111,7 +113,7 @@ def test_a_spent_budget_stops_every_worker_until_it_is_full_again(gates: tuple[G
     second.admit(HOST, "core")
 
 
-def test_work_that_can_wait_leaves_its_share_to_polling(gates: tuple[Gate, Gate]) -> None:
+def test_work_that_can_wait_leaves_its_share_to_polling(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "core", budget(900))
     gates[0].admit(HOST, "core", reserve=0.1)
     with pytest.raises(RateLimited) as caught:
@@ -129,7 +131,9 @@ def test_work_that_can_wait_leaves_its_share_to_polling(gates: tuple[Gate, Gate]
         (answer(503, retry_after="90"), 90),
     ],
 )
-def test_a_limit_is_known_to_all(gates: tuple[Gate, Gate], clock: Clock, refusal: httpx.Response, seconds: int) -> None:
+def test_a_limit_is_known_to_all(
+    gates: tuple[RequestGate, RequestGate], clock: Clock, refusal: httpx.Response, seconds: int
+) -> None:
     gates[0].note(HOST, "git", refusal)
     with pytest.raises(RateLimited) as caught:
         gates[1].admit(HOST, "git")
@@ -139,13 +143,13 @@ def test_a_limit_is_known_to_all(gates: tuple[Gate, Gate], clock: Clock, refusal
         gate.admit(HOST, "git")
 
 
-def test_a_refusal_that_is_no_limit_stops_nobody(gates: tuple[Gate, Gate]) -> None:
+def test_a_refusal_that_is_no_limit_stops_nobody(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "git", answer(403), b"Repository access blocked")
     gates[0].admit(HOST, "git")
 
 
 def test_a_rejected_credential_is_named_and_not_shown_again_for_a_minute(
-    gates: tuple[Gate, Gate], clock: Clock
+    gates: tuple[RequestGate, RequestGate], clock: Clock
 ) -> None:
     gates[0].note(HOST, "core", answer(401))
     for gate in gates:
@@ -155,13 +159,15 @@ def test_a_rejected_credential_is_named_and_not_shown_again_for_a_minute(
     gates[1].admit(HOST, "core")
 
 
-def test_git_alone_does_not_tell_of_a_bad_credential(gates: tuple[Gate, Gate]) -> None:
+def test_git_alone_does_not_tell_of_a_bad_credential(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note("github.example", "git", answer(401))
     gates[0].admit(HOST, "core")
     assert not gates[0].is_rejected()
 
 
-def test_an_outage_costs_one_request_a_minute_over_all_workers(gates: tuple[Gate, Gate], clock: Clock) -> None:
+def test_an_outage_costs_one_request_a_minute_over_all_workers(
+    gates: tuple[RequestGate, RequestGate], clock: Clock
+) -> None:
     for _ in range(FAILURES_TO_OPEN):
         gates[0].admit(HOST, "core")
         gates[0].note_failure(HOST)
@@ -180,7 +186,7 @@ def test_an_outage_costs_one_request_a_minute_over_all_workers(gates: tuple[Gate
     gates[0].admit("github.example", "git")
 
 
-def test_the_first_good_answer_opens_the_way_for_all(gates: tuple[Gate, Gate], clock: Clock) -> None:
+def test_the_first_good_answer_opens_the_way_for_all(gates: tuple[RequestGate, RequestGate], clock: Clock) -> None:
     for _ in range(FAILURES_TO_OPEN):
         gates[0].note_failure(HOST)
     clock.now += OPEN_SECONDS + 1
@@ -193,14 +199,16 @@ def test_the_first_good_answer_opens_the_way_for_all(gates: tuple[Gate, Gate], c
         gate.admit(HOST, "core")
 
 
-def test_failures_that_are_not_in_a_row_open_nothing(gates: tuple[Gate, Gate]) -> None:
+def test_failures_that_are_not_in_a_row_open_nothing(gates: tuple[RequestGate, RequestGate]) -> None:
     for _ in range(5 * FAILURES_TO_OPEN):
         gates[0].note(HOST, "core", answer(500))
         gates[0].note(HOST, "core", answer(200))
         gates[0].admit(HOST, "core")
 
 
-def test_without_a_ledger_each_goes_by_what_it_knows_itself(gates: tuple[Gate, Gate], memory: Memory) -> None:
+def test_without_a_ledger_each_goes_by_what_it_knows_itself(
+    gates: tuple[RequestGate, RequestGate], memory: Memory
+) -> None:
     memory.away = True
     gates[0].note(HOST, "core", budget(0))
     with pytest.raises(RateLimited):
@@ -208,7 +216,9 @@ def test_without_a_ledger_each_goes_by_what_it_knows_itself(gates: tuple[Gate, G
     gates[1].admit(HOST, "core")
 
 
-def test_a_clock_that_jumps_blocks_nobody_for_longer_than_an_hour(gates: tuple[Gate, Gate], clock: Clock) -> None:
+def test_a_clock_that_jumps_blocks_nobody_for_longer_than_an_hour(
+    gates: tuple[RequestGate, RequestGate], clock: Clock
+) -> None:
     gates[0].note(HOST, "core", budget(0))
     gates[0].note(HOST, "git", answer(429))
     for _ in range(FAILURES_TO_OPEN):
@@ -219,21 +229,21 @@ def test_a_clock_that_jumps_blocks_nobody_for_longer_than_an_hour(gates: tuple[G
     gates[0].admit("github.example", "files")
 
 
-def test_answers_that_overtake_each_other_do_not_fill_the_budget(gates: tuple[Gate, Gate]) -> None:
+def test_answers_that_overtake_each_other_do_not_fill_the_budget(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "core", budget(0))
     gates[0].note(HOST, "core", budget(3))
     with pytest.raises(RateLimited):
         gates[0].admit(HOST, "core")
 
 
-def test_the_pace_spreads_what_is_left(gates: tuple[Gate, Gate]) -> None:
+def test_the_pace_spreads_what_is_left(gates: tuple[RequestGate, RequestGate]) -> None:
     assert gates[0].seconds_a_request("core") == 0
     gates[0].note(HOST, "core", budget(10, limit=60, seconds=1200))
     assert gates[0].seconds_a_request("core") == 120
 
 
 def test_many_threads_take_one_probe(clock: Clock, memory: Memory) -> None:
-    gate = Gate("token", memory, clock)
+    gate = RequestGate("token", memory, clock)
     for _ in range(FAILURES_TO_OPEN):
         gate.note_failure(HOST)
     clock.now += OPEN_SECONDS + 1
@@ -254,7 +264,7 @@ def test_many_threads_take_one_probe(clock: Clock, memory: Memory) -> None:
     assert admitted.count(True) == 1
 
 
-def test_what_the_gate_refuses_itself_was_not_asked(gates: tuple[Gate, Gate]) -> None:
+def test_what_the_gate_refuses_itself_was_not_asked(gates: tuple[RequestGate, RequestGate]) -> None:
     gate = gates[0]
     gate.note(HOST, "core", answer(401))
     gate.note(HOST, "git", answer(429))
@@ -267,7 +277,7 @@ def test_what_the_gate_refuses_itself_was_not_asked(gates: tuple[Gate, Gate]) ->
         assert not caught.value.asked
 
 
-def test_an_answer_is_no_success_before_its_body_has_come(gates: tuple[Gate, Gate]) -> None:
+def test_an_answer_is_no_success_before_its_body_has_come(gates: tuple[RequestGate, RequestGate]) -> None:
     gate = gates[0]
     for _ in range(FAILURES_TO_OPEN):
         gate.admit(HOST, "core")
@@ -288,7 +298,7 @@ def test_an_answer_is_no_success_before_its_body_has_come(gates: tuple[Gate, Gat
     ],
 )
 def test_what_git_itself_was_told_counts_as_well(
-    gates: tuple[Gate, Gate], err: GitHubError | None, refused: bool
+    gates: tuple[RequestGate, RequestGate], err: GitHubError | None, refused: bool
 ) -> None:
     for _ in range(FAILURES_TO_OPEN):
         gates[0].note_result(HOST, "git", err)
@@ -300,7 +310,7 @@ def test_what_git_itself_was_told_counts_as_well(
 
 
 def test_only_a_limit_lowers_the_rate_of_git(clock: Clock, memory: Memory) -> None:
-    gate = Gate("token", memory, clock, git_rate=RateBounds(10.0, 10.0))
+    gate = RequestGate("token", memory, clock, git_rate=RateBounds(10.0, 10.0))
     gate.admit(HOST, "git")
     gate.note(HOST, "git", answer(403), b"Repository access blocked")
     gate.note(HOST, "git", answer(503, retry_after="1"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scanner.github.gate import Budget, Circuit
+from scanner.github.gate import Circuit, RateBudget
 from scanner.github.request_rate import RequestRate
 from scanner.records.database import Database
 from scanner.sources.shared_budget import DatabaseLedger
@@ -12,17 +12,17 @@ from scanner.sources.shared_budget import DatabaseLedger
 
 def test_what_is_written_is_read_and_replaced(database: Database) -> None:
     one, other = DatabaseLedger(database), DatabaseLedger(database)
-    first = Budget("token", "core", 5000, 12, 1_800_000_000.25, 1_800_000_100.5, "rate_limited")
+    first = RateBudget("token", "core", 5000, 12, 1_800_000_000.25, 1_800_000_100.5, "rate_limited")
     one.write_budget(first)
-    one.write_budget(Budget("token", "git"))
+    one.write_budget(RateBudget("token", "git"))
     one.write_circuit(Circuit("github.example", 11, 1_800_000_000.0))
     budgets, circuits = other.read()
-    assert sorted(budgets, key=lambda budget: budget.resource) == [first, Budget("token", "git")]
+    assert sorted(budgets, key=lambda budget: budget.resource) == [first, RateBudget("token", "git")]
     assert circuits == [Circuit("github.example", 11, 1_800_000_000.0)]
-    one.write_budget(Budget("token", "core", 5000, 11, 1_800_000_000.25))
+    one.write_budget(RateBudget("token", "core", 5000, 11, 1_800_000_000.25))
     one.write_circuit(Circuit("github.example"))
     budgets, circuits = other.read()
-    assert Budget("token", "core", 5000, 11, 1_800_000_000.25) in budgets
+    assert RateBudget("token", "core", 5000, 11, 1_800_000_000.25) in budgets
     assert circuits == [Circuit("github.example")]
 
 

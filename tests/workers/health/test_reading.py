@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scanner.github.errors import RateLimited
-from scanner.github.gate import Gate
+from scanner.github.gate import RequestGate
 from scanner.github.request_rate import RateBounds
 from scanner.records.database import Database
 from scanner.settings import load_settings
@@ -20,7 +20,7 @@ from workers.health.problems import Kind
 def test_a_refusal_is_a_problem_that_says_what_to_do(
     database: Database, tmp_path: Path, credential: str, todo: str
 ) -> None:
-    gate = Gate(credential, DatabaseLedger(database), git_rate=RateBounds(5.0, 100.0))
+    gate = RequestGate(credential, DatabaseLedger(database), git_rate=RateBounds(5.0, 100.0))
     gate.admit("github.example", "git")
     settings = load_settings(state_dir=tmp_path, sources=[])
     calm = overview(database, settings)

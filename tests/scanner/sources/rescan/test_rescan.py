@@ -23,7 +23,7 @@ from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.github.client import GitHub, get_json
 from scanner.github.credentials import NoCredential
 from scanner.github.errors import Forbidden, GitHubError, NotFound, RateLimited, Unavailable
-from scanner.github.gate import Gate
+from scanner.github.gate import RequestGate
 from scanner.github.git_protocol import list_refs
 from scanner.github.mirrors import Fetched, MirrorStopped, clone, fetch_commits, git_environment
 from scanner.records import jobs
@@ -381,7 +381,7 @@ def unreached(client: GitHub, sandbox: SandboxGitHub, workplace: Make, tmp_path:
     work.commit("other")
     work.push("+HEAD")
     stop = Patient()
-    patient = replace(client, gate=Gate("none", clock=lambda: 1_800_000_000 + stop.now))
+    patient = replace(client, gate=RequestGate("none", clock=lambda: 1_800_000_000 + stop.now))
     url, mirror = sandbox.push_address("ana/app"), tmp_path / "m.git"
     clone(patient, url, mirror, limit_bytes=1 << 30, stop=threading.Event())
     return Unreached(patient, url, mirror, lost, stop)
