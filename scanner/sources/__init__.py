@@ -1,1 +1,1 @@
-"""What was polled becomes jobs and candidates, in one transaction with the cursor."""
+"""The sources of public content. Each poll commits its jobs and candidates in one transaction with its cursor."""

@@ -1,4 +1,4 @@
-"""What all workers know of GitHub's budgets, request rates and hosts that fail, as rows: the gate's ledger."""
+"""The gate's ledger in the database: budgets, request rates and circuits that all workers share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scanner.records.source_models import BudgetState, CircuitState, ResourceRat
 
 
 class DatabaseLedger:
-    """Rows of `budgets`, `circuits` and `resource_rates`. Raises what the database raises."""
+    """The ledger's rows in `budgets`, `circuits` and `resource_rates`. Each method raises what the database raises."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,11 +56,11 @@ class DatabaseLedger:
         is_due = or_(
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
-            # Further ahead than anybody sets: a clock has jumped.
+            # No gate sets a time so far ahead, so a clock has jumped.
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
-            # There may be no row: the database was away when the circuit opened.
+            # There is no row yet if the database could not be reached when the circuit opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
     def update_rate(
@@ -68,7 +68,7 @@ class DatabaseLedger:
     ) -> tuple[RequestRate, RequestRate, float]:
         first = replace(first, credential=first.credential[:160])
         key = (ResourceRate.credential == first.credential, ResourceRate.resource == first.resource)
-        # By the database's clock: workers on several machines share the slots.
+        # Use the database's clock, because workers on several machines share the slots.
         locked = select(ResourceRate, db_now()).where(*key).with_for_update()
         with self._database.write() as session:
             found = session.execute(locked).first()
@@ -118,7 +118,7 @@ def _upsert(
     values: Mapping[str, Any],
     condition: ColumnElement[bool] | None = None,
 ) -> bool:
-    """Insert the row, or update it if it meets the condition; whether either was done."""
+    """Insert the row, or update it if it meets the condition. Return whether the row was written."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     table = model.__table__
     assert isinstance(table, Table)  # noqa: S101 - each model has one

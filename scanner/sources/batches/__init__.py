@@ -1,1 +1,1 @@
-"""Jobs that are pages of items: the runner, limits on what a page holds, shedding, and what the spool gives back."""
+"""Jobs that read a page of items: the runner, load shedding, and recovery from the spool."""

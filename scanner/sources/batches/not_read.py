@@ -1,4 +1,4 @@
-"""From what the detector says of a document to the row that names it as not read whole."""
+"""Conversion of a scan result to the record of a document that was not read completely."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from scanner.response.places import candidate_to_json
 
 
 def not_read(result: ScanResult, place: Place, size: int) -> NotRead | None:
-    """Return what to record of a document of `size` bytes, or None if all of it was read."""
+    """Return the record of a document of `size` bytes, or None if the detector read all of it."""
     if not result.content_digest:
         return None
     return not_read_object(tuple(sorted(result.unread)), result.content_digest, size, place)
 
 
 def not_read_object(reasons: Sequence[str], digest: str, size: int, place: Place) -> NotRead:
-    """Return what to record of a document of `size` bytes that was not read, for these reasons.
+    """Return the record of a document that was not read completely.
 
     Args:
+        reasons: Why it was not read.
         digest: The document's SHA-256 in hex.
+        size: The document's size in bytes.
+        place: Where the document was found. It need not be redacted.
     """
-    # A candidate without a token: places have one form in JSON.
+    # Use a candidate without a token, so that places have one format in JSON.
     written = candidate_to_json(Candidate("", "", redacted_place(place)))["place"]
     return NotRead(tuple(reasons), digest, size, written)

@@ -1,4 +1,4 @@
-"""Takes back what waited in the spool while the database was away."""
+"""Recovery of the spool: it stores in the database what was found while the database could not be reached."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from scanner.sources.timeline.poll import TEXT_PRIORITY
 
 
 def take_back(database: Database, state_dir: Path) -> int:
-    """Commit every entry of the spool as rows that are due now; the number of entries."""
+    """Commit every entry of the spool to the database as candidates and jobs. Return the number of entries."""
 
     def take(kind: str, content: dict[str, Any]) -> None:
-        del kind  # both kinds say by their keys what they hold
+        del kind  # the keys of the content show what it contains
         candidates = [candidate_from_json(value) for value in content.get("candidates", ())]
         found = Found(pushes=[Push.from_json(value) for value in content.get("pushes", ())])
         for name, repository_id, at in content.get("repositories", ()):

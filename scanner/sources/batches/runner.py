@@ -1,6 +1,7 @@
-"""A job that is a page of items: read side by side, each responded to as it comes, closed with jobs for what is left.
+"""The runner of a job that is a page of items. Threads read the items in parallel and respond to each item at once.
 
-What an item is, and how it is read, is not known here.
+When all items are read, the runner closes the job and queues jobs for the items that must be retried. It does not know
+what an item is or how it is read.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ MAX_TRIES = 8
 MAX_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
 SLOW_KINDS = {JobKind.PUSHES: JobKind.SLOW_PUSHES, JobKind.FILES: JobKind.SLOW_FILES}
-"""Kinds of jobs, and the kind of the job that reads one item alone where a page of many would wait for it too long."""
+"""For each kind of job, the kind that reads a single slow item, so that the rest of its page need not wait for it."""
 
 _log = logging.getLogger(__name__)
 
 
 class Item(Protocol):
-    """One thing to read. `label` names it in errors, `published_at` is when it became public."""
+    """One item to read. `label` names it in errors. `published_at` is when it became public."""
 
     @property
     def label(self) -> str: ...
@@ -56,12 +57,20 @@ T = TypeVar("T", bound=Item)
 
 
 @dataclass(slots=True)
-class Outcome(Generic[T]):
-    """What became of one item: counts of what was read, or the error that kept us from it.
+class ItemOutcome(Generic[T]):
+    """The result of reading one item.
 
-    `is_partial`: not all of it was read; `is_cut_off`: asking again may bring the rest, `is_damaged`: perhaps once.
-    `is_slow`: it takes longer than others of a page should wait.
-    An error that was not `asked` for is a refusal of our own: it is no try.
+    Attributes:
+        item: The item.
+        counts: Counters of what was read.
+        not_read: Documents of the item that were not read completely.
+        response: What was done about the candidates.
+        error: Why the item could not be read. If the gate refused the request locally (not `asked`), it does not count
+            as an attempt.
+        is_partial: A part of the item was not read.
+        is_cut_off: The answer was cut off, so a retry may read the rest.
+        is_damaged: The content was corrupt. One retry may help.
+        is_slow: The item takes too long for a page. A slow job reads it.
     """
 
     item: T
@@ -76,6 +85,7 @@ class Outcome(Generic[T]):
 
     @property
     def waits(self) -> bool:
+        """Whether the gate refused the request locally, so that the item has to wait."""
         return self.error is not None and not self.error.asked
 
 
@@ -83,17 +93,26 @@ def work(
     database: Database,
     job: ClaimedJob,
     items: Sequence[T],
-    read: Callable[[T], Outcome[T]],
+    read: Callable[[T], ItemOutcome[T]],
     *,
     threads: int,
-    on_close: Callable[[Session, Sequence[Outcome[T]]], None] = lambda *_: None,
+    on_close: Callable[[Session, Sequence[ItemOutcome[T]]], None] = lambda *_: None,
 ) -> Response:
-    """Read the items of a claimed job and close it; `on_close` joins the closing transaction.
+    """Read the items of a claimed job and close it. Split a page that failed twice into jobs of one item.
 
-    LeaseLost when the job went to another worker. A page that failed twice is split into jobs of one item.
+    Args:
+        database: The database.
+        job: The claimed job.
+        items: Its items.
+        read: Reads one item. Several threads call it.
+        threads: The number of items that are read in parallel.
+        on_close: Called in the transaction that closes the job.
+
+    Raises:
+        LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # Something in this page kills its worker: alone, each item can fail without the others.
+        # An item of this page kills its worker. In jobs of their own, the other items succeed.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:
@@ -110,7 +129,7 @@ def work(
 def respond_or_keep(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Respond; when the database is away, put the candidates into the spool before its error goes on."""
+    """Respond to the candidates. If the database cannot be reached, save them in the spool and raise its error."""
     try:
         return respond_to(database, candidates, source=source, policy=policy)
     except Exception as err:
@@ -121,16 +140,16 @@ def respond_or_keep(
 
 
 def first_visible(items: Sequence[T]) -> datetime | None:
-    """When the first of them became public, where that is known."""
+    """Return the earliest time at which an item became public, or None if none is known."""
     return min((item.published_at for item in items if item.published_at is not None), default=None)
 
 
 def _read_all(
-    job: ClaimedJob, items: Sequence[T], read: Callable[[T], Outcome[T]], threads: int, lost: threading.Event
-) -> list[Outcome[T]]:
+    job: ClaimedJob, items: Sequence[T], read: Callable[[T], ItemOutcome[T]], threads: int, lost: threading.Event
+) -> list[ItemOutcome[T]]:
     """Each item by itself: a limit that one runs into, the gate keeps from the others, where it is theirs as well."""
 
-    def one(item: T) -> Outcome[T]:
+    def one(item: T) -> ItemOutcome[T]:
         if lost.is_set():
             raise LeaseLost(f"another worker has claimed job {job.id}; nothing was written")
         return read(item)
@@ -139,7 +158,7 @@ def _read_all(
         return list(pool.map(one, items))
 
 
-def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) -> None:
+def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
         # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
@@ -167,8 +186,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[Outcome[T]]) ->
     jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
 
 
-def _waiting(outcomes: Sequence[Outcome[T]]) -> list[tuple[GitHubError, list[T]]]:
-    """Items that our own gate kept back, and why: those for one budget need not wait for another."""
+def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list[T]]]:
+    """Return the items that the gate refused, grouped by error, because each budget has its own waiting time."""
     found: dict[tuple[str, str], tuple[GitHubError, list[T]]] = {}
     for outcome in outcomes:
         err = outcome.error
@@ -177,8 +196,10 @@ def _waiting(outcomes: Sequence[Outcome[T]]) -> list[tuple[GitHubError, list[T]]
     return list(found.values())
 
 
-def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Counter[str], errors: list[str]) -> None:
-    """Count what became of one item; try it again where that can help."""
+def _settle(
+    session: Session, job: ClaimedJob, outcome: ItemOutcome[T], counts: Counter[str], errors: list[str]
+) -> None:
+    """Count the result of one item, and queue a retry if that can help."""
     item, err = outcome.item, outcome.error
     counts.update(outcome.counts)
     may_try = item.tries + 1 < MAX_TRIES
@@ -193,7 +214,7 @@ def _settle(session: Session, job: ClaimedJob, outcome: Outcome[T], counts: Coun
         return
     counts[f"error_{err.reason}"] += 1
     if isinstance(err, NotFound):
-        return  # deleted, made private, blocked or empty: nothing is public there
+        return  # it is deleted, private, blocked or empty, so it has no public content
     errors.append(f"{item.label}: {err}")
     if may_try and not err.is_final:
         _retry(session, job, item, _delay(item, err), counts)
@@ -226,7 +247,7 @@ def _enqueue(
     jobs.enqueue(
         session,
         job.kind,
-        # What else the target says of where the items come from is true of each of them.
+        # The target's other fields say where the items come from, so keep them.
         {**job.target, job.kind: [item.to_json() for item in items]},
         source=job.source,
         priority=priority,
@@ -240,7 +261,10 @@ def _wait(err: GitHubError) -> float:
 
 
 def _delay(item: Item, err: GitHubError) -> float:
-    """Seconds: a limit is obeyed, then approached more slowly; all tries together outlast an outage of an hour."""
+    """Return the seconds until the next attempt. All MAX_TRIES attempts together take longer than an hour's outage.
+
+    After a rate limit, wait for as long as GitHub asks, and twice as long after each further attempt.
+    """
     if isinstance(err, RateLimited | BadCredential):
         wait = (err.retry_after or 60.0) * 2.0**item.tries
     else:
@@ -253,4 +277,4 @@ def _split(database: Database, job: ClaimedJob, items: Sequence[Item]) -> None:
         for item in items:
             _enqueue(session, job, [item], priority=SINGLE_PRIORITY)
         jobs.finish(session, job, JobState.DONE, counts={"split": len(items)})
-    _log.warning("a page failed twice and was split", extra={"job": job.id})
+    _log.warning("a page failed twice: each of its items gets a job of its own", extra={"job": job.id})

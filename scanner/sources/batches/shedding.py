@@ -1,7 +1,7 @@
-"""When more waits than can be read in time: the unlikeliest is dropped, oldest first, and counted by reason.
+"""Load shedding: if more jobs wait than can be read in time, the least likely ones are dropped, oldest first.
 
-Without it a backlog would only grow, and every leak in it would be found too late; nothing is dropped in silence. What
-was dropped counts as not seen: the archive can bring it once more.
+Without it, a backlog would only grow, and every leak in it would be found too late. Dropped items are counted by reason.
+Their events count as not seen, so that the event archive can bring them again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scanner.sources.registry import droppable_priorities
 from scanner.sources.timeline import event_jobs
 
 MAX_DROPPED_AT_ONCE = 500
-"""Jobs; the next sweep drops more."""
+"""Limit of the jobs that one sweep drops. The next sweep drops more."""
 PUSH_NAMES: dict[int, str] = {
     **{priority: name for name, priority in PRIORITIES.items()},
     EARLIER_PRIORITY: "earlier",
@@ -32,10 +32,13 @@ _log = logging.getLogger(__name__)
 
 
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
-    """Drop what is beyond `most_items` pushes, files or repositories that wait; the number dropped, by whole jobs.
+    """Drop waiting jobs of a kind while they contain more than `most_items` pushes, files or repositories.
 
-    Only what nobody has begun is dropped, and only that counts: a retry holds something that somebody has begun to
-    read, what an operator waits for must not push out what polls bring.
+    Count and drop only jobs of polls that no worker has begun. Retries are kept, because a worker has begun to read
+    their items. Jobs of operators do not count, so that they do not displace jobs of polls.
+
+    Returns:
+        The number of items in the dropped jobs.
     """
     waiting = (ScanJob.state == JobState.QUEUED, ScanJob.begun_at.is_(None))
     droppable = (ScanJob.kind == kind, *waiting, ScanJob.priority.in_(droppable_priorities(kind)))
@@ -72,5 +75,5 @@ def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
         tallies.add(session, source, counts[source])
     total = sum(sum(counter.values()) for counter in counts.values())
     if total:
-        _log.error("more %s jobs wait than can be done: the unlikeliest were dropped", kind, extra={"items": total})
+        _log.error("too many %s jobs wait: the least likely ones were dropped", kind, extra={"items": total})
     return total

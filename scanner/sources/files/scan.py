@@ -33,7 +33,7 @@ from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.not_read import not_read
-from scanner.sources.batches.runner import Outcome, first_visible, respond_or_keep
+from scanner.sources.batches.runner import ItemOutcome, first_visible, respond_or_keep
 
 FILES_A_JOB = 25
 MAX_HITS = 200
@@ -146,7 +146,7 @@ def scan_next(
     files = [RemoteFile.from_json(value) for value in job.target[kind]]
     reader = _Reader(database, github.reserving(RESERVE), detector, files, is_first_look=kind == JobKind.FILES)
 
-    def read(file: RemoteFile) -> Outcome[RemoteFile]:
+    def read(file: RemoteFile) -> ItemOutcome[RemoteFile]:
         outcome, candidates = reader.read(file)
         if candidates:
             outcome.response = respond_or_keep(
@@ -179,9 +179,9 @@ class _Reader:
         self._is_shared = len(files) > 1
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
-    def read(self, file: RemoteFile) -> tuple[Outcome[RemoteFile], Sequence[Candidate]]:
+    def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
         """What became of it, and what it holds. Called by several threads at once."""
-        outcome = Outcome(file)
+        outcome = ItemOutcome(file)
         with self._one_at_a_time[file.key] if file.key else nullcontext():
             hits = self._known_by_now(file)
             if hits is not None:
@@ -200,7 +200,7 @@ class _Reader:
         with self._database.read() as session:
             return known_hits(session, [file.key]).get(file.key)
 
-    def _fetched(self, file: RemoteFile, outcome: Outcome[RemoteFile]) -> bytes | None:
+    def _fetched(self, file: RemoteFile, outcome: ItemOutcome[RemoteFile]) -> bytes | None:
         """The content; None with the reason in `outcome`."""
         try:
             return fetch(self._github, file)
@@ -212,7 +212,7 @@ class _Reader:
                 outcome.error = err
         return None
 
-    def _scanned(self, file: RemoteFile, content: bytes, outcome: Outcome[RemoteFile]) -> Sequence[Candidate]:
+    def _scanned(self, file: RemoteFile, content: bytes, outcome: ItemOutcome[RemoteFile]) -> Sequence[Candidate]:
         budget = ScanBudget.for_first_look(self._budget) if self._is_first_look else self._budget
         result = self._detector.scan(Document(content, file.place), budget)
         candidates = self._limits.take(result.candidates)

@@ -1,1 +1,1 @@
-"""When a source is polled: whose turn it is, what a poll came to, and when what failed is tried again."""
+"""Polling of sources: leased polls, their reports, and the backoff after failures."""

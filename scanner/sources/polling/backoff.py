@@ -1,4 +1,4 @@
-"""Delays between tries, spread: what failed together must not come back together."""
+"""Random jitter for retry delays, so that requests that failed together are not retried together."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ MAX_SHARE = 0.25
 
 
 def spread(seconds: float) -> float:
-    """The delay and up to a quarter more, never less: a wait that was asked for is kept."""
-    return seconds * random.uniform(1.0, 1.0 + MAX_SHARE)  # noqa: S311 - nobody gains by guessing it
+    """Return the delay plus up to MAX_SHARE of it. It is never shorter, because GitHub may have asked for it."""
+    return seconds * random.uniform(1.0, 1.0 + MAX_SHARE)  # noqa: S311 - an attacker gains nothing by guessing it

@@ -1,4 +1,7 @@
-"""A source's turn: taken by lease when it is due, kept, ended with what it brought. What a source asks is not here."""
+"""Leased polls: a worker takes a source's lease when its poll is due, renews it, and ends it with the poll's results.
+
+The module does not know how a source is polled.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,25 @@ from scanner.sources.polling.report import PollReport
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 3600.0
 MAX_BACKOFF_SECONDS = 60.0
 MAX_FAILURES = 16
-"""Failures that are counted; the backoff reaches its longest long before."""
+"""Failures are counted up to this number. The backoff reaches MAX_BACKOFF_SECONDS long before."""
 MAX_GAP_DISTANCE = timedelta(minutes=5)
-"""Gaps of one reason that lie no further apart are kept as one."""
+"""Gaps of the same reason that are at most this far apart are stored as one."""
 MAX_POLLS_OVER_TIME = 2
-"""After this many polls in a row that were stopped at their time limit, texts get no more than the cheap part."""
+"""After this many consecutive polls that hit their time limit, the next poll scans texts only by cheap means."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LeasedPoll:
-    """The right to poll a source once. `newest_seen_at`: of all it has brought so far.
+    """The right to poll a source once.
 
-    `polls_over_time`: how many polls in a row were stopped at their time limit before this one.
+    Attributes:
+        lease: The source's lease.
+        source: The source's name.
+        cursor: Where the last poll stopped.
+        newest_seen_at: The time of the newest item that the source has ever shown.
+        polls_over_time: Consecutive polls before this one that hit their time limit.
     """
 
     lease: Lease
@@ -50,10 +58,10 @@ class LeasedPoll:
     polls_over_time: int = 0
 
     def budget(self) -> ScanBudget:
-        """Return what all texts of this poll may cost together.
+        """Return the budget for scanning all texts of this poll.
 
-        It is spent from the start where polls were stopped again and again: what hangs them is then left unread, and
-        counted, instead of blinding the source for good.
+        After MAX_POLLS_OVER_TIME, it is spent from the start. The text that makes the polls hang is then counted as
+        unread, and the source goes on.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:
@@ -63,7 +71,7 @@ class LeasedPoll:
 
 @dataclass(frozen=True, slots=True)
 class MissedSpan:
-    """A span of time of which not everything was seen; how many events, by the rate seen before and after."""
+    """A span of time in which the source missed events. `estimated`: their number, estimated from the observed rate."""
 
     from_at: datetime
     until_at: datetime
@@ -72,7 +80,7 @@ class MissedSpan:
 
 
 def ensure(session: Session, source: str) -> None:
-    """The source's row, if it has none yet."""
+    """Create the source's row unless it exists."""
     session.execute(
         insert_or_nothing(session, SourceState).values(
             source=source, cursor={}, next_poll_at=db_now(), attempts=0, failures=0, gaps=0, counts={}
@@ -81,7 +89,10 @@ def ensure(session: Session, source: str) -> None:
 
 
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
-    """The source's turn, if it is due. Beat's ticks jitter: what is due within the next second is waited for."""
+    """Take the source's lease if its poll is due. Return None if it is not, or if another worker holds the lease.
+
+    Wait for a poll that is due within MIN_INTERVAL_SECONDS, because the scheduler's ticks jitter.
+    """
     with database.read() as session:
         statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)
         found = session.execute(statement).one_or_none()
@@ -100,7 +111,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # The interval counts from the turn's beginning, so that the time it takes is not added to it.
+        # The interval counts from the start of the poll, so that the poll's duration is not added to it.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
@@ -109,7 +120,11 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
 def run_if_due(
     database: Database, source: str, wait: Callable[[float], None], work: Callable[[LeasedPoll], PollReport]
 ) -> PollReport:
-    """What `work` makes of the source's turn, if it is due; its lease is kept up to the poll's time limit."""
+    """Poll the source by `work` if its poll is due. Renew its lease up to the poll's time limit.
+
+    Returns:
+        The report of `work`, or an empty report if the poll was not due.
+    """
     turn = take(database, source, wait)
     if turn is None:
         return PollReport()
@@ -139,15 +154,26 @@ def end(
     missed: MissedSpan | None = None,
     error: GitHubError | None = None,
 ) -> None:
-    """Write what the turn came to, in the transaction that holds what it brought. LeaseLost when it was overtaken.
+    """End a successful poll, in the transaction that stores its results.
 
-    `interval`: seconds from the turn's beginning to the next one. `error`: of a part of it; the rest counts.
+    Args:
+        session: The caller's transaction.
+        turn: The leased poll.
+        cursor: Where the next poll begins.
+        interval: Seconds from the start of this poll to the start of the next one.
+        counts: Added to the source's counters.
+        newest: The time of the newest item seen. None: unchanged.
+        missed: The gap that the poll found, if any.
+        error: Why a part of the poll failed, for the status. Its `retry_after` sets the time of the next poll.
+
+    Raises:
+        LeaseLost: Another worker has taken the lease since.
     """
     state = _state(session, turn.source)
     total = Counter(state.counts)
     total.update(counts)
     total["polls"] += 1
-    # Taking the turn set it to its beginning plus the shortest interval.
+    # `take` set next_poll_at to the start of this poll plus MIN_INTERVAL_SECONDS.
     following: Any = state.next_poll_at + timedelta(seconds=min(interval, MAX_INTERVAL_SECONDS) - MIN_INTERVAL_SECONDS)
     if error is not None and error.retry_after:
         following = db_now(min(error.retry_after, MAX_INTERVAL_SECONDS))
@@ -168,7 +194,11 @@ def end(
 
 
 def defer(session: Session, turn: LeasedPoll, err: GitHubError) -> None:
-    """The turn failed: the next one comes after what GitHub asks for, else a little later each time."""
+    """End a failed poll. The next one follows after the time that GitHub asks for, or after an exponential backoff.
+
+    Raises:
+        LeaseLost: Another worker has taken the lease since.
+    """
     _log.warning("%s: %s", turn.source, err)
     state = _state(session, turn.source)
     delay = err.retry_after or min(2.0**state.failures, MAX_BACKOFF_SECONDS)
@@ -185,9 +215,10 @@ def defer(session: Session, turn: LeasedPoll, err: GitHubError) -> None:
 
 
 def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> bool:
-    """Take the turn back from a poll that passed its time limit; False if the poll had lost it before.
+    """Take the lease from a poll that exceeded its time limit of `seconds`. The next poll follows after a backoff.
 
-    The next one comes a little later each time, as after any failure.
+    Returns:
+        Whether the poll still held the lease.
     """
     with database.write() as session:
         state = _state(session, turn.source)
@@ -198,7 +229,7 @@ def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> b
             .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
             .values(
                 leased_until=None,
-                # The next number is nobody's lease: the hung poll can write no more.
+                # A new fencing token that no worker holds: the hung poll cannot write any more.
                 attempts=SourceState.attempts + 1,
                 failures=min(state.failures + 1, MAX_FAILURES),
                 next_poll_at=db_now(spread(min(2.0**state.failures, MAX_BACKOFF_SECONDS))),
@@ -211,7 +242,7 @@ def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> b
 
 
 def release(database: Database, turn: LeasedPoll) -> None:
-    """Give back the turn of a poll whose process ends through no fault of the poll: it is due at once."""
+    """Release the lease of a poll whose process is shutting down. The source's poll is due again at once."""
     with database.write() as session:
         session.execute(
             update(SourceState)
@@ -222,7 +253,7 @@ def release(database: Database, turn: LeasedPoll) -> None:
 
 
 def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """A row for what a source has not seen, so that somebody may fill it."""
+    """Record what a source has missed. The event archive or an operator may fill the gap later."""
     session.add(
         Gap(
             source=source,
@@ -236,9 +267,9 @@ def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
 
 
 def extend_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """Record a gap as `record_gap` does; one that goes on where the source's latest of this reason ends is one with it.
+    """Record a gap as `record_gap` does, but extend the source's latest gap of the same reason if it is adjacent.
 
-    A source that asks for short spans would otherwise write a row for each of them.
+    Otherwise a source with short spans would write a row for each of them.
     """
     statement = (
         select(Gap)

@@ -1,4 +1,4 @@
-"""What a poll of any source led to: what somebody should look at now."""
+"""The report of a poll, the same for every source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """Rows by kind; `error` is the reason of what went wrong, None if nothing did."""
+    """Counts of what a poll stored. `error` is the reason for which it failed wholly or in part, or None."""
 
     polled: bool = False
     events: int = 0
@@ -16,7 +16,7 @@ class PollReport:
     error: str | None = None
 
     def plus(self, other: PollReport) -> PollReport:
-        """Return the sum of two polls of one source; the error is the later one's."""
+        """Return the sum of two polls of one source. The error is that of the later poll, `other`."""
         return PollReport(
             self.polled or other.polled,
             self.events + other.events,

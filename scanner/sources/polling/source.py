@@ -1,4 +1,4 @@
-"""What a source is to the rest of the program: a value that its package makes and `scanner.sources.registry` lists."""
+"""The interface of a source. Each source's package defines a `Source` value, and `scanner.sources.registry` lists it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scanner.sources.polling.report import PollReport
 
 
 class PollContext(Protocol):
-    """What a poll may use. The context of a worker process has all of it."""
+    """The resources that a poll may use. A worker process provides them."""
 
     @property
     def settings(self) -> Settings: ...
@@ -33,9 +33,9 @@ class PollContext(Protocol):
 
 
 def github_for_listings(context: PollContext) -> GitHub:
-    """Return the client that asks for listings of all repositories: a personal token's, where there is one.
+    """Return the client for listings of all repositories: that of a personal token, if there is one.
 
-    What an App's token is shown by GraphQL is not documented.
+    GitHub does not document which repositories GraphQL shows to an App.
     """
     personal = context.github_of_gists
     return context.github if isinstance(personal.credential, AppInstallation) else personal
@@ -46,10 +46,10 @@ class Source:
     """A source of public content that is polled.
 
     Attributes:
-        name: The word for it in `R8SCAN_SOURCES`, in rows and in `r8scan status`.
-        poll: Polls it if it is due. It runs in the pool of polls, so it must not wait for anything but the source.
-        job_kinds: Kinds of the jobs that a poll may queue. The workers for these kinds are woken at once.
-        droppable: By kind of job, the priorities of jobs that may be dropped when more waits than can be read.
+        name: Its name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
+        poll: Polls the source if it is due. It runs in the pool for polls, so it must wait only for the source.
+        job_kinds: Kinds of jobs that a poll may queue. The workers for these kinds are woken at once.
+        droppable: For each kind of job, the priorities of jobs that may be dropped when the queue is too long.
     """
 
     name: str

@@ -21,7 +21,7 @@ from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
-from scanner.sources.batches.runner import Outcome, respond_or_keep
+from scanner.sources.batches.runner import ItemOutcome, respond_or_keep
 from scanner.sources.pushes import memory as push_memory
 from scanner.sources.pushes.likelihood import EARLIER_PRIORITY
 from scanner.sources.pushes.push import Push, PushReading
@@ -57,8 +57,8 @@ def scan_next(
     readings: dict[Push, PushReading] = {}
     budget = ScanBudget.for_page()
 
-    def read(push: Push) -> Outcome[Push]:
-        outcome = Outcome(push)
+    def read(push: Push) -> ItemOutcome[Push]:
+        outcome = ItemOutcome(push)
         key = push_memory.key_of(push, host)
         known = memory.get(key) if key else None
         if known is not None and _is_read(push, known):
@@ -87,7 +87,7 @@ def scan_next(
         reading.candidates.clear()  # the page closes when all of its pushes are read
         return outcome
 
-    def close(session: Session, outcomes: Sequence[Outcome[Push]]) -> None:
+    def close(session: Session, outcomes: Sequence[ItemOutcome[Push]]) -> None:
         read_now = [(one.item, readings[one.item]) for one in outcomes if one.item in readings]
         remembered = [(push, tips) for push, reading in read_now if (tips := reading.tips) is not None]
         push_memory.remember(session, remembered, host)
@@ -134,7 +134,7 @@ def _queue_earlier(
         jobs.enqueue(session, JobKind.PUSHES, target, source=job.source, priority=EARLIER_PRIORITY, parent_id=job.id)
 
 
-def _count(reading: PushReading, outcome: Outcome[Push]) -> None:
+def _count(reading: PushReading, outcome: ItemOutcome[Push]) -> None:
     outcome.counts["candidates"] += len(reading.candidates)
     outcome.is_slow = reading.is_slow
     # What came is responded to; for the rest the push waits like any that was not asked for.

@@ -36,7 +36,7 @@ from scanner.sources.archive import poll as event_archive
 from scanner.sources.archive.hours import hours_between
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches import shedding
-from scanner.sources.batches.runner import Outcome
+from scanner.sources.batches.runner import ItemOutcome
 from scanner.sources.pushes.push import Push
 from scanner.sources.rescan.manual import queue_hours
 from scanner.sources.rescan.run import rescan_next
@@ -277,9 +277,9 @@ def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(own
     own.queue(HOUR)
     own.work()
 
-    def read(item: Push) -> Outcome[Push]:
+    def read(item: Push) -> ItemOutcome[Push]:
         err = RateLimited("budget_spent", "spent", retry_after=60, asked=False)
-        return Outcome(item, error=err if item.head.endswith("2") else None)
+        return ItemOutcome(item, error=err if item.head.endswith("2") else None)
 
     job = jobs.claim_next(own.database, JobKind.PUSHES)
     assert job is not None

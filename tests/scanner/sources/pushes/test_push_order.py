@@ -21,7 +21,7 @@ from scanner.records.models import ScanJob
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.sources.batches import runner as page_work
-from scanner.sources.batches.runner import Outcome
+from scanner.sources.batches.runner import ItemOutcome
 from scanner.sources.batches.shedding import shed
 from scanner.sources.code_search import poll as code_search
 from scanner.sources.files import scan as remote_files
@@ -142,9 +142,9 @@ def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
 def refuse(database: Database, *only: str) -> None:
     """Claim every page that is due; our own gate keeps back those of its pushes whose heads end like this, or all."""
 
-    def read(item: Push) -> Outcome[Push]:
+    def read(item: Push) -> ItemOutcome[Push]:
         err = RateLimited("budget_spent", "spent", retry_after=1800, asked=False)
-        return Outcome(item, error=err if item.head.endswith(only or "") else None)
+        return ItemOutcome(item, error=err if item.head.endswith(only or "") else None)
 
     while (job := claim_next(database, JobKind.PUSHES)) is not None:
         page_work.work(database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
