@@ -112,7 +112,7 @@ def work(
         LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # An item of this page kills its worker. In jobs of their own, the other items succeed.
+        # An item of this page may have killed the worker. In jobs of their own, the other items can succeed.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:
@@ -147,7 +147,7 @@ def first_visible(items: Sequence[T]) -> datetime | None:
 def _read_all(
     job: ClaimedJob, items: Sequence[T], read: Callable[[T], ItemOutcome[T]], threads: int, lost: threading.Event
 ) -> list[ItemOutcome[T]]:
-    """Each item by itself: a limit that one runs into, the gate keeps from the others, where it is theirs as well."""
+    """Read each item independently. If one hits a rate limit, the gate blocks the others that share that budget."""
 
     def one(item: T) -> ItemOutcome[T]:
         if lost.is_set():
@@ -172,7 +172,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
         if not outcome.waits:
             _settle(session, job, outcome, counts, errors)
     for err, items in waiting:
-        # They have lost nothing but time: as likely as before, and still among what may be dropped.
+        # The items were not attempted, so they keep their priority, and load shedding may still drop them.
         _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts

@@ -1,7 +1,7 @@
 """Load shedding: if more jobs wait than can be read in time, the least likely ones are dropped, oldest first.
 
-Without it, a backlog would only grow, and every leak in it would be found too late. Dropped items are counted by reason.
-Their events count as not seen, so that the event archive can bring them again.
+Without it, a backlog would only grow, and every leak in it would be found too late. Dropped items are counted by
+reason. Their events count as not seen, so that the event archive can bring them again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of a source. Each source's package defines a `Source` value, and `scanner.sources.registry` lists it."""
+"""The interface of a source. Each source's package defines a `Source`, and `scanner.sources.registry` lists it."""
 
 from __future__ import annotations
 

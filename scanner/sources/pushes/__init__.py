@@ -1,1 +1,1 @@
-"""Pushes: read by git's own protocol, object by object, the likelier first."""
+"""Reading of pushes through the git protocol, object by object. Likely pushes are read first."""

@@ -1,4 +1,4 @@
-"""What a push added, by the REST API's comparison: for where git's own protocol gives nothing."""
+"""Reading of a push by the REST API's comparison: the fallback if the git server answers with an error."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scanner.github.urls import blob_url, commit_url
 from scanner.sources.pushes.push import Push, PushReading
 
 NOT_COMPARED = ("http_406", "http_500")
-"""https://docs.github.com/rest/commits/commits#compare-two-commits: the difference is too large, or takes too long."""
+"""The difference is too large, or takes too long: https://docs.github.com/rest/commits/commits#compare-two-commits"""
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """What the REST API shows of it, in whatever way it still can."""
+    """Return what the REST API shows of the push: the comparison, the new commit alone, or single commits."""
     try:
         return compare(github, repository, before, head)
     except NotFound as err:
         if not before or err.reason != "not_found":
             raise
-        # The old end is not there any more (a force push): the new one alone is.
+        # After a force push, the old commit is gone. Read the new one alone.
         comparison = compare(github, repository, "", head)
         comparison.unread["between_commits"] += 1
         return comparison
@@ -35,6 +35,16 @@ def _compared(github: GitHub, repository: str, before: str, head: str) -> Compar
 def read_comparison(
     github: GitHub, push: Push, before: str, head: str, detector: Detector, reading: PushReading
 ) -> None:
+    """Scan what the REST API shows between two commits, and add it to the reading. Raises GitHubError.
+
+    Args:
+        github: The client.
+        push: The push.
+        before: The old commit. Empty: read `head` alone.
+        head: The new commit.
+        detector: Scans.
+        reading: The result to add to. It also counts what the comparison does not show.
+    """
     comparison = _compared(github, push.repository, before, head)
     reading.unread.update(comparison.unread)
     reading.unread["read_by_rest"] += 1

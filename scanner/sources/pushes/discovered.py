@@ -1,7 +1,7 @@
-"""Pushes of which a source knows that they happened, but not from which commit: queued for reading.
+"""Queueing of discovered pushes: a source knows that they happened, but not from which commit they began.
 
-A listing of repositories shows the time of the latest push, and at best the default branch's tip. Sources only say what
-they have learned; how a push is read, and in which order, is decided here and by the reader.
+A listing of repositories shows the time of the latest push, and at best the default branch's tip. A source only reports
+what the listing shows. This module decides the order of reading, and the reader decides how to read a push.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.recall import marks
 
 PUSHES_A_JOB = 25
-"""Small enough for several processes to share a page, large enough to cost few rows."""
+"""Pushes per job: few enough for several processes to share a page of pushes, and enough to need few rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredPush:
-    """A push to a public repository, as a listing shows it. Each field but the name and the id may be unknown.
+    """A push to a public repository, as a listing shows it. All fields but `repository` and its id may be unknown.
 
     Attributes:
-        repository_id: GitHub's number of the repository.
-        repository: Owner and name as GitHub wrote them; hostile, checked with `is_repository_name` by the source.
-        pushed_at: When it was pushed, by GitHub.
+        repository_id: GitHub's id of the repository.
+        repository: Owner and name as GitHub wrote them; hostile. The source has checked it with `is_repository_name`.
+        pushed_at: When it was pushed, by GitHub's clock.
         default_branch: The default branch's name without `refs/heads/`, or None.
         tip: The commit of the default branch when the source looked. The push may have gone to another branch.
-        previous_tip: The default branch's tip at an earlier look of the same source, or None.
+        previous_tip: The default branch's tip when the same source looked earlier, or None.
         created_at: When the repository was created.
-        is_new: The repository was created lately, and this is the first push that the source saw.
-        is_fork: It is a fork.
+        is_new: The repository was created recently, and this is the first push that the source saw.
+        is_fork: The repository is a fork.
         size_kb: Size on GitHub's disk in kilobytes.
         language: The main language by GitHub's name.
         mentions_vendor: The name or the description mentions the vendor.
@@ -63,7 +63,7 @@ class DiscoveredPush:
 
 
 def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
-    """Queue the pushes for reading, in the caller's transaction, under the source's name. Returns: the jobs queued."""
+    """Queue jobs that read the pushes, in the caller's transaction, for this source. Return the number of jobs."""
     marks.record(session, source, ((push.repository_id, push.pushed_at, push.is_new) for push in pushes))
     owners = known_owners(session, {push.owner for push in pushes})
     queued = [_push(push, owners) for push in pushes]
@@ -102,7 +102,7 @@ def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     return Push(
         repository=redact(found.repository),
         repository_id=found.repository_id,
-        # Nobody says that the previous tip was read, so it is not claimed: the reader claims what it remembers.
+        # Do not claim the previous tip, because it may not have been read. The reader claims what it remembers.
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),

@@ -1,14 +1,15 @@
-"""How a push is read when it is not known where it began: the ladder, the most exact and cheapest rung first.
+"""The choice of what to fetch for a push: the ladder, whose first rung is the most exact and cheapest one.
 
-What a server is told to have is never sent, so only what is accounted for may be claimed:
+To claim a commit is to tell the server that we have it (git's "have"). The server never sends what a claimed commit
+reaches, so a plan may only claim commits whose content was read, counted as unread, or queued. The rungs are:
 
-1. remembered: the repository's remembered tips are claimed. Exact.
-2. before: of a repository seen for the first time, the commit that the push went on from is claimed, and read later
-   by a job of its own (kind "earlier"), since nobody has read it.
-3. whole: a new or small repository is read whole.
-4. boundary: of any other, the newest FIRST_PARENTS commits of the branch are read. The first parent of the oldest of
-   them is claimed, never a second parent: that would hide merged and imported history. Asking by date is no rung: a tip
-   that is older than the date is sent with its whole history.
+1. remembered: claim the repository's remembered tips. This is exact.
+2. before: for a repository that is seen for the first time, claim the commit from which the push went on. It was not
+   read, so a job of its own (kind "earlier") reads it later.
+3. whole: read a new or small repository completely.
+4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
+   the oldest of them. Never claim a second parent, because that would hide merged and imported history. Do not ask by
+   date: the server sends a tip that is older than the date with its whole history.
 """
 
 from __future__ import annotations
@@ -27,21 +28,28 @@ from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_PARENTS = 10
-"""Commits of a branch that are read when nothing is known of it. Deeper ones were most likely pushed long ago, and each
-costs bytes: 10 of 8,000 took 32 kB."""
+"""Commits to read of a branch about which nothing is known. Older ones were most likely pushed long ago, and each costs
+bytes: 10 of 8,000 took 32 kB."""
 SKELETON = PackLimits(
     pack_bytes=2 << 20, inflated_bytes=32 << 20, object_bytes=1 << 20, held_bytes=4 << 20, objects=4000
 )
-"""Of an answer that holds commits only. Merges bring more than FIRST_PARENTS of them."""
+"""Limits of an answer that contains only commits. With merges, it has more than FIRST_PARENTS of them."""
 SMALL_KB = 1024
-"""On GitHub's disk. Below it the whole repository costs about as much as finding a boundary."""
+"""A repository below this size on GitHub's disk is read whole: that costs about as much as finding a boundary."""
 MAX_WANTS = 1000
 
 _FILTERING_HOSTS: dict[str, bool] = {}
 
 
 def plan(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
-    """Choose the rung, asking the server for refs or commits where the rung needs them. Raises GitHubError."""
+    """Choose the rung. Ask the server for refs or commits if the rung needs them. Raises GitHubError.
+
+    Args:
+        github: The client.
+        push: The push to read.
+        known: What is remembered of the repository, or None.
+        reading: Its `unread` counts what the plan leaves out.
+    """
     if push.kind == "create":
         return _created(github, push, known, reading)
     if push.kind == "earlier":
@@ -52,18 +60,18 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None, reading: Push
 
 
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
-    """A push of which both ends are known."""
+    """Plan a push whose first and last commit are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # In the second case a later push went on from this one: what is remembered reaches it, and would hide it.
+        # In the second case a later push went on from this one. The remembered tips reach it and would hide it.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
-    # A `before` that was never read is read with it: a push that we missed, or what a force push has replaced.
+    # If `before` was never read, read it as well: we missed a push, or a force push has replaced it.
     wants = [oid for oid in (push.head, push.before) if not known.holds(oid)]
     return Plan(wants, known.oids, before=push.before)
 
 
 def _discovered(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
-    """A push of which a listing shows at most the default branch's tip."""
+    """Plan a push of which a listing shows at most the default branch's tip."""
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
@@ -81,17 +89,17 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None, readin
 
 
 def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
-    """A branch, tag or repository that an event shows as created, without a commit.
+    """Plan a created branch, tag or repository. Its event names no commit.
 
-    Of other refs only the default branch is claimed: branches that one push creates would hide each other's content.
+    Claim no other ref than the default branch: branches that one push creates would hide each other's content.
     """
     refs = _refs(github, push)
     if not refs.oids:
-        return Plan([])  # an empty repository, or one whose only ref is gone again
+        return Plan([])  # the repository is empty, or its only ref was deleted
     default = refs.oids.get(refs.head or "", "")
     if push.ref_type == "repository" or not push.ref:
         return _whole(refs, reading) if known is None else _changed(refs, known, reading)
-    # The stored name is redacted, so the listed ones are compared in the same form.
+    # The stored name is redacted, so redact the listed ones before comparing.
     wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
     if not wants:
         reading.unread["refs_over_limit" if refs.is_truncated else "ref_gone"] += 1
@@ -100,7 +108,7 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: 
         return Plan([oid for oid in wants if not known.holds(oid)], known.oids, refs=refs)
     if not default or push.ref == redact(refs.head or ""):
         return Plan(wants, rung="whole", default=default, is_whole=True, refs=refs)
-    # A branch or tag at the default branch's tip brings nothing of its own.
+    # A branch or tag at the default branch's tip adds nothing.
     wants = [oid for oid in wants if oid != default]
     return Plan(wants, [default], "before", earlier=[default], before=default, default=default, refs=refs)
 
@@ -113,7 +121,7 @@ def _whole(refs: Refs, reading: PushReading) -> Plan:
 
 
 def _changed(refs: Refs, known: RememberedTips, reading: PushReading) -> Plan:
-    """Every ref that is not remembered; exact."""
+    """Plan to read every ref that is not remembered. This is exact."""
     wants = [oid for oid in _listed(refs, reading) if not known.holds(oid)]
     return Plan(wants, known.oids, default=refs.oids.get(refs.head or "", ""), lists_refs=True, refs=refs)
 
@@ -126,7 +134,7 @@ def _listed(refs: Refs, reading: PushReading) -> list[str]:
 
 
 def _tips(refs: Refs) -> Iterator[str]:
-    """The default branch's tip first, then those of branches and tags; what pull requests brought comes with theirs."""
+    """Yield the default branch's tip, then those of branches and tags. Refs of pull requests are left out."""
     if refs.head in refs.oids:
         yield refs.oids[refs.head]
     yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
@@ -135,7 +143,7 @@ def _tips(refs: Refs) -> Iterator[str]:
 def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
     default = "" if push.kind == "earlier" else tip
     if not _can_filter(github, push.repository):
-        # Without a filter the commits would come with all their files: then rather everything, once.
+        # Without a filter, the server would send the commits with all their files. So read everything, once.
         return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
     boundary = _boundary(github, push, tip)
     if boundary is None:
@@ -144,7 +152,7 @@ def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str]
 
 
 def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
-    """Return the first commit of the first-parent line that is not read, or None if the line is shorter."""
+    """Return the newest commit of the first-parent line that is not read, or None if the line ends before it."""
     received = git_protocol.fetch(
         github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
     )
@@ -169,7 +177,7 @@ def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
 
 
 def _can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the host sends commits without trees. Asked once by each process: a host does not change it."""
+    """Return whether the host can send commits without trees. Each process asks a host once."""
     if github.web_url not in _FILTERING_HOSTS:
         _FILTERING_HOSTS[github.web_url] = git_protocol.can_filter(github, repository)
     return _FILTERING_HOSTS[github.web_url]

@@ -1,8 +1,8 @@
-"""Which pushes are likelier to hold a token that somebody typed: read first, dropped last. Pure.
+"""The likelihood that a push contains a leaked token, scored from what is known before it is read. Pure.
 
-Reading has a budget (GitHub throttles git, machines are finite), so the likeliest is read first. Each piece of evidence
-has a weight with its reason in WEIGHTS; the sum is the score, and the score's band is the likelihood. What was read and
-found is counted by band, so that the weights can be judged.
+Reading capacity is limited, because GitHub throttles git. So likely pushes are read first and dropped last. Each piece
+of evidence has a weight and a reason in WEIGHTS. The sum is the score, and the score's band is the likelihood. Pushes
+read and tokens found are counted by band, so that the weights can be judged.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ PRIORITIES: dict[Likelihood, int] = {
     "unlikely": 110,
     "very_unlikely": 115,
 }
-"""Priorities of the jobs that read them; lower goes first."""
+"""Priorities of the jobs that read the pushes. The lowest number goes first."""
 
 EARLIER_PRIORITY = 120
-"""Priority of what a push went on from: older than any push that is queued, newer than what the archive brings."""
+"""Priority of commits from which a push went on. They are older than queued pushes, and newer than the archive's."""
 PUSH_PRIORITIES = (*PRIORITIES.values(), EARLIER_PRIORITY)
 ARCHIVE_PRIORITY = 200
-"""What the archive brings is old: everything else goes first."""
+"""Priority of pushes from the event archive. They are old, so everything else goes first."""
 
 NEW_REPOSITORY_SHARE = 0.99
-"""Ids are given in order: what is above this share of the highest one is some weeks old at most."""
+"""A repository with an id above this share of the highest id is some weeks old at most. GitHub assigns ids in order."""
 
 _MACHINES = frozenset(
     ["dependabot", "renovate", "github-actions", "greenkeeper", "pre-commit-ci", "web-flow", "mergify", "snyk-bot"]

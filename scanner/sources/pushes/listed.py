@@ -1,4 +1,4 @@
-"""What a listing of repositories holds for us: pushes to read, and texts in which a token may stand."""
+"""Conversion of listed repositories: to pushes to read, and to candidates in their names and descriptions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scanner.github.repositories import ListedRepository
 from scanner.sources.pushes.discovered import DiscoveredPush
 
 NEW_FOR = timedelta(days=1)
-"""A repository that was pushed within this time of its creation counts as new."""
+"""A repository whose latest push came within this time of its creation counts as new."""
 READER_PATIENCE_SECONDS = 0.5
-"""A poll must not be late because one text takes long to read."""
+"""A text waits at most this long for a free reader, so that no text delays the poll."""
 
 
 def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
-    """Return the latest push of a listed repository. `vendor`: the name that a repository may mention."""
+    """Return the latest push of a listed repository. `vendor`: the vendor's name, for `mentions_vendor`."""
     pushed_at, created_at = repository.pushed_at, repository.created_at
     words = f"{repository.name} {repository.description}".lower()
     return DiscoveredPush(
@@ -43,9 +43,9 @@ def scan_texts(
     budget: ScanBudget,
     counts: Counter[str],
 ) -> list[Candidate]:
-    """Return the candidates in names and descriptions; add to `counts` what was not read, by reason.
+    """Return the candidates in names and descriptions. Add to `counts` what was not read, by reason.
 
-    All texts are scanned at once, and singly only where they hold something: nearly none does.
+    Scan all texts joined, and one by one only if the joined text has candidates. Nearly none does.
     """
     documents = list(_documents(repositories, web_url))
     joined = b"\n\n".join(document.content for document in documents)

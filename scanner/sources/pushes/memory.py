@@ -1,4 +1,7 @@
-"""The memory of repositories: a row of tips for each, read before a page of pushes and changed when it closes."""
+"""The stored memory of repositories: a row of remembered tips for each.
+
+A job reads the rows before it reads its pushes, and updates them when it closes.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips, TipsRead, advanced, decoded, encoded
 
 KEPT_DAYS = 180
-"""A repository that was not pushed to for so long is like a new one: its next push is read from its own `before`."""
+"""A repository without a push for this long is forgotten. Its next push is read from its own `before`."""
 MAX_DELETED_AT_ONCE = 5000
 
 Key = tuple[str, int]
-"""Host and GitHub's number of the repository."""
+"""The host and GitHub's id of the repository."""
 
 
 def key_of(push: Push, host: str) -> Key | None:
-    """Return the repository's key, or None if its number is unknown. A wiki has the number of its repository."""
+    """Return the repository's key, or None if its id is unknown. A wiki has the same id as its repository."""
     if push.repository_id is None:
         return None
     return f"{host}#wiki" if push.repository.endswith(".wiki") else host, push.repository_id
@@ -35,7 +38,7 @@ def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, Rem
 
 
 def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
-    """Add what was read to the memory, in the caller's transaction."""
+    """Add the tips that were read to the memory, in the caller's transaction."""
     by_key: defaultdict[Key, list[tuple[Push, TipsRead]]] = defaultdict(list)
     for push, tips in read:
         key = key_of(push, host)
@@ -44,7 +47,7 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
     if not by_key:
         return
     now = session.execute(select(db_now())).scalar_one()
-    # In one order, so that two pages that hold the same repositories never deadlock.
+    # Use one order, so that two jobs with the same repositories do not deadlock.
     keys = sorted(by_key)
     empty = {"tips": b"", "is_whole": False}
     rows = [{"host": host_name, "repository_id": number, **empty} for host_name, number in keys]
@@ -59,9 +62,10 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 
 
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
-    """Forget repositories that were not read for long, and the oldest beyond `max_rows`; a bounded number of each.
+    """Forget repositories that expired, and the oldest ones above `max_rows`. Delete a bounded number of each.
 
-    Returns: how many expired, and how many were over the limit.
+    Returns:
+        The numbers of expired repositories and of those above the limit that were deleted.
     """
     expired = _delete(session, RepositoryTips.read_at < db_now(-KEPT_DAYS * 86400))
     excess = session.execute(select(func.count()).select_from(RepositoryTips)).scalar_one() - max_rows

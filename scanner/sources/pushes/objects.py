@@ -1,4 +1,4 @@
-"""The objects of one pack: scanned, and what they hold placed in the repository."""
+"""Scanning of the objects of one pack. Each candidate gets its place in the repository."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def read_pack(
     reading: PushReading,
     wants: Collection[str] = (),
 ) -> PackScan[Candidate]:
-    """Scan every object of the pack, and add what was found, with its place, to the reading.
+    """Scan every object of the pack, and add the candidates with their places to the reading.
 
     Args:
         pack: The pack as it was received.
-        push: The push that it answers.
-        web_url: Address of GitHub's web pages.
+        push: The push that the pack was fetched for.
+        web_url: The address of GitHub's website.
         detector: Scans.
-        limits: What the pack may cost.
-        reading: Is added to.
-        wants: Ids of objects of which the caller wants to know whether the pack holds them.
+        limits: Limits of the pack's size and memory.
+        reading: The result to add to.
+        wants: Ids of objects. The returned scan says whether the pack contains them.
     """
     scan = scan_pack(detector, pack.content, limits, reading.budget, hash_name=pack.hash_name, wants=wants)
     reading.objects += scan.objects
@@ -63,7 +63,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """Gives the candidates of one object their place in the repository; every name in it is redacted, once."""
+    """A function that sets the place of candidates of one object. It redacts the names in the place once."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
@@ -102,7 +102,7 @@ class _Placer:
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
-    """When it became public. What a created ref holds when it is read may be newer than its creation."""
+    """Return when the object became public. A created ref may contain commits that are newer than its creation."""
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):
         return max(push.published_at, committed)

@@ -1,4 +1,4 @@
-"""What a git server is asked for to read one push: values only."""
+"""The plan of a push: what to ask the git server for. Values only."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from scanner.github.git_protocol import Refs
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask the server for.
+    """What to ask the git server for.
 
     Attributes:
         wants: Commits or tags to read.
-        haves: Commits to claim.
-        rung: Its name for the counts.
-        earlier: Commits that are claimed, but that nobody has read: they need a job of their own.
-        may_miss: What this rung is known to miss: "other_refs", "older_commits".
-        before: The commit that the push went on from.
+        haves: Commits to claim: the server does not send what they reach.
+        rung: The rung's name, for counters.
+        earlier: Claimed commits that were not read. They need a job of their own.
+        may_miss: What this rung may miss: "other_refs", "older_commits".
+        before: The commit from which the push went on.
         default: The default branch's tip.
-        is_whole: All history that the wants reach is read.
-        lists_refs: All refs were listed, and what was not remembered of them is wanted.
-        refs: The listed refs, if they were listed.
+        is_whole: The whole history of the wanted commits is read.
+        lists_refs: All refs were listed, and all that are not remembered are wanted.
+        refs: The refs, if they were listed.
     """
 
     wants: Sequence[str]

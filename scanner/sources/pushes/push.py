@@ -1,4 +1,4 @@
-"""A push as it is queued, and what came of reading it: values only."""
+"""A queued push, and the result of reading it. Values only."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ from scanner.sources.pushes.tips import TipsRead
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A push, or a ref that was created (`kind` "create": no commits are known yet, `head` is empty).
+    """A push, or another range of commits to read.
 
-    `kind` "commit": all that `head` reaches and `before` (zeros: nothing) does not, read again by an operator's wish,
-    what `head` itself brought first.
-
-    `kind` "earlier": `head` is where another push went on from, and was not read with it.
-
-    `is_new`: the repository was created lately. `size_kb`: its size on GitHub's disk, if it is known.
-    `repository` and `ref` are redacted, since names can hold a token; `published_at` is the event's time; `tries`
-    counts how often reading it has failed.
+    Attributes:
+        repository: Owner and name, redacted, because names can contain a token.
+        repository_id: GitHub's id of the repository, if it is known.
+        before: The commit from which the push went on. Zeros: unknown or none.
+        head: The last commit. Empty: unknown.
+        ref: The full name of the ref, redacted.
+        ref_type: What an event created: "repository", "branch" or "tag". Empty for a push.
+        published_at: The time of the push.
+        kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": all that
+            `head` reaches and `before` does not, named by an operator; the change of `head` itself is read first.
+            "earlier": the history from which another push went on.
+        tries: Failed attempts to read it.
+        likelihood: The likelihood that it contains a leaked token.
+        is_new: The repository was created recently.
+        size_kb: The repository's size on GitHub's disk, if it is known.
     """
 
     repository: str
@@ -47,7 +54,7 @@ class Push:
 
     @property
     def label(self) -> str:
-        """What errors call it."""
+        """Its name in error messages."""
         return self.repository
 
     def to_json(self) -> dict[str, Any]:
@@ -74,13 +81,22 @@ class Push:
 
 @dataclass(slots=True)
 class PushReading:
-    """What was read. `unread` counts what was not, by reason, and `not_read` names
-    it, up to a limit; `is_cut_off`: asking again may bring the rest.
+    """The result of reading a push.
 
-    `is_first_look`: a push that takes long is left to a slow job; then `is_slow` says so.
-    `is_damaged`: the pack was corrupt, perhaps on its way only. `refusal`: of our own, which kept us from the rest.
-    `plan`: what was asked for, None where nothing was to be read. `budget` and `limits` are shared by all documents of
-    the push.
+    Attributes:
+        candidates: The candidates found.
+        unread: Counts of what was not read, by reason.
+        not_read: Records of documents that were not read completely, up to a limit.
+        plan: What the server was asked for. None: there was nothing to read.
+        objects: Objects that were scanned.
+        bytes: Bytes of packs that were received.
+        is_cut_off: The answer was cut off, so a retry may read the rest.
+        is_damaged: The pack was corrupt, perhaps only in transit.
+        is_first_look: A slow push is left to a slow job.
+        is_slow: The push took too long for a first look.
+        refusal: The gate's error if it refused a further request locally.
+        budget: The scan budget that all documents of the push share.
+        limits: The limits of candidates that all documents of the push share.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -103,12 +119,12 @@ class PushReading:
 
     @property
     def tip(self) -> str | None:
-        """Return the commit that was read up to, for a created ref the one that was found."""
+        """The last commit that was read. For a created ref, the commit that it points to."""
         return next(iter(self.plan.wants), None) if self.plan else None
 
     @property
     def tips(self) -> TipsRead | None:
-        """Return what to remember, or None if the push will be read again."""
+        """What to remember of the repository, or None if the push will be read again."""
         plan = self.plan
         if plan is None or self.is_slow or self.is_cut_off or self.is_damaged or self.refusal is not None:
             return None

@@ -1,4 +1,4 @@
-"""Reads what one push, or one created ref, added to a repository, and runs the detector over all of it."""
+"""Reading of one push or created ref: it fetches what was added to the repository, and scans all of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scanner.sources.pushes.tips import RememberedTips
 
 MAX_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
-"""Blobs above it are left out of the second request for a push whose first answer was over the limit."""
+"""If the first answer exceeds the limit, the second request leaves out blobs above this size."""
 
 
 def read_push(
@@ -36,10 +36,19 @@ def read_push(
     page_budget: ScanBudget | None = None,
     is_first_look: bool = False,
 ) -> PushReading:
-    """Read the push by git's own protocol, or by the REST API where git answers with an error. Raises GitHubError.
+    """Read the push by the git protocol, or by the REST API if the git server answers with an error.
 
-    `known`: what is remembered of the repository. `page_budget`: what all pushes of the page may cost together.
-    `is_first_look`: give up early on a push that takes long, and call it slow.
+    Args:
+        github: The client.
+        push: The push.
+        detector: Scans.
+        limits: Limits of the pack's size and memory.
+        known: What is remembered of the repository.
+        page_budget: The budget that all pushes of the page share.
+        is_first_look: Stop early if the push takes long, and mark it as slow.
+
+    Raises:
+        GitHubError: Nothing could be read.
     """
     budget = ScanBudget.for_first_look(page_budget) if is_first_look else ScanBudget.for_push(page_budget)
     reading = PushReading(budget=budget, is_first_look=is_first_look)
@@ -48,7 +57,7 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and reading.budget.is_spent_by_others:
-        # Other pushes of the page have spent what was meant for all: read alone, this one has a budget of its own.
+        # Other pushes of the page have spent the shared budget. A retry reads this push with a budget of its own.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading
@@ -83,12 +92,12 @@ def _read(
     try:
         _read_objects(github, push, plan.wants, plan.haves, plan.refs, limits, detector, reading)
         if parents:
-            # The commit that was named came by itself, whatever becomes of all that it builds on.
+            # The named commit was read above by itself. Its history follows, which may fail without losing it.
             _read_objects(github, push, parents, [], plan.refs, limits, detector, reading)
     except GitHubError as err:
         if not reading.objects:
             raise
-        # What came before is not given up for what did not come.
+        # Keep what the first request brought, although a later one failed.
         reading.unread[f"second_request_{err.reason}"] += 1
         reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
         reading.refusal = None if err.asked else err
@@ -111,7 +120,7 @@ def _read_objects(
             _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
     except (Malformed, Forbidden) as err:
         if err.reason == "git_refused" and push.kind == "push" and push.before in wants:
-            # The server has the old end of a force push no more: it is lost, and the new end is read without it.
+            # The server no longer has the commit that a force push replaced. Read the new commits without it.
             reading.unread["before_gone"] += 1
             if others := [oid for oid in wants if oid != push.before]:
                 _read_objects(github, push, others, haves, refs, limits, detector, reading)
@@ -141,7 +150,7 @@ def _named(github: GitHub, push: Push) -> Push:
 
 
 def _parents(github: GitHub, push: Push) -> list[str]:
-    """What the commit builds on; nothing where the REST API does not say: then all is asked for at once, of git."""
+    """Return the commit's parents. Return none if the REST API fails: then git is asked for everything at once."""
     url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
     try:
         _, value = get_json(github, url, params={"per_page": 1}, expected=dict)
@@ -164,11 +173,11 @@ def _ask_for_less(
     detector: Detector,
     reading: PushReading,
 ) -> None:
-    """The answer was over the limit: ask again without large blobs and with every ref claimed; it stays partial.
+    """Fetch again after an answer that exceeded the limit: without large blobs, and with every other branch claimed.
 
-    For a commit that an operator names, or an earlier push, claim no refs: the branches hold it by now, so the server
-    would send nothing. The branch of a push may have moved on as well, or hold it by a merge: if the answer lacks what
-    was wanted, ask again and claim only what was known.
+    For a commit that an operator names, or an earlier push, claim no refs: branches already contain the commit, so the
+    server would send nothing. For a push, another branch may contain the commit as well. If the answer lacks the wanted
+    commits, ask again and claim only what is known. The reading stays partial.
     """
     claims_refs = push.kind not in ("commit", "earlier")
     if refs is None and claims_refs:
@@ -182,7 +191,7 @@ def _ask_for_less(
         reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
     for claims in (more, list(haves)):
         if blob_limit is None and set(claims) == set(haves):
-            return  # that was the first request
+            return  # this would repeat the first request
         pack = git_protocol.fetch(
             github, push.repository, wants, claims, max_bytes=limits.pack_bytes, blob_limit=blob_limit
         )

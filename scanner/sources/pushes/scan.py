@@ -1,4 +1,4 @@
-"""Does a `pushes` job: reads each push of the page and responds at once."""
+"""The execution of a `pushes` job: it reads each push of the page and responds to it at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scanner.sources.pushes.reading import read_push
 from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_CANDIDATES = 100
-"""Candidates of one push that are responded to before the others."""
+"""This many candidates of a push get a response before the others are looked up."""
 
 
 def scan_next(
@@ -43,9 +43,19 @@ def scan_next(
     state_dir: Path,
     kind: JobKind = JobKind.PUSHES,
 ) -> Response | None:
-    """Do the most urgent job that is due; None when there is none.
+    """Execute the most urgent job of the kind that is due. Return None if there is none.
 
-    A push that takes long becomes a job of the kind `slow_pushes`, so that no other waits for it.
+    A push that takes long gets a job of the kind `slow_pushes`, so that no other push waits for it.
+
+    Args:
+        database: The database.
+        github: The client.
+        detector: Scans.
+        policy: How to respond to leaked tokens.
+        limits: Limits of each pack's size and memory.
+        threads: The number of pushes that are read in parallel.
+        state_dir: The folder with the spool.
+        kind: `pushes` or `slow_pushes`.
     """
     job = jobs.claim_next(database, kind)
     if job is None:
@@ -79,12 +89,12 @@ def scan_next(
             return outcome
         _count(reading, outcome)
         outcome.counts[f"band_read_{push.likelihood}"] += 1
-        # Objects with few candidates come first, so that a leak does not wait for a flood beside it.
+        # The objects with the fewest candidates come first, so that a flood of candidates does not delay a real leak.
         found = reading.candidates
         for part in filter(None, (found[:FIRST_CANDIDATES], found[FIRST_CANDIDATES:])):
             outcome.response.add(respond_or_keep(database, part, source=job.source, policy=policy, state_dir=state_dir))
         outcome.counts[f"band_found_{push.likelihood}"] += outcome.response.known
-        reading.candidates.clear()  # the page closes when all of its pushes are read
+        reading.candidates.clear()  # free the memory: the reading is kept until all pushes of the page are read
         return outcome
 
     def close(session: Session, outcomes: Sequence[ItemOutcome[Push]]) -> None:
@@ -97,7 +107,7 @@ def scan_next(
 
 
 def _is_read(push: Push, known: RememberedTips) -> bool:
-    """Return whether this very push was read before."""
+    """Return whether this push was read before."""
     if push.kind == "earlier":
         return known.has_read(push.head)
     if push.kind != "push" or not push.head:
@@ -110,9 +120,9 @@ def _is_read(push: Push, known: RememberedTips) -> bool:
 def _queue_earlier(
     session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
 ) -> None:
-    """Queue what was claimed as known though nobody has read it, unless the page holds it.
+    """Queue a job for the commits that were claimed but not read, unless a push of this page has read them.
 
-    Each such commit is remembered, so it is queued once.
+    Each such commit is remembered, so it is queued only once.
     """
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [
@@ -137,10 +147,10 @@ def _queue_earlier(
 def _count(reading: PushReading, outcome: ItemOutcome[Push]) -> None:
     outcome.counts["candidates"] += len(reading.candidates)
     outcome.is_slow = reading.is_slow
-    # What came is responded to; for the rest the push waits like any that was not asked for.
+    # If the gate refused a further request, the push waits for its turn like one that was not read at all.
     outcome.error = reading.refusal
     if reading.is_slow:
-        return  # what was not read is read, or counted, by the slow job
+        return  # the slow job reads the rest, or counts it as unread
     if reading.plan is not None and reading.plan.wants:
         outcome.counts[f"rung_{reading.plan.rung}"] += 1
         outcome.counts.update({f"may_miss_{reason}": 1 for reason in reading.plan.may_miss})

@@ -1,7 +1,7 @@
-"""What is remembered of a repository: tips, commits up to which everything was read or is accounted for. Pure.
+"""The memory of a repository: its remembered tips, which are commits whose history is accounted for. Pure.
 
-A tip is accounted for when what it reaches was read, is older than the first push that we saw, or waits as a job or is
-counted as unread. So every remembered tip may be claimed, and nothing else may.
+A tip is accounted for if each commit that it reaches was read, is queued, is counted as unread, or is older than the
+first push that we saw. So the reader may claim every remembered tip, and no other commit.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 MAX_OTHER_TIPS = 20
-"""Tips besides the default branch's. More branches than that change in few repositories; 21 bytes each."""
+"""Limit of tips besides the default branch's. Few repositories change more branches. A tip takes 21 or 33 bytes."""
 SAME_PUSH_WITHIN = timedelta(seconds=2)
-"""GitHub gives the time of a push to the second, and an event's may be a second later."""
+"""Two times this close belong to the same push: GitHub rounds to seconds, and an event may be a second later."""
 
 _READ, _SUPERSEDED, _DEFAULT, _SHA256 = 1, 2, 4, 8
 
@@ -23,9 +23,9 @@ class Tip:
     """A commit or tag.
 
     Attributes:
-        oid: Its id in hex.
-        is_read: All that was new with it was read, so that the same push need not be read again.
-        is_superseded: A later push went on from it. It is kept to recognise pushes that a second source shows.
+        oid: Its object id in hex.
+        is_read: Everything that was new in it was read, so the same push need not be read again.
+        is_superseded: A later push went on from it. It is kept to recognize a push that a second source shows.
         is_default: The default branch pointed to it.
     """
 
@@ -40,7 +40,8 @@ class RememberedTips:
     """The remembered tips of one repository, the newest first.
 
     Attributes:
-        is_whole: The whole history was read, not only what came since the first push that was seen.
+        tips: The tips.
+        is_whole: The whole history was read, not only what was pushed since the first push that was seen.
         pushed_at: The time of the newest push that was read.
         refs_listed_at: When all refs were last compared with the tips.
     """
@@ -59,13 +60,13 @@ class RememberedTips:
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
-        """Return whether all that was new with the commit was read."""
+        """Return whether everything that was new in the commit was read."""
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
-        """Return whether the push at this time, after which the default branch was at `oid`, was read.
+        """Return whether the push at `pushed_at` was read. `oid` is the default branch's tip after the push.
 
-        A later time means that another branch was pushed: the default branch alone does not tell.
+        The tip alone does not decide it: a later time with the same tip means a push to another branch.
         """
         if pushed_at is None or not self.has_read(oid):
             return False
@@ -75,15 +76,15 @@ class RememberedTips:
 
 @dataclass(frozen=True, slots=True)
 class TipsRead:
-    """What the reading of one push adds to the memory.
+    """What reading one push adds to the memory.
 
     Attributes:
         tips: Commits that were read.
-        is_read: They were read completely; else what is missing is counted.
-        before: The commit that the push went on from, if it is known.
-        default: The default branch's tip, if it was looked at.
-        is_whole: With them, the whole history was read.
-        lists_refs: All refs were compared with the tips.
+        is_read: They were read completely. Otherwise the rest is counted as unread.
+        before: The commit from which the push went on, if it is known.
+        default: The default branch's tip, if it is known.
+        is_whole: The whole history has now been read.
+        lists_refs: All refs were compared with the remembered tips.
     """
 
     tips: tuple[str, ...]
@@ -95,10 +96,10 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the memory with what was read, bounded."""
+    """Return the memory after one push was read, with at most MAX_OTHER_TIPS and the default branch's tip."""
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
-    # What was already read completely stays so, whoever reads it again in part.
+    # A tip that was read completely stays so if a later attempt reads only a part of it.
     new = [replace(tip, is_read=tip.is_read or known.has_read(tip.oid)) for tip in new]
     old = [
         replace(
@@ -121,7 +122,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips within the limit: superseded ones go first, the oldest first among them."""
+    """Return the tips within the limit. Drop superseded ones first, and the oldest first."""
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:
         return tuple(tips)
@@ -131,7 +132,7 @@ def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
 
 
 def encoded(tips: Iterable[Tip]) -> bytes:
-    """Return the tips in their form in the table: for each a byte of flags and the 20 or 32 bytes of its id."""
+    """Return the tips as they are stored: for each tip, a byte of flags and the 20 or 32 bytes of its id."""
     parts = []
     for tip in tips:
         oid = bytes.fromhex(tip.oid)
@@ -141,7 +142,7 @@ def encoded(tips: Iterable[Tip]) -> bytes:
 
 
 def decoded(content: bytes) -> tuple[Tip, ...]:
-    """Return the tips of `encoded`."""
+    """Return the tips in the result of `encoded`."""
     tips, position = [], 0
     while position < len(content):
         flags = content[position]

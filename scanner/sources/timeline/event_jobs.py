@@ -1,4 +1,4 @@
-"""What events of the timeline, or of the archive, become: jobs that read what they tell of, and ids that were seen."""
+"""Storage of events from the timeline or the archive: jobs that read their pushes, and the ids of seen events."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from scanner.sources.recall import marks
 from scanner.sources.timeline.events import Event, Found
 
 TIMELINE = "public_events"
-"""The source that most events come from."""
+"""The name of the source that most events come from."""
 IDS_A_STATEMENT = 500
 PUSHES_A_JOB = 25
-"""Small enough for several processes to share a page, large enough to cost few rows."""
+"""Pushes per job: few enough for several processes to share a poll's pushes, and enough to need few rows."""
 REPOSITORY_PRIORITY = 100
 
 
@@ -35,9 +35,17 @@ def enqueue_found(
     priority: int | None = None,
     archive_hour: datetime | None = None,
 ) -> int:
-    """Job rows for the pushes and repositories that were found, the likelier pushes first; the number of rows.
+    """Queue jobs for the pushes and repositories that were found, in the caller's transaction.
 
-    `priority`: one for all, for what can wait. `archive_hour`: whose file of the archive has brought them.
+    Args:
+        session: The caller's transaction.
+        found: The pushes and repositories.
+        source: The name of the source that found them.
+        priority: One priority for all jobs. None: by the likelihood of each push.
+        archive_hour: The hour of the archive's file that they come from, if any.
+
+    Returns:
+        The number of jobs queued.
     """
     count = 0
     if archive_hour is None:
@@ -55,7 +63,7 @@ def enqueue_found(
                 visible_at=first_visible(page),
             )
             count += 1
-    # In one order, so that two who ask for the same never deadlock.
+    # Use one order, so that two transactions that queue the same repositories do not deadlock.
     for repository in sorted(found.repositories, key=lambda one: one[0].lower()):
         name, repository_id, published_at = repository
         target = {
@@ -74,14 +82,14 @@ def enqueue_found(
 
 
 def _brought_by(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """By what the archive can bring them once more, should the job be dropped."""
+    """Return the target's fields by which the archive can bring these things again if the job is dropped."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
 
 
 def remember_events(session: Session, events: Sequence[Event]) -> None:
-    """So that the archive's file of this hour need not bring them again."""
+    """Store the events' ids, so that the archive's file of this hour does not bring the events again."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:
         statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())
@@ -89,7 +97,7 @@ def remember_events(session: Session, events: Sequence[Event]) -> None:
 
 
 def forget_events(session: Session, ids: Collection[str]) -> None:
-    """What they brought was not read after all: the archive may bring it once more."""
+    """Forget these events, because the jobs that they led to were dropped. The archive may bring them again."""
     ordered = sorted(ids)
     for start in range(0, len(ordered), IDS_A_STATEMENT):
         listed = SeenEvent.id.in_(ordered[start : start + IDS_A_STATEMENT])

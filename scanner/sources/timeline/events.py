@@ -1,7 +1,7 @@
-"""What an event of GitHub's public timeline holds for us: pushes to read, repositories to read whole, and text.
+"""Parsing of events of the public timeline: pushes to read, repositories to read whole, and texts to scan. Pure.
 
-Pure: from JSON to values. GitHub drops, adds and nulls fields without notice, so everything is read defensively
-and what cannot be used is counted by reason. Event shapes: https://docs.github.com/rest/using-the-rest-api/github-event-types
+GitHub removes, adds and nulls fields without notice. So every field is checked, and unusable events are counted by
+reason. Event types: https://docs.github.com/rest/using-the-rest-api/github-event-types
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# Where an event type carries objects with text of their own: key in the payload -> the kind of place they are.
+# For each event type, the payload's objects that contain text: the object's key and its kind of place.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},
@@ -62,7 +62,7 @@ _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `id` is a string and says nothing about order; `created_at` is None where it cannot be read."""
+    """One event. `id` does not show the order of events. `created_at` is None if it is missing or malformed."""
 
     id: str
     type: str
@@ -75,11 +75,18 @@ class Event:
 
 @dataclass(slots=True)
 class Found:
-    """What some events hold. `repositories` became public as a whole: name, id, time.
+    """What was found in some events.
 
-    `newest_repository_id`: the highest id among the events, by which new repositories are told. `owners`: those whom
-    we know. `event_ids`: of the events that brought a push or a repository. `texts_to_fetch`: texts that took too long
-    to read while polling. `not_read`: texts of which something was not read, and that cannot be fetched.
+    Attributes:
+        pushes: Pushes and created refs.
+        repositories: Repositories that became public: name, id, time.
+        documents: Texts to scan.
+        counts: Counters of events, and of unusable ones by reason.
+        newest_repository_id: The highest repository id among the events. Repositories with similar ids are new.
+        owners: The known owners of the events' repositories.
+        event_ids: The ids of the events that a push or repository comes from.
+        texts_to_fetch: Texts that took too long to scan during the poll; jobs fetch them again.
+        not_read: Texts that were not read completely and cannot be fetched again.
     """
 
     pushes: list[Push] = field(default_factory=list)
@@ -94,13 +101,13 @@ class Found:
 
 
 def newest_repository_id(events: Iterable[Event]) -> int:
-    """The highest repository id of a page; one that stands alone far above the rest is nobody's."""
+    """Return the second highest repository id of a page, so that a single forged id has no effect. 0: unknown."""
     ids = sorted(event.repository_id for event in events if event.repository_id is not None)
     return ids[-2] if len(ids) > 1 else 0
 
 
 def parse_event(value: Any) -> Event | None:
-    """An event from decoded JSON; None when it is not one we could ever use (no id or no type)."""
+    """Return the event in decoded JSON, or None if it has no usable id or type."""
     if not isinstance(value, dict):
         return None
     event_id, event_type = value.get("id"), value.get("type")
@@ -119,7 +126,14 @@ def parse_event(value: Any) -> Event | None:
 
 
 def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> None:
-    """Add to `found` what the event holds. `api_url`: where its texts can be fetched again."""
+    """Add the event's pushes, repositories and texts to `found`.
+
+    Args:
+        event: The event.
+        web_url: The address of the website, for the texts' places.
+        found: The result to add to.
+        api_url: The address of the API, from which its texts can be fetched again. Empty: they cannot.
+    """
     found.counts["events"] += 1
     if event.type not in KNOWN_TYPES:
         found.counts["unknown_type"] += 1
@@ -139,7 +153,7 @@ def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> N
 
 
 def parse_time(value: Any) -> datetime | None:
-    """An aware time from GitHub's ISO form, None for anything else."""
+    """Return the time in GitHub's ISO format as an aware datetime in UTC, or None if it is malformed."""
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
@@ -153,7 +167,7 @@ def _read_push(event: Event, found: Found) -> None:
     payload = event.payload
     ref = _string(payload.get("ref"))
     if not ref.isprintable():
-        # git allows no such name; a push can be read without it, a created ref cannot.
+        # git does not allow such a name. A push can be read without its ref, but a created ref cannot.
         found.counts["unusable_ref"] += 1
         ref = ""
     if event.type == "CreateEvent":
@@ -229,7 +243,10 @@ def _read_wiki(event: Event, found: Found) -> None:
 
 
 def _documents(event: Event, web_url: str, api_url: str, counts: Counter[str]) -> Iterator[Document]:
-    """Every piece of text in the event: what has an address of its own, then all that is left, at the repository."""
+    """Yield all texts of the event. Objects with a page of their own come first, then all other text.
+
+    The other text is placed at the repository.
+    """
     own_objects = _TEXT_OBJECTS.get(event.type, {})
     for key, kind in own_objects.items():
         part = _mapping(event.payload.get(key))
@@ -283,20 +300,20 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """The object's own page, if it is one of this GitHub's; else the repository's."""
+    """Return the object's own page if it is on this GitHub, else the repository's page."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 
 
 def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
-    """The object's own address in the API, if it is one of this GitHub's; else nothing."""
+    """Return the object's address in this GitHub's API, or an empty string if it has none."""
     url = _string(part.get("url"))
     is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
     return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
 
 
 def _plain_id(value: str) -> str:
-    """The id as it is kept; one that is not plain text, which a database may refuse, by its hash."""
+    """Return the id as it is stored. Return the hash of an id that a database may refuse: too long, or not ASCII."""
     if len(value) <= 64 and value.isascii() and value.isprintable():
         return value
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

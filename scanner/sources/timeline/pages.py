@@ -1,7 +1,7 @@
-"""Pages of the public timeline, told apart by a set of ids: the first one for pushes, all of them for texts.
+"""Polling of the pages of the public event timeline. A set of known ids tells new events from old ones.
 
-GitHub has served pushes on page 1 only since May 2025, and issues, comments and reviews on pages 2 and 3. So the two
-are two lists: each has its own interval, and its own gaps. https://docs.github.com/rest/activity/events
+Since May 2025, GitHub has served pushes on page 1 only, and issues, comments and reviews on pages 2 and 3. The two are
+treated as two lists, each with its own interval and its own gaps. https://docs.github.com/rest/activity/events
 """
 
 from __future__ import annotations
@@ -24,22 +24,28 @@ from scanner.sources.timeline.events import Event, parse_event
 PAGES = 3
 PAGE_SIZE = 100
 PUSH_TYPES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
-"""Events of page 1; all others bring texts."""
+"""Types of the events on page 1. All other events contain texts."""
 TEXTS_EARLY_SECONDS = 0.5
+"""Pages 2 and 3 are due this much early. Otherwise a poll at the full interval could come just before they are due."""
 NEARLY_FULL = 90
-"""Events of a page that has another behind it, where GitHub does not say: it leaves some out of its pages."""
+"""If GitHub sends no Link header, a page with this many events has a next page. GitHub omits some events of a page."""
 IDS_KEPT = 3000
 DEFAULT_INTERVAL = 60.0
 MAX_CLOCK_SECONDS = 86_400
-"""Between our clock and GitHub's; what is more is no clock."""
+"""Largest plausible difference between our clock and GitHub's. With a larger one, GitHub's time is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the last poll stopped. `etags` by page number and `credential` (a label) they were given to.
+    """Where the last poll stopped.
 
-    `is_stale`: the list that GitHub served then was an old one. `texts_at`: when pages 2 and 3 are due, in seconds
-    since the epoch.
+    Attributes:
+        known_ids: Ids of events that were seen, the newest first.
+        etags: The pages' ETags by page number.
+        owed_pages: Pages that could not be read.
+        credential: The label of the credential for which GitHub issued the ETags.
+        is_stale: GitHub served an outdated list.
+        texts_at: When pages 2 and 3 are due, in seconds since the epoch.
     """
 
     known_ids: tuple[str, ...] = ()
@@ -72,8 +78,14 @@ class Cursor:
 
 
 @dataclass(slots=True)
-class Kind:
-    """Pushes or texts of one poll: their times, and whether one of them, or any at all, was seen before."""
+class EventList:
+    """The pushes or the texts of one poll.
+
+    Attributes:
+        times: The times of its events, in order.
+        overlaps: One of its events was seen before.
+        was_known: Earlier polls have seen events of this list.
+    """
 
     times: list[datetime] = field(default_factory=list)
     overlaps: bool = False
@@ -81,7 +93,7 @@ class Kind:
 
     @property
     def has_gap(self) -> bool:
-        """Whether nothing of it was seen by the poll before, so that what lies between was never shown to us."""
+        """Whether the last poll saw none of these events, so that events between the two polls may be missing."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
@@ -90,24 +102,32 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Poll:
-    """What one poll brought. `interval`: seconds that GitHub asks to leave between two polls.
+class TimelinePoll:
+    """The result of one poll of the timeline.
 
-    `at` is the time by GitHub's clock, ours may be wrong.
+    Attributes:
+        events: New events.
+        cursor: Where this poll stopped.
+        interval: Seconds between polls that GitHub asks for.
+        counts: Counters of requests and events.
+        pushes: The events of page 1.
+        texts: The events of pages 2 and 3.
+        error: Why a page after the first could not be read.
+        at: The time by GitHub's clock.
     """
 
     events: list[Event]
     cursor: Cursor
     interval: float
     counts: Counter[str]
-    pushes: Kind
-    texts: Kind
+    pushes: EventList
+    texts: EventList
     error: GitHubError | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def times(self) -> list[datetime]:
-        """The times of all that the lists held, in order."""
+        """The times of all events, in order."""
         return sorted([*self.pushes.times, *self.texts.times])
 
     @property
@@ -115,10 +135,18 @@ class Poll:
         return self.pushes.has_gap or self.texts.has_gap
 
 
-def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Poll:
-    """Ask for page 1, and for pages 2 and 3 if they are due. `now`: seconds since the epoch.
+def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> TimelinePoll:
+    """Read page 1, and pages 2 and 3 if they are due.
 
-    An error on the first page is raised (GitHubError); on a later one it is reported, and the page is owed.
+    If a page after the first fails, return its error and read the page at the next poll.
+
+    Args:
+        github: The client.
+        cursor: Where the last poll stopped.
+        now: Seconds since the epoch; by default the present.
+
+    Raises:
+        GitHubError: Page 1 could not be read.
     """
     now = time.time() if now is None else now
     if cursor.credential != github.credential_label:
@@ -128,7 +156,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Poll
     known, etags, counts = set(cursor.known_ids), dict(cursor.etags), Counter[str]()
     events: dict[str, Event] = {}
     interval, error, owed = DEFAULT_INTERVAL, None, list[int]()
-    pushes, texts = Kind(was_known=bool(known)), Kind(was_known=bool(known))
+    pushes, texts = EventList(was_known=bool(known)), EventList(was_known=bool(known))
     at = datetime.now(UTC)
     page = 1
     while page <= PAGES:
@@ -154,16 +182,16 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Poll
             if answer.has_next and page < last_page:
                 page += 1
                 continue
-        # Page 1 may be unchanged while a page that failed last time was never read.
+        # Also read the pages that failed in the last poll, even if page 1 has not changed.
         page = next((number for number in cursor.owed_pages if number > page), PAGES + 1)
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
-    # A poll of every minute must not find that the texts are due in a moment.
+    # Make the texts due a little early, so that a poll at the full interval does not just miss them.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
     after = Cursor(ids, etags, tuple(owed), cursor.credential, texts_at=texts_at)
     if not are_texts_due:
-        # The few that stand on page 1 say nothing of the pages that were not asked for.
+        # Texts on page 1 show no gap in pages 2 and 3, which this poll has not read.
         texts.was_known = False
-    return Poll(list(events.values()), after, interval, counts, pushes, texts, error, at)
+    return TimelinePoll(list(events.values()), after, interval, counts, pushes, texts, error, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +218,7 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Now, by the clock that set the events' times, as far as it can be believed."""
+    """Return the present by GitHub's clock, which set the events' times. Use our own clock if they differ too much."""
     ours, theirs = time.time(), server_time(response)
     return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
 

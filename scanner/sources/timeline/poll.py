@@ -1,7 +1,7 @@
-"""The public timeline: one poll of up to three pages, and what it leaves behind.
+"""The source that polls the public event timeline. A poll reads up to three pages and commits jobs and candidates.
 
-GitHub serves a window of about 300 events in no strict order; ids say nothing of time. So a poll that overlaps with
-none of the last ones is a gap, and a list that brings nothing young is an old one.
+GitHub serves a window of about 300 events in no strict order, and ids do not show the time. So a poll that has no event
+in common with earlier polls records a gap, and a list without recent events counts as stale.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ from scanner.sources.pushes.likelihood import PUSH_PRIORITIES
 from scanner.sources.pushes.owners import KnownOwners, known_owners
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
 from scanner.sources.timeline.events import Event, Found, newest_repository_id, read_event
-from scanner.sources.timeline.pages import Cursor, Kind, Poll, poll_pages
+from scanner.sources.timeline.pages import Cursor, EventList, TimelinePoll, poll_pages
 
 SOURCE = TIMELINE
 STALE_AFTER = timedelta(minutes=15)
-"""GitHub's own latency is mostly below; what is older each time is a list that somebody forgot to renew."""
-STRAGGLING = 3
-"""Times the width of the middle half of a list's times, beyond which a time tells of no span that was seen."""
+"""A list whose newest event is older is stale. GitHub's own latency is mostly shorter."""
+MAX_QUARTILE_RANGES = 3
+"""Events further than this many interquartile ranges from the middle half are outliers. They do not extend the observed
+time span."""
 MAX_ESTIMATED = 10_000_000
 READER_PATIENCE_SECONDS = 0.5
-"""A poll must not be late for the sake of a text: what would have to wait longer is read by a job."""
+"""A text waits at most this long for a free reader, so that no text delays the poll. Then a job reads it."""
 MAX_TEXT_BYTES = 4 << 20
 TEXT_PRIORITY = 130
-"""Texts that took too long are hostile more often than not: gists and results of searches go before them."""
+"""Priority of texts that took too long. Most of them are hostile, so gists and search results go first."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,10 +63,17 @@ def poll(
     seconds: float | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """Poll if it is due, or will be within the next tick, and commit all it brought in one transaction.
+    """Poll if it is due, or due within the next tick. Commit all results in one transaction.
 
-    What a database that went away meanwhile cannot take goes to the spool. `seconds`: between two polls of page 1,
-    where GitHub has consented to it; without it, what GitHub's X-Poll-Interval says.
+    If the database becomes unavailable during the poll, save the results in the spool.
+
+    Args:
+        database: The database.
+        github: The client.
+        detector: Scans the texts.
+        state_dir: The folder with the spool.
+        seconds: Seconds between two polls of page 1, if GitHub has agreed to it. None: GitHub's X-Poll-Interval.
+        wait: Sleeps.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, seconds, turn)
@@ -91,7 +99,7 @@ def _poll(
     for event in brought.events:
         read_event(event, github.web_url, found, github.api_url)
     candidates = _scan(detector, found)
-    # A small budget is spread over its hour: a poll every few minutes sees more than a burst and a silence.
+    # Spread a small budget over its hour: polls every few minutes see more than a burst of polls and then none.
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
     interval = max(brought.interval if seconds is None else seconds, pace)
     try:
@@ -99,8 +107,8 @@ def _poll(
             with database.write() as session:
                 return _commit(session, turn, brought, found, candidates, interval)
         except LeaseLost:
-            # The cursor is another worker's by now, but that one need not have seen the same events.
-            _log.warning("public events: another worker polled meanwhile; its cursor counts")
+            # Another worker has written the cursor, but it need not have seen the same events. Keep these as well.
+            _log.warning("public events: another worker polled meanwhile; its cursor counts, these events are kept too")
             with database.write() as session:
                 return _take(session, brought, found, candidates)
     except Exception as err:
@@ -121,7 +129,7 @@ def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
 
 
 def _scan(detector: Detector, found: Found) -> list[Candidate]:
-    """Scan the texts of one poll. One that takes too long becomes a file, which a scanning job fetches and reads."""
+    """Scan the texts of one poll. Leave a text that takes too long to a job, which fetches it again as a file."""
     candidates: list[Candidate] = []
     budget = ScanBudget.for_poll()
     for document in found.documents:
@@ -147,7 +155,12 @@ def _text_to_fetch(document: Document) -> RemoteFile:
 
 
 def _commit(
-    session: Session, turn: LeasedPoll, brought: Poll, found: Found, candidates: Sequence[Candidate], interval: float
+    session: Session,
+    turn: LeasedPoll,
+    brought: TimelinePoll,
+    found: Found,
+    candidates: Sequence[Candidate],
+    interval: float,
 ) -> PollReport:
     counts = brought.counts + found.counts
     missed = _missed(turn, brought.pushes, "no_overlap")
@@ -157,7 +170,7 @@ def _commit(
     is_stale = _is_stale(newest, brought, _usual(brought.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
-        # Its ETag would have us told for ever that nothing has changed.
+        # Drop the ETags: with them, GitHub could answer for ever that the stale list has not changed.
         cursor = replace(cursor, etags={}, is_stale=True)
     counts["stale_list"] += is_stale
     for one in (missed, texts_missed):
@@ -177,8 +190,8 @@ def _commit(
     return _take(session, brought, found, candidates)
 
 
-def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
-    """Rows for what was found; which events these were is kept, too."""
+def _take(session: Session, brought: TimelinePoll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
+    """Store the events' ids, and the jobs and candidates that were found in them."""
     remember_events(session, brought.events)
     unread_contents.record(session, found.not_read, source=SOURCE)
     job_count = enqueue_found(session, found)
@@ -190,8 +203,11 @@ def _take(session: Session, brought: Poll, found: Found, candidates: Sequence[Ca
     )
 
 
-def _missed(turn: LeasedPoll, brought: Kind, reason: str) -> MissedSpan | None:
-    """The span between the newest event known before and the oldest usual one of this poll, if nothing overlapped."""
+def _missed(turn: LeasedPoll, brought: EventList, reason: str) -> MissedSpan | None:
+    """Return the gap between the newest event seen before and the oldest one of this poll, outliers excluded.
+
+    Return None if the two polls overlap.
+    """
     usual = _usual(brought.times)
     if not brought.has_gap or turn.newest_seen_at is None or not usual:
         return None
@@ -202,30 +218,30 @@ def _missed(turn: LeasedPoll, brought: Kind, reason: str) -> MissedSpan | None:
 
 
 def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
-    """The times without those far from the middle half: some events are served hours late, some clocks are wrong."""
+    """Return the times without outliers: GitHub serves some events hours late, and some clocks are wrong."""
     if not ordered:
         return ordered
     low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
-    reach = STRAGGLING * max(high - low, timedelta(seconds=1))
+    reach = MAX_QUARTILE_RANGES * max(high - low, timedelta(seconds=1))
     return [at for at in ordered if at - high <= reach and low - at <= reach]
 
 
-def _is_stale(known: datetime | None, brought: Poll, usual: Sequence[datetime]) -> bool:
-    """Whether GitHub answers, but with nothing younger than what it should be (it happens to some).
+def _is_stale(known: datetime | None, brought: TimelinePoll, usual: Sequence[datetime]) -> bool:
+    """Return whether GitHub serves a list whose newest event is older than STALE_AFTER. GitHub sometimes does.
 
-    `known`: the newest of all that was ever seen, for a list of which we are told only that it has not changed.
+    `known` is the time of the newest event ever seen. It is used if GitHub only answers that nothing has changed.
     """
     newest = usual[-1] if usual else known
     return newest is not None and brought.at - newest > STALE_AFTER
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
-    # A time in the future is somebody's wrong clock and would hide every lag after it.
+    # A time in the future comes from a wrong clock. It would hide every later delay.
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
 
 
 def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> None:
-    """The database is away: GitHub will not show these events again, so they wait in the spool."""
+    """Save the results in the spool, because the database is unavailable and GitHub will not show them again."""
     spool.save(
         state_dir,
         "poll",
@@ -242,7 +258,7 @@ def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> Non
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll once; again for as long as a tick lasts, where the interval is shorter than that."""
+    """Poll once. If the interval is shorter than the scheduler's tick, poll again until the tick ends."""
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     total = PollReport()
     while True:

@@ -1,4 +1,4 @@
-"""Every piece of text inside decoded JSON, within limits. Pure."""
+"""Extraction of all strings from decoded JSON, within limits. Pure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_VALUES = 20_000
-"""Values and ends of lists of one event that are looked at. Ordinary events have fewer than 1,000."""
+"""Limit of the steps through one event: each value and each end of a list is one. Ordinary events need below 1,000."""
 MAX_LEVELS = 12
 TEXT_KEYS = ("body", "title", "description")
 _END = object()
 
 
 def strings_of(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
-    """Every string inside the value, the long texts first, so that lines count from a body's own beginning.
+    """Yield every string inside the value. Yield the main texts first, so that line numbers match those of the body.
 
-    Reaching a limit is counted as `event_too_deep` or `event_too_large`.
+    Count a limit that is reached as `event_too_deep` or `event_too_large`.
     """
     for key in TEXT_KEYS:
         if isinstance(value.get(key), str):
             yield value[key]
-    # Iterators, so that a list of a million values costs no more than the limit.
+    # Use iterators, so that a list of a million values costs no more than the limit allows.
     stack: list[Iterator[Any]] = [iter([part for key, part in value.items() if key not in TEXT_KEYS])]
     for _ in range(MAX_VALUES):
         part = next(stack[-1], _END)
