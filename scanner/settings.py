@@ -488,10 +488,20 @@ def _dotenv() -> Path | None:
     return target
 
 
+_LIMITS = {
+    "too_short": "must have at least {min_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_long": "must have at most {max_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+}
+"""Our words for errors of pydantic's that speak of items, or of validation."""
+
+
 def _one_line(err: ValidationError) -> str:
     first = err.errors(include_url=False, include_input=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
         return message
-    message = message.removeprefix("Input ")
+    message = _LIMITS[first["type"]].format(**first["ctx"]) if first["type"] in _LIMITS else message
+    message = message.removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
     return f"{PREFIX}{str(first['loc'][0]).upper()} {message}"

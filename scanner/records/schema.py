@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from scanner.records import versions
 from scanner.records.database import Database
 
 # An arbitrary number. Every version of r8scan must use the same one.
@@ -21,6 +22,9 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
     Returns:
         The revision before the upgrade, None for an empty database, and the newest revision.
+
+    Raises:
+        WrongVersion: a newer version of r8scan has upgraded it.
     """
     return upgrade_to(database, "head"), newest_revision()
 
@@ -32,6 +36,10 @@ def upgrade_to(database: Database, revision: str) -> str | None:
         if database.is_postgresql:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         before = _revision(connection)
+        if before is not None and before > versions.wanted():
+            # Alembic does not know the revision, and would end with a traceback.
+            sentence, todo = versions.problem(before) or ("", "")
+            raise versions.WrongVersion(f"{sentence}: {todo}")
         command.upgrade(_config(connection), revision)
         return before
 

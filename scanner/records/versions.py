@@ -12,6 +12,10 @@ from sqlalchemy.orm import Session
 _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 
+class WrongVersion(Exception):
+    """The tables are not those of this program. The message is one line that says what to do."""
+
+
 def wanted() -> str:
     """Return the newest revision of this program: migrations are numbered in one line."""
     return max(path.name[:4] for path in _MIGRATIONS.glob("*.py") if re.match(r"\d{4}_", path.name))

@@ -46,11 +46,11 @@ def timeline(session: Session, incident: Incident) -> list[Moment]:
 
 def _token(incident: Incident) -> Iterator[Moment]:
     if incident.token_created_at is not None:
-        yield Moment(incident.token_created_at, "owner", "token created", incident.token_name)
+        yield Moment(incident.token_created_at, "token store", "token created or imported", incident.token_name)
     if incident.token_last_used_at is not None:
-        yield Moment(incident.token_last_used_at, "anybody", "token last used", "as the store told when we asked")
+        yield Moment(incident.token_last_used_at, "unknown", "token last used", "as the store told when we asked")
     if incident.action == Decision.ALREADY_DISABLED and incident.disabled_at is not None:
-        yield Moment(incident.disabled_at, "owner", "token disabled", "before we did")
+        yield Moment(incident.disabled_at, "others", "token disabled", "before we did")
 
 
 def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
@@ -59,7 +59,7 @@ def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
         where = " ".join(part for part in (row.repository, row.path, f"line {row.line}" if row.line else None) if part)
         place = f"{row.kind} {where or row.url}".strip()
         if row.published_at is not None:
-            yield Moment(row.published_at, "anybody", "became public", place)
+            yield Moment(row.published_at, "unknown", "became public", place)
         yield Moment(row.seen_at, row.source, "seen", place)
     total, last = session.execute(
         select(func.count(), func.max(Exposure.seen_at)).where(Exposure.incident_id == incident_id)

@@ -79,9 +79,15 @@ def check(
                 ("another key learns that it was disabled, and by which key", own.names_the_first_key),
                 ("the look-up shows it at once", own.shows_it),
             ]
-        for name, rule in rules:
+        for number, (name, rule) in enumerate(rules):
             try:
+                if number == 0:
+                    own.can_be_reached()
                 rule()
+            except httpx.TransportError as err:
+                yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")
+                if number == 0:
+                    return  # every other rule would be broken for the same cause
             except (_Broken, StoreUnavailable) as err:
                 yield Rule(name, False, str(err))
             except httpx.HTTPError as err:
@@ -95,6 +101,10 @@ class _Check:
         self._http, self._store, self._known = http, store, known or UNKNOWN
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._key = f"conformance-{time.time_ns()}"
+
+    def can_be_reached(self) -> None:
+        """Raise a TransportError unless there is an answer, whatever it says."""
+        self._http.post(LOOKUP, json={"digests": []}, headers=self._headers)
 
     def takes_the_secret(self) -> None:
         self._store.look_up([UNKNOWN])

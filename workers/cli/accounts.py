@@ -23,7 +23,9 @@ def _group() -> None:
 
 @app.command()
 def erase(
-    name: Annotated[str, typer.Argument(help="The account's name, as the token store gives it.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="The account's name, as the token store gives it.")
+    ] = "",
     account_id: Annotated[str, typer.Option("--id", help="Its id in the store, for a name that is not unique.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,

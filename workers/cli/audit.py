@@ -9,6 +9,7 @@ from scanner.records.audit_verification import verify as verify_chain
 from scanner.records.database import Database
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
+from workers.health.problems import counted
 
 app = typer.Typer(help="The audit: who did what, and on what evidence.", no_args_is_help=True)
 
@@ -35,6 +36,7 @@ def verify() -> None:
     finally:
         database.close()
     typer.echo(
-        f"{found.entries} entries are as they were written ({found.purged} purged by age, {found.removed} removed with "
-        f"an account's data); entry {found.last_id} is the last, with hash {found.last_hash}"
+        f"{counted(found.entries, 'entry is as it was written', 'entries are as they were written')} "
+        f"({found.purged} purged by age, {found.removed} removed with an account's data); "
+        f"entry {found.last_id} is the last, with hash {found.last_hash}"
     )

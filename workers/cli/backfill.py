@@ -15,6 +15,7 @@ from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.context import Context
+from workers.health.problems import counted
 
 MAX_HOURS = 24 * 31
 
@@ -49,13 +50,15 @@ def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool
     with context.database.write() as session:
         ids = queue_hours(session, hours, again=again)
     if not ids and not as_json:
-        typer.echo(f"all {len(hours)} hours were read before: --again reads them once more")
+        typer.echo(f"{counted(len(hours), 'hour was', 'hours were')} read before: --again reads them once more")
     from workers.wake import wake
 
     if not wake("r8scan.rescan"):
         typer.echo("the hours are queued, but the broker does not answer: workers read them when it does", err=True)
     if not wait:
-        typer.echo(json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{len(ids)} hours queued")
+        typer.echo(
+            json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{counted(len(ids), 'hour')} queued"
+        )
         return 0
     worst = 0
     for job_id in ids:

@@ -10,6 +10,7 @@ from scanner.compromise import brake, settling
 from workers.cli import output
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
+from workers.health.problems import counted
 
 app = typer.Typer(help="Disables by report or rule that wait for your decision.", no_args_is_help=True)
 
@@ -42,7 +43,7 @@ def status(as_json: JsonOption = False) -> None:
         typer.echo(f"open: {found.disabled_last_minute} of {limit} a minute")
     else:
         typer.echo(f"closed since {output.plain(found.closed_at)}: {output.plain(found.reason)}")
-    typer.echo(f"{found.held} reports are held")
+    typer.echo(f"{counted(found.held, 'report is', 'reports are')} held")
 
 
 @app.command()

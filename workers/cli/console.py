@@ -56,7 +56,7 @@ def password(name: NameArgument) -> None:
 
 
 @user_app.command()
-def role(name: NameArgument, role: Annotated[Role, typer.Argument(help="viewer or operator")]) -> None:
+def role(name: NameArgument, role: Annotated[Role, typer.Argument(metavar="ROLE", help="viewer or operator")]) -> None:
     """Change what a person may do. Their sessions end.
 
     Example: r8scan console user role ana operator

@@ -28,12 +28,15 @@ TEMPORARY_FAILURE = 75
 
 def _identity() -> MailIdentity:
     with opened_context() as context:
+        folder = context.settings.email_templates_dir
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"R8SCAN_EMAIL_TEMPLATES_DIR: {folder} is not a folder, so the built-in templates are used")
         return context.identity
 
 
 @app.command()
 def test(
-    address: Annotated[str, typer.Argument(help="Who gets the mail.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Who gets the mail.")],
 ) -> None:
     """Send one mail now by the settings in effect, and say what the mail server answered.
 
@@ -56,7 +59,9 @@ def test(
 
 @app.command()
 def preview(
-    folder: Annotated[Path, typer.Argument(help="Where to write. Created if it does not exist.", file_okay=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to write. Created if it does not exist.", file_okay=False)
+    ],
 ) -> None:
     """Write every kind of mail with invented facts, as text, HTML and message. Open the .html in a browser.
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+
+from sqlalchemy.exc import DBAPIError
+
 from scanner.detection import redact
-from scanner.records.database import DatabaseUnavailable, is_unavailable
-from scanner.settings import SettingsError
+from scanner.records import versions
+from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
+from scanner.records.versions import WrongVersion
+from scanner.settings import SettingsError, load_settings
 from scanner.tokens.protocol import StoreUnavailable
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""The disk is full, the user's share of it is used up, or it is read-only."""
 
 
 class UserError(Exception):
@@ -18,19 +27,47 @@ def explain(err: BaseException) -> str | None:
     from scanner.records.retention import NotErasable
     from scanner.response.operator_actions import NotPossible
 
+    if isinstance(err, WrongVersion):
+        return redact(str(err))
+    if isinstance(err, DBAPIError):
+        if "disk is full" in str(err.orig):
+            return f"the disk of the database is full: make room, or change {_database_setting()}"
+        if (wrong := _wrong_version()) is not None:
+            return redact(wrong)
     if isinstance(err, DatabaseUnavailable):
-        return redact(f"{err}: check R8SCAN_DATABASE_URL")
+        return redact(f"{err}: check {_database_setting()}")
+    if isinstance(err, OSError) and err.errno in DISK_ERRORS:
+        place = f" ({err.filename})" if err.filename else ""
+        return redact(f"the disk cannot be written: {err.strerror}{place}; make room, or move R8SCAN_STATE_DIR")
     if isinstance(err, UserError | SettingsError | NotPossible | NotErasable):
         return redact(" ".join(str(err).split()))
     if isinstance(err, StoreUnavailable):
         return redact(f"the token store is away ({err}): try again later")
     if is_unavailable(err):
         detail = str(getattr(err, "orig", err)).strip().splitlines()
-        if detail and "no such table" in detail[0]:
-            return "the database has no tables yet: run `r8scan db upgrade`"
         return redact(
-            f"the database cannot be used ({detail[0] if detail else 'no detail'}): check R8SCAN_DATABASE_URL"
+            f"the database cannot be used ({detail[0] if detail else 'no detail'}): check {_database_setting()}"
         )
-    if "UndefinedTable" in type(getattr(err, "orig", None)).__name__:
-        return "the database has no tables yet: run `r8scan db upgrade`"
     return None
+
+
+def _database_setting() -> str:
+    """Return the setting that says where the database is: by default it is in the state folder."""
+    try:
+        own = load_settings(use_state=False)
+    except SettingsError:
+        return "R8SCAN_DATABASE_URL"
+    is_default = own.database_url.get_secret_value() == f"sqlite:///{own.state_dir.absolute()}/r8scan.db"
+    return "R8SCAN_STATE_DIR" if is_default else "R8SCAN_DATABASE_URL"
+
+
+def _wrong_version() -> str | None:
+    """Return what is wrong if the tables of the database are not those of this program: SQL may fail for it."""
+    try:
+        database = Database(load_settings(use_state=False).database_url.get_secret_value())
+        with database.read() as session:
+            wrong = versions.problem(versions.present(session))
+        database.close()
+    except (SettingsError, DatabaseUnavailable, DBAPIError):
+        return None  # the first error is the one to show
+    return ": ".join(wrong) if wrong else None

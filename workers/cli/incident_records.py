@@ -34,14 +34,13 @@ def find(session: Session, wanted: str) -> Incident:
     except ValueError:
         pass
     prefix = wanted.lower().replace("-", "")
-    matches: list[Incident] = []
-    if prefix and all(char in "0123456789abcdef" for char in prefix):
-        low, high = uuid.UUID(prefix[:32].ljust(32, "0")), uuid.UUID(prefix[:32].ljust(32, "f"))
-        statement = select(Incident).where(Incident.id.between(low, high)).limit(2)
-        matches = list(session.execute(statement).scalars())
+    if not prefix or any(char not in "0123456789abcdef" for char in prefix):
+        raise UserError(f'"{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list')
+    low, high = uuid.UUID(prefix[:32].ljust(32, "0")), uuid.UUID(prefix[:32].ljust(32, "f"))
+    matches = list(session.execute(select(Incident).where(Incident.id.between(low, high)).limit(2)).scalars())
     if len(matches) != 1:
         raise UserError(
-            f"{'several incidents begin' if matches else 'no incident begins'} with {wanted}: see incidents list"
+            f"{'several incidents begin' if matches else 'no incident begins'} with {wanted}: see r8scan incidents list"
         )
     return matches[0]
 

@@ -22,13 +22,14 @@ from workers.cli import incident_records, incidents_export, output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
+from workers.health.problems import counted
 
 PLACES_SHOWN = 50
 
 app = typer.Typer(help="What was found and what was done about it.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-IdArgument = Annotated[str, typer.Argument(help="The incident's id, or the beginning of it.")]
+IdArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="The incident's id, or the beginning of it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why: kept in the audit.")]
 
 
@@ -83,7 +84,9 @@ def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def note(incident_id: IdArgument, text: Annotated[str, typer.Argument(help="What is to be remembered.")]) -> None:
+def note(
+    incident_id: IdArgument, text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be remembered.")]
+) -> None:
     """Add a note to an incident's story.
 
     Example: r8scan incidents note 1f3c "called the owner, they are replacing it"
@@ -141,7 +144,7 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
                 who=operator_name(),
                 reason=reason,
             )
-    typer.echo(f"{len(rows)} mails are queued")
+    typer.echo(f"{counted(len(rows), 'mail is', 'mails are')} queued")
 
 
 @app.command()
@@ -161,7 +164,7 @@ def export(
     start, end = _time(since, "--since"), _time(until, "--until")
     with opened_context() as context, context.database.read() as session, _opened(to) as out:
         count = write(out, session, incident_records.between(session, start, end, account))
-    typer.echo(f"{count} incidents", err=True)
+    typer.echo(counted(count, "incident"), err=True)
 
 
 def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None:

@@ -16,6 +16,7 @@ from scanner import __version__
 from scanner.detection import Candidate, redact
 from workers.cli import output
 from workers.cli.scan_run import NotRead, Progress, ScanRun
+from workers.health.problems import counted
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "leaked-api-token"
@@ -150,8 +151,8 @@ def _sarif_result(candidate: Candidate) -> dict[str, Any]:
 
 
 def _summary(run: ScanRun) -> None:
-    what = [f"{run.files} files"] if run.files else []
-    what += [f"{run.objects} git objects"] if run.objects else []
+    what = [counted(run.files, "file")] if run.files else []
+    what += [counted(run.objects, "git object")] if run.objects else []
     errors = output.errors()
     found = f"{len(run.candidates)} found" if run.candidates else "no token found"
     errors.print(f"{found} in {' and '.join(what) or 'nothing'} ({_size(run.bytes)})", markup=False, soft_wrap=True)

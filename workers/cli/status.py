@@ -13,9 +13,11 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from scanner.records.states import NotificationState
 from workers.cli import output
 from workers.cli.opening import opened_context
 from workers.health.overview import overview
+from workers.health.problems import counted
 from workers.health.rows import Overview, SourceRow
 
 WATCH_SECONDS = 2.0
@@ -80,7 +82,7 @@ def _screen(found: Overview) -> RenderableType:
     speed = found.speed
     delays = (
         f"visible to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
-        f" ({speed.incidents_24h} incidents)"
+        f" ({counted(speed.incidents_24h, 'incident')})"
         if speed.p50_seconds is not None
         else "visible to disabled: nothing was disabled in 24 hours"
     )
@@ -123,7 +125,7 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
     scanned = next((one.scanned_24h[key] for key in ("pushes", "files", "jobs") if key in one.scanned_24h), None)
     return (
         one.source,
-        _ago(found.at, one.last_success_at) if one.is_on else "(off)",
+        _ago(found.at, one.last_success_at) if one.is_on else "off",
         _span(one.lag_seconds),
         counts.get("polls"),
         seen,
@@ -172,8 +174,15 @@ def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:
     return ((row.kind, row.state, row.jobs, _span(row.oldest_seconds)) for row in found.queues)
 
 
+_OUTBOX_WORDS = {NotificationState.FROZEN: "in delivery"}
+"""The state of a mail whose text is fixed, because an attempt to send it has begun."""
+
+
 def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
-    return ((row.channel, row.state, row.rows, _span(row.oldest_seconds)) for row in found.outbox)
+    return (
+        (row.channel, _OUTBOX_WORDS.get(row.state, row.state), row.rows, _span(row.oldest_seconds))
+        for row in found.outbox
+    )
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableType:

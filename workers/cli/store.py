@@ -17,13 +17,14 @@ from scanner.tokens import conformance
 from scanner.tokens.http import tls_context
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.health.problems import counted
 
 app = typer.Typer(help="Check a token store behind HTTP, or run a reference store.", no_args_is_help=True)
 
 
 @app.command()
 def check(
-    url: Annotated[str, typer.Argument(help="Its address (default: R8SCAN_TOKEN_STORE_URL).")] = "",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="Its address (default: R8SCAN_TOKEN_STORE_URL).")] = "",
     secret_file: Annotated[Path | None, typer.Option(help="The file that holds the bearer secret.")] = None,
     digest: Annotated[str, typer.Option(help="The digest of a token that it knows.")] = "",
     disable: Annotated[bool, typer.Option("--disable", help="Disable that token, to check disabling too.")] = False,
@@ -52,7 +53,8 @@ def check(
         has_certificate = settings.token_store_cert_file is not None
         stranger_tls = tls_context(None, None, ca_file) or ssl.create_default_context() if has_certificate else None
     except (OSError, UnicodeDecodeError) as err:
-        raise UserError(f"a file cannot be read ({getattr(err, 'strerror', None) or err})") from err
+        file = getattr(err, "filename", None) or secret_file or "a file of the certificates"
+        raise UserError(f"{file} cannot be read ({getattr(err, 'strerror', None) or err})") from err
     broken = 0
     for rule in conformance.check(
         address, secret, known=known, may_disable=disable, tls=tls, stranger_tls=stranger_tls
@@ -64,7 +66,7 @@ def check(
             word = "ok    " if rule.is_kept else "BROKEN"
             typer.echo(f"{word}  {rule.name}" + (f": {rule.advice}" if rule.advice else ""))
     if not as_json:
-        typer.echo("every rule is kept" if not broken else f"{broken} rules are broken")
+        typer.echo("every rule is kept" if not broken else f"{counted(broken, 'rule is', 'rules are')} broken")
     raise typer.Exit(1 if broken else 0)
 
 

@@ -49,7 +49,7 @@ def _sql_store() -> Iterator[Context]:
 
 @app.command("import")
 def import_(
-    file: Annotated[str, typer.Argument(help="CSV or JSON lines; - for standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV or JSON lines; - for standard input.")],
 ) -> None:
     """Import tokens with their owners: email,account,name,token (or sha256 instead of token).
 
@@ -154,7 +154,9 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command()
 def disable(
-    token_id: Annotated[str, typer.Argument(help="The token's id, as `list --json` shows it.")] = "",
+    token_id: Annotated[
+        str, typer.Argument(metavar="[TOKEN_ID]", help="The token's id, as `list --json` shows it.")
+    ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
 ) -> None:
     """Disable one token by hand. Its owner is not mailed.
@@ -170,7 +172,9 @@ def disable(
 @app.command()
 def enable(
     reason: Annotated[str, typer.Option(help="Why: kept in the audit.")],
-    token_id: Annotated[str, typer.Argument(help="The token's id, as `list --json` shows it.")] = "",
+    token_id: Annotated[
+        str, typer.Argument(metavar="[TOKEN_ID]", help="The token's id, as `list --json` shows it.")
+    ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
 ) -> None:
     """Bring a disabled token back. Only a new place or a new report disables it again; old places do not.
@@ -185,7 +189,9 @@ def enable(
 
 @app.command()
 def protect(
-    token_id: Annotated[str, typer.Argument(help="The token's id, as `list --json` shows it.")] = "",
+    token_id: Annotated[
+        str, typer.Argument(metavar="[TOKEN_ID]", help="The token's id, as `list --json` shows it.")
+    ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Take the protection away again.")] = False,
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_mail_is_sent_again(r8scan: Run, own: Database, leaked: str) -> None:
     assert "waits already" in only_line(r8scan("incidents", "resend", found, "--reason", "lost"))
     with own.write() as session:
         session.execute(update(Notification).values(state="sent"))
-    assert r8scan("incidents", "resend", found, "--reason", "lost").stdout == "1 mails are queued\n"
+    assert r8scan("incidents", "resend", found, "--reason", "lost").stdout == "1 mail is queued\n"
     assert [one["state"] for one in incident(r8scan)["notifications"]] == ["sent", "pending"]
 
 

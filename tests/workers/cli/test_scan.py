@@ -38,7 +38,7 @@ def test_a_file_is_found_with_line_and_column_and_the_token_is_not_shown(
     (line,) = found(result)
     assert list(line) == KEYS
     assert (line["sha256"], line["path"], line["line"], line["column"]) == (sha256_digest(token.encode()), "a.py", 2, 6)
-    assert "1 found in 1 files" in result.stderr
+    assert "1 found in 1 file " in result.stderr
     for form in ("table", "json", "sarif"):
         shown = r8scan("scan", "a.py", "--format", form)
         assert token not in shown.stdout + shown.stderr
@@ -48,7 +48,7 @@ def test_clean_is_said_with_how_much_was_read(r8scan: Run, tmp_path: Path) -> No
     (tmp_path / "a").write_text("nothing")
     result = r8scan("scan", ".")
     assert result.returncode == 0
-    assert "no token found in 1 files (7 B)" in result.stderr
+    assert "no token found in 1 file (7 B)" in result.stderr
 
 
 def test_no_folder_name_or_comment_is_skipped(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from scanner.records.states import EnforceMode, JobState, NotificationState
 from scanner.settings import Settings
-from workers.health.problems import Kind
+from workers.health.problems import Kind, counted
 from workers.health.rows import Overview
 from workers.web.console import charts
 from workers.web.console.queries import incidents
@@ -88,13 +88,14 @@ PARTS = (
 def lights(found: Overview) -> list[Light]:
     """Return the parts: red exactly when a problem of its kinds is known, green only when it was measured."""
     messages, processes = found.broker_messages, found.processes
+    waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {
-        "Redis": "not measured" if messages is None else f"answers, {sum(messages.values())} messages wait",
-        "Workers": f"{len(processes)} processes report" if processes else "not measured",
+        "Redis": "not measured" if messages is None else f"answers, {waiting}",
+        "Workers": counted(len(processes), "process reports", "processes report") if processes else "not measured",
         "GitHub": "answers",
         "Token store": found.configuration.token_store,
         "Mail": found.configuration.mail_transport,
-        "Disk and spool": f"{found.spool_entries} entries in the spool",
+        "Disk and spool": f"{counted(found.spool_entries, 'entry', 'entries')} in the spool",
     }
     shown = [Light("good", "Database", "answers")]
     for name, kinds in PARTS:

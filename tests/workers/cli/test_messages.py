@@ -1,0 +1,117 @@
+"""A wrong setting, path or argument gives one line that names it and says what to do."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from scanner.records.database import Database
+from scanner.records.schema import upgrade
+from workers.cli.app import build
+from workers.cli.errors import explain
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Database:
+    migrated = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(migrated)
+    return migrated
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("R8SCAN_REPORT_KEY", "short", "must have at least 16 characters"),
+        ("R8SCAN_GATEWAY_KEY", "short", "must have at least 16 characters"),
+        ("R8SCAN_VENDOR_NAME", "", "must have at least 1 characters"),
+        ("R8SCAN_SUPPORT_CONTACT", "a" * 201, "must have at most 200 characters"),
+        ("R8SCAN_WEB_PORT", "abc", "should be a valid integer, unable to parse string as an integer"),
+    ],
+)
+def test_a_wrong_value_of_a_setting_is_told_in_our_own_words(r8scan: Run, name: str, value: str, words: str) -> None:
+    done = r8scan("settings", env={name: value})
+    assert (done.returncode, done.stderr) == (1, f"r8scan: {name} {words}\n")
+
+
+def test_a_state_folder_that_cannot_be_made_names_the_right_setting(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = r8scan("incidents", "list", env={"R8SCAN_STATE_DIR": "/proc/x"})
+    assert done.stderr.strip().endswith("check R8SCAN_STATE_DIR")
+    database = {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/file/x/r8scan.db"}
+    assert r8scan("incidents", "list", env=database).stderr.strip().endswith("check R8SCAN_DATABASE_URL")
+
+
+def test_the_check_of_a_store_names_the_file_that_it_cannot_read(r8scan: Run, tmp_path: Path) -> None:
+    missing = str(tmp_path / "nope")
+    done = r8scan("store", "check", "http://127.0.0.1:1", "--secret-file", missing)
+    assert done.stderr == f"r8scan: {missing} cannot be read (No such file or directory)\n"
+
+
+def test_a_store_that_is_away_is_told_once(r8scan: Run) -> None:
+    done = r8scan("store", "check", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "BROKEN  it answers, and takes the secret: it cannot be reached (ConnectError)",
+        "1 rule is broken",
+    ]
+
+
+def test_a_template_folder_that_is_missing_is_told_once(r8scan: Run, tmp_path: Path) -> None:
+    done = r8scan("email", "check", env={"R8SCAN_EMAIL_TEMPLATES_DIR": str(tmp_path / "nope")})
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"r8scan: R8SCAN_EMAIL_TEMPLATES_DIR: {tmp_path}/nope is not a folder, so the built-in templates are used"
+    ]
+
+
+@pytest.mark.parametrize("wanted", ["", "xyz", "-"])
+def test_what_is_no_beginning_of_an_id_is_told(r8scan: Run, state: Database, wanted: str) -> None:
+    done = r8scan("incidents", "show", "--", wanted)
+    line = f'r8scan: "{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list\n'
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def _arguments(command: Any) -> list[str]:
+    own = [one.metavar or one.name for one in command.params if one.param_type_name == "argument"]
+    return own + [name for one in getattr(command, "commands", {}).values() for name in _arguments(one)]
+
+
+def test_every_argument_has_a_name_in_capitals() -> None:
+    names = _arguments(typer.main.get_command(build()))
+    assert len(names) > 15
+    assert [name for name in names if name != name.upper()] == []
+
+
+@pytest.mark.parametrize("command", [("db", "upgrade"), ("incidents", "list"), ("run",), ("rescan", "list")])
+def test_a_database_that_is_newer_than_the_program_is_one_line_everywhere(
+    r8scan: Run, state: Database, command: tuple[str, ...]
+) -> None:
+    with state.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        session.execute(text("ALTER TABLE incidents RENAME COLUMN hint TO changed"))
+        session.execute(text("ALTER TABLE scan_jobs RENAME COLUMN target TO changed"))
+    done = r8scan(*command)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("r8scan: the database is newer than this program (9999, wanted ")
+    assert line.endswith("install the version that upgraded it")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/r8scan/log")
+    assert explain(full) == (
+        "the disk cannot be written: No space left on device (/var/lib/r8scan/log); make room, or move R8SCAN_STATE_DIR"
+    )
+    sqlite = OperationalError("INSERT", {}, Exception("database or disk is full"))
+    assert explain(sqlite) == "the disk of the database is full: make room, or change R8SCAN_STATE_DIR"
+    assert explain(OSError(errno.EBADF, "Bad file descriptor")) is None
