@@ -1,1 +1,1 @@
-"""The event archive: hours of public events, read long after."""
+"""The event archive as a source: hourly files of public events that fill the gaps of the timeline."""

@@ -1,6 +1,6 @@
-"""The step that reads an hour of the event archive: what the polls have not seen, when there is room for it.
+"""The step that reads an hour of the event archive. It skips events that were seen, and waits while queues are full.
 
-The archive is late and incomplete as well, but it fills what a poller's gaps missed.
+The archive is late and not complete either, but it has events that the polls missed.
 """
 
 from __future__ import annotations
@@ -37,20 +37,26 @@ SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
 IDS_A_QUERY = 500
 QUEUE_SHARE, START_SHARE = 0.5, 0.25
-"""Of the pushes that may wait; beyond the first the archive waits, since what is new goes first. It goes on below the
-second only: each time it does, the file is fetched from its beginning."""
+"""Shares of the pushes that may wait. Above the first, reading the archive pauses, because new pushes go first. It
+resumes below the second, which is lower because each resumption fetches the file from its beginning."""
 REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
-"""Events that led to jobs; reading the text of the others once more costs next to nothing."""
+"""Types of events that lead to jobs. Only their ids are stored: reading the text of other events twice is cheap."""
 REMEMBERED_FOR = timedelta(hours=48)
-"""Events of hours that are older are not remembered: months of them would be more than the database is made for."""
+"""Ids of older events are not stored. Months of them would overload the database."""
 WAIT_SECONDS = 60.0
 PUBLISHED_AFTER = timedelta(minutes=6)
+"""An hour's file is expected this long after the hour ends."""
 LOST_AFTER = timedelta(hours=12)
-"""A file that is not there by then will not come."""
+"""If an hour's file is missing this long after the hour began, it will not be published."""
 
 
 def read_hour(work: Work) -> Response:
-    """Stream the hour's file from the line at which an earlier attempt stopped."""
+    """Stream the hour's file from the line at which an earlier attempt stopped.
+
+    Raises:
+        NotNow: The file is not published yet, or too many pushes wait.
+        GitHubError: The file cannot be read.
+    """
     if work.settings.archive_url is None:
         raise Malformed("archive_off", "no archive is configured: set R8SCAN_ARCHIVE_URL")
     hour = datetime.fromisoformat(str(work.job.target["hour"]))
@@ -70,7 +76,7 @@ def read_hour(work: Work) -> Response:
     with work.database.write() as session:
         dropped = _dropped(session, work.job, hour)
         if dropped:
-            # It is not marked as read: it is read once more when there is room.
+            # Do not mark the hour as read, so that it is read again when the queue has room.
             work.counts["unread_dropped_backlog"] += dropped
             return Response()
         session.execute(
@@ -81,7 +87,7 @@ def read_hour(work: Work) -> Response:
 
 
 def hours_between(start: datetime, end: datetime) -> list[datetime]:
-    """The beginnings of all hours that the span touches, oldest first."""
+    """Return the starts of all hours that overlap with the span, oldest first."""
     hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     found = []
     while hour < end:
@@ -91,7 +97,7 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
 
 
 def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
-    """Those of the hours that were read to their end."""
+    """Return those of the hours that were read to their end."""
     found: set[str] = set()
     keys = [hour.isoformat() for hour in hours]
     for start in range(0, len(keys), IDS_A_QUERY):
@@ -101,7 +107,10 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 
 
 def reopen(session: Session, hours: Collection[str]) -> None:
-    """Something of these hours (as in the jobs' targets) was dropped: they are not read, and fill no gap."""
+    """Mark these hours as not read and reopen their gaps, because jobs of them were dropped.
+
+    `hours` are in the format of the jobs' targets.
+    """
     for key in sorted(hours):
         session.execute(
             delete(ReadObject)
@@ -122,7 +131,7 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 
 
 def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
-    """Commit what one batch of lines holds, together with how far we are."""
+    """Commit the jobs and candidates of one batch of lines, together with the position in the file."""
     _wait_for_room(work, QUEUE_SHARE)
     counts = Counter[str]()
     events = list(_events(batch, counts))
@@ -145,11 +154,11 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     with work.database.write() as session:
         enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY, archive_hour=hour)
         if datetime.now(UTC) - hour < REMEMBERED_FOR:
-            # So that the hour asked for again, or another archive's file of it, brings only what is new in it.
+            # Store the ids, so that another file of the same hour only adds new events.
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
-        # In the same transaction: a crash neither loses a batch nor reads it twice.
+        # Record the position in the same transaction: a crash neither loses a batch nor reads it twice.
         work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,
@@ -195,7 +204,7 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
 
 
 def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
-    """How many pushes and repositories of the hour were dropped since it was asked for."""
+    """Return how many pushes and repositories of the hour were dropped since its job was queued."""
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,
@@ -207,12 +216,12 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
 
 
 def _touches(hour: datetime) -> ColumnElement[bool]:
-    """Gaps of the timeline in this hour; the archive knows nothing of what other sources have missed."""
+    """Return the condition for gaps of the event timeline in this hour. The archive cannot fill other sources' gaps."""
     return and_(Gap.source == "public_events", Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
 
 
 def _fill_gaps(session: Session, hour: datetime) -> None:
-    """Gaps of which every hour was read by now are filled, as far as the archive goes."""
+    """Mark the gaps as filled whose hours have all been read."""
     open_gaps = select(Gap).where(Gap.filled_at.is_(None), _touches(hour))
     for gap in session.execute(open_gaps).scalars().all():
         keys = [one.isoformat() for one in hours_between(gap.from_at, gap.until_at)]

@@ -1,4 +1,4 @@
-"""Decides which hours of the event archive are worth reading: those in which the polls had gaps, or did not run."""
+"""The source that queues hours of the event archive for reading: those in which the timeline has gaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRIORITY = 150
 
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
-    """Queue the hours with gaps whose files should be there by now."""
+    """Queue the hours with gaps whose files should be published by now. `wait` sleeps."""
     return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, turn))
 
 
@@ -43,7 +43,7 @@ def _poll(database: Database, turn: LeasedPoll) -> PollReport:
 
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
-    """A job for this hour; None when one waits or runs already."""
+    """Queue a job for this hour and return its id, or None if one waits or runs already."""
     if open_hour(session, hour) is not None:
         return None
     target = {"hour": hour.isoformat()}
@@ -60,7 +60,7 @@ def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: in
 
 
 def open_hour(session: Session, hour: datetime) -> int | None:
-    """The job that reads this hour, if one waits or runs."""
+    """Return the id of the waiting or running job for this hour, or None."""
     statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(jobs.OPEN_STATES)).limit(1)
     return session.execute(statement).scalar_one_or_none()
 

@@ -1,1 +1,1 @@
-"""Code search, round after round."""
+"""The source that polls GitHub's code search."""

@@ -1,6 +1,6 @@
-"""GitHub's code search: one request a turn, ten a minute, round after round through the queries.
+"""The source that polls GitHub's code search. A poll sends one request, ten a minute, in rounds through the queries.
 
-The text around each match is scanned at once; it mostly holds the token. The file itself is fetched once per blob.
+It scans the text around each match at once, which mostly contains the token. It fetches the file itself once per blob.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scanner.github.urls import is_own_page, is_repository_name
 from scanner.records.database import Database
 from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
-from scanner.sources.code_search.rounds import MAX_SIZE_BYTES, Round, Step, after_answer, after_refusal
+from scanner.sources.code_search.rounds import MAX_SIZE_BYTES, Round, RoundUpdate, after_answer, after_refusal
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
 from scanner.sources.polling import leased_poll
@@ -35,7 +35,7 @@ from scanner.sources.polling.source import PollContext, Source
 
 SOURCE = "code_search"
 INTERVAL = 6.0
-"""Seconds: ten requests a minute, where GitHub says nothing else."""
+"""Seconds between requests if GitHub sends no budget: its documented limit is ten a minute."""
 PRIORITY = 120
 MAX_LOOKED_AT = 20
 MAX_FRAGMENTS_BYTES = 1024 * 1024
@@ -49,9 +49,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Results:
-    """What one page of results holds: files to fetch, and `hits`, those whose fragments hold candidates.
+    """What was found in one page of results.
 
-    `read`: files that were fetched already, and all that they hold. `budget`: what all of it may cost together.
+    Attributes:
+        files: Files to fetch by a job.
+        hits: Files whose fragments contain candidates, with these candidates.
+        candidates: All candidates.
+        read: Files that were fetched and read completely, with their candidates.
+        counts: Counters.
+        budget: The scan budget that all texts share.
     """
 
     files: list[RemoteFile] = field(default_factory=list)
@@ -70,7 +76,7 @@ def poll(
     queries: Sequence[str],
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """Ask for the next page of the round, if it is due."""
+    """Request the next page of the round if the poll is due. `wait` sleeps."""
     return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, github, detector, queries, turn))
 
 
@@ -78,12 +84,12 @@ def _poll(
     database: Database, github: GitHub, detector: Detector, queries: Sequence[str], turn: LeasedPoll
 ) -> PollReport:
     if github.credential_label == "none":
-        # https://docs.github.com/rest/search/search#search-code: it answers nobody without one.
+        # Code search requires a credential: https://docs.github.com/rest/search/search#search-code
         missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
         with database.write() as session:
             leased_poll.defer(session, turn, missing)
         return PollReport(polled=True, error=missing.reason)
-    from scanner.github import search  # costs a second to import, which only this source needs
+    from scanner.github import search  # import it here: it takes a second, and only this source needs it
 
     current = _round(turn, queries)
     shard = current.waiting[0]
@@ -95,10 +101,13 @@ def _poll(
             with database.write() as session:
                 leased_poll.defer(session, turn, err)
             return PollReport(polled=True, error=err.reason)
-        _log.warning("code search does not take a query", extra={"query": queries[shard.query]})
-        step, error = Step(after_refusal(current), {"query_refused": 1}), err
+        _log.warning(
+            "code search refuses a query: it is skipped in this round; change R8SCAN_SEARCH_QUERIES",
+            extra={"query": queries[shard.query]},
+        )
+        update, error = RoundUpdate(after_refusal(current), {"query_refused": 1}), err
     else:
-        step = after_answer(current, found=len(page.items), total=page.total, is_incomplete=page.is_incomplete)
+        update = after_answer(current, found=len(page.items), total=page.total, is_incomplete=page.is_incomplete)
         for item in page.items:
             read_result(item, github, detector, found)
         with database.read() as session:
@@ -109,12 +118,12 @@ def _poll(
         found.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     pace = github.gate.seconds_a_request("code_search")
     with database.write() as session:
-        jobs = _commit(session, turn, step, found, queries, pace or INTERVAL, error)
+        jobs = _commit(session, turn, update, found, queries, pace or INTERVAL, error)
     return PollReport(True, 0, jobs, len(found.candidates), error.reason if error else None)
 
 
 def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, found: Results) -> None:
-    """Add to `found` what one result holds. Nothing in it is believed to be there."""
+    """Add what one search result contains to `found`. The result is hostile, so every field is checked."""
     found.counts["results"] += 1
     repository = _mapping(item.get("repository"))
     name, repository_id = repository.get("full_name"), repository.get("id")
@@ -126,7 +135,7 @@ def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, fou
         found.counts["unusable_result"] += 1
         return
     place = _place(item, name, repository_id if isinstance(repository_id, int) else None, path, github.web_url)
-    # A name that holds a token must not be stored; the id leads to the same repository.
+    # A name that contains a token must not be stored. The id leads to the same repository.
     address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
     file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
     matches = (match.get("fragment") for match in _list(item.get("text_matches")))
@@ -134,14 +143,14 @@ def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, fou
     result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
     found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     if result.candidates:
-        # A line of a fragment says nothing of the line in its file.
+        # A line number in a fragment is not the line number in the file.
         found.hits.append((file, [replace(candidate, line=0, column=0) for candidate in result.candidates]))
     else:
         found.files.append(file)
 
 
 def _take_known(session: Session, found: Results) -> None:
-    """What another repository's copy of the same blob held stands here as well."""
+    """Add the candidates of blobs that were read before in another place, and do not fetch those again."""
     listed = [*found.files, *(file for file, _ in found.hits)]
     known = remote_files.known_hits(session, [file.key for file in listed if file.key])
     for file in listed:
@@ -153,7 +162,7 @@ def _take_known(session: Session, found: Results) -> None:
 
 
 def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
-    """Fetch at once the files whose fragments hold candidates, which are few: a mail should name the line."""
+    """Fetch the few files whose fragments contain candidates at once, so that the mail can name the line."""
     for number, (file, candidates) in enumerate(found.hits):
         found.counts["candidates_in_fragments"] += len(candidates)
         own = candidates
@@ -172,7 +181,7 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
                 elif not whole.unread:
                     found.read[file] = whole.candidates
                 elif SPENT in whole.unread:
-                    found.files.append(file)  # a job of its own has a budget of its own
+                    found.files.append(file)  # a job can read it with a budget of its own
         else:
             found.files.append(file)
         found.candidates += own
@@ -194,7 +203,7 @@ def _place(item: Mapping[str, Any], name: str, repository_id: int | None, path: 
 
 
 def _round(turn: LeasedPoll, queries: Sequence[str]) -> Round:
-    """The round that is under way; a new one if there is none, or if the queries were changed."""
+    """Return the current round, or a new one if it has ended or if the queries were changed."""
     cursor = turn.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])
@@ -204,7 +213,7 @@ def _round(turn: LeasedPoll, queries: Sequence[str]) -> Round:
 def _commit(
     session: Session,
     turn: LeasedPoll,
-    step: Step,
+    update: RoundUpdate,
     found: Results,
     queries: Sequence[str],
     interval: float,
@@ -212,14 +221,14 @@ def _commit(
 ) -> int:
     cursor: dict[str, Any] = {
         "queries": list(queries),
-        "round": step.round.to_json(),
+        "round": update.round.to_json(),
         "last_round": turn.cursor.get("last_round"),
     }
-    counts = Counter({**step.counts}) + found.counts
+    counts = Counter({**update.counts}) + found.counts
     counts["requests"] += 1
-    if not step.round.waiting:
+    if not update.round.waiting:
         counts["rounds"] += 1
-        cursor["last_round"] = _ended(step.round)
+        cursor["last_round"] = _ended(update.round)
     leased_poll.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
     remote_files.remember(session, found.read)
     if found.candidates:
@@ -228,7 +237,7 @@ def _commit(
 
 
 def _ended(current: Round) -> dict[str, Any]:
-    """What the status tells of the round."""
+    """Return the summary of an ended round for the status."""
     began = datetime.fromisoformat(current.started_at)
     return {
         "ended_at": datetime.now(UTC).isoformat(),

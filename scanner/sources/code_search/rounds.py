@@ -1,7 +1,7 @@
-"""How code search is walked: a round asks every query once, in parts by file size where it has too many results. Pure.
+"""The rounds of code search: a round asks every query once. A query with too many results is split by file size. Pure.
 
-A part ("shard") is a query and a range of sizes, the only qualifier that divides results without overlap and without
-rest. Shards are walked page by page, in turn, so that one large query does not hold up the others.
+A shard is a query and a range of file sizes. The size is the only qualifier that splits results without overlap and
+completely. The shards are read page by page and in turn, so that a large query does not hold up the others.
 https://docs.github.com/rest/search/search#about-search
 """
 
@@ -16,12 +16,21 @@ MAX_PAGES = 10
 MAX_SIZE_BYTES = 384 * 1024
 MAX_SHARDS = 2000
 MAX_TRIES = 3
-"""Of a page that comes with `incomplete_results`."""
+"""Attempts at a page that comes with `incomplete_results`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """Sizes `low` to `high` (bytes, inclusive) of the query with this number; all sizes when `is_whole`."""
+class SearchShard:
+    """A query and a range of file sizes.
+
+    Attributes:
+        query: The query's number.
+        low: The smallest size in bytes.
+        high: The largest size in bytes.
+        page: The next page to request.
+        tries: Attempts at this page that were incomplete.
+        is_whole: The shard has all sizes, so the query needs no size qualifier.
+    """
 
     query: int
     low: int = 0
@@ -31,25 +40,38 @@ class Shard:
     is_whole: bool = True
 
     def text(self, queries: Sequence[str]) -> str:
-        """What is asked."""
+        """Return the text of the search request."""
         query = queries[self.query]
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
-    def halves(self) -> tuple[Shard, Shard]:
-        """Two shards with the same files. Small files are many: it is cut where both halves are about as full."""
+    def halves(self) -> tuple[SearchShard, SearchShard]:
+        """Return two shards that together have the same files.
+
+        Split at the geometric mean: most files are small, so that both halves have about as many results.
+        """
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)
         return (
-            Shard(self.query, self.low, middle, is_whole=False),
-            Shard(self.query, middle + 1, self.high, is_whole=False),
+            SearchShard(self.query, self.low, middle, is_whole=False),
+            SearchShard(self.query, middle + 1, self.high, is_whole=False),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A walk through all queries. Counts are of results; `expected` by GitHub's own totals, which drift."""
+    """A round through all queries.
 
-    waiting: tuple[Shard, ...]
+    Attributes:
+        waiting: Shards with pages to request, the next one first.
+        started_at: When the round began.
+        requests: Requests so far.
+        results: Results received.
+        expected: Results by GitHub's totals, which vary from request to request.
+        unreachable: Results that GitHub does not show.
+        incomplete: Pages that stayed incomplete.
+    """
+
+    waiting: tuple[SearchShard, ...]
     started_at: str = ""
     requests: int = 0
     results: int = 0
@@ -59,12 +81,12 @@ class Round:
 
     @classmethod
     def begin(cls, query_count: int, at: str) -> Round:
-        """A new round."""
-        return cls(tuple(Shard(number) for number in range(query_count)), started_at=at)
+        """Return a new round that begins at this time."""
+        return cls(tuple(SearchShard(number) for number in range(query_count)), started_at=at)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Round:
-        waiting = tuple(Shard(*shard) for shard in value["waiting"])
+        waiting = tuple(SearchShard(*shard) for shard in value["waiting"])
         return cls(**{**value, "waiting": waiting})
 
     def to_json(self) -> dict[str, Any]:
@@ -81,32 +103,32 @@ class Round:
 
     @property
     def coverage(self) -> float:
-        """The share of the results that was seen, 0 to 1."""
+        """The share of the expected results that was received, 0 to 1."""
         return 1.0 if not self.expected else min(self.results / self.expected, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The round after one answer, and counts of what was noticed."""
+class RoundUpdate:
+    """The round after one answer, and the counters of this answer."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> Step:
-    """What is left to ask after the first waiting shard was answered with `found` results of `total`."""
+def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> RoundUpdate:
+    """Return the round after GitHub answered the first waiting shard with `found` results of `total`."""
     shard, *rest = current.waiting
     after = replace(current, waiting=tuple(rest), requests=current.requests + 1)
     if is_incomplete and shard.tries + 1 < MAX_TRIES:
         again = replace(shard, tries=shard.tries + 1)
-        return Step(replace(after, waiting=(*rest, again)), {"incomplete_results": 1})
+        return RoundUpdate(replace(after, waiting=(*rest, again)), {"incomplete_results": 1})
     counts: dict[str, int] = {}
     if is_incomplete:
         counts["given_up_incomplete"] = 1
         after = replace(after, incomplete=after.incomplete + 1)
     if shard.page == 1 and total > PAGE_SIZE * MAX_PAGES and shard.low < shard.high:
         if len(rest) + 2 <= MAX_SHARDS:
-            return Step(replace(after, waiting=(*rest, *shard.halves())), {**counts, "shards_split": 1})
+            return RoundUpdate(replace(after, waiting=(*rest, *shard.halves())), {**counts, "shards_split": 1})
         counts["shards_over_limit"] = 1
     reachable = min(total, PAGE_SIZE * MAX_PAGES)
     if shard.page == 1:
@@ -118,9 +140,9 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
     if found and shard.page < MAX_PAGES and shard.page * PAGE_SIZE < reachable:
         following = replace(shard, page=shard.page + 1, tries=0)
         after = replace(after, waiting=(*rest, following))
-    return Step(after, counts)
+    return RoundUpdate(after, counts)
 
 
 def after_refusal(current: Round) -> Round:
-    """The round without its first shard, of which GitHub wants to hear nothing (422: a query that it does not take)."""
+    """Return the round without its first shard, because GitHub refuses its query (status 422)."""
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

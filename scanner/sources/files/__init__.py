@@ -1,1 +1,1 @@
-"""Files that are fetched over HTTP, each once by what it holds."""
+"""Files that are fetched over HTTP. Each content is read once."""

@@ -1,6 +1,6 @@
-"""Does a `files` job: fetches files by their addresses, each once by its key, and responds at once.
+"""The execution of a `files` job: it fetches files by their addresses, each content once, and responds at once.
 
-Code search and gists end here: both name files that are fetched over HTTP and scanned as they are.
+Code search, gists and the event timeline queue such jobs.
 """
 
 from __future__ import annotations
@@ -38,14 +38,20 @@ from scanner.sources.batches.runner import ItemOutcome, first_visible, respond_o
 FILES_A_JOB = 25
 MAX_HITS = 200
 RESERVE = 0.3
-"""Of the REST budget, left to polling and to what cannot wait."""
+"""The share of the REST budget that is left to polling and to urgent work."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file to fetch. `key`: (kind, name) of its content; what has the same key has the same content.
+    """A file to fetch.
 
-    `place` is where it stands, redacted; `url` where it is fetched from, `limit` in bytes.
+    Attributes:
+        url: The address to fetch it from. It must not contain a token.
+        place: Where the file is public, redacted.
+        limit: Maximum size in bytes.
+        accept: The media type to ask for.
+        key: Kind and name of its content. Files with the same key have the same content. None: unknown.
+        tries: Failed attempts to read it.
     """
 
     url: str
@@ -57,7 +63,7 @@ class RemoteFile:
 
     @property
     def label(self) -> str:
-        """What errors call it."""
+        """Its name in error messages."""
         return redact(self.place.url or self.url)
 
     @property
@@ -65,7 +71,7 @@ class RemoteFile:
         return self.place.published_at
 
     def to_json(self) -> dict[str, Any]:
-        # A candidate without a token: places have one form in JSON.
+        # Use a candidate without a token, so that places have one format in JSON.
         place = candidate_to_json(Candidate("", "", self.place))["place"]
         return {
             "url": self.url,
@@ -84,7 +90,14 @@ class RemoteFile:
 
 
 def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, priority: int) -> int:
-    """Job rows for the files, whose addresses must hold no token; the number of rows."""
+    """Queue jobs for the files, in the caller's transaction. Return the number of jobs.
+
+    Args:
+        session: The caller's transaction.
+        files: The files. Their addresses must not contain tokens.
+        source: The name of the source that found them.
+        priority: The jobs' priority. The lowest number goes first.
+    """
     count = 0
     for start in range(0, len(files), FILES_A_JOB):
         page = files[start : start + FILES_A_JOB]
@@ -101,12 +114,12 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
 
 
 def fetch(github: GitHub, file: RemoteFile) -> bytes:
-    """Its content. Raises GitHubError."""
+    """Return the file's content. Raises GitHubError."""
     return get_bytes(github, file.url, limit=file.limit, accept=file.accept)
 
 
 def is_as_named(file: RemoteFile, content: bytes) -> bool:
-    """Whether the bytes are those that a blob's id says; what has no such id is what it is."""
+    """Return whether the content matches its Git blob id. Content without a blob id always matches."""
     if file.key is None or file.key[0] != "blob":
         return True
     sha = file.key[1]
@@ -114,7 +127,7 @@ def is_as_named(file: RemoteFile, content: bytes) -> bool:
 
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
-    """What stood in those of the contents that were read before."""
+    """Return, by key, the candidates (in JSON) of those contents that were read before."""
     if not keys:
         return {}
     statement = select(ReadObject).where(tuple_(ReadObject.kind, ReadObject.key).in_(sorted(set(keys))))
@@ -122,7 +135,7 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Candidates of one content at another place of it."""
+    """Return the stored candidates of a content with another place of the same content."""
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
 
@@ -136,9 +149,18 @@ def scan_next(
     state_dir: Path,
     kind: JobKind = JobKind.FILES,
 ) -> Response | None:
-    """Do the most urgent job that is due; None when there is none.
+    """Execute the most urgent job of the kind that is due. Return None if there is none.
 
-    A file that takes long becomes a job of the kind `slow_files`, so that no other waits for it.
+    A file that takes long gets a job of the kind `slow_files`, so that no other file waits for it.
+
+    Args:
+        database: The database.
+        github: The client. The job leaves the share RESERVE of its budget to others.
+        detector: Scans.
+        policy: How to respond to leaked tokens.
+        threads: The number of files that are read in parallel.
+        state_dir: The folder with the spool.
+        kind: `files` or `slow_files`.
     """
     job = jobs.claim_next(database, kind)
     if job is None:
@@ -160,7 +182,11 @@ def scan_next(
 
 
 class _Reader:
-    """Reads the files of one job, each content once; `found`: what stands in those that were read completely."""
+    """A reader of the files of one job. It reads each content once.
+
+    Attributes:
+        found: The candidates of the files that were read completely.
+    """
 
     def __init__(
         self,
@@ -175,12 +201,12 @@ class _Reader:
         self.found: dict[RemoteFile, list[Candidate]] = {}
         self._database, self._github, self._detector = database, github, detector
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
-        # Copies of one content wait for the first of them.
+        # Files with the same content wait until the first of them is read.
         self._is_shared = len(files) > 1
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
-        """What became of it, and what it holds. Called by several threads at once."""
+        """Read one file. Return its outcome and its candidates. Safe to call from several threads."""
         outcome = ItemOutcome(file)
         with self._one_at_a_time[file.key] if file.key else nullcontext():
             hits = self._known_by_now(file)
@@ -191,7 +217,7 @@ class _Reader:
             return outcome, () if content is None else self._scanned(file, content, outcome)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """What the content holds, if it was read before, by a job that was open together with ours as well."""
+        """Return the content's candidates if this job or another one has read it, else None."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
@@ -201,7 +227,7 @@ class _Reader:
             return known_hits(session, [file.key]).get(file.key)
 
     def _fetched(self, file: RemoteFile, outcome: ItemOutcome[RemoteFile]) -> bytes | None:
-        """The content; None with the reason in `outcome`."""
+        """Return the content, or None. Then `outcome` has the reason."""
         try:
             return fetch(self._github, file)
         except GitHubError as err:
@@ -221,18 +247,18 @@ class _Reader:
         outcome.counts["candidates"] += len(candidates)
         if self._is_first_look and SPENT in result.unread and not budget.has_time:
             outcome.is_slow = True
-            return candidates  # what was not read is read, or counted, by the slow job
+            return candidates  # the slow job reads the rest, or counts it as unread
         outcome.counts["unread_candidates_over_limit"] += over
         outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
         missed = not_read(result, file.place, len(content))
         outcome.not_read = (missed,) if missed else ()
         if not is_as_named(file, content):
-            # It may be cut off: what came is scanned, and asked for again.
+            # The content may be cut off. Keep its candidates, and fetch it again.
             outcome.counts["unread_blob_differs"] += 1
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:
             outcome.is_partial = True
-            # Other files of the page have spent what was meant for all: read alone, this one has a budget of its own.
+            # Other files of the page have spent the shared budget. A retry reads this file with a budget of its own.
             outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:
             self.found[file] = candidates
@@ -240,7 +266,7 @@ class _Reader:
 
 
 def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
-    """Keep what was read completely, in the caller's transaction."""
+    """Store the candidates of contents that were read completely, in the caller's transaction."""
     rows = {}
     for file, candidates in found.items():
         if file.key is not None and len(candidates) <= MAX_HITS:

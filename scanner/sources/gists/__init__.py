@@ -1,1 +1,1 @@
-"""Public gists."""
+"""The source that polls public gists."""

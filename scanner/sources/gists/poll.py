@@ -1,7 +1,9 @@
-"""Public gists: what is new or changed since the last look; each poll has to overlap with the one before.
+"""The source that polls public gists. A poll reads the list of new and changed gists until it overlaps with the last.
 
-https://docs.github.com/rest/gists/gists#list-public-gists: at most 3,000 of the newest, by the time of their change.
-Apps are not let in: https://docs.github.com/rest/authentication/endpoints-available-for-github-app-installation-access-tokens
+GitHub lists at most 3,000 gists, the most recently changed first:
+https://docs.github.com/rest/gists/gists#list-public-gists
+GitHub Apps may not use the list:
+https://docs.github.com/rest/authentication/endpoints-available-for-github-app-installation-access-tokens
 """
 
 from __future__ import annotations
@@ -40,17 +42,18 @@ SOURCE = "gists"
 INTERVAL = 60.0
 PAGE_SIZE, MAX_PAGES = 100, 30
 FIRST_PAGES = 3
-"""Of the first poll, which has nothing to overlap with: what is older than it is nobody's gap."""
+"""Pages of the first poll, which has nothing to overlap with. Older gists do not count as a gap."""
 RESERVE = 0.5
-"""Of the REST budget, left to public events: what they miss is gone, gists stay in their list for longer."""
+"""The share of the REST budget that is left to the event timeline. Missed events are lost; gists stay listed longer."""
 OVERLAP = timedelta(seconds=120)
+"""Each poll asks for gists from this long before the newest known one, because their order is not strict."""
 KNOWN_KEPT = 4000
 MAX_OWED_POLLS = 10
-"""That fail to read the rest of a list; then it is a gap. Each goes on where the one before it failed."""
+"""Record a gap after this many polls failed to read the rest of the list. Each goes on where the last one failed."""
 MAX_FILE_BYTES = 10 * 1024 * 1024
-"""Bytes that a raw address serves; larger files come with a clone only."""
+"""Limit of a file at a raw address. Larger files are only available in a clone."""
 MAX_FILES = 300
-"""Of one gist, which is as many as GitHub lists."""
+"""Limit of the files of one gist: GitHub lists no more."""
 MAX_FETCHED_AT_ONCE = 20
 PRIORITY = 100
 
@@ -60,9 +63,13 @@ _RAW = re.compile(r"/raw/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """The rest of a list that was not read to its end: asked for since `since`, read down to `until`.
+    """The rest of a list that could not be read to its end.
 
-    `page` is the one that failed, `polls` how many have failed to read the rest.
+    Attributes:
+        since: The list begins with changes at this time.
+        page: The page that failed.
+        until: The oldest change that was read.
+        polls: Polls that have failed to read the rest.
     """
 
     since: str
@@ -81,9 +88,17 @@ class Owed:
 
 @dataclass(slots=True)
 class GistPoll:
-    """What one poll brought. `versions`: (id, time of change) of every gist listed, newest first.
+    """The result of one poll.
 
-    `owed`: what this poll did not come to. `passed_over`: gists that lie between those listed, known from before.
+    Attributes:
+        fresh: Gists that are new or changed.
+        versions: Id and time of change of every gist listed, the newest first.
+        times: The times of change of the gists listed.
+        counts: Counters.
+        overlaps: The poll reached gists that earlier polls have read.
+        owed: The rest of the list, if this poll could not read it.
+        passed_over: Known gists on pages that were skipped.
+        error: Why a page after the first could not be read.
     """
 
     fresh: list[Mapping[str, Any]] = field(default_factory=list)
@@ -99,7 +114,7 @@ class GistPoll:
 def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
-    """Poll if it is due; the files of what is new become jobs."""
+    """Poll if it is due, and queue jobs for the files of new and changed gists. `wait` sleeps."""
     return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, github, detector, turn))
 
 
@@ -123,7 +138,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: LeasedPo
     limits = CandidateLimits()
     candidates = limits.take(candidates)
     brought.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
-    # At most its own share of what is left is spent until the budget is full again.
+    # Spend at most the source's own share of the remaining budget until its reset.
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
         jobs = _commit(session, turn, brought, candidates, files, pace)
@@ -133,10 +148,17 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: LeasedPo
 def list_new(
     github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
-    """Ask for pages until one holds nothing new. An error on the first is raised, on a later one reported.
+    """Read pages of the list until one has nothing new. If a page after the first fails, return its error.
 
-    `owed`: what an earlier poll was to read and could not; then only the list's end is an overlap, as what that poll
-    still brought is known and says nothing of what lies behind it.
+    Args:
+        github: The client.
+        known: The versions that earlier polls have read.
+        newest_seen_at: The time of the newest change that was read.
+        owed: The rest of a list that an earlier poll could not read. Then only the list's end counts as an overlap: the
+            versions that the failed poll did read are known, but older ones may not be.
+
+    Raises:
+        GitHubError: The first page could not be read.
     """
     brought = GistPoll()
     has_met_known, is_at_end = False, False
@@ -160,24 +182,24 @@ def list_new(
         brought.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(brought.versions)
         following = next_page(github, response)
-        # The list is asked for from before the newest known one, so its end is an overlap too.
+        # The list begins before the newest known gist, so its end is an overlap too.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # Down to the page that failed all is known; one before it, since what is deleted moves the others up.
+            # Everything up to the page that failed is known. Go on one page before it: deleted gists move others up.
             brought.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
-        # The address of the next page holds all its parameters; one that is full has a next page, whatever is said.
+        # The next page's address contains all parameters. A full page has a next page, even if GitHub links to none.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
     brought.overlaps = is_at_end or (has_met_known and not owed)
     return brought
 
 
 def _still_owed(since: str, page: int, brought: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
-    """What a poll owes that failed at this page, after one that owed `before`."""
-    # What an earlier poll read is one piece with what this one did only where they meet.
+    """Return the rest of the list after this poll failed at `page`. `before`: the rest after the last poll."""
+    # Join what the two polls have read only if they overlap.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*brought.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
@@ -192,7 +214,17 @@ def read_gist(
     counts: Counter[str],
     budget: ScanBudget | None = None,
 ) -> None:
-    """Scan what the list itself says of a gist, and add its files to those to fetch."""
+    """Scan a gist's description and file names, and add its files to `files`.
+
+    Args:
+        gist: The entry of the list; hostile.
+        web_url: The address of the website.
+        detector: Scans.
+        candidates: Candidates are added here.
+        files: Files to fetch are added here.
+        counts: Counters are added here.
+        budget: The scan budget that all texts of the poll share.
+    """
     counts["gists"] += 1
     at = parse_time(gist.get("updated_at"))
     url = gist.get("html_url")
@@ -219,9 +251,10 @@ def read_gist(
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
-    """What the content is known by: an update of a gist brings all its files again, most of them unchanged.
+    """Return the key of a file's content. An update of a gist lists all its files again, most of them unchanged.
 
-    The id in a raw address is the blob's; should it be the commit's one day, the name still tells the files apart.
+    The id in a raw address is that of the blob. If GitHub changes it to the commit's id, the name in the key still
+    distinguishes the files.
     """
     try:
         found = _RAW.search(urlsplit(raw_url).path)
@@ -233,7 +266,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 
 
 def _take(gist: Any, seen: set[str], brought: GistPoll) -> bool:
-    """Whether the gist can be used and is new to this poll; notes what the cursor has to know."""
+    """Return whether the gist is usable and was not listed before in this poll. Note its version and time."""
     if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
         brought.counts["unusable_gist"] += 1
         return False
@@ -256,7 +289,7 @@ def _fetch_what_must_not_be_stored(
     counts: Counter[str],
     budget: ScanBudget,
 ) -> list[RemoteFile]:
-    """Files whose very address holds a token are read now, since no row may hold it; the others."""
+    """Read the files whose address contains a token now, because no row may contain it. Return the other files."""
     others, fetched = [], 0
     for file in files:
         if redact(file.url) == file.url:
@@ -289,7 +322,7 @@ def _commit(
     now = datetime.now(UTC)
     newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
     missed = _missed(turn, brought) if known else None
-    # What is a gap is owed no more.
+    # A rest that was recorded as a gap is not read later.
     owed = brought.owed if missed is None else None
     leased_poll.end(
         session,
@@ -310,9 +343,9 @@ def _commit(
 
 
 def _missed(turn: LeasedPoll, brought: GistPoll) -> MissedSpan | None:
-    """What nobody reads any more: it is out of the list's reach, or could not be read for too long."""
+    """Return the gap if gists were missed: the list no longer contains them, or too many polls could not read it."""
     before = _owed(turn)
-    # What an earlier poll owed lies before all that it still brought.
+    # The rest that an earlier poll owed is older than everything that it read.
     covered = (parse_time(before.since) if before else None) or turn.newest_seen_at
     oldest = brought.owed.until if brought.owed else min(brought.times, default=None)
     is_left = brought.owed.polls >= MAX_OWED_POLLS if brought.owed else not brought.overlaps
@@ -327,7 +360,7 @@ def _missed(turn: LeasedPoll, brought: GistPoll) -> MissedSpan | None:
 
 def _owed(turn: LeasedPoll) -> Owed | None:
     value = turn.cursor.get("owed")
-    # An earlier version kept the time alone.
+    # An earlier version of the program stored only the time.
     return Owed(value) if isinstance(value, str) else Owed.from_json(value) if value else None
 
 

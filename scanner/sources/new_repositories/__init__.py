@@ -1,1 +1,1 @@
-"""New public repositories: listed by id as they are created, and looked at until their first push has come."""
+"""The source of new public repositories. It lists them by id, and looks at each until its first push."""

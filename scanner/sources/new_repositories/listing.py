@@ -1,6 +1,6 @@
-"""Follows the list of public repositories by id, with overlap; what a pause has left is listed after what is new.
+"""Reading of the list of public repositories by id, with overlap. After a pause, new repositories are listed first.
 
-https://docs.github.com/rest/repos/repos#list-public-repositories. Requests, but no rows.
+It sends requests but does not use the database. https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from scanner.github.errors import RateLimited
 from scanner.github.repositories import ListedRepository, Page
 
 OVERLAP_IDS = 200
-"""Ids listed once more at each poll: they may appear out of order. Nearly always they fit on the page that is asked for
-anyway."""
+"""Each poll lists this many known ids again, because ids may appear out of order. They nearly always fit on the page
+that is requested anyway."""
 DEEP_OVERLAP_IDS = 2000
+"""The longer overlap, for ids that appear late."""
 DEEP_SECONDS = 300.0
-"""How often the longer overlap is listed."""
+"""Interval at which the longer overlap is listed."""
 MAX_PAGES = 20
-"""Pages of one poll. At 230 repositories a minute, 20 pages are eight minutes: what is more was left by a pause."""
+"""Limit of the pages of one poll. At 230 repositories a minute, 20 pages are eight minutes. More than that is left only
+by a pause."""
 OWED_PAGES = 10
+"""Limit of the pages that one poll catches up on."""
 OWED_RESERVE = 0.5
-"""Share of the REST quota left to other sources while a pause is caught up with."""
+"""The share of the REST quota that is left to other sources while catching up."""
 MAX_OWED_IDS = 2_000_000
-"""Ids left by a pause that are still listed; about three days' worth. What is more is a gap."""
+"""Limit of the ids to catch up on: about three days' worth. The rest is recorded as a gap."""
 MAX_ID = 2**40
 MAX_KNOWN = 5000
 
@@ -35,14 +38,14 @@ Span = tuple[int, int]
 
 
 @dataclass(slots=True)
-class Place:
-    """Where the list was read to. It is the source's cursor.
+class ListPosition:
+    """The position up to which the list was read. It is the source's cursor.
 
     Attributes:
-        newest: The highest id that was listed; 0 before the first poll.
-        known: Ids that were listed before, of those that an overlap lists again.
+        newest: The highest id that was listed. 0 before the first poll.
+        known: Listed ids that an overlap may list again.
         deep_at: When the longer overlap is due, in seconds since the epoch.
-        owed: Spans of ids (above the first, up to the second) that a pause has left, newest last.
+        owed: Spans of ids to catch up on (above the first, up to the second id), the newest last.
     """
 
     newest: int = 0
@@ -51,7 +54,7 @@ class Place:
     owed: list[Span] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Place:
+    def from_json(cls, value: Mapping[str, Any]) -> ListPosition:
         return cls(
             newest=int(value.get("newest", 0)),
             known=set(value.get("known", ())),
@@ -70,15 +73,26 @@ class Place:
 
 @dataclass(slots=True)
 class Listing:
-    """What one poll lists. `found`: repositories not listed before. `given_up`: spans of ids that nobody will list."""
+    """One poll of the list.
 
-    place: Place
+    Attributes:
+        place: The position in the list. The poll advances it.
+        found: Repositories that were not listed before.
+        given_up: Spans of ids that will not be listed.
+        counts: Counters.
+    """
+
+    place: ListPosition
     found: list[ListedRepository] = field(default_factory=list)
     given_up: list[Span] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, now: float) -> None:
-        """List what is new, then some of what is owed. Raises GitHubError; what was found by then counts."""
+        """List new repositories, then catch up on a part of `owed`.
+
+        Raises:
+            GitHubError: A page could not be read. What was listed before stays in `found`.
+        """
         place = self.place
         if not place.newest:
             place.newest = self._newest(github, 0)
@@ -94,7 +108,11 @@ class Listing:
         place.known = {number for number in place.known if number > place.newest - DEEP_OVERLAP_IDS}
 
     def _list(self, github: GitHub, since: int, pages: int, until: int = MAX_ID) -> tuple[int, bool]:
-        """List ids above `since`. Returns: the id that was reached, and whether `until` or the list's end was."""
+        """List repositories with ids above `since`, in at most `pages` pages.
+
+        Returns:
+            The highest id that was reached, and whether `until` or the list's end was reached.
+        """
         reached, url = since, None
         for _ in range(pages):
             page = repositories.list_since(github, reached, url)
@@ -109,13 +127,13 @@ class Listing:
                 self.place.newest = max(self.place.newest, highest)
             if page.after is None or highest >= until:
                 return max(highest, reached), True
-            # An address that leads back, or nowhere, must not be followed for ever.
+            # Follow the next page's address only if this page made progress. Otherwise it could lead in a circle.
             url = page.after if highest > reached else None
             reached = max(highest, reached)
         return reached, False
 
     def _jump(self, github: GitHub, reached: int) -> None:
-        """Go on at the newest repository, and owe what lies between: what is new must not wait for it."""
+        """Jump to the newest repository, and catch up on the ids between later, so that new ones need not wait."""
         newest = self._newest(github, reached)
         start, self.place.newest = reached, newest
         if newest - start > MAX_OWED_IDS:
@@ -137,7 +155,7 @@ class Listing:
             self.place.owed.append((reached, end))
 
     def _newest(self, github: GitHub, known: int) -> int:
-        """Return the highest id by bisection: above it, the list is empty."""
+        """Return the highest id, found by bisection. The list is empty above it."""
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):
             low, step = high, step * 4

@@ -1,4 +1,4 @@
-"""Looks at new repositories by node id, a hundred a point, and the rows of those that wait for their first push."""
+"""Looks at new repositories until their first push: requests by node id (a hundred a point), and stored rows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from scanner.records.models import db_now
 LOOKS_AFTER = (60, 300, 900, 3600, 21_600)
 """Seconds from the listing to each look. Most repositories get their first push within minutes."""
 LOOK_AGAIN_SECONDS = 60
-"""Until a look that GitHub cut short is repeated."""
+"""A look that GitHub cut short is repeated after this time."""
 MAX_LOOKS = 1000
-"""Repositories of one poll: ten queries."""
+"""Limit of the repositories that one poll looks at: ten queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A repository that waits for its first push. `looks`: so far."""
+    """A new repository without a push so far. `looks`: the number of looks so far."""
 
     repository_id: int
     node_id: str
@@ -35,7 +35,15 @@ class Waiting:
 
 @dataclass(slots=True)
 class Looks:
-    """What the looks of one poll came to: repositories with a first push, still empty, not answered, or gone."""
+    """The looks of one poll.
+
+    Attributes:
+        pushed: Repositories that have a first push.
+        empty: Repositories that are still empty.
+        unseen: Repositories that GitHub's answer left out.
+        gone: Repositories that are not public any more.
+        counts: Counters.
+    """
 
     pushed: list[ListedRepository] = field(default_factory=list)
     empty: list[Waiting] = field(default_factory=list)
@@ -44,7 +52,11 @@ class Looks:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, due: Sequence[Waiting]) -> None:
-        """Look at what is due. Raises GitHubError; what was seen by then counts."""
+        """Look at the repositories that are due.
+
+        Raises:
+            GitHubError: A query failed. The results of earlier queries are kept.
+        """
         for start in range(0, len(due), PAGE_SIZE):
             rows = due[start : start + PAGE_SIZE]
             page = repositories.look_at(github, [row.node_id for row in rows])
@@ -53,7 +65,7 @@ class Looks:
             for row in rows:
                 one = found.get(row.repository_id)
                 if one is None:
-                    # A query that was cut short says nothing of what it left out.
+                    # A repository that is missing in a partial answer need not be gone.
                     (self.gone if page.is_whole else self.unseen).append(row)
                 elif one.is_empty or one.tip is None:
                     self.empty.append(row)
@@ -61,7 +73,7 @@ class Looks:
                     self.pushed.append(one)
 
     def write(self, session: Session) -> None:
-        """Set the next look of each repository; forget those that were pushed, are gone or had their last look."""
+        """Store the next look of each repository. Delete those that were pushed, are gone or had their last look."""
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         for looks in range(len(LOOKS_AFTER) - 1):
             empty = [row.repository_id for row in self.empty if row.looks == looks]
@@ -76,7 +88,7 @@ class Looks:
 
 
 def due(session: Session) -> list[Waiting]:
-    """Return the repositories whose next look is due, the longest due first."""
+    """Return the repositories whose next look is due, the longest overdue first."""
     statement = (
         select(NewRepository.repository_id, NewRepository.node_id, NewRepository.looks)
         .where(NewRepository.next_look_at <= db_now())
@@ -87,7 +99,7 @@ def due(session: Session) -> list[Waiting]:
 
 
 def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:
-    """Have the repositories looked at until they were pushed. Those that wait already keep their place."""
+    """Store the repositories, so that they are looked at until their first push. Keep those that are stored already."""
     rows = [{"repository_id": one.id, "node_id": one.node_id} for one in sorted(found, key=lambda one: one.id)]
     if rows:
         statement = insert_or_nothing(session, NewRepository)

@@ -1,4 +1,4 @@
-"""Polls the list of public repositories, and looks at each new one until its first push has come."""
+"""The poll of the list of public repositories. It looks at each new repository until its first push."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scanner.records.database import Database
 from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.sources.new_repositories import looks
-from scanner.sources.new_repositories.listing import Listing, Place
+from scanner.sources.new_repositories.listing import Listing, ListPosition
 from scanner.sources.new_repositories.looks import MAX_LOOKS, Looks
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
@@ -28,7 +28,7 @@ from scanner.sources.pushes.listed import discovered, scan_texts
 
 SOURCE = "new_repositories"
 INTERVAL_SECONDS, BEHIND_SECONDS = 30.0, 10.0
-"""Between polls, and while a pause is caught up with."""
+"""Seconds between polls: normally, and while catching up."""
 
 
 def poll(
@@ -39,7 +39,7 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """Poll if it is due. `vendor`: the name that a likely repository mentions."""
+    """Poll if it is due. `vendor`: the vendor's name; repositories that mention it are read first. `wait` sleeps."""
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)
     )
@@ -49,10 +49,10 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     if github.credential_label == "none":
         message = "new repositories need a credential: set GITHUB_TOKEN"
         return _defer(database, lease, Forbidden("needs_credential", message, retry_after=3600))
-    listing, looked = Listing(Place.from_json(lease.cursor)), Looks()
+    listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # Listing and looking have quotas of their own: the one goes on without the other.
+    # The two have separate quotas, so one goes on if the other fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),
@@ -93,7 +93,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if listing.found else None,
-        # The gate knows how long to wait for each of the two quotas.
+        # Leave out the waiting time: the gate enforces it for each of the two quotas.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:
@@ -117,7 +117,7 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 
 
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
-    """Return the gap of ids that nobody will list: by time, all since the newest repository that was seen before."""
+    """Return the gap for ids that will not be listed. It begins with the newest repository that was seen before."""
     now = datetime.now(UTC)
     # About half of all ids are public: https://github.com/github/rest-api-description/issues/4531.
     return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")

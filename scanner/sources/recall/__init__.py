@@ -1,1 +1,1 @@
-"""What sources miss, measured: every push that one of them sees is a mark for the others."""
+"""Measurement of each source's recall: pushes that one source sees are marks by which the others are measured."""

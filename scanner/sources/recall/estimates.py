@@ -1,7 +1,7 @@
-"""Estimates from marks that were seen again: a share with its interval, and a total by capture and recapture. Pure.
+"""Estimates from marks: a source's recall with its confidence interval, and the total by capture-recapture. Pure.
 
-Both take for granted that the marks are a fair sample of what the source should see. Where two sources favour the same
-pushes, the share is too high and the total too low.
+Both assume that the marks are a fair sample of what the source should see. If two sources favour the same pushes, the
+share is too high and the total is too low.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Z = 1.959964
-"""Standard deviations of a 95 % interval."""
+"""Half width of a 95 % confidence interval in standard deviations."""
 TOTAL_Z = 2.1
-"""The same for a total: with Z, 93.5 to 95 % of simulated intervals hold the total, since few marks are seen twice."""
+"""The same for a total. With Z, 93.5 to 95 % of simulated intervals contain the total, because few marks are shared."""
 HORIZONS = (60, 300, 900, 3600, 86_400)
-"""Seconds from a push within which a source has seen it, or not."""
+"""For each of these times after a push (seconds), the share of marks is measured that the source has seen by then."""
 MAX_MARK_AGE = 600.0
-"""A push that was seen later than this after it happened is no mark: whoever was late may have been so for a reason."""
+"""A push that a source saw more than this many seconds late is not a mark: late pushes are not a fair sample."""
 SLACK_SECONDS = 2.0
-"""Between the times that two listings give for one push."""
+"""Two listings may give times for the same push that differ by this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A push that a source has seen. Times in seconds since the epoch; `is_new`: of a new repository."""
+    """A push that a source has seen. Times are in seconds since the epoch. `is_new`: the repository is new."""
 
     repository_id: int
     pushed_at: float
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of so many marks were seen, and the bounds of the 95 % interval of the share (Wilson's)."""
+    """The number of marks, the number of them that were seen, and the bounds of Wilson's 95 % interval of the share."""
 
     seen: int
     marks: int
@@ -52,7 +52,7 @@ class Total:
 
 
 def share_of(seen: int, marks: int) -> Share | None:
-    """Return the share with Wilson's interval, which is fair for few marks and for shares near 0 and 1."""
+    """Return the share with Wilson's interval, which is accurate for few marks and for shares near 0 and 1."""
     if marks <= 0:
         return None
     share, spread = seen / marks, Z * Z / marks
@@ -62,9 +62,15 @@ def share_of(seen: int, marks: int) -> Share | None:
 
 
 def total_of(first: int, second: int, both: int) -> Total | None:
-    """Return Chapman's estimate of a total of which two sources saw `first` and `second`, and both of them `both`.
+    """Return Chapman's estimate of the total number of pushes. Return None if it cannot be estimated.
 
-    The interval is that of the logarithm of what nobody saw, so that it never ends below what was seen.
+    The interval is computed for the logarithm of the number of unseen pushes, so that its lower bound is never below
+    the number of pushes that were seen.
+
+    Args:
+        first: Pushes that the first source saw.
+        second: Pushes that the second source saw.
+        both: Pushes that both of them saw.
     """
     if both <= 0 or both > min(first, second):
         return None
@@ -79,7 +85,10 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
-    """Return, for each mark, after how many seconds the source has shown its repository as pushed then or later."""
+    """Return for each mark the seconds from the push until the source showed it, or None if it never did.
+
+    The source has shown a push if it showed the repository with this push time or a later one.
+    """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
         by_repository.setdefault(catch.repository_id, []).append(catch)
@@ -95,7 +104,13 @@ def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]
 
 
 def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[int, Share]:
-    """Return the share of other sources' marks that a source has seen within each horizon that has passed for them."""
+    """Return for each horizon the share of the other sources' marks that a source has seen within it.
+
+    Args:
+        marks: Marks of the other sources.
+        catches: Marks of the source itself.
+        now: Seconds since the epoch. Only marks older than a horizon count for it.
+    """
     fair = [mark for mark in marks if mark.seen_at - mark.pushed_at <= MAX_MARK_AGE]
     waited = delays(fair, catches)
     found: dict[int, Share] = {}
@@ -108,11 +123,11 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 
 
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
-    """Return the estimated number of pushes of which two sources have seen these."""
+    """Return the estimated number of all pushes, from the pushes that two sources have seen."""
     both = sum(delay is not None for delay in delays(first, second))
     return total_of(len(first), len(second), both)
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:
-    """Return by horizon: marks, seen, low, high."""
+    """Return for each horizon the list of marks, seen, low and high."""
     return {str(key): [one.marks, one.seen, round(one.low, 4), round(one.high, 4)] for key, one in shares.items()}

@@ -1,4 +1,4 @@
-"""Marks as rows: recorded by every source that shows pushes, measured against each other, and forgotten after a day."""
+"""Stored marks: every source that shows pushes records them, a task compares them, and they expire after a day."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from scanner.sources.recall import estimates
 from scanner.sources.recall.estimates import Mark
 
 SAMPLE = 64
-"""One repository in so many is marked: a mark a second at the firehose's rate, 90,000 a day."""
+"""One repository in this many is sampled: about one mark a second of all public pushes, 90,000 a day."""
 KEPT_SECONDS = 26 * 3600
 DAY_SECONDS = 86_400
 FIRST_PUSHES_ONLY = ("new_repositories",)
-"""Sources that show first pushes alone, and are measured by those."""
+"""Sources that show only the first push of a repository. They are measured by marks of new repositories."""
 TOTAL_SOURCES = ("public_events", "repository_search")
-"""Two sources that see pushes by ways of their own, so that a total can be estimated from what both have seen."""
+"""Two independent sources. The total of all pushes is estimated from their overlap."""
 MAX_MARKS = 500_000
 
 
 def record(session: Session, source: str, pushes: Iterable[tuple[int | None, datetime | None, bool]]) -> None:
-    """Mark the pushes of the sample, in the caller's transaction.
+    """Record marks for those of the pushes that are in the sample, in the caller's transaction.
 
     Args:
-        pushes: For each push its repository, its time, and whether the repository is new.
+        session: The caller's transaction.
+        source: The name of the source that saw the pushes.
+        pushes: For each push the repository's id, the time of the push, and whether the repository is new.
     """
     rows = {
         (number, at): {"repository_id": number, "pushed_at": at, "is_new": is_new}
@@ -43,7 +45,7 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure each source by the marks of the others, and keep the result for the status."""
+    """Measure each source by the marks of the others, and store the result for the status."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)
@@ -66,13 +68,13 @@ def measure(session: Session) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Forget marks of which every horizon was measured."""
+    """Delete marks that are older than every horizon."""
     old = PushMark.seen_at < db_now(-KEPT_SECONDS)
     session.execute(delete(PushMark).where(old).execution_options(synchronize_session=False))
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of all pushes of a day with its interval; nothing if that cannot be told."""
+    """Return the estimated number of all pushes of a day and its interval, or an empty list if it is unknown."""
     first, second = (
         [mark for mark in found.get(source, ()) if now - mark.pushed_at <= DAY_SECONDS] for source in TOTAL_SOURCES
     )

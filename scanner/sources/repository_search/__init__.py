@@ -1,1 +1,1 @@
-"""Repository search by time of push: nearly every push, as soon as GitHub's search index knows of it."""
+"""The source that polls repository search by push time. It sees nearly every push once GitHub's index contains it."""

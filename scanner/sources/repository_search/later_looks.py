@@ -1,4 +1,4 @@
-"""Rows of the windows that repository search is asked for again: what they showed so far, and when the next look is."""
+"""Stored windows of repository search that are searched again: what they have shown, and when the next look is due."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scanner.sources.repository_search.turn import Look, Turn
 from scanner.sources.repository_search.windows import LOOKS_AFTER
 
 MAX_DUE = 20
-"""Windows of one turn that are asked for again."""
+"""Limit of the windows that one turn searches again."""
 
 
 def due(session: Session) -> list[Look]:
-    """Return the windows whose later look is due, the longest due first."""
+    """Return the windows whose next look is due, the longest overdue first."""
     statement = (
         select(SearchWindow)
         .where(SearchWindow.next_look_at <= db_now())
@@ -33,7 +33,7 @@ def due(session: Session) -> list[Look]:
 
 
 def write(session: Session, turn: Turn) -> None:
-    """Keep the windows of a turn for their next look; forget those that had their last one."""
+    """Store the windows of a turn for their next look. Delete those that had their last look."""
     for span, number, found in turn.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],

@@ -1,5 +1,7 @@
-"""Polls repository search: windows of time as soon as the index has settled, once more later, and what was left behind.
+"""The source that polls repository search by windows of push time.
 
+It searches a window as soon as GitHub's index has settled, and again later for pushes that the index learned of since.
+After a pause it catches up on the windows that were left out.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 
@@ -31,9 +33,9 @@ from scanner.sources.repository_search.windows import Plan
 
 SOURCE = "repository_search"
 MAX_IDLE_SECONDS = 15.0
-"""The plan is looked at this often even if nothing is due."""
+"""The source is polled at least this often, even if no window is due."""
 CPU_SHARE = 0.75
-"""GitHub allows 60 s of CPU time a minute, roughly the sum of its response times: the rest is left to other sources."""
+"""This source's share of GitHub's limit of 60 s of CPU time a minute, estimated by the sum of the response times."""
 
 
 def poll(
@@ -45,7 +47,16 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
 ) -> PollReport:
-    """Poll if it is due. `vendor`: the name that a likely repository mentions. `clock`: seconds since the epoch."""
+    """Poll if it is due.
+
+    Args:
+        database: The database.
+        github: The client.
+        detector: Scans names and descriptions.
+        vendor: The vendor's name. Repositories that mention it are read first.
+        wait: Sleeps.
+        clock: Returns seconds since the epoch.
+    """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, clock, lease)
     )
@@ -56,7 +67,7 @@ def _poll(
 ) -> PollReport:
     began = clock()
     if github.credential_label == "none":
-        # https://docs.github.com/graphql/guides/forming-calls-with-graphql: it answers nobody without one.
+        # GraphQL requires a credential: https://docs.github.com/graphql/guides/forming-calls-with-graphql
         message = "repository search needs a credential: set GITHUB_TOKEN"
         return _defer(database, lease, Forbidden("needs_credential", message, retry_after=3600))
     turn = Turn(github, Plan.from_json(lease.cursor, began), clock)
@@ -108,26 +119,26 @@ def _commit(
 
 
 def _interval(turn: Turn, began: float, now: float) -> float:
-    """Return the seconds from this turn's beginning to the next one: no sooner than the limit on CPU time allows."""
+    """Return the seconds from the start of this turn to the next one, within the limit on CPU time."""
     wanted = now - began + min(turn.idle_seconds(now), MAX_IDLE_SECONDS)
     return max(wanted, turn.seconds / CPU_SHARE, leased_poll.MIN_INTERVAL_SECONDS)
 
 
 def _defer(database: Database, lease: LeasedPoll, error: GitHubError, turn: Turn | None = None) -> PollReport:
-    """Try again after what GitHub asks for. What the turn has planned is kept, so that no span is forgotten."""
+    """End a failed poll. After a rate limit, store the turn's plan, so that no span is forgotten."""
     with database.write() as session:
         if turn is not None and isinstance(error, RateLimited):
             for missed in turn.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=turn.plan.to_json())
-            # The gate knows how long to wait. The other search has a quota of its own.
+            # The gate enforces GitHub's waiting time. Poll earlier, because the other search has a quota of its own.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
     return PollReport(polled=True, error=error.reason)
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error for the status alone: what one quota asks to wait for does not hold up the other."""
+    """Return the error without its waiting time, so that one quota's wait does not hold up the other quota."""
     return None if error is None else GitHubError(error.reason, str(error))
 
 

@@ -1,4 +1,7 @@
-"""Reads one span of time from repository search: page after page, again while GitHub counts more than it shows."""
+"""Reading of one span of push time from repository search, page by page.
+
+It reads a span again while GitHub counts more repositories than it shows.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,25 @@ from scanner.github.repositories import ListedRepository, Page
 from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, Span
 
 MAX_PASSES = 3
-"""Times that one span is read before what is missing is left to a later look."""
+"""A span is read this often before missing repositories are left to a later look."""
 MAX_PAGES = 10
 PROBED_SECONDS = 3600
-"""How far back the index's newest entry is looked for."""
+"""A probe searches this far back for the index's newest entry."""
 SHORT_SHARE = 0.01
-"""Share of the count that may be missing without another pass: at any time some repositories are pushed again."""
+"""No further pass is made if at most this share is missing. Repositories that are pushed again leave the span."""
 
 
 @dataclass(slots=True)
 class WindowReading:
-    """What the span holds. `total` is GitHub's count; `found` has the repositories by id; `short`: still missing.
+    """The result of reading a span.
 
-    `is_too_wide`: there are more results than GitHub shows, and the span can be divided; nothing else was read then.
+    Attributes:
+        found: The repositories by id.
+        total: The number of repositories by GitHub's count.
+        short: Repositories that are still missing.
+        is_too_wide: GitHub has more results than it shows, so the span must be split. The rest was not read.
+        seconds: The sum of GitHub's response times.
+        counts: Counters.
     """
 
     found: dict[int, ListedRepository] = field(default_factory=dict)
@@ -45,7 +54,7 @@ class WindowReading:
 
 
 def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
-    """Ask for the first page of a span: the count, the first results, and what to ask for the next page with."""
+    """Read the first page of a span. Return its count and results, and the next page's cursor. Raises GitHubError."""
     reading = WindowReading()
     page = repositories.search(github, words(span))
     reading.counts["requests"] += 1
@@ -54,9 +63,10 @@ def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
 
 
 def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | None = None) -> WindowReading:
-    """Read a span by GraphQL, from its second page on if `count` has asked for the first.
+    """Read a span by GraphQL. `begun`: the result of `count` if the first page was already read.
 
-    Raises GitHubError, and then nothing of it counts as read.
+    Raises:
+        GitHubError: A page could not be read. Then the whole span counts as not read.
     """
     reading, after = begun or count(github, span)
     if reading.total > MAX_RESULTS and span[1] - span[0] + 1 > MIN_WIDTH:
@@ -65,7 +75,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     for number in range(1, MAX_PASSES + 1):
         before = reading.total
         _read_pages(github, span, after, reading)
-        # A repository that is pushed again leaves, and those behind it move up: one of them may be jumped over.
+        # A repository that is pushed again leaves the span. The ones behind it move up, so the next page may skip one.
         missing = max(min(reading.total, MAX_RESULTS) - len(reading.found), before - reading.total)
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break
@@ -75,14 +85,14 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         reading.add(page)
         after = page.after
     if reading.total > MAX_RESULTS:
-        # One second cannot be divided, but read from its other end it shows as many once more.
+        # A second cannot be split. Sorted in the opposite order, the search shows as many results again.
         _read_pages(github, span, "", reading, newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading
 
 
 def read_by_rest(github: GitHub, span: Span) -> WindowReading:
-    """Read a span by the REST search, which has a quota of its own. Raises GitHubError."""
+    """Read a span by the REST search, which has a separate quota. Raises GitHubError."""
     reading = WindowReading()
     for number in range(1, MAX_PAGES + 1):
         page = repositories.search_by_rest(github, words(span), number)
@@ -98,19 +108,20 @@ def read_by_rest(github: GitHub, span: Span) -> WindowReading:
 
 
 def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
-    """Return when the newest push was that the index knows of; None if it knows of none within the last hour."""
+    """Return the time of the newest push in the index, or None if there is none within PROBED_SECONDS."""
     page = repositories.search(github, words((int(now) - PROBED_SECONDS, int(now) + 60)), newest_first=True)
     return max((one.pushed_at for one in page.repositories if one.pushed_at), default=None), page
 
 
 def words(span: Span) -> str:
+    """Return the search terms for the span."""
     return repositories.pushed_between(datetime.fromtimestamp(span[0], UTC), datetime.fromtimestamp(span[1], UTC))
 
 
 def _read_pages(
     github: GitHub, span: Span, after: str | None, reading: WindowReading, *, newest_first: bool = False
 ) -> None:
-    """Read the pages that follow; `after` empty: from the first one on."""
+    """Read the pages after the cursor `after`. Empty: begin with the first page. None: there are no more pages."""
     for _ in range(MAX_PAGES):
         if after is None:
             return

@@ -1,4 +1,7 @@
-"""One turn of repository search: the most urgent spans first, until enough was asked for. Requests, but no rows."""
+"""One turn of repository search: it searches the most urgent spans first, up to a limit of requests and time.
+
+It sends requests but does not use the database.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,36 @@ from scanner.sources.repository_search.reading import WindowReading
 from scanner.sources.repository_search.windows import LOOKS_AFTER, MAX_RESULTS, Plan, Span
 
 MAX_REQUESTS = 24
-"""Requests of one turn, after which it is committed: what was found is read before more is asked for."""
+"""Limit of the requests of one turn. Then its results are committed, so that reading the found pushes can begin."""
 MAX_SECONDS = 12.0
+"""A turn sends no new request after this time."""
 PROBE_SECONDS = 60.0
+"""Interval of the probes for the index's newest entry."""
 COMPARE_SECONDS = 600.0
-"""How often the REST search is asked whether GraphQL shows this credential everything."""
+"""Interval of the comparisons with the REST search, which show whether this credential sees everything by GraphQL."""
 COMPARE_AGAIN_SECONDS = 10.0
-"""The same, where a window held too little to tell."""
+"""Interval after a comparison whose window had too few repositories to decide."""
 MIN_COMPARED = 20
+"""A comparison needs at least this many repositories."""
 PARTIAL_SHARE = 0.5
+"""If GraphQL shows less than this share of the REST search's count, it shows only a part."""
 SPARE = 1.15
-"""Later looks are paid for only if the points last for this many times the first looks until they are full again."""
+"""Later looks are made only if the points until the reset pay for this many times the first looks."""
 NODE_POINTS_A_SECOND = 0.2
-"""Left to the source of new repositories: 690 points an hour."""
+"""Points that are left to the source of new repositories, which needs about 690 an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A window that was asked for before. `seen`: ids of the repositories that it showed. `look`: from 0."""
+    """A window that was searched before and is due again.
+
+    Attributes:
+        span: The window.
+        number: The window's number.
+        look: The number of this later look, from 0.
+        total: GitHub's count at the latest look.
+        seen: Ids of the repositories that the window has shown.
+    """
 
     span: Span
     number: int
@@ -45,15 +60,21 @@ class Look:
 
 @dataclass(slots=True)
 class Turn:
-    """What a turn does and has brought.
+    """A turn and its results.
 
     Attributes:
-        found: Repositories that were not seen before in their window.
+        github: The client.
+        plan: What to search next.
+        clock: Returns seconds since the epoch.
+        due: Windows whose later look is due.
+        found: Repositories that their window has not shown before.
         first: Windows that had their first look.
-        again: Windows that had a later look, with all that they have shown by now.
-        missed: Spans that are given up, or of which not everything could be seen.
-        error: Why the turn stopped early; of one of the two quotas, if the other went on.
-        seconds: GitHub's response times, by which its limit on CPU time is kept.
+        again: Windows that had a later look, with the count and all ids that they have shown.
+        missed: Spans that are given up, or that GitHub did not show completely.
+        counts: Counters.
+        error: Why the turn stopped early, or why one of the two searches did.
+        seconds: The sum of GitHub's response times, for the limit on CPU time.
+        has_done_anything: At least one request succeeded.
     """
 
     github: GitHub
@@ -71,7 +92,7 @@ class Turn:
     _began: float = 0.0
 
     def run(self) -> None:
-        """Ask for what is due. Errors end in `error`."""
+        """Search what is due. Store an error in `error` instead of raising it."""
         self._began = now = self.clock()
         for start, end in self.plan.leave_behind(now):
             self._miss((start, end), self.plan.expected((start, end)), "not_caught_up")
@@ -95,7 +116,7 @@ class Turn:
             self.error = self.error or self._partial_view()
 
     def idle_seconds(self, now: float) -> float:
-        """Return the seconds until something is due; 0 if more is due already."""
+        """Return the seconds until the next search is due. 0: it is due already."""
         if self.error is not None and not self.plan.behind:
             return self.error.retry_after or 1.0
         if self.plan.behind:
@@ -120,7 +141,7 @@ class Turn:
             self._compare(window, found)
 
     def _take(self, window: Span, found: WindowReading) -> None:
-        """Keep what a window showed at its first look, and ask for it again later."""
+        """Store the result of a window's first look, and plan the later ones."""
         self.found += found.found.values()
         self.first.append((window, self.plan.windows, found))
         self.plan.looked(window, found.total)
@@ -156,7 +177,7 @@ class Turn:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Windows that were read because they grew would make the share look larger than it is.
+            # Measure only sampled windows. Windows that were read because they grew would bias the share.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self.again.append((look, found.total, seen))
         if is_last and is_thin:
@@ -178,7 +199,7 @@ class Turn:
             self._miss(window, found.short, "over_1000_results")
 
     def _probe(self, now: float) -> None:
-        """Ask how old the newest entry of the index is."""
+        """Find out how old the newest entry of the index is, once in PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)
@@ -191,7 +212,7 @@ class Turn:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
-        """Have the REST search count the same window: what GraphQL shows to an App is not documented."""
+        """Compare the count with the REST search's: GitHub does not document what GraphQL shows to an App."""
         if self.clock() < self.plan.compare_at <= self.clock() + COMPARE_SECONDS:
             return
         self.plan.compare_at = self.clock() + COMPARE_AGAIN_SECONDS
@@ -218,7 +239,10 @@ class Turn:
         return Forbidden("graphql_shows_a_part", message)
 
     def _is_over_budget(self) -> bool:
-        """Return whether the points left do not pay for this window, if all until they are full again are like it."""
+        """Return whether to leave this window to the REST search.
+
+        That is the case if the points left until the reset do not pay for all windows. Then a share of them is left.
+        """
         pace = self.github.gate.seconds_a_request("graphql")
         if self.plan.is_partial and self.clock() < self.plan.compare_at:
             return True
@@ -231,7 +255,7 @@ class Turn:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the points last for more than the first looks."""
+        """Return whether the points until the reset pay for more than the first looks."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

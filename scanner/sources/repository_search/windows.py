@@ -1,6 +1,6 @@
-"""Which spans of time repository search is asked for next, by what it showed before. Pure: no requests, no rows.
+"""The plan of which spans of push time to search next, from the results so far. Pure: no requests, no database.
 
-Spans are whole seconds since the epoch, both ends included, as GitHub's search has them.
+Spans are in whole seconds since the epoch and include both ends, as in GitHub's search.
 """
 
 from __future__ import annotations
@@ -10,32 +10,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_RESULTS = 1000
-"""GitHub shows no more of one search."""
+"""GitHub shows at most this many results of one search."""
 WANTED_RESULTS = 700
-"""Windows are as wide as holds about this many: a burst must not exceed the 1,000."""
+"""The width of a window is chosen for about this many results, so that a burst does not exceed MAX_RESULTS."""
 MIN_WIDTH, MAX_WIDTH, FIRST_WIDTH = 1, 20, 5
-"""Seconds. Times have a grain of one second; a wide window delays what was pushed at its beginning."""
+"""Widths of a window in seconds. GitHub's times are in seconds. A wide window delays the pushes at its start."""
 MAX_BEHIND_WIDTH = 600
-"""Seconds of a window that is caught up with, where no delay is added by its width."""
+"""Maximum width in seconds of a window to catch up on. Its width adds no delay, because it is late anyway."""
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
 """Seconds from a window's end to its first look: the search index needs some time to learn of a push."""
 SETTLE_MARGIN = 2.0
+"""Seconds that are added to the index's lag."""
 MIN_PROBED_RATE = 1.0
-"""Pushes a second from which on the age of the index's newest entry tells its lag."""
+"""From this many pushes a second, the age of the index's newest entry shows the index's lag."""
 LOOKS_AFTER = (120, 900, 3600)
-"""Seconds after the first look at which a window is asked for again, for what the index has learned since."""
+"""A window is searched again this many seconds after its first look, for pushes that the index has learned of since."""
 SAMPLE_EVERY = 8
-"""One window in so many is read whole at each later look, to measure what the index adds."""
+"""One window in this many is read completely at each later look, to measure what the index adds."""
 WORTH_READING = 0.02
-"""Share of late entries above which every window is read whole at this look."""
+"""Above this share of late entries, every window is read completely at this look."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""Shares of late entries at the first later look above and below which the first look is made later, or sooner."""
+"""Shares of late entries at the first later look. Above the first, first looks come later; below the second, sooner."""
 THIN = 0.5
-"""Share of the usual entries below which a window is suspected to be incomplete."""
+"""A window with less than this share of the usual entries may be incomplete."""
 MAX_LAG_SECONDS = 120.0
-"""What is further behind than this is left to catching up, so that new pushes are not read late because of old ones."""
+"""Windows that are further behind than this are caught up on later, so that old pushes do not delay new ones."""
 MAX_BEHIND_SECONDS = 86_400
+"""Spans older than this are given up and recorded as gaps."""
 MAX_SPANS = 100
+"""Limit of the spans to catch up on."""
 _SMOOTHING = 0.05
 
 Span = tuple[int, int]
@@ -43,23 +46,23 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class Plan:
-    """Where the source stands. It is the source's cursor.
+    """The plan. It is the source's cursor.
 
     Attributes:
-        until: The second before which every window had its first look, or lies in `behind`.
-        width: Seconds of the next window.
+        until: Every window before this second had its first look, or is in `behind`.
+        width: Width of the next window in seconds.
         settle: Seconds from a window's end to its first look.
-        rate: Repositories a second, smoothed; 0 before the first window.
-        late: By later look, the smoothed share of a window's entries that it added.
-        behind: Spans that had no look yet and are caught up with, oldest first.
-        behind_width: Seconds of the next window that is caught up with.
-        probe_at: When the index's newest entry is asked for next.
-        windows: First looks so far.
-        compare_at: When the REST search is asked next whether GraphQL shows everything.
-        checked: The second before which GraphQL showed everything, or the REST search is used.
-        compared: GraphQL's and REST's count of the same window, at the latest comparison.
-        is_partial: GraphQL shows this credential only a part, so that the REST search is used.
-        debt: Share of a window that the points of this hour do not pay for.
+        rate: Repositories a second, smoothed. 0 before the first window.
+        late: For each later look, the smoothed share of a window's entries that it added.
+        behind: Spans without a first look that are caught up on, oldest first.
+        behind_width: Width in seconds of the next window to catch up on.
+        probe_at: When the index's newest entry is searched next.
+        windows: The number of first looks so far.
+        compare_at: When GraphQL is compared with the REST search next.
+        checked: Before this second, GraphQL showed everything, or the window was left to the REST search.
+        compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
+        is_partial: GraphQL shows this credential only a part, so the REST search is used.
+        debt: The share of a window that the points of this hour do not pay for.
     """
 
     until: int
@@ -79,7 +82,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], now: float) -> Plan:
-        """Return the plan of a cursor; a new one begins now."""
+        """Return the plan stored in a cursor. Without one, return a new plan that begins at `now`."""
         if "until" not in value:
             return cls(until=int(now - FIRST_SETTLE))
         spans = [(int(start), int(end)) for start, end in value["behind"]]
@@ -104,7 +107,7 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move what is too far behind to the spans that are caught up with. Returns: spans that are given up."""
+        """Move windows that are too far behind to `behind`. Remove spans that are too old, and return them."""
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
             self.behind.append((self.until, newest - 1))
@@ -124,7 +127,7 @@ class Plan:
         return given_up
 
     def next_window(self, now: float) -> Span | None:
-        """Return the next window for a first look; None if it has not settled yet."""
+        """Return the next window for a first look, or None if it has not settled yet."""
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
 
@@ -133,25 +136,25 @@ class Plan:
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Leave a window, which the points of this hour do not pay for, to catching up by another quota."""
+        """Move a window to `behind`, because the points of this hour do not pay for it. The REST search reads it."""
         self.behind.append(window)
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Leave to the REST search all windows since the latest good comparison, and until the next one."""
+        """Leave all windows from the latest good comparison until the next one to the REST search."""
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window that is caught up with. It stays in `behind` until `caught_up` is called."""
+        """Return the newest window to catch up on. It stays in `behind` until `caught_up` is called."""
         if not self.behind:
             return None
         start, end = self.behind[-1]
         return max(start, end - self.behind_width + 1), end
 
     def caught_up(self, window: Span, total: int) -> None:
-        """Take a window, which ends with the newest span, out of what is caught up with."""
+        """Remove a window from `behind` after it was read. It must be at the end of the newest span."""
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
         start, _ = self.behind.pop()
@@ -159,7 +162,7 @@ class Plan:
             self.behind.append((start, window[0] - 1))
 
     def is_too_wide(self, window: Span, total: int) -> bool:
-        """Return whether to ask for a narrower window instead, and make the next one narrower."""
+        """Return whether the window has too many results. If so, make the next window narrower."""
         seconds = window[1] - window[0] + 1
         if total <= MAX_RESULTS or seconds <= MIN_WIDTH:
             return False
@@ -171,7 +174,7 @@ class Plan:
         return True
 
     def looked(self, window: Span, total: int) -> None:
-        """Take a first look into account: the next window follows it, and is as wide as the rate asks for."""
+        """Update the plan after a first look. Choose the next window's width by the observed rate."""
         seconds = window[1] - window[0] + 1
         self.until, self.windows = window[1] + 1, self.windows + 1
         now_rate = total / seconds
@@ -179,22 +182,23 @@ class Plan:
         self.width = int(min(max(WANTED_RESULTS / max(self.rate, now_rate, 0.1), MIN_WIDTH), MAX_WIDTH))
 
     def is_thin(self, window: Span, total: int) -> bool:
-        """Return whether the window holds far less than usual, so that the index may not have learned all of it."""
+        """Return whether the window has far fewer results than usual, so that the index may be incomplete."""
         return total < THIN * self.expected(window)
 
     def expected(self, window: Span) -> float:
+        """Return the number of repositories that the window should have by the usual rate."""
         return self.rate * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether to read a window whole at this later look (from 0), whatever its count says."""
+        """Return whether to read a window completely at this later look (from 0), even if its count has not grown."""
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether this window is one of those that measure what later looks add."""
+        """Return whether this window is in the sample that measures what later looks add."""
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
-        """Take into account which share of a window's entries a later look added."""
+        """Update the plan with the share of a window's entries that a later look added."""
         self.late[look] += _SMOOTHING * 4 * (share - self.late[look])
         if look:
             return
@@ -204,10 +208,10 @@ class Plan:
             self.settle = max(self.settle * 0.97, MIN_SETTLE)
 
     def probed(self, lag: float, rate: float) -> None:
-        """Take into account how old the newest entry of the index is: no window settles sooner.
+        """Update the plan with the age of the index's newest entry (`lag`, in seconds): no window settles sooner.
 
-        Where little is pushed, as in an installation of one's own, its age says nothing of the index. `rate`: pushes a
-        second of the last hour.
+        `rate` is the number of pushes a second in the last hour. If it is low, as in a self-hosted installation, the
+        age does not show the index's lag, so it is ignored.
         """
         if rate >= MIN_PROBED_RATE:
             self.settle = min(max(self.settle, lag + SETTLE_MARGIN), MAX_SETTLE)

@@ -1,1 +1,1 @@
-"""Rescans of repositories, owners, gists and pushes, by steps."""
+"""Rescans of repositories, owners, gists and archived hours, in steps."""

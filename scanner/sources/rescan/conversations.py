@@ -1,6 +1,7 @@
-"""The steps of a rescan that read what people wrote: issues, pull requests, comments, reviews, releases, page by page.
+"""The steps of a rescan that read conversations page by page: issues, pull requests, comments, reviews and releases.
 
-https://docs.github.com/rest/issues and its neighbours. Discussions are in no list of the REST API and are not read.
+They use the lists at https://docs.github.com/rest/issues and related ones. The REST API cannot list discussions, so
+they are not read.
 """
 
 from __future__ import annotations
@@ -23,37 +24,38 @@ from scanner.sources.timeline.texts import strings_of
 PAGE_SIZE = 100
 MAX_PAGES = 1000
 MAX_REVIEWED = 2000
-"""Pull requests, the newest first, whose reviews are read: each costs a request."""
+"""The reviews of this many pull requests are read, the newest first. Each pull request costs a request."""
 MAX_REVIEW_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """A list of the REST API: its path below the repository or gist, and the kind of place each entry is."""
+class ConversationList:
+    """A list of the REST API: its path below the repository or gist, and the kind of place of its entries."""
 
     path: str
     kind: PlaceKind
     params: Mapping[str, str] = field(default_factory=dict)
 
 
-LISTINGS: dict[str, Listing] = {
-    "issues": Listing("issues", "issue", {"state": "all"}),
-    "issue_comments": Listing("issues/comments", "issue_comment"),
-    "review_comments": Listing("pulls/comments", "review_comment"),
-    "commit_comments": Listing("comments", "commit_comment"),
-    "releases": Listing("releases", "release"),
-    "gist_comments": Listing("comments", "gist_comment"),
+CONVERSATION_LISTS: dict[str, ConversationList] = {
+    "issues": ConversationList("issues", "issue", {"state": "all"}),
+    "issue_comments": ConversationList("issues/comments", "issue_comment"),
+    "review_comments": ConversationList("pulls/comments", "review_comment"),
+    "commit_comments": ConversationList("comments", "commit_comment"),
+    "releases": ConversationList("releases", "release"),
+    "gist_comments": ConversationList("comments", "gist_comment"),
 }
-OF_REPOSITORIES = (*(name for name in LISTINGS if name != "gist_comments"), "reviews")
+OF_REPOSITORIES = (*(name for name in CONVERSATION_LISTS if name != "gist_comments"), "reviews")
+"""Names of the lists that a repository has."""
 
 
 def reader(name: str) -> Callable[[Work], Response]:
-    """The step that reads this list."""
-    return _read_reviews if name == "reviews" else lambda work: _read(work, name, LISTINGS[name])
+    """Return the function that executes the step for this list."""
+    return _read_reviews if name == "reviews" else lambda work: _read(work, name, CONVERSATION_LISTS[name])
 
 
-def _read(work: Work, name: str, listing: Listing) -> Response:
-    """Every page from where an earlier attempt stopped; each is responded to before the next is asked for."""
+def _read(work: Work, name: str, listing: ConversationList) -> Response:
+    """Read every page from where an earlier attempt stopped. Respond to each page before requesting the next."""
     base, address = _base(work, name)
     page, total = int(work.at.get("page", 1)), Response()
     while page <= MAX_PAGES:
@@ -73,9 +75,9 @@ def _read(work: Work, name: str, listing: Listing) -> Response:
 
 
 def _read_reviews(work: Work) -> Response:
-    """The reviews of each pull request; they are in no list of the repository's.
+    """Read the reviews of each pull request, because the repository has no list of all reviews.
 
-    Each costs a request, and a budget may be smaller than a page of them: so far and no further is kept for each.
+    Each pull request costs a request, and the budget may end within a page of them. So write a checkpoint after each.
     """
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
@@ -127,7 +129,7 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
 
 
 def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
-    """What the entries of one page hold, at the cost of one budget."""
+    """Scan the entries of one page with one shared budget, and return their candidates."""
     budget, limits = ScanBudget.for_page(), CandidateLimits()
     candidates: list[Candidate] = []
     for entry in entries:

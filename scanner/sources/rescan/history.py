@@ -1,4 +1,4 @@
-"""The steps of a rescan that read a history: of a repository with commits that no ref reaches, of a wiki, of a gist."""
+"""The steps of a rescan that read a git history: of a repository with its unreachable commits, a wiki, or a gist."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from scanner.sources.rescan.steps import Work
 
 MAX_ACTIVITY_PAGES = 100
 MAX_UNREACHED = 5000
-"""Commits that the activity list names; each hundred is one request to git."""
+"""Limit of the commits from the activity list. Each hundred of them costs a request to git."""
 
 
 def read_repository(work: Work) -> Response:
-    """Mirror the repository with what force pushes left behind, and scan all of it."""
+    """Mirror the repository with the commits that force pushes made unreachable, and scan all of it."""
     name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
     if described.get("has_discussions") is True:
-        # How many there are no list of the REST API says.
+        # The REST API cannot list discussions, so count them as unread.
         work.counts["unread_discussions"] = 1
     tips = _activity_tips(work, name)
     candidates = _scan(work, url, tips)
@@ -40,7 +40,12 @@ def read_repository(work: Work) -> Response:
 
 
 def read_wiki(work: Work) -> Response:
-    """The wiki's history. NotFound where there is none."""
+    """Scan the wiki's history.
+
+    Raises:
+        NotFound: The repository has no wiki.
+        GitHubError: The wiki could not be read.
+    """
     name, repository_id = repository_of(work.github, work.job.target)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
     candidates = _scan(work, git_url(work.github.web_url, f"{name}.wiki"), ())
@@ -48,10 +53,10 @@ def read_wiki(work: Work) -> Response:
 
 
 def read_gist(work: Work) -> Response:
-    """A gist's history, from the address that GitHub names for it."""
+    """Scan a gist's history, fetched from the address that GitHub names for it. Raises GitHubError."""
     gist_id = str(work.job.target["gist"])
     if not is_gist_id(gist_id):
-        raise NotFound("unusable_gist", "this is no gist's id")
+        raise NotFound("unusable_gist", "this is not a valid id of a gist")
     try:
         _, value = get_json(work.github, f"{work.github.api_url}/gists/{gist_id}", expected=dict)
     except NotFound as err:
@@ -65,13 +70,13 @@ def read_gist(work: Work) -> Response:
 
 
 def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
-    """The repository's present name, which may have changed since, and its id, by which places are the same."""
+    """Return the repository's current name, which may have changed, and its id, which identifies places."""
     name, repository_id, _ = _described(github, target)
     return name, repository_id
 
 
 def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
-    """The repository's name and id, checked, and all that GitHub says of it."""
+    """Return the repository's checked name and id, and GitHub's whole description of it. Raises GitHubError."""
     name, repository_id = str(target["repository"]), target.get("repository_id")
     if repository_id is None and not is_repository_name(name):
         raise NotFound("unusable_repository_name", "the repository has no usable name")
@@ -90,7 +95,12 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 
 def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:
-    """Clone, add the commits that no ref reaches, and scan every object."""
+    """Clone the repository, fetch the commits that no ref reaches, and scan every object.
+
+    Raises:
+        MirrorStopped: The job was cancelled or taken over.
+        GitHubError: The repository could not be read.
+    """
     with mirror_folder(work.settings.state_dir, work.job.id) as mirror:
         work.report("cloning", 0, 0)
         mirrors.clone(
@@ -121,7 +131,7 @@ def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:
 
 
 def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
-    """Commits that refs pointed to once, by the repository's activity; they may be reached by none today."""
+    """Return commits that refs once pointed to, from the repository's activity list. Today, no ref may reach them."""
     found: dict[str, None] = {}
     url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
     pages = 0
@@ -160,7 +170,7 @@ def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) 
         on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),
     )
     work.counts["unreached_commits"] += fetched.got
-    # GitHub removes such commits in time: what is gone is not public any more.
+    # GitHub removes unreachable commits after some time. A commit that is gone is not public any more.
     work.counts["unreached_commits_gone"] += fetched.gone
     work.counts["unread_unreached_commits"] += fetched.unread
 
@@ -175,7 +185,7 @@ def _in_gist(found: Place, base: Place) -> Place:
 
 
 def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
-    """The candidate at its public address; the history itself knows only paths and commits."""
+    """Return the candidate with its public address. The scan of the history knows only paths and commits."""
     found = candidate.place
     kind: PlaceKind = found.kind
     if step == "wiki":

@@ -1,4 +1,4 @@
-"""Jobs for what an operator asks to read again. They are the most urgent of their kind."""
+"""Jobs for rescans that an operator requests. They are the most urgent of their kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRIORITY = 10
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job that reads what an operator asked for."""
+    """A job that an operator has queued."""
 
     id: int
     kind: JobKind

@@ -1,6 +1,6 @@
-"""Where mirrors lie while they are read: folders of the state folder that only we may read, gone at the end of a step.
+"""Private folders for mirrors in the state folder. Each is removed at the end of its step.
 
-After a crash whoever comes next removes them: the folder's lock tells whether its owner still lives.
+After a crash, the next worker removes abandoned folders: each folder's lock tells whether its owner is still alive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDER = "mirrors"
 
 @contextmanager
 def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
-    """A path for a mirror of this job's, removed with all that is in it when the block ends."""
+    """Yield a path for a mirror of this job. Remove its folder when the block ends."""
     root = state_dir / FOLDER
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -34,7 +34,7 @@ def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
 
 
 def remove_abandoned(state_dir: Path) -> int:
-    """Delete mirrors whose owner is gone; the number deleted."""
+    """Delete mirrors whose owner has ended. Return the number of deleted mirrors."""
     root = state_dir / FOLDER
     removed = 0
     if not root.is_dir():
@@ -45,7 +45,7 @@ def remove_abandoned(state_dir: Path) -> int:
                 with (folder / "lock").open("a") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, FileNotFoundError):
-                continue  # its owner is at work, or has just removed it
+                continue  # its owner is still working, or has just removed it
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
@@ -53,7 +53,7 @@ def remove_abandoned(state_dir: Path) -> int:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Nobody else makes or removes mirrors meanwhile: one that is just made has no lock of its own yet."""
+    """Lock the root folder, so that no other process sees a new mirror folder that has no lock of its own yet."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

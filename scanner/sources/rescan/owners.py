@@ -1,4 +1,4 @@
-"""The steps of a rescan of a user or an organization: each public repository and gist becomes a job of its own."""
+"""The steps of a rescan of a user or an organization: they queue a job for each public repository and gist."""
 
 from __future__ import annotations
 

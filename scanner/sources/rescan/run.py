@@ -1,4 +1,7 @@
-"""Does what takes long: whole repositories, gists, owners, archived hours; step by step, each resumed after a crash."""
+"""The execution of long jobs: whole repositories, gists, owners and archived hours.
+
+A job consists of steps. A worker executes one step at a time and resumes it after a crash.
+"""
 
 from __future__ import annotations
 
@@ -33,37 +36,37 @@ from scanner.sources.rescan.steps import NotNow, Work
 MAX_RETRY_SECONDS = 3600.0
 CREDENTIAL_RETRY_SECONDS = 600.0
 RESERVE = 0.2
-"""Of the REST budget, left to polling."""
+"""The share of the REST budget that is left to polling."""
 MAX_TRIES = jobs.MAX_FAILURES - 1
-"""Of an optional step, without progress: then it is passed over, before the whole job would be given up."""
+"""An optional step is skipped after this many attempts without progress, before the whole job would fail."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step. Without an `optional` one that cannot be done, the rest is still worth doing."""
+class RescanStep:
+    """A step of a long job. If an `optional` step fails, the job goes on with the next step."""
 
     name: str
     do: Callable[[Work], Response]
     optional: bool = True
 
 
-STEPS: dict[JobKind, tuple[Step, ...]] = {
+STEPS: dict[JobKind, tuple[RescanStep, ...]] = {
     JobKind.REPOSITORY: (
-        Step("repository", rescan_history.read_repository, optional=False),
-        Step("wiki", rescan_history.read_wiki),
-        *(Step(name, conversations.reader(name)) for name in conversations.OF_REPOSITORIES),
+        RescanStep("repository", rescan_history.read_repository, optional=False),
+        RescanStep("wiki", rescan_history.read_wiki),
+        *(RescanStep(name, conversations.reader(name)) for name in conversations.OF_REPOSITORIES),
     ),
     JobKind.GIST: (
-        Step("gist", rescan_history.read_gist, optional=False),
-        Step("gist_comments", conversations.reader("gist_comments")),
+        RescanStep("gist", rescan_history.read_gist, optional=False),
+        RescanStep("gist_comments", conversations.reader("gist_comments")),
     ),
     JobKind.OWNER: (
-        Step("repositories", owners.queue_repositories, optional=False),
-        Step("gists", owners.queue_gists),
+        RescanStep("repositories", owners.queue_repositories, optional=False),
+        RescanStep("gists", owners.queue_gists),
     ),
-    JobKind.ARCHIVE_HOUR: (Step("archive", archive_hours.read_hour, optional=False),),
+    JobKind.ARCHIVE_HOUR: (RescanStep("archive", archive_hours.read_hour, optional=False),),
 }
 KINDS = tuple(STEPS)
 
@@ -71,7 +74,15 @@ KINDS = tuple(STEPS)
 def rescan_next(
     database: Database, github: GitHub, detector: Detector, policy: Policy, *, settings: Settings
 ) -> Response | None:
-    """Do one step of the most urgent job that is due; None when there is none."""
+    """Execute one step of the most urgent job that is due. Return None if there is none.
+
+    Args:
+        database: The database.
+        github: The client. The steps leave the share RESERVE of its budget to polling.
+        detector: Scans.
+        policy: How to respond to leaked tokens.
+        settings: The settings.
+    """
     remove_abandoned(settings.state_dir)
     job = jobs.claim_next(database, *KINDS)
     if job is None:
@@ -86,13 +97,18 @@ def rescan_next(
 def _work(
     database: Database, github: GitHub, detector: Detector, policy: Policy, job: ClaimedJob, settings: Settings
 ) -> Response:
-    """One step and what it comes to. LeaseLost and MirrorStopped when nobody waits for it any more."""
+    """Execute one step and record its result.
+
+    Raises:
+        LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.
+        MirrorStopped: The same, noticed during a clone.
+    """
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
     if step.optional and job.failures >= MAX_TRIES:
-        # It had not even the time to say what is wrong: it ends the worker.
-        _log.warning("rescan: a step led nowhere too often", extra={"job": job.id, "step": step.name})
+        # No attempt could record an error: the step ends its worker.
+        _log.warning("rescan: a step failed too often and is skipped", extra={"job": job.id, "step": step.name})
         with database.write() as session:
             _pass_over(session, job, number, counts)
         return Response()
@@ -130,10 +146,10 @@ def _finish(session: Session, job: ClaimedJob, counts: Counter[str], error: str 
     jobs.finish(session, job, state, counts=counts, error=error)
 
 
-def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
+def _failed(session: Session, work: Work, step: RescanStep, err: GitHubError) -> None:
     job, counts = work.job, work.counts
     if step.optional and isinstance(err, NotFound):
-        _next_step(session, job, work.step, counts)  # no wiki, issues switched off: there is nothing to read
+        _next_step(session, job, work.step, counts)  # nothing to read: no wiki, or issues are switched off
         return
     _log.warning("rescan: %s", err, extra={"job": job.id, "step": step.name})
     waits = isinstance(err, RateLimited | NotNow) or not err.asked
@@ -141,7 +157,7 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
     if waits or (may_pass and not _is_last_try(work, step)):
         wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
         delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
-        # A limit lifts by itself: waiting for it is no failure, however often.
+        # A rate limit passes by itself, so waiting for it does not count as a failure.
         kept: dict[str, Any] = {"failures": 0} if waits else {}
         progress = {**job.progress, "step": work.step, "counts": dict(work.counts_there), "at": dict(work.at)}
         job.lease.write(session, progress=progress, **kept)
@@ -156,12 +172,12 @@ def _failed(session: Session, work: Work, step: Step, err: GitHubError) -> None:
         _finish(session, job, counts, error=str(err))
 
 
-def _is_last_try(work: Work, step: Step) -> bool:
+def _is_last_try(work: Work, step: RescanStep) -> bool:
     has_progress = dict(work.at) != (work.job.progress.get("at") or {})
     return step.optional and not has_progress and work.job.failures + 1 >= MAX_TRIES
 
 
 def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:
-    """Without an optional step the rest is still worth reading."""
+    """Skip an optional step, count it as unread, and go on with the next step."""
     counts[f"unread_{STEPS[job.kind][number].name}"] += 1
     _next_step(session, job, number, counts)

@@ -1,4 +1,4 @@
-"""What a step of a rescan works with: the job in hand, its counts, its progress, and the way to respond."""
+"""The context of a step of a rescan: its job, counters, progress and lease, and its way to respond to candidates."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ _log = logging.getLogger(__name__)
 
 
 class NotNow(GitHubError):
-    """The step has to wait, through no fault of GitHub's; `retry_after` says how long."""
+    """The step has to wait `retry_after` seconds for a reason that is not GitHub's fault."""
 
 
 @dataclass
 class Work:
-    """One step in hand. `at` is where an earlier attempt at it stopped.
+    """A step in progress.
 
-    `keeping` holds the job's lease. Progress moves its deadline.
-
-    `counts_there` are the counts up to `at`: what is read again from there on is not counted twice.
+    Attributes:
+        counts: The job's counters.
+        keeping: Holds the job's lease. Progress extends its deadline.
+        step: The step's number, from 0.
+        at: The position at which an earlier attempt stopped.
+        counts_there: The counters at `at`, so that what a retry reads again is not counted twice.
     """
 
     database: Database
@@ -63,7 +66,7 @@ class Work:
         return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
-        """Respond to what the step found."""
+        """Respond to the candidates that the step found."""
         if not candidates:
             return Response()
         return respond_or_keep(
@@ -75,24 +78,28 @@ class Work:
         )
 
     def reached(self, at: Mapping[str, Any]) -> None:
-        """The step got so far; who says so sees to it that it is recorded."""
+        """Note that the step has reached this position. The caller must record it in the database."""
         if dict(at) != dict(self.at):
             self.keeping.progressed()
         self.at = dict(at)
         self.counts_there = Counter(self.counts)
 
     def checkpoint(self, at: Mapping[str, Any]) -> None:
-        """The step got so far and goes on from there after a crash. LeaseLost when it is somebody else's by now."""
+        """Record that the step has reached this position. After a crash, the next attempt goes on from there.
+
+        Raises:
+            LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.
+        """
         self.reached(at)
         jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
 
     def report(self, phase: str, done: int, total: int) -> None:
-        """Show progress, not more often than anybody looks.
+        """Record the progress for the status, at most once in PROGRESS_SECONDS.
 
-        Only a checkpoint counts as getting somewhere: what kills its worker must not do so for ever.
+        Only a checkpoint resets the job's failures. Otherwise a step that kills its worker would be retried for ever.
         """
         if (phase, done) != self._reached:
-            # A step that reports the same figure again and again is hung.
+            # A step that reports the same figure repeatedly is hung, so only a new figure extends the deadline.
             self._reached = (phase, done)
             self.keeping.progressed()
         now = time.monotonic()
@@ -105,7 +112,7 @@ class Work:
         except Exception as err:
             if not is_unavailable(err):
                 raise
-            _log.warning("progress not written: the database is away", extra={"job": self.job.id})
+            _log.warning("progress not recorded: the database is unavailable", extra={"job": self.job.id})
 
     def _progress(self, phase: str, done: int, total: int) -> dict[str, Any]:
         return {

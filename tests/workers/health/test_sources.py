@@ -11,12 +11,12 @@ from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.records.source_models import SourceState
 from scanner.settings import load_settings
-from scanner.sources.new_repositories.listing import Place
+from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.repository_search.windows import Plan
 from workers.health.overview import overview
 
 PLAN = Plan(until=1000, settle=72.5, behind=[(100, 199), (300, 349)], compared=(700, 701)).to_json()
-PLACE = Place(newest=9000, owed=[(7000, 8000)]).to_json()
+PLACE = ListPosition(newest=9000, owed=[(7000, 8000)]).to_json()
 
 
 @pytest.mark.parametrize(

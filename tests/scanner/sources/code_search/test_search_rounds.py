@@ -13,7 +13,7 @@ from scanner.sources.code_search.rounds import (
     MAX_SIZE_BYTES,
     PAGE_SIZE,
     Round,
-    Shard,
+    SearchShard,
     after_answer,
     after_refusal,
 )
@@ -61,7 +61,7 @@ def test_what_cannot_be_divided_is_counted() -> None:
 
 
 def test_halves_hold_the_same_files_and_none_twice() -> None:
-    todo, leaves = [Shard(0)], []
+    todo, leaves = [SearchShard(0)], []
     while todo:
         shard = todo.pop()
         if shard.high - shard.low < 3:

@@ -17,7 +17,7 @@ from scanner.records.models import Sighting, db_now
 from scanner.records.source_models import Gap, SourceState
 from scanner.sources.new_repositories import listing, looks
 from scanner.sources.new_repositories import poll as new_repositories
-from scanner.sources.new_repositories.listing import Place
+from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.polling.report import PollReport
 from scanner.sources.pushes.push import Push
 from tests.scanner.sources.knowing import jobs_of, make_due, state_of
@@ -101,7 +101,7 @@ def test_the_newest_id_is_found_by_bisection_within_few_requests(source: Listing
         source.create(f"old/more{number}")
     source.poll()
     newest = max(repository.id for repository in source.sandbox.repositories.values())
-    assert Place.from_json(source.state.cursor).newest == newest
+    assert ListPosition.from_json(source.state.cursor).newest == newest
     assert source.sandbox.requests["repositories"] < 50
 
 
@@ -178,7 +178,7 @@ def test_after_a_pause_it_goes_on_at_the_newest_and_lists_what_lies_between_as_w
     source.poll()
     created = {source.create(f"ana/app{number}").id for number in range(900)}
     source.poll()
-    place = Place.from_json(source.state.cursor)
+    place = ListPosition.from_json(source.state.cursor)
     assert place.newest == max(created)
     assert place.owed
     lately = source.create("ana/lately")
@@ -187,7 +187,7 @@ def test_after_a_pause_it_goes_on_at_the_newest_and_lists_what_lies_between_as_w
     for _ in range(4):
         source.poll()
     assert created <= set(source.waiting)
-    assert Place.from_json(source.state.cursor).owed == []
+    assert ListPosition.from_json(source.state.cursor).owed == []
 
 
 @only_sqlite
