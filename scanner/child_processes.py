@@ -1,4 +1,4 @@
-"""Child processes that never outlive us, not even when we are killed."""
+"""Child processes that end with their parent, even if the parent is killed (Linux)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
-    """Have this process get the signal when its parent ends; `parent` is checked, since it may have ended already."""
+    """Make Linux send this process the signal when its parent ends.
+
+    Exit at once if the parent is no longer the process with the id `parent`: it has ended before the call.
+    """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-    if parent is not None and os.getppid() != parent:  # it ended in the instant before
+    if parent is not None and os.getppid() != parent:  # the parent ended before prctl was called
         os._exit(1)
 
 
@@ -31,10 +34,17 @@ def start_child(
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command that gets `death_signal` when this process ends for whatever reason (Linux).
+    """Start a command that gets `death_signal` when this process ends for any reason (Linux).
 
-    Call it from the main thread: the signal fires when the thread that started the child ends. `own_group` keeps a
-    terminal's Ctrl-C from reaching the child before we have decided what to do.
+    Call it from the main thread: Linux sends the signal when the thread that started the child ends.
+
+    Args:
+        command: The program and its arguments.
+        env: The environment. None: that of this process.
+        own_group: Start the child in a process group of its own, so that a terminal's Ctrl-C does not reach it.
+        death_signal: The signal.
+        stdout: As for subprocess.Popen.
+        stderr: As for subprocess.Popen.
     """
     parent = os.getpid()
     return subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Starts git processes with limits: memory, processor time, no core files, a process group that is killed as a whole.
+"""Git child processes with limits of memory and processor time, in process groups that are killed as a whole.
 
-Every git process of the project is started here. It reads no configuration but the settings given here.
+Every git process of the project is started here. It reads only the configuration that is given here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import IO, Any
 from scanner.child_processes import die_with_parent
 
 KILL_SECONDS = 30.0
-"""A killed process that has not ended by then is stuck in the kernel; waiting longer would only hang the caller."""
+"""A killed process that has not ended after this time is stuck in the kernel. Waiting longer would hang the caller."""
 
 _SETTINGS = {
-    # Nothing may be run: no hooks, no monitors, no helpers, no other transports.
+    # Git may run nothing: no hooks, no monitors, no helpers, no other transports.
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
     "core.sshCommand": "false",
@@ -41,13 +41,13 @@ _SETTINGS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "transfer.bundleURI": "false",
-    # Derived files that a stranger may have forged are not believed.
+    # Ignore derived files, because the repository's owner may have forged them.
     "core.useReplaceRefs": "false",
     "core.commitGraph": "false",
     "core.multiPackIndex": "false",
     "log.showSignature": "false",
     "log.mailmap": "false",
-    # Memory: objects from 16 MB on are streamed where git can; maps, windows and caches are bounded; one thread.
+    # Limit memory: stream objects from 16 MB on where git can, bound maps, windows and caches, and use one thread.
     "core.bigFileThreshold": "16m",
     "core.packedGitWindowSize": "32m",
     "core.packedGitLimit": "256m",
@@ -55,7 +55,7 @@ _SETTINGS = {
     "pack.windowMemory": "64m",
     "pack.deltaCacheSize": "32m",
     "pack.threads": "1",
-    # Received packs stay packs: loose objects would cost a file each.
+    # Keep received packs as packs. Unpacked, each object would be a file.
     "transfer.unpackLimit": "1",
     "fetch.fsckObjects": "false",
 }
@@ -65,9 +65,11 @@ _SETTINGS = {
 class ProcessLimits:
     """Limits of one git process and of each process that it starts.
 
-    `data_bytes` is RLIMIT_DATA: heap and private writable maps. RLIMIT_AS would also count the read-only maps of packs
-    and their indexes, which are as large as the repository and cost no memory of their own. `cpu_seconds` is
-    RLIMIT_CPU. `file_bytes` is RLIMIT_FSIZE, the size of a file that it may write.
+    Attributes:
+        data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS would also count the read-only maps
+            of packs and their indexes, which are as large as the repository and need no memory of their own.
+        cpu_seconds: RLIMIT_CPU.
+        file_bytes: RLIMIT_FSIZE, the maximum size of a file that the process writes.
     """
 
     data_bytes: int
@@ -76,14 +78,14 @@ class ProcessLimits:
 
 
 READING = ProcessLimits(data_bytes=512 << 20, cpu_seconds=3600, file_bytes=0)
-"""For commands that read objects. One delta needs its base, its commands and its result at once; nothing is written."""
+"""For commands that read objects and write nothing. Applying a delta needs its base, its commands and its result."""
 
 RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1 << 40)
-"""For clone, fetch and unbundle. `index-pack` keeps some 100 bytes for each object; the caller bounds the disk."""
+"""For clone, fetch and unbundle. `index-pack` needs about 100 bytes for each object. The caller limits the disk use."""
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the whole environment of a git process; `settings` are added to the safe ones or replace them."""
+    """Return the whole environment of a git process. `settings` are added to the safe settings or replace them."""
     merged = {**_SETTINGS, **(settings or {})}
     variables = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -114,10 +116,13 @@ def git_child(
     stdout: int | IO[Any] = subprocess.DEVNULL,
     stderr: int | IO[Any] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run git in a process group of its own while the block runs; its pipes are not buffered.
+    """Run git in a process group of its own while the block runs. Its pipes are not buffered.
 
-    At the end of the block the whole group is killed, also when git itself has ended: its helpers may live on. Linux
-    kills git as well when the thread that started it ends. Raises FileNotFoundError when git is not installed.
+    At the end of the block, kill the whole group, even if git itself has ended, because its helpers may live on. Linux
+    also kills git when the thread that started it ends.
+
+    Raises:
+        FileNotFoundError: git is not installed.
     """
     child = subprocess.Popen(
         list(command),
@@ -132,7 +137,7 @@ def git_child(
     try:
         yield child
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has no member any more
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # all members of the group have ended
             os.killpg(child.pid, signal.SIGKILL)
         for pipe in (child.stdin, child.stdout, child.stderr):
             if pipe is not None:
@@ -142,7 +147,10 @@ def git_child(
 
 
 def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
-    """Return what a new process does before it becomes git. Nothing in it may take a lock of the parent's."""
+    """Return the function that the child calls after the fork and before it executes git.
+
+    The function must not take a lock, because another thread of the parent may have held it at the fork.
+    """
     wanted = {
         resource.RLIMIT_DATA: limits.data_bytes,
         resource.RLIMIT_CPU: limits.cpu_seconds,
@@ -160,5 +168,5 @@ def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
 
 
 def _lowered(value: int, hard: int) -> int:
-    """A process may lower its hard limits, never raise them."""
+    """Return the value, but not more than the hard limit, because a process cannot raise its hard limits."""
     return value if hard == resource.RLIM_INFINITY else min(value, hard)

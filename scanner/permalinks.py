@@ -1,4 +1,4 @@
-"""Which addresses lead to pages of the GitHub that is watched, and which of them are permalinks of content. Pure."""
+"""Checks of addresses: whether they lead to pages of the watched GitHub, and whether they are permalinks. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 
 def is_own_page(web_url: str, url: object) -> bool:
-    """Whether it is the address of a page of this GitHub or of its gists; no other is ever shown to anybody."""
+    """Return whether it is the address of a page of this GitHub or of its gists. No other address is ever shown."""
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
     try:
         web, other = urlsplit(web_url), urlsplit(url)
-    except ValueError:  # `https://[` and other hosts in brackets that are not closed
+    except ValueError:  # a host with an unclosed bracket, such as `https://[`
         return False
     return other.scheme == web.scheme and other.netloc in (web.netloc, f"gist.{web.netloc}")
 
 
 def is_permalink(web_url: str, url: str) -> bool:
-    """Return whether it leads to a file at a commit, to lines of it, to a commit, or to a gist of this GitHub.
+    """Return whether it is a permalink of this GitHub: of a file at a commit, lines of the file, a commit, or a gist.
 
-    Nobody but the author of the content decides what such a page shows, and GitHub says whose it is. A query, another
-    port, another fragment, or a path that a browser would shorten makes it none.
+    Only the author of the content decides what such a page shows, and GitHub shows who the author is. An address is not
+    a permalink if it has a query, another port, another fragment, or a path that a browser would shorten.
     """
     if not is_own_page(web_url, url) or "?" in url or "\\" in url:
         return False

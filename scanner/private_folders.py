@@ -1,4 +1,4 @@
-"""Who may read and write files and folders: keeps the state folder ours alone, and tells which files can be trusted."""
+"""Permissions of files and folders: makes the state folder private, and checks which files can be trusted."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 PRIVATE_UMASK = 0o077
 MAX_TIGHTENED = 100_000
-"""Entries of a state folder whose modes are corrected at a start; beyond it, the folder's own mode keeps others out."""
+"""Limit of the entries whose modes are corrected at a start. The folder's own mode protects the other entries."""
 _OPEN_TO_OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotOurs(Exception):
-    """A file or folder belongs to another user, or others may write to it; the message is one line that says why."""
+    """A file or folder belongs to another user, or others may write to it. The message is one line with the reason."""
 
 
 def create_files_privately() -> None:
-    """Have this process and its children create files that only this user may read."""
+    """Set the umask of this process and its children, so that only this user may read the files that they create."""
     os.umask(PRIVATE_UMASK)
 
 
@@ -27,8 +27,8 @@ def check_trusted(path: Path) -> None:
     """Check that only this user (or root) could have written the file or folder.
 
     Raises:
-        NotOurs: another user owns it, or its group or others may write to it.
-        OSError: it cannot be looked at.
+        NotOurs: Another user owns it, or its group or others may write to it.
+        OSError: Its attributes cannot be read.
     """
     found = path.stat()
     if found.st_uid not in (os.geteuid(), 0):
@@ -38,13 +38,13 @@ def check_trusted(path: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Take the folder, if it exists, and what is in it away from other users: 0700 for folders, 0600 for files.
+    """Remove the permissions of other users from the folder and its contents. Do nothing if it does not exist.
 
-    Links are not followed, and files of other users are left alone.
+    Do not follow links, and do not change files of other users.
 
     Raises:
-        NotOurs: another user owns the folder.
-        OSError: its mode cannot be changed.
+        NotOurs: Another user owns the folder.
+        OSError: A mode cannot be changed.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -63,11 +63,12 @@ def make_private(folder: Path) -> None:
 
 
 def _tighten(folder: int, budget: int, *, everything: bool) -> int:
-    """Correct the modes in an open folder that is private already; return what is left of the budget.
+    """Correct the modes of the entries of a private folder. Return the rest of the budget.
 
     Args:
-        folder: the folder's descriptor. Nobody else can exchange its entries any more, since it is private.
-        everything: also enter folders that are private: they may hold open files.
+        folder: The folder's descriptor. It is private, so that no other user can replace its entries.
+        budget: The number of entries that may still be checked.
+        everything: Also enter folders that are private already, because they may contain files that are not.
     """
     for entry in list(os.scandir(folder)):
         if budget <= 0:
@@ -80,7 +81,7 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # By name: to open and close a file of SQLite's would end this process's locks on it.
+                # Change the mode by name: to open and close a file of SQLite would release this process's locks on it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)
@@ -94,10 +95,10 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
 
 
 def create_privately(path: Path) -> None:
-    """Create the file, empty, if there is none; one of ours that others may read is tightened.
+    """Create an empty private file unless it exists. Make an existing file of this user private.
 
     Raises:
-        OSError: it cannot be created.
+        OSError: The file cannot be created.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Names of settings: finds misspelt variables, and says where each value comes from."""
+"""Names of settings: detection of misspelt variables, and the origin of each value."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return what is wrong with the first of these variables that begins with the prefix and is none of the known.
+    """Return an error message for the first variable that has the prefix but is not a setting, or None.
 
     Args:
         names: Names of variables, in any case.
-        known: Names that have a meaning, in capitals.
-        prefix: What all names of settings begin with.
+        known: Names of settings, in capitals.
+        prefix: The prefix of all settings.
     """
     for name in sorted(name.upper() for name in names):
         if not name.startswith(prefix) or name in known:
@@ -24,7 +24,7 @@ def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str |
 
 
 def origin(name: str, environment: Collection[str], dotenv: Collection[str], *, has_file: bool) -> str:
-    """Return where the value of a setting comes from: `environment`, `.env`, a file that one of them names, `default`.
+    """Return the origin of a setting's value: `environment`, `.env`, the variable that names its file, or `default`.
 
     Args:
         name: The setting's variable, in capitals.

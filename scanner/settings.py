@@ -1,6 +1,7 @@
-"""Settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets. Names are a contract.
+"""The settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets.
 
-`.env` can redirect every credential, so it is read only where nobody else could have written it.
+Operators rely on the names, so they must not change. `.env` could redirect every credential, so it is read only if no
+other user could have written it.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ SECRETS = (
     "OPERATOR_SLACK_URL",
     "CONSOLE_PASSWORD_HASH",
 )
-"""Each may also be given as the name of a file that holds it: R8SCAN_<NAME>_FILE."""
+"""Secrets that may also be given by the name of a file that contains them: R8SCAN_<NAME>_FILE."""
 
 GITHUB = "https://github.com"
 ANONYMOUS_GIT_RATE, GIT_RATE, MAX_GIT_RATE = 2.0, 5.0, 100.0
-"""Git requests a second to github.com: at first without and with a credential, and at most. GitHub publishes no limit;
-it refuses anonymous requests since September 2026, and 100 a second would read every public push."""
+"""Git requests a second to github.com: the first rate without and with a credential, and the highest rate. GitHub
+publishes no limit, but has refused anonymous requests since September 2026. 100 a second read every public push."""
 OWN_GIT_RATE = 1000.0
-"""Git requests a second to an installation of one's own, whose limits its operator knows."""
+"""Git requests a second to a self-hosted installation, whose operator knows its limits."""
 KNOWN_SOURCES = ("public_events", "repository_search", "new_repositories", "code_search", "gists", "event_archive")
 GITHUB_HOSTS = (
     "https://gist.github.com",
@@ -59,7 +60,7 @@ GITHUB_HOSTS = (
     "https://raw.githubusercontent.com",
     "https://uploads.github.com",
 )
-"""What else of github.com is ever fetched from."""
+"""Hosts of github.com, besides the API and the website, that the service may fetch from."""
 DEFAULT_SEARCH_QUERIES = (
     "REPLICATE_API_TOKEN",
     "REPLICATE_API_KEY",
@@ -70,7 +71,7 @@ DEFAULT_SEARCH_QUERIES = (
 
 
 class SettingsError(Exception):
-    """A setting is wrong; the message is one line that names the variable and says what to write."""
+    """A setting is wrong. The message is one line that names the variable and says what to write."""
 
 
 def _http_url(value: str) -> str:
@@ -122,7 +123,7 @@ def _proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # "*" among them: it would let every client choose the address that its requests are counted under.
+            # This refuses "*" too: it would let every client choose the address under which its requests are counted.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:
             raise ValueError(f"must not trust everybody: {part} is the whole internet")
@@ -135,7 +136,7 @@ ProxyNetworks = Annotated[str, AfterValidator(_proxy_networks)]
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Secrets never show in `repr`."""
+    """All settings of an operator. `repr` does not show secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -152,90 +153,94 @@ class Settings(BaseSettings):
     github_app_installation_id: int | None = Field(default=None, ge=1)
     github_app_private_key: SecretStr | None = None
     github_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Hosts (or https://host:port) that may be fetched from besides the API and the web address."""
+    """Hosts (or https://host:port) that the service may fetch from, besides those of the API and the website."""
     sources: Annotated[tuple[str, ...], NoDecode] = KNOWN_SOURCES
     events_poll_seconds: float | None = Field(default=None, ge=0.72, le=3600)
-    """Seconds between two polls of page 1 of the event timeline, in place of GitHub's X-Poll-Interval. Only with
-    GitHub's written consent; 0.72 s is what 5,000 requests an hour pay for."""
+    """Seconds between two polls of page 1 of the event timeline, instead of GitHub's X-Poll-Interval. Set it only with
+    GitHub's written consent. 5,000 requests an hour allow 0.72 s."""
     search_queries: Annotated[tuple[str, ...], NoDecode] = ()
-    """Queries for code search, separated by ; each at most 200 characters. By default the prefix of each token format,
-    and for the default format the words that stand beside its tokens."""
+    """Queries for code search, separated by ; each at most 200 characters. The default is the prefix of each token
+    format and, for the default format, words that often stand next to its tokens."""
     archive_url: HttpUrl | None = None
-    """Where hourly files of public events are (GH Archive's format); reading them is off without it."""
+    """The address of hourly files of public events in GH Archive's format. Without it, the archive is not read."""
 
     smtp_url: SecretStr = SecretStr("")
     email_from: Email = "r8scan <security@localhost.localdomain>"
     email_bounces_to: Email | None = None
-    """Where servers send undeliverable mails back to (the envelope's sender); without it, to `email_from`."""
+    """The envelope sender, to which servers return undeliverable mails. The default is `email_from`."""
     operator_email: Email | None = None
     operator_webhook_url: HttpUrl | None = None
-    """Where problems and decisions are posted, signed."""
+    """The address to which problems and decisions are posted, with a signature."""
     operator_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
     operator_slack_url: SecretStr | None = None
-    """An incoming webhook of Slack, or of what takes its JSON."""
+    """An incoming webhook of Slack, or of a service that accepts the same JSON."""
     account_tokens_url: HttpUrl = "https://replicate.com/account/api-tokens"
     usage_url: HttpUrl | None = None
-    """Where owners see how their tokens were used; mails tell them to type it."""
+    """The page on which owners see how their tokens were used. Mails ask them to type the address."""
     vendor_name: str = Field(default="Replicate", min_length=1, max_length=80)
     support_contact: str | None = Field(default=None, max_length=200)
     logo_file: Path | None = None
-    """A picture that mails show above their headline."""
+    """An image that mails show above their headline."""
     email_templates_dir: Path | None = None
     mail_window: float = Field(default=10, ge=0, le=3600)
     """Seconds for which a new mail waits for more incidents of the same account."""
     mail_already_disabled: bool = False
-    """Tell owners also of tokens that they have disabled themselves, but that still stand in public."""
+    """Also send mails about tokens that their owners have disabled themselves but that are still public."""
     mail_rate: int = Field(default=600, ge=1, le=100_000)
-    """Mails a minute, at most, over all workers."""
+    """Maximum number of mails a minute over all workers."""
 
     token_store_url: HttpUrl | None = None
-    """Where the vendor's own token store answers; without it the tokens are in our database."""
+    """The address of the vendor's own token store. Without it, the tokens are in the service's database."""
     token_store_secret: SecretStr | None = None
     token_store_cert_file: Path | None = None
     token_store_key_file: Path | None = None
     token_store_ca_file: Path | None = None
 
     announce_redis_url: SecretStr | None = None
-    """The Redis whose stream `announce_stream` tells gateways of disabled tokens; none of ours."""
+    """The Redis server with the stream `announce_stream`, from which gateways learn of disabled tokens. It is not the
+    service's own Redis."""
     announce_stream: str = Field(default="r8scan:disabled", min_length=1, max_length=200)
     announce_webhook_url: HttpUrl | None = None
     announce_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
     metrics_key: SecretStr | None = Field(default=None, min_length=16)
-    """The key of Prometheus, which scrapes `/metrics`; without it there are none."""
+    """The key with which Prometheus scrapes `/metrics`. Without it, `/metrics` is off."""
     gateway_key: SecretStr | None = Field(default=None, min_length=16)
-    """The key of gateways that ask over HTTP what was disabled; without it they cannot."""
+    """The key with which gateways ask over HTTP what was disabled. Without it, they cannot ask."""
 
     token_formats: Annotated[tuple[TokenFormat, ...], NoDecode] = DEFAULT_FORMATS
-    """What a token looks like, such as `r8_[0-9A-Za-z]{37}`; several formats are separated by commas."""
+    """The format of a token, such as `r8_[0-9A-Za-z]{37}`. Separate several formats by commas."""
     enforce: EnforceMode = EnforceMode.DISABLE
     digest: Literal["sha256", "hmac-sha256"] = "sha256"
     digest_key_file: Path | None = None
 
     git_rate: float | None = Field(default=None, ge=0.2, le=1000)
-    """Git requests a second at the very first start; it rises while GitHub refuses none. None: by what is asked."""
+    """Git requests a second at the very first start. The rate rises while GitHub refuses none. The default depends on
+    the credential and on the installation."""
     git_max_rate: float | None = Field(default=None, ge=0.2, le=1000)
-    """Git requests a second that are never exceeded."""
+    """The highest rate of git requests a second."""
     max_remembered_repositories: int = Field(default=2_000_000, ge=1000, le=1_000_000_000)
-    """Repositories whose tips are remembered; beyond it those that were not pushed to for longest are forgotten."""
+    """Limit of the repositories whose tips are remembered. Above it, the ones that were not read for longest are
+    forgotten."""
     scan_threads: int = Field(default=8, ge=1, le=64)
-    """Pushes that one scanning process reads at a time."""
+    """The number of pushes that one scanning process reads in parallel."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
-    """Size of a push's pack above which only a part is read, and recorded as such."""
+    """Limit of a push's pack in bytes. Of a larger one, only a part is read, and the rest is recorded as unread."""
     queue_max_pushes: int = Field(default=100_000, ge=1000, le=10_000_000)
-    """Pushes that may wait; beyond it the unlikeliest are dropped, and counted."""
+    """Limit of waiting pushes. Above it, the least likely ones are dropped and counted."""
     queue_max_files: int = Field(default=100_000, ge=1000, le=10_000_000)
-    """Files of gists and code search that may wait; beyond it the oldest are dropped, and counted."""
+    """Limit of waiting files of gists and code search. Above it, the oldest are dropped and counted."""
     queue_max_repositories: int = Field(default=5000, ge=10, le=1_000_000)
-    """Repositories that became public and may wait; beyond it the oldest are dropped, and counted."""
+    """Limit of waiting repositories that became public. Above it, the oldest are dropped and counted."""
     max_sightings: int = Field(default=1_000_000, ge=1000, le=100_000_000)
-    """Candidates kept that the token store does not know (yet); beyond it the unlikeliest are dropped, and counted."""
+    """Limit of stored candidates that the token store does not know (yet). Above it, the least likely ones are dropped
+    and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
-    """Size of a repository's clone above which a rescan stops, and is recorded as failed."""
+    """Limit of a repository's clone in bytes. Above it, the rescan stops and is recorded as failed."""
 
     report_key: SecretStr | None = Field(default=None, min_length=16)
-    """The key of internal systems that report or send usage over HTTP; without it they cannot."""
+    """The key with which internal systems send reports or usage over HTTP. Without it, they cannot send any."""
     brake_per_minute: int = Field(default=60, ge=0, le=1_000_000)
-    """Tokens that reports and rules may disable a minute before the rest waits for an operator."""
+    """Tokens that reports and rules may disable a minute. Above it, the rest waits for an operator."""
 
     usage_dormant: RuleMode = RuleMode.FLAG
     usage_dormant_days: int = Field(default=30, ge=1, le=3650)
@@ -245,34 +250,34 @@ class Settings(BaseSettings):
     usage_spread_countries: int = Field(default=8, ge=2, le=30)
     usage_listed: RuleMode = RuleMode.FLAG
     usage_listed_file: Path | None = None
-    """Networks in CIDR notation, one a line; # begins a comment."""
+    """A file of networks in CIDR notation, one a line. # begins a comment."""
     usage_burst: RuleMode = RuleMode.FLAG
     usage_burst_factor: float = Field(default=20, ge=2, le=1_000_000)
     usage_burst_count: int = Field(default=1000, ge=1)
     usage_burst_hours: int = Field(default=24, ge=1, le=10_000)
-    """Active hours that a token's history must have before a burst is judged."""
+    """Active hours that a token's history must have before the burst rule applies."""
     usage_keep_days: int = Field(default=35, ge=2, le=400)
 
     keep_days: int = Field(default=730, ge=30, le=36_500)
-    """Days for which incidents, mails and the audit are kept."""
+    """Days for which incidents, mails and the audit log are kept."""
 
     web_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     web_port: int = Field(default=8080, ge=1, le=65535)
-    """Where `r8scan serve` listens; a proxy in front of it does TLS."""
+    """The port on which `r8scan serve` listens. A proxy in front of it terminates TLS."""
     web_trusted_proxies: ProxyNetworks | None = None
-    """Addresses or networks, separated by commas, whose X-Forwarded-For is believed."""
+    """Proxies whose X-Forwarded-For is trusted: addresses or networks, separated by commas."""
 
     console: bool = True
     """Serve the console under `/console/`, for people who sign in."""
     console_password_hash: SecretStr | None = None
-    """An argon2id hash, from `r8scan console hash`: lets the user `operator` sign in without a row in the database."""
+    """An argon2id hash from `r8scan console hash`. With it, the user `operator` can sign in without a database row."""
     console_session_hours: int = Field(default=12, ge=1, le=168)
-    """Hours after which a session of the console ends, whatever is done in it."""
+    """Hours after which a session of the console ends, even if it is in use."""
     console_idle_minutes: int = Field(default=60, ge=5, le=1440)
-    """Minutes without an action after which a session of the console ends; a page that refreshes itself is none."""
+    """Minutes without an action after which a session of the console ends. A page's own refresh is not an action."""
 
     alive_file: Path | None = None
-    """A file that a worker touches while it is alive, for the health check `python -m workers.alive`."""
+    """A file that a live worker touches regularly, for the health check `python -m workers.alive`."""
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -286,7 +291,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before `.env`; both gain the *_FILE variants and the plain GITHUB_TOKEN."""
+        """Read the environment before `.env`. Add the *_FILE variables and the plain GITHUB_TOKEN."""
         del settings_cls, file_secret_settings
         return init_settings, _with_files(env_settings), _with_plain_token(_with_files(dotenv_settings))
 
@@ -332,7 +337,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:
-        # Defaults that depend on the state folder. `frozen` guards against everybody else.
+        # Set the defaults that depend on other settings. The model is frozen, so assign with object.__setattr__.
         if not self.database_url.get_secret_value():
             self._set("database_url", SecretStr(f"sqlite:///{self.state_dir.absolute()}/r8scan.db"))
         if not self.smtp_url.get_secret_value():
@@ -371,7 +376,7 @@ class Settings(BaseSettings):
         object.__setattr__(self, name, value)
 
     def git_rates(self) -> tuple[float, float]:
-        """Return the first and the highest rate of git requests a second, low for github.com only."""
+        """Return the first and the highest rate of git requests a second. They are low only for github.com."""
         if self.github_web_url != GITHUB:
             start = maximum = OWN_GIT_RATE
         else:
@@ -383,7 +388,11 @@ class Settings(BaseSettings):
         return min(start, maximum), maximum
 
     def digester(self) -> Digester:
-        """How tokens become digests here. SettingsError when the key's file cannot be read."""
+        """Return the function that hashes tokens.
+
+        Raises:
+            SettingsError: The key's file cannot be read.
+        """
         if self.digest == "sha256":
             return sha256_digest
         assert self.digest_key_file is not None  # noqa: S101 - checked when the settings were read
@@ -398,7 +407,7 @@ def _reason(err: Exception) -> str:
 
 
 def _with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """The same source, with R8SCAN_X_FILE read into X where X itself is not set."""
+    """Return the same source, with R8SCAN_X set from the file R8SCAN_X_FILE unless R8SCAN_X itself is set."""
     env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
     names = {name.upper(): name for name in env_vars}
     for secret in SECRETS:
@@ -414,7 +423,7 @@ def _with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSourc
 
 
 def _with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """The last source, with GITHUB_TOKEN read where no R8SCAN_GITHUB_TOKEN is given anywhere."""
+    """Return the last source, with R8SCAN_GITHUB_TOKEN set from GITHUB_TOKEN unless it is set itself."""
     env_vars: dict[str, str | None] = getattr(source, "env_vars", {})
     prefixed = f"{PREFIX}GITHUB_TOKEN".lower()
     plain = os.environ.get("GITHUB_TOKEN") or env_vars.get("github_token")
@@ -424,15 +433,15 @@ def _with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSetting
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
-    """Return the settings of this process, make their token formats its own, and close its state folder to others.
+    """Return the settings of this process. Activate their token formats, and make the state folder private.
 
     Args:
-        read_dotenv: read `.env` of the working folder as well. Commands that are run in folders of strangers must not.
-        use_state: the command needs the state folder.
-        overrides: values that go before all others.
+        read_dotenv: Also read `.env` of the working folder. Commands that run in untrusted folders must not.
+        use_state: The command needs the state folder.
+        overrides: Values that take precedence over all others.
 
     Raises:
-        SettingsError: a setting is wrong or misspelt, or `.env` or the state folder is not ours alone; one line.
+        SettingsError: A setting is wrong or misspelt, or others can write to `.env` or own the state folder.
     """
     try:
         dotenv = _dotenv() if read_dotenv else None
@@ -458,7 +467,7 @@ def dotenv_names() -> set[str]:
 
 
 def _check_names(dotenv: Path | None) -> None:
-    """Raise SettingsError for a variable that looks like a setting and is none: it would have no effect, in silence."""
+    """Raise SettingsError for a variable with the prefix that is not a setting: it would silently have no effect."""
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
     names = {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}
@@ -467,7 +476,11 @@ def _check_names(dotenv: Path | None) -> None:
 
 
 def _dotenv() -> Path | None:
-    """The `.env` of the working folder, None if there is none. SettingsError when others could have written it."""
+    """Return the path of the working folder's `.env`, or None if there is none.
+
+    Raises:
+        SettingsError: Another user could have written it, or it cannot be read.
+    """
     path = Path(DOTENV)
     try:
         if not path.exists() or path.is_dir():

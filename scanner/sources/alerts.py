@@ -1,6 +1,6 @@
-"""Alerts of GitHub's secret scanning: records that name tokens which GitHub itself has found in public.
+"""Alerts of GitHub's secret scanning: each record contains a token that GitHub has found in public.
 
-A record's token becomes a digest at once. Each record stands for itself: a bad one costs no other.
+A record's token is hashed at once. Each record is processed independently, so that a bad one does not affect others.
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
 
@@ -33,13 +33,13 @@ SOURCE = "partner_alerts"
 MAX_RECORDS = 10_000
 MAX_COMMAS = 40 * MAX_RECORDS
 MAX_BRACES = 4 * MAX_RECORDS
-"""Counted before the body is parsed: 10 MB of empty values would take a gigabyte as objects. A record has one brace and
-three commas, and some more in its address."""
+"""The braces and commas are counted before the body is parsed: as objects, 10 MB of empty values would take a gigabyte.
+A record has one brace and three commas, and some more in its address."""
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 UNKNOWN_HINT = "…"
 RECORDS_AT_ONCE = 2_000
 ANSWER_SECONDS = 20.0
-"""GitHub waits 30 seconds; what is not done by then is recorded and looked up right after."""
+"""GitHub waits 30 seconds for the answer. Alerts that are not done by then are stored, and looked up right after."""
 
 _BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
 _COMMIT = re.compile(r"/([^/]+/[^/]+)/commit/([0-9a-f]{40}(?:[0-9a-f]{24})?)")
@@ -62,22 +62,22 @@ KINDS: dict[str, PlaceKind] = {
     "wiki_content": "wiki_page",
     "wiki_commit": "wiki_page",
     "npm": "package",
-    # Somebody gave it to GitHub: nothing says that it stood in public.
+    # A person submitted it to GitHub. It need not have been public.
     "manual_submission": "submission",
 }
 
 
 class NotAlerts(Exception):
-    """The body is no list of alerts; the text says what it is instead, without repeating it."""
+    """The body is not a list of alerts. The message says what is wrong without repeating any of it."""
 
 
 class TooManyAlerts(Exception):
-    """The body holds more records than are taken at once; none of them was."""
+    """The body has more than MAX_RECORDS records. None of them was processed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One record. `token_hash` is SHA-256 in hex, whatever the store's digest is: GitHub knows it by that."""
+    """One record. `token_hash` is the token's SHA-256 in hex, by which GitHub identifies it in the feedback."""
 
     token_hash: str
     token_type: str
@@ -86,7 +86,7 @@ class Alert:
 
 @dataclass(slots=True)
 class Alerts:
-    """What a body holds; `counts` of what could not be used, by reason."""
+    """The alerts of a body. `counts` has the number of unusable records by reason."""
 
     alerts: list[Alert] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -94,7 +94,7 @@ class Alerts:
 
 @dataclass(slots=True)
 class Verdict:
-    """What we tell GitHub, and what the records led to."""
+    """The feedback for GitHub, the response to the alerts, and the number of alerts that are not processed yet."""
 
     feedback: list[dict[str, str]] = field(default_factory=list)
     response: Response = field(default_factory=Response)
@@ -102,13 +102,18 @@ class Verdict:
 
 
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
-    """The records of a body. NotAlerts when it is none of theirs, TooManyAlerts when it is more than we take."""
-    # Taking a part of them would tell GitHub that all is well.
+    """Return the alerts of a body.
+
+    Raises:
+        NotAlerts: The body is not a list of alerts.
+        TooManyAlerts: The body has more than MAX_RECORDS records.
+    """
+    # Refuse all of them: if a part were accepted, GitHub would not send the rest again.
     too_many = TooManyAlerts(f"the body holds more than {MAX_RECORDS} records: send them in parts")
     if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
         raise too_many
     try:
-        # No field that is read is a number, so none needs to be one that Python can hold.
+        # No field that is read is a number, so ignore numbers. Python refuses to convert very long ones.
         value = json.loads(body, parse_int=_no_number, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None
@@ -134,9 +139,10 @@ def answer_alerts(
     state_dir: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Respond to the alerts and say of each what it is; raises what the database raises when it is away.
+    """Respond to the alerts, and return the feedback for GitHub.
 
-    `true_positive`: the store knows the token. `false_positive`: it was asked and does not. No label: no time.
+    A token that the store knows is a `true_positive`. A token that it does not know is a `false_positive`. An alert for
+    which there was no time gets no label. Raises the database's error if the database is unavailable.
     """
     deadline = clock() + ANSWER_SECONDS
     verdict = Verdict()
@@ -163,7 +169,7 @@ def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) 
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
         counts["unusable_record"] += 1
         return None
-    # Whatever `type` says: it has been sent swapped. What matters is what the token is.
+    # Ignore `type` when judging the token, because alerts have come with swapped types.
     raw = token.strip().encode("utf-8", "surrogatepass")
     token_type = _token_type(record.get("type"))
     counts["of_another_form"] += not is_token(token.strip())
@@ -179,7 +185,10 @@ def _no_number(_: str) -> None:
 
 
 def _token_type(given: Any) -> str:
-    """Return the type as it goes back to GitHub, empty where it is none. Lone surrogates cannot be sent as UTF-8."""
+    """Return the type for the feedback to GitHub, or an empty string if it is malformed.
+
+    Lone surrogates are replaced, because UTF-8 cannot encode them.
+    """
     if not isinstance(given, str) or len(given) > MAX_TYPE_LENGTH:
         return ""
     return _storable(redact(given))
@@ -191,7 +200,7 @@ def _storable(text: str) -> str:
 
 
 def _hint(raw: bytes) -> str:
-    # A short string of another form would stand whole in its hint.
+    # Give no hint of a string that is not a token: the hint of a short string would contain all of it.
     return hint_of(raw) if is_token(raw.decode("utf-8", "replace")) else UNKNOWN_HINT
 
 
@@ -207,12 +216,12 @@ def _place(record: dict[str, Any], web_url: str) -> Place:
         return Place("commit", url, repository=commit[1], commit=commit[2])
     if kind == "submission":
         return Place(kind)
-    # Without a file's own path the address is what tells places apart.
+    # Without a file's path, only the address distinguishes the places.
     return Place("other" if kind == "file" else kind, url)
 
 
 def _is_shown(url: str) -> bool:
-    """Only addresses that a mail may show: HTTPS, printable, of bounded length, without a user in them."""
+    """Return whether a mail may show the address: HTTP or HTTPS, printable, not too long, and without a user name."""
     if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False
     try:
@@ -223,7 +232,7 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """What the store said of it; None where it has not been asked."""
+    """Return the alert's label by the token store's answer, or None if the store was not asked."""
     digest = alert.candidate.digest
     if digest not in done.known_digests | done.unknown_digests:
         return None

@@ -42,7 +42,7 @@ _MIRROR = re.compile(r"(?:^|[-_./])(?:mirror|mirrors|backup|upstream-sync)(?:$|[
 
 
 SDK_LANGUAGES = frozenset(["Python", "Jupyter Notebook", "JavaScript", "TypeScript", "Go", "Swift"])
-"""By GitHub's names: languages in which the vendor's API is used."""
+"""Languages in which the vendor's API is mostly used, by GitHub's names."""
 SMALL_KB, HUGE_KB = 1024, 500 * 1024
 BANDS: tuple[tuple[int, Likelihood], ...] = ((40, "very_likely"), (15, "likely"), (-19, "ordinary"), (-79, "unlikely"))
 """The lowest score of each band; anything lower is very unlikely."""
@@ -53,10 +53,10 @@ class Evidence:
     """What is known of a push before it is read. Everything but the repository's name may be unknown.
 
     Attributes:
-        actor: Who pushed; the repository's owner if only that is known.
-        is_created: A branch, tag or repository was created.
-        is_new: The repository was created within a day.
-        newest_repository_id: The highest id seen lately, 0 if unknown: ids are given in order.
+        actor: The account that pushed, or the repository's owner if the account is unknown.
+        is_created: The push created a branch, tag or repository.
+        is_new: The repository was created within the last day.
+        newest_repository_id: The highest repository id seen recently. 0: unknown. GitHub assigns ids in order.
         owner_has_leaked: A token of the vendor was found in a repository of this owner.
         owner_has_account: The owner has the name of an account that the token store knows.
     """
@@ -78,7 +78,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What one piece of evidence adds to the score, and why."""
+    """The points that one piece of evidence adds to the score, and the reason."""
 
     name: str
     points: int
@@ -95,7 +95,7 @@ def _is_machine(evidence: Evidence) -> bool:
     return evidence.actor.lower() in _MACHINES or _MACHINE_NAME.search(evidence.actor) is not None
 
 
-# The points are judgements, not measurements: compare them with the table of finds by band in `r8scan status --json`.
+# The points are estimates, not measurements. Compare them with the counts of finds by band in `r8scan status --json`.
 WEIGHTS: tuple[Weight, ...] = (
     Weight("machine", -60, "machines copy and update; people type tokens", _is_machine),
     Weight("machine_ref", -40, "such branches are generated", lambda own: _MACHINE_REF.match(own.ref) is not None),

@@ -1,4 +1,4 @@
-"""Owners of repositories whom we know: those who leaked before, and those with the name of an account."""
+"""Known owners of repositories: those who have leaked a token before, and those with the name of an account."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from scanner.records.models import Account, Exposure, db_now
 
 LEAKED_WITHIN_DAYS = 365
 MAX_EXPOSURES = 20_000
-"""Of the newest exposures, looked through for owners; it takes some milliseconds a poll."""
+"""Limit of the newest exposures that are searched for owners. The search takes some milliseconds a poll."""
 NAMES_A_STATEMENT = 500
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""How GitHub writes owners. Anything else an event says may be text that a database refuses."""
+"""A valid owner's name. Other text from an event may be text that a database refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """Names of owners in lower case. Accounts of a token store behind HTTP are known by their incidents only."""
+    """Names of known owners in lower case. Accounts of a token store behind HTTP are only known from incidents."""
 
     leaked: frozenset[str] = field(default_factory=frozenset)
     with_account: frozenset[str] = field(default_factory=frozenset)
 
 
 def known_owners(session: Session, owners: Collection[str]) -> KnownOwners:
-    """Return which of these owners are known."""
+    """Return those of the owners that are known."""
     wanted = sorted({owner.lower() for owner in owners if _NAME.fullmatch(owner)})
     if not wanted:
         return KnownOwners()

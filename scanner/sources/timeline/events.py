@@ -214,7 +214,7 @@ def _read_push(event: Event, found: Found) -> None:
 
 
 def _read_wiki(event: Event, found: Found) -> None:
-    """A wiki is a git repository beside its repository. Events name its pages and hold no text."""
+    """Add a push of the repository's wiki, which is a git repository of its own. The event has no text of its pages."""
     if not is_repository_name(f"{event.repository}.wiki"):
         found.counts["unusable_wiki"] += 1
         return

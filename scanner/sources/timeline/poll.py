@@ -118,7 +118,7 @@ def _poll(
 
 
 def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
-    """Return the owners whom we know; none while the database is away, since the events are then kept in the spool."""
+    """Return the known owners. Return none if the database is unavailable: the events then go to the spool."""
     try:
         with database.read() as session:
             return known_owners(session, {event.repository.partition("/")[0] for event in events})
