@@ -23,6 +23,9 @@ from scanner.records.states import (
     column_of,
 )
 
+MAX_REPOSITORY_KEY = 200
+"""Characters of a repository's name that an index holds. Names on GitHub have at most 140."""
+
 
 class Base(DeclarativeBase):
     metadata = MetaData(
@@ -112,6 +115,13 @@ class Incident(Base):
         Index("ix_incidents_account_name", "account_name", postgresql_ops={"account_name": "text_pattern_ops"}),
         Index("ix_incidents_token_name", "token_name", postgresql_ops={"token_name": "text_pattern_ops"}),
         Index("ix_incidents_hint", "hint", postgresql_ops={"hint": "text_pattern_ops"}),
+        Index(
+            "ix_incidents_without_mail",
+            "detected_at",
+            "id",
+            postgresql_where=text("NOT has_owner_mail"),
+            sqlite_where=text("has_owner_mail = 0"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -133,6 +143,8 @@ class Incident(Base):
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     next_attempt_at: Mapped[datetime | None]
     """When the call to the token store is due. Only used while `action` is `disabling`."""
+    has_owner_mail: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether a mail to the owner was ever written for it. A trigger sets it."""
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
 
 
@@ -162,14 +174,18 @@ class Exposure(PlaceColumns, Base):
     __tablename__ = "exposures"
     __table_args__ = (
         UniqueConstraint("incident_id", "place_key"),
-        # A hash index takes a name of any length, and strangers choose it; a B-tree refuses 2700 bytes and more.
-        Index("ix_exposures_repository", "repository", postgresql_using="hash"),
-        Index("ix_exposures_source_seen_at", "source", "seen_at"),
+        # For the lists of the console: the incidents of a source or a repository, in the order of the list.
+        Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
+        Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
     seen_at: Mapped[datetime]
+    detected_at: Mapped[datetime | None]
+    """A copy of the incident's column. A trigger writes it."""
+    repository_key: Mapped[str | None] = mapped_column(String(MAX_REPOSITORY_KEY))
+    """The beginning of `repository`. A B-tree refuses 2700 bytes and more, and strangers choose names. By trigger."""
     incident: Mapped[Incident] = relationship(back_populates="exposures")
 
 
@@ -237,7 +253,18 @@ class NotificationSubject(Base):
     """An incident that a notification reports. The unique key prevents a second notification on the same occasion."""
 
     __tablename__ = "notification_subjects"
-    __table_args__ = (UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),)
+    __table_args__ = (
+        UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),
+        # For the lists of the console: the incidents whose owner's mail waits, was sent or failed, in their order.
+        Index(
+            "ix_notification_subjects_mail_list",
+            "mail_state",
+            "detected_at",
+            "incident_id",
+            postgresql_where=text("channel = 'email'"),
+            sqlite_where=text("channel = 'email'"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     notification_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notifications.id", ondelete="CASCADE"), index=True)
@@ -245,6 +272,10 @@ class NotificationSubject(Base):
     channel: Mapped[Channel] = mapped_column(column_of(Channel, 32))
     merge_key: Mapped[str] = mapped_column(String(400))
     occasion: Mapped[Occasion] = mapped_column(column_of(Occasion, 64))
+    detected_at: Mapped[datetime | None]
+    """A copy of the incident's column. A trigger writes it."""
+    mail_state: Mapped[str | None] = mapped_column(String(16))
+    """`waiting`, `sent` or `failed`, as the state of the notification. A trigger writes it."""
     notification: Mapped[Notification] = relationship(back_populates="subjects")
     incident: Mapped[Incident] = relationship()
 

@@ -18,7 +18,7 @@ from workers.cli.errors import UserError
 
 PAGE = 200
 
-_OWN_COLUMNS = ("id", "incident_id", "place_key")
+_OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key")
 
 
 def find(session: Session, wanted: str) -> Incident:

@@ -61,6 +61,7 @@ def routes(console: Console) -> list[Route]:
 def show(view: View) -> Response:
     """Render the list that the address asks for."""
     own, before = _filter(view.query), view.query.get("before", "")[:100]
+    most_counted = incidents.most_counted(own)
     with view.reading() as session:
         try:
             page = incidents.page(session, own, before)
@@ -72,8 +73,8 @@ def show(view: View) -> Response:
             values=own.to_query(),
             page=page,
             before=before,
-            total=incidents.count(session, own),
-            most_counted=incidents.MAX_COUNTED,
+            total=incidents.count(session, own, most_counted),
+            most_counted=most_counted,
             states=tuple(IncidentState),
             actions=ACTIONS,
             causes=(Cause.PUBLIC_REPOSITORY, Cause.COMPROMISE_SIGNS),

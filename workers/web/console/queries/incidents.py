@@ -6,18 +6,21 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
+from scanner.records.models import MAX_REPOSITORY_KEY, Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import Cause, Channel, Decision, IncidentState, NotificationState
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
 """Up to which a list says how many there are."""
+MAX_COUNTED_BY_LOOKUP = 100
+"""The same where the database looks up a condition for each incident, and may pass many that do not match."""
 MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
 ID_CHUNK = 200
@@ -28,11 +31,7 @@ NO_MAIL = "none"
 _HEX = re.compile(r"[0-9a-f-]{4,36}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
-MAIL_STATES: Mapping[str, tuple[NotificationState, ...]] = {
-    "waiting": _WAITING,
-    "sent": (NotificationState.SENT,),
-    "failed": (NotificationState.FAILED,),
-}
+MAIL_STATES = ("waiting", "sent", "failed")
 
 
 class BadFilter(ValueError):
@@ -95,50 +94,121 @@ class Page:
     older: str
 
 
-def conditions(own: Filter) -> list[ColumnElement[bool]]:
-    """Return the conditions that a filter means."""
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The columns that a list reads its keys from: those of the incidents, or copies of them beside another column.
+
+    An index with such a copy gives the incidents of one source, repository or state of mails in the order of the list,
+    so that neither a value that nearly all have nor one that few have makes the database read all incidents.
+    """
+
+    detected_at: InstrumentedAttribute[Any]
+    id: InstrumentedAttribute[Any]
+    is_copy: bool = False
+
+
+_OF_INCIDENTS = _Keys(Incident.detected_at, Incident.id)
+
+
+def page(session: Session, own: Filter, before: str = "", *, rows: int = PAGE_ROWS) -> Page:
+    """Return the newest incidents of the filter, or those that follow a cursor. Raises BadFilter for a bad cursor."""
+    keys = session.execute(_keys_of(own, before=before).limit(rows + 1)).all()
+    wanted = [key[1] for key in keys[:rows]]
+    by_id = {one.id: one for one in session.execute(select(Incident).where(Incident.id.in_(wanted))).scalars()}
+    older = f"{keys[rows - 1][0].isoformat()}_{keys[rows - 1][1]}" if len(keys) > rows else ""
+    return Page(rows_of(session, [by_id[one] for one in wanted if one in by_id]), older)
+
+
+def most_counted(own: Filter) -> int:
+    """Return up to which number the list of this filter says how many there are."""
+    is_looked_up = bool(_direct_conditions(own)) and bool(_looked_up(own, _OF_INCIDENTS))
+    return MAX_COUNTED_BY_LOOKUP if is_looked_up else MAX_COUNTED
+
+
+def count(session: Session, own: Filter, limit: int = MAX_COUNTED) -> int:
+    """Return how many incidents the filter has; `limit` + 1 where there are more than `limit`."""
+    inner = _keys_of(own).limit(limit + 1).subquery()
+    return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
+
+
+def ids(session: Session, own: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
+    """Return the incidents of the filter that were detected by a moment, newest first."""
+    return [row[1] for row in session.execute(_keys_of(own, until=until).limit(limit))]
+
+
+def _keys_of(own: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
+    """Return a statement for (detected_at, id) of the incidents of a filter, newest first."""
+    repository = own.repository or (own.q if _is_repository(own.q) else "")
+    direct = _direct_conditions(own)
+    keys = _OF_INCIDENTS
+    driver: list[ColumnElement[bool]] = []
+    if not direct:
+        # One filter gives the keys in their order; the others are looked up for each key.
+        if repository:
+            keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
+            driver = _is_in(Exposure, repository)
+            own = replace(own, repository="") if own.repository else replace(own, q="")
+        elif own.mail:
+            keys = _Keys(NotificationSubject.detected_at, NotificationSubject.incident_id, is_copy=True)
+            driver = _has_mail(NotificationSubject, own.mail)
+            own = replace(own, mail="")
+        elif own.source:
+            keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
+            driver = [Exposure.source == own.source]
+            own = replace(own, source="")
+    statement = select(keys.detected_at, keys.id).where(*driver, *direct, *_looked_up(own, keys))
+    if since := _day(own.since, "since"):
+        statement = statement.where(keys.detected_at >= since)
+    if last := _day(own.until, "until"):
+        statement = statement.where(keys.detected_at < last + timedelta(days=1))
+    if until is not None:
+        statement = statement.where(keys.detected_at <= until)
+    statement = statement.where(*_before(before, keys)).order_by(keys.detected_at.desc(), keys.id.desc())
+    return statement.distinct() if keys.is_copy else statement
+
+
+def _direct_conditions(own: Filter) -> list[ColumnElement[bool]]:
+    """Return the conditions on columns of the incidents themselves."""
     found: list[ColumnElement[bool]] = []
     for column, value in ((Incident.state, own.state), (Incident.action, own.action), (Incident.cause, own.cause)):
         if value:
             found.append(column == value)
     if own.account:
         found.append(or_(Incident.account_name == own.account, Incident.account_id == own.account))
-    if own.repository:
-        found.append(_stands_in(own.repository))
-    if own.source:
-        found.append(Incident.id.in_(select(Exposure.incident_id).where(Exposure.source == own.source)))
-    if own.mail:
-        found.append(_mail(own.mail))
-    if since := _day(own.since, "since"):
-        found.append(Incident.detected_at >= since)
-    if until := _day(own.until, "until"):
-        found.append(Incident.detected_at < until + timedelta(days=1))
-    if own.q:
+    if own.mail == NO_MAIL:
+        found.append(~Incident.has_owner_mail)
+    if own.q and not _is_repository(own.q):
         found.append(_search(own.q))
     return found
 
 
-def page(session: Session, own: Filter, before: str = "", *, rows: int = PAGE_ROWS) -> Page:
-    """Return the newest incidents of the filter, or those that follow a cursor. Raises BadFilter for a bad cursor."""
-    statement = select(Incident).where(*conditions(own), *_before(before))
-    statement = statement.order_by(Incident.detected_at.desc(), Incident.id.desc()).limit(rows + 1)
-    found = list(session.execute(statement).scalars())
-    last = found[rows - 1] if len(found) > rows else None
-    older = f"{last.detected_at.isoformat()}_{last.id}" if last else ""
-    return Page(rows_of(session, found[:rows]), older)
+def _looked_up(own: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
+    """Return the conditions on other tables, each to be looked up by the incident's id."""
+    found: list[ColumnElement[bool]] = []
+    for repository in {own.repository, own.q if _is_repository(own.q) else ""} - {""}:
+        place = aliased(Exposure)
+        found.append(exists().where(place.incident_id == keys.id, *_is_in(place, repository)))
+    if own.source:
+        place = aliased(Exposure)
+        found.append(exists().where(place.incident_id == keys.id, place.source == own.source))
+    if own.mail and own.mail != NO_MAIL:
+        subject = aliased(NotificationSubject)
+        found.append(exists().where(subject.incident_id == keys.id, *_has_mail(subject, own.mail)))
+    return found
 
 
-def count(session: Session, own: Filter, limit: int = MAX_COUNTED) -> int:
-    """Return how many incidents the filter has; `limit` + 1 where there are more than `limit`."""
-    inner = select(Incident.id).where(*conditions(own)).limit(limit + 1).subquery()
-    return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
+def _is_repository(term: str) -> bool:
+    return "/" in term and not term.startswith("r8_")
 
 
-def ids(session: Session, own: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
-    """Return the incidents of the filter that were detected by a moment, newest first."""
-    statement = select(Incident.id).where(*conditions(own), Incident.detected_at <= until)
-    statement = statement.order_by(Incident.detected_at.desc(), Incident.id.desc()).limit(limit)
-    return list(session.execute(statement).scalars())
+def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
+    key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
+    # The index alone answers for a name that it holds as a whole.
+    return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
+
+
+def _has_mail(subject: type[NotificationSubject], state: str) -> list[ColumnElement[bool]]:
+    return [subject.channel == OWNER_CHANNEL, subject.mail_state == state]
 
 
 def rows_of(session: Session, incidents: Sequence[Incident]) -> list[Row]:
@@ -194,24 +264,6 @@ def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUI
     return states
 
 
-def _stands_in(repository: str) -> ColumnElement[bool]:
-    return Incident.id.in_(select(Exposure.incident_id).where(Exposure.repository == repository))
-
-
-def _mail(state: str) -> ColumnElement[bool]:
-    if state == NO_MAIL:
-        told = select(NotificationSubject.id).where(
-            NotificationSubject.incident_id == Incident.id, NotificationSubject.channel == OWNER_CHANNEL
-        )
-        return ~told.exists()
-    subjects = (
-        select(NotificationSubject.incident_id)
-        .join(Notification)
-        .where(Notification.state.in_(MAIL_STATES[state]), Notification.channel == OWNER_CHANNEL)
-    )
-    return Incident.id.in_(subjects)
-
-
 def _search(term: str) -> ColumnElement[bool]:
     """Return what a word in the search field may mean: each meaning has an index, and none reads all incidents."""
     low = term.lower()
@@ -219,16 +271,13 @@ def _search(term: str) -> ColumnElement[bool]:
         return Incident.digest == low
     if term.startswith("r8_"):
         return Incident.hint.like(prefix(term), escape="\\")
-    if "/" in term:
-        return _stands_in(term)
+    if "@" in term:
+        return _belongs_to_address(term)
     meanings: list[ColumnElement[bool]] = [
         Incident.account_name.like(prefix(term), escape="\\"),
         Incident.token_name.like(prefix(term), escape="\\"),
         Incident.account_id == term,
     ]
-    if "@" in term:
-        told = select(NotificationSubject.incident_id).join(Notification).where(Notification.recipient == term)
-        meanings.append(Incident.id.in_(told))
     digits = low.replace("-", "")
     if _HEX.fullmatch(low) and 4 <= len(digits) <= 32:
         first, last = uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
@@ -236,11 +285,23 @@ def _search(term: str) -> ColumnElement[bool]:
     return or_(*meanings)
 
 
+def _belongs_to_address(address: str) -> ColumnElement[bool]:
+    """Return the condition that the owner was told at a mail address, or that the account is named by it."""
+    own = aliased(Incident)
+    told = (
+        select(NotificationSubject.incident_id)
+        .join(Notification)
+        .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
+    )
+    # A union of ids, because the database reads all incidents for an OR with a subquery.
+    return Incident.id.in_(select(own.id).where(own.account_name.like(prefix(address), escape="\\")).union(told))
+
+
 def prefix(term: str) -> str:
     return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
-def _before(cursor: str) -> list[ColumnElement[bool]]:
+def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
     if not cursor:
         return []
     at_text, _, id_text = cursor.partition("_")
@@ -252,8 +313,8 @@ def _before(cursor: str) -> list[ColumnElement[bool]]:
         raise BadFilter("the place in the list has no time zone: begin with its first page")
     # The first condition alone lets the index begin at the right place.
     return [
-        Incident.detected_at <= at,
-        or_(Incident.detected_at < at, and_(Incident.detected_at == at, Incident.id < own_id)),
+        keys.detected_at <= at,
+        or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),
     ]
 
 

@@ -1,0 +1,183 @@
+"""The list of incidents on SQLite and on PostgreSQL: each filter finds exactly the incidents that the rows name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session, selectinload
+
+from scanner.records.database import Database
+from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
+from scanner.records.states import NotificationState
+from tests.workers.web.console.filled import fill
+from workers.web.console.queries import incidents
+from workers.web.console.queries.incidents import Filter
+
+MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "failed": "failed"}
+
+
+class Facts:
+    """What the rows say of one incident, read without the filters."""
+
+    def __init__(self, session: Session, incident: Incident) -> None:
+        self.row = incident
+        self.sources = {place.source for place in incident.exposures}
+        self.repositories = {place.repository for place in incident.exposures}
+        subjects = select(NotificationSubject).where(NotificationSubject.incident_id == incident.id)
+        mails = [one.notification for one in session.execute(subjects).scalars() if one.channel == "email"]
+        self.mails = {MAIL_STATES[mail.state] for mail in mails} or {"none"}
+        self.addresses = {mail.recipient for mail in mails}
+
+
+def facts(session: Session) -> list[Facts]:
+    """Return the facts of all incidents, newest first."""
+    rows = session.execute(select(Incident).options(selectinload(Incident.exposures))).scalars()
+    ordered = sorted(rows, key=lambda row: (row.detected_at, row.id), reverse=True)
+    return [Facts(session, row) for row in ordered]
+
+
+WANTED: tuple[tuple[Filter, Callable[[Facts], bool]], ...] = (
+    (Filter(), lambda one: True),
+    (Filter(state="open"), lambda one: one.row.state == "open"),
+    (Filter(action="protected"), lambda one: one.row.action == "protected"),
+    (Filter(cause="compromise_signs"), lambda one: one.row.cause == "compromise_signs"),
+    (Filter(account="mira"), lambda one: one.row.account_name == "mira"),
+    (Filter(source="public_events"), lambda one: "public_events" in one.sources),
+    (Filter(source="gists"), lambda one: "gists" in one.sources),
+    (Filter(source="nothing"), lambda one: False),
+    (Filter(repository="acme/infra"), lambda one: "acme/infra" in one.repositories),
+    (Filter(q="acme/infra"), lambda one: "acme/infra" in one.repositories),
+    (
+        Filter(q="acme/infra", repository="ana/image-tools"),
+        lambda one: {"acme/infra", "ana/image-tools"} <= one.repositories,
+    ),
+    (Filter(mail="sent"), lambda one: "sent" in one.mails),
+    (Filter(mail="failed"), lambda one: "failed" in one.mails),
+    (Filter(mail="waiting"), lambda one: "waiting" in one.mails),
+    (Filter(mail="none"), lambda one: "none" in one.mails),
+    (Filter(q="ana@example.com"), lambda one: "ana@example.com" in one.addresses),
+    (Filter(q="acme"), lambda one: (one.row.account_name or "").startswith("acme")),
+    (Filter(q="note"), lambda one: one.row.token_name.startswith("note")),
+    (Filter(q="r8_"), lambda one: True),
+    (Filter(source="gists", mail="sent"), lambda one: "gists" in one.sources and "sent" in one.mails),
+    (
+        Filter(repository="acme/infra", source="gists"),
+        lambda one: "acme/infra" in one.repositories and "gists" in one.sources,
+    ),
+    (
+        Filter(state="open", source="public_events", mail="sent", repository="acme/infra"),
+        lambda one: (
+            one.row.state == "open"
+            and "public_events" in one.sources
+            and "sent" in one.mails
+            and "acme/infra" in one.repositories
+        ),
+    ),
+    (Filter(mail="none", source="gists"), lambda one: "none" in one.mails and "gists" in one.sources),
+)
+
+
+def test_each_filter_finds_exactly_what_the_rows_say_newest_first(database: Database) -> None:
+    fill(database)
+    now = datetime.now(UTC)
+    with database.read() as session:
+        every = facts(session)
+        for own, is_wanted in WANTED:
+            expected = [one.row.id for one in every if is_wanted(one)]
+            assert [row.incident.id for row in incidents.page(session, own).rows] == expected, own
+            assert incidents.count(session, own) == len(expected), own
+            assert incidents.ids(session, own, now) == expected, own
+        found = [own for own, is_wanted in WANTED if any(is_wanted(one) for one in every)]
+        assert len(found) > len(WANTED) - 4, "the rows do not distinguish the filters"
+
+
+def test_days_and_the_moment_of_a_bulk_action_limit_every_filter(database: Database) -> None:
+    fill(database)
+    with database.read() as session:
+        every = facts(session)
+        middle = every[len(every) // 2].row.detected_at
+        day = f"{middle.astimezone(UTC):%Y-%m-%d}"
+        for own in (Filter(), Filter(source="public_events"), Filter(mail="sent")):
+            all_ids = [row.incident.id for row in incidents.page(session, own).rows]
+            by_id = {one.row.id: one.row.detected_at for one in every}
+            since = incidents.page(session, Filter.from_query({**own.to_query(), "since": day})).rows
+            midnight = middle.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            assert [row.incident.id for row in since] == [one for one in all_ids if by_id[one] >= midnight], own
+            until = incidents.page(session, Filter.from_query({**own.to_query(), "until": day})).rows
+            next_day = midnight + timedelta(days=1)
+            assert [row.incident.id for row in until] == [one for one in all_ids if by_id[one] < next_day], own
+            assert incidents.ids(session, own, middle) == [one for one in all_ids if by_id[one] <= middle], own
+
+
+def test_pages_give_each_incident_once_even_when_many_were_detected_at_one_moment(database: Database) -> None:
+    fill(database)
+    with database.write() as session:
+        at = session.execute(select(Incident.detected_at).order_by(Incident.detected_at).limit(1)).scalar_one()
+        for table in (Incident, Exposure, NotificationSubject):
+            session.execute(update(table).values(detected_at=at))
+    with database.read() as session:
+        for own in (
+            Filter(),
+            Filter(source="public_events"),
+            Filter(repository="acme/infra"),
+            Filter(mail="sent"),
+        ):
+            whole = [row.incident.id for row in incidents.page(session, own).rows]
+            assert len(whole) > 3, own
+            assert pages(session, own) == whole, own
+
+
+def pages(session: Session, own: Filter) -> list[uuid.UUID]:
+    """Return the incidents of all pages of three rows."""
+    found: list[uuid.UUID] = []
+    cursor, is_first = "", True
+    while cursor or is_first:
+        page = incidents.page(session, own, cursor, rows=3)
+        found += [row.incident.id for row in page.rows]
+        cursor, is_first = page.older, False
+    return found
+
+
+def test_the_filter_by_mail_follows_each_change_of_the_message(database: Database) -> None:
+    fill(database, incidents=2)
+    with database.read() as session:
+        subject = session.execute(select(NotificationSubject).filter_by(channel="email").limit(1)).scalar_one()
+        one, message = subject.incident_id, subject.notification_id
+    for state in (NotificationState.FROZEN, NotificationState.SENT, NotificationState.FAILED):
+        with database.write() as session:
+            session.execute(update(Notification).where(Notification.id == message).values(state=state))
+        with database.read() as session:
+            shown = {
+                name: one in [row.incident.id for row in incidents.page(session, Filter(mail=name)).rows]
+                for name in (*incidents.MAIL_STATES, "none")
+            }
+        assert [name for name, is_shown in shown.items() if is_shown] == [MAIL_STATES[state]]
+
+
+def test_a_repository_name_of_any_length_is_kept_and_found(database: Database) -> None:
+    fill(database, incidents=1)
+    long = "o/" + "é" * 5000
+    with database.write() as session:
+        place = session.execute(select(Exposure).limit(1)).scalar_one()
+        place_of = {column.key: getattr(place, column.key) for column in Exposure.__mapper__.column_attrs}
+        names = (long, long[:-1] + "x")
+        ids = dict(zip(names, fill_incidents(session, place.incident_id), strict=True))
+        for name, incident_id in ids.items():
+            session.add(Exposure(**{**place_of, "id": None, "repository": name, "incident_id": incident_id}))
+    with database.read() as session:
+        for name, incident_id in ids.items():
+            found = incidents.page(session, Filter(repository=name)).rows
+            assert [row.incident.id for row in found] == [incident_id]
+
+
+def fill_incidents(session: Session, like: uuid.UUID) -> list[uuid.UUID]:
+    """Add two closed incidents that are like another one, and return their ids."""
+    row = session.get_one(Incident, like)
+    columns = {attr.key: getattr(row, attr.key) for attr in Incident.__mapper__.column_attrs}
+    added = [Incident(**{**columns, "id": uuid.uuid4(), "state": "closed"}) for _ in range(2)]
+    session.add_all(added)
+    session.flush()
+    return [one.id for one in added]
