@@ -60,6 +60,13 @@ METRICS = (
         "Left out in 24 hours, by reason (dropped_, skipped_, error_, unread_)",
         ("source", "reason"),
     ),
+    Described(
+        "recall",
+        "gauge",
+        "Share of the pushes that other sources saw: bounds (low, high) of its 95 % interval",
+        ("source", "within_seconds", "bound"),
+    ),
+    Described("recall_marks", "gauge", "Pushes that this share was measured on", ("source", "within_seconds")),
     Described("quota_remaining", "gauge", "Requests left of GitHub's quota", ("credential", "resource")),
     Described("quota_limit", "gauge", "Requests of GitHub's quota", ("credential", "resource")),
     Described("circuit_open", "gauge", "1 while a host that fails is left alone", ("host",)),
@@ -134,6 +141,7 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
         [((one.role, one.host, str(one.pid)), one.silent_seconds) for one in found.processes],
     )
     yield from _of_sources(found)
+    yield from _of_recall(found)
     quotas = [one for one in found.budgets if one.limit]
     yield "quota_remaining", [((one.credential, one.resource), float(one.remaining)) for one in quotas]
     yield "quota_limit", [((one.credential, one.resource), float(one.limit)) for one in quotas]
@@ -160,6 +168,20 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
             (("flagged",), float(waiting.flagged)),
         ],
     )
+
+
+def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
+    """Yield what each source saw of the pushes that other sources saw; nothing before the first measurement."""
+    shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
+    yield (
+        "recall",
+        [
+            ((source, within, bound), float(value))
+            for source, within, share in shares
+            for bound, value in zip(("low", "high"), share[2:4], strict=True)
+        ],
+    )
+    yield "recall_marks", [((source, within), float(share[0])) for source, within, share in shares]
 
 
 def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scanner.records import tallies
 from scanner.records.database import Database
+from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.records.source_models import SourceState
 from scanner.records.states import Cause, Decision
@@ -44,6 +45,8 @@ def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
         counts = {"polls": 7, "events": 2100}
         session.add(SourceState(source="public_events", next_poll_at=db_now(60), last_success_at=now, counts=counts))
         tallies.add(session, "public_events", {"pushes": 90, "unread_pack_over_limit": 2, "error_http_500": 1})
+        shares = {"60": [100, 90, 0.82, 0.94], "300": [80, 80, 0.95, 1.0]}
+        session.add(RecallMeasurement(source="public_events", shares=shares, total=[], measured_at=now))
         seen(session)
         for seconds in (1, 2, 3):
             incident = Incident(
@@ -66,6 +69,9 @@ def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
     assert found["r8scan_source_counts_total", "public_events", "events"] == 2100
     assert found["r8scan_scanned", "public_events", "pushes"] == 90
     assert found["r8scan_not_scanned", "public_events", "unread_pack_over_limit"] == 2
+    assert found["r8scan_recall", "public_events", "60", "low"] == 0.82
+    assert found["r8scan_recall", "public_events", "300", "high"] == 1
+    assert found["r8scan_recall_marks", "public_events", "60"] == 100
     assert found["r8scan_incidents_total", "disabled", "public_repository"] == 3
     assert found["r8scan_delay_seconds", "visible_to_disabled", "0.5"] == pytest.approx(2, abs=0.01)
     assert found["r8scan_problem", "operator_not_set"] == 1
