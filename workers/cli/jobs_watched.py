@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import typer
 from sqlalchemy import select
 
 from scanner.records import jobs
@@ -15,10 +16,24 @@ from workers.cli import output
 from workers.cli.errors import UserError
 
 POLL_SECONDS = 0.5
+INTERRUPTED = 130
+"""The exit status that shells give to a command that Ctrl-C ended."""
 
 
 def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
-    """Show progress until the job and all jobs that it queued have ended, and return them."""
+    """Show progress until the job and all jobs that it queued have ended, and return them.
+
+    Ctrl-C ends the display only: the job goes on, and one line says how to watch or cancel it.
+    """
+    try:
+        return _watched(database, job_id)
+    except KeyboardInterrupt:
+        todo = f"watch it: r8scan rescan list; cancel it: r8scan rescan cancel {job_id}"
+        typer.echo(f"job {job_id} goes on; {todo}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _watched(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))

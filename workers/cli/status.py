@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,9 +15,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from scanner.records.database import Database
 from scanner.records.states import NotificationState
+from scanner.settings import load_settings
 from workers.cli import output
-from workers.cli.opening import opened_context
 from workers.health.overview import overview
 from workers.health.problems import counted
 from workers.health.rows import Overview, SourceRow
@@ -33,12 +36,14 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    with opened_context() as context:
+    # Not the context of a process: it imports the clients of everything, which takes longer than the status.
+    settings = load_settings()
+    with closing(Database(settings.database_url.get_secret_value())) as database:
 
         def look() -> Overview:
-            return overview(context.database, context.settings)
+            return overview(database, settings)
 
-        if watch and not as_json:
+        if watch and not as_json and sys.stdout.isatty():
             _watch(look)
             return
         found = look()
@@ -47,6 +52,7 @@ def status(
                 output.json_lines([as_json_object(found)])
             else:
                 output.console().print(_screen(found))
+                sys.stdout.flush()
             if not watch:
                 break
             time.sleep(WATCH_SECONDS)

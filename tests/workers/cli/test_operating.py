@@ -162,11 +162,19 @@ def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Da
     assert "kind archive_hour" not in done.stdout
 
 
-@pytest.mark.parametrize(("options", "mark"), [((), b"Sources (24 hours)"), (("--json",), b'"sources"')])
+@pytest.mark.parametrize(
+    ("options", "mark", "opened"),
+    [
+        ((), b"Sources (24 hours)", os.openpty),
+        (("--json",), b'"sources"', os.openpty),
+        ((), b"Sources (24 hours)", os.pipe),
+    ],
+    ids=["terminal", "terminal-json", "pipe"],
+)
 def test_watching_shows_it_again_and_again_until_it_is_interrupted(
-    state: Database, tmp_path: Path, options: tuple[str, ...], mark: bytes
+    state: Database, tmp_path: Path, options: tuple[str, ...], mark: bytes, opened: Callable[[], tuple[int, int]]
 ) -> None:
-    terminal, its_side = os.openpty()
+    terminal, its_side = opened()
     command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
     child = start_child(command, env=env, stdout=its_side, stderr=its_side)
@@ -176,16 +184,21 @@ def test_watching_shows_it_again_and_again_until_it_is_interrupted(
         # The running command shows a problem that begins later.
         while mark not in shown:
             shown += os.read(terminal, 65536)
+            assert child.poll() is None, shown
         with state.write() as session:
             session.add(CircuitState(host="github.com", failures=12, open_until=db_now(50), updated_at=db_now()))
         while b"github.com does not answer" not in shown:
             shown += os.read(terminal, 65536)
+            assert child.poll() is None, shown
         child.send_signal(signal.SIGINT)
         while True:
             try:
-                shown += os.read(terminal, 65536)
+                more = os.read(terminal, 65536)
             except OSError:
-                break  # the other side is closed
+                break  # the other side of the terminal is closed
+            if not more:
+                break  # the other side of the pipe is closed
+            shown += more
         status = child.wait(30)
     finally:
         child.kill()

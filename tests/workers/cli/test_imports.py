@@ -1,0 +1,39 @@
+"""A command imports only what it uses: the clients of other commands would double its time to start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scanner.records.database import Database
+from scanner.records.schema import upgrade
+
+HEAVY = ("alembic", "celery", "cryptography", "httpx", "jinja2", "kombu", "redis", "starlette", "uvicorn")
+PROBE = f"""
+import sys
+sys.argv = ["r8scan", *sys.argv[1:]]
+from workers.cli import main
+try:
+    main()
+except SystemExit:
+    print("imported:", *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", [("status",), ("status", "--help"), ("status", "--json"), ("--version",)])
+def test_a_command_imports_no_library_that_it_does_not_use(tmp_path: Path, command: tuple[str, ...]) -> None:
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(database)
+    database.close()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "R8SCAN_STATE_DIR": str(tmp_path / "state"),
+        "R8SCAN_REDIS_URL": "redis://x",
+    }
+    probe = [sys.executable, "-c", PROBE, *command]
+    done = subprocess.run(probe, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "imported:\n"

@@ -1,0 +1,36 @@
+"""Ctrl-C ends the display of a job, never the job, and says how to go on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import typer
+
+from scanner.github.addresses import Target
+from scanner.records.database import Database
+from scanner.records.models import ScanJob
+from scanner.records.states import JobState
+from scanner.sources.rescan.manual import queue
+from workers.cli import jobs_watched
+
+
+def test_ctrl_c_says_that_the_job_goes_on_and_how_to_watch_or_cancel_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database.write() as session:
+        job_id = queue(session, Target("repository", "ana/app")).id
+
+    def pressed(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", pressed)
+    with pytest.raises(typer.Exit) as ended:
+        jobs_watched.watch(database, job_id)
+    assert ended.value.exit_code == 130
+    line = f"job {job_id} goes on; watch it: r8scan rescan list; cancel it: r8scan rescan cancel {job_id}"
+    assert line in " ".join(capsys.readouterr().err.split())
+    with database.read() as session:
+        job = session.get(ScanJob, job_id)
+        assert job is not None
+        assert job.state == JobState.QUEUED
