@@ -516,5 +516,6 @@ def _one_line(err: ValidationError) -> str:
     if not first["loc"]:
         return message
     message = _LIMITS[first["type"]].format(**first["ctx"]) if first["type"] in _LIMITS else message
+    message = message.replace("must have at least 1 characters", "must not be empty")
     message = message.removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
     return f"{PREFIX}{str(first['loc'][0]).upper()} {message}"

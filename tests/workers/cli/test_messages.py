@@ -33,7 +33,7 @@ def state(tmp_path: Path) -> Database:
     [
         ("R8SCAN_REPORT_KEY", "short", "must have at least 16 characters"),
         ("R8SCAN_GATEWAY_KEY", "short", "must have at least 16 characters"),
-        ("R8SCAN_VENDOR_NAME", "", "must have at least 1 characters"),
+        ("R8SCAN_VENDOR_NAME", "", "must not be empty"),
         ("R8SCAN_SUPPORT_CONTACT", "a" * 201, "must have at most 200 characters"),
         ("R8SCAN_WEB_PORT", "abc", "should be a valid integer, unable to parse string as an integer"),
     ],
