@@ -225,7 +225,8 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
             pieces.append(piece)
             missing -= len(piece)
     except LimitReachedError as stop:
-        return b"".join(pieces), stop
+        # Its traceback would keep the pieces in memory until the garbage collector finds the cycle of frames.
+        return b"".join(pieces), stop.with_traceback(None)
     return b"".join(pieces), None
 
 

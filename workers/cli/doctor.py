@@ -31,9 +31,11 @@ def doctor(
 
     Example: r8scan doctor --json | jq -r 'select(.state == "failed") | .todo'
     """
+    from workers.health.checks.check import State
+
     failed = 0
     for result in _results(send=send):
-        failed += result.state == "failed"
+        failed += result.state == State.FAILED
         if as_json:
             output.json_lines([asdict(result)])
         else:

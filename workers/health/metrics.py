@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject, db_now
-from scanner.records.states import Decision, NotificationState
+from scanner.records.states import Channel, Decision, NotificationState
 from scanner.settings import Settings
 from workers.health.incidents import disable_delays
 from workers.health.overview import overview
@@ -262,7 +262,7 @@ def _disabled_to_mailed(session: Session) -> list[float]:
         .where(
             Incident.action == Decision.DISABLED,
             Incident.detected_at > db_now(-DAY_SECONDS),
-            Notification.channel == "email",
+            Notification.channel == Channel.EMAIL,
             Notification.state == NotificationState.SENT,
         )
         .group_by(Incident.id, Incident.disabled_at)
