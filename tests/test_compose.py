@@ -211,8 +211,11 @@ def test_polling_shares_no_pool_with_anything_else() -> None:
         assert [queues for found in consumed for queues in found if "polling" in queues] == ["polling"]
 
 
-def test_only_polls_are_put_into_the_queue_of_polls() -> None:
+def test_only_polls_and_the_doctors_echo_are_put_into_the_queue_of_polls() -> None:
     from celeryconfig import task_default_queue, task_routes
 
-    assert [task for task, route in task_routes.items() if route["queue"] == "polling"] == ["r8scan.poll"]
+    assert [task for task, route in task_routes.items() if route["queue"] == "polling"] == [
+        "r8scan.poll",
+        "r8scan.echo_polling",
+    ]
     assert task_default_queue != "polling"

@@ -40,7 +40,8 @@ def cost(content: bytes, limits: Limits) -> Meter:
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
-    for row in rows(needle):
+    # A third of the rows, by turns: what stands between two needles matters to all needles of a kind in the same way.
+    for row in rows(needle)[NEEDLES.index(needle) % 3 :: 3]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 14, 1 << 15))
         # A window with many hits is searched by patterns, which are charged differently, so the limit is not tighter.
         assert large.work <= 3 * small.work + 2_000_000, row
@@ -50,7 +51,7 @@ def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
 @pytest.mark.parametrize("needle", NEEDLES, ids=lambda needle: repr(needle.text))
 def test_work_ends_at_its_bound_and_plain_tokens_are_still_found(needle: Needle) -> None:
     token = random_token(random.Random(1))
-    for row in rows(needle)[:4]:
+    for row in rows(needle)[NEEDLES.index(needle) % 2 : 4 : 2]:
         content = row * ((1 << 16) // len(row)) + b" " + token
         meter = Meter(SMALL, len(content))
         found = {finding.token for finding in all_findings(content, "a", meter)}
