@@ -27,6 +27,10 @@ def test_a_refusal_is_a_problem_that_says_what_to_do(
     assert [(rate.per_second, rate.refusals) for rate in calm.rates] == [(5.0, 0)]
     assert Kind.REQUESTS_LIMITED not in {problem.kind for problem in calm.problems}
     gate.note_result("github.example", "git", RateLimited("rate_limited", "limited", retry_after=60))
-    (problem,) = [one for one in overview(database, settings).problems if one.kind == Kind.REQUESTS_LIMITED]
-    assert "2.5 a second" in problem.sentence
+    limited = overview(database, settings)
+    (problem,) = [one for one in limited.problems if one.kind == Kind.REQUESTS_LIMITED]
+    (rate,) = limited.rates
+    # Half of what was in use: that is less than 2.5 if a busy machine pauses between the statements.
+    assert (rate.refusals, rate.per_second <= 2.5) == (1, True)
+    assert f"{rate.per_second:.1f} a second" in problem.sentence
     assert todo in problem.todo
