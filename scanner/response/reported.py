@@ -132,15 +132,19 @@ def respond_to_reports(
     session.flush()
     queue_notifications(session, to_notify, policy)
     if flagged:
-        outbox.notify_operator(
-            session,
-            sorted(set(flagged)),
-            Occasion.FLAGGED,
-            policy.operator_email,
-            window=FLAGS_WINDOW_SECONDS,
-            domain=policy.mail_domain,
-        )
+        _notify_of_flags(session, flagged, policy)
     return outcomes
+
+
+def _notify_of_flags(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
+    outbox.notify_operator(
+        session,
+        sorted(set(incident_ids)),
+        Occasion.FLAGGED,
+        policy.operator_email,
+        window=FLAGS_WINDOW_SECONDS,
+        domain=policy.mail_domain,
+    )
 
 
 def _decide(

@@ -88,13 +88,7 @@ def scan_next(
             outcome.error = err
             return outcome
         _count(reading, outcome)
-        outcome.counts[f"band_read_{push.likelihood}"] += 1
-        # The objects with the fewest candidates come first, so that a flood of candidates does not delay a real leak.
-        found = reading.candidates
-        for part in filter(None, (found[:FIRST_CANDIDATES], found[FIRST_CANDIDATES:])):
-            outcome.response.add(respond_or_keep(database, part, source=job.source, policy=policy, state_dir=state_dir))
-        outcome.counts[f"band_found_{push.likelihood}"] += outcome.response.known
-        reading.candidates.clear()  # free the memory: the reading is kept until all pushes of the page are read
+        _respond(database, reading, outcome, source=job.source, policy=policy, state_dir=state_dir)
         return outcome
 
     def close(session: Session, outcomes: Sequence[ItemOutcome[Push]]) -> None:
@@ -104,6 +98,25 @@ def scan_next(
         _queue_earlier(session, job, pushes, read_now)
 
     return page_work.work(database, job, pushes, read, threads=threads, on_close=close)
+
+
+def _respond(
+    database: Database,
+    reading: PushReading,
+    outcome: ItemOutcome[Push],
+    *,
+    source: str,
+    policy: Policy,
+    state_dir: Path,
+) -> None:
+    """Respond to the candidates of a push, then free their memory: the reading is kept until the page is read."""
+    outcome.counts[f"band_read_{outcome.item.likelihood}"] += 1
+    # The objects with the fewest candidates come first, so that a flood of candidates does not delay a real leak.
+    found = reading.candidates
+    for part in filter(None, (found[:FIRST_CANDIDATES], found[FIRST_CANDIDATES:])):
+        outcome.response.add(respond_or_keep(database, part, source=source, policy=policy, state_dir=state_dir))
+    outcome.counts[f"band_found_{outcome.item.likelihood}"] += outcome.response.known
+    reading.candidates.clear()
 
 
 def _is_read(push: Push, known: RememberedTips) -> bool:
