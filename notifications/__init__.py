@@ -1,1 +1,1 @@
-"""Everything that tells somebody. Reads records, decides nothing."""
+"""Mails to owners, announcements to gateways and messages to the operator. Reads records and decides nothing."""

@@ -1,4 +1,4 @@
-"""The sender of announcements: takes due rows from the outbox and sends them in batches, one channel after the other.
+"""The sender of announcements: takes due rows from the outbox and sends them in batches, channel by channel.
 
 Delivery is at least once. If the worker crashes after the receiver accepted a batch and before the database recorded
 it, the next worker sends the batch again with the same ids.

@@ -1,4 +1,4 @@
-"""Channels that tell API gateways about disabled tokens: a Redis stream and a signed webhook.
+"""Channels that announce disabled tokens to API gateways: a Redis stream and a signed webhook.
 
 Each channel sends a whole batch or nothing. The message formats are a contract: docs/announcements.md.
 """

@@ -1,6 +1,6 @@
-"""Ways to tell the operator about problems and decisions: mail, a signed webhook, and Slack's incoming webhooks.
+"""Channels that notify the operator of problems and decisions: mail, a signed webhook, and Slack's incoming webhooks.
 
-A token, a digest or a hint is in none of it.
+No message contains a token, a digest or a hint.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ SEND_SECONDS = 20.0
 MAX_LINES = 50
 
 NewsKind = Literal["problem", "decision", "over", "test"]
-"""Something is wrong; something waits for the operator; it is over; a message that the operator asked for."""
+"""A problem began; a decision is waiting for the operator; a problem ended; a test that the operator requested."""
 
 
 class OperatorNotTold(Exception):
-    """A channel did not take the news; the message is one line."""
+    """A channel could not deliver the message. The error is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing to tell. `name` is the kind of the problem, `docs` its section in the documentation."""
+    """One item of a message. `name` is the kind of the problem, `docs` the address of its documentation."""
 
     kind: NewsKind
     name: str
@@ -45,18 +45,18 @@ class News:
 
     @property
     def line(self) -> str:
-        """Return it as one line of text."""
+        """Return the item as one line of text."""
         words = f"Over: {self.sentence}" if self.kind == "over" else self.sentence
         return f"{words}: {self.todo}" if self.todo and self.kind != "over" else words
 
 
 class OperatorChannel(Protocol):
-    """A way to reach the operator."""
+    """A channel to the operator."""
 
     name: str
 
     def tell(self, news: Sequence[News]) -> None:
-        """Send all of it as one message.
+        """Send all items as one message.
 
         Raises:
             OperatorNotTold: the channel did not take it.
@@ -64,7 +64,7 @@ class OperatorChannel(Protocol):
 
 
 class MailChannel:
-    """Mail to the operator, sent directly: a problem of the outbox must not keep it back."""
+    """Mail to the operator, sent without the outbox, so that a problem of the outbox does not delay it."""
 
     name = "mail"
 
@@ -81,7 +81,7 @@ class MailChannel:
 
 
 def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, subject: str, text: str) -> None:
-    """Send a mail of plain text now.
+    """Send a plain text mail now.
 
     Raises:
         OperatorNotTold: the mail server did not take it, or an address is wrong.
@@ -105,7 +105,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
 
 
 class WebhookOperatorChannel:
-    """Posts JSON, signed as announcements are."""
+    """A channel that posts JSON, signed in the same way as announcements."""
 
     name = "webhook"
 
@@ -113,7 +113,7 @@ class WebhookOperatorChannel:
         self._url, self._secret = url, secret.encode()
 
     def tell(self, news: Sequence[News]) -> None:
-        """Post all of it.
+        """Post all items.
 
         Raises:
             OperatorNotTold: the receiver cannot be reached or refuses it.
@@ -137,7 +137,7 @@ class WebhookOperatorChannel:
 
 
 class SlackChannel:
-    """Posts text to an incoming webhook of Slack, or of whatever takes its JSON. The address is the secret."""
+    """A channel that posts text to an incoming webhook of Slack or a compatible service. The address is a secret."""
 
     name = "slack"
 
@@ -145,7 +145,7 @@ class SlackChannel:
         self._url = url
 
     def tell(self, news: Sequence[News]) -> None:
-        """Post all of it as one text.
+        """Post all items as one text.
 
         Raises:
             OperatorNotTold: the receiver cannot be reached or refuses it.
@@ -156,7 +156,7 @@ class SlackChannel:
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return one line for all of it: the first, and how many more there are."""
+    """Return a subject line: the first item, and the number of the others."""
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
     first = next(one for one in news if one.kind != "over")
@@ -165,7 +165,7 @@ def subject_of(news: Sequence[News]) -> str:
 
 
 def text_of(news: Sequence[News]) -> str:
-    """Return a paragraph for each."""
+    """Return the text of a message, with one paragraph for each item."""
     parts = []
     for one in news[:MAX_LINES]:
         since = f"\nsince {one.since:%Y-%m-%d %H:%M} UTC" if one.since and one.kind != "over" else ""

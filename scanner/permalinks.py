@@ -13,7 +13,7 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 
 def is_own_page(web_url: str, url: object) -> bool:
-    """Return whether it is the address of a page of this GitHub or of its gists. No other address is ever shown."""
+    """Return whether `url` is the address of a page of this GitHub or of its gists. No other address is ever shown."""
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
     try:
@@ -24,7 +24,8 @@ def is_own_page(web_url: str, url: object) -> bool:
 
 
 def is_permalink(web_url: str, url: str) -> bool:
-    """Return whether it is a permalink of this GitHub: of a file at a commit, lines of the file, a commit, or a gist.
+    """Return whether `url` is a permalink of this GitHub: of a file at a commit, lines of the file, a commit, or a
+    gist.
 
     Only the author of the content decides what such a page shows, and GitHub shows who the author is. An address is not
     a permalink if it has a query, another port, another fragment, or a path that a browser would shorten.

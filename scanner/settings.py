@@ -507,7 +507,7 @@ _LIMITS = {
     "too_long": "must have at most {max_length} characters",
     "string_too_long": "must have at most {max_length} characters",
 }
-"""Our words for errors of pydantic's that speak of items, or of validation."""
+"""Clearer messages for pydantic's errors about lengths and validation."""
 
 
 def _one_line(err: ValidationError) -> str:

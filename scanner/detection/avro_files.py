@@ -1,4 +1,5 @@
-"""Reader of Avro object container files: a schema, then blocks of records, each compressed by itself.
+"""Reader of Avro object container files. A file has a schema, then blocks of records; each block is compressed
+separately.
 
 Format: https://avro.apache.org/docs/1.12.0/specification/#object-container-files.
 """
@@ -23,7 +24,7 @@ _CODECS = {
 
 
 class _Cursor:
-    """A position in the file. Every read is checked against its end; raises UnreadableError."""
+    """A read position in the file. A read past the end of the file raises UnreadableError."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self.content, self.at = content, at
@@ -73,7 +74,7 @@ def avro_members(container: Container) -> Iterator[Member]:
 
 
 def _codec_of(cursor: _Cursor) -> bytes:
-    """Return the name of the codec in the file's metadata, and go past them."""
+    """Read the file's metadata and return the name of the compression codec in it, empty if it names none."""
     codec = b""
     entries = 0
     while (count := cursor.number()) != 0:

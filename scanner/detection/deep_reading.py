@@ -73,7 +73,7 @@ class DeepReader(Protocol):
         """Return every token in the content and in what it contains.
 
         Args:
-            name: What the content is called in the way through containers to a finding.
+            name: The name of the content: the first part of the container path of each finding.
             seconds: Processor time that may be spent, at most what the reader's limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the reader's limits allow.
             patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
@@ -140,13 +140,13 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """Opens the objects of a pack in a reader if that is quick, and sends the others back.
+    """Opens the objects of a pack in a reader. Objects that take long are sent back to the process.
 
     Args:
-        reader: Opens one.
+        reader: Opens one object.
         request: What the pack may cost.
-        defer: Takes what is sent back.
-        time_left: Seconds until the deadline of the pack.
+        defer: Sends an object back.
+        time_left: Returns the seconds until the deadline of the pack.
     """
 
     def __init__(

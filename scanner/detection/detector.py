@@ -85,7 +85,7 @@ class Detector:
         Args:
             budget: What the documents of one push, page or poll may cost together. Once it is spent, only what lies in
                 plain text is found, and the document counts as unread.
-            patience: Seconds to wait where other contents are being read in depth.
+            patience: Seconds to wait while all readers are busy with other contents.
         """
         content = document.content
         result = self._read(content, _base_name(document.place), budget, patience)

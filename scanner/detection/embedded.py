@@ -1,7 +1,8 @@
-"""Carves compressed streams and zips out of files whose own format is not known, wherever they lie in them.
+"""Carver of compressed streams and zip archives from files of unknown format.
 
-Programs, caches, game archives, scientific data and version control files store compressed parts behind headers of
-their own. A magic of a few bytes also occurs by chance, so each stream has to prove itself before it is believed.
+Programs, caches, game archives, scientific data and version control files store compressed parts after headers of their
+own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its first bytes
+decompress.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
 HEAD_BYTES = 4096
-"""Bytes at the beginning of a content in which a control character shows that it is no text."""
+"""A control character in this many first bytes shows that a content is binary, not text."""
 
 _TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
 _PROOF_BYTES = 1024
-"""Bytes that come out of a stream before it is believed, if it does not end with its checksum earlier: of random bytes
-behind a magic, one in fifty gives 64 bytes, and next to none gives so many."""
+"""A stream is accepted if it inflates to this many bytes, or earlier to its end with a right checksum. Of random bytes
+after a magic number, one case in fifty inflates to 64 bytes, and practically none to this many."""
 
-_BELIEVED_BYTES = 1024
-"""Bytes that come out of a stream before its damage is believed."""
+_MIN_BYTES_OF_DAMAGED_STREAM = 1024
+"""An error after fewer bytes shows a magic number by chance, and is not counted as damage."""
 
 _MAX_GUESSES = 20_000
-"""Magics of one content that are looked at. Each look inflates at most a few hundred bytes."""
+"""Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
 
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _MAGICS = (*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
@@ -46,14 +47,16 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a binary content holds a stream that a reader can carve out. The work is linear in its size."""
+    """Return whether a binary content contains a stream that `embedded_members` can read. The work is linear in its
+    size.
+    """
     if not content[:HEAD_BYTES].translate(None, _TEXT):
         return False
     return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield the streams in a content that holds any, named by their offset. Raises LimitReachedError."""
+    """Yield each compressed stream in a binary content, named by its offset. Raises LimitReachedError."""
     content, meter = whole(container), container.meter
     if _is_raw_deflate(content):
         meter.enter()
@@ -71,7 +74,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
         tail = _Tail(content, start)
         stream = _inflated(content, start, magic, container, tail)
         yield Member(f"stream at {start:#x}", stream)
-        if meter.expanded - expanded < _BELIEVED_BYTES:
+        if meter.expanded - expanded < _MIN_BYTES_OF_DAMAGED_STREAM:
             meter.unread["damaged"] = damaged
             meter.unread += type(meter.unread)()
         at = max(start + 2, tail.at - stream.unused)
@@ -80,7 +83,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 class _Tail:
-    """The bytes of a content from an offset on, as a stream that copies only what is read. `at`: the next offset."""
+    """A stream of a content's bytes from the offset `at` on. It copies only the bytes that are read."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = memoryview(content)
@@ -108,11 +111,11 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
 
 
 def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, magic) of what really begins a stream in `content[begin:]`."""
+    """Yield offset and magic number of each accepted stream in `content[begin:]`."""
     view = memoryview(content)
     guesses = 0
     for base in range(begin, len(content), 1 << 20):
-        # Windows overlap by the longest magic, so that none is cut.
+        # Windows overlap by the length of the longest magic number, so that none is missed at the end of a window.
         for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
             guesses += 1
             if guesses > _MAX_GUESSES:
@@ -136,7 +139,7 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
 
 
 def _begins_zstd(head: bytes) -> bool:
-    """Return whether a frame header without its reserved bit stands before a block of a known type (RFC 8878)."""
+    """Return whether a valid frame header precedes a block of a known type (RFC 8878)."""
     if len(head) < 12 or head[4] & 0x08:
         return False
     size = 5 + (not head[4] & 0x20) + (0, 1, 2, 4)[head[4] & 3] + (head[4] >> 5 & 1, 2, 4, 8)[head[4] >> 6]
@@ -144,7 +147,7 @@ def _begins_zstd(head: bytes) -> bool:
 
 
 def _inflates(head: bytes) -> bool | None:
-    """Return whether a zlib or gzip stream proves itself in `head`; None: the head is too short to say."""
+    """Return whether a zlib or gzip stream begins in `head`, None if `head` is too short to decide."""
     inflater = zlib.decompressobj(47)
     try:
         inflated = inflater.decompress(head, _PROOF_BYTES)
@@ -154,7 +157,7 @@ def _inflates(head: bytes) -> bool | None:
 
 
 def _is_raw_deflate(content: bytes) -> bool:
-    """Return whether the whole content is one deflate stream without header, with text in it."""
+    """Return whether the whole content is one deflate stream, without a header, that contains text."""
     if len(content) < 16 or content[0] & 6 not in (2, 4):
         return False
     inflater = zlib.decompressobj(-15)

@@ -1,4 +1,4 @@
-"""Decodes blocks of lines that programs write in front of mails and patches: uuencode and git's binary patches."""
+"""Decoder of blocks of encoded lines: uuencode, and git's binary patches."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import regex
 
 LINE_STARTS = frozenset((b"be", b"li", b"de"))
-"""The first two bytes of the headers below; no base64 of a stream begins with them."""
+"""The first two bytes of the headers below. No compressed stream in base64 begins with them."""
 
 MAX_BLOCK_BYTES = 16 << 20
-"""Bytes of one block that are decoded: what goes beyond is another block's, or none."""
+"""Bytes of one block that are decoded. The rest of a longer block is not decoded."""
 
 _UU_HEADER = regex.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
 _UU_LINES = regex.compile(rb"(?:[!-`][ -`]{1,84}\r?\n)++")
@@ -21,7 +21,7 @@ _PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,
 
 
 class EncodedLines(NamedTuple):
-    """A decoded block. `end` is the offset behind its last line in the content."""
+    """A decoded block. `end` is the offset after its last line in the content."""
 
     decoded: bytes
     encoding: str
@@ -29,7 +29,7 @@ class EncodedLines(NamedTuple):
 
 
 def lines_at(content: bytes, begin: int) -> EncodedLines | None:
-    """Return the block whose header stands at `begin`, decoded, or None. The work is linear in the block's size."""
+    """Return the decoded block whose header begins at `begin`, or None. The work is linear in the block's size."""
     for header, lines, decode, name in (
         (_UU_HEADER, _UU_LINES, _uudecoded, "uuencode"),
         (_PATCH_HEADER, _PATCH_LINES, _patch_decoded, "git-patch"),
@@ -44,11 +44,11 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
 
 
 def _uudecoded(line: bytes) -> bytes:
-    """Return the bytes of one line; its first letter is their number, as `binascii.a2b_uu` expects it."""
+    """Return the bytes of one line. Its first letter encodes their number."""
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
-        # Programs pad a line as they like; only the letters that its number asks for count.
+        # Programs pad lines in different ways. Decode only the letters that the number of bytes requires.
         size = (line[0] - 32) & 63
         return _padded(line, size)
 
@@ -62,7 +62,7 @@ def _padded(line: bytes, size: int) -> bytes:
 
 
 def _patch_decoded(line: bytes) -> bytes:
-    """Return the bytes of one line (gitdiffcore `base85.c`): a letter for their number, then groups of five."""
+    """Return the bytes of one line (git's `base85.c`): a letter for their number, then groups of five letters."""
     size = line[0] - 64 if line[0] < 97 else line[0] - 70
     try:
         return base64.b85decode(line[1 : 1 + len(line[1:]) // 5 * 5])[:size]

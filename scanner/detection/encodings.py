@@ -40,7 +40,7 @@ _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 
 _SPLIT_SPAN = 1024
 _SPLIT_LINES = 6
-"""A prefix and its rest stand this close, in bytes and in lines, where they are two literals of one program."""
+"""Largest distance, in bytes and in lines, between two literals of one program that hold the prefix and the rest."""
 
 MAX_ENCODED_BYTES = 4096
 """Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of

@@ -1,4 +1,4 @@
-"""Reader of saved event streams (`text/event-stream`): chat models send their text in pieces of a few letters."""
+"""Reader of saved event streams (`text/event-stream`). Chat models send their text in events of a few letters each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_EVENT_BYTES = 1 << 20
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield for each field the strings that all events have in it, joined. Raises LimitReachedError."""
+    """Yield one member per field: the strings of this field from all events, joined. Raises LimitReachedError."""
     texts: dict[str, list[str]] = defaultdict(list)
     meter = container.meter
     for line in whole(container).splitlines():

@@ -289,7 +289,7 @@ class _Parser:
             newline = find(b"\n", position, position + MAX_HEAD)
             if newline < 0:
                 if size_of_data - position >= MAX_HEAD:
-                    return False  # this is no answer of git's to the ids that it was given
+                    return False  # the output does not match the requested ids
                 break
             size = sizes[self.index]
             if data[newline - 7 : newline] == b"missing":
@@ -349,7 +349,7 @@ class _Parser:
         pieces = scan_pieces(self._detector, head, read)
         if left:
             return False
-        self._blocks.read(1)  # the newline behind the content
+        self._blocks.read(1)  # the newline after the content
         for reason, count in pieces.unread.items():
             self._shard.note(self._listed, self.index, reason, count)
         if pieces.candidates:

@@ -280,7 +280,7 @@ class _Objects:
                     answered += 1
                     yield content
                 asked = asked[answered:]
-                if asked:  # git has died at the first of them
+                if asked:  # git died while it read the first of them
                     self._output = None
                     yield None
                     asked = asked[1:]
@@ -292,7 +292,7 @@ class _Objects:
             raise _GaveUp
         child = self._stack.enter_context(started(self._git_dir, ["cat-file", "--batch"]))
         self._stack.enter_context(killed_at(self._deadline, child))
-        raw = cast(io.RawIOBase, child.stdout)  # pipes without buffers are
+        raw = cast(io.RawIOBase, child.stdout)  # an unbuffered pipe is a RawIOBase
         self._input, self._output = child.stdin, io.BufferedReader(raw, 1 << 18)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:

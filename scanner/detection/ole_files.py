@@ -12,14 +12,16 @@ from scanner.detection.limits import Meter
 from scanner.detection.members import Container, Member, UnreadableError, shown_name, whole
 
 _END_OF_CHAIN = 0xFFFFFFFA
-"""Sector numbers from here on mark free sectors, ends of chains and the tables themselves."""
+"""Sector numbers from this one on are markers: free sectors, ends of chains, and sectors of the tables themselves."""
 
 _ENTRY_BYTES = 128
 _STREAM, _ROOT = 2, 5
 
 
 class _Header(NamedTuple):
-    """Of [MS-CFB] 2.2, what a reader needs. Sizes of sectors are in bytes, the rest are sector numbers and counts."""
+    """The fields of the header ([MS-CFB] 2.2) that are used here. Sector sizes are in bytes; other fields are sector
+    numbers.
+    """
 
     sector_bytes: int
     mini_sector_bytes: int
@@ -38,7 +40,7 @@ class _Entry(NamedTuple):
 
 
 def ole_members(container: Container) -> Iterator[Member]:
-    """Yield each stream whole; of a broken chain, yield what can be read.
+    """Yield each stream. If its chain of sectors is broken, yield the part before the break and count it as damaged.
 
     Raises:
         UnreadableError: the header is damaged.
@@ -58,7 +60,7 @@ def ole_members(container: Container) -> Iterator[Member]:
 
 
 class _CompoundFile:
-    """The sectors of one file, followed along their chains. A chain has at most as many sectors as its stream needs."""
+    """One file, read along its chains of sectors. No chain is followed further than the size of its stream requires."""
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         self._content, self._meter = content, meter
@@ -68,7 +70,7 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the directory's entries; the root's stream holds all small streams and is read here."""
+        """Return the directory's entries. Also read the root's stream, which contains all small streams."""
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content)))
         entries = []
         for at in range(0, len(directory) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
@@ -83,7 +85,7 @@ class _CompoundFile:
         return entries
 
     def stream(self, entry: _Entry) -> bytes:
-        """Return the bytes of a stream, fewer than its size where its chain breaks."""
+        """Return the bytes of a stream. There are fewer than its size if its chain is broken."""
         if entry.size >= self._header.mini_cutoff:
             return self._sectors(self._chain(entry.start, self._fat, entry.size))[: entry.size]
         size = self._header.mini_sector_bytes
@@ -91,8 +93,8 @@ class _CompoundFile:
         return b"".join(self._mini[number * size : (number + 1) * size] for number in chain)[: entry.size]
 
     def _fat_sectors(self) -> list[int]:
-        """Return the sectors of the allocation table: the first 109 stand in the header, the rest in a chain."""
-        # A sector that is named twice counts once, so that the table is no larger than the file.
+        """Return the sectors of the allocation table. The header lists the first 109, a chain of sectors the rest."""
+        # Take a repeated sector only once, so that the table is never larger than the file.
         found = dict.fromkeys(self._header.difat)
         sector, seen = self._header.first_difat, set[int]()
         while sector < _END_OF_CHAIN and sector not in seen:
@@ -106,7 +108,7 @@ class _CompoundFile:
         return [number for number in found if number < _END_OF_CHAIN]
 
     def _chain(self, start: int, table: array[int], size: int) -> list[int]:
-        """Return the sectors of a chain from `start` on, as many as `size` bytes need at most."""
+        """Return the sectors of a chain from `start` on, at most as many as `size` bytes need."""
         smallest = self._header.mini_sector_bytes
         most = min(len(table), size // smallest + 1)
         chain: list[int] = []

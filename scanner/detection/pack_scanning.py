@@ -1,7 +1,7 @@
-"""Scans the objects of one pack and finds where in the repository those stand that hold something.
+"""Scan of the objects of one pack: finds tokens, and the paths and commits of the objects that contain them.
 
-The same for both ways of scanning a pack: in the process that received it, where candidates come out, and in a reader,
-where raw findings come out. How an object is looked at is the caller's to say. Knows no processes and no network.
+It serves both ways of scanning a pack: in the process that received it, where the results are candidates, and in a
+reader, where they are raw findings. The caller passes the function that scans one object. No processes, no network.
 """
 
 from __future__ import annotations
@@ -20,23 +20,28 @@ from scanner.detection.packs import OBJECT_COST, ObjectType, PackLimits, PackObj
 T = TypeVar("T")
 
 OBJECT_NAME = "document"
-"""What an object is called in the way through containers: its path is not known while it is read."""
+"""The name of an object in container paths, because its own path is not known while it is read."""
 MAX_CROWD = 64
-"""Findings of one object. Those of an object with more are kept last, so that a flood hides no leak beside it."""
+"""Objects with more findings than this come last, so that a flood of findings in one object hides no leak in another.
+"""
 MAX_NOT_READ = 100
-"""Objects of one pack that are named as not read; the others are counted."""
+"""Unread objects of one pack that are recorded one by one. Further ones are only counted."""
 POSTPONED_BYTES = 48 << 20
-"""Of objects that have to be opened, kept until all others were looked at. Beyond it they are opened at once."""
+"""Bytes of objects that wait in memory to be opened until all others were scanned. Further ones are opened at once."""
 KEPT_BYTES = 64 << 20
-"""Of the trees and commits of one pack, kept to find paths in."""
+"""Bytes of the trees and commits of one pack that are kept in memory to find paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look(Generic[T]):
-    """What one object holds. `content_digest`: SHA-256 in hex where something of it was not read.
+    """The result of scanning one object.
 
-    `is_deferred`: another reader reads the object later, so its place is looked up as well. `is_postponed`: the object
-    has to be opened.
+    Attributes:
+        found: The findings or candidates.
+        unread: Counts of what was not read, by reason.
+        content_digest: SHA-256 in hex if a part of the object was not read, else empty.
+        is_deferred: Another reader reads the object later, so its place is needed as well.
+        is_postponed: The object has to be opened. That is done after all others were scanned.
     """
 
     found: Sequence[T] = ()
@@ -48,7 +53,7 @@ class Look(Generic[T]):
 
 @dataclass(slots=True)
 class PackHit(Generic[T]):
-    """An object that holds something."""
+    """An object with findings."""
 
     oid: str
     type: ObjectType
@@ -57,7 +62,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class UnreadPackObject:
-    """An object of which something was not read. `oid` is empty for the pack itself; `digest` is SHA-256 in hex."""
+    """An object that was not read completely. `oid` is empty for the pack itself; `digest` is SHA-256 in hex."""
 
     oid: str
     type: ObjectType
@@ -68,12 +73,20 @@ class UnreadPackObject:
 
 @dataclass(slots=True)
 class PackScan(Generic[T]):
-    """What the objects of a pack hold, those with few findings first.
+    """The result of scanning the objects of one pack.
 
-    `unread` counts what was not read, by reason. `reached` are the wanted objects that the pack holds.
-    `is_all_located`: a hit without a location stands in no tree of the pack. `is_over_limit`: asking for less would
-    have brought more; `is_cut_off`: the pack broke off; `is_damaged`: it is corrupt, which it may have become on its
-    way.
+    Attributes:
+        hits: The objects with findings, those with few findings first.
+        locations: Path and commit of objects, by object id.
+        unread: Counts of what was not read, by reason.
+        not_read: The first MAX_NOT_READ objects that were not read completely.
+        reached: The wanted objects that the pack contains.
+        objects: The number of objects that were scanned.
+        bytes: The inflated bytes that were scanned.
+        is_all_located: An object without a location is in no tree of the pack.
+        is_over_limit: A limit was reached, so a request for fewer objects would return more of each.
+        is_cut_off: The pack is truncated.
+        is_damaged: The pack is corrupt. The transfer may have damaged it.
     """
 
     hits: list[PackHit[T]] = field(default_factory=list)
@@ -96,15 +109,16 @@ def scan_objects(
     wants: Collection[str],
     open_object: Callable[[PackObject, bytes], Look[T] | None] | None = None,
 ) -> PackScan[T]:
-    """Look at every object as it is made, then locate those that hold something.
+    """Scan every object of a pack, then find the places of the objects with findings.
 
     Args:
-        pack: The pack, of which no object was taken yet.
-        look: Returns what an object holds, None for nothing; is given the names in a tree, and the content of others.
-        key: Returns the same for all findings of one token.
-        wants: Ids of objects of which the caller wants to know whether the pack holds them.
-        open_object: Does the same for objects that `look` wants to be opened, after all others were looked at, so that
-            none of them hides what lies in plain.
+        pack: The pack. None of its objects was taken yet.
+        look: Scans one object, and returns None if nothing was found and everything was read. It gets the object's
+            content; for a tree, the names in it.
+        key: Returns the same value for all findings of one token.
+        wants: Object ids. The result says which of them the pack contains.
+        open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
+            one hides no plain token in another.
     """
     scanner = _Scanner[T](key, wants)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -130,7 +144,7 @@ def scan_objects(
 
 
 class _Scanner(Generic[T]):
-    """Collects what the objects of a pack hold."""
+    """Collects the results of scanning the objects of a pack."""
 
     def __init__(self, key: Callable[[T], Hashable], wants: Collection[str]) -> None:
         self._key, self._wants = key, wants
@@ -143,7 +157,7 @@ class _Scanner(Generic[T]):
         self._kept_bytes = 0
 
     def begin(self, item: PackObject, content: bytes) -> None:
-        """Count an object, and keep it if paths are found in it."""
+        """Count an object. Keep it if it is a tree or commit, to find paths in it."""
         scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)
@@ -157,7 +171,7 @@ class _Scanner(Generic[T]):
             scan.unread["lfs_pointer"] += 1
 
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
-        """Add what an object of this size holds. Large numbers of findings are added last."""
+        """Add the result of scanning one object of `size` bytes. Large numbers of findings are added last."""
         scan = self._scan
         self._wanted.add(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
@@ -177,7 +191,7 @@ class _Scanner(Generic[T]):
         return [one for one in found if self._limits.admits(self._key(one))]
 
     def close(self, pack: PackReading) -> PackScan[T]:
-        """Locate what was found, and return all."""
+        """Find the places of the objects with findings, and return the result."""
         scan = self._scan
         for hit in self._crowded:
             hit.found = self._admitted(hit.found)
@@ -200,10 +214,14 @@ def _names(tree: PackObject) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """How a reader is to scan a pack.
+    """A request to a reader to scan a pack.
 
-    `seconds`: processor time. `opens`: False to find only what lies in plain, and to send back all that has to be
-    opened.
+    Attributes:
+        limits: What the pack may cost.
+        hash_name: sha1 or sha256.
+        wants: Object ids. The answer says which of them the pack contains.
+        seconds: Processor seconds for the pack.
+        opens: False: find plain tokens only, and send back every object that has to be opened.
     """
 
     limits: PackLimits
@@ -224,7 +242,7 @@ class DeferredObject:
 
 @dataclass(frozen=True, slots=True)
 class PackAnswer:
-    """What a reader found in a pack. `failure`: why it found nothing, empty if it did its work."""
+    """A reader's answer for a pack. `failure` says why the pack could not be scanned; it is empty on success."""
 
     scan: PackScan[Finding]
     deferred: tuple[DeferredObject, ...] = ()

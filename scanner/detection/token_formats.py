@@ -43,7 +43,7 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format cannot be used; the message is one line that goes on from the name of the setting."""
+    """A token format cannot be used. The message is one line that continues after the setting's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class TokenFormat:
         return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
 
     def invented(self, choose: Callable[[str], str]) -> str:
-        """Return a token of this format that nobody has: for the sandbox and the tests.
+        """Return an invented token of this format, for the sandbox and the tests.
 
         Args:
             choose: Returns one character of the string that it gets, such as `secrets.choice`.
@@ -118,7 +118,7 @@ def parse_formats(text: str) -> tuple[TokenFormat, ...]:
 
     Args:
         text: Formats separated by commas or spaces. Each is a prefix, a class of characters in brackets and a number in
-            braces, such as `sk_live_[0-9a-zA-Z]{24}`. `:crc32` behind it demands a checksum.
+            braces, such as `sk_live_[0-9a-zA-Z]{24}`. `:crc32` after it requires a checksum.
 
     Raises:
         FormatError: One of them is malformed or beyond a limit, or there are too many.
@@ -208,7 +208,7 @@ def use_formats(formats: Iterable[TokenFormat]) -> None:
 
 
 def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
-    """Decorate a function of the active formats: its value is kept until the formats change."""
+    """Cache the value of a function that depends on the active formats, until the formats change."""
     cached = functools.cache(function)
     _derived.append(cached.cache_clear)
     return cached
@@ -237,7 +237,7 @@ def _have_checksum() -> bool:
 
 
 def has_right_checksum(token: bytes) -> bool:
-    """Return whether what has the form of a token may be one by its checksum."""
+    """Return whether a string that matches a token format has a right checksum, if its format has one."""
     return not _have_checksum() or is_token(token.decode("ascii"))
 
 
@@ -278,5 +278,5 @@ def described_formats() -> str:
 
 
 def written_formats(formats: Iterable[TokenFormat]) -> str:
-    """Return formats as `parse_formats` reads them."""
+    """Return the formats as text that `parse_formats` can read."""
     return ",".join(map(str, formats))

@@ -38,8 +38,8 @@ class TokenPatterns(NamedTuple):
         decimal_escapes: Any character may be a decimal escape; captured as `unit`.
         wide_hex_list: A list of hexadecimal bytes of UTF-16; the body's letters are captured as `unit`.
         lone_prefix: The prefix as a literal of its own.
-        rest: A literal of the body alone, captured as `rest`. Capitals and small letters are asked for where the
-            alphabet has them, since a hash is no body of a token.
+        rest: A literal of the body alone, captured as `rest`. It must contain both cases if the alphabet has both, so
+            that a hash in lower case does not match.
         marked_end: The token with the high bit of its last letter set. What follows must not continue a character of
             UTF-8 that this bit would begin.
         escaped: Where a token that is not plain may begin; for windows that are searched, not looked at hit by hit.
@@ -92,7 +92,7 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
 
 
 def _both_cases(form: TokenFormat) -> bytes:
-    """Return look-aheads for a capital and a small letter in a body, as far as the alphabet has them."""
+    """Return look-aheads that require a capital and a small letter in a body, if the alphabet has both cases."""
     classes = [rb"A-Z"] if any(map(str.isupper, form.alphabet)) else []
     classes += [rb"a-z"] if any(map(str.islower, form.alphabet)) else []
     letters = form.character_class.encode()

@@ -38,17 +38,17 @@ class Target:
 
 
 def is_owner(name: str) -> bool:
-    """Return whether it is a valid name of a user or an organisation."""
+    """Return whether `name` is a valid name of a user or an organisation."""
     return bool(_OWNER.fullmatch(name))
 
 
 def is_gist_id(value: str) -> bool:
-    """Return whether it is a valid id of a gist."""
+    """Return whether `value` is a valid id of a gist."""
     return bool(_GIST.fullmatch(value))
 
 
 def is_object_id(value: str) -> bool:
-    """Return whether it is a full object id: 40 or 64 hex digits in lower case."""
+    """Return whether `value` is a full object id: 40 or 64 hex digits in lower case."""
     return bool(_SHA.fullmatch(value))
 
 

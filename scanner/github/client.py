@@ -308,7 +308,10 @@ def _exchanged(
 
 
 def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) -> tuple[str, datetime]:
-    """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
+    """Exchange an App's signed JWT for an installation token; return the token and its expiry date.
+
+    https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
+    """
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
     url = f"{api_url}/app/installations/{installation}/access_tokens"
     try:

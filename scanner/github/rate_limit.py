@@ -15,7 +15,7 @@ import httpx
 SECONDARY_LIMIT_SECONDS = 60.0
 """How long to wait after a limit if GitHub does not say: its documentation asks for at least one minute."""
 MAX_WAIT_SECONDS = 3600.0
-"""No limit of GitHub's lasts longer. A longer wait comes of a wrong header or a wrong clock."""
+"""No limit of GitHub's lasts longer. A longer wait comes from a wrong header or a wrong clock."""
 MAX_RESOURCE_NAME_LENGTH = 32
 
 

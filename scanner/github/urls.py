@@ -11,7 +11,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Z
 
 
 def is_repository_name(name: str) -> bool:
-    """Return whether it is a valid `owner/name`. No other name may become part of a URL."""
+    """Return whether `name` is a valid `owner/name`. No other name may become part of a URL."""
     return bool(_REPOSITORY.fullmatch(name)) and name.partition("/")[2] not in (".", "..")
 
 

@@ -114,7 +114,7 @@ class ReaderPool:
         """Return every token in the content and in what it contains, read by a confined process.
 
         Args:
-            name: What the content is called in the way through containers to a finding.
+            name: The name of the content: the first part of the container path of each finding.
             seconds: Processor time that may be spent, at most what the limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
             patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.

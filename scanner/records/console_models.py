@@ -1,4 +1,4 @@
-"""The tables of the console: who may sign in, and the sessions of those who have."""
+"""The tables of the console: its users, their sessions, and the key that signs session cookies."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class ConsoleUser(Base):
 
 
 class ConsoleSession(Base):
-    """A session of the console. `id` is the SHA-256 of the secret in the cookie, so the row does not admit anybody.
+    """A session of the console.
 
-    `credential` is the fingerprint of what the person signed in with: the session ends when that changes.
+    `id` is the SHA-256 of the secret in the cookie, so a copy of the row cannot be used to sign in. `credential` is a
+    fingerprint of the password hash: the session ends when the password changes.
     """
 
     __tablename__ = "console_sessions"
@@ -42,7 +43,9 @@ class ConsoleSession(Base):
 
 
 class ConsoleKey(Base):
-    """One row: the key that signs session cookies, made at the first sign-in and shared by all web processes."""
+    """The key that signs session cookies, in one row. It is created at the first sign-in and shared by all web
+    processes.
+    """
 
     __tablename__ = "console_keys"
 

@@ -1,4 +1,4 @@
-"""The tables of sources that list repositories: what is asked for once more, and what waits for its first push."""
+"""The tables of sources that list repositories: windows to search again, new repositories, and samples of pushes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scanner.records.models import Base
 
 
 class SearchWindow(Base):
-    """A span of time that repository search was asked for, and is asked for again.
+    """A window of push time that repository search has searched and will search again.
 
-    `start` and `end`: seconds since the epoch, both included. `seen`: the ids of the repositories that it showed, 8
-    bytes each. `total`: GitHub's count at the latest look. `looks`: later looks so far.
+    `start` and `end` are seconds since the epoch, both included. `seen` has the ids of the repositories that the
+    searches returned, 8 bytes each. `total` is GitHub's count at the latest look. `looks` counts the later looks.
     """
 
     __tablename__ = "search_windows"
@@ -32,7 +32,7 @@ class SearchWindow(Base):
 
 
 class NewRepository(Base):
-    """A new public repository whose first push was not seen yet. `node_id`: its id in GraphQL. `looks`: so far."""
+    """A new public repository whose first push was not seen yet. `node_id` is its id in GraphQL."""
 
     __tablename__ = "new_repositories"
 
@@ -44,7 +44,7 @@ class NewRepository(Base):
 
 
 class PushMark(Base):
-    """A push that a source has seen, of a sample of all repositories: a mark for the other sources."""
+    """A push that a source has seen in one of the sampled repositories. The other sources are measured by it."""
 
     __tablename__ = "push_marks"
 
@@ -56,10 +56,10 @@ class PushMark(Base):
 
 
 class RecallMeasurement(Base):
-    """What a source has seen of the pushes that other sources saw, at the latest measurement.
+    """The latest measurement of a source's recall: the share of the other sources' pushes that it has seen.
 
-    `shares`: by seconds from the push: marks, seen, and the bounds of the 95 % interval of the share. `total`: pushes
-    of a day, estimated, with the bounds of its interval; empty where it cannot be estimated.
+    `shares` has for each delay after the push: marks, marks seen, and the bounds of the share's 95 % interval. `total`
+    is the estimated number of pushes of a day with its interval; it is empty if it cannot be estimated.
     """
 
     __tablename__ = "recall_measurements"

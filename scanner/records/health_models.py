@@ -1,4 +1,4 @@
-"""The tables of the service's own health: which processes were seen, and of which problems the operator was told."""
+"""The tables of the service's own health: heartbeats of processes, and problems that the operator was notified of."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from scanner.records.models import Base
 
 
 class Heartbeat(Base):
-    """A process of the service. `seen_at`: when its consuming thread last did its work, by the database's clock.
+    """A process of the service. `seen_at`: when the thread that consumes its queues last made progress, by the
+    database's clock.
 
-    A process that ends by itself deletes its row, so a row that grows old is a process that was killed or hangs.
+    A process that ends normally deletes its row, so an old row means that the process was killed or hangs.
     """
 
     __tablename__ = "heartbeats"
@@ -29,7 +30,7 @@ class Heartbeat(Base):
 
 
 class ToldProblem(Base):
-    """A problem that lasts. `told_at`: when the operator was told, None while it is too young for that."""
+    """A current problem. `told_at` is when the operator was notified, None while the problem is too recent for that."""
 
     __tablename__ = "told_problems"
 

@@ -1,4 +1,4 @@
-"""Rows of processes that are alive: written by each process for itself, read by the status."""
+"""Heartbeats: each process writes its own row, and the status reads the rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scanner.records.health_models import Heartbeat
 from scanner.records.models import db_now
 
 KEPT_SECONDS = 30 * 86400.0
-"""A process that was killed and never came back is forgotten after this time."""
+"""The row of a process that was killed and not started again is deleted after this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the service, as it introduces itself."""
+    """A process of the service, as it describes itself."""
 
     role: str
     host: str
@@ -27,7 +27,7 @@ class Process:
 
 
 def write(session: Session, process: Process, *, silent_seconds: float, age_seconds: float) -> None:
-    """Write that the process was seen `silent_seconds` ago and was started `age_seconds` ago."""
+    """Record that the process was last active `silent_seconds` ago and was started `age_seconds` ago."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(Heartbeat).values(
         role=process.role,
@@ -43,7 +43,7 @@ def write(session: Session, process: Process, *, silent_seconds: float, age_seco
 
 
 def remove(session: Session, process: Process) -> None:
-    """Delete the row of a process that ends by itself."""
+    """Delete the row of a process that ends normally."""
     session.execute(
         delete(Heartbeat).where(
             Heartbeat.role == process.role, Heartbeat.host == process.host, Heartbeat.pid == process.pid
@@ -52,7 +52,7 @@ def remove(session: Session, process: Process) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete rows of processes that were seen last a month ago, or in a future that a clock invented."""
+    """Delete rows of processes that were last seen a month ago, or in the future because of a wrong clock."""
     session.execute(
         delete(Heartbeat).where(
             or_(Heartbeat.seen_at < db_now(-KEPT_SECONDS), Heartbeat.seen_at > db_now(KEPT_SECONDS))

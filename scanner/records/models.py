@@ -144,7 +144,7 @@ class Incident(Base):
     next_attempt_at: Mapped[datetime | None]
     """When the call to the token store is due. Only used while `action` is `disabling`."""
     has_owner_mail: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    """Whether a mail to the owner was ever written for it. A trigger sets it."""
+    """Whether a mail to the owner was ever queued for the incident. A trigger sets it."""
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
 
 
@@ -185,7 +185,9 @@ class Exposure(PlaceColumns, Base):
     detected_at: Mapped[datetime | None]
     """A copy of the incident's column. A trigger writes it."""
     repository_key: Mapped[str | None] = mapped_column(String(MAX_REPOSITORY_KEY))
-    """The beginning of `repository`. A B-tree refuses 2700 bytes and more, and strangers choose names. By trigger."""
+    """The beginning of `repository`, set by a trigger. A B-tree index refuses 2700 bytes and more, and strangers choose
+    names.
+    """
     incident: Mapped[Incident] = relationship(back_populates="exposures")
 
 
@@ -255,7 +257,7 @@ class NotificationSubject(Base):
     __tablename__ = "notification_subjects"
     __table_args__ = (
         UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),
-        # For the lists of the console: the incidents whose owner's mail waits, was sent or failed, in their order.
+        # For the lists of the console: incidents by the state of the owner's mail, in the order of the list.
         Index(
             "ix_notification_subjects_mail_list",
             "mail_state",

@@ -1,4 +1,4 @@
-"""Which tables this program wants and which the database has, without alembic: importing it takes half a second."""
+"""Comparison of the database's revision with the program's, without alembic, which takes half a second to import."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class WrongVersion(Exception):
-    """The tables are not those of this program. The message is one line that says what to do."""
+    """The database has tables of another version of r8scan. The message is one line that says what to do."""
 
 
 def wanted() -> str:
-    """Return the newest revision of this program: migrations are numbered in one line."""
+    """Return the newest revision of this program: the highest number of a migration file."""
     return max(path.name[:4] for path in _MIGRATIONS.glob("*.py") if re.match(r"\d{4}_", path.name))
 
 
 def present(session: Session) -> str | None:
-    """Return the revision of the database, None when it has no tables of ours yet."""
+    """Return the revision of the database, None if r8scan has not created its tables yet."""
     try:
         return session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     except DBAPIError as err:
@@ -32,7 +32,7 @@ def present(session: Session) -> str | None:
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:
-    """Return what is wrong with a database of this revision, and what to do; None when it is the wanted one."""
+    """Return an error message with what to do if the database has the wrong revision, otherwise None."""
     newest = wanted()
     if revision is None:
         return "the database has no tables yet", "run r8scan db upgrade"

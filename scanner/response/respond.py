@@ -141,7 +141,7 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 def leave_out_unknown(
     session: Session, crowd: Sequence[Candidate], found: LookUp, source: str, response: Response
 ) -> list[Candidate]:
-    """Return those of a crowd that the store knows, or could not be asked about; count the others."""
+    """Return the candidates of `crowd` that the store knows or could not be asked about. Count the others."""
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)
     tallies.add(session, source, {NOT_RECORDED: left_out})
@@ -151,7 +151,7 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return what all candidates of one object or text have in common."""
+    """Return the fields that all candidates of one object or text have in common."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 

@@ -1,4 +1,4 @@
-"""Whether a token store behind HTTP keeps the contract: rules that a vendor can run against a store of their own."""
+"""Conformance checks of the HTTP token store contract, which a vendor runs against its own store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of the contract: whether it is kept, and if not, what was seen and what to do."""
+    """The result of checking one rule of the contract, with what was observed and what to do if the rule is broken."""
 
     name: str
     is_kept: bool
@@ -30,7 +30,7 @@ class Rule:
 
 
 class _Broken(Exception):
-    """The rule is broken; the text says what was seen."""
+    """The store broke a rule. The message says what was observed."""
 
 
 def check(
@@ -87,7 +87,7 @@ def check(
             except httpx.TransportError as err:
                 yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")
                 if number == 0:
-                    return  # every other rule would be broken for the same cause
+                    return  # every other rule would fail for the same reason
             except (_Broken, StoreUnavailable) as err:
                 yield Rule(name, False, str(err))
             except httpx.HTTPError as err:
@@ -103,7 +103,7 @@ class _Check:
         self._key = f"conformance-{time.time_ns()}"
 
     def can_be_reached(self) -> None:
-        """Raise a TransportError unless there is an answer, whatever it says."""
+        """Send a request. Any answer is accepted; raise TransportError if there is none."""
         self._http.post(LOOKUP, json={"digests": []}, headers=self._headers)
 
     def takes_the_secret(self) -> None:
@@ -116,8 +116,10 @@ class _Check:
                 _expect(answer, 401)
 
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
-        """A handshake that fails, or an answer that says so; 400 is what nginx answers."""
-        self.takes_the_secret()  # else a store that is away would seem to refuse
+        """Check that the store refuses a client without a certificate, by a failed handshake or by a status. nginx
+        answers 400.
+        """
+        self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}
         for path in (LOOKUP, DISABLE):
             body = {"digests": [UNKNOWN], "digest": UNKNOWN, "reason": "conformance", "cause": Cause.COMPROMISE_SIGNS}

@@ -1,6 +1,6 @@
-"""Reads the vendor's list of tokens: CSV or JSON lines become checked entries; bad rows are named and left out.
+"""Reader of the vendor's list of tokens in CSV or JSON lines. Invalid rows are reported by number and left out.
 
-This is an edge where raw tokens enter: each is hashed as its row is read, and no message repeats a row's content.
+Raw tokens enter r8scan here. Each is hashed as its row is read, and no message repeats a row's content.
 """
 
 from __future__ import annotations

@@ -188,7 +188,8 @@ def list_new(
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # Everything up to the page that failed is known. Go on one page before it: deleted gists move others up.
+            # All pages before the failed one are known. Continue one page earlier, because deleted gists move later
+            # ones up.
             brought.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
         # The next page's address contains all parameters. A full page has a next page, even if GitHub links to none.

@@ -132,7 +132,7 @@ def _read_objects(
 
 
 def _named(github: GitHub, push: Push) -> Push:
-    """The push with its repository's name and id, asked of GitHub where one is missing.
+    """Return the push with its repository's name and id. Ask GitHub if one of them is missing.
 
     A name that holds a token is stored redacted; an operator gives no id.
     """

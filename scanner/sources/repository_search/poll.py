@@ -1,7 +1,7 @@
 """The source that polls repository search by windows of push time.
 
-It searches a window as soon as GitHub's index has settled, and again later for pushes that the index learned of since.
-After a pause it catches up on the windows that were left out.
+It searches a window as soon as GitHub's index has settled, and again later for pushes that were indexed late. After a
+pause it catches up on the windows that were left out.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 

@@ -24,7 +24,7 @@ SETTLE_MARGIN = 2.0
 MIN_PROBED_RATE = 1.0
 """From this many pushes a second, the age of the index's newest entry shows the index's lag."""
 LOOKS_AFTER = (120, 900, 3600)
-"""A window is searched again this many seconds after its first look, for pushes that the index has learned of since."""
+"""A window is searched again this many seconds after its first look, for pushes that were indexed late."""
 SAMPLE_EVERY = 8
 """One window in this many is read completely at each later look, to measure what the index adds."""
 WORTH_READING = 0.02
@@ -190,7 +190,9 @@ class Plan:
         return self.rate * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether to read a window completely at this later look (from 0), even if its count has not grown."""
+        """Return whether later look number `look` (from 0) reads the window completely, even if GitHub's count has not
+        grown.
+        """
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
