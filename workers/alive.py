@@ -15,7 +15,7 @@ MAX_AGE_SECONDS = 60.0
 
 
 def problem(path: Path | None) -> str | None:
-    """Return why the process does not count as alive, in one line; None when it does."""
+    """Return one line that says why the process does not count as alive, None if it does."""
     if path is None:
         return "R8SCAN_ALIVE_FILE is not set"
     try:

@@ -14,7 +14,7 @@ from workers.health import heartbeats, pulse
 from workers.outage import Outage
 
 RETRY_SECONDS = 1.0
-"""After a tick that could not be sent. The others wait as well: each attempt may take seconds."""
+"""Pause after a tick could not be sent. All entries wait, because each attempt may take seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         return max(nearest, 0.0)
 
     def close(self) -> None:
-        """Delete the heartbeat's row: this process ends by itself."""
+        """Delete the heartbeat's row, because this process ends normally."""
         super().close()
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send one tick; False when the broker is away. Celery itself would log a traceback for each."""
+        """Send one tick. Return False if the broker is unavailable; Celery itself would log a traceback each time."""
         pulse.current().try_to_connect()
         try:
             self.apply_async(entry, producer=self.producer, advance=False)

@@ -24,7 +24,7 @@ from workers.health import pulse
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
 """Tasks that take exactly one argument, with its possible values. All other tasks take none."""
 MAX_WAITING = 100
-"""Messages that wait in one queue, a kilobyte each. Each only says "look now": a hundred say no less than a million."""
+"""Limit of the messages in one queue, a kilobyte each. Each only wakes a task, so more of them have no effect."""
 MAX_BODY_CHARACTERS = 4096
 """Limit of a body in base64. Real bodies have about 120 characters."""
 
@@ -132,7 +132,10 @@ class _Unacknowledged(virtual.QoS):
     restore_at_shutdown = False
 
     def can_consume(self) -> bool:
-        """Whether one more message may be taken. A worker that is full need not ask for more to count as alive."""
+        """Return whether one more message may be taken.
+
+        A worker with a full pool counts as alive although it takes none.
+        """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
             pulse.current().work()
@@ -172,7 +175,7 @@ class _Channel(redis.Channel):
         return found
 
     def _remove_wrong_keys(self) -> None:
-        """Remove keys that have the name of a queue and are no list: each would end every worker of that queue."""
+        """Remove keys that have a queue's name but are not lists. Such a key would end every worker of that queue."""
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
                 if client.type(queue) not in (b"list", b"none"):
@@ -180,7 +183,7 @@ class _Channel(redis.Channel):
                     _log.warning("a key in Redis was removed: %s is a queue, and the key was no list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Send a message, and drop the oldest ones of a queue that nobody consumes: expired ones stay until then."""
+        """Send a message, and drop the oldest ones above MAX_WAITING: without a consumer, expired ones stay queued."""
         super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu has few types
         with self.conn_or_acquire() as client:
             client.ltrim(queue, 0, MAX_WAITING - 1)

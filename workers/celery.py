@@ -51,7 +51,7 @@ app.config_from_object("celeryconfig")
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Writes the heartbeat of a worker, from the time when its pool has forked until it stops taking messages."""
+    """Writes the heartbeat of a worker, from the fork of its pool until it stops taking messages."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -78,7 +78,7 @@ def _beat_starts(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _shutting_down(**_: Any) -> None:
-    """Let the heartbeat end: what the worker has in hand is still finished, but it takes no more messages."""
+    """End the heartbeat. The worker takes no more messages, but still finishes its current work."""
     heartbeats.request_stop()
 
 

@@ -64,7 +64,7 @@ class Context:
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:
-        """Return the one thread that refreshes what pages of the console show."""
+        """Return the thread that refreshes the values of the console's pages."""
         return ThreadPoolExecutor(1, thread_name_prefix="refresh")
 
     @cached_property
@@ -89,11 +89,11 @@ class Context:
 
     @property
     def credentials(self) -> tuple[App | str, ...]:
-        """Return the credentials for GitHub that are set."""
+        """Return the credentials for GitHub that the settings contain."""
         return tuple(one for one in (self._app, self._token) if one)
 
     def lone_client(self, credential: App | str | None) -> GitHub:
-        """Return a client for a check, which neither reads nor writes the limits that all workers share. Close it."""
+        """Return a client for a check. It does not use the limits that all workers share. The caller must close it."""
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 
@@ -153,7 +153,7 @@ class Context:
 
     @cached_property
     def operator_channels(self) -> tuple[OperatorChannel, ...]:
-        """Return the ways to tell the operator about problems; none where no setting names one."""
+        """Return the configured channels to the operator; the list may be empty."""
         settings = self.settings
         found: list[OperatorChannel] = []
         if settings.operator_email:

@@ -1,4 +1,4 @@
-"""The queues of the service, and the role of the process that consumes each. No imports: anybody may ask."""
+"""The queues of the service, and the role of the process that consumes each. It imports nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ QUEUES = {
     "scanning": "scanner",
     "rescans": "rescanner",
 }
-"""By queue, the role of its consumer."""
+"""The role of each queue's consumer."""
 BEAT, WEB = "beat", "web"
 """Roles of processes that consume no queue."""
 
 
 def role_of(queues: tuple[str, ...]) -> str:
-    """Return the role of a process that consumes these queues: of one that consumes those of several, `worker`."""
+    """Return the role of a process that consumes these queues. It is `worker` if they belong to several roles."""
     roles = {QUEUES[queue] for queue in queues if queue in QUEUES}
     return roles.pop() if len(roles) == 1 else "worker"

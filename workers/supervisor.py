@@ -31,8 +31,10 @@ DRAIN_SECONDS = 30.0
 """Time for the workers to finish their work after SIGTERM. Then they are killed."""
 MAX_RESTART_DELAY_SECONDS = 30.0
 DEAF_SECONDS = 120.0
-"""A process that does not touch its alive file for so long is killed. A deaf one ends by itself before; one that was
-stopped or is stuck in C code does not."""
+"""A process that does not touch its alive file for this long is killed.
+
+A stuck process normally ends itself earlier, but one that is stopped or stuck in C code cannot.
+"""
 STABLE_SECONDS = 60.0
 """A process that ends after running this long is restarted without a delay."""
 
@@ -201,7 +203,7 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}"
 
     def _end_deaf(self) -> None:
-        """Kill what runs and takes no messages, or is stopped; it is started again as whatever else ends."""
+        """Kill processes that take no messages or are stopped. They are restarted like any process that ends."""
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -211,7 +213,7 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # By its changes, not by its age: a clock that is set would end them all.
+            # Watch whether the file's time changes, not its age: setting the clock would end all processes.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:

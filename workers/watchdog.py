@@ -118,7 +118,7 @@ def _named(keeping: HeldLeases) -> str:
 
 
 def end_process() -> None:
-    """End this process at once, and first its children: git and others could outlive it and write to nobody."""
+    """End this process at once, after its children: git and others could otherwise outlive it."""
     for child in _children():
         try:
             os.kill(child, signal.SIGKILL)

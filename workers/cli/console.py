@@ -1,4 +1,4 @@
-"""`r8scan console`: who may sign in to the console of `r8scan serve`."""
+"""`r8scan console`: manages the users and sessions of the console of `r8scan serve`."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _password() -> str:
 
 @contextmanager
 def _known_errors() -> Iterator[None]:
-    """LeasedPoll what the person can mend into one line."""
+    """Turn errors that the user can fix into one line."""
     from workers.web.console.users import BadUser
 
     try:

@@ -62,7 +62,7 @@ def _database_setting() -> str:
 
 
 def _wrong_version() -> str | None:
-    """Return what is wrong if the tables of the database are not those of this program: SQL may fail for it."""
+    """Return an error message if the database has tables of another version, which can make SQL fail."""
     try:
         database = Database(load_settings(use_state=False).database_url.get_secret_value())
         with database.read() as session:

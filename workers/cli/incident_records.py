@@ -51,9 +51,9 @@ def newest(
     """Return the newest incidents with their places, newest first, and how many there are in all.
 
     Args:
-        session: Where they are read.
+        session: A reading transaction.
         limit: How many to return at most.
-        action: Only incidents of whose token this was done.
+        action: Only incidents with this action.
         mail: Only incidents with a mail to an owner in this state.
     """
     conditions: list[ColumnElement[bool]] = [] if action is None else [Incident.action == action]

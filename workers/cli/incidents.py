@@ -1,4 +1,4 @@
-"""`r8scan incidents`: what was found and what was done about it, and what an operator decides on it."""
+"""`r8scan incidents`: lists, shows and exports incidents, and runs an operator's actions on them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def list_(
 
 @app.command()
 def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show one incident: the token, every place, who was told, and the whole story as a timeline.
+    """Show one incident: its token, every place, every notification, and the whole timeline.
 
     Example: r8scan incidents show 1f3c
     """
@@ -87,7 +87,7 @@ def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
 def note(
     incident_id: IdArgument, text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be remembered.")]
 ) -> None:
-    """Add a note to an incident's story.
+    """Add a note to an incident's timeline.
 
     Example: r8scan incidents note 1f3c "called the owner, they are replacing it"
     """
@@ -100,7 +100,7 @@ def note(
 
 @app.command()
 def close(incident_id: IdArgument, reason: ReasonOption) -> None:
-    """Close an incident: what is found of its token later is a new one.
+    """Close an incident. A later find of its token opens a new one.
 
     Example: r8scan incidents close 1f3c --reason "a sample from our own documentation"
     """
@@ -113,7 +113,7 @@ def close(incident_id: IdArgument, reason: ReasonOption) -> None:
 
 @app.command()
 def reopen(incident_id: IdArgument, reason: ReasonOption) -> None:
-    """Open a closed incident again. Nothing is disabled by that: r8scan tokens disable, or r8scan report, does.
+    """Open a closed incident again. This disables nothing: use r8scan tokens disable or r8scan report for that.
 
     Example: r8scan incidents reopen 1f3c --reason "it was no sample after all"
     """
@@ -173,7 +173,7 @@ def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None
 
 
 def _token(store: TokenStore, digest: str) -> TokenRecord:
-    """Return what the store says of the token now. UserError when it says nothing."""
+    """Return the token store's current record of the token. Raise UserError if there is none."""
     found = store.look_up([digest])
     if digest in found.not_checked:
         raise UserError("the token store cannot look the token up now: try again later")
@@ -194,7 +194,7 @@ def _time(text: str, option: str) -> datetime | None:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or the file, for us alone to read. UserError when it cannot be written."""
+    """Yield standard output, or the file, which only this user may read. Raise UserError if it cannot be written."""
     if path is None:
         with nullcontext(sys.stdout) as out:
             yield out

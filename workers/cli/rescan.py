@@ -1,4 +1,4 @@
-"""`r8scan rescan`: queues what an operator wants read again, and shows its progress."""
+"""`r8scan rescan`: queues rescans that an operator requests, and shows their progress."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def url(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Scan what an address on GitHub leads to, as pasted from a browser, a mail or a terminal.
+    """Scan the repository, commit, push, gist or owner of a GitHub address that was copied from a browser, mail or
+    terminal.
 
     Example: r8scan rescan url https://github.com/replicate/cog/blob/main/README.md
     """

@@ -15,7 +15,7 @@ from scanner.settings import PREFIX, SECRETS, Settings, dotenv_names, load_setti
 from workers.cli import output
 
 URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")
-"""Secrets of which everything but the password may be shown."""
+"""Secrets that are addresses. Everything but the password in them may be shown."""
 
 
 def settings(
@@ -35,7 +35,7 @@ def settings(
 
 
 def described(own: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and origin of each setting. No secret is in it."""
+    """Yield name, value and origin of each setting, without secrets."""
     environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"
@@ -44,7 +44,7 @@ def described(own: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def shown(field: str, value: Any) -> str:
-    """Return a value for people: of an address with a password everything else, of other secrets nothing."""
+    """Return a value for people. Of a secret address, show all but the password; mask any other secret."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr):
@@ -55,7 +55,7 @@ def shown(field: str, value: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return an address without its password and its query, which may hold one."""
+    """Return an address without its password and its query, which may contain a password too."""
     parts = urlsplit(url)
     if not parts.scheme:
         return url

@@ -1,4 +1,4 @@
-"""`r8scan status`: how the service does, on one screen."""
+"""`r8scan status`: the state of the service on one screen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    # Not the context of a process: it imports the clients of everything, which takes longer than the status.
+    # Do not use `opened_context`: it imports all clients, which takes longer than the status itself.
     settings = load_settings()
     with closing(Database(settings.database_url.get_secret_value())) as database:
 
@@ -61,13 +61,13 @@ def status(
 
 
 def as_json_object(found: Overview) -> dict[str, Any]:
-    """Return everything for `--json`."""
+    """Return the JSON object that `--json` prints."""
     return {**dataclasses.asdict(found), "problems": [one.as_json() for one in found.problems]}
 
 
 def _watch(look: Any) -> None:
     def screen() -> RenderableType:
-        # What is wrong comes first: a terminal shows no more lines than it has.
+        # Problems come first, because the end may not fit on the terminal.
         found = look()
         return Group(*_problems(found), _screen(found))
 
@@ -157,7 +157,7 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return the interval of a share; None where no mark is old enough."""
+    """Return a share's interval as text, None if no mark is old enough."""
     return None if not share else f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %"
 
 
@@ -197,7 +197,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) ->
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """The sum, and the two commonest reasons."""
+    """Return the sum as text, with the two commonest reasons."""
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]

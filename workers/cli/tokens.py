@@ -40,7 +40,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 
 @contextmanager
 def _sql_store() -> Iterator[Context]:
-    """Open a context whose tokens are in our own tables. UserError if they are behind HTTP."""
+    """Yield a context with the SQL token store. Raise UserError if the settings name a store behind HTTP."""
     with opened_context() as context:
         if context.settings.token_store_url is not None:
             raise UserError(f"the tokens are in the store at {context.settings.token_store_url}: change them there")

@@ -1,4 +1,4 @@
-"""Looks at the broker and at whether the database can be written, for the cause of a silence and for the metrics."""
+"""Tests of the broker, and of whether the database can be written. They explain why processes are silent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BROKER_SECONDS = 2.0
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Return why Redis does not answer, None when it does."""
+    """Return why Redis does not answer, None if it does."""
     try:
         queue_lengths(settings)
     except Exception as err:  # noqa: BLE001 - redis has many errors, and all mean that nobody gets messages
@@ -29,7 +29,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def messages(settings: Settings) -> dict[str, int] | None:
-    """Return how many messages wait in each queue, None when Redis does not answer."""
+    """Return how many messages wait in each queue, None if Redis does not answer."""
     try:
         return queue_lengths(settings)
     except Exception:  # noqa: BLE001 - as above; `broker_problem` says why
@@ -47,7 +47,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
     """Yield a client of the broker with short time limits. It connects when it is first used."""
-    import redis  # late: importing it takes as long as the rest of the status
+    import redis  # import late: it takes as long as the rest of the status
 
     from workers.celery_settings import broker_url
 
@@ -62,10 +62,10 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def write_refusal(database: Database) -> str | None:
-    """Return why the database cannot be written, None when it can. Changes no value."""
+    """Return why the database cannot be written, None if it can. This changes no value."""
     try:
         with database.write() as session:
-            # As much as is needed for a read-only database to refuse it. A full disk shows at the commit.
+            # A read-only database refuses this statement. A full disk shows at the commit.
             session.execute(update(Heartbeat).values(version=Heartbeat.version))
     except Exception as err:
         if is_conflict(err):

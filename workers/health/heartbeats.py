@@ -1,7 +1,7 @@
-"""Writes this process's heartbeat: a row for the status, a file for health checks. Ends a process that is deaf.
+"""The heartbeat of this process: a row for the status and a file for health checks. It ends a process that is stuck.
 
-A thread of its own does the writing, since a database that hangs must not keep the consuming thread from its messages.
-What it writes is when the consuming thread last did its work (`workers.health.pulse`), not that the process runs.
+A separate thread writes it, so that a hanging database does not delay the thread that consumes messages. The heartbeat
+says when the consuming thread last made progress (`workers.health.pulse`), not just that the process exists.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from workers.health.pulse import Mark, Pulse
 
 WRITE_SECONDS = 5.0
 DEAF_SECONDS = 90.0
-"""While the broker is away, the consuming thread tries to reach it every 32 seconds; an attempt takes up to 35."""
+"""A process whose consuming thread makes no progress for this long is stuck.
+
+While the broker is unavailable, the thread tries to reach it every 32 seconds, and an attempt takes up to 35.
+"""
 STOP_SECONDS = 5.0
 MAX_HOST_LENGTH = 255
 
@@ -35,9 +38,9 @@ class Heart:
     """Writes the heartbeat of this process until it is stopped.
 
     Args:
-        settings: Where the database and the alive file are.
-        process: How this process is called.
-        own: What the consuming thread says of itself.
+        settings: They name the database and the alive file.
+        process: The description of this process for its row.
+        own: The progress of the consuming thread.
         end: Ends the process when the consuming thread is stuck; called once.
     """
 
@@ -55,15 +58,15 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Write now and every five seconds, from a thread."""
+        """Write now and then every five seconds, in a thread."""
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Have the thread write no more and delete the row. Returns at once: a signal handler may call it."""
+        """Make the thread stop writing and delete the row. Returns at once, so that a signal handler may call it."""
         self._stopped.set()
 
     def stop(self) -> None:
-        """Do the same, and wait a few seconds for it."""
+        """Stop as `request_stop` does, and wait a few seconds for the thread."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
@@ -90,7 +93,7 @@ class Heart:
 
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
-            # A connection for each time: none may be shared with a child that is forked meanwhile.
+            # Open a new connection each time. A kept one could be shared with a child that is forked meanwhile.
             database = Database(self._settings.database_url.get_secret_value(), pool_size=1)
             try:
                 do(database)
@@ -143,12 +146,12 @@ def stop() -> None:
 
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
-    """Return how this process introduces itself."""
+    """Return the description of this process for its row."""
     return Process(role, platform.node()[:MAX_HOST_LENGTH] or "localhost", os.getpid(), queues, __version__)
 
 
 def touch(path: Path, at: float) -> None:
-    """Give the file this time, and create it if need be. A disk that is full must not end the process."""
+    """Set the file's time, and create it if necessary. A full disk must not end the process."""
     try:
         path.touch(mode=0o600)
         os.utime(path, (at, at))

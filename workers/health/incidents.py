@@ -1,4 +1,4 @@
-"""The latest incidents, and how fast tokens were disabled."""
+"""The part of the status about incidents: the latest ones, and how fast tokens were disabled."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ def read(session: Session, found: Overview) -> None:
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
-    """Return seconds from visible to disabled of the incidents of the last `seconds`, sorted, at most 20,000."""
-    # Other places of the token are found later, often much older ones: they delayed nothing.
+    """Return the sorted delays from visible to disabled, in seconds, of the last `seconds`; at most 20,000."""
+    # Ignore places that were found after the disable. They are often much older, and did not delay it.
     first_public = (
         select(Exposure.incident_id, func.min(Exposure.published_at).label("published_at"))
         .join(Incident, Incident.id == Exposure.incident_id)
         .where(
             Exposure.published_at.is_not(None),
             Exposure.seen_at <= Incident.disabled_at,
-            # Here too: else the places of all incidents are read before the newest are chosen.
+            # Repeat the condition here. Otherwise the database reads the places of all incidents before it selects the
+            # newest.
             Incident.detected_at > db_now(-seconds),
         )
         .group_by(Exposure.incident_id)

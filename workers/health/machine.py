@@ -1,4 +1,4 @@
-"""What this machine and the settings tell: the spool, the disk, the broker, and settings that are not set."""
+"""The part of the status about this machine: the spool, the disk, the broker and missing settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_FREE_SHARE = 0.05
 
 
 def configuration(settings: Settings) -> Configuration:
-    """Return what the service does with what it finds, by its settings. Holds no secret."""
+    """Return the settings that decide what the service does with its finds, without secrets."""
     return Configuration(
         enforce=settings.enforce,
         mail_transport=mail_transport(settings),
@@ -26,7 +26,9 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def mail_transport(settings: Settings) -> str:
-    """Return where mails go, without user and password: "smtp mail.example.com:587" or "Maildir /path"."""
+    """Return the destination of mails without user and password, such as "smtp mail.example.com:587" or "Maildir
+    /path".
+    """
     from urllib.parse import urlsplit
 
     parts = urlsplit(settings.smtp_url.get_secret_value())
@@ -36,13 +38,13 @@ def mail_transport(settings: Settings) -> str:
 
 
 def read(settings: Settings, found: Overview) -> None:
-    """Add spool, disk and broker, and what is wrong with them."""
+    """Add spool, disk and broker, and their problems."""
     _spool(settings, found)
     _disk(settings, found)
 
 
 def read_settings(settings: Settings, found: Overview) -> None:
-    """Add problems of settings that make the service useless in silence."""
+    """Add problems for settings with which the service would silently be useless."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"

@@ -1,4 +1,4 @@
-"""The outbox, reports that wait, and what waits for an operator's decision."""
+"""The part of the status about the outbox, waiting reports and decisions of the operator."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from workers.health.rows import Decisions, OutboxRow, Overview
 SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
-"""A message is due within seconds; a rate limit or a mail server that is away makes it wait."""
+"""A message that has been due for longer is a problem. A rate limit or an unavailable mail server makes it wait."""
 LATE_SECONDS = 60
-"""Reports, candidates and disables that wait for longer are late: each is decided within seconds."""
+"""Reports, candidates and disables that wait longer than this are late. Normally each is decided within seconds."""
 
 
 def read(session: Session, found: Overview) -> None:
-    """Add the outbox and what waits for a decision, and what is wrong with them."""
+    """Add the counts of the outbox and of waiting decisions, and their problems."""
     _outbox(session, found)
     _undeliverable(session, found)
     _late(session, found)
@@ -31,7 +31,7 @@ def read(session: Session, found: Overview) -> None:
 
 
 def _outbox(session: Session, found: Overview) -> None:
-    # A digest may wait for a day by design: what counts is for how long it has been due.
+    # Count from the time when the message was due: a digest waits for a day by design.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     statement = (
         select(Notification.channel, Notification.state, func.count(), func.min(due_since))
@@ -63,7 +63,7 @@ def _outbox(session: Session, found: Overview) -> None:
 
 
 def _undeliverable(session: Session, found: Overview) -> None:
-    """Owners whom no mail has reached: until the mail is sent again or the incident is closed."""
+    """Add the problem that owners received no mail. It lasts until the mail is sent again or the incident is closed."""
     later, link = aliased(Notification), aliased(NotificationSubject)
     was_told = exists(
         select(link.id)

@@ -1,4 +1,7 @@
-"""Prometheus metrics, read from the rows at each scrape: right for any number of processes, and across restarts."""
+"""Prometheus metrics, read from the database at each scrape.
+
+They are right for any number of processes and restarts.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ Sample = tuple[tuple[str, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a metric is: its name without prefix, type, meaning and labels. The documentation is made of these."""
+    """The description of a metric: its name without prefix, type, meaning and labels.
+
+    The documentation is generated from it.
+    """
 
     name: str
     kind: str
@@ -39,7 +45,7 @@ class Described:
 
     @property
     def full_name(self) -> str:
-        """Return the name as it is scraped."""
+        """Return the name with its prefix."""
         return f"r8scan_{self.name}" + ("_total" if self.kind == "counter" else "")
 
 
@@ -87,13 +93,13 @@ _BY_NAME = {one.name: one for one in METRICS}
 
 
 class ServiceCollector(Collector):
-    """Reads the state of the service at each scrape."""
+    """A collector that reads the state of the service at each scrape."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every metric; only `up` and `problem` when the database is away."""
+        """Yield every metric. If the database is unavailable, yield only `up` and `problem`."""
         found = overview(self._database, self._settings, ask_broker=True)
         samples = dict(of_overview(found))
         if samples["up"][0][1]:
@@ -125,7 +131,7 @@ def table() -> str:
 
 
 def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield names and samples of what the status shows."""
+    """Yield names and samples of the metrics that the status shows as well."""
     kinds = {one.kind for one in found.problems}
     is_up = not kinds & {Kind.DATABASE_AWAY, Kind.DATABASE_VERSION}
     yield "up", [((), float(is_up))]
@@ -171,7 +177,10 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield what each source saw of the pushes that other sources saw; nothing before the first measurement."""
+    """Yield each source's recall: the share of the other sources' pushes that it saw.
+
+    Nothing before the first measurement.
+    """
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (
         "recall",
@@ -245,7 +254,7 @@ def _visible_to_seen(session: Session) -> list[float]:
         select(Exposure.published_at, Exposure.seen_at)
         .join(Incident, Incident.id == Exposure.incident_id)
         .where(Incident.detected_at > db_now(-DAY_SECONDS), Exposure.published_at.is_not(None))
-        # Places that are found later are often much older: they delayed nothing.
+        # Ignore places that were found after the disable. They are often much older, and did not delay it.
         .where(Exposure.seen_at <= Incident.disabled_at)
         .limit(MAX_DELAYS)
     )

@@ -1,4 +1,4 @@
-"""One function that reads the state of the service, for the status command, the console and the metrics alike."""
+"""The state of the service, read by one function for the status command, the console and the metrics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from workers.queues import BEAT
 def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
     """Return the state of the service and its problems, the most urgent first.
 
-    Counts are of the last 24 hours where they add up. A database that is away is a problem, not an exception.
+    Counts of events cover the last 24 hours. An unavailable database is reported as a problem and raises nothing.
 
     Args:
-        database: Where the rows are.
-        settings: Those of the service.
-        ask_broker: Count the messages that wait in Redis. Else it is asked only when a process is silent.
+        database: The database. settings: The settings of the service.
+        ask_broker: Count the messages that wait in Redis. Otherwise Redis is asked only if a process is silent.
     """
     found = empty(settings)
     machine.read_settings(settings, found)
@@ -49,12 +48,12 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def empty(settings: Settings) -> Overview:
-    """Return an overview that holds nothing but the settings."""
+    """Return an overview that contains only the settings."""
     return Overview(at=datetime.now(UTC), configuration=machine.configuration(settings))
 
 
 def read_rows(session: Session, settings: Settings, found: Overview) -> None:
-    """Add what the rows of the database tell, and the problems that follow from it."""
+    """Add the values of the database's rows, and the problems that follow from them."""
     found.at = session.execute(select(db_now())).scalar_one()
     sources.read(session, settings, found)
     reading.read(session, found)
@@ -64,16 +63,16 @@ def read_rows(session: Session, settings: Settings, found: Overview) -> None:
 
 
 def judge(database: Database, settings: Settings, found: Overview) -> None:
-    """Add problems of processes, and drop those that only follow from them."""
+    """Add problems of processes, and drop problems that are only consequences of them."""
     processes.judge(database, settings, found)
     if not (processes.has_consumer(found, "polling") and processes.is_alive(found, BEAT)):
-        # What is not polled grows old, whoever's list it is.
+        # Without polls every source is late, so drop the problems of sources.
         followers = (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)
         found.problems = [one for one in found.problems if one.kind not in followers]
 
 
 def _check_version(session: Session, found: Overview) -> bool:
-    """Return whether the tables can be read; a database that is newer or older is one problem, and the only one."""
+    """Return whether the tables have this version. If they do not, add that as the only problem."""
     wrong = versions.problem(versions.present(session))
     if wrong is None:
         return True

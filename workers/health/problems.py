@@ -10,7 +10,7 @@ PAGE = "docs/problems.md"
 
 
 class Kind(StrEnum):
-    """What is wrong. The values are a contract: alerts and dashboards use them."""
+    """The kinds of problems. The values are a contract: alerts and dashboards use them."""
 
     # Nothing works without these.
     DATABASE_AWAY = "database_away"
@@ -55,14 +55,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem of the service.
 
     Attributes:
-        kind: What is wrong.
-        sentence: The same for people, with names and numbers; no final full stop.
-        todo: What the operator can do, or that nothing has to be done.
-        since: When it began, as far as the rows tell.
-        subject: What it is about (a source, a queue, a process), so that two of one kind are told apart.
+        kind: The kind of problem.
+        sentence: The problem for people, with names and numbers, without a final full stop.
+        todo: What the operator should do, or that nothing has to be done.
+        since: When it began, None if the rows do not say.
+        subject: The source, queue or process with the problem. It distinguishes two problems of one kind.
     """
 
     kind: Kind
@@ -73,19 +73,19 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Return what stays the same for as long as the problem lasts."""
+        """Return a key that stays the same while the problem lasts."""
         return f"{self.kind}:{self.subject}" if self.subject else str(self.kind)
 
     @property
     def docs(self) -> str:
-        """Return the section of the documentation about problems of this kind."""
+        """Return the address of the documentation about this kind of problem."""
         return f"{PAGE}#{self.kind.value.replace('_', '-')}"
 
     def __str__(self) -> str:
         return f"{self.sentence}: {self.todo}"
 
     def as_json(self) -> dict[str, str | None]:
-        """Return it as `r8scan status --json` prints it."""
+        """Return the problem as `r8scan status --json` prints it."""
         return {
             "kind": self.kind.value,
             "subject": self.subject or None,
@@ -102,7 +102,7 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """Return a length of time in the largest unit that makes two or more of it."""
+    """Return a duration in the largest unit of which it has at least two."""
     if seconds is None:
         return "an unknown time"
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

@@ -1,4 +1,4 @@
-"""Silence: processes that were not seen, queues that nobody consumes, and the cause that broker or database may be."""
+"""The part of the status about processes: silent processes, queues without a consumer, and the common cause."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from workers.queues import BEAT, QUEUES, WEB
 
 SILENT_SECONDS = 30.0
 FORGOTTEN_SECONDS = 3600.0
-"""After which a silent process is no problem any more if another one has its role: it was taken away for good."""
+"""After this time, a silent process is no problem if another process has its role: it was removed on purpose."""
 STARTING_SECONDS = 30.0
-"""A service that was started just now is not silent yet."""
+"""Processes may be silent for this long after the service was started."""
 
 
 def read(session: Session, found: Overview) -> None:
-    """Add the processes that were seen."""
+    """Add the processes that have a heartbeat."""
     for row in session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars():
         found.processes.append(
             ProcessRow(
@@ -41,9 +41,9 @@ def read(session: Session, found: Overview) -> None:
 
 
 def judge(database: Database, settings: Settings, found: Overview) -> None:
-    """Add what is wrong with them. The one cause of many silences is named instead of them.
+    """Add the problems of processes. If many are silent for one cause, add only the cause.
 
-    Asks Redis and tries to write into the database only when a process is silent.
+    Redis and the database are tested only if a process is silent.
     """
     silent = list(_silences(found))
     if not silent:
@@ -61,18 +61,18 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
     if reason := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
         found.problems.append(Problem(Kind.REDIS_AWAY, f"Redis does not answer ({reason})", todo))
-        # The web server does not need it, so its own silence is something else.
+        # The web server does not need the broker, so its silence has another cause.
         silent = [one for one in silent if one.subject.startswith(WEB)]
     found.problems += silent
 
 
 def has_consumer(found: Overview, queue: str) -> bool:
-    """Return whether a process that was seen just now consumes the queue."""
+    """Return whether a process that was seen recently consumes the queue."""
     return any(queue in one.queues and one.silent_seconds <= SILENT_SECONDS for one in found.processes)
 
 
 def is_alive(found: Overview, role: str) -> bool:
-    """Return whether a process of this role was seen just now."""
+    """Return whether a process of this role was seen recently."""
     return any(one.role == role and one.silent_seconds <= SILENT_SECONDS for one in found.processes)
 
 

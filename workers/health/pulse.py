@@ -1,6 +1,6 @@
-"""When the consuming thread of this process last did its work. The thread itself says so; nobody says it for it.
+"""The time at which the consuming thread of this process last made progress, recorded by this thread itself.
 
-Celery's own heartbeats and pings come from places that go on while a worker no longer takes messages.
+Celery's own heartbeats and pings continue even if a worker no longer takes messages.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment: by the monotonic clock, for ages, and by the wall clock, for the times of files."""
+    """A moment by two clocks: the monotonic clock for ages, the wall clock for the times of files."""
 
     monotonic: float
     wall: float
 
 
 class Pulse:
-    """Moments at which the thread worked, and at which it tried to reach the broker. Safe to read from any thread."""
+    """The moments at which the thread last worked and last tried to reach the broker. Safe to read from any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,16 +27,16 @@ class Pulse:
         self.tried = self._now()
 
     def work(self) -> None:
-        """Note that the thread asked the broker and got an answer, or is full and has to ask for nothing."""
+        """Record that the broker answered the thread, or that the thread needs no message because its pool is full."""
         self.worked = self._now()
 
     def try_to_connect(self) -> None:
-        """Note that the thread is not stuck: it tries to reach a broker that may be away."""
+        """Record that the thread is trying to reach the broker, so that it does not count as stuck during an outage."""
         self.tried = self._now()
 
     @property
     def latest(self) -> Mark:
-        """Return the latest moment of both."""
+        """Return the later of the two moments."""
         worked = self.worked
         return self.tried if worked is None or worked.monotonic < self.tried.monotonic else worked
 

@@ -1,4 +1,4 @@
-"""The reading of pushes: the shared rate of git requests, GitHub's refusals, and the outcome by band of likelihood."""
+"""The part of the status about reading pushes: the rate of git requests, GitHub's refusals, and bands of likelihood."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.health.rows import BandRow, Overview, RateRow
 
 HOURS = 24
 REFUSED_LATELY = timedelta(hours=1)
-"""For this long after a refusal, the status names it as a problem."""
+"""A refusal is reported as a problem for this long."""
 
 
 def read(session: Session, found: Overview) -> None:
@@ -40,7 +40,10 @@ def read(session: Session, found: Overview) -> None:
 
 
 def _bands(session: Session, found: Overview) -> None:
-    """Add what was read, found and dropped of each band, and what waits: it shows whether the weights are right."""
+    """Add the pushes of each band that were read, dropped and are waiting, and the tokens found.
+
+    They show whether the weights are right.
+    """
     counted: Counter[str] = Counter()
     for counts in tallies.since(session, HOURS).values():
         counted.update(counts)

@@ -1,4 +1,4 @@
-"""The values that an overview consists of. Times are aware, lengths of time are seconds."""
+"""The parts of an overview, as values. Times have a time zone; durations are in seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.health.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """A process of the service, as its heartbeat says. `queues`: those that it consumes."""
+    """A process of the service by its heartbeat. `queues` are the queues that it consumes."""
 
     role: str
     host: str
@@ -136,7 +136,7 @@ class StalledRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """Messages of one channel and state. `oldest_seconds`: for how long the oldest has been due."""
+    """Messages of one channel and state. `oldest_seconds` is how long the oldest has been due."""
 
     channel: str
     state: NotificationState
@@ -159,7 +159,7 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """From visible to disabled, over the incidents of the last 24 hours."""
+    """The delays from visible to disabled, over the incidents of the last 24 hours."""
 
     incidents_24h: int = 0
     p50_seconds: float | None = None
@@ -168,7 +168,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What waits for an operator: counts, and since when the oldest has waited."""
+    """Waiting decisions of the operator: their numbers, and when the oldest began to wait."""
 
     brake_closed_at: datetime | None = None
     held: int = 0
@@ -180,7 +180,7 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings that decide what the service does with what it finds."""
+    """The settings that decide what the service does with its finds."""
 
     enforce: str
     mail_transport: str
@@ -211,7 +211,7 @@ class Overview:
     disk_free_bytes: int | None = None
     disk_free_share: float | None = None
     broker_messages: dict[str, int] | None = None
-    """Messages that wait in Redis, by queue; None: Redis does not answer."""
+    """Messages that wait in Redis, by queue. None if Redis does not answer."""
     speed: Speed = field(default_factory=Speed)
     decisions: Decisions = field(default_factory=Decisions)
     incidents: list[IncidentRow] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Sources, GitHub's quotas and hosts that fail."""
+"""The part of the status about sources, GitHub's quotas and failing hosts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 
 def read(session: Session, settings: Settings, found: Overview) -> None:
-    """Add sources, quotas and open circuits, and what is wrong with them."""
+    """Add sources, quotas and open circuits, and their problems."""
     _sources(session, settings, found)
     _budgets(session, found)
     _circuits(session, found)
@@ -82,7 +82,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # see `stalled`
         todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
-        if separator:  # "…: replace it" says already what to do
+        if separator:  # the error itself says what to do
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
@@ -100,13 +100,13 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    # Sightings beyond their limit are a flood of invented tokens: more workers would not help.
+    # Sightings above their limit mean a flood of invented tokens, against which more workers do not help.
     pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return what a source's cursor says of its progress, where that is more than its counts say."""
+    """Return the progress that a source's cursor shows, for sources whose counts do not show it."""
     if state is None:
         return {}
     cursor = state.cursor
@@ -145,7 +145,7 @@ def _budgets(session: Session, found: Overview) -> None:
                 credential=row.credential,
                 resource=row.resource,
                 limit=row.limit,
-                # A window that is over is full again.
+                # After the end of a window, the whole quota is available again.
                 remaining=row.remaining if row.resets_at and row.resets_at > found.at else row.limit,
                 resets_at=row.resets_at,
                 blocked_until=blocked,

@@ -1,4 +1,4 @@
-"""Jobs and polls that make no progress, from their rows alone."""
+"""The part of the status about jobs and polls that make no progress, judged by their rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from workers.health.problems import Kind, Problem
 from workers.health.rows import StalledRow
 
 NEAR_SHARE = 0.5
-"""Of the time limit: a job or poll without progress for so long is named before it is stopped."""
+"""A job or poll without progress is reported after this share of its time limit, before it is stopped."""
 TAKE_OVER_SECONDS = 120.0
-"""Work whose lease ended at its deadline is claimed anew within so long, unless no worker is there to claim it."""
+"""After a lease ended at its deadline, a worker claims the work again within this time, unless there is no worker."""
 MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return jobs and polls in hand that are near or over their time limit, and those that were stopped at it.
-
-    A job that was stopped is named until it is done or given up, a poll until the source's next successful one.
+    """Return running jobs and polls that are near their time limit, and those that were stopped at it. A stopped job is
+    reported until it is done or failed, a stopped poll until the source's next successful poll.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
@@ -51,7 +50,7 @@ def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
 
 
 def problem(one: StalledRow) -> Problem:
-    """Return what is wrong with one of them and what to do."""
+    """Return the problem of one stalled job or poll, with what to do."""
     sentence, todo = _words(one)
     return Problem(Kind.STALLED, sentence, todo, subject=f"{one.what} {one.name}")
 
@@ -77,9 +76,9 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Select what a worker holds with less than a share of its time left, and what no worker has taken over since.
+    """Return the condition for work that has used up NEAR_SHARE of its time, or that no worker has taken over since.
 
-    The lease of work that hangs ends at the deadline. It is then stopped, or claimed anew, within seconds.
+    The lease of hung work ends at the deadline. Within seconds, the work is then stopped or claimed again.
     """
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
@@ -94,7 +93,7 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # A job that was stopped and is claimed again is judged by its new claim.
+    # Judge a job that was stopped and claimed again by its new claim.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

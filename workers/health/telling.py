@@ -1,7 +1,7 @@
-"""Tells the operator once when a problem has lasted, and once when it is over.
+"""Notification of the operator about problems: once when a problem lasts, and once when it is over.
 
-The responder, beat and the web server all look, and rows let only one of them tell: whichever of them is dead, another
-tells it.
+The responder, beat and the web server all run this. Rows in the database ensure that only one of them sends a message,
+and that any of them can report that another one is dead.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from workers.outage import Outage
 
 LOOK_SECONDS = 30.0
 LASTING_SECONDS = 120.0
-"""A problem that lasts for less passes by itself, such as a process that is started again."""
+"""A shorter problem is not reported, such as a process that is being restarted."""
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS, Kind.OWNER_UNDELIVERABLE)
-"""They wait for the operator, and are told at once."""
+"""Problems that wait for the operator's decision. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
-"""They do not begin while the service runs: its start and the status name them."""
+"""Problems of settings. They cannot begin while the service runs: its start and the status report them."""
 _LOOKOUT = "lookout"
-"""The row whose `last_at` says when one of the processes looked last."""
+"""The key of the row whose `last_at` is the time of the latest look by any process."""
 
 _log = logging.getLogger(__name__)
 
 
 def start(context: Context) -> None:
-    """Look every 30 seconds from a thread, for as long as the process lives."""
+    """Look every 30 seconds, in a thread that runs as long as the process."""
     if context.operator_channels:
         threading.Thread(target=_look_on, args=(context, threading.Event()), name="telling", daemon=True).start()
 
@@ -62,7 +62,7 @@ def look(
     channels: Sequence[OperatorChannel],
     problems: Callable[[], Sequence[Problem]] | None = None,
 ) -> None:
-    """Tell what has to be told now, unless another process looked in the last 30 seconds."""
+    """Notify the operator of new and ended problems, unless another process looked in the last 30 seconds."""
     with database.write() as session:
         if not _claim(session):
             return
@@ -80,7 +80,7 @@ def _claim(session: Session) -> bool:
     session.execute(insert_or_nothing(session, ToldProblem).values(key=_LOOKOUT, **row))
     statement = (
         update(ToldProblem)
-        # A second less: two looks of one thread must not miss each other by a millisecond.
+        # Subtract a second, so that the next look of the same thread is not skipped because of a millisecond.
         .where(ToldProblem.key == _LOOKOUT, ToldProblem.last_at < db_now(1 - LOOK_SECONDS))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)
@@ -89,7 +89,7 @@ def _claim(session: Session) -> bool:
 
 
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
-    """Bring the rows up to date; return, by key, problems to tell now, and told ones that are over."""
+    """Update the rows. Return, by key, the problems to report now, and the reported ones that are over."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(ToldProblem)).scalars() if row.key != _LOOKOUT}
     begun: dict[str, News] = {}
@@ -114,7 +114,7 @@ def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], d
 
 
 def _tell(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
-    """Tell it on every channel; whether one of them took it. What none takes is told at the next look."""
+    """Send the message on every channel. Return whether one accepted it; otherwise the next look sends it again."""
     was_told = False
     for channel in channels:
         try:

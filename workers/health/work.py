@@ -1,4 +1,4 @@
-"""Jobs, rescans and candidates that wait."""
+"""The part of the status about waiting jobs, rescans and candidates."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WAITING_AFTER = {
     **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
     "archive_hour": timedelta(hours=24),
 }
-"""For how long jobs of a kind may wait before it is a problem."""
+"""Seconds that jobs of a kind may wait before this is a problem."""
 
 
 def read(session: Session, settings: Settings, found: Overview) -> None:
-    """Add open jobs, rescans and unconfirmed candidates, and what is wrong with them."""
+    """Add open jobs, rescans and unconfirmed candidates, and their problems."""
     _queues(session, found)
     _rescans(session, found)
     found.sightings = dict(list(session.execute(select(Sighting.state, func.count()).group_by(Sighting.state))))

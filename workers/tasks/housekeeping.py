@@ -33,7 +33,7 @@ READ_OBJECTS_KEPT_DAYS = 90
 SEEN_EVENTS_KEPT_DAYS = 2
 GAPS_KEPT_DAYS = 40
 FORGET_TRANSACTIONS = 200
-"""Of repositories that are forgotten in one run; the next run goes on."""
+"""Limit of the transactions that delete remembered repositories in one run. The next run continues."""
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a check is, and the runner that gives each check a time limit."""
+"""The interface of a check, and the runner that gives each check a time limit."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class State(StrEnum):
     OK = "ok"
     FAILED = "failed"
     OFF = "off"
-    """No setting asks for it."""
+    """The settings do not use what it checks."""
     SKIPPED = "skipped"
-    """It needs something whose own check failed."""
+    """A check that it depends on has failed."""
 
 
 class Wrong(Exception):
-    """Something is wrong. Both texts are one line, and contain no secret."""
+    """The check failed. Both texts are one line and contain no secret."""
 
     def __init__(self, sentence: str, todo: str) -> None:
         super().__init__(sentence)
@@ -37,7 +37,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """No setting asks for what would be checked. The text says which setting would."""
+    """The settings do not use what would be checked. The text names the setting that would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Check:
     """One check.
 
     Attributes:
-        name: What is checked.
-        ask: Tries it, and returns what it found; raises Wrong or Off.
-        needs: Names of checks without which this one would only repeat their failure.
+        name: The thing that is checked.
+        ask: Runs the check and returns one line with the result. Raises Wrong or Off.
+        needs: Names of checks that must pass first, because this one would only repeat their failure.
     """
 
     name: str
@@ -66,9 +66,8 @@ class Result:
 
 
 def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[Result]:
-    """Run the checks, at the same time where they do not need each other, and yield their results in order.
-
-    A check that does not end in time is left behind in its thread, and has failed.
+    """Run the checks and yield their results in order. Independent checks run at the same time. A check that does not
+    end in time counts as failed, and its thread is abandoned.
     """
     done: dict[str, Result] = {}
     waiting = list(checks)
@@ -112,7 +111,7 @@ class _Skipped:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return that it was not run, and why."""
+        """Return the result of a check that was not run, with the reason."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 
@@ -134,7 +133,7 @@ def _result(check: Check) -> Result:
     except Exception as err:  # noqa: BLE001 - one check that fails must not hide the results of the others
         if is_unavailable(err):
             return Result(check.name, State.FAILED, "the database cannot be used", "see the check of the database")
-        # Only the kind: the text of an error that nobody expected may contain an address with a password.
+        # Show only the type: the text of an unexpected error may contain an address with a password.
         return Result(check.name, State.FAILED, f"it failed with {type(err).__name__}", "report this as a bug")
 
 

@@ -26,7 +26,7 @@ from workers.health.problems import Kind, span
 from workers.queues import BEAT
 
 MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
-"""Leases last as long, and GitHub refuses the JWT of an App that is a minute early."""
+"""Leases last this long, and GitHub refuses the JWT of an App whose clock is a minute fast."""
 
 
 def check_database(database: Database) -> str:
@@ -57,7 +57,7 @@ def check_redis(settings: Settings) -> str:
 
 
 def check_beat(context: Context) -> str:
-    """Check that beat was seen just now: without it nothing is polled."""
+    """Check that beat has sent a heartbeat recently. Without beat, nothing is polled."""
     found = empty(context.settings)
     with context.database.read() as session:
         found.at = session.execute(select(db_now())).scalar_one()
@@ -70,7 +70,7 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Compare this machine's clock with the database's, and with GitHub's where it tells its own."""
+    """Compare this machine's clock with the database's, and with GitHub's if its answer contains the time."""
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
     compared = ["the database's"]
@@ -95,7 +95,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 
 def check_disk(settings: Settings) -> str:
-    """Check that the disk of the state folder has room."""
+    """Check that the disk of the state folder has free space."""
     found = empty(settings)
     machine.read(settings, found)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
@@ -107,7 +107,7 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that the state folder is this user's alone, and that files can be written there."""
+    """Check that only this user can read the state folder, and that files can be written there."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

@@ -1,4 +1,4 @@
-"""Checks of the servers outside: GitHub, git, the mail server, the token store, and where messages are posted."""
+"""Checks of external servers: GitHub, git, the mail server, the token store, and channels to operator and gateways."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ from workers.health.problems import counted
 CONNECT_SECONDS = 5.0
 LOGIN_SECONDS = 15.0
 PUBLIC_REPOSITORY = "octocat/Hello-World"
-"""GitHub's own example. Another installation need not have it: then git's "not found" is an answer too."""
+"""An example repository of GitHub's.
+
+A self-hosted installation may not have it, so "not found" also passes the check.
+"""
 MAX_SCOPES_LENGTH = 120
 
 
 def check_credential(context: Context, credential: App | str | None) -> str:
-    """Check that GitHub accepts the credential and that its quotas are not used up. Asking costs no quota."""
+    """Check that GitHub accepts the credential and that its quotas are not used up. This request costs no quota."""
     if credential is None:
         if not context.settings.sources:
             raise Off("no credential is set, and no source is on")
@@ -150,7 +153,7 @@ def check_stream(url: str) -> str:
 
 
 def _reached(url: str) -> str:
-    """Connect, with TLS where the address has it, and send nothing. The path of the address may be a secret."""
+    """Connect, with TLS if the address uses it, and send nothing. The path of the address may be a secret."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -18,16 +18,16 @@ ANSWER_SECONDS = 10.0
 KEPT_SECONDS = 60
 LOOK_SECONDS = 0.05
 OK, DATABASE = b"ok", b"database"
-"""Answers: the worker does its work, or cannot write into the database. Anything else in the key is no answer."""
+"""The two valid answers: the worker can work, or it cannot write to the database."""
 
 
 def task_name(queue: str) -> str:
-    """Return the name of the task that answers for a queue."""
+    """Return the name of the task that answers for this queue."""
     return f"r8scan.echo_{queue}"
 
 
 def answer(queue: str, database: Database, settings: Settings) -> None:
-    """Answer, in the worker, that a message of this queue arrived."""
+    """Answer that a message of this queue arrived. The worker runs this."""
     word = DATABASE if broker_state.write_refusal(database) else OK
     with broker_state.connected(settings) as client:
         client.set(_key(queue), word, ex=KEPT_SECONDS)
