@@ -149,6 +149,7 @@ def get_json(
     accept: str = ACCEPT,
     expected: type[list[Any]] | type[dict[str, Any]],
     clock: Callable[[], float] = time.monotonic,
+    attempts: int = TRIES,
 ) -> tuple[httpx.Response, Any]:
     """Get an address of the REST API. Retry transient failures.
 
@@ -160,6 +161,7 @@ def get_json(
         accept: The media type to ask for.
         expected: The type that the body must have.
         clock: Returns seconds; it measures the deadline for the whole answer.
+        attempts: The maximum number of attempts.
 
     Returns:
         The response and its decoded body. The body is None for status 304.
@@ -178,7 +180,7 @@ def get_json(
             check_status(response, body, github.credential_label)
         return response, body
 
-    response, body = _tried(github, once)
+    response, body = _tried(github, once, attempts)
     if response.status_code == 304:
         if not etag:
             raise Malformed("not_modified", f"{_host(url)} answered 304 to a request without an ETag")
@@ -265,7 +267,7 @@ def is_blocked(words: bytes) -> bool:
     return _BLOCKED.search(words[:4096].lower()) is not None
 
 
-def _tried(github: GitHub, once: Callable[[int], T]) -> T:
+def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
     """Return the request's result. Retry a transient failure if the budget has room for it.
 
     `once` gets the number of the attempt, from 1.
@@ -279,7 +281,7 @@ def _tried(github: GitHub, once: Callable[[int], T]) -> T:
         return is_of_a_moment and github.gate.seconds_a_request("core") <= SLOWEST_PACE
 
     try:
-        for attempt in tries(is_passing, attempts=TRIES, timeout=TRY_SECONDS):
+        for attempt in tries(is_passing, attempts=attempts, timeout=TRY_SECONDS):
             with attempt:
                 return once(attempt.num)
     except GitHubError as err:

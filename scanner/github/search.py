@@ -1,129 +1,92 @@
-"""Code search through PyGithub, which sends its requests through our own client.
+"""Code search: our client sends the request, and PyGithub's classes give the results their types.
 
-PyGithub's own connections, retries and pauses are off, because our client has the budgets, the allow-list of hosts and
-the redirect rule.
+PyGithub never sends a request here. Its own connections know nothing of our quotas, allow-list of hosts and redirect
+rule. `create_from_raw_data` is its method for data that were received in another way.
 https://docs.github.com/rest/search/search#search-code
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import github as pygithub
-import httpx
-from github.Requester import Requester
+from github.ContentFile import ContentFile
 
-from scanner.github.client import MAX_JSON_BYTES, GitHub, check_status, decoded, read_body
-from scanner.github.errors import Malformed, Unavailable
+from scanner.github.client import GitHub, get_json
+from scanner.github.errors import Malformed
+
+T = TypeVar("T")
 
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
 """GitHub returns at most this many results of one query. A query with more has to be split."""
 MAX_FILE_BYTES = 384 * 1024
 """GitHub's index omits larger files."""
+WITH_FRAGMENTS = "application/vnd.github.text-match+json"
+
+_API = pygithub.Github()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A file that matches. All text is hostile; a field is None if GitHub omits it or sends another type."""
+
+    repository: str | None
+    repository_id: int | None
+    path: str | None
+    sha: str | None
+    html_url: str | None
+    fragments: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results. `items` are GitHub's unchanged results; hostile. `total` varies from page to page."""
+    """One page of results. `total` varies from page to page."""
 
-    items: tuple[Mapping[str, Any], ...]
+    results: tuple[SearchResult, ...]
     total: int
     is_incomplete: bool
 
 
 def search_code(github: GitHub, query: str, page: int) -> SearchPage:
     """Return page `page` (from 1) of the results, with the text around each match. Raises GitHubError."""
-    with _using(github) as answers:
-        # PyGithub gets no credential: our client adds it.
-        client = pygithub.Github(
-            base_url=github.api_url,
-            per_page=PAGE_SIZE,
-            retry=None,
-            seconds_between_requests=None,
-            seconds_between_writes=None,
-        )
-        client.search_code(query, highlight=True).get_page(page - 1)
-    if not answers:
-        raise Malformed("unexpected_json", "code search gave no answer")
-    value = answers[-1]
-    items = value.get("items")
-    total = value.get("total_count")
+    params: dict[str, str | int] = {"q": query, "per_page": PAGE_SIZE, "page": page}
+    url = f"{github.api_url}/search/code"
+    # One attempt only: the quota is ten requests a minute, and the next poll asks for the same page.
+    _, value = get_json(github, url, params=params, accept=WITH_FRAGMENTS, expected=dict, attempts=1)
+    items, total = value.get("items"), value.get("total_count")
     if not isinstance(items, list) or not isinstance(total, int):
         raise Malformed("unexpected_json", "code search answered with JSON of another shape than expected")
-    return SearchPage(
-        tuple(item for item in items if isinstance(item, dict)), max(total, 0), bool(value.get("incomplete_results"))
+    results = tuple(parse_result(item) for item in items if isinstance(item, dict))
+    return SearchPage(results, max(total, 0), bool(value.get("incomplete_results")))
+
+
+def parse_result(item: Mapping[str, Any]) -> SearchResult:
+    """Return the result. It never raises, whatever the item contains."""
+    repository, matches = item.get("repository"), item.get("text_matches")
+    repository = repository if isinstance(repository, dict) else {}
+    # PyGithub would request an attribute that is not set, from an address in the answer. So set each one that is read.
+    raw: dict[str, Any] = {
+        **{name: item.get(name) for name in ("path", "sha", "html_url")},
+        "repository": {name: repository.get(name) for name in ("full_name", "id")},
+        "text_matches": [match for match in matches if isinstance(match, dict)] if isinstance(matches, list) else [],
+    }
+    file = _API.create_from_raw_data(ContentFile, raw)
+    fragments = [match.get("fragment") for match in raw["text_matches"]]
+    return SearchResult(
+        _or_none(lambda: file.repository.full_name),
+        _or_none(lambda: file.repository.id),
+        _or_none(lambda: file.path),
+        _or_none(lambda: file.sha),
+        _or_none(lambda: file.html_url),
+        tuple(fragment for fragment in fragments if isinstance(fragment, str)),
     )
 
 
-_current: ContextVar[tuple[GitHub, list[dict[str, Any]]]] = ContextVar("github")
-
-
-@contextmanager
-def _using(github: GitHub) -> Iterator[list[dict[str, Any]]]:
-    """Select the client for PyGithub's requests in this context. PyGithub's connection class is a global."""
-    answers: list[dict[str, Any]] = []
-    token = _current.set((github, answers))
+def _or_none(read: Callable[[], T]) -> T | None:
     try:
-        yield answers
-    finally:
-        _current.reset(token)
-
-
-class _Answer:
-    """The interface of a response that PyGithub expects."""
-
-    def __init__(self, response: httpx.Response, body: bytes) -> None:
-        self.status = response.status_code
-        self._headers, self._body = response.headers, body
-
-    def getheaders(self) -> list[tuple[str, str]]:
-        return list(self._headers.items())
-
-    def read(self) -> str:
-        return self._body.decode("utf-8", "replace")
-
-
-class _Connection:
-    """The interface of a connection that PyGithub expects."""
-
-    scheme = "https"
-
-    def __init__(self, host: str, port: int | None = None, **_: Any) -> None:
-        self._origin = f"{self.scheme}://{host}" + (f":{port}" if port else "")
-        self._request: tuple[str, str, dict[str, str]] = ("GET", "/", {})
-
-    def request(self, verb: str, url: str, input: Any, headers: dict[str, str], stream: bool = False) -> None:
-        del input, stream
-        self._request = (verb, url, {"Accept": headers.get("Accept", "*/*")})
-
-    def getresponse(self) -> _Answer:
-        github, answers = _current.get()
-        verb, path, headers = self._request
-        try:
-            with github.http.stream(
-                verb, self._origin + path, headers=headers, extensions={"reserve": github.reserve}
-            ) as response:
-                body = read_body(response, MAX_JSON_BYTES)
-        except httpx.HTTPError as err:
-            raise Unavailable("connection", f"GitHub cannot be reached ({type(err).__name__})") from err
-        check_status(response, body, github.credential_label)
-        host = response.request.url.host
-        answers.append(decoded(body, host, dict))
-        # PyGithub fails on results of an unexpected shape. Keep the answer here, and give PyGithub an empty one.
-        return _Answer(response, json.dumps({"total_count": 0, "items": []}).encode())
-
-    def close(self) -> None:
-        """Do nothing: the client owns the connections."""
-
-
-class _PlainConnection(_Connection):
-    scheme = "http"
-
-
-Requester.injectConnectionClasses(_PlainConnection, _Connection)  # type: ignore[arg-type]  # the same methods
+        return read()
+    except pygithub.BadAttributeException:
+        return None

@@ -203,16 +203,17 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """A client of no GitHub: what is read here asks for nothing."""
+    """Return a client that is never used: nothing that is parsed here sends a request."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 
 def search_result(value: Any) -> None:
     """A result of code search of any shape gives files and candidates."""
+    from scanner.github.search import parse_result
     from scanner.sources.code_search.poll import Results, read_result
 
     if isinstance(value, dict):
-        read_result(value, _github(), Detector(), Results())
+        read_result(parse_result(value), _github(), Detector(), Results())
 
 
 def comparison(patch: str) -> None:

@@ -9,10 +9,10 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
@@ -32,6 +32,9 @@ from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
+
+if TYPE_CHECKING:
+    from scanner.github.search import SearchResult
 
 SOURCE = "code_search"
 INTERVAL = 6.0
@@ -107,9 +110,9 @@ def _poll(
         )
         update, error = RoundUpdate(after_refusal(current), {"query_refused": 1}), err
     else:
-        update = after_answer(current, found=len(page.items), total=page.total, is_incomplete=page.is_incomplete)
-        for item in page.items:
-            read_result(item, github, detector, found)
+        update = after_answer(current, found=len(page.results), total=page.total, is_incomplete=page.is_incomplete)
+        for result in page.results:
+            read_result(result, github, detector, found)
         with database.read() as session:
             _take_known(session, found)
         look_closer(github, detector, found)
@@ -122,29 +125,23 @@ def _poll(
     return PollReport(True, 0, jobs, len(found.candidates), error.reason if error else None)
 
 
-def read_result(item: Mapping[str, Any], github: GitHub, detector: Detector, found: Results) -> None:
-    """Add what one search result contains to `found`. The result is hostile, so every field is checked."""
+def read_result(result: SearchResult, github: GitHub, detector: Detector, found: Results) -> None:
+    """Add the contents of one search result to `found`. The result is hostile, so every field is checked."""
     found.counts["results"] += 1
-    repository = _mapping(item.get("repository"))
-    name, repository_id = repository.get("full_name"), repository.get("id")
-    path, sha = item.get("path"), item.get("sha")
-    if not isinstance(name, str) or not is_repository_name(name) or not isinstance(path, str):
+    name, path, sha = result.repository, result.path, result.sha
+    if name is None or path is None or sha is None or not is_repository_name(name) or not _SHA.fullmatch(sha):
         found.counts["unusable_result"] += 1
         return
-    if not isinstance(sha, str) or not _SHA.fullmatch(sha):
-        found.counts["unusable_result"] += 1
-        return
-    place = _place(item, name, repository_id if isinstance(repository_id, int) else None, path, github.web_url)
+    place = _place(result, name, path, sha, github.web_url)
     # A name that contains a token must not be stored. The id leads to the same repository.
     address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
     file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
-    matches = (match.get("fragment") for match in _list(item.get("text_matches")))
-    text = "\n".join(fragment for fragment in matches if isinstance(fragment, str))[:MAX_FRAGMENTS_BYTES]
-    result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
-    found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-    if result.candidates:
+    text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]
+    scanned = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
+    found.counts.update({f"unread_{reason}": count for reason, count in scanned.unread.items()})
+    if scanned.candidates:
         # A line number in a fragment is not the line number in the file.
-        found.hits.append((file, [replace(candidate, line=0, column=0) for candidate in result.candidates]))
+        found.hits.append((file, [replace(candidate, line=0, column=0) for candidate in scanned.candidates]))
     else:
         found.files.append(file)
 
@@ -187,18 +184,18 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
         found.candidates += own
 
 
-def _place(item: Mapping[str, Any], name: str, repository_id: int | None, path: str, web_url: str) -> Place:
-    given = item.get("html_url")
-    url = str(given) if is_own_page(web_url, given) else f"{web_url}/{name}"
+def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -> Place:
+    given = result.html_url
+    url = given if given is not None and is_own_page(web_url, given) else f"{web_url}/{name}"
     commit = _BLOB_URL.search(url)
     return Place(
         kind="file",
         url=redact(url),
         repository=redact(name),
-        repository_id=repository_id,
+        repository_id=result.repository_id,
         path=redact(path),
         commit=commit[1] if commit else None,
-        git_object=item.get("sha"),
+        git_object=sha,
     )
 
 
@@ -249,14 +246,6 @@ def _ended(current: Round) -> dict[str, Any]:
         "unreachable": current.unreachable,
         "incomplete": current.incomplete,
     }
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Mapping[str, Any]]:
-    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def _poll_source(context: PollContext) -> PollReport:

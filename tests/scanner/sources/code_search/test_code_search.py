@@ -16,7 +16,7 @@ from starlette.responses import Response
 from scanner.detection import Detector
 from scanner.github.client import GitHub, connect
 from scanner.github.errors import GitHubError, Malformed, RateLimited, Unavailable
-from scanner.github.search import search_code
+from scanner.github.search import SearchResult, parse_result, search_code
 from scanner.records.database import Database
 from scanner.records.source_models import ReadObject
 from scanner.response.policy import Policy
@@ -300,7 +300,7 @@ def test_a_blob_that_is_looked_at_closer_and_differs_is_fetched_again(
         (httpx.RemoteProtocolError("cut"), Unavailable),
     ],
 )
-def test_pygithub_follows_our_rules(answer: Any, error: type[GitHubError]) -> None:
+def test_a_search_sends_one_request_through_our_client(answer: Any, error: type[GitHubError]) -> None:
     own = connect("https://api.github.com", "https://github.com", "a-credential")
     mock = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
     route = respx.get(url__startswith="https://api.github.com/search/code").mock(**mock)
@@ -314,3 +314,18 @@ def test_pygithub_follows_our_rules(answer: Any, error: type[GitHubError]) -> No
     assert route.call_count == 1
     assert not elsewhere.called
     own.close()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {},
+        {"repository": {}, "path": None, "sha": None, "html_url": None, "text_matches": None},
+        {"repository": "ana/app", "path": 1, "sha": ["a"], "html_url": {}, "text_matches": {"fragment": "a"}},
+        {"repository": {"full_name": 5, "id": "5"}, "text_matches": [None, {"fragment": 1}, {}]},
+        {"url": "https://evil.example/", "repository": {"url": "https://evil.example/"}},
+    ],
+)
+def test_a_search_result_without_usable_fields_is_empty_and_sends_no_request(item: dict[str, Any]) -> None:
+    with respx.mock:  # any request raises
+        assert parse_result(item) == SearchResult(None, None, None, None, None, ())
