@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import SecretStr
 
-from scanner.setting_names import origin
 from scanner.settings import PREFIX, SECRETS, Settings, dotenv_names, load_settings
+from scanner.settings.names import origin
 from workers.cli import output
 
 URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")

@@ -1,9 +1,28 @@
-"""Names of settings: detection of misspelt variables, and the origin of each value."""
+"""Names of settings: their prefix, the secrets among them, misspelt variables, and the origin of each value."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+
+PREFIX = "R8SCAN_"
+SECRETS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "GITHUB_TOKEN",
+    "GITHUB_APP_PRIVATE_KEY",
+    "TOKEN_STORE_SECRET",
+    "SMTP_URL",
+    "REPORT_KEY",
+    "ANNOUNCE_REDIS_URL",
+    "ANNOUNCE_WEBHOOK_SECRET",
+    "GATEWAY_KEY",
+    "METRICS_KEY",
+    "OPERATOR_WEBHOOK_SECRET",
+    "OPERATOR_SLACK_URL",
+    "CONSOLE_PASSWORD_HASH",
+)
+"""Secrets that may also be given by the name of a file that contains them: R8SCAN_<NAME>_FILE."""
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:

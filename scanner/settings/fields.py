@@ -1,51 +1,30 @@
-"""The settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets.
-
-Operators rely on the names, so they must not change. `.env` could redirect every credential, so it is read only if no
-other user could have written it.
-"""
+"""All settings with their defaults and limits, and the checks that concern several of them."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
-from dotenv import dotenv_values
-from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from scanner import private_folders
 from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
-from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
-from scanner.private_folders import NotOurs
+from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats
 from scanner.records.database import parse_url
 from scanner.records.states import EnforceMode, RuleMode
-from scanner.setting_names import misspelt
-
-PREFIX = "R8SCAN_"
-DOTENV = ".env"
-MAX_DOTENV_BYTES = 1024 * 1024
-SECRETS = (
-    "DATABASE_URL",
-    "REDIS_URL",
-    "GITHUB_TOKEN",
-    "GITHUB_APP_PRIVATE_KEY",
-    "TOKEN_STORE_SECRET",
-    "SMTP_URL",
-    "REPORT_KEY",
-    "ANNOUNCE_REDIS_URL",
-    "ANNOUNCE_WEBHOOK_SECRET",
-    "GATEWAY_KEY",
-    "METRICS_KEY",
-    "OPERATOR_WEBHOOK_SECRET",
-    "OPERATOR_SLACK_URL",
-    "CONSOLE_PASSWORD_HASH",
+from scanner.settings.checks import (
+    Email,
+    HttpUrl,
+    ProxyNetworks,
+    check_broker_url,
+    check_http_url,
+    check_redis_url,
+    check_smtp_url,
 )
-"""Secrets that may also be given by the name of a file that contains them: R8SCAN_<NAME>_FILE."""
+from scanner.settings.errors import SettingsError, reason
+from scanner.settings.files import with_files, with_plain_token
+from scanner.settings.names import PREFIX
 
 GITHUB = "https://github.com"
 ANONYMOUS_GIT_RATE, GIT_RATE, MAX_GIT_RATE = 2.0, 5.0, 100.0
@@ -68,71 +47,6 @@ DEFAULT_SEARCH_QUERIES = (
     "new Replicate auth",
     "api.replicate.com Authorization",
 )
-
-
-class SettingsError(Exception):
-    """A setting is wrong. The message is one line that names the variable and says what to write."""
-
-
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ValueError("must be an http:// or https:// address without credentials or query")
-    return value.rstrip("/")
-
-
-def _redis_url(value: str) -> str:
-    if value != "embedded" and urlsplit(value).scheme not in ("redis", "rediss", "redis+socket"):
-        raise ValueError("must be 'embedded' or a redis://, rediss:// or redis+socket:// address")
-    return value
-
-
-def _other_redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must be a redis://, rediss:// or unix:// address")
-    return value
-
-
-def _smtp_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme == "maildir":
-        if not parts.path:
-            raise ValueError("must name a folder: maildir:///path/to/folder")
-        return value
-    if parts.scheme not in ("smtp", "smtp+starttls", "smtps") or not parts.hostname:
-        raise ValueError("must be smtp://, smtp+starttls:// or smtps://user:password@host:port")
-    return value
-
-
-def _email(value: str) -> str:
-    address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
-    if any(ord(char) < 32 for char in value):
-        raise ValueError("must be one line")
-    try:
-        validate_email(address, check_deliverability=False, test_environment=True)
-    except EmailNotValidError as err:
-        raise ValueError(f"must be a mail address ({err})") from err
-    return value
-
-
-def _proxy_networks(value: str) -> str:
-    parts = [part.strip() for part in value.split(",")]
-    if len(value) > 500 or not all(parts):
-        raise ValueError("must be addresses or networks, separated by commas, at most 500 characters")
-    for part in parts:
-        try:
-            network = ipaddress.ip_network(part, strict=False)
-        except ValueError as err:
-            # This refuses "*" too: it would let every client choose the address under which its requests are counted.
-            raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
-        if network.prefixlen == 0:
-            raise ValueError(f"must not trust everybody: {part} is the whole internet")
-    return ",".join(parts)
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Email = Annotated[str, AfterValidator(_email)]
-ProxyNetworks = Annotated[str, AfterValidator(_proxy_networks)]
 
 
 class Settings(BaseSettings):
@@ -293,7 +207,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the environment before `.env`. Add the *_FILE variables and the plain GITHUB_TOKEN."""
         del settings_cls, file_secret_settings
-        return init_settings, _with_files(env_settings), _with_plain_token(_with_files(dotenv_settings))
+        return init_settings, with_files(env_settings), with_plain_token(with_files(dotenv_settings))
 
     @field_validator("sources", "github_hosts", mode="before")
     @classmethod
@@ -325,7 +239,7 @@ class Settings(BaseSettings):
     @field_validator("github_hosts")
     @classmethod
     def _as_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_http_url(host if "://" in host else f"https://{host}") for host in value)
+        return tuple(check_http_url(host if "://" in host else f"https://{host}") for host in value)
 
     @field_validator("sources")
     @classmethod
@@ -359,9 +273,9 @@ class Settings(BaseSettings):
             raise ValueError("R8SCAN_DIGEST_KEY_FILE must name the key's file when R8SCAN_DIGEST is hmac-sha256")
         checks = (
             ("DATABASE_URL", parse_url),
-            ("REDIS_URL", _redis_url),
-            ("SMTP_URL", _smtp_url),
-            ("ANNOUNCE_REDIS_URL", _other_redis_url),
+            ("REDIS_URL", check_broker_url),
+            ("SMTP_URL", check_smtp_url),
+            ("ANNOUNCE_REDIS_URL", check_redis_url),
         )
         for name, check in checks:
             value = getattr(self, name.lower())
@@ -399,123 +313,4 @@ class Settings(BaseSettings):
         try:
             return hmac_sha256_digester(self.digest_key_file.read_bytes().strip())
         except (OSError, ValueError) as err:
-            raise SettingsError(f"{PREFIX}DIGEST_KEY_FILE: cannot read the key from it ({_reason(err)})") from err
-
-
-def _reason(err: Exception) -> str:
-    return err.strerror or type(err).__name__ if isinstance(err, OSError) else str(err)
-
-
-def _with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """Return the same source, with R8SCAN_X set from the file R8SCAN_X_FILE unless R8SCAN_X itself is set."""
-    env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
-    names = {name.upper(): name for name in env_vars}
-    for secret in SECRETS:
-        wanted, file_name = f"{PREFIX}{secret}".upper(), f"{PREFIX}{secret}_FILE".upper()
-        path = env_vars.get(names.get(file_name, ""))
-        if wanted not in names and path:
-            try:
-                env_vars[wanted.lower()] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as err:
-                raise SettingsError(f"{file_name}: cannot read {path} ({_reason(err)})") from err
-    source.env_vars = env_vars  # type: ignore[attr-defined]  # both sources that get here have it
-    return source
-
-
-def _with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """Return the last source, with R8SCAN_GITHUB_TOKEN set from GITHUB_TOKEN unless it is set itself."""
-    env_vars: dict[str, str | None] = getattr(source, "env_vars", {})
-    prefixed = f"{PREFIX}GITHUB_TOKEN".lower()
-    plain = os.environ.get("GITHUB_TOKEN") or env_vars.get("github_token")
-    if plain and not env_vars.get(prefixed):
-        env_vars[prefixed] = plain
-    return source
-
-
-def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
-    """Return the settings of this process. Activate their token formats, and make the state folder private.
-
-    Args:
-        read_dotenv: Also read `.env` of the working folder. Commands that run in untrusted folders must not.
-        use_state: The command needs the state folder.
-        overrides: Values that take precedence over all others.
-
-    Raises:
-        SettingsError: A setting is wrong or misspelt, or others can write to `.env` or own the state folder.
-    """
-    try:
-        dotenv = _dotenv() if read_dotenv else None
-        _check_names(dotenv)
-        settings = Settings(_env_file=dotenv, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
-    except ValidationError as err:
-        raise SettingsError(_one_line(err)) from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{DOTENV} is not UTF-8: write it anew, or remove it") from None
-    if use_state:
-        try:
-            private_folders.make_private(settings.state_dir)
-        except (NotOurs, OSError) as err:
-            raise SettingsError(f"{PREFIX}STATE_DIR: {_reason(err)}; name a folder of your own") from err
-    use_formats(settings.token_formats)
-    return settings
-
-
-def dotenv_names() -> set[str]:
-    """Return the names of the variables in `.env` of the working folder, in capitals."""
-    path = _dotenv()
-    return {name.upper() for name in dotenv_values(path)} if path else set()
-
-
-def _check_names(dotenv: Path | None) -> None:
-    """Raise SettingsError for a variable with the prefix that is not a setting: it would silently have no effect."""
-    fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
-    names = {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}
-    if (problem := misspelt(names, sorted(known), PREFIX)) is not None:
-        raise SettingsError(problem)
-
-
-def _dotenv() -> Path | None:
-    """Return the path of the working folder's `.env`, or None if there is none.
-
-    Raises:
-        SettingsError: Another user could have written it, or it cannot be read.
-    """
-    path = Path(DOTENV)
-    try:
-        if not path.exists() or path.is_dir():
-            return None
-        if not path.is_file():
-            raise SettingsError(f"{path.absolute()} is not read: it is no file; remove it or start elsewhere")
-        target = path.resolve()
-        for looked_at in dict.fromkeys((Path.cwd(), target.parent, target)):
-            private_folders.check_trusted(looked_at)
-        if target.stat().st_size > MAX_DOTENV_BYTES:
-            raise SettingsError(f"{path.absolute()} is not read: it is larger than {MAX_DOTENV_BYTES} bytes")
-        target.open("rb").close()
-    except (NotOurs, OSError) as err:
-        raise SettingsError(
-            f"{path.absolute()} is not read: {_reason(err)}; make file and folder your own with mode go-w, "
-            "or start r8scan in another folder"
-        ) from err
-    return target
-
-
-_LIMITS = {
-    "too_short": "must have at least {min_length} characters",
-    "string_too_short": "must have at least {min_length} characters",
-    "too_long": "must have at most {max_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
-}
-"""Clearer messages for pydantic's errors about lengths and validation."""
-
-
-def _one_line(err: ValidationError) -> str:
-    first = err.errors(include_url=False, include_input=False)[0]
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if not first["loc"]:
-        return message
-    message = _LIMITS[first["type"]].format(**first["ctx"]) if first["type"] in _LIMITS else message
-    message = message.replace("must have at least 1 characters", "must not be empty")
-    message = message.removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
-    return f"{PREFIX}{str(first['loc'][0]).upper()} {message}"
+            raise SettingsError(f"{PREFIX}DIGEST_KEY_FILE: cannot read the key from it ({reason(err)})") from err

@@ -1,0 +1,12 @@
+"""The settings: one object, read once at start from R8SCAN_* variables, `.env` and *_FILE secrets.
+
+Operators rely on the names, so they must not change. `.env` could redirect every credential, so it is read only if no
+other user could have written it.
+"""
+
+from scanner.settings.errors import SettingsError
+from scanner.settings.fields import GITHUB, KNOWN_SOURCES, Settings
+from scanner.settings.loading import dotenv_names, load_settings
+from scanner.settings.names import PREFIX, SECRETS
+
+__all__ = ["GITHUB", "KNOWN_SOURCES", "PREFIX", "SECRETS", "Settings", "SettingsError", "dotenv_names", "load_settings"]

@@ -1,0 +1,77 @@
+"""Checks of the values of settings that are addresses or networks. They send nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator
+
+
+def check_http_url(value: str) -> str:
+    """Return the address without a slash at the end. Raises ValueError if it is not plain HTTP or HTTPS."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ValueError("must be an http:// or https:// address without credentials or query")
+    return value.rstrip("/")
+
+
+def check_broker_url(value: str) -> str:
+    """Return the address of the broker. Raises ValueError for another address."""
+    if value != "embedded" and urlsplit(value).scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("must be 'embedded' or a redis://, rediss:// or redis+socket:// address")
+    return value
+
+
+def check_redis_url(value: str) -> str:
+    """Return the address of a Redis server outside the service. Raises ValueError for another address."""
+    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must be a redis://, rediss:// or unix:// address")
+    return value
+
+
+def check_smtp_url(value: str) -> str:
+    """Return the address of a mail server or Maildir. Raises ValueError for another address."""
+    parts = urlsplit(value)
+    if parts.scheme == "maildir":
+        if not parts.path:
+            raise ValueError("must name a folder: maildir:///path/to/folder")
+        return value
+    if parts.scheme not in ("smtp", "smtp+starttls", "smtps") or not parts.hostname:
+        raise ValueError("must be smtp://, smtp+starttls:// or smtps://user:password@host:port")
+    return value
+
+
+def check_email(value: str) -> str:
+    """Return the mail address, with or without a display name. Raises ValueError if it is malformed."""
+    address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
+    if any(ord(char) < 32 for char in value):
+        raise ValueError("must be one line")
+    try:
+        validate_email(address, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as err:
+        raise ValueError(f"must be a mail address ({err})") from err
+    return value
+
+
+def check_proxy_networks(value: str) -> str:
+    """Return the networks, separated by commas. Raises ValueError if one is malformed or is the whole internet."""
+    parts = [part.strip() for part in value.split(",")]
+    if len(value) > 500 or not all(parts):
+        raise ValueError("must be addresses or networks, separated by commas, at most 500 characters")
+    for part in parts:
+        try:
+            network = ipaddress.ip_network(part, strict=False)
+        except ValueError as err:
+            # This refuses "*" too: it would let every client choose the address under which its requests are counted.
+            raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
+        if network.prefixlen == 0:
+            raise ValueError(f"must not trust everybody: {part} is the whole internet")
+    return ",".join(parts)
+
+
+HttpUrl = Annotated[str, AfterValidator(check_http_url)]
+Email = Annotated[str, AfterValidator(check_email)]
+ProxyNetworks = Annotated[str, AfterValidator(check_proxy_networks)]

@@ -1,0 +1,89 @@
+"""Loading of the settings at the start of a process, and the checks of `.env` and of the names of variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from scanner import private_folders
+from scanner.detection.token_formats import use_formats
+from scanner.private_folders import NotOurs
+from scanner.settings.errors import SettingsError, one_line, reason
+from scanner.settings.fields import Settings
+from scanner.settings.names import PREFIX, SECRETS, misspelt
+
+DOTENV = ".env"
+MAX_DOTENV_BYTES = 1024 * 1024
+
+
+def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
+    """Return the settings of this process. Activate their token formats, and make the state folder private.
+
+    Args:
+        read_dotenv: Also read `.env` of the working folder. Commands that run in untrusted folders must not.
+        use_state: The command needs the state folder.
+        overrides: Values that take precedence over all others.
+
+    Raises:
+        SettingsError: A setting is wrong or misspelt, or others can write to `.env` or own the state folder.
+    """
+    try:
+        dotenv = _dotenv() if read_dotenv else None
+        _check_names(dotenv)
+        settings = Settings(_env_file=dotenv, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
+    except ValidationError as err:
+        raise SettingsError(one_line(err)) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{DOTENV} is not UTF-8: write it anew, or remove it") from None
+    if use_state:
+        try:
+            private_folders.make_private(settings.state_dir)
+        except (NotOurs, OSError) as err:
+            raise SettingsError(f"{PREFIX}STATE_DIR: {reason(err)}; name a folder of your own") from err
+    use_formats(settings.token_formats)
+    return settings
+
+
+def dotenv_names() -> set[str]:
+    """Return the names of the variables in `.env` of the working folder, in capitals."""
+    path = _dotenv()
+    return {name.upper() for name in dotenv_values(path)} if path else set()
+
+
+def _check_names(dotenv: Path | None) -> None:
+    """Raise SettingsError for a variable with the prefix that is not a setting: it would silently have no effect."""
+    fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
+    names = {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}
+    if (problem := misspelt(names, sorted(known), PREFIX)) is not None:
+        raise SettingsError(problem)
+
+
+def _dotenv() -> Path | None:
+    """Return the path of the working folder's `.env`, or None if there is none.
+
+    Raises:
+        SettingsError: Another user could have written it, or it cannot be read.
+    """
+    path = Path(DOTENV)
+    try:
+        if not path.exists() or path.is_dir():
+            return None
+        if not path.is_file():
+            raise SettingsError(f"{path.absolute()} is not read: it is no file; remove it or start elsewhere")
+        target = path.resolve()
+        for looked_at in dict.fromkeys((Path.cwd(), target.parent, target)):
+            private_folders.check_trusted(looked_at)
+        if target.stat().st_size > MAX_DOTENV_BYTES:
+            raise SettingsError(f"{path.absolute()} is not read: it is larger than {MAX_DOTENV_BYTES} bytes")
+        target.open("rb").close()
+    except (NotOurs, OSError) as err:
+        raise SettingsError(
+            f"{path.absolute()} is not read: {reason(err)}; make file and folder your own with mode go-w, "
+            "or start r8scan in another folder"
+        ) from err
+    return target
