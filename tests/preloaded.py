@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from workers.cli.app import build
+import typer
 
-build()
+from workers.cli.app import COMMANDS, build
+
+root = typer.main.get_command(build())
+for name in COMMANDS:
+    assert root.commands[name]  # type: ignore[attr-defined]  # it is a group; this imports the command

@@ -78,18 +78,12 @@ def test_every_command_exists(name: str) -> None:
     else:
         from workers.cli.app import build
 
-        own = build()
-        commands = {item.name for item in own.registered_commands}
-        if command[1] in commands:
-            root: Any = typer.main.get_command(own)
-            options = {option for parameter in root.commands[command[1]].params for option in parameter.opts}
-            assert {part for part in command[2:] if part.startswith("--")} <= options
-            return
-        groups = {group.name: group.typer_instance for group in own.registered_groups}
-        group = groups[command[1]]
-        assert group is not None
-        names = {item.name or item.callback.__name__ for item in group.registered_commands if item.callback}
-        assert command[2] in names
+        root: Any = typer.main.get_command(build())
+        own = root.commands[command[1]]
+        for word in command[2:]:
+            own = own.commands[word] if hasattr(own, "commands") else own
+        options = {option for parameter in own.params for option in parameter.opts}
+        assert {part for part in command[2:] if part.startswith("--")} <= options
 
 
 def test_some_worker_consumes_each_queue() -> None:

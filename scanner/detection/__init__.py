@@ -1,10 +1,19 @@
-"""Bytes in, candidates out. Pure: no database, no network, no settings; the only place that ever holds a raw token."""
+"""Bytes in, candidates out. Pure: no database, no network, no settings; the only place that ever holds a raw token.
 
-from scanner.detection.budgets import ScanBudget
-from scanner.detection.detector import Detector, ScanResult
-from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
-from scanner.detection.documents import Candidate, Document, Place, PlaceKind
-from scanner.detection.redact import redact
+The names are imported when they are first used: most commands need the digests of tokens, but not the detector.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scanner.detection.budgets import ScanBudget
+    from scanner.detection.detector import Detector, ScanResult
+    from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
+    from scanner.detection.documents import Candidate, Document, Place, PlaceKind
+    from scanner.detection.redaction import redact
 
 __all__ = [
     "Candidate",
@@ -19,3 +28,21 @@ __all__ = [
     "redact",
     "sha256_digest",
 ]
+
+_MODULES = {
+    "budgets": ("ScanBudget",),
+    "detector": ("Detector", "ScanResult"),
+    "digests": ("Digester", "hmac_sha256_digester", "sha256_digest"),
+    "documents": ("Candidate", "Document", "Place", "PlaceKind"),
+    "redaction": ("redact",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name at its first use."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value

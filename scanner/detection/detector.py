@@ -16,7 +16,7 @@ from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits
 from scanner.detection.matcher import hit_offsets
 from scanner.detection.prefilter import PlainVerdict, fallback_tokens, plain_only
-from scanner.detection.redact import redact
+from scanner.detection.redaction import redact
 from scanner.detection.token_formats import hint_of
 
 _NOWHERE = Place("other")

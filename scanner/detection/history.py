@@ -17,7 +17,7 @@ from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline, GitError
 from scanner.detection.git_repositories import Repository, opened
 from scanner.detection.history_reader import ObjectHit, ObjectList, UnreadHistoryObject, list_objects, read_objects
 from scanner.detection.object_places import ObjectPlace, ObjectPlaces, locate
-from scanner.detection.redact import redact
+from scanner.detection.redaction import redact
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
 

@@ -10,10 +10,11 @@ from scanner.records import retention
 from scanner.records.retention import AccountSelector
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 
-app = typer.Typer(help="Erase all data about an account.", no_args_is_help=True)
+app = Group("Erase all data about an account.")
 
 
 @app.callback()

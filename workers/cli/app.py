@@ -3,60 +3,108 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from scanner import __version__
-from scanner.detection import redact
 from scanner.private_folders import create_files_privately
+from workers.cli.groups import Group
 
+
+class Entry(NamedTuple):
+    """A command of the root. `function` is empty for a group, whose module has an `app`."""
+
+    module: str
+    function: str
+    panel: str
+    summary: str
+
+
+SERVICE, ANSWERS, ACTIONS, TRY = "The service", "What happened", "What you decide and ask for", "Try it"
 COMMANDS = {
-    "run": ("workers.cli.run", "run"),
-    "demo": ("workers.cli.run", "demo"),
-    "scan": ("workers.cli.scan", "scan"),
-    "report": ("workers.cli.report", "report"),
-    "usage": ("workers.cli.usage", "usage"),
-    "backfill": ("workers.cli.backfill", "backfill"),
-    "serve": ("workers.cli.serve", "serve"),
-    "status": ("workers.cli.status", "status"),
-    "doctor": ("workers.cli.doctor", "doctor"),
-    "settings": ("workers.cli.settings", "settings"),
-}
-GROUPS = {
-    "tokens": "workers.cli.tokens",
-    "incidents": "workers.cli.incidents",
-    "accounts": "workers.cli.accounts",
-    "rescan": "workers.cli.rescan",
-    "email": "workers.cli.email",
-    "brake": "workers.cli.brake",
-    "audit": "workers.cli.audit",
-    "store": "workers.cli.store",
-    "console": "workers.cli.console",
-    "db": "workers.cli.database",
+    "run": Entry("run", "run", SERVICE, "Run everything on this machine: Redis, workers and beat."),
+    "serve": Entry("serve", "serve", SERVICE, "Serve alerts, reports, found tokens and the console over HTTP."),
+    "doctor": Entry("doctor", "doctor", SERVICE, "Try everything that the service needs, and say what to do."),
+    "settings": Entry("settings", "settings", SERVICE, "Show every setting, its value and where it comes from."),
+    "db": Entry("database", "", SERVICE, "Create or upgrade the tables of the database."),
+    "status": Entry("status", "status", ANSWERS, "Show whether it works, what it misses, and what waits for you."),
+    "incidents": Entry("incidents", "", ANSWERS, "List and show what was found, done and mailed; note, close, resend."),
+    "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed it."),
+    "report": Entry("report", "report", ACTIONS, "Disable compromised tokens, given in any file."),
+    "rescan": Entry("rescan", "", ACTIONS, "Read a repository, owner, gist, commit, push or address again."),
+    "backfill": Entry("backfill", "backfill", ACTIONS, "Read past hours of the event archive."),
+    "brake": Entry("brake", "", ACTIONS, "Release or reject reports that wait for your decision."),
+    "tokens": Entry("tokens", "", ACTIONS, "Import, list, disable, enable and protect tokens."),
+    "usage": Entry("usage", "usage", ACTIONS, "Take in records of how tokens were used."),
+    "accounts": Entry("accounts", "", ACTIONS, "Erase all data about an account."),
+    "email": Entry("email", "", ACTIONS, "Send a test mail, preview the mails, record a bounce."),
+    "console": Entry("console", "", ACTIONS, "Say who may sign in to the console."),
+    "store": Entry("store", "", ACTIONS, "Check a token store behind HTTP."),
+    "demo": Entry("run", "demo", TRY, "Watch one leak being found, disabled and mailed, on this machine alone."),
+    "scan": Entry("scan", "scan", TRY, "Find tokens in any files and git histories, offline."),
 }
 
 
-def build(wanted: str | None = None) -> typer.Typer:
-    """Return the application. If `wanted` names a command, import only that one, because importing all takes time."""
+class _Commands(Mapping[str, Any]):
+    """The commands by name. Asking for one imports its module, because importing all takes seconds."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _loaded(COMMANDS[name], name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class LazyGroup(TyperGroup):
+    """The root, which imports only the command that runs."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()  # type: ignore[assignment]  # nothing adds commands to the root
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help from the summaries, without importing a command."""
+        stubs: Any = [
+            TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()
+        ]
+        with_stubs = TyperGroup(name=self.name, commands=stubs, help=self.help, epilog=self.epilog, params=self.params)
+        with_stubs.format_help(ctx, formatter)
+
+
+@cache
+def _loaded(entry: Entry, name: str) -> Any:
+    module = import_module(f"workers.cli.{entry.module}")
+    if entry.function:
+        app = Group("")
+        app.command(name)(getattr(module, entry.function))
+        command: Any = typer.main.get_command(app)
+    else:
+        command = typer.main.get_group(module.app)
+    command.name = name
+    return command
+
+
+def build() -> typer.Typer:
+    """Return the application."""
     app = typer.Typer(
         name="r8scan",
+        cls=LazyGroup,
         help="Finds leaked API tokens on public GitHub, disables them at once and mails their owners.",
-        epilog="Start with: r8scan demo",
+        epilog="Start with: r8scan demo. Each command has an example in its own --help.",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    everything = wanted not in COMMANDS.keys() | GROUPS.keys() | {"--version"}
-    for name, (module, function) in COMMANDS.items():
-        if everything or name == wanted:
-            app.command(name)(getattr(import_module(module), function))
-    for name, module in GROUPS.items():
-        if everything or name == wanted:
-            app.add_typer(import_module(module).app, name=name)
     return app
 
 
@@ -64,13 +112,15 @@ def run() -> None:
     """Run the command line. Print a known error as one line on standard error, and exit with status 1."""
     create_files_privately()
     try:
-        build(sys.argv[1] if len(sys.argv) > 1 else None)()
+        build()()
     except Exception as err:
         from workers.cli.errors import explain
 
         line = explain(err)
         if line is None:
             raise
+        from scanner.detection import redact
+
         print(redact(f"r8scan: {line}"), file=sys.stderr)
         raise SystemExit(1) from None
 

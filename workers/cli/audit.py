@@ -9,9 +9,10 @@ from scanner.records.audit_verification import verify as verify_chain
 from scanner.records.database import Database
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.health.problems import counted
 
-app = typer.Typer(help="The audit: who did what, and on what evidence.", no_args_is_help=True)
+app = Group("The audit: who did what, and on what evidence.")
 
 
 @app.callback()

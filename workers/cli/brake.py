@@ -8,11 +8,12 @@ import typer
 
 from scanner.compromise import brake, settling
 from workers.cli import output
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
 
-app = typer.Typer(help="Disables by report or rule that wait for your decision.", no_args_is_help=True)
+app = Group("Disables by report or rule that wait for your decision.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BATCH = 200

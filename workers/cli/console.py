@@ -13,11 +13,12 @@ import typer
 from scanner.records.states import Role
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 
-app = typer.Typer(help="Who may sign in to the console.", no_args_is_help=True)
-user_app = typer.Typer(help="People who sign in with a password.", no_args_is_help=True)
+app = Group("Who may sign in to the console.")
+user_app = Group("People who sign in with a password.")
 app.add_typer(user_app, name="user")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's name: the audit will say it.")]

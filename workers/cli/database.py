@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from scanner.records import schema
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 
-app = typer.Typer(help="The database's tables and their version.", no_args_is_help=True)
+app = Group("The database's tables and their version.")
 
 
 @app.command()

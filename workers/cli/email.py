@@ -16,10 +16,11 @@ from notifications.email.samples import samples
 from scanner.records.database import is_unavailable
 from workers.cli import output
 from workers.cli.errors import UserError, explain
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.health.machine import mail_transport
 
-app = typer.Typer(help="What the mails look like, and which of them came back.", no_args_is_help=True)
+app = Group("What the mails look like, and which of them came back.")
 
 RECIPIENT = "owner@example.com"
 TEMPORARY_FAILURE = 75

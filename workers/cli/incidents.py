@@ -20,13 +20,14 @@ from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
 from workers.cli import incident_records, incidents_export, output
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
 
 PLACES_SHOWN = 50
 
-app = typer.Typer(help="What was found and what was done about it.", no_args_is_help=True)
+app = Group("What was found and what was done about it.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 IdArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="The incident's id, or the beginning of it.")]

@@ -18,14 +18,12 @@ from scanner.settings import load_settings
 from scanner.sources.rescan.manual import queue
 from workers.cli import jobs_watched, output
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 
 SHOWN = 50
 
-app = typer.Typer(
-    help="Read something again: a repository with all its history, an owner, a gist, a commit, a push, any address.",
-    no_args_is_help=True,
-)
+app = Group("Read something again: a repository with all its history, an owner, a gist, a commit, a push, any address.")
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait and show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]

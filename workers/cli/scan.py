@@ -17,7 +17,7 @@ class Format(StrEnum):
 
 
 def scan(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...|-", help="Files, folders, repositories; - for stdin.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH|-", help="Files, folders, repositories; - for stdin.")],
     history: Annotated[
         bool, typer.Option("--history", help="Read every object of git repositories and bundles, reachable or not.")
     ] = False,

@@ -17,9 +17,10 @@ from scanner.tokens import conformance
 from scanner.tokens.http import tls_context
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.health.problems import counted
 
-app = typer.Typer(help="Check a token store behind HTTP, or run a reference store.", no_args_is_help=True)
+app = Group("Check a token store behind HTTP, or run a reference store.")
 
 
 @app.command()

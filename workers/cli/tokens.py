@@ -23,6 +23,7 @@ from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.context import Context
@@ -30,10 +31,7 @@ from workers.context import Context
 BATCH = 1000
 BAD_ROWS_SHOWN = 100
 
-app = typer.Typer(
-    help="The token store: import, list, disable, enable, protect. Holds digests only.",
-    no_args_is_help=True,
-)
+app = Group("The token store: import, list, disable, enable, protect. Holds digests only.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 

@@ -10,7 +10,7 @@ from typing import Any
 from scanner.detection import Candidate, Place, PlaceKind
 from scanner.detection.git_processes import GitError
 from scanner.detection.history import scan_history
-from scanner.detection.redact import redact
+from scanner.detection.redaction import redact
 from scanner.github import mirrors
 from scanner.github.addresses import is_gist_id, is_object_id
 from scanner.github.client import GitHub, get_json, next_page

@@ -12,7 +12,18 @@ import pytest
 from scanner.records.database import Database
 from scanner.records.schema import upgrade
 
-HEAVY = ("alembic", "celery", "cryptography", "httpx", "jinja2", "kombu", "redis", "starlette", "uvicorn")
+HEAVY = (
+    "scanner.detection.detector",
+    "alembic",
+    "celery",
+    "cryptography",
+    "httpx",
+    "jinja2",
+    "kombu",
+    "redis",
+    "starlette",
+    "uvicorn",
+)
 PROBE = f"""
 import sys
 sys.argv = ["r8scan", *sys.argv[1:]]
@@ -21,11 +32,28 @@ try:
     main()
 except SystemExit:
     print("imported:", *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+    print("commands:", *[name for name in sys.modules if name.startswith("workers.cli.")], file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("command", [("status",), ("status", "--help"), ("status", "--json"), ("--version",)])
+@pytest.mark.parametrize("command", [("status",), ("status", "--help"), ("status", "--json")])
 def test_a_command_imports_no_library_that_it_does_not_use(tmp_path: Path, command: tuple[str, ...]) -> None:
+    assert imported(tmp_path, *command)[0] == "imported:"
+
+
+@pytest.mark.parametrize("command", [("--help",), ("--version",), ("status",)])
+def test_a_command_imports_no_other_command(tmp_path: Path, command: tuple[str, ...]) -> None:
+    own = {f"workers.cli.{name}" for name in command if name.isalpha()}
+    shared = {"workers.cli.app", "workers.cli.groups", "workers.cli.output"}
+    others = set(imported(tmp_path, *command)[1].split()) - {"commands:"} - own - shared
+    assert others == set()
+
+
+def test_the_help_needs_no_database_and_no_detector(tmp_path: Path) -> None:
+    assert imported(tmp_path, "--help")[0] == "imported:"
+
+
+def imported(tmp_path: Path, *command: str) -> list[str]:
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     upgrade(database)
     database.close()
@@ -36,4 +64,4 @@ def test_a_command_imports_no_library_that_it_does_not_use(tmp_path: Path, comma
     }
     probe = [sys.executable, "-c", PROBE, *command]
     done = subprocess.run(probe, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr == "imported:\n"
+    return done.stderr.splitlines()

@@ -1,0 +1,41 @@
+"""Commands and groups of commands whose help the terminal's width alone wraps."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+_BRACES = re.compile(r"\{([^{}]*)\}|\[\[([^\[\]]*)\]\]")
+_LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n) *")
+
+
+class Command(TyperCommand):
+    """A command. Lines of a paragraph of its docstring are joined, and arguments are shown as they are declared."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.help = _LINE_BREAK.sub(" ", inspect.cleandoc(self.help or ""))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line: NAME, where typer writes {NAME}, and [NAME], where it writes [[NAME]]."""
+        return [_BRACES.sub(_argument, piece) for piece in super().collect_usage_pieces(ctx)]
+
+
+class Group(typer.Typer):
+    """A group of commands, which shows its help if it is called alone."""
+
+    def __init__(self, summary: str) -> None:
+        super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:  # type: ignore[override]
+        """Declare a command, as typer does."""
+        return super().command(name, **{"cls": Command, **options})
+
+
+def _argument(found: re.Match[str]) -> str:
+    return found[1] if found[1] is not None else f"[{found[2]}]"
