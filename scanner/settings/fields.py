@@ -253,7 +253,7 @@ class Settings(BaseSettings):
     def _fill_in(self) -> Settings:
         # Set the defaults that depend on other settings. The model is frozen, so assign with object.__setattr__.
         if not self.database_url.get_secret_value():
-            self._set("database_url", SecretStr(f"sqlite:///{self.state_dir.absolute()}/r8scan.db"))
+            self._set("database_url", SecretStr(self.default_database_url))
         if not self.smtp_url.get_secret_value():
             self._set("smtp_url", SecretStr(f"maildir://{self.state_dir.absolute()}/mail"))
         if not self.search_queries:
@@ -300,6 +300,16 @@ class Settings(BaseSettings):
         start = self.git_rate or start
         maximum = self.git_max_rate or max(maximum, start)
         return min(start, maximum), maximum
+
+    @property
+    def default_database_url(self) -> str:
+        """Return the address of the database in the state folder, which is used if no other is set."""
+        return f"sqlite:///{self.state_dir.absolute()}/r8scan.db"
+
+    @property
+    def is_default_database(self) -> bool:
+        """Return whether the database is the one in the state folder."""
+        return self.database_url.get_secret_value() == self.default_database_url
 
     def digester(self) -> Digester:
         """Return the function that hashes tokens.

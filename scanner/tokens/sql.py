@@ -91,13 +91,16 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
     return disabled
 
 
-def listed(session: Session, *, batch: int = 1000) -> Iterator[TokenRecord]:
-    """Yield all tokens, oldest first. They are read in batches, so that a million rows need little memory."""
-    last = 0
+def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[TokenRecord]:
+    """Yield the tokens that meet all conditions, newest first.
+
+    They are read in batches, so that a million rows need little memory.
+    """
+    statement = _tokens().where(*conditions).order_by(ApiToken.id.desc()).limit(batch)
+    last: int | None = None
     while True:
-        tokens: Sequence[ApiToken] = (
-            session.execute(_tokens().where(ApiToken.id > last).order_by(ApiToken.id).limit(batch)).scalars().all()
-        )
+        below = [] if last is None else [ApiToken.id < last]
+        tokens: Sequence[ApiToken] = session.execute(statement.where(*below)).scalars().all()
         yield from (_record(token) for token in tokens)
         if len(tokens) < batch:
             return

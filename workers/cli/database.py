@@ -17,7 +17,7 @@ def upgrade() -> None:
 
     Example: R8SCAN_DATABASE_URL=postgresql://r8scan@db/r8scan r8scan db upgrade
     """
-    with opened_context() as context:
+    with opened_context(creates_tables=False) as context:
         before, after = schema.upgrade(context.database)
     typer.echo(f"already at revision {after}" if before == after else f"upgraded from {before or 'empty'} to {after}")
 
@@ -25,7 +25,7 @@ def upgrade() -> None:
 @app.command()
 def current() -> None:
     """Show the revision of the database and the one that this version needs. Exit status 1 if they differ."""
-    with opened_context() as context:
+    with opened_context(creates_tables=False) as context:
         found, wanted = schema.current_revision(context.database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")
     if found != wanted:

@@ -57,8 +57,7 @@ def _database_setting() -> str:
         own = load_settings(use_state=False)
     except SettingsError:
         return "R8SCAN_DATABASE_URL"
-    is_default = own.database_url.get_secret_value() == f"sqlite:///{own.state_dir.absolute()}/r8scan.db"
-    return "R8SCAN_STATE_DIR" if is_default else "R8SCAN_DATABASE_URL"
+    return "R8SCAN_STATE_DIR" if own.is_default_database else "R8SCAN_DATABASE_URL"
 
 
 def _wrong_version() -> str | None:

@@ -32,7 +32,7 @@ class Group(typer.Typer):
     def __init__(self, summary: str) -> None:
         super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:  # type: ignore[override]
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Declare a command, as typer does."""
         return super().command(name, **{"cls": Command, **options})
 

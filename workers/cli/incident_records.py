@@ -8,11 +8,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
-from scanner.records.states import Channel, Decision, NotificationState
+from scanner.records.states import Channel
 from scanner.response.timeline import timeline
 from workers.cli.errors import UserError
 
@@ -43,32 +43,6 @@ def find(session: Session, wanted: str) -> Incident:
             f"{'several incidents begin' if matches else 'no incident begins'} with {wanted}: see r8scan incidents list"
         )
     return matches[0]
-
-
-def newest(
-    session: Session, limit: int, *, action: Decision | None = None, mail: NotificationState | None = None
-) -> tuple[Sequence[Incident], int]:
-    """Return the newest incidents with their places, newest first, and how many there are in all.
-
-    Args:
-        session: A reading transaction.
-        limit: How many to return at most.
-        action: Only incidents with this action.
-        mail: Only incidents with a mail to an owner in this state.
-    """
-    conditions: list[ColumnElement[bool]] = [] if action is None else [Incident.action == action]
-    if mail is not None:
-        mailed = select(NotificationSubject.incident_id).join(Notification).where(Notification.state == mail)
-        conditions.append(Incident.id.in_(mailed.where(Notification.channel == Channel.EMAIL)))
-    statement = (
-        select(Incident)
-        .where(*conditions)
-        .options(selectinload(Incident.exposures))
-        .order_by(Incident.detected_at.desc(), Incident.id)
-        .limit(limit)
-    )
-    total = session.execute(select(func.count()).select_from(Incident).where(*conditions)).scalar_one()
-    return session.execute(statement).scalars().all(), total
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
@@ -129,7 +103,7 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
     return states
 
 
-def summary(incident: Incident, states: set[str]) -> dict[str, Any]:
+def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]:
     """Return an incident as a flat object. `exposures` is the number of its places."""
     return {
         "id": str(incident.id),
@@ -143,7 +117,7 @@ def summary(incident: Incident, states: set[str]) -> dict[str, Any]:
         "state": incident.state,
         "detected_at": incident.detected_at,
         "disabled_at": incident.disabled_at,
-        "exposures": len(incident.exposures),
+        "exposures": places,
         "notifications": sorted(states),
     }
 
@@ -151,8 +125,9 @@ def summary(incident: Incident, states: set[str]) -> dict[str, Any]:
 def whole(session: Session, incident: Incident) -> dict[str, Any]:
     """Return everything that is recorded about an incident, including its timeline."""
     messages = notifications(session, incident)
+    told = [message for message in messages if message[0].channel in (Channel.EMAIL, Channel.OPERATOR)]
     return {
-        **summary(incident, {row.state for row, _ in messages if row.channel in (Channel.EMAIL, Channel.OPERATOR)}),
+        **summary(incident, {row.state for row, _ in told}, len(incident.exposures)),
         "signs": incident.evidence.get("signs", []),
         "exposures": [place(exposure) for exposure in incident.exposures],
         "notifications": [

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
 import typer
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from scanner.records.models import Incident
-from scanner.records.states import Decision, NotificationState
+from scanner.records.models import Incident, db_now
+from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response import operator_actions
 from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
-from workers.cli import incident_records, incidents_export, output
+from workers.cli import incident_lists, incident_records, incidents_export, output
+from workers.cli.days import day
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
+from workers.cli.incident_lists import MailState
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
@@ -38,36 +41,46 @@ ReasonOption = Annotated[str, typer.Option(help="Why: kept in the audit.")]
 def list_(
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
-    action: Annotated[Decision | None, typer.Option(help="Only those of whose token this was done.")] = None,
-    mail: Annotated[NotificationState | None, typer.Option(help="Only those with a mail in this state.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    state: Annotated[IncidentState | None, typer.Option(help="Open or closed.")] = None,
+    action: Annotated[Decision | None, typer.Option(help="What was done about the token.")] = None,
+    cause: Annotated[Cause | None, typer.Option(help="Why there is an incident.")] = None,
+    account: Annotated[str, typer.Option(help="The account's name or id.")] = "",
+    repository: Annotated[str, typer.Option(help="OWNER/NAME: a place of the token is there.")] = "",
+    source: Annotated[str, typer.Option(help="The source that found a place, such as public_events.")] = "",
+    mail: Annotated[MailState | None, typer.Option(help="Of a mail to the owner; none: no mail was queued.")] = None,
+    since: Annotated[str, typer.Option(help="Detected from this day on: 2026-11-01, today, yesterday or 7d.")] = "",
+    until: Annotated[str, typer.Option(help="Detected on this day or before.")] = "",
+    search: Annotated[str, typer.Option("--search", "-q", help="The beginning of a hint, name, id or address.")] = "",
 ) -> None:
-    """List incidents, the newest first. Standard error says so when there are more.
+    """List incidents, the newest first. Standard error says how many there are if not all are shown.
 
-    Example: r8scan incidents list --action protected
+    Examples: r8scan incidents list --since today --action disabled; r8scan incidents list --mail failed
     """
+    given = {
+        "state": state,
+        "action": action,
+        "cause": cause,
+        "mail": mail,
+        "account": account,
+        "q": search,
+        "repository": repository,
+        "source": source,
+        "since": day(since, "--since"),
+        "until": day(until, "--until"),
+    }
     with opened_context() as context, context.database.read() as session:
-        incidents, total = incident_records.newest(session, limit, action=action, mail=mail)
-        if total > len(incidents):
-            output.errors().print(f"{len(incidents):,} of {total:,} shown: raise --limit to see more", markup=False)
-        states = incident_records.mail_states(session, incidents)
+        wanted = incident_lists.filter_of(given)
+        rows, total = incident_lists.newest(session, wanted, None if show_all else limit)
         if as_json:
-            output.json_lines(incident_records.summary(incident, states[incident.id]) for incident in incidents)
-            return
-        rows = (
-            (
-                str(incident.id)[:8],
-                incident.hint,
-                incident.account_name,
-                incident.action,
-                incident.detected_at,
-                incident.disabled_at,
-                len(incident.exposures),
-                ", ".join(sorted(states[incident.id])) or "-",
-            )
-            for incident in incidents
-        )
-        columns = ("incident", "token", "account", "action", "detected", "disabled", "places", "mail")
-        output.table("Incidents", columns, rows, empty="No incidents.")
+            output.json_lines(incident_lists.as_json(session, rows))
+        else:
+            now = session.execute(select(db_now())).scalar_one()
+            cells = (incident_lists.cells(row, now) for row in rows)
+            none = "No incidents." if not wanted.to_query() else "No incidents of this kind."
+            output.table("Incidents", incident_lists.COLUMNS, cells, empty=none, optional=incident_lists.OPTIONAL)
+    if total:
+        output.errors().print(f"{len(rows):,} of {total} shown: --all shows all", markup=False)
 
 
 @app.command()

@@ -50,7 +50,7 @@ def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> i
 
 
 def _rows(incident: Incident, mail: str) -> Iterator[Sequence[Any]]:
-    incident_values = {**incident_records.summary(incident, set()), "mail": mail}
+    incident_values = {**incident_records.summary(incident, set(), len(incident.exposures)), "mail": mail}
     for place in [incident_records.place(one) for one in incident.exposures] or [{}]:
         values = {**place, **incident_values}
         yield [values.get(column) for column in COLUMNS]

@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scanner.settings import load_settings
+from scanner.records.database import Database
+from scanner.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from workers.context import Context
 
 
 @contextmanager
-def opened_context(*, read_dotenv: bool = True) -> Iterator[Context]:
+def opened_context(*, read_dotenv: bool = True, creates_tables: bool = True) -> Iterator[Context]:
     """Load the settings and yield a context, which opens database, token store and clients when they are first used.
 
     Args:
         read_dotenv: Also read `.env` in the working folder. Set it to False in commands that scan foreign folders.
+        creates_tables: Create the tables of an empty default database when the database is first used.
 
     Raises:
         SettingsError: a setting is wrong.
     """
-    from workers.context import Context  # late: importing it takes longer than most commands
+    from workers.cli.command_context import CommandContext  # late: importing it takes longer than most commands
+    from workers.context import Context
 
-    context = Context(load_settings(read_dotenv=read_dotenv))
+    settings = load_settings(read_dotenv=read_dotenv)
+    context = CommandContext(settings) if creates_tables else Context(settings)
     try:
         yield context
     finally:
         context.close()
+
+
+@contextmanager
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """Yield the database alone, for commands that need no client. An empty default database gets its tables."""
+    create_default_tables(settings)
+    with closing(Database(settings.database_url.get_secret_value())) as database:
+        yield database
+
+
+def create_default_tables(settings: Settings) -> None:
+    """Create the tables if the database is the default one in the state folder and has none.
+
+    A database that R8SCAN_DATABASE_URL names is left alone, because a typing error there must not create a new one.
+    Tables of another version are left alone as well: `r8scan db upgrade` and `r8scan run` upgrade them.
+    """
+    if not settings.is_default_database:
+        return
+    file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
+    try:
+        if file.exists() and file.stat().st_size:
+            return
+    except OSError:
+        return  # opening the database says why
+    from scanner.records import schema  # late: alembic is needed only here
+
+    with closing(Database(settings.database_url.get_secret_value())) as database:
+        schema.upgrade(database)

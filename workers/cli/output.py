@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-WIDTH_OF_PIPES = 140
-"""Width in characters if there is neither a terminal nor the variable COLUMNS."""
+from workers.cli.tables import FittedTable
+
+WIDTH_OF_PIPES = 1000
+"""Width in characters if there is neither a terminal nor the variable COLUMNS: programs read one row per line."""
 
 
 def console() -> Console:
@@ -36,28 +35,44 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     sys.stdout.flush()
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print a table, or the sentence `empty` if there are no rows. Values are printed as text, never as markup."""
-    shown = grid(title, columns, rows)
-    console().print(shown if shown.row_count else empty, markup=False)
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, optional: Sequence[str] = ()
+) -> None:
+    """Print a table, or the sentence `empty` if there are no rows. Values are printed as text, never as markup.
+
+    Args:
+        title: The title above it.
+        columns: The names of the columns.
+        rows: Values of any kind, a sequence per row.
+        empty: What is printed if there are no rows.
+        optional: Columns that a narrow terminal does not show, the least important first.
+    """
+    shown = fitted(title, columns, rows, optional=optional)
+    console().print(shown if shown.rows else empty, markup=False, crop=False)
 
 
-def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Return a table to be printed with others, without vertical lines, so that it fits 80 characters."""
-    found = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold italic",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for number, column in enumerate(columns):
-        found.add_column(column, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        found.add_row(*(Text(plain(value)) for value in row))
-    return found
+def fitted(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
+) -> FittedTable:
+    """Return a table to be printed with others. Print it with `crop=False`."""
+    cells = tuple(tuple(plain(value) for value in row) for row in rows)
+    return FittedTable(title, tuple(columns), cells, tuple(optional))
+
+
+def ago(at: datetime | None, now: datetime) -> str | None:
+    """Return how long ago something happened, for people; None for nothing."""
+    if at is None:
+        return None
+    seconds = (now - at).total_seconds()
+    return "now" if abs(seconds) < 1 else f"{short_span(seconds)} ago" if seconds > 0 else f"in {short_span(-seconds)}"
+
+
+def short_span(seconds: float) -> str:
+    """Return a length of time in the largest unit that makes two or more of it: "90 s", "3 h"."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def plain(value: Any) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,13 +14,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from scanner.records.database import Database
 from scanner.records.states import NotificationState
 from scanner.settings import load_settings
 from workers.cli import output
+from workers.cli.opening import opened_database
 from workers.health.overview import overview
 from workers.health.problems import counted
-from workers.health.rows import Overview, SourceRow
+from workers.health.rows import IncidentRow, Overview, SourceRow
 
 WATCH_SECONDS = 2.0
 
@@ -38,7 +37,7 @@ def status(
     """
     # Do not use `opened_context`: it imports all clients, which takes longer than the status itself.
     settings = load_settings()
-    with closing(Database(settings.database_url.get_secret_value())) as database:
+    with opened_database(settings) as database:
 
         def look() -> Overview:
             return overview(database, settings)
@@ -51,7 +50,7 @@ def status(
             if as_json:
                 output.json_lines([as_json_object(found)])
             else:
-                output.console().print(_screen(found))
+                output.console().print(_screen(found), crop=False)
                 sys.stdout.flush()
             if not watch:
                 break
@@ -81,7 +80,18 @@ def _watch(look: Any) -> None:
 
 
 def _problems(found: Overview) -> list[RenderableType]:
-    return [Text(f"! {output.plain(str(problem))}", style="red") for problem in found.problems]
+    return [
+        Text(
+            f"! {output.plain(str(problem))}"
+            + (f" (began {output.ago(problem.since, found.at)})" if problem.since else ""),
+            style="red",
+        )
+        for problem in found.problems
+    ]
+
+
+def _times(found: Overview, one: IncidentRow) -> tuple[str | None, str | None]:
+    return output.ago(one.detected_at, found.at), output.ago(one.disabled_at, found.at)
 
 
 def _screen(found: Overview) -> RenderableType:
@@ -106,9 +116,9 @@ def _screen(found: Overview) -> RenderableType:
     if found.rescans:
         rows = ((r.job, r.kind, r.target, r.state, r.phase, r.error) for r in found.rescans)
         parts.append(_table("Rescans", ("job", "kind", "target", "state", "at", "error"), rows))
-    incident_rows = ((i.id[:8], i.hint, i.account, i.action, i.detected_at, i.disabled_at) for i in found.incidents)
+    incident_rows = ((i.id[:8], i.hint, i.account, i.action, *_times(found, i)) for i in found.incidents)
     columns = ("incident", "token", "account", "action", "detected", "disabled")
-    parts.append(_table("Last incidents", columns, incident_rows))
+    parts.append(_table("Last incidents", columns, incident_rows, optional=("disabled", "token")))
     spaced = [part for one in parts for part in (one, Text())]
     return Group(*spaced, *(_problems(found) or [Text("all is well", style="green")]))
 
@@ -191,9 +201,11 @@ def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
     )
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableType:
-    grid = output.grid(title, columns, rows)
-    return grid if grid.row_count else Text(f"{title}: none")
+def _table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
+) -> RenderableType:
+    shown = output.fitted(title, columns, rows, optional=optional)
+    return shown if shown.rows else Text(f"{title}: none")
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
@@ -214,9 +226,4 @@ def _until(now: datetime, at: datetime | None) -> str | None:
 
 
 def _span(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if abs(seconds) >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return None if seconds is None else output.short_span(seconds)

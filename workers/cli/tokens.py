@@ -7,14 +7,18 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from sqlalchemy import func, select
 
 from scanner.compromise import reports
 from scanner.records import audit
 from scanner.records.database import Database
+from scanner.records.models import ApiToken, db_now
 from scanner.response import operator_actions, sightings
 from scanner.settings import Settings
 from scanner.tokens import sql
@@ -30,6 +34,17 @@ from workers.context import Context
 
 BATCH = 1000
 BAD_ROWS_SHOWN = 100
+LISTED = 100
+"""Tokens that `list` shows by default."""
+
+
+class TokenState(StrEnum):
+    """Which tokens to list. A protected token may be live or disabled."""
+
+    live = "live"
+    disabled = "disabled"
+    protected = "protected"
+
 
 app = Group("The token store: import, list, disable, enable, protect. Holds digests only.")
 
@@ -125,29 +140,42 @@ def add(
 
 
 @app.command("list")
-def list_(as_json: JsonOption = False) -> None:
-    """List the tokens of the store.
+def list_(
+    as_json: JsonOption = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The newest so many. [default: 100; all with --json]")
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    state: Annotated[TokenState | None, typer.Option(help="Whether they work.")] = None,
+    account: Annotated[str, typer.Option(help="The account's name.")] = "",
+    search: Annotated[str, typer.Option("--search", "-q", help="A digest, or the beginning of a hint or name.")] = "",
+) -> None:
+    """List the tokens of the store, the newest first.
 
-    Example: r8scan tokens list --json | jq -r 'select(.disabled_at) | .sha256'
+    Example: r8scan tokens list --json --state disabled | jq -r .sha256
     """
+    from workers.web.console.queries.incidents import BadFilter
+    from workers.web.console.queries.lists import token_conditions
+
+    most = None if show_all or (as_json and limit is None) else limit or LISTED
     with _sql_store() as context, context.database.read() as session:
-        records = sql.listed(session)
+        try:
+            wanted = token_conditions({"state": state or "", "account": account, "q": search})
+        except BadFilter as err:
+            raise UserError(str(err)) from err
+        records = itertools.islice(sql.listed(session, *wanted), most)
         if as_json:
             output.json_lines(_json(record) for record in records)
             return
-        rows = (
-            (
-                record.hint,
-                record.name,
-                record.account_name,
-                ", ".join(record.recipients),
-                _state(record),
-                record.digest[:16],
-            )
-            for record in records
-        )
+        now = session.execute(select(db_now())).scalar_one()
+        rows = [_cells(record, now) for record in records]
         columns = ("token", "name", "account", "mail", "state", "digest")
-        output.table("Tokens", columns, rows, empty="No tokens yet: r8scan tokens import FILE")
+        none = "No tokens of this kind." if wanted else "No tokens yet: r8scan tokens import FILE"
+        output.table("Tokens", columns, rows, empty=none, optional=("digest", "mail", "name"))
+        if most is not None and len(rows) == most:
+            total = session.execute(select(func.count()).select_from(ApiToken).where(*wanted)).scalar_one()
+            if total > len(rows):
+                output.errors().print(f"{len(rows):,} of {total:,} shown: --all shows all", markup=False)
 
 
 @app.command()
@@ -213,9 +241,14 @@ def _wanted(session: Any, token_id: str, sha256: str) -> TokenRecord:
     return found[digest]
 
 
-def _state(record: TokenRecord) -> str:
+def _cells(record: TokenRecord, now: datetime) -> tuple[Any, ...]:
+    mail = ", ".join(record.recipients)
+    return record.hint, record.name, record.account_name, mail, _state(record, now), record.digest[:16]
+
+
+def _state(record: TokenRecord, now: datetime) -> str:
     if record.disabled_at:
-        return f"disabled {output.plain(record.disabled_at)}"
+        return f"disabled {output.ago(record.disabled_at, now)}"
     return "protected" if record.is_protected else "live"
 
 

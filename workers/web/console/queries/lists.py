@@ -125,7 +125,17 @@ def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry
 def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
     """Return tokens of our own store by account, state and the beginning of hint or name."""
     statement = select(ApiToken).options(joinedload(ApiToken.account)).order_by(ApiToken.id.desc()).limit(ROWS + 1)
-    conditions: list[ColumnElement[bool]] = [*_number_cursor(ApiToken.id, values)]
+    conditions = [*_number_cursor(ApiToken.id, values), *token_conditions(values)]
+    return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
+
+
+def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    """Return the conditions on tokens by `state`, `account` and `q`, the beginning of a hint or name.
+
+    Raises:
+        BadFilter: a value is not understood.
+    """
+    conditions: list[ColumnElement[bool]] = []
     if wanted := values.get("state", ""):
         if wanted not in TOKEN_CONDITIONS:
             raise BadFilter(f"there is no state of tokens {wanted}")
@@ -139,7 +149,7 @@ def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
             if is_digest
             else or_(ApiToken.hint.like(prefix(term), escape="\\"), ApiToken.name.like(prefix(term), escape="\\"))
         )
-    return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
+    return conditions
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:

@@ -1,0 +1,88 @@
+"""The rows of `r8scan incidents list`. The filters and pages are those of the console's list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from workers.cli import incident_records, output
+from workers.cli.errors import UserError
+from workers.web.console.queries import incidents as queries
+from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter, Row
+
+ROWS_PER_PAGE = 200
+MAX_COUNTED = 100_000
+COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "repository", "places", "mail")
+OPTIONAL = ("places", "disabled", "token", "account")
+"""Columns that a narrow terminal does not show. What was done, when, where, and whether the owner knows stay."""
+
+
+class MailState(StrEnum):
+    """The state of a mail to the owner."""
+
+    waiting = "waiting"
+    sent = "sent"
+    failed = "failed"
+    none = NO_MAIL
+
+
+def filter_of(given: Mapping[str, str | None]) -> Filter:
+    """Return the console's filter.
+
+    Raises:
+        UserError: a value is not understood.
+    """
+    try:
+        return Filter.from_query({name: str(value) for name, value in given.items() if value})
+    except BadFilter as err:
+        raise UserError(str(err)) from err
+
+
+def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Row], str]:
+    """Return the newest incidents of the filter, and how many there are if not all are returned, else "".
+
+    Args:
+        session: Where they are read.
+        wanted: The filter.
+        limit: How many to return at most; None for all.
+    """
+    rows: list[Row] = []
+    cursor = ""
+    while limit is None or len(rows) < limit:
+        size = ROWS_PER_PAGE if limit is None else min(ROWS_PER_PAGE, limit - len(rows))
+        page = queries.page(session, wanted, cursor, rows=size)
+        rows += page.rows
+        cursor = page.older
+        if not cursor:
+            return rows, ""
+    total = queries.count(session, wanted, MAX_COUNTED)
+    return rows, f"{total:,}" if total <= MAX_COUNTED else f"more than {MAX_COUNTED:,}"
+
+
+def cells(row: Row, now: datetime) -> Sequence[Any]:
+    """Return the cells of a row, in the order of COLUMNS."""
+    own = row.incident
+    where = row.repository or row.where
+    return (
+        str(own.id)[:8],
+        own.hint,
+        own.account_name,
+        own.action,
+        output.ago(own.detected_at, now),
+        output.ago(own.disabled_at, now),
+        f"{where} and {row.places - 1} more" if row.places > 1 else where or "-",
+        row.places,
+        ", ".join(row.mails) or "-",
+    )
+
+
+def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """Yield each row as a JSON object, with the states of all mails, also of those to the operator."""
+    states = incident_records.mail_states(session, [row.incident for row in rows])
+    for row in rows:
+        own = row.incident
+        yield {**incident_records.summary(own, states[own.id], row.places), "repository": row.repository or None}

@@ -1,0 +1,109 @@
+"""Tables that fit the terminal: columns wrap between words, then the optional ones are left out, then rows are stacked.
+
+No word is ever broken, so that ids and addresses can be copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+GAP = 1
+"""Characters between two columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTable:
+    """A table for terminals of any width.
+
+    Attributes:
+        title: The title above it.
+        columns: The names of the columns. A line break in a name is allowed.
+        rows: One line of printable text per cell.
+        optional: Columns that are left out if the table is too wide, the least important first.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose the layout for the width that is there."""
+        del console
+        shown = list(range(len(self.columns)))
+        for name in ("", *self.optional):
+            shown = [number for number in shown if self.columns[number] != name]
+            widths = self._widths(shown, options.max_width)
+            if widths is not None:
+                yield self._grid(shown, widths)
+                return
+        yield from self._stacked(options.max_width)
+
+    def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
+        """Return the width of each column, or None if they do not fit without breaking a word."""
+        cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
+        widths = [max(_lines(cell) for cell in column) for column in cells]
+        least = [max(_longest_word(cell) for cell in column) for column in cells]
+        least[0] = widths[0]  # the first column names the row: it is never wrapped
+        excess = sum(widths) + GAP * len(widths) - width
+        if sum(least) + GAP * len(least) > width:
+            return None
+        while excess > 0:
+            widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
+            widths[widest] -= 1
+            excess -= 1
+        return widths
+
+    def _grid(self, shown: Sequence[int], widths: Sequence[int]) -> Table:
+        grid = Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold italic",
+            header_style="bold",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=(0, GAP, 0, 0),
+        )
+        for number, width in zip(shown, widths, strict=True):
+            grid.add_column(self.columns[number], width=width)
+        for row in self.rows:
+            grid.add_row(*(Text(row[number]) for number in shown))
+        return grid
+
+    def _stacked(self, width: int) -> Iterator[Text]:
+        """Yield each row as lines of name and value. Values that have nothing to say are left out."""
+        names = [" ".join(column.split()) for column in self.columns]
+        indent = max(map(len, names)) + 4
+        yield Text(self.title, style="bold italic")
+        for row in self.rows:
+            yield Text(row[0], style="bold")
+            for name, value in zip(names[1:], row[1:], strict=True):
+                if value not in ("", "-"):
+                    lines = _wrapped(value, max(width - indent, 20))
+                    text = f"\n{' ' * indent}".join(lines)
+                    yield Text(f"  {name:<{indent - 2}}{text}", no_wrap=True, overflow="ignore")
+
+
+def _lines(text: str) -> int:
+    return max(map(len, text.split("\n")))
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the text as lines of at most `width` characters; a longer word has a line of its own."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines
