@@ -1,23 +1,58 @@
-"""`r8scan audit`: checks that nobody has changed the audit."""
+"""`r8scan audit`: lists who did what, and checks that nobody has changed the audit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated, Any
+
 import typer
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from scanner.records.audit_verification import AuditBroken
 from scanner.records.audit_verification import verify as verify_chain
-from scanner.records.database import Database
+from scanner.records.models import AuditEntry, db_now
 from scanner.settings import load_settings
+from workers.cli import incident_records, output
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
+from workers.cli.opening import opened_database
 from workers.health.problems import counted
+from workers.web.console.queries import lists
 
-app = Group("The audit: who did what, and on what evidence.")
+MAX_EVIDENCE = 120
+"""Characters of the evidence that the table shows. JSON has all of it."""
+
+app = Group("Show who did what and on what evidence, and check that nobody changed it.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keep the group a group, although it has only one command."""
+@app.command("list")
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    who: Annotated[str, typer.Option(help="A person or key, such as operator:ana.")] = "",
+    what: Annotated[str, typer.Option(help="An action, such as brake_released or token_enabled.")] = "",
+    incident: Annotated[str, typer.Option(help="The incident's id, or the beginning of it.")] = "",
+    service: Annotated[bool, typer.Option("--service", help="Also what the service did by itself.")] = False,
+) -> None:
+    """List what people did, the newest first. The entries of one incident include those of the service.
+
+    Example: r8scan audit list --what brake_released
+    """
+    with opened_database(load_settings()) as database, database.read() as session:
+        values = {"who": who, "what": what, "people": "" if service or what or incident else "1"}
+        if incident:
+            values["incident"] = str(incident_records.find(session, incident).id)
+        entries = list(_newest(session, values, limit + 1))
+        if as_json:
+            output.json_lines(_fields(entry) for entry in entries[:limit])
+            return
+        now = session.execute(select(db_now())).scalar_one()
+        rows = (_cells(entry, output.ago(entry.at, now)) for entry in entries[:limit])
+        columns = ("when", "who", "what", "incident", "evidence")
+        output.table("Audit", columns, rows, empty="No entries of this kind.", optional=("evidence",))
+    if len(entries) > limit:
+        output.errors().print(f"the newest {limit:,} are shown: raise --limit to see more", markup=False)
 
 
 @app.command()
@@ -29,15 +64,43 @@ def verify() -> None:
 
     Example: r8scan audit verify
     """
-    database = Database(load_settings().database_url.get_secret_value())
-    try:
-        found = verify_chain(database)
-    except AuditBroken as err:
-        raise UserError(str(err)) from err
-    finally:
-        database.close()
+    with opened_database(load_settings()) as database:
+        try:
+            found = verify_chain(database)
+        except AuditBroken as err:
+            raise UserError(str(err)) from err
     typer.echo(
         f"{counted(found.entries, 'entry is as it was written', 'entries are as they were written')} "
         f"({found.purged} purged by age, {found.removed} removed with an account's data); "
         f"entry {found.last_id} is the last, with hash {found.last_hash}"
     )
+
+
+def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[AuditEntry]:
+    """Yield the newest entries, page by page."""
+    before = ""
+    while True:
+        page = lists.audit_list(session, {**values, "before": before})
+        yield from page.rows[:limit]
+        limit -= len(page.rows)
+        before = page.older
+        if limit <= 0 or not before:
+            return
+
+
+def _cells(entry: AuditEntry, when: str | None) -> tuple[Any, ...]:
+    evidence = ", ".join(f"{key} {value}" for key, value in entry.evidence.items() if value not in (None, "", [], {}))
+    shown = evidence if len(evidence) <= MAX_EVIDENCE else f"{evidence[: MAX_EVIDENCE - 1]}…"
+    incident = str(entry.incident_id)[:8] if entry.incident_id else None
+    return when, entry.who, entry.what.replace("_", " "), incident, shown
+
+
+def _fields(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "who": entry.who,
+        "what": entry.what,
+        "incident": str(entry.incident_id) if entry.incident_id else None,
+        "evidence": entry.evidence,
+    }

@@ -32,6 +32,9 @@ PLACES_SHOWN = 50
 
 app = Group("What was found and what was done about it.")
 
+ACTIONS = ", ".join(decision for decision in Decision if decision)
+CAUSES = ", ".join(Cause)
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 IdArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="The incident's id, or the beginning of it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why: kept in the audit.")]
@@ -43,8 +46,8 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
     show_all: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
     state: Annotated[IncidentState | None, typer.Option(help="Open or closed.")] = None,
-    action: Annotated[Decision | None, typer.Option(help="What was done about the token.")] = None,
-    cause: Annotated[Cause | None, typer.Option(help="Why there is an incident.")] = None,
+    action: Annotated[Decision | None, typer.Option(metavar="ACTION", help=f"Done about the token: {ACTIONS}.")] = None,
+    cause: Annotated[Cause | None, typer.Option(metavar="CAUSE", help=f"Why it exists: {CAUSES}.")] = None,
     account: Annotated[str, typer.Option(help="The account's name or id.")] = "",
     repository: Annotated[str, typer.Option(help="OWNER/NAME: a place of the token is there.")] = "",
     source: Annotated[str, typer.Option(help="The source that found a place, such as public_events.")] = "",

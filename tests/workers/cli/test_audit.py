@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from sqlalchemy import text
@@ -30,7 +31,20 @@ def test_a_changed_entry_is_named_and_ends_with_status_1(r8scan: Run, tmp_path: 
     database.close()
 
 
-def test_without_tables_it_says_what_to_do(r8scan: Run) -> None:
-    result = r8scan("audit", "verify")
-    assert result.returncode == 1
-    assert "r8scan db upgrade" in result.stderr
+def test_the_audit_says_who_released_the_brake(r8scan: Run, tmp_path: Path) -> None:
+    assert r8scan("audit", "list").stdout == "No entries of this kind.\n"
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    with database.write() as session:
+        audit.record(session, "poll_begun", {})
+        audit.record(session, "brake_released", {"reports": 3}, who="operator:ana")
+        for number in range(60):
+            audit.record(session, "note", {"text": f"{number}"}, who="operator:ben")
+    database.close()
+    released = r8scan("audit", "list", "--what", "brake_released").stdout
+    assert "operator:ana" in released
+    assert "reports 3" in released
+    people = r8scan("audit", "list", "--json", "--limit", "100").stdout.splitlines()
+    assert [json.loads(line)["who"] for line in people] == [*["operator:ben"] * 60, "operator:ana"]
+    newest = r8scan("audit", "list", "--limit", "55", "--json")
+    assert len(newest.stdout.splitlines()) == 55
+    assert "poll begun" in r8scan("audit", "list", "--service", "--limit", "100").stdout

@@ -96,7 +96,8 @@ def test_an_incident_is_listed_and_shown(r8scan: Run, tmp_path: Path, fresh_toke
 def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
     cases: list[tuple[tuple[str, ...], dict[str, str], str]] = [
-        (("tokens", "list"), {}, "r8scan db upgrade"),
+        (("tokens", "list"), {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}, "r8scan db upgrade"),
+        (("incidents", "list", "--since", "soon"), {}, "--since must be a day"),
         (("tokens", "list"), {"R8SCAN_DATABASE_URL": "sqlite:////proc/nowhere/db"}, "R8SCAN_DATABASE_URL"),
         (("tokens", "list"), {"R8SCAN_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}, "R8SCAN_DATABASE_URL"),
         (("tokens", "list"), {"R8SCAN_ENFORCE": "perhaps"}, "R8SCAN_ENFORCE"),

@@ -1,0 +1,168 @@
+"""Lists find what an operator asks for, say what they leave out, and fit the terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from sqlalchemy import update
+
+from scanner.detection import Candidate, Place
+from scanner.records.database import Database
+from scanner.records.models import Incident, NotificationSubject, db_now
+from scanner.records.schema import current_revision
+from scanner.response.policy import Policy
+from scanner.response.respond import respond
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from workers.cli.days import day
+from workers.cli.errors import UserError
+from workers.cli.output import ago
+from workers.cli.tables import FittedTable
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+TOKENS = 5
+
+
+@pytest.fixture
+def leaked(r8scan: Run, tmp_path: Path) -> Run:
+    """Five tokens of two accounts that leaked in two repositories, the last one long ago."""
+    assert r8scan("tokens", "list").stdout == "No tokens yet: r8scan tokens import FILE\n"
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    digests = [f"{number:064x}" for number in range(TOKENS)]
+    accounts = ["acme" if number < 3 else "globex" for number in range(TOKENS)]
+    with database.write() as session:
+        entries = [
+            ImportedToken(digest, f"r8_Ab{number}…xyz9", f"key{number}", accounts[number], ("ana@example.com",))
+            for number, digest in enumerate(digests)
+        ]
+        ImportRun.begin().write(session, entries)
+    for number, digest in enumerate(digests):
+        repository = "ana/app" if number % 2 else "ben/site"
+        place = Place("file", f"https://github.example/{repository}/{number}", repository, number % 2 + 1, path="a.py")
+        source = "gists" if number == 0 else "public_events"
+        respond(database, [Candidate(digest, f"r8_Ab{number}…xyz9", place, 1, 1)], source=source, policy=Policy())
+    with database.write() as session:
+        old = update(Incident).where(Incident.digest == digests[-1]).values(detected_at=db_now(-5 * 86400))
+        session.execute(old)
+        told = update(NotificationSubject).values(mail_state="failed")
+        session.execute(told.where(NotificationSubject.incident_id.in_(_ids(session, digests[1]))))
+    database.close()
+    return r8scan
+
+
+def _ids(session: object, digest: str) -> list[object]:
+    from sqlalchemy import select
+
+    return list(session.execute(select(Incident.id).where(Incident.digest == digest)).scalars())  # type: ignore[attr-defined]
+
+
+FILTERS: dict[tuple[str, ...], set[int]] = {
+    ("--account", "globex"): {3, 4},
+    ("--repository", "ana/app"): {1, 3},
+    ("--source", "gists"): {0},
+    ("--mail", "failed"): {1},
+    ("--mail", "waiting", "--account", "acme"): {0, 2},
+    ("--since", "2d"): {0, 1, 2, 3},
+    ("--until", "2d"): {4},
+    ("--cause", "public_repository", "--action", "disabled"): {0, 1, 2, 3, 4},
+    ("--state", "closed"): set(),
+    ("--search", "r8_Ab2"): {2},
+}
+
+
+def test_incidents_are_listed_by_every_filter_of_the_console(leaked: Run) -> None:
+    for arguments, wanted in FILTERS.items():
+        done = leaked("incidents", "list", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert {int(json.loads(line)["sha256"], 16) for line in done.stdout.splitlines()} == wanted, arguments
+
+
+def test_a_list_says_how_many_it_leaves_out(leaked: Run) -> None:
+    some = leaked("incidents", "list", "--limit", "2")
+    assert some.stderr == "2 of 5 shown: --all shows all\n"
+    assert some.stdout.count("ana/app") + some.stdout.count("ben/site") == 2
+    assert (leaked("incidents", "list", "--limit", "2", "--all").stderr) == ""
+    assert leaked("tokens", "list", "--limit", "3", "--account", "acme").stderr == ""
+    assert leaked("tokens", "list", "--limit", "2", "--account", "acme").stderr == "2 of 3 shown: --all shows all\n"
+    assert len(leaked("tokens", "list", "--json", "--state", "disabled").stdout.splitlines()) == TOKENS
+    assert leaked("tokens", "list", "--state", "live").stdout == "No tokens of this kind.\n"
+
+
+def test_people_read_relative_times_and_programs_iso(leaked: Run) -> None:
+    assert "5 d ago" in leaked("incidents", "list").stdout
+    first = json.loads(leaked("incidents", "list", "--json").stdout.splitlines()[-1])
+    assert datetime.fromisoformat(first["detected_at"]) < datetime.now(UTC) - timedelta(days=4)
+    assert first["repository"] == "ben/site"
+
+
+def test_no_width_breaks_a_word(leaked: Run) -> None:
+    for width in (40, 60, 80, 120):
+        shown = leaked("incidents", "list", env={"COLUMNS": str(width)}).stdout
+        words = {"acme", "globex", "incident"} if width >= 100 else set()
+        assert {"disabled", "ana/app", "ben/site", *words} <= set(shown.split()), width
+        assert max(map(len, shown.splitlines())) <= width
+
+
+COLUMNS = ("name", "place", "note")
+ROWS = (("first", "a/long/path/in/a/repository.py", "it has some words"), ("second", "-", "and others"))
+
+
+def _drawn(width: int, optional: tuple[str, ...] = ()) -> str:
+    console = Console(width=width, record=True, file=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(FittedTable("Table", COLUMNS, ROWS, optional), crop=False)
+    return captured.get()
+
+
+def test_a_table_wraps_between_words_then_leaves_out_columns_then_stacks_rows() -> None:
+    assert "it has some words" in _drawn(80)
+    wrapped = _drawn(50)
+    assert "repository.py" in wrapped
+    assert "it has some words" not in wrapped
+    assert {"it", "has", "some", "words"} <= set(wrapped.split())
+    assert "words" not in _drawn(40, optional=("note",))
+    stacked = _drawn(20)
+    assert "a/long/path/in/a/repository.py" in stacked
+    assert "  note   and others" in stacked
+    assert "place  -" not in stacked
+
+
+def test_times_and_days_are_words() -> None:
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    assert ago(now - timedelta(seconds=90), now) == "90 s ago"
+    assert ago(now - timedelta(hours=3), now) == "3 h ago"
+    assert (ago(now, now), ago(None, now), ago(now + timedelta(days=2), now)) == ("now", None, "in 2 d")
+    assert day("yesterday", "--since", now=now) == "2026-11-29"
+    assert day("7d", "--since", now=now) == "2026-11-23"
+    assert day("2026-01-31", "--since", now=now) == "2026-01-31"
+    with pytest.raises(UserError, match="--until must be a day"):
+        day("31.1.2026", "--until")
+
+
+def test_an_empty_default_database_gets_its_tables_and_no_other_does(r8scan: Run, tmp_path: Path) -> None:
+    other = {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}
+    refused = r8scan("incidents", "list", env=other)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert r8scan("incidents", "list").stdout == "No incidents.\n"
+    made = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    assert current_revision(made) is not None
+    made.close()
+    assert r8scan("db", "current").returncode == 0
+
+
+def test_an_older_default_database_is_not_upgraded_silently(r8scan: Run, tmp_path: Path) -> None:
+    from scanner.records.schema import upgrade_to
+
+    older = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade_to(older, "0018")
+    refused = r8scan("incidents", "list")
+    assert refused.returncode == 1
+    assert "run r8scan db upgrade" in refused.stderr
+    assert current_revision(older) == "0018"
+    older.close()
