@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from notifications.gateways import AnnouncementChannel, AnnouncementRefused, AnnouncementUndelivered, Content
-from scanner.records import announcements, leases
+from scanner.records import announcements, audit, leases, security_log
 from scanner.records.database import Database
 from scanner.records.leases import Lease
 from scanner.records.models import Notification, db_now
@@ -85,7 +86,7 @@ def _send(
     except AnnouncementUndelivered as err:
         _defer_channel(database, name, claimed, str(err), report)
         return False
-    report.sent += _settle(database, claimed)
+    report.sent += _settle(database, name, claimed)
     return True
 
 
@@ -115,7 +116,7 @@ def _send_singly(
             return False
         else:
             taken += 1
-            report.sent += _settle(database, [one])
+            report.sent += _settle(database, name, [one])
     return bool(taken)
 
 
@@ -157,9 +158,18 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
     return found
 
 
-def _settle(database: Database, claimed: list[_Claimed]) -> int:
+def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
     """Record that the rows were sent. Return how many of them this worker still held."""
     with database.write() as session:
+        for one in claimed:
+            incident = one.content.get("incident_id")
+            security_log.write_after_commit(
+                session,
+                "token_announced",
+                {"channel": channel.value, "digest": one.content.get("digest")},
+                who=audit.SYSTEM,
+                incident_id=uuid.UUID(incident) if incident else None,
+            )
         return _written(
             session, claimed, state=NotificationState.SENT, sent_at=db_now(), next_attempt_at=db_now(), error=None
         )

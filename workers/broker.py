@@ -19,6 +19,7 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import ResponseError
 
 from scanner.settings import KNOWN_SOURCES
+from workers import outage
 from workers.health import pulse
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
@@ -160,6 +161,7 @@ class _Channel(redis.Channel):
             found = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has few types
         except Empty:
             pulse.current().work()
+            outage.broker.worked()
             raise
         except (ValueError, RecursionError):
             if self.connection.has_begun_delivery:
@@ -172,6 +174,7 @@ class _Channel(redis.Channel):
             self._remove_wrong_keys()
             found = True
         pulse.current().work()
+        outage.broker.worked()
         return found
 
     def _remove_wrong_keys(self) -> None:

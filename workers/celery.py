@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from functools import cached_property
 from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
@@ -11,14 +13,14 @@ from celery.exceptions import SecurityWarning
 
 from scanner.child_processes import die_with_parent
 from scanner.private_folders import create_files_privately
-from scanner.records.database import DatabaseUnavailable, is_unavailable
+from scanner.records.database import is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
-from workers import broker, watchdog
+from workers import broker, outage, watchdog
 from workers.context import current_context, forget_context
 from workers.health import heartbeats, telling
-from workers.logs import configure_logging
+from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 
 # Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
@@ -36,17 +38,31 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
                 return super().__call__(*args, **kwargs)
         except LeaseLost as err:
             _log.warning("%s: %s", self.name, err)
-        except (SpoolFull, DatabaseUnavailable) as err:
+        except SpoolFull as err:
             _log.error("%s: %s", self.name, err)
         except Exception as err:
             if not is_unavailable(err):
                 raise
-            _log.error("%s: the database is unavailable (%s); the work is retried", self.name, type(err).__name__)
+            outage.database.failed(err)
         return None
 
 
+class App(Celery):  # type: ignore[misc]  # celery has no types
+    """The app with our own worker and beat, which print nothing past the log. Senders of messages import neither."""
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """Return the class of `celery worker`."""
+        return self.subclass_with_self("workers.programs:Worker")
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """Return the class of `celery beat`."""
+        return self.subclass_with_self("workers.programs:Beat")
+
+
 broker.install()
-app = Celery("workers", task_cls=OneLineErrors)
+app = App("workers", task_cls=OneLineErrors)
 app.config_from_object("celeryconfig")
 
 
@@ -87,10 +103,14 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
+    from workers import programs  # late: a sender of messages needs neither worker nor beat
+
+    programs.say_as(context.settings.log_format)
     try:
         context.check()
     except SettingsError as err:  # Celery would print a traceback
-        raise SystemExit(f"r8scan: {err}") from None
+        print(last_line(str(err)), file=sys.stderr)  # noqa: T201 - the process ends with it
+        raise SystemExit(1) from None
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types

@@ -14,7 +14,9 @@ def own_broker_url() -> str:
     try:
         return broker_url(load_settings())
     except SettingsError as err:
-        raise SystemExit(f"r8scan: {err}") from None
+        from workers.logs import last_line
+
+        raise SystemExit(last_line(str(err))) from None
 
 
 def broker_url(settings: Settings) -> str:

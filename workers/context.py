@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
+from sqlalchemy import event
+
 from notifications.email.logo import BadLogo, Logo, load_logo
 from notifications.email.render import MailIdentity
 from notifications.email.transport import MailTransport
@@ -30,6 +32,7 @@ from scanner.settings import Settings, SettingsError, load_settings
 from scanner.sources.shared_budget import DatabaseLedger
 from scanner.tokens.http import HttpStore, tls_context
 from scanner.tokens.sql import SqlStore
+from workers import outage
 
 
 @dataclass
@@ -60,7 +63,9 @@ class Context:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
+        own = Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
+        event.listen(own.engine, "commit", lambda _: outage.database.worked())
+        return own
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:

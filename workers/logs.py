@@ -1,15 +1,21 @@
 """Logs: one line per event, for people or as JSON, with every token redacted from every value.
 
+At the level `info` the log has security events, a summary a minute, and the start of the service, and nothing else:
+libraries log from `warning` on.
+
 Order matters: a value is redacted first and cut afterwards. A token that was cut in half no longer looks like a token,
 and would stay readable.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +24,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from scanner.detection import redact
 from scanner.settings import Settings
+from workers import outage
 
 MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 16_000
@@ -30,7 +37,20 @@ MAX_ITEMS = 50
 MAX_DEPTH = 4
 MAX_INTEGER_BITS = 256
 """Python refuses to print integers of more than 4,300 digits."""
-_QUIET = ("httpx", "httpcore", "alembic", "celery.beat", "celery.worker.strategy", "celery.app.trace", "kombu", "amqp")
+_LIBRARIES = (
+    "httpx",
+    "httpcore",
+    "alembic",
+    "celery",
+    "kombu",
+    "amqp",
+    "uvicorn",
+    "asyncio",
+    "opentelemetry",
+    "urllib3",
+)
+_CONNECTING = ("celery.worker.consumer.consumer", "celery.beat", "workers.beat")
+"""Loggers on which Celery reports each attempt to reach Redis."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,11 +70,39 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
+    for name in _CONNECTING:
+        logging.getLogger(name).addFilter(_is_no_broker_error)
+    logging.captureWarnings(capture=True)
     # Python itself would print the traceback as it is.
     sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_uncaught_in_thread
+
+
+def last_line(message: str) -> str:
+    """Return the line with which a process ends that cannot start: as JSON if the log is to be JSON.
+
+    The settings may be what is wrong, so ask the environment alone.
+    """
+    text = redact(f"r8scan: {message}")
+    if os.environ.get("R8SCAN_LOG_FORMAT", "").lower() != "json":
+        return text
+    now = datetime.now(UTC).isoformat()
+    return json.dumps({"event": text, "level": "critical", "logger": "r8scan", "timestamp": now})
+
+
+def _is_no_broker_error(record: logging.LogRecord) -> bool:
+    """Leave out Celery's line about an attempt to reach Redis, and count the attempt in the outage, which has few."""
+    text = record.msg if isinstance(record.msg, str) else ""
+    first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+    is_about_broker = "Cannot connect to" in text or "Connection error" in text or "Connection to broker" in str(first)
+    if not is_about_broker or record.levelno < logging.WARNING:
+        return True
+    errors = [one for one in record.args or () if isinstance(one, BaseException)]
+    outage.broker.failed(errors[0] if errors else ConnectionError())
+    return False
 
 
 def _pre_chain() -> Sequence[Processor]:
@@ -76,6 +124,12 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         found = (args.exc_type, args.exc_value, args.exc_traceback)
         _log.critical("a thread ends: an exception was not caught", exc_info=found)
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    if found.exc_value is not None:
+        about = (found.exc_type, found.exc_value, found.exc_traceback)
+        _log.error(found.err_msg or "an exception was ignored", exc_info=about)
 
 
 def _tracebacks(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -45,6 +45,11 @@ class Outage:
         extra = {"seconds": seconds, "failures": failures}
         self._log.warning("%s is away (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the thing was away when it was last used."""
+        return self._began is not None
+
     def worked(self) -> None:
         """Log that the outage is over, if there was one."""
         if self._began is None:
@@ -53,3 +58,9 @@ class Outage:
             began, self._began = self._began, None
         if began is not None:
             self._log.warning("%s answers again", self._what, extra={"seconds": round(self._clock() - began)})
+
+
+broker = Outage(logging.getLogger("workers.broker"), "Redis", "what is due waits in its row")
+"""Redis, for this process."""
+database = Outage(logging.getLogger("workers.database"), "the database", "finds and events wait in the spool")
+"""The database, for this process. It is over when a transaction has been committed."""

@@ -5,15 +5,11 @@ A lost message costs seconds, because the sweeper wakes the task again while its
 
 from __future__ import annotations
 
-import logging
-
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from scanner.records.states import JobKind
-from workers.outage import Outage
-
-_outage = Outage(logging.getLogger(__name__), "Redis", "what is due waits in its row")
+from workers import outage
 
 MAX_WAKES = 8
 """Messages per wake. More would not help, because each task wakes the next one itself."""
@@ -52,7 +48,7 @@ def wake(task_name: str, times: int = 1) -> bool:
         for _ in range(min(times, MAX_WAKES)):
             app.send_task(task_name, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as err:  # RedisError: Redis is full, or the key is not a list
-        _outage.failed(err)
+        outage.broker.failed(err)
         return False
-    _outage.worked()
+    outage.broker.worked()
     return True

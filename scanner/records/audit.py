@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, event, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from scanner.records import security_log
 from scanner.records.audit_hashes import content_hash, entry_hash
 from scanner.records.columns import storable_json, storable_text
 from scanner.records.models import AuditEntry, AuditHead, RemovedAuditEntry, db_now
@@ -56,6 +57,8 @@ def record(
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
     """Add entries in the caller's transaction, in this order. They are written when the transaction commits.
 
+    Each is also a line of the security log, after the commit.
+
     Raises:
         TypeError: The evidence is not JSON.
         RuntimeError: The caller is inside a savepoint. Rolling back to it would not remove the entries.
@@ -78,6 +81,8 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
         }
         for entry in entries
     ]
+    for entry in entries:
+        security_log.write_after_commit(session, entry.what, entry.evidence, who=who, incident_id=entry.incident_id)
 
 
 def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, upd
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from scanner.records import leases, tallies, time_limits
+from scanner.records import leases, security_log, tallies, time_limits
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import HeldLeases, Lease
@@ -251,14 +251,17 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
         max_seconds: The maximum duration of the block. By default, each progress extends the deadline without end.
     """
     limit = time_limits.job_seconds(job.kind)
-    with leases.keep_renewed(
-        database,
-        job.lease,
-        limit_seconds=limit,
-        max_seconds=max_seconds,
-        on_limit=lambda: record_time_limit(database, job.lease, limit),
-        release=lambda: release(database, job.lease),
-    ) as held:
+    with (
+        security_log.of_job(job.id),
+        leases.keep_renewed(
+            database,
+            job.lease,
+            limit_seconds=limit,
+            max_seconds=max_seconds,
+            on_limit=lambda: record_time_limit(database, job.lease, limit),
+            release=lambda: release(database, job.lease),
+        ) as held,
+    ):
         yield held
 
 

@@ -12,14 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
-from scanner.records import audit, tallies
-from scanner.records.audit import Entry
+from scanner.records import audit, security_log, tallies
+from scanner.records.audit import SYSTEM, Entry
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, SightingState
 from scanner.response import incidents, sightings
 from scanner.response.enforcement import enforce
-from scanner.response.incidents import IncidentPlaces, TokenIncident
+from scanner.response.incidents import IncidentPlaces, PlaceRows, TokenIncident
 from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
 from scanner.tokens.protocol import LookUp, TokenRecord
@@ -264,9 +264,20 @@ def _decide(
     response.exposures += incidents.add_places(
         session, [IncidentPlaces(one.incident, places[one.token.digest]) for one in to_decide], now
     )
+    _log_places(session, to_decide, places, source)
     audit.record_all(session, entries)
     queue_notifications(session, to_notify, policy)
     return response
+
+
+def _log_places(
+    session: Session, decided: Sequence[TokenIncident], places: Mapping[str, PlaceRows], source: str
+) -> None:
+    """Write a line to the security log for each token that has new public places."""
+    for one in decided:
+        if found := list(places[one.token.digest].values()):
+            fields = {"source": source, "places": len(found), "url": found[0]["url"]}
+            security_log.write_after_commit(session, "token_found", fields, who=SYSTEM, incident_id=one.incident.id)
 
 
 def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:

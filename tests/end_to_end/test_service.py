@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from workers.sandbox.workplace import Workplace
 from workers.sandbox.world import World
 
 MINUTE = 60.0
+SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sent")
 
 
 def processes(pid: int) -> dict[str, list[int]]:
@@ -40,6 +42,17 @@ def processes(pid: int) -> dict[str, list[int]]:
             name = names[0].rstrip("@") if names else "other"
             found.setdefault(f"{name} child" if parent != pid else name, []).append(child.pid)
     return found
+
+
+def told_in_log(own: World, number: int) -> None:
+    """Assert that each line of every process is JSON, and that the log tells each event of so many tokens with ids."""
+    lines = [json.loads(line) for line in (own.folder / "service.log").read_text().splitlines()]
+    events = [line for line in lines if line["logger"] == "r8scan.security"]
+    for kind in SECURITY_EVENTS:
+        assert len({line["incident"] for line in events if line["kind"] == kind}) == number, kind
+    assert all("job" in line for line in events if "/blob/" in str(line.get("url")))
+    informing = {line["logger"] for line in lines if line["level"] == "info"}
+    assert informing <= {"r8scan.security", "r8scan.summary", "workers.supervisor"}
 
 
 def leak(own: World, token: str, number: int) -> None:
@@ -101,6 +114,7 @@ def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
     for name, token in tokens.items():
         holders = [str(path) for path, content in written.items() if token.encode() in content]
         assert not holders, f"the token of {name} stands in {holders}"
+    told_in_log(own, len(names))
     assert any(digests["content"].encode() in content for content in written.values()), (
         "this test looks at what is written"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from scanner.child_processes import start_child
 from scanner.detection import redact
 from workers import logs
-from workers.logs import MAX_REDACTED_CHARACTERS, MAX_VALUE_CHARACTERS, clean_text, clean_value
+from workers.celery_settings import own_broker_url
+from workers.logs import MAX_REDACTED_CHARACTERS, MAX_VALUE_CHARACTERS, clean_text, clean_value, last_line
 
 PART = 8
 """A run of this many characters of a token's secret middle is a leak."""
@@ -155,3 +158,53 @@ def test_no_way_of_logging_a_token_prints_it(lines: list[str], token: str) -> No
     assert not leaks(token, text.replace("\\u0000", "").replace("�", "").replace("\\ufffd", ""))
     if lines[0].startswith("{"):
         assert all(json.loads(line) for line in lines)
+
+
+CELERY = (sys.executable, "-m", "celery", "-A", "workers")
+PROCESSES = {
+    "worker": (*CELERY, "worker", "-Q", "responding", "-P", "threads", "-c", "1"),
+    "beat": (*CELERY, "beat", "--pidfile="),
+    "serve": (sys.executable, "-m", "workers", "serve", "--port", "0"),
+}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("name", PROCESSES)
+def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: str, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "R8SCAN_LOG_FORMAT": "json",
+        "R8SCAN_REDIS_URL": f"redis+socket://{tmp_path}/absent.sock",
+        "R8SCAN_STATE_DIR": str(tmp_path / "state"),
+    }
+    wanted = "listening on" if name == "serve" else "Redis is away"
+    child = start_child(
+        list(PROCESSES[name]),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert child.stdout is not None
+    with child.stdout as output:
+        printed = []
+        for line in output:
+            printed.append(line.decode())
+            if wanted in printed[-1]:
+                break
+        child.terminate()
+        printed += [line.decode() for line in output]
+    child.wait(60)
+    events = [json.loads(line)["event"] for line in printed]
+    assert len([event for event in events if wanted in event]) == 1
+    assert len(events) < 5
+
+
+def test_the_line_with_which_a_process_ends_is_json_too(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("R8SCAN_LOG_FORMAT", "json")
+    monkeypatch.setenv("R8SCAN_MAIL_WINDOW", "soon")
+    with pytest.raises(SystemExit) as ended:
+        own_broker_url()
+    assert "R8SCAN_MAIL_WINDOW" in json.loads(str(ended.value))["event"]
+    assert not leaks(token, last_line(f"cannot use {token}"))
+    monkeypatch.setenv("R8SCAN_LOG_FORMAT", "console")
+    assert last_line("no") == "r8scan: no"

@@ -119,10 +119,19 @@ def run() -> None:
         line = explain(err)
         if line is None:
             raise
+        print(_last_line(line), file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _last_line(line: str) -> str:
+    """Return the line with which the process ends. What runs as a service writes it in the format of its log."""
+    if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact
 
-        print(redact(f"r8scan: {line}"), file=sys.stderr)
-        raise SystemExit(1) from None
+        return redact(f"r8scan: {line}")
+    from workers.logs import last_line
+
+    return last_line(line)
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -37,7 +38,8 @@ def serve(
     except CannotListen as err:
         raise UserError(str(err)) from err
     with listening:
-        typer.echo(f"listening on http://{listening.getsockname()[0]}:{listening.getsockname()[1]}", err=True)
+        address, port_used = listening.getsockname()[:2]
+        logging.getLogger("r8scan").info("listening on http://%s:%d", address, port_used)
         heartbeats.start(settings, WEB, end=watchdog.end_process)
         telling.start(current_context())
         try:

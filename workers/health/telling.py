@@ -19,10 +19,11 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.health_models import ToldProblem
 from scanner.records.models import db_now
 from scanner.settings import Settings
+from workers import outage
 from workers.context import Context
+from workers.health import summary
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
-from workers.outage import Outage
 
 LOOK_SECONDS = 30.0
 LASTING_SECONDS = 120.0
@@ -33,27 +34,26 @@ SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
 """Problems of settings. They cannot begin while the service runs: its start and the status report them."""
 _LOOKOUT = "lookout"
 """The key of the row whose `last_at` is the time of the latest look by any process."""
+_NO_PROBLEMS = (_LOOKOUT, summary.ROW)
 
 _log = logging.getLogger(__name__)
 
 
 def start(context: Context) -> None:
-    """Look every 30 seconds, in a thread that runs as long as the process."""
-    if context.operator_channels:
-        threading.Thread(target=_look_on, args=(context, threading.Event()), name="telling", daemon=True).start()
+    """Look every 30 seconds and write the summary of each minute, in a thread that runs as long as the process."""
+    threading.Thread(target=_look_on, args=(context, threading.Event()), name="telling", daemon=True).start()
 
 
 def _look_on(context: Context, stopped: threading.Event) -> None:
-    outage = Outage(_log, "the database", "the operator is not told about problems")
     while not stopped.wait(LOOK_SECONDS):
         try:
-            look(context.database, context.settings, context.operator_channels)
+            if context.operator_channels:
+                look(context.database, context.settings, context.operator_channels)
+            summary.write_due(context.database, context.settings)
         except Exception as err:
             if not is_unavailable(err):
                 raise
-            outage.failed(err)
-        else:
-            outage.worked()
+            outage.database.failed(err)
 
 
 def look(
@@ -91,7 +91,7 @@ def _claim(session: Session) -> bool:
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
     """Update the rows. Return, by key, the problems to report now, and the reported ones that are over."""
     now = session.execute(select(db_now())).scalar_one()
-    rows = {row.key: row for row in session.execute(select(ToldProblem)).scalars() if row.key != _LOOKOUT}
+    rows = {row.key: row for row in session.execute(select(ToldProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
     current = {one.key[:255]: one for one in found}
     for key, one in current.items():

@@ -7,7 +7,6 @@ does not have, and before any work on the database if its signature is wrong.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Sequence
 
@@ -20,11 +19,12 @@ from scanner.github.signatures import WAIT_SECONDS, Forged, KeysUnavailable, Pub
 from scanner.sources.alerts import NotAlerts, TooManyAlerts, answer_alerts, parse_alerts
 from workers.context import Context
 from workers.wake import wake, wake_outbox
+from workers.web import refusals
 from workers.web.bodies import BodyBudget
 from workers.web.front import Intake
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import RequestRefused, client_of, guarded
+from workers.web.requests import RequestRefused, client_of, guarded, network_of
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_SUSPECT_BYTES = 256 * 1024
@@ -33,7 +33,6 @@ RETRY_SECONDS = 60
 MAX_WAITING_FOR_KEYS = 64
 """Limit of requests that wait while GitHub is asked for its keys. A waiting request holds no thread and no body."""
 _POLL_SECONDS = 0.05
-_log = logging.getLogger(__name__)
 
 KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"
 
@@ -66,7 +65,12 @@ class _Alerts:
                 await self._verify(key_id, signature, body, networks)
                 return await self._intake.run(_answer, self._context, body)
         except Forged as err:
+            refusals.own.add("alert_refused", network_of(request), str(err))
             raise RequestRefused(403, str(err)) from None
+        except RequestRefused as err:
+            if err.status in (400, 413):
+                refusals.own.add("alert_refused", network_of(request), err.reason)
+            raise
         except KeysUnavailable as err:
             raise RequestRefused(503, str(err), retry_after=RETRY_SECONDS) from None
 
@@ -105,7 +109,6 @@ def _answer(context: Context, body: bytes) -> Response:
     except NotAlerts as err:
         raise RequestRefused(400, str(err)) from None
     except TooManyAlerts as err:
-        _log.error("alerts were refused: %s", err)
         raise RequestRefused(413, str(err)) from None
     verdict = answer_alerts(context.database, found, policy=context.policy, state_dir=context.settings.state_dir)
     if verdict.unfinished:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from scanner.records.compromise_models import Report
 from scanner.records.database import is_unavailable
 from scanner.records.models import db_now
 from scanner.records.states import ReportState
+from workers import outage
 from workers.context import Context
 from workers.web.pools import Pool
 from workers.web.requests import RequestRefused, error_answer, guarded
@@ -27,8 +27,6 @@ WAIT_SECONDS = 5.0
 """While a check takes longer than this, requests are answered with 503."""
 LATE_SECONDS = 600
 """The answer is `late` if a report has waited longer than this for its decision."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class HealthCheck:
         except Exception as err:
             if not is_unavailable(err):
                 raise
-            _log.error("the health check failed: the database is away (%s)", type(err).__name__)
+            outage.database.failed(err)
             words, status = "try again later", 503
         return _CheckResult(time.monotonic(), status, words)
 

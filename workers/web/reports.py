@@ -27,6 +27,7 @@ from scanner.compromise.reports import BadReport, NewReport
 from scanner.compromise.usage_records import MAX_LINE_LENGTH, BadRecord, RecordReader, UsageRecord
 from scanner.compromise.usage_rules import rules_of
 from scanner.records.database import is_unavailable
+from workers import outage
 from workers.context import Context
 from workers.wake import wake_outbox
 from workers.web.bodies import BodyBudget
@@ -245,4 +246,4 @@ async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
     except Exception as err:
         if not is_unavailable(err):
             raise
-        _log.error("a report waits: the database is away (%s)", type(err).__name__)
+        outage.database.failed(err)

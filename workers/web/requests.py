@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 from collections.abc import Awaitable, Callable
 
 from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from scanner.compromise.networks import rate_keys
 from scanner.records.database import is_unavailable
-
-_log = logging.getLogger(__name__)
+from workers import outage
+from workers.web import refusals
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -35,13 +35,15 @@ def guarded(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except RequestRefused as err:
+            if err.status == 401:
+                refusals.own.add("request_refused", network_of(request), err.reason)
             return error_answer(err.status, err.reason, err.retry_after)
         except ClientDisconnect:
             return error_answer(400, "the body is incomplete")
         except Exception as err:
             if not is_unavailable(err):
                 raise
-            _log.error("a request was put off: the database is away (%s)", type(err).__name__)
+            outage.database.failed(err)
             return error_answer(503, "try again later", 30)
 
     return answer
@@ -50,6 +52,11 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 def client_of(request: Request) -> str:
     """Return the client's address from the connection or a trusted proxy, or an empty string if it is unknown."""
     return request.client.host if request.client else ""
+
+
+def network_of(request: Request) -> str:
+    """Return the client's network as it is kept and logged: a prefix, never the whole address."""
+    return rate_keys(client_of(request))[-1]
 
 
 def require_key(request: Request, key: SecretStr) -> None:

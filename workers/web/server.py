@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from workers.health import pulse
+from workers.web import refusals
 from workers.web.connections import ConnectionTable, Network
 from workers.web.protocol import bounded_protocol
 
@@ -109,6 +110,7 @@ async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table:
     told = Counter[str]()
     while True:
         await asyncio.sleep(LOG_INTERVAL_SECONDS)
+        refusals.own.flush()
         if news := table.counts - told:
             told = table.counts.copy()
             _log.warning("connections were refused or closed: %s", ", ".join(f"{news[one]} {one}" for one in news))

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited
-from scanner.records import jobs, spool, tallies, unread_contents
+from scanner.records import jobs, security_log, spool, tallies, unread_contents
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
@@ -152,7 +152,8 @@ def _read_all(
     def one(item: T) -> ItemOutcome[T]:
         if lost.is_set():
             raise LeaseLost(f"another worker has claimed job {job.id}; nothing was written")
-        return read(item)
+        with security_log.of_job(job.id):
+            return read(item)
 
     with ThreadPoolExecutor(min(threads, len(items))) as pool:
         return list(pool.map(one, items))

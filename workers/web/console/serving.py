@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -24,6 +23,7 @@ from scanner.records.database import is_unavailable
 from scanner.records.models import db_now
 from scanner.response.operator_actions import NotPossible
 from scanner.tokens.protocol import StoreUnavailable
+from workers import outage
 from workers.context import Context
 from workers.health.overview import overview
 from workers.health.problems import Kind
@@ -58,7 +58,6 @@ DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
 """Problems that wait for a person: pages show them apart, with what to decide."""
 _CANCELED = "57014"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
-_log = logging.getLogger(__name__)
 
 
 class BadRequest(Exception):
@@ -332,7 +331,7 @@ def database_error(err: Exception) -> Response:
     """Return the page for a database that is away, or a search that took too long."""
     if getattr(getattr(err, "orig", None), "sqlstate", None) == _CANCELED:
         return error_page(503, f"that took more than {STATEMENT_SECONDS} seconds and was given up: narrow the filter")
-    _log.error("a page of the console was put off: the database is away (%s)", type(err).__name__)
+    outage.database.failed(err)
     return error_page(503, "the database does not answer: try again later", 30)
 
 

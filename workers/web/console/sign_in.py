@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from scanner.compromise.networks import rate_keys
-from scanner.records.states import Role
+from workers.web import refusals
 from workers.web.console import rendering, sessions, users
 from workers.web.console.protections import comes_from_here, is_encrypted, is_exposed, local_path
 from workers.web.console.serving import MAX_FORM_BYTES, SIGN_IN, Console, View, cookie_name, form_of
@@ -17,14 +15,13 @@ from workers.web.console.users import BadUser, SignedIn
 from workers.web.front import RATE_RETRY_SECONDS
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
-from workers.web.requests import RequestRefused, client_of
+from workers.web.requests import RequestRefused, client_of, network_of
 
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 """Passwords tried from one network, and from all."""
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
 """Passwords tried for one name, from wherever."""
 WRONG = "The name or the password is wrong."
-_log = logging.getLogger(__name__)
 
 
 class SignIn:
@@ -72,7 +69,7 @@ class SignIn:
             known = users.credential_of(session, context.settings, name)
         person = users.check(known, name, password)
         if person is None:
-            _log.warning("sign-in refused: wrong name or password (network %s)", network_of(request))
+            refusals.own.add("sign_in_refused", network_of(request), "wrong name or password")
             return self._page(request, back, WRONG, 401)
         return begin_session(self._console, request, person, back)
 
@@ -96,7 +93,6 @@ def begin_session(console: Console, request: Request, person: SignedIn, back: st
         key = sessions.signing_key(session)
         secret = sessions.begin(session, person, settings, network_of(request))
     console.remember_key(key)
-    _log.info("%s signed in to the console as %s", person.name, Role(person.role).value)
     response = RedirectResponse(back, 303)
     response.set_cookie(
         cookie_name(request),
@@ -117,8 +113,3 @@ def sign_out(view: View) -> Response:
     response = RedirectResponse(SIGN_IN, 303)
     response.delete_cookie(cookie_name(view.request), path="/", secure=is_encrypted(view.request), httponly=True)
     return response
-
-
-def network_of(request: Request) -> str:
-    """Return the client's network as it is kept and logged: a prefix, never the whole address."""
-    return rate_keys(client_of(request))[-1]

@@ -1,0 +1,133 @@
+"""The summary of each minute in the log, and what operators did on the command line.
+
+The processes that look for problems take turns: a row says when the last summary was written and how far
+the log has come. Commands have no log of their own, so their audit entries are logged here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from scanner.records import security_log
+from scanner.records.columns import insert_or_nothing
+from scanner.records.database import Database
+from scanner.records.health_models import ToldProblem
+from scanner.records.models import AuditEntry, AuditHead, Incident, Notification, db_hour, db_now
+from scanner.records.source_models import Tally
+from scanner.records.states import JobState, NotificationState
+from scanner.settings import Settings
+from workers.health.overview import overview
+from workers.health.rows import Overview
+from workers.health.sources import SCANNED
+
+MINUTE = 60.0
+ROW = "summary"
+"""The key of the row, and its kind. `last_at`: the last summary. `sentence`: a `_Position` as JSON."""
+COMMANDS = "operator"
+"""How the audit names who runs a command: see `workers.cli.operators`. Console and workers log by themselves."""
+MAX_ENTRIES = 1000
+"""Audit entries that one summary reads; the next one goes on."""
+
+_log = logging.getLogger("r8scan.summary")
+
+
+@dataclass
+class _Position:
+    """Up to where the log has come: the last audit entry of a command, and what was read by the hour."""
+
+    audit: int | None = None
+    read: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def write_due(database: Database, settings: Settings) -> bool:
+    """Write the summary if a minute has passed since the last one. Return whether this process wrote it."""
+    with database.write() as session:
+        if not _claim(session):
+            return False
+        row = session.execute(select(ToldProblem).where(ToldProblem.key == ROW)).scalar_one()
+        position = _Position(**json.loads(row.sentence or "{}"))
+        entries = _entries_of_commands(session, position)
+        read = _read_since(session, position)
+        row.sentence = json.dumps(asdict(position))
+    for entry in entries:
+        security_log.write(
+            entry.what, {**entry.evidence, "entry": entry.id}, who=entry.who, incident_id=entry.incident_id
+        )
+    found = overview(database, settings)
+    with database.read() as session:
+        fields = {"read": read, **of_last_minute(session, found)}
+    _log.info("the last minute", extra={name: value for name, value in fields.items() if value})
+    return True
+
+
+def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
+    """Return what was done in the last minute, and what waits now."""
+    since = db_now(-MINUTE)
+    actions = select(Incident.action, func.count()).where(Incident.detected_at > since).group_by(Incident.action)
+    mails = select(Notification.channel, func.count()).where(
+        Notification.state == NotificationState.SENT,
+        # Of a sent row this is the time of sending. It has an index, `sent_at` has none.
+        Notification.next_attempt_at > since,
+    )
+    waiting = Counter[str]()
+    for row in found.queues:
+        waiting[row.kind] += row.jobs if row.state == JobState.QUEUED else 0
+    oldest = [row.oldest_seconds or 0.0 for row in found.queues if row.state == JobState.QUEUED]
+    return {
+        "incidents": {str(action): number for action, number in session.execute(actions)},
+        "sent": {str(channel): number for channel, number in session.execute(mails.group_by(Notification.channel))},
+        "waiting": dict(+waiting),
+        "oldest_seconds": round(max(oldest, default=0.0)),
+        "spool": found.spool_entries,
+        "problems": [one.key for one in found.problems],
+    }
+
+
+def _claim(session: Session) -> bool:
+    row = {"kind": ROW, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-MINUTE - 1)}
+    session.execute(insert_or_nothing(session, ToldProblem).values(key=ROW, **row))
+    statement = (
+        update(ToldProblem)
+        # A second less: two looks of one thread must not miss a minute by a millisecond.
+        .where(ToldProblem.key == ROW, ToldProblem.last_at < db_now(1 - MINUTE))
+        .values(last_at=db_now())
+        .execution_options(synchronize_session=False)
+    )
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
+
+
+def _entries_of_commands(session: Session, position: _Position) -> Sequence[Any]:
+    """Return the audit entries that commands have written since the last summary, and move on past them."""
+    last_id = session.execute(select(AuditHead.last_id)).scalar_one()
+    begin = last_id if position.audit is None else position.audit
+    position.audit = min(last_id, begin + MAX_ENTRIES)
+    statement = (
+        select(AuditEntry.id, AuditEntry.who, AuditEntry.what, AuditEntry.evidence, AuditEntry.incident_id)
+        .where(AuditEntry.id > begin, AuditEntry.id <= position.audit, AuditEntry.who.startswith(COMMANDS))
+        .order_by(AuditEntry.id)
+    )
+    return session.execute(statement).all()
+
+
+def _read_since(session: Session, position: _Position) -> dict[str, int]:
+    """Return by how much the counters of this hour and the one before it have grown since the last summary."""
+    statement = (
+        select(Tally.hour, Tally.name, func.sum(Tally.count))
+        .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))
+        .group_by(Tally.hour, Tally.name)
+    )
+    now: dict[str, dict[str, int]] = {}
+    grown = Counter[str]()
+    for hour, name, number in session.execute(statement):
+        now.setdefault(hour.isoformat(), {})[name] = int(number)
+        grown[name] += int(number) - position.read.get(hour.isoformat(), {}).get(name, 0)
+    is_first, position.read = not position.read, now
+    return {} if is_first else dict(+grown)

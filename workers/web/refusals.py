@@ -1,0 +1,60 @@
+"""Refused requests in the security log: a line for each, and above a limit one line a minute that counts them.
+
+Anybody can send such requests, so nobody may fill the log with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from scanner.records import security_log
+
+MAX_LINES = 30
+"""Lines of one kind in one period."""
+PERIOD_SECONDS = 60.0
+
+
+class Refusals:
+    """Writes and counts refusals by kind. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._began = clock()
+        self._written: Counter[str] = Counter()
+        self._unwritten: Counter[str] = Counter()
+
+    def add(self, kind: str, network: str, reason: str) -> None:
+        """Record one refusal.
+
+        Args:
+            kind: What was refused: "alert_refused".
+            network: The network of the client, never its whole address.
+            reason: Why, without any of the input.
+        """
+        self.flush()
+        with self._lock:
+            self._written[kind] += 1
+            is_shown = self._written[kind] <= MAX_LINES
+            self._unwritten[kind] += not is_shown
+        if is_shown:
+            security_log.write(kind, {"network": network, "reason": reason}, level=logging.WARNING)
+
+    def flush(self) -> None:
+        """Write how many refusals had no line of their own, if a minute is over."""
+        with self._lock:
+            if self._clock() - self._began < PERIOD_SECONDS:
+                return
+            counted, self._began = +self._unwritten, self._clock()
+            self._written.clear()
+            self._unwritten.clear()
+        for kind, number in counted.items():
+            security_log.write(kind, {"refusals": number, "reason": "further ones"}, level=logging.WARNING)
+
+
+own = Refusals()
+"""Those of this process."""
