@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import SecurityWarning
 
+from scanner import __version__
 from scanner.child_processes import die_with_parent
 from scanner.private_folders import create_files_privately
 from scanner.records.database import is_unavailable
@@ -75,6 +76,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
         queues = tuple(parent.app.amqp.queues.consume_from)
         role = role_of(queues)
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process)
+        _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
         if role in (QUEUES["responding"], "worker"):
             telling.start(current_context())
 
@@ -89,6 +91,8 @@ app.steps["worker"].add(Heartbeat)
 @signals.beat_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _beat_starts(**_: Any) -> None:
     heartbeats.start(current_context().settings, BEAT, end=watchdog.end_process)
+    scheduler = app.conf.beat_scheduler.partition(":")[2]
+    _log.info("beat starts", extra={"role": BEAT, "scheduler": scheduler, "version": __version__})
     telling.start(current_context())
 
 

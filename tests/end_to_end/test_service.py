@@ -52,7 +52,7 @@ def told_in_log(own: World, number: int) -> None:
         assert len({line["incident"] for line in events if line["kind"] == kind}) == number, kind
     assert all("job" in line for line in events if "/blob/" in str(line.get("url")))
     informing = {line["logger"] for line in lines if line["level"] == "info"}
-    assert informing <= {"r8scan.security", "r8scan.summary", "workers.supervisor"}
+    assert informing <= {"r8scan.security", "r8scan.summary", "workers.celery", "workers.supervisor"}
 
 
 def leak(own: World, token: str, number: int) -> None:

@@ -40,7 +40,7 @@ def test_a_worker_started_by_hand_takes_every_queue(tmp_path: Path, environment:
         command = [*CELERY, "worker", "-n", "one@test", "--pool", "solo", "--without-gossip", "--without-mingle"]
         worker = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=output, stderr=output)
     try:
-        until(lambda: worker.poll() is not None or "one@test ready" in log.read_text(), 60)
+        until(lambda: worker.poll() is not None or "a worker starts" in log.read_text(), 60)
         shown = log.read_text()
         doctor = [str(Path(sys.executable).parent / "r8scan"), "doctor", "--json"]
         answers = subprocess.run(doctor, env=environment, cwd=tmp_path, capture_output=True, timeout=60, check=False)
@@ -49,7 +49,7 @@ def test_a_worker_started_by_hand_takes_every_queue(tmp_path: Path, environment:
         worker.wait()
     checks = {one["check"]: one for one in map(json.loads, answers.stdout.splitlines())}
     for queue in task_queues:
-        assert f".> {queue.name}" in shown
+        assert queue.name in shown
         assert checks[f"worker of {queue.name}"]["state"] == "ok", checks
     assert "Traceback" not in shown
 
