@@ -41,8 +41,8 @@ def chromium() -> Iterator[Browser]:
     """Run the browser while the block runs."""
     path = chromium_path()
     assert path is not None, "there is no Chromium on the PATH"
-    with sync_playwright() as own:
-        browser = own.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:
             yield browser
         finally:

@@ -83,9 +83,9 @@ def _created(postgresql: str, name: str, template: str = "template1") -> Iterato
 
 
 def _upgraded(url: str) -> None:
-    own = Database(url)
-    schema.upgrade(own)
-    own.close()
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
             template = request.getfixturevalue("upgraded_postgresql")
             name = f"test_{os.getpid()}_{next(_numbers)}"
             url = stack.enter_context(_created(request.getfixturevalue("postgresql"), name, template))
-        own = Database(url)
-        stack.callback(own.close)
-        yield own
+        database = Database(url)
+        stack.callback(database.close)
+        yield database
 
 
 @pytest.fixture
@@ -143,16 +143,16 @@ def fresh_token() -> Callable[[], str]:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
     """Run a GitHub on loopback, with real git behind it."""
-    with github_server.running(tmp_path / "github") as own:
-        yield own
+    with github_server.running(tmp_path / "github") as github:
+        yield github
 
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
     """Yield an r8scan client that is connected to the sandbox's GitHub."""
-    own = connect(sandbox.api_url, sandbox.url, None)
-    yield own
-    own.close()
+    client = connect(sandbox.api_url, sandbox.url, None)
+    yield client
+    client.close()
 
 
 @pytest.fixture
@@ -162,8 +162,8 @@ def workplace(sandbox: SandboxGitHub, tmp_path: Path) -> Callable[..., Workplace
     def make(repository: str = "ana/app", **options: str) -> Workplace:
         if sandbox.find(repository) is None:
             sandbox.create_repository(repository)
-        own = Workplace(tmp_path / f"work-{next(_numbers)}", sandbox.push_address(repository), **options)
-        own.start()
-        return own
+        workplace = Workplace(tmp_path / f"work-{next(_numbers)}", sandbox.push_address(repository), **options)
+        workplace.start()
+        return workplace
 
     return make

@@ -79,10 +79,10 @@ def test_every_command_exists(name: str) -> None:
         from workers.cli.app import build
 
         root: Any = typer.main.get_command(build())
-        own = root.commands[command[1]]
+        reached = root.commands[command[1]]
         for word in command[2:]:
-            own = own.commands[word] if hasattr(own, "commands") else own
-        options = {option for parameter in own.params for option in parameter.opts}
+            reached = reached.commands[word] if hasattr(reached, "commands") else reached
+        options = {option for parameter in reached.params for option in parameter.opts}
         assert {part for part in command[2:] if part.startswith("--")} <= options
 
 
@@ -118,10 +118,10 @@ def test_every_service_is_limited_and_has_no_privileges(name: str) -> None:
 
 
 def test_redis_asks_for_the_password_of_a_file_and_is_not_reached_from_outside() -> None:
-    own = COMPOSE["services"]["redis"]
-    assert own["networks"] == COMPOSE["services"]["postgres"]["networks"] == ["backend"]
+    service = COMPOSE["services"]["redis"]
+    assert service["networks"] == COMPOSE["services"]["postgres"]["networks"] == ["backend"]
     assert COMPOSE["networks"]["backend"] == {"internal": True}
-    assert own["secrets"] == ["redis_password"]
+    assert service["secrets"] == ["redis_password"]
     for name in OURS:
         assert "redis_url" in OURS[name]["secrets"]
         assert "R8SCAN_REDIS_URL" not in OURS[name]["environment"]
@@ -131,10 +131,12 @@ def test_the_command_of_redis_starts_a_server_that_asks_for_the_password(tmp_pat
     secret, folder = tmp_path / "redis_password", tmp_path / "tmp"
     secret.write_text("a password'\n")
     folder.mkdir()
-    own = COMPOSE["services"]["redis"]["command"][2].replace("$$", "$").replace("/tmp/", f"{folder}/")
-    own = own.replace("redis-server ", f"{server_binary()} ", 1).replace("/run/secrets/redis_password", str(secret))
+    command = COMPOSE["services"]["redis"]["command"][2].replace("$$", "$").replace("/tmp/", f"{folder}/")
+    command = command.replace("redis-server ", f"{server_binary()} ", 1).replace(
+        "/run/secrets/redis_password", str(secret)
+    )
     socket = tmp_path / "redis.sock"
-    child = start_child(["sh", "-c", f"{own} --port 0 --unixsocket {socket}"])
+    child = start_child(["sh", "-c", f"{command} --port 0 --unixsocket {socket}"])
     stranger, client = (redis.Redis(unix_socket_path=str(socket), password=word) for word in (None, "a password'"))
     try:
         until(lambda: child.poll() is not None or socket.exists(), 30)
@@ -150,7 +152,7 @@ def test_the_command_of_redis_starts_a_server_that_asks_for_the_password(tmp_pat
         child.wait()
     for spoil in (lambda: secret.write_text("\n"), secret.unlink):
         spoil()
-        refused = subprocess.run(["sh", "-c", own], capture_output=True, timeout=30, check=False)
+        refused = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=False)
         assert refused.returncode != 0, "without a password it must not start"
 
 

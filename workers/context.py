@@ -63,9 +63,9 @@ class Context:
 
     @cached_property
     def database(self) -> Database:
-        own = Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
-        event.listen(own.engine, "commit", lambda _: outage.database.worked())
-        return own
+        database = Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
+        event.listen(database.engine, "commit", lambda _: outage.database.worked())
+        return database
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:

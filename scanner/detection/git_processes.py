@@ -65,8 +65,8 @@ def started(
     pipe = subprocess.PIPE
     with ExitStack() as stack:
         try:
-            own = git_child(command, env=environment(settings), limits=READING, stdin=pipe, stdout=pipe)
-            child = stack.enter_context(own)
+            running = git_child(command, env=environment(settings), limits=READING, stdin=pipe, stdout=pipe)
+            child = stack.enter_context(running)
         except FileNotFoundError as err:
             raise GitError("git is not installed: histories cannot be read without it") from err
         yield child

@@ -32,8 +32,8 @@ def pdf_members(container: Container) -> Iterator[Member]:
     texts = TextOfDocument(meter)
     for number, (dictionary, begin, end) in enumerate(_streams(content), 1):
         meter.enter()
-        own = dictionary[dictionary.rfind(b" obj") + 1 :]
-        filters = _filters(own)
+        header = dictionary[dictionary.rfind(b" obj") + 1 :]
+        filters = _filters(header)
         if OPAQUE.intersection(filters):
             continue
         source = io.BytesIO(content)
@@ -54,7 +54,7 @@ def pdf_members(container: Container) -> Iterator[Member]:
         if filters:
             yield Member(name, decoded)
         # Skip pixels: they show no text, and the strings that occur in them by chance cost the most.
-        for text in texts.read(name, decoded) if _IMAGE.search(own) is None else ():
+        for text in texts.read(name, decoded) if _IMAGE.search(header) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
         yield Member(name, text)

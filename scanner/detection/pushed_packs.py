@@ -98,8 +98,8 @@ def _in_process(
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
         raise _TooCostly
-    own = replace(IN_PROCESS, object_bytes=min(IN_PROCESS.object_bytes, limits.object_bytes))
-    pack = read_pack(content, own, hash_name=hash_name)
+    bounds = replace(IN_PROCESS, object_bytes=min(IN_PROCESS.object_bytes, limits.object_bytes))
+    pack = read_pack(content, bounds, hash_name=hash_name)
     if any(pack.unread[reason] for reason in _OVER) or len(content) > limits.pack_bytes:
         raise _TooCostly
     scan = scan_objects(pack, _Looks(detector, budget).look, lambda candidate: candidate.digest, wants)

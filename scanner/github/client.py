@@ -121,7 +121,7 @@ def connect(
         max_redirects=MAX_REDIRECTS,
         trust_env=False,
     )
-    own: Credential = NoCredential()
+    identity: Credential = NoCredential()
 
     def exchanged(signed: str, installation: int) -> tuple[str, datetime]:
         try:
@@ -132,12 +132,12 @@ def connect(
             raise
 
     if isinstance(credential, App):
-        own = AppInstallation(credential.app_id, credential.installation_id, credential.private_key, exchanged)
+        identity = AppInstallation(credential.app_id, credential.installation_id, credential.private_key, exchanged)
     elif credential:
-        own = PersonalToken(credential)
-    gated.gate = authorization.gate = RequestGate(own.label, ledger, git_rate=git_rate)
-    authorization.credential = own
-    return GitHub(http, api_url, web_url, own, gated.gate)
+        identity = PersonalToken(credential)
+    gated.gate = authorization.gate = RequestGate(identity.label, ledger, git_rate=git_rate)
+    authorization.credential = identity
+    return GitHub(http, api_url, web_url, identity, gated.gate)
 
 
 def get_json(

@@ -334,8 +334,8 @@ class RequestGate:
         budgets, circuits = known
         with self._lock:
             for budget in budgets:
-                own = self._budgets.get(budget.resource)
-                if budget.credential == self._credential and (own is None or _is_news(budget, own)):
+                held = self._budgets.get(budget.resource)
+                if budget.credential == self._credential and (held is None or _is_news(budget, held)):
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
@@ -356,10 +356,10 @@ class RequestGate:
             return None
 
 
-def _is_news(other: RateBudget, own: RateBudget) -> bool:
-    if other.blocked_until > own.blocked_until or other.resets_at > own.resets_at + 5:
+def _is_news(other: RateBudget, known: RateBudget) -> bool:
+    if other.blocked_until > known.blocked_until or other.resets_at > known.resets_at + 5:
         return True
-    return abs(other.resets_at - own.resets_at) <= 5 and other.remaining < own.remaining
+    return abs(other.resets_at - known.resets_at) <= 5 and other.remaining < known.remaining
 
 
 def _left_alone(circuit: Circuit, seconds: float) -> Unavailable:

@@ -52,8 +52,8 @@ def _scan_pack(connection: socket.socket, limits: Limits) -> bool:
     if asked is None:
         return False
     begun = time.process_time()
-    own = InProcessReader(limits, time.process_time)
-    scan = own.scan_pack(asked.content, asked.request, lambda item: pack_messages.send_deferred(connection, item))
+    inner = InProcessReader(limits, time.process_time)
+    scan = inner.scan_pack(asked.content, asked.request, lambda item: pack_messages.send_deferred(connection, item))
     del asked
     seconds = time.process_time() - begun
     retires = _has_to_retire(seconds, scan.unread)

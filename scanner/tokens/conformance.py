@@ -51,38 +51,38 @@ def check(
         httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=stranger_tls or True) as bare,
         contextlib.closing(HttpStore(url, secret, tls=tls)) as store,
     ):
-        own = _Check(http, store, secret, known)
-        strangers = ("it refuses who has no secret (401)", own.refuses_strangers)
+        checked = _Check(http, store, secret, known)
+        strangers = ("it refuses who has no secret (401)", checked.refuses_strangers)
         if stranger_tls is not None and not secret:
-            strangers = ("it refuses who has no certificate", lambda: own.refuses_without_certificate(bare))
+            strangers = ("it refuses who has no certificate", lambda: checked.refuses_without_certificate(bare))
         rules: list[tuple[str, Callable[[], None]]] = [
-            ("it answers, and takes the secret", own.takes_the_secret),
+            ("it answers, and takes the secret", checked.takes_the_secret),
             strangers,
-            ("an unknown digest is left out of `tokens`", own.leaves_out_the_unknown),
-            ("no digests give no tokens", own.takes_an_empty_list),
-            ("a body that is no JSON is refused (400)", own.refuses_what_is_no_json),
-            ("what is no digest is refused (400)", own.refuses_what_is_no_digest),
-            (f"{DIGESTS_A_REQUEST} digests are taken within {SLOW_SECONDS:.0f} s", own.takes_a_batch),
-            ("too many digests are refused or taken, never an error of its own", own.survives_too_many),
-            ("disabling an unknown digest says `unknown`", own.knows_what_it_cannot_disable),
-            ("disabling needs an Idempotency-Key (400)", own.needs_a_key),
+            ("an unknown digest is left out of `tokens`", checked.leaves_out_the_unknown),
+            ("no digests give no tokens", checked.takes_an_empty_list),
+            ("a body that is no JSON is refused (400)", checked.refuses_what_is_no_json),
+            ("what is no digest is refused (400)", checked.refuses_what_is_no_digest),
+            (f"{DIGESTS_A_REQUEST} digests are taken within {SLOW_SECONDS:.0f} s", checked.takes_a_batch),
+            ("too many digests are refused or taken, never an error of its own", checked.survives_too_many),
+            ("disabling an unknown digest says `unknown`", checked.knows_what_it_cannot_disable),
+            ("disabling needs an Idempotency-Key (400)", checked.needs_a_key),
         ]
         if known is not None:
             rules += [
-                ("a known digest gives a record as the contract says", own.describes_a_token),
-                ("known and unknown digests in one request give the known", own.tells_them_apart),
+                ("a known digest gives a record as the contract says", checked.describes_a_token),
+                ("known and unknown digests in one request give the known", checked.tells_them_apart),
             ]
         if known is not None and may_disable:
             rules += [
-                ("disabling disables, under our key", own.disables),
-                ("the same key again gives the same answer", own.repeats),
-                ("another key learns that it was disabled, and by which key", own.names_the_first_key),
-                ("the look-up shows it at once", own.shows_it),
+                ("disabling disables, under our key", checked.disables),
+                ("the same key again gives the same answer", checked.repeats),
+                ("another key learns that it was disabled, and by which key", checked.names_the_first_key),
+                ("the look-up shows it at once", checked.shows_it),
             ]
         for number, (name, rule) in enumerate(rules):
             try:
                 if number == 0:
-                    own.can_be_reached()
+                    checked.can_be_reached()
                 rule()
             except httpx.TransportError as err:
                 yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")

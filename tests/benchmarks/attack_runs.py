@@ -78,17 +78,17 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
     for one in inputs:
         if one.delivery not in ("file", "history"):
             continue
-        own = folder / "scanned"
-        own.mkdir(exist_ok=True)
+        scanned = folder / "scanned"
+        scanned.mkdir(exist_ok=True)
         content = one.content()
         options: tuple[str, ...] = ()
         if one.delivery == "history":
-            options, target = ("--history",), own / "repository.git"
+            options, target = ("--history",), scanned / "repository.git"
             make_repository(target, content, one.neighbour)
         else:
-            target = own
-            (own / one.name).write_bytes(content)
-            (own / "neighbour.py").write_bytes(b"key = '" + one.neighbour + b"'\n")
+            target = scanned
+            (scanned / one.name).write_bytes(content)
+            (scanned / "neighbour.py").write_bytes(b"key = '" + one.neighbour + b"'\n")
         done = _scan(target, options)
         row = row_of(one, "scan --history" if options else "scan", len(content))
         row.reader_cpu, row.elsewhere_cpu = done.readers, max(done.elsewhere - usual, 0.0)
@@ -98,7 +98,7 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
         if one.holds_leak and sha256_digest(one.leak) not in done.digests:
             row.failure = row.failure or "leak inside it missed"
         yield row
-        subprocess.run(["rm", "-rf", str(own)], check=True)
+        subprocess.run(["rm", "-rf", str(scanned)], check=True)
 
 
 @dataclass(slots=True)
@@ -154,15 +154,15 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
     number = 0
     while cases:
         number += 1
-        with hostile_service.running(folder / f"service{number}") as own:
-            idle = _idle_cost(own)
+        with hostile_service.running(folder / f"service{number}") as service:
+            idle = _idle_cost(service)
             is_well = True
             while cases and is_well:
                 one, way = cases.pop(0)
-                row = _case(own, one, way, idle)
-                is_well = row.is_neighbour_found and own.is_idle()
+                row = _case(service, one, way, idle)
+                is_well = row.is_neighbour_found and service.is_idle()
                 if not is_well or not cases:
-                    problems = own.status()
+                    problems = service.status()
                     row.failure = row.failure or (f"status: {problems[0]}" if problems else "")
                 yield row
         left = left_running(folder / f"service{number}")
@@ -193,27 +193,27 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 
-def _idle_cost(own: Service) -> dict[int, float]:
+def _idle_cost(service: Service) -> dict[int, float]:
     """Return the CPU seconds per second that each idle process uses."""
     seconds = 5.0
-    with Watch(*own.roots) as watch:
+    with Watch(*service.roots) as watch:
         time.sleep(seconds)
     return {pid: cost.cpu / seconds for pid, cost in watch.costs.by_pid.items()}
 
 
-def _case(own: Service, one: HostileInput, way: str, idle: dict[int, float]) -> Row:
+def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float]) -> Row:
     content = one.content()
     row = row_of(one, way, len(content))
-    digest = own.register(one.neighbour.decode())
-    before = own.counts()
+    digest = service.register(one.neighbour.decode())
+    before = service.counts()
     started, began = time.time(), time.monotonic()
-    with Watch(*own.roots) as watch:
-        answer = _DELIVER[way](own, one, content)
-        found = wait_for_tokens(own, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
-        row.failure = "" if _ends(own) else f"work not ended after {IDLE_SECONDS:.0f} s"
+    with Watch(*service.roots) as watch:
+        answer = _DELIVER[way](service, one, content)
+        found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
+        row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
     # GitHub's list moves on within seconds: the next input is not read together with this one.
-    own.github.window.clear()
+    service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():
         cost.cpu = max(cost.cpu - idle.get(pid, 0.0) * seconds, 0.0)
@@ -221,15 +221,15 @@ def _case(own: Service, one: HostileInput, way: str, idle: dict[int, float]) -> 
     row.reader_cpu, row.elsewhere_cpu = watch.costs.most_of_a_reader(), most.cpu
     row.elsewhere, row.peak_mb = most.name, watch.costs.peak_mb()
     row.is_neighbour_found = digest in found
-    visible = own.github.visible.get(one.neighbour.decode(), started)
+    visible = service.github.visible.get(one.neighbour.decode(), started)
     row.neighbour_seconds = max(found.get(digest, 0.0) - visible, 0.0)
-    row.recorded = ", ".join(filter(None, [answer, _newly_counted(before, own.counts())]))
+    row.recorded = ", ".join(filter(None, [answer, _newly_counted(before, service.counts())]))
     return row
 
 
-def _ends(own: Service) -> bool:
+def _ends(service: Service) -> bool:
     deadline = time.monotonic() + IDLE_SECONDS
-    while not own.is_idle():
+    while not service.is_idle():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
@@ -247,47 +247,48 @@ def _neighbour_text(one: HostileInput) -> str:
     return f"key = '{one.neighbour.decode()}'\n"
 
 
-def _by_comment(own: Service, one: HostileInput, content: bytes) -> str:
+def _by_comment(service: Service, one: HostileInput, content: bytes) -> str:
     beside = hostile_github.comment(_neighbour_text(one), one.neighbour.decode())
-    own.github.show(hostile_github.comment(content.decode("utf-8", "replace")), beside)
+    service.github.show(hostile_github.comment(content.decode("utf-8", "replace")), beside)
     return ""
 
 
-def _by_event(own: Service, one: HostileInput, content: bytes) -> str:
+def _by_event(service: Service, one: HostileInput, content: bytes) -> str:
     beside = hostile_github.comment(_neighbour_text(one), one.neighbour.decode())
-    own.github.show_raw(content)
-    own.github.show(beside)
+    service.github.show_raw(content)
+    service.github.show(beside)
     return ""
 
 
-def _by_push(own: Service, one: HostileInput, content: bytes) -> str:
+def _by_push(service: Service, one: HostileInput, content: bytes) -> str:
     if one.delivery == "pack":
         hostile = hostile_github.push_of_pack(content, sha256_digest(one.name.encode())[:40])
         beside = hostile_github.push({b"a.py": _neighbour_text(one).encode()}, one.neighbour.decode())
-        own.github.show(hostile, beside)
+        service.github.show(hostile, beside)
     else:
         files = {b"hostile": content, b"neighbour.py": _neighbour_text(one).encode()}
-        own.github.show(hostile_github.push(files, one.neighbour.decode()))
+        service.github.show(hostile_github.push(files, one.neighbour.decode()))
     return ""
 
 
-def _by_gist(own: Service, one: HostileInput, content: bytes) -> str:
-    own.github.show_gist({"hostile": content, "neighbour.py": _neighbour_text(one).encode()})
+def _by_gist(service: Service, one: HostileInput, content: bytes) -> str:
+    service.github.show_gist({"hostile": content, "neighbour.py": _neighbour_text(one).encode()})
     return ""
 
 
-def _by_alert(own: Service, one: HostileInput, content: bytes) -> str:
+def _by_alert(service: Service, one: HostileInput, content: bytes) -> str:
     record = {"token": one.neighbour.decode(), "type": "x", "url": "https://github.com/a/b", "source": "content"}
-    return f"{_status(lambda: own.alert(content))}, then {_status(lambda: own.alert(json.dumps([record]).encode()))}"
+    first = _status(lambda: service.alert(content))
+    return f"{first}, then {_status(lambda: service.alert(json.dumps([record]).encode()))}"
 
 
-def _by_http(own: Service, one: HostileInput, content: bytes) -> str:
+def _by_http(service: Service, one: HostileInput, content: bytes) -> str:
     json_type = {"Content-Type": "application/json"}
     path = "/leaked-token" if one.delivery == "leaked_token" else "/usage"
     headers = {**json_type, "Authorization": f"Bearer {REPORT_KEY}"}
-    answer = _status(lambda: own.post(path, content, headers))
+    answer = _status(lambda: service.post(path, content, headers))
     report = json.dumps({"token": one.neighbour.decode(), "url": ""}).encode()
-    return f"{answer}, then {_status(lambda: own.post('/leaked-token', report, json_type))}"
+    return f"{answer}, then {_status(lambda: service.post('/leaked-token', report, json_type))}"
 
 
 def _status(ask: Callable[[], httpx.Response]) -> str:

@@ -61,16 +61,16 @@ class Run:
         return statistics.quantiles(sorted(self.delays), n=20)[-1]
 
 
-def hostile_deeds(own: Service, count: int, run: Run) -> list[Callable[[], None]]:
+def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], None]]:
     """Prepare this many hostile actions: pushes, comments, events, gists, packs and alerts."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
-        _each(small, lambda _, content: own.github.show(hostile_github.push({b"hostile": content}))),
-        _each(inputs_for("comment"), lambda _, content: own.github.show(_comment(content))),
-        _each(inputs_for("event"), lambda _, content: own.github.show_raw(content)),
-        _each(small[::-1], lambda _, content: own.github.show_gist({"hostile": content})),
-        _each(inputs_for("pack"), lambda one, content: own.github.show(_pack(one, content))),
-        _each(inputs_for("alert"), lambda _, content: _alert(own, content, run)),
+        _each(small, lambda _, content: service.github.show(hostile_github.push({b"hostile": content}))),
+        _each(inputs_for("comment"), lambda _, content: service.github.show(_comment(content))),
+        _each(inputs_for("event"), lambda _, content: service.github.show_raw(content)),
+        _each(small[::-1], lambda _, content: service.github.show_gist({"hostile": content})),
+        _each(inputs_for("pack"), lambda one, content: service.github.show(_pack(one, content))),
+        _each(inputs_for("alert"), lambda _, content: _alert(service, content, run)),
     ]
     turns = itertools.cycle(kinds)
     return [next(next(turns)) for _ in range(count)]
@@ -96,9 +96,9 @@ def _pack(one: HostileInput, content: bytes) -> Prepared:
 _pack_numbers = itertools.count()
 
 
-def _alert(own: Service, content: bytes, run: Run) -> None:
+def _alert(service: Service, content: bytes, run: Run) -> None:
     try:
-        run.refused += own.alert(content).status_code >= 500
+        run.refused += service.alert(content).status_code >= 500
     except httpx.HTTPError:
         run.refused += 1
 
@@ -110,18 +110,20 @@ def measure(leaks: int, hostile: int) -> Run:
     tokens = [push.token for push in pushes if push.token]
     run = Run(len(tokens))
     try:
-        with hostile_service.running(folder, pushes, PUSHES_A_SECOND) as own:
-            digests = {own.register(token, f"owner{number}@example.com"): token for number, token in enumerate(tokens)}
-            _play(own, hostile, len(pushes) / PUSHES_A_SECOND, run)
-            _await_rest(own, set(digests), run)
-            disabled = own.disabled_at()
-            visible = own.github.visible
+        with hostile_service.running(folder, pushes, PUSHES_A_SECOND) as service:
+            digests = {
+                service.register(token, f"owner{number}@example.com"): token for number, token in enumerate(tokens)
+            }
+            _play(service, hostile, len(pushes) / PUSHES_A_SECOND, run)
+            _await_rest(service, set(digests), run)
+            disabled = service.disabled_at()
+            visible = service.github.visible
             run.delays = [disabled[digest] - visible[token] for digest, token in digests.items() if digest in disabled]
-            own.mailbox.wait_for(len(run.delays), 60)
-            run.problems = own.status()
-            own.process.terminate()
-            run.has_ended = _has_ended(own)
-            recipients = own.mailbox.recipients
+            service.mailbox.wait_for(len(run.delays), 60)
+            run.problems = service.status()
+            service.process.terminate()
+            run.has_ended = _has_ended(service)
+            recipients = service.mailbox.recipients
             run.missing_mails = len(tokens) - len({one for one in recipients if one.startswith("owner")})
             run.repeated_mails = len(recipients) - len(set(recipients))
         run.left = len(left_running(folder))
@@ -130,10 +132,10 @@ def measure(leaks: int, hostile: int) -> Run:
     return run
 
 
-def _play(own: Service, hostile: int, seconds: float, run: Run) -> None:
+def _play(service: Service, hostile: int, seconds: float, run: Run) -> None:
     """Play the firehose, with the hostile actions spread evenly over its time."""
-    deeds = hostile_deeds(own, hostile, run)
-    own.github.started = start = time.time()
+    deeds = hostile_deeds(service, hostile, run)
+    service.github.started = start = time.time()
     for number, deed in enumerate(deeds):
         due = start + seconds * number / hostile
         time.sleep(max(due - time.time(), 0.0))
@@ -142,19 +144,19 @@ def _play(own: Service, hostile: int, seconds: float, run: Run) -> None:
     time.sleep(max(start + seconds - time.time(), 0.0))
 
 
-def _await_rest(own: Service, digests: set[str], run: Run) -> None:
+def _await_rest(service: Service, digests: set[str], run: Run) -> None:
     deadline = time.monotonic() + MAX_WAIT_SECONDS
     while time.monotonic() < deadline:
-        run.is_idle = own.is_idle()
-        if run.is_idle and digests <= own.disabled_at().keys():
+        run.is_idle = service.is_idle()
+        if run.is_idle and digests <= service.disabled_at().keys():
             return
         time.sleep(0.5)
 
 
-def _has_ended(own: Service) -> bool:
+def _has_ended(service: Service) -> bool:
     """Return whether the service stops on SIGTERM. A hung process would prevent it."""
     try:
-        return own.process.wait(60) == 0
+        return service.process.wait(60) == 0
     except subprocess.TimeoutExpired:
         return False
 

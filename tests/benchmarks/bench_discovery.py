@@ -88,17 +88,17 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
             options = {"SOURCES": SOURCES, "GITHUB_TOKEN": "a-credential"}
             with service(folder, address, url, processes, **options) as child:
                 until(lambda: len(_states(database)) == 3, 90)
-                own = httpx.Client(base_url=address, trust_env=False)
-                own.get("/start")
+                http = httpx.Client(base_url=address, trust_env=False)
+                http.get("/start")
                 run = Run(pushes)
-                _watch(database, own, child.pid, run, seconds, seconds + lag + 150)
-                _count(database, own, digests, run)
+                _watch(database, http, child.pid, run, seconds, seconds + lag + 150)
+                _count(database, http, digests, run)
                 return run
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watch(database: Database, own: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
+def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
     """Wait until everything was shown and nothing waits any more. `flow`: for how long pushes flow."""
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []
@@ -107,7 +107,7 @@ def _watch(database: Database, own: httpx.Client, pid: int, run: Run, flow: floa
         elapsed = time.time() - began
         # From one half of the flow on, each source has found its pace.
         if (not used and elapsed >= flow / 2) or (len(used) == 1 and elapsed >= flow):
-            used.append((elapsed, own.get("/state").json()["used"]))
+            used.append((elapsed, http.get("/state").json()["used"]))
         if elapsed > seconds + 600:
             print("not everything was read within ten minutes more")
             break
@@ -118,8 +118,8 @@ def _watch(database: Database, own: httpx.Client, pid: int, run: Run, flow: floa
     run.used = {resource: count - before.get(resource, 0) for resource, count in after.items()}
 
 
-def _count(database: Database, own: httpx.Client, digests: dict[str, str], run: Run) -> None:
-    state = own.get("/state").json()
+def _count(database: Database, http: httpx.Client, digests: dict[str, str], run: Run) -> None:
+    state = http.get("/state").json()
     run.refused = state["refused"]
     first: dict[int, tuple[float, str]] = {}
     published: dict[int, float] = {}

@@ -106,8 +106,8 @@ def _referred(value: Any) -> set[str]:
         return {name for one in value for name in _referred(one)}
     if not isinstance(value, dict):
         return set()
-    own = value.get("$ref")
-    names = {own.removeprefix("#/schemas/")} if isinstance(own, str) else set()
+    reference = value.get("$ref")
+    names = {reference.removeprefix("#/schemas/")} if isinstance(reference, str) else set()
     return names | {name for part in value.values() for name in _referred(part)}
 
 

@@ -15,38 +15,38 @@ from workers.sandbox.world import World, until
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[World]:
+def surroundings(tmp_path: Path) -> Iterator[World]:
     with world.running(tmp_path / "w", log_format="json") as running:
         yield running
 
 
 @pytest.fixture
-def polling(own: World) -> Callable[[], bool]:
+def polling(surroundings: World) -> Callable[[], bool]:
     """Whether the service has polled at least once."""
 
     def ask() -> bool:
-        with own.database.read() as session:
+        with surroundings.database.read() as session:
             statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
         return session.execute(statement).scalar_one_or_none() is not None
 
     return ask
 
 
-def disabled(own: World, digest: str) -> bool:
-    with own.database.read() as session:
+def disabled(surroundings: World, digest: str) -> bool:
+    with surroundings.database.read() as session:
         statement = select(ApiToken.disabled_at).where(ApiToken.digest == digest)
         return session.execute(statement).scalar_one() is not None
 
 
-def idle(own: World) -> bool:
+def idle(surroundings: World) -> bool:
     """Whether every job that was queued has ended."""
-    with own.database.read() as session:
+    with surroundings.database.read() as session:
         return session.execute(select(ScanJob.id).where(ScanJob.state.in_(("queued", "running")))).first() is None
 
 
-def told(own: World) -> int:
+def told(surroundings: World) -> int:
     """How often an owner was told of an incident."""
-    with own.database.read() as session:
+    with surroundings.database.read() as session:
         statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
         return len(session.execute(statement).all())
 

@@ -44,9 +44,9 @@ def processes(pid: int) -> dict[str, list[int]]:
     return found
 
 
-def told_in_log(own: World, number: int) -> None:
+def told_in_log(surroundings: World, number: int) -> None:
     """Assert that each line of every process is JSON, and that the log tells each event of so many tokens with ids."""
-    lines = [json.loads(line) for line in (own.folder / "service.log").read_text().splitlines()]
+    lines = [json.loads(line) for line in (surroundings.folder / "service.log").read_text().splitlines()]
     events = [line for line in lines if line["logger"] == "r8scan.security"]
     for kind in SECURITY_EVENTS:
         assert len({line["incident"] for line in events if line["kind"] == kind}) == number, kind
@@ -55,18 +55,18 @@ def told_in_log(own: World, number: int) -> None:
     assert informing <= {"r8scan.security", "r8scan.summary", "workers.celery", "workers.supervisor"}
 
 
-def leak(own: World, token: str, number: int) -> None:
+def leak(surroundings: World, token: str, number: int) -> None:
     """A repository of its own with a token in it, pushed."""
     name = f"ana/app{number}"
-    own.github.create_repository(name)
-    work = own.workplace(name, f"work{number}")
+    surroundings.github.create_repository(name)
+    work = surroundings.workplace(name, f"work{number}")
     work.write("app.py", f"x = '{token}'\n")
     work.commit("oops")
     work.push()
 
 
 def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
-    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+    surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
     names = [
         "content",
@@ -82,12 +82,12 @@ def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
         "title",
     ]
     tokens = {name: fresh_token() for name in names}
-    digests = {name: own.register(token, email=f"{name}@example.com") for name, token in tokens.items()}
-    own.github.create_repository("ana/app", description=f"bot {tokens['description']}")
-    work = own.workplace("ana/app")
+    digests = {name: surroundings.register(token, email=f"{name}@example.com") for name, token in tokens.items()}
+    surroundings.github.create_repository("ana/app", description=f"bot {tokens['description']}")
+    work = surroundings.workplace("ana/app")
     work.commit("first")
     work.push()
-    with own.service() as service:
+    with surroundings.service() as service:
         until(polling, MINUTE)
         work.write(f"conf/{tokens['path']}/settings.py", "nothing\n")
         work.write("app.py", f"x = '{tokens['content']}'\n")
@@ -97,91 +97,91 @@ def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
         work.git("branch", f"try-{tokens['branch']}")
         work.push("HEAD", "--tags")
         work.push(f"try-{tokens['branch']}")
-        own.github.open_issue("ana/app", f"help {tokens['title']}", f"curl -H 'Bearer {tokens['issue']}'")
-        own.github.comment("ana/app", f"mine is {tokens['comment']}")
+        surroundings.github.open_issue("ana/app", f"help {tokens['title']}", f"curl -H 'Bearer {tokens['issue']}'")
+        surroundings.github.comment("ana/app", f"mine is {tokens['comment']}")
         for name, digest in digests.items():
-            until(lambda digest=digest: disabled(own, digest), MINUTE), name  # type: ignore[misc]
-        assert own.mailbox.wait_for(len(names), MINUTE)
-        until(lambda: idle(own), MINUTE)
-        client = redis.Redis(unix_socket_path=str(socket_path(own.state)))
+            until(lambda digest=digest: disabled(surroundings, digest), MINUTE), name  # type: ignore[misc]
+        assert surroundings.mailbox.wait_for(len(names), MINUTE)
+        until(lambda: idle(surroundings), MINUTE)
+        client = redis.Redis(unix_socket_path=str(socket_path(surroundings.state)))
         in_redis = b"".join(bytes(client.dump(key) or b"") for key in client.scan_iter())
         client.close()
     assert service.returncode == 0
-    written = {path: path.read_bytes() for path in own.state.rglob("*") if path.is_file()}
+    written = {path: path.read_bytes() for path in surroundings.state.rglob("*") if path.is_file()}
     written[Path("redis")] = in_redis
-    written[Path("log")] = (own.folder / "service.log").read_bytes()
-    written[Path("mails")] = b"".join(bytes(message) for message in own.mailbox.messages)
+    written[Path("log")] = (surroundings.folder / "service.log").read_bytes()
+    written[Path("mails")] = b"".join(bytes(message) for message in surroundings.mailbox.messages)
     for name, token in tokens.items():
         holders = [str(path) for path, content in written.items() if token.encode() in content]
         assert not holders, f"the token of {name} stands in {holders}"
-    told_in_log(own, len(names))
+    told_in_log(surroundings, len(names))
     assert any(digests["content"].encode() in content for content in written.values()), (
         "this test looks at what is written"
     )
-    assert sorted(own.mailbox.recipients) == sorted(f"{name}@example.com" for name in names)
+    assert sorted(surroundings.mailbox.recipients) == sorted(f"{name}@example.com" for name in names)
 
 
 def test_whatever_is_killed_the_leak_is_found_and_one_mail_goes_out(
-    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+    surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
-    with own.service() as service:
+    with surroundings.service() as service:
         until(polling, MINUTE)
         victims = ["poller", "responder", "scanner", "scanner child", "rescanner", "beat", "redis"]
         for number, victim in enumerate(victims, 1):
             token = fresh_token()
-            digest = own.register(token, email=f"ana{number}@example.com")
+            digest = surroundings.register(token, email=f"ana{number}@example.com")
             pids = until(lambda victim=victim: processes(service.pid).get(victim), MINUTE)  # type: ignore[misc]
-            leak(own, token, number)
+            leak(surroundings, token, number)
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
-            until(lambda digest=digest: disabled(own, digest), MINUTE)  # type: ignore[misc]
-            assert own.mailbox.wait_for(number, MINUTE), victim
+            until(lambda digest=digest: disabled(surroundings, digest), MINUTE)  # type: ignore[misc]
+            assert surroundings.mailbox.wait_for(number, MINUTE), victim
         assert service.poll() is None
-    assert (len(own.mailbox.messages), told(own)) == (len(victims), len(victims))
+    assert (len(surroundings.mailbox.messages), told(surroundings)) == (len(victims), len(victims))
 
 
 def test_after_the_service_itself_was_killed_nothing_is_left_running_and_a_restart_finds_what_is_due(
-    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+    surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
-    digest = own.register(token)
-    with own.service() as service:
+    digest = surroundings.register(token)
+    with surroundings.service() as service:
         until(polling, MINUTE)
         pids = [pid for group in processes(service.pid).values() for pid in group]
         descriptors = [os.pidfd_open(pid) for pid in pids]
-        leak(own, token, 1)
+        leak(surroundings, token, 1)
         service.kill()
         service.wait()
         for descriptor in descriptors:
             ready = __import__("select").select([descriptor], [], [], MINUTE)[0]
             os.close(descriptor)
             assert ready, "a process outlived the service"
-    with own.service():
-        until(lambda: disabled(own, digest), MINUTE)
-        assert own.mailbox.wait_for(1, MINUTE)
-        until(lambda: idle(own), MINUTE)
-    assert (len(own.mailbox.messages), told(own)) == (1, 1)
+    with surroundings.service():
+        until(lambda: disabled(surroundings, digest), MINUTE)
+        assert surroundings.mailbox.wait_for(1, MINUTE)
+        until(lambda: idle(surroundings), MINUTE)
+    assert (len(surroundings.mailbox.messages), told(surroundings)) == (1, 1)
 
 
-def test_a_second_run_on_the_same_state_ends_in_one_line(own: World, polling: Callable[[], bool]) -> None:
-    with own.service() as service:
+def test_a_second_run_on_the_same_state_ends_in_one_line(surroundings: World, polling: Callable[[], bool]) -> None:
+    with surroundings.service() as service:
         until(polling, MINUTE)
-        second = own.folder / "second.log"
-        with own.service(log=second) as other:
+        second = surroundings.folder / "second.log"
+        with surroundings.service(log=second) as other:
             assert other.wait(MINUTE) == 1
-        assert f"already runs on {own.state} (process {service.pid})" in second.read_text()
+        assert f"already runs on {surroundings.state} (process {service.pid})" in second.read_text()
         assert len(second.read_text().splitlines()) == 1
     assert service.returncode == 0
 
 
 def test_a_repository_is_rescanned_with_all_its_history_its_pull_requests_and_its_wiki(
-    own: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
+    surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
     old, in_pull_request, in_wiki = fresh_token(), fresh_token(), fresh_token()
-    digests = [own.register(token) for token in (old, in_pull_request, in_wiki)]
-    own.github.announce_pushes = False
-    own.github.create_repository("bo/app")
-    work = own.workplace("bo/app")
+    digests = [surroundings.register(token) for token in (old, in_pull_request, in_wiki)]
+    surroundings.github.announce_pushes = False
+    surroundings.github.create_repository("bo/app")
+    work = surroundings.workplace("bo/app")
     work.write("a.txt", old)
     work.commit("old")
     work.write("a.txt", "gone")
@@ -191,32 +191,41 @@ def test_a_repository_is_rescanned_with_all_its_history_its_pull_requests_and_it
     work.write("b.txt", in_pull_request)
     work.commit("proposal")
     work.push("HEAD:refs/pull/1/head")
-    own.github.create_repository("bo/app.wiki")
-    wiki = own.workplace("bo/app.wiki", "wiki")
+    surroundings.github.create_repository("bo/app.wiki")
+    wiki = surroundings.workplace("bo/app.wiki", "wiki")
     wiki.write("Home.md", f"Set the token to {in_wiki}")
     wiki.commit("page")
     wiki.push()
     command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--json"]  # type: ignore[attr-defined]
-    with own.service():
+    with surroundings.service():
         until(polling, MINUTE)
-        done = subprocess.run(command, env=own.environment(), capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(
+            command, env=surroundings.environment(), capture_output=True, text=True, timeout=90, check=False
+        )
         assert done.returncode == 0, done.stderr
         for digest in digests:
-            until(lambda digest=digest: disabled(own, digest), MINUTE)  # type: ignore[misc]
+            until(lambda digest=digest: disabled(surroundings, digest), MINUTE)  # type: ignore[misc]
         unknown = subprocess.run(
-            [*command[:-2], "no/body"], env=own.environment(), capture_output=True, text=True, timeout=90, check=False
+            [*command[:-2], "no/body"],
+            env=surroundings.environment(),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
         )
         assert unknown.returncode == 1
         assert "there is no public repository" in unknown.stderr
-    assert not list((own.state / "mirrors").iterdir())
+    assert not list((surroundings.state / "mirrors").iterdir())
 
 
-def test_without_workers_a_rescan_is_recorded_and_says_so(own: World) -> None:
+def test_without_workers_a_rescan_is_recorded_and_says_so(surroundings: World) -> None:
     command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--no-wait"]  # type: ignore[attr-defined]
-    done = subprocess.run(command, env=own.environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=surroundings.environment(), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0
     assert "is queued" in done.stderr
-    assert not idle(own)
+    assert not idle(surroundings)
 
 
 @pytest.mark.parametrize("enforce", ["observe"])
@@ -224,30 +233,30 @@ def test_observing_disables_nothing_and_tells_the_operator(
     tmp_path: Path, fresh_token: Callable[[], str], enforce: str
 ) -> None:
 
-    with world.running(tmp_path / "w", enforce=enforce) as own:
+    with world.running(tmp_path / "w", enforce=enforce) as surroundings:
         token = fresh_token()
-        digest = own.register(token)
-        with own.service():
-            leak(own, token, 1)
-            assert own.mailbox.wait_for(1, MINUTE)
-        assert own.mailbox.recipients == [world.OPERATOR]
-        assert not disabled(own, digest)
-        assert own.answer(token) == 200
+        digest = surroundings.register(token)
+        with surroundings.service():
+            leak(surroundings, token, 1)
+            assert surroundings.mailbox.wait_for(1, MINUTE)
+        assert surroundings.mailbox.recipients == [world.OPERATOR]
+        assert not disabled(surroundings, digest)
+        assert surroundings.answer(token) == 200
 
 
 def test_it_runs_on_postgresql_and_a_redis_of_its_own(
     tmp_path: Path, postgresql_url: str, redis_socket: str, fresh_token: Callable[[], str]
 ) -> None:
     urls = {"database_url": postgresql_url, "redis_url": f"redis+socket://{redis_socket}"}
-    with world.running(tmp_path / "w", **urls) as own:
+    with world.running(tmp_path / "w", **urls) as surroundings:
         tokens = [fresh_token() for _ in range(3)]
-        digests = [own.register(token, email=f"{number}@example.com") for number, token in enumerate(tokens)]
-        with own.service("--processes", "2") as service:
+        digests = [surroundings.register(token, email=f"{number}@example.com") for number, token in enumerate(tokens)]
+        with surroundings.service("--processes", "2") as service:
             for number, token in enumerate(tokens):
-                leak(own, token, number)
+                leak(surroundings, token, number)
             for digest in digests:
-                until(lambda digest=digest: disabled(own, digest), MINUTE)  # type: ignore[misc]
-            assert own.mailbox.wait_for(len(tokens), MINUTE)
+                until(lambda digest=digest: disabled(surroundings, digest), MINUTE)  # type: ignore[misc]
+            assert surroundings.mailbox.wait_for(len(tokens), MINUTE)
             assert "redis" not in processes(service.pid)
         assert service.returncode == 0
-        assert told(own) == len(tokens)
+        assert told(surroundings) == len(tokens)

@@ -19,8 +19,8 @@ from workers.sandbox.world import World
 MINUTE = 60.0
 
 
-def polled(own: World) -> bool:
-    with own.database.read() as session:
+def polled(surroundings: World) -> bool:
+    with surroundings.database.read() as session:
         statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
         return session.execute(statement).scalar_one_or_none() is not None
 
@@ -35,25 +35,25 @@ def test_a_leak_is_disabled_in_the_vendors_store_and_its_owner_told(
     secret.write_text("the-secret-of-the-store\n")
     with (
         token_store.running(store),
-        world.running(tmp_path / "w", token_store_url=store.url, token_store_secret_file=str(secret)) as own,
+        world.running(tmp_path / "w", token_store_url=store.url, token_store_secret_file=str(secret)) as surroundings,
     ):
-        own.vendor_api.cache.is_live = lambda one: store.tokens[one]["disabled_at"] is None
-        assert own.answer(token) == 200
-        own.github.create_repository("ana/app")
-        work = own.workplace("ana/app")
-        with own.service() as service:
-            until(lambda: polled(own), MINUTE)
+        surroundings.vendor_api.cache.is_live = lambda one: store.tokens[one]["disabled_at"] is None
+        assert surroundings.answer(token) == 200
+        surroundings.github.create_repository("ana/app")
+        work = surroundings.workplace("ana/app")
+        with surroundings.service() as service:
+            until(lambda: polled(surroundings), MINUTE)
             work.write("app.py", f"x = '{token}'\n")
             work.commit("oops")
             work.push()
             until(lambda: store.tokens[digest]["disabled_at"], MINUTE)
-            until(lambda: own.answer(token) == 401, MINUTE)
-            assert own.mailbox.wait_for(2, MINUTE)
+            until(lambda: surroundings.answer(token) == 401, MINUTE)
+            assert surroundings.mailbox.wait_for(2, MINUTE)
         assert service.returncode == 0
-        with own.database.read() as session:
+        with surroundings.database.read() as session:
             incident = session.execute(select(Incident)).scalar_one()
             assert session.execute(select(func.count()).select_from(ApiToken)).scalar_one() == 0
         assert (incident.action, incident.token_name) == ("disabled", "nightly")
         assert store.keys == {digest: str(incident.id)}
-        assert sorted(own.mailbox.recipients) == ["ana@acme.example", "bo@acme.example"]
+        assert sorted(surroundings.mailbox.recipients) == ["ana@acme.example", "bo@acme.example"]
         assert token not in json.dumps(store.tokens)

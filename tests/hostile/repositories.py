@@ -46,6 +46,6 @@ def _bomb(folder: Path, width: int, depth: int, neighbour: bytes) -> str:
 
 
 def _git(folder: Path, *arguments: str, data: bytes | None = None) -> None:
-    own = () if arguments[0] == "init" else (f"--git-dir={folder}",)
-    command = ["git", *own, *arguments]
+    place = () if arguments[0] == "init" else (f"--git-dir={folder}",)
+    command = ["git", *place, *arguments]
     subprocess.run(command, input=data, capture_output=True, check=True, env=environment())

@@ -22,8 +22,8 @@ READ = [*inputs_for("file"), *inputs_for("comment")]
 
 @pytest.fixture(scope="module")
 def measurer() -> Iterator[Measurer]:
-    with Measurer() as own:
-        yield own
+    with Measurer() as measurer:
+        yield measurer
 
 
 def measured(measurer: Measurer, folder: Path, one: HostileInput, work: str, cpu_seconds: int = 10) -> Measured:

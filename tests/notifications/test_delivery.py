@@ -387,10 +387,10 @@ def test_what_cannot_be_claimed_together_is_claimed_one_by_one(
         leak(database, f"owner{number}@acme.example")
     real = claiming.claim
 
-    def claim(own: Database, keys: Sequence[uuid.UUID], *rest: Any) -> list[Claimed]:
+    def claim(database: Database, keys: Sequence[uuid.UUID], *rest: Any) -> list[Claimed]:
         if len(keys) > 1:
             raise RuntimeError("too much at once")
-        return real(own, keys, *rest)
+        return real(database, keys, *rest)
 
     monkeypatch.setattr(claiming, "claim", claim)
     assert deliver(database, Post()).sent == 4

@@ -44,8 +44,8 @@ def _read_push(_github: Any, push: Push, _detector: Any, **_: Any) -> PushReadin
     return PushReading()
 
 
-def _poll_gists(own: PollContext) -> PollReport:
-    return leased_poll.run_if_due(own.database, "gists", time.sleep, lambda _: _hang())
+def _poll_gists(context: PollContext) -> PollReport:
+    return leased_poll.run_if_due(context.database, "gists", time.sleep, lambda _: _hang())
 
 
 setattr(push_scan, "read_push", _read_push)  # noqa: B010 - mypy refuses a plain assignment, as it should elsewhere

@@ -124,20 +124,20 @@ def service(tmp_path: Path, redis_socket: str) -> Iterator[Service]:
 
 def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = "", **more: Any) -> dict[str, Any]:
     """Return a message as kombu writes it. `more` replaces parts: `headers`, `embed`, `body`, `content_type`."""
-    own = str(uuid.uuid4())
+    identifier = str(uuid.uuid4())
     body = json.dumps([args, kwargs or {}, more.get("embed", {})])
     return {
         "body": more.get("body", base64.b64encode(body.encode()).decode()),
         "content-encoding": "utf-8",
         "content-type": more.get("content_type", "application/json"),
-        "headers": {"lang": "py", "task": task, "id": own, "root_id": own, **more.get("headers", {})},
+        "headers": {"lang": "py", "task": task, "id": identifier, "root_id": identifier, **more.get("headers", {})},
         "properties": {
-            "correlation_id": own,
+            "correlation_id": identifier,
             "body_encoding": "base64",
             "delivery_tag": str(uuid.uuid4()),
             "delivery_info": {"exchange": "", "routing_key": queue or "polling"},
             "priority": 0,
-            "reply_to": own,
+            "reply_to": identifier,
         },
     }
 
@@ -292,9 +292,9 @@ def test_every_task_that_exists_has_a_queue_and_only_polls_take_an_argument() ->
     from workers.celery import app
 
     app.loader.import_default_modules()
-    own = {name for name in app.tasks if not name.startswith("celery.")}
-    assert own == set(task_routes)
-    assert set(ARGUMENTS) <= own
+    ours = {name for name in app.tasks if not name.startswith("celery.")}
+    assert ours == set(task_routes)
+    assert set(ARGUMENTS) <= ours
     assert {route["queue"] for route in task_routes.values()} == {queue.name for queue in task_queues}
 
 
@@ -302,18 +302,18 @@ def test_every_task_that_exists_has_a_queue_and_only_polls_take_an_argument() ->
 def test_our_own_messages_pass(task: str) -> None:
     queue = task_routes[task]["queue"]
     args = ["gists"] if task in ARGUMENTS else []
-    own = checked(forged(task, args, headers={"expires": "2030-01-02T03:04:05+00:00"}), queue)
-    assert json.loads(base64.b64decode(own["body"]))[0] == args
-    assert own["headers"]["expires"] == "2030-01-02T03:04:05+00:00"
+    passed = checked(forged(task, args, headers={"expires": "2030-01-02T03:04:05+00:00"}), queue)
+    assert json.loads(base64.b64decode(passed["body"]))[0] == args
+    assert passed["headers"]["expires"] == "2030-01-02T03:04:05+00:00"
     with pytest.raises(MessageRefused, match="does not belong"):
         checked(forged(task, args), "other")
 
 
 def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"redis+socket://{redis_socket}?virtual_host={UNCONSUMED_HOST}"
-    own = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
-    own.flushdb()
-    before = own.info("memory")["used_memory"]
+    client = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
+    client.flushdb()
+    before = client.info("memory")["used_memory"]
     monkeypatch.setattr("kombu.transport._transport_cache", {})  # another test may have asked before `install`
     broker.install()
     with Celery("beat", broker=url, set_as_current=False).connection_for_write() as connection:
@@ -323,9 +323,9 @@ def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str, monkeypatch
                 message = [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
                 headers = {"task": "r8scan.poll", "id": str(number), "argsrepr": "x" * 300, "expires": "2026-11-30"}
                 producer.publish(message, routing_key=queue.name, serializer="json", headers=headers)
-    assert [own.llen(queue.name) for queue in task_queues] == [MAX_WAITING] * len(task_queues)
-    kept = json.loads(own.lrange(task_queues[0].name, 0, 0)[0])
+    assert [client.llen(queue.name) for queue in task_queues] == [MAX_WAITING] * len(task_queues)
+    kept = json.loads(client.lrange(task_queues[0].name, 0, 0)[0])
     assert kept["headers"]["id"] == str(MAX_WAITING + 49), "the newest are kept"
-    assert own.info("memory")["used_memory"] - before < 1_000_000
-    own.flushdb()
-    own.close()
+    assert client.info("memory")["used_memory"] - before < 1_000_000
+    client.flushdb()
+    client.close()

@@ -36,7 +36,7 @@ def add(name: NameArgument, role: RoleOption = Role.VIEWER) -> None:
     with _known_errors():
         folded = users.folded_name(name)
         password_hash = users.hash_password(_password())
-        with opened_context() as own, own.database.write() as session:
+        with opened_context() as context, context.database.write() as session:
             users.add(session, folded, password_hash, role, who=operator_name())
     typer.echo(f"{folded} may sign in as {role}")
 
@@ -51,7 +51,7 @@ def password(name: NameArgument) -> None:
 
     with _known_errors():
         password_hash = users.hash_password(_password())
-        with opened_context() as own, own.database.write() as session:
+        with opened_context() as context, context.database.write() as session:
             users.change(session, name, password_hash=password_hash, who=operator_name())
     typer.echo("the password is changed; sessions have ended")
 
@@ -64,7 +64,7 @@ def role(name: NameArgument, role: Annotated[Role, typer.Argument(metavar="ROLE"
     """
     from workers.web.console import users
 
-    with _known_errors(), opened_context() as own, own.database.write() as session:
+    with _known_errors(), opened_context() as context, context.database.write() as session:
         users.change(session, name, role=role, who=operator_name())
     typer.echo(f"{name} is {role} from the next sign-in on")
 
@@ -77,7 +77,7 @@ def remove(name: NameArgument) -> None:
     """
     from workers.web.console import users
 
-    with _known_errors(), opened_context() as own, own.database.write() as session:
+    with _known_errors(), opened_context() as context, context.database.write() as session:
         users.remove(session, name, who=operator_name())
     typer.echo(f"{name} can sign in no longer; sessions have ended")
 
@@ -90,7 +90,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object 
     """
     from workers.web.console import users
 
-    with opened_context() as own, own.database.read() as session:
+    with opened_context() as context, context.database.read() as session:
         found = users.listed(session)
     if as_json:
         output.json_lines({"name": one.name, "role": one.role, "created_at": one.created_at} for one in found)
@@ -108,7 +108,7 @@ def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose ses
     from scanner.records import audit
     from workers.web.console import users
 
-    with opened_context() as own, own.database.write() as session:
+    with opened_context() as context, context.database.write() as session:
         number = users.end_sessions(session, name.strip().lower())
         audit.record(session, "console_sessions_ended", {"user": name, "sessions": number}, who=operator_name())
     typer.echo(f"{number} session{'' if number == 1 else 's'} ended")

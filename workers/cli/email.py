@@ -45,13 +45,13 @@ def test(
     """
     from notifications.operator_channels import OperatorNotTold, send_mail
 
-    with opened_context() as own:
+    with opened_context() as context:
         text = "This is a test of r8scan's mail settings. Nothing has happened, and nothing has to be done.\n"
         try:
-            send_mail(own.transport, own.identity, address, "r8scan: test of the mail settings", text)
+            send_mail(context.transport, context.identity, address, "r8scan: test of the mail settings", text)
         except OperatorNotTold as err:
             raise UserError(f"{err}: check R8SCAN_SMTP_URL and R8SCAN_EMAIL_FROM") from err
-        where = mail_transport(own.settings)
+        where = mail_transport(context.settings)
     if where.startswith("Maildir"):
         typer.echo(f"written into {where}: set R8SCAN_SMTP_URL to send mails to people")
     else:

@@ -54,10 +54,10 @@ def explain(err: BaseException) -> str | None:
 def _database_setting() -> str:
     """Return the setting that says where the database is: by default it is in the state folder."""
     try:
-        own = load_settings(use_state=False)
+        settings = load_settings(use_state=False)
     except SettingsError:
         return "R8SCAN_DATABASE_URL"
-    return "R8SCAN_STATE_DIR" if own.is_default_database else "R8SCAN_DATABASE_URL"
+    return "R8SCAN_STATE_DIR" if settings.is_default_database else "R8SCAN_DATABASE_URL"
 
 
 def _wrong_version() -> str | None:

@@ -26,21 +26,21 @@ def settings(
 
     Example: r8scan settings --changed
     """
-    own = load_settings()
-    rows = [row for row in described(own) if not changed or row[2] != "default"]
+    loaded = load_settings()
+    rows = [row for row in described(loaded) if not changed or row[2] != "default"]
     if as_json:
         output.json_lines({"setting": name, "value": value, "from": place} for name, value, place in rows)
     else:
         output.table("Settings", ("setting", "value", "from"), rows, empty="every setting has its default")
 
 
-def described(own: Settings) -> Iterator[tuple[str, str, str]]:
+def described(loaded: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and origin of each setting, without secrets."""
     environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"
         is_secret = field.upper() in SECRETS
-        yield name, shown(field, getattr(own, field)), origin(name, environment, dotenv, has_file=is_secret)
+        yield name, shown(field, getattr(loaded, field)), origin(name, environment, dotenv, has_file=is_secret)
 
 
 def shown(field: str, value: Any) -> str:

@@ -124,9 +124,10 @@ def _screen(found: Overview) -> RenderableType:
 
 
 def _configuration(found: Overview) -> str:
-    own = found.configuration
-    sources = ", ".join(own.sources) or "none"
-    return f"mode: {own.enforce}   mails: {own.mail_transport}   tokens: {own.token_store}   sources: {sources}"
+    configuration = found.configuration
+    sources = ", ".join(configuration.sources) or "none"
+    mails, tokens = configuration.mail_transport, configuration.token_store
+    return f"mode: {configuration.enforce}   mails: {mails}   tokens: {tokens}   sources: {sources}"
 
 
 _SOURCE_COLUMNS = (

@@ -40,16 +40,16 @@ class Heart:
     Args:
         settings: They name the database and the alive file.
         process: The description of this process for its row.
-        own: The progress of the consuming thread.
+        progress: The progress of the consuming thread.
         end: Ends the process when the consuming thread is stuck; called once.
     """
 
     def __init__(
-        self, settings: Settings, process: Process, own: Pulse | None = None, end: Callable[[], None] | None = None
+        self, settings: Settings, process: Process, progress: Pulse | None = None, end: Callable[[], None] | None = None
     ) -> None:
         self._settings = settings
         self._process = process
-        self._pulse = own or pulse.current()
+        self._pulse = progress or pulse.current()
         self._end = end
         self._started = time.monotonic()
         self._stopped = threading.Event()

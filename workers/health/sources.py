@@ -37,15 +37,15 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
     missed = _missed(session)
     measured = {one.source: one for one in session.execute(select(RecallMeasurement)).scalars()}
     for name in sorted({*settings.sources, *states, *counts}):
-        state, own = states.get(name), counts.get(name, {})
-        row = _row(name, settings, state, own, missed.get(name, (0, 0)), found.at)
+        state, tallied = states.get(name), counts.get(name, {})
+        row = _row(name, settings, state, tallied, missed.get(name, (0, 0)), found.at)
         recall = measured.get(name)
         found.sources.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
         if state is not None and name in settings.sources:
             found.problems += _problems(state, found.at)
         found.problems += [
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
-            for what, number in _dropped(own).items()
+            for what, number in _dropped(tallied).items()
         ]
 
 

@@ -155,8 +155,8 @@ class SandboxGitHub:
     def comment(self, repository: str, body: str, number: int = 1) -> str:
         """Somebody comments on an issue."""
         issue = self._issue(repository, number, "a question", "")
-        own = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
-        comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, own)
+        entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
+        comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
         self.repositories[repository.lower()].listings["issues/comments"].append(comment)
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
@@ -218,8 +218,8 @@ class SandboxGitHub:
         return f"{self.url}/{repository}.git"
 
     def _issue(self, repository: str, number: int, title: str, body: str) -> dict[str, Any]:
-        own = {"title": title, "body": body, "html_url": f"{self.url}/{repository}/issues/{number}"}
-        return github_forms.written("issues", f"{self.api_url}/repos/{repository}", number, own)
+        entry = {"title": title, "body": body, "html_url": f"{self.url}/{repository}/issues/{number}"}
+        return github_forms.written("issues", f"{self.api_url}/repos/{repository}", number, entry)
 
     @staticmethod
     def _created(repository: Repository) -> dict[str, Any]:

@@ -23,12 +23,12 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
     """The answer to a comparison; None when one of its ends does not exist. `address`: of the repository in the API."""
-    own = f"{address}/compare/{before}...{head}"
+    page = f"{address}/compare/{before}...{head}"
     try:
         base = git("merge-base", before, head, cwd=path).decode().strip()
         listed = git("rev-list", "--reverse", f"{base}..{head}", cwd=path).decode().split()
         return {
-            **dict.fromkeys(("url", "html_url", "permalink_url", "diff_url", "patch_url"), own),
+            **dict.fromkeys(("url", "html_url", "permalink_url", "diff_url", "patch_url"), page),
             "base_commit": _commit(path, address, before),
             "merge_base_commit": _commit(path, address, base),
             "status": "ahead",
@@ -112,12 +112,12 @@ def _item(repository: Repository, path: str, content: bytes, word: str, github: 
 
 def _commit(path: Path, address: str, sha: str) -> dict[str, Any]:
     listed = git("log", "-1", "--format=%H%x00%T%x00%P%x00%B", sha, cwd=path).decode("utf-8", "replace")
-    own, tree, parents, message = listed.split("\0", 3)
-    url = f"{address}/commits/{own}"
+    oid, tree, parents, message = listed.split("\0", 3)
+    url = f"{address}/commits/{oid}"
     person = {"name": "ana", "email": "ana@example.com", "date": LONG_AGO}
     return {
-        "sha": own,
-        "node_id": node_id(own),
+        "sha": oid,
+        "node_id": node_id(oid),
         "url": url,
         "html_url": url,
         "comments_url": f"{url}/comments",
@@ -129,7 +129,7 @@ def _commit(path: Path, address: str, sha: str) -> dict[str, Any]:
             "message": message.rstrip("\n"),
             "comment_count": 0,
             "tree": {"sha": tree, "url": f"{address}/git/trees/{tree}"},
-            "url": f"{address}/git/commits/{own}",
+            "url": f"{address}/git/commits/{oid}",
         },
         "parents": [{"sha": parent, "url": f"{address}/commits/{parent}"} for parent in parents.split()],
     }

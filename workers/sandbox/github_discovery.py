@@ -18,10 +18,10 @@ LIST_SIZE = 100
 """Of the list by id, whatever is asked for."""
 
 
-def routes(own: Answers) -> list[Route]:
+def routes(answers: Answers) -> list[Route]:
     """Routes of everything that shows repositories of which nobody knew."""
-    discovery = Discovery(own)
-    own.github.graphql = discovery.graphql
+    discovery = Discovery(answers)
+    answers.github.graphql = discovery.graphql
     return [
         Route("/api/graphql", discovery.query, methods=["POST"]),
         Route("/api/search/repositories", discovery.search),
@@ -32,10 +32,10 @@ def routes(own: Answers) -> list[Route]:
 class Discovery:
     """Answers about repositories, by their places in the search index and by their ids."""
 
-    def __init__(self, own: Answers) -> None:
-        self._own = own
-        self._github: SandboxGitHub = own.github
-        self.graphql = GraphQL(own.github.index, self._node, self._number_of)
+    def __init__(self, answers: Answers) -> None:
+        self._own = answers
+        self._github: SandboxGitHub = answers.github
+        self.graphql = GraphQL(answers.github.index, self._node, self._number_of)
 
     async def query(self, request: Request) -> Response:
         refused = self._own.refused(request, "graphql")

@@ -80,12 +80,12 @@ def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict
     `address`: of the repository or gist in the API. Strange values of the entry's stay as strange as they are.
     """
     api_url = address.partition("/repos/")[0].partition("/gists/")[0]
-    own = f"{address}/{what}/{number}"
+    page = f"{address}/{what}/{number}"
     common = {
         "id": number,
         "node_id": node_id(what, number),
-        "url": own,
-        "html_url": own,
+        "url": page,
+        "html_url": page,
         "user": user(api_url, "ana"),
         "body": "",
         "author_association": "NONE",
@@ -97,7 +97,7 @@ def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict
 
 
 def _issue(address: str, number: int) -> dict[str, Any]:
-    own = f"{address}/issues/{number}"
+    page = f"{address}/issues/{number}"
     return {
         "number": number,
         "title": "",
@@ -109,12 +109,12 @@ def _issue(address: str, number: int) -> dict[str, Any]:
         "milestone": None,
         "closed_at": None,
         "repository_url": address,
-        **{f"{name}_url": f"{own}/{name}" for name in ("comments", "events", "labels")},
+        **{f"{name}_url": f"{page}/{name}" for name in ("comments", "events", "labels")},
     }
 
 
 def _pull(address: str, number: int) -> dict[str, Any]:
-    own = f"{address}/pulls/{number}"
+    page = f"{address}/pulls/{number}"
     api_url, _, full_name = address.partition("/repos/")
     head = {
         "label": "ana:main",
@@ -134,8 +134,8 @@ def _pull(address: str, number: int) -> dict[str, Any]:
         "head": head,
         "base": head,
         **dict.fromkeys(("assignee", "milestone", "closed_at", "merged_at", "merge_commit_sha", "auto_merge")),
-        **{f"{name}_url": f"{own}/{name}" for name in names},
-        "_links": {name: {"href": f"{own}/{name}"} for name in links},
+        **{f"{name}_url": f"{page}/{name}" for name in names},
+        "_links": {name: {"href": f"{page}/{name}"} for name in links},
     }
 
 
@@ -144,15 +144,15 @@ def _issue_comment(address: str, number: int) -> dict[str, Any]:
 
 
 def _review_comment(address: str, number: int) -> dict[str, Any]:
-    own = f"{address}/pulls/comments/{number}"
+    page = f"{address}/pulls/comments/{number}"
     return {
         "pull_request_review_id": None,
         "diff_hunk": "",
         "path": "a.py",
-        "pull_request_url": own,
+        "pull_request_url": page,
         "commit_id": "0" * 40,
         "original_commit_id": "0" * 40,
-        "_links": {name: {"href": own} for name in ("self", "html", "pull_request")},
+        "_links": {name: {"href": page} for name in ("self", "html", "pull_request")},
     }
 
 
@@ -162,9 +162,9 @@ def _commit_comment(address: str, number: int) -> dict[str, Any]:
 
 
 def _release(address: str, number: int) -> dict[str, Any]:
-    own = f"{address}/releases/{number}"
+    page = f"{address}/releases/{number}"
     return {
-        **{f"{name}_url": f"{own}/{name}" for name in ("assets", "upload", "tarball", "zipball")},
+        **{f"{name}_url": f"{page}/{name}" for name in ("assets", "upload", "tarball", "zipball")},
         "tag_name": f"v{number}",
         "target_commitish": "main",
         "name": None,
@@ -177,13 +177,13 @@ def _release(address: str, number: int) -> dict[str, Any]:
 
 
 def _review(address: str, number: int) -> dict[str, Any]:
-    own = f"{address}/pulls/1/reviews/{number}"
+    page = f"{address}/pulls/1/reviews/{number}"
     return {
         "state": "COMMENTED",
         "commit_id": "0" * 40,
-        "pull_request_url": own,
+        "pull_request_url": page,
         "submitted_at": LONG_AGO,
-        "_links": {name: {"href": own} for name in ("html", "pull_request")},
+        "_links": {name: {"href": page} for name in ("html", "pull_request")},
     }
 
 

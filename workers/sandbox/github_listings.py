@@ -21,9 +21,9 @@ from workers.sandbox.github_api import Answers
 LISTINGS = ("issues", "issues/comments", "pulls", "pulls/comments", "comments", "releases")
 
 
-def routes(own: Answers) -> list[Route]:
+def routes(answers: Answers) -> list[Route]:
     """Routes of everything that is a list."""
-    listings = Listings(own)
+    listings = Listings(answers)
     return [
         *(Route(f"/api/repos/{{owner}}/{{name}}/{what}", listings.of(what)) for what in LISTINGS),
         Route("/api/repos/{owner}/{name}/pulls/{number:int}/reviews", listings.reviews),
@@ -42,9 +42,9 @@ def routes(own: Answers) -> list[Route]:
 class Listings:
     """Answers that are pages of something."""
 
-    def __init__(self, own: Answers) -> None:
-        self._own = own
-        self._github = own.github
+    def __init__(self, answers: Answers) -> None:
+        self._own = answers
+        self._github = answers.github
 
     def of(self, what: str) -> Any:
         """The endpoint that lists this of a repository."""
@@ -84,10 +84,10 @@ class Listings:
     async def repositories(self, request: Request) -> Response:
         owner = request.path_params["owner"].lower()
         refused = self._own.refused(request, "users")
-        own = [item for name, item in self._github.repositories.items() if name.startswith(f"{owner}/")]
-        if refused is not None or not own:
+        owned = [item for name, item in self._github.repositories.items() if name.startswith(f"{owner}/")]
+        if refused is not None or not owned:
             return refused or self._own.error(404, "Not Found")
-        return self._page(request, [self._own.description(item) for item in own if not item.hidden])
+        return self._page(request, [self._own.description(item) for item in owned if not item.hidden])
 
     async def public_gists(self, request: Request) -> Response:
         refused = self._own.refused(request, "gists")

@@ -178,9 +178,11 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
 
     The decision follows after the answer. It takes longer for a real token, which would tell a caller that it is real.
     """
-    own = context.settings
+    settings = context.settings
     try:
-        return possession.record(context.database, own.digester(), found, client=client, web_url=own.github_web_url)
+        return possession.record(
+            context.database, settings.digester(), found, client=client, web_url=settings.github_web_url
+        )
     except BadReport as err:
         raise RequestRefused(400, f"what you sent {err}") from None
     except TooManyRequests:

@@ -162,7 +162,7 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
     """Fetch the few files whose fragments contain candidates at once, so that the mail can name the line."""
     for number, (file, candidates) in enumerate(found.hits):
         found.counts["candidates_in_fragments"] += len(candidates)
-        own = candidates
+        placed = candidates
         if number < MAX_LOOKED_AT:
             try:
                 content = remote_files.fetch(github, file)
@@ -172,7 +172,7 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
             else:
                 whole = detector.scan(Document(content, file.place), found.budget)
                 digests = {candidate.digest for candidate in whole.candidates}
-                own = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
+                placed = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
                 if not remote_files.is_as_named(file, content):
                     found.files.append(file)
                 elif not whole.unread:
@@ -181,7 +181,7 @@ def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
                     found.files.append(file)  # a job can read it with a budget of its own
         else:
             found.files.append(file)
-        found.candidates += own
+        found.candidates += placed
 
 
 def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -> Place:

@@ -247,8 +247,8 @@ def read_gist(
         if not isinstance(raw_url, str) or not isinstance(name, str) or len(raw_url) > 4096:
             counts["unusable_file"] += 1
             continue
-        own = Place("gist", url=place.url, path=redact(name), published_at=at)
-        files.append(RemoteFile(raw_url, own, MAX_FILE_BYTES, key=_content_key(raw_url, name)))
+        file_place = Place("gist", url=place.url, path=redact(name), published_at=at)
+        files.append(RemoteFile(raw_url, file_place, MAX_FILE_BYTES, key=_content_key(raw_url, name)))
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:

@@ -98,19 +98,36 @@ def _is_machine(evidence: Evidence) -> bool:
 # The points are estimates, not measurements. Compare them with the counts of finds by band in `r8scan status --json`.
 WEIGHTS: tuple[Weight, ...] = (
     Weight("machine", -60, "machines copy and update; people type tokens", _is_machine),
-    Weight("machine_ref", -40, "such branches are generated", lambda own: _MACHINE_REF.match(own.ref) is not None),
-    Weight("mirror", -40, "a mirror holds what is public elsewhere", lambda own: bool(_MIRROR.search(own.repository))),
-    Weight("fork", -10, "most pushes to forks bring the original's commits", lambda own: own.is_fork),
-    Weight("new_repository", 25, "first pushes hold what was never meant for others", _is_new),
-    Weight("created", 15, "a new branch or tag brings work that was private so far", lambda own: own.is_created),
-    Weight("small", 5, "small projects have no review", lambda own: own.size_kb is not None and own.size_kb < SMALL_KB),
     Weight(
-        "huge", -10, "data and archives, slow to read", lambda own: own.size_kb is not None and own.size_kb > HUGE_KB
+        "machine_ref", -40, "such branches are generated", lambda evidence: _MACHINE_REF.match(evidence.ref) is not None
     ),
-    Weight("language", 5, "the vendor's API is used in it", lambda own: own.language in SDK_LANGUAGES),
-    Weight("vendor", 40, "it says that it uses the vendor's API", lambda own: own.mentions_vendor),
-    Weight("leaked_before", 30, "who leaked once leaks again", lambda own: own.owner_has_leaked),
-    Weight("account", 35, "only who has an account has a token to leak", lambda own: own.owner_has_account),
+    Weight(
+        "mirror",
+        -40,
+        "a mirror holds what is public elsewhere",
+        lambda evidence: bool(_MIRROR.search(evidence.repository)),
+    ),
+    Weight("fork", -10, "most pushes to forks bring the original's commits", lambda evidence: evidence.is_fork),
+    Weight("new_repository", 25, "first pushes hold what was never meant for others", _is_new),
+    Weight(
+        "created", 15, "a new branch or tag brings work that was private so far", lambda evidence: evidence.is_created
+    ),
+    Weight(
+        "small",
+        5,
+        "small projects have no review",
+        lambda evidence: evidence.size_kb is not None and evidence.size_kb < SMALL_KB,
+    ),
+    Weight(
+        "huge",
+        -10,
+        "data and archives, slow to read",
+        lambda evidence: evidence.size_kb is not None and evidence.size_kb > HUGE_KB,
+    ),
+    Weight("language", 5, "the vendor's API is used in it", lambda evidence: evidence.language in SDK_LANGUAGES),
+    Weight("vendor", 40, "it says that it uses the vendor's API", lambda evidence: evidence.mentions_vendor),
+    Weight("leaked_before", 30, "who leaked once leaks again", lambda evidence: evidence.owner_has_leaked),
+    Weight("account", 35, "only who has an account has a token to leak", lambda evidence: evidence.owner_has_account),
 )
 
 

@@ -116,9 +116,9 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
     found: dict[int, Share] = {}
     for horizon in HORIZONS:
         old = [delay for mark, delay in zip(fair, waited, strict=True) if now - mark.pushed_at >= horizon]
-        own = share_of(sum(delay is not None and delay <= horizon for delay in old), len(old))
-        if own is not None:
-            found[horizon] = own
+        share = share_of(sum(delay is not None and delay <= horizon for delay in old), len(old))
+        if share is not None:
+            found[horizon] = share
     return found
 
 

@@ -47,15 +47,15 @@ def write(session: Session, turn: Turn) -> None:
         )
         session.execute(row)
     for look, total, seen in turn.again:
-        own = SearchWindow.start == look.span[0]
+        is_this_window = SearchWindow.start == look.span[0]
         following = look.look + 1
         if following >= len(LOOKS_AFTER):
-            session.execute(delete(SearchWindow).where(own).execution_options(synchronize_session=False))
+            session.execute(delete(SearchWindow).where(is_this_window).execution_options(synchronize_session=False))
             continue
         delay = LOOKS_AFTER[following] - LOOKS_AFTER[look.look]
         session.execute(
             update(SearchWindow)
-            .where(own)
+            .where(is_this_window)
             .values(looks=following, total=total, seen=_packed(seen), next_look_at=db_now(delay))
             .execution_options(synchronize_session=False)
         )

@@ -73,9 +73,15 @@ def enqueue_found(
             **_brought_by(found, [repository], archive_hour),
         }
         key = f"repository:{name.lower()}"
-        own = REPOSITORY_PRIORITY if priority is None else priority
+        urgency = REPOSITORY_PRIORITY if priority is None else priority
         row = jobs.enqueue(
-            session, JobKind.REPOSITORY, target, source=source, priority=own, dedupe_key=key, visible_at=published_at
+            session,
+            JobKind.REPOSITORY,
+            target,
+            source=source,
+            priority=urgency,
+            dedupe_key=key,
+            visible_at=published_at,
         )
         count += row is not None
     return count

@@ -111,7 +111,7 @@ fields = st.sampled_from(["digest", "token", "time", "ip", "country", "user_agen
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner))
 
 
-@given(st.text(max_size=200) | values.map(json.dumps) | st.dictionaries(fields, scalars).map(lambda own: line(**own)))
+@given(st.text(max_size=200) | values.map(json.dumps) | st.dictionaries(fields, scalars).map(lambda one: line(**one)))
 def test_any_line_is_a_record_or_refused(text: str) -> None:
     with contextlib.suppress(BadRecord):
         reader().read(text)
@@ -329,9 +329,9 @@ def test_a_feed_leaves_no_token_and_no_address(
     database: Database, known: Callable[..., str], dump: Callable[[], str], logged: io.StringIO
 ) -> None:
     token, other = known(), known()
-    own = reader(NetworkList(["203.0.113.0/24"]))
+    feed = reader(NetworkList(["203.0.113.0/24"]))
     text = json.dumps({"token": token, "time": NOW.isoformat(), "ip": "203.0.113.77", "user_agent": f"a {other}"})
-    take(database, [own.read(text)])
+    take(database, [feed.read(text)])
     everywhere = dump() + logged.getvalue()
     assert sha256_digest(token.encode()) in everywhere
     assert "203.0.113.0/24" in everywhere

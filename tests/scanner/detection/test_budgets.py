@@ -52,35 +52,35 @@ def test_within_its_budget_a_document_is_read_as_without_one(
 
 
 def test_what_documents_cost_is_taken_from_all_of_the_group(detector: Detector, fresh_token: Callable[[], str]) -> None:
-    own = budget()
+    inner = budget()
     content = gzip.compress(f"x = '{fresh_token()}'".encode() + b" " * 10_000)
-    detector.scan(Document(content, FILE), own)
-    left = own.remaining()
+    detector.scan(Document(content, FILE), inner)
+    left = inner.remaining()
     assert left.findings == 999
     assert left.work <= (1 << 30) - 10_000
     assert left.seconds < 100.0
 
 
 def test_a_document_gets_no_more_than_what_is_left(detector: Detector) -> None:
-    own = ScanBudget(seconds=100.0, work=100_000, findings=1000)
+    budget_here = ScanBudget(seconds=100.0, work=100_000, findings=1000)
     bomb = gzip.compress(bytes(1_000_000))
-    first = detector.scan(Document(bomb, FILE), own)
+    first = detector.scan(Document(bomb, FILE), budget_here)
     assert first.unread == {"expanded_bytes": 1}
-    assert own.is_spent
-    assert detector.scan(Document(bomb + b"\0", FILE), own).unread == {SPENT: 1}
+    assert budget_here.is_spent
+    assert detector.scan(Document(bomb + b"\0", FILE), budget_here).unread == {SPENT: 1}
 
 
 def test_a_costly_content_that_comes_again_costs_nothing_again(
     detector: Detector, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scanner.detection.detector.COSTLY_SECONDS", -1.0)
-    own = budget()
+    budget_here = budget()
     content = gzip.compress(f"x = '{fresh_token()}'".encode())
-    first = detector.scan(Document(content, FILE), own)
-    left = own.remaining()
+    first = detector.scan(Document(content, FILE), budget_here)
+    left = budget_here.remaining()
     elsewhere = Place("gist", path="other/a.py")
-    again = detector.scan(Document(content, elsewhere), own)
-    assert own.remaining() == left
+    again = detector.scan(Document(content, elsewhere), budget_here)
+    assert budget_here.remaining() == left
     assert [(one.digest, one.line, one.container) for one in again.candidates] == [
         (one.digest, one.line, one.container) for one in first.candidates
     ]
@@ -113,15 +113,15 @@ def test_a_push_spends_its_pages_budget_and_knows_when_others_have_spent_it() ->
 
 
 def test_threads_that_spend_at_once_lose_nothing() -> None:
-    own = ScanBudget(seconds=1.0, work=8_000, findings=1)
+    budget_here = ScanBudget(seconds=1.0, work=8_000, findings=1)
 
     def spend() -> None:
         for _ in range(999):
-            own.spend(work=1)
+            budget_here.spend(work=1)
 
     threads = [threading.Thread(target=spend) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert own.remaining().work == 8
+    assert budget_here.remaining().work == 8

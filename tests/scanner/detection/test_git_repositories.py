@@ -23,9 +23,9 @@ Token = Callable[[], str]
 
 @pytest.fixture
 def work(tmp_path: Path) -> Workplace:
-    own = Workplace(tmp_path / "work", "nowhere")
-    own.start()
-    return own
+    workplace = Workplace(tmp_path / "work", "nowhere")
+    workplace.start()
+    return workplace
 
 
 def scanned(git_dir: Path) -> HistoryScan:

@@ -20,9 +20,9 @@ Token = Callable[[], str]
 
 @pytest.fixture
 def work(tmp_path: Path) -> Workplace:
-    own = Workplace(tmp_path / "work", "nowhere")
-    own.start()
-    return own
+    workplace = Workplace(tmp_path / "work", "nowhere")
+    workplace.start()
+    return workplace
 
 
 def scanned(work: Workplace) -> HistoryScan:
@@ -63,10 +63,10 @@ def test_several_hits_are_all_placed_in_one_pass(work: Workplace, fresh_token: T
 def test_messages_authors_tags_notes_refs_and_names_are_read(work: Workplace, fresh_token: Token) -> None:
     names = ("message", "author", "tag", "note", "branch", "path", "link")
     tokens = {name: fresh_token() for name in names}
-    own = Workplace(work.path, work.remote, author=f"{tokens['author']} <a@example.com>")
+    workplace = Workplace(work.path, work.remote, author=f"{tokens['author']} <a@example.com>")
     (work.path / tokens["path"]).write_text("empty")
     (work.path / "link").symlink_to(f"/tmp/{tokens['link']}")
-    own.commit(f"use {tokens['message']}")
+    workplace.commit(f"use {tokens['message']}")
     work.git("tag", "-a", "v1", "-m", tokens["tag"])
     work.git("notes", "add", "-m", tokens["note"])
     work.git("branch", tokens["branch"])
@@ -208,11 +208,11 @@ def test_a_shallow_clone_says_that_it_is_one(work: Workplace, tmp_path: Path) ->
 def test_repositories_with_longer_hashes_are_read(tmp_path: Path, fresh_token: Token) -> None:
     token = fresh_token()
     git("init", "-q", "--object-format=sha256", "--template=", tmp_path / "work")
-    own = Workplace(tmp_path / "work", "nowhere")
-    own.write("a", token)
-    commit = own.commit("first")
+    workplace = Workplace(tmp_path / "work", "nowhere")
+    workplace.write("a", token)
+    commit = workplace.commit("first")
     assert len(commit) == 64
-    assert one(scanned(own), token).place.commit == commit
+    assert one(scanned(workplace), token).place.commit == commit
 
 
 def test_an_empty_repository_is_nothing_and_no_repository_is_an_error(work: Workplace, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_no_text_crashes_and_no_name_is_believed(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "own"),
+    ("url", "is_own"),
     [
         ("https://github.com/ana/app", True),
         ("https://gist.github.com/ana/1", True),
@@ -109,5 +109,5 @@ def test_no_text_crashes_and_no_name_is_believed(text: str) -> None:
         (None, False),
     ],
 )
-def test_no_page_but_githubs_own_is_ever_shown(url: object, own: bool) -> None:
-    assert is_own_page(WEB, url) is own
+def test_only_pages_of_this_github_are_shown(url: object, is_own: bool) -> None:
+    assert is_own_page(WEB, url) is is_own

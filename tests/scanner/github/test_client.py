@@ -39,7 +39,7 @@ SECRET = "the-secret-credential"
 
 
 @pytest.fixture
-def own() -> Iterator[GitHub]:
+def client() -> Iterator[GitHub]:
     connected = connect(API, WEB, SECRET)
     yield connected
     connected.close()
@@ -127,10 +127,10 @@ def test_no_header_crashes_the_reading_of_limits(value: str) -> None:
 
 
 @respx.mock
-def test_bearer_goes_to_the_api_basic_to_git_and_nothing_anywhere_else(own: GitHub) -> None:
+def test_bearer_goes_to_the_api_basic_to_git_and_nothing_anywhere_else(client: GitHub) -> None:
     route = respx.route(url__regex=".*").mock(return_value=httpx.Response(200, json={}))
-    own.http.get(f"{API}/events")
-    own.http.get(f"{WEB}/ana/app.git/info/refs")
+    client.http.get(f"{API}/events")
+    client.http.get(f"{WEB}/ana/app.git/info/refs")
     sent = [call.request.headers["Authorization"] for call in route.calls]
     assert sent == [f"Bearer {SECRET}", "Basic " + base64.b64encode(f"x-access-token:{SECRET}".encode()).decode()]
     for address in (
@@ -142,7 +142,7 @@ def test_bearer_goes_to_the_api_basic_to_git_and_nothing_anywhere_else(own: GitH
         "http://169.254.169.254/latest",
     ):
         with pytest.raises(Malformed, match="unknown host"):
-            own.http.get(address)
+            client.http.get(address)
     assert route.call_count == 2
 
 
@@ -151,29 +151,29 @@ def test_bearer_goes_to_the_api_basic_to_git_and_nothing_anywhere_else(own: GitH
     "target",
     ["https://evil.example/x", "http://api.github.com/x", "https://api.github.com:444/x", "file:///etc/passwd"],
 )
-def test_a_redirect_to_another_origin_is_refused_at_every_hop(own: GitHub, target: str) -> None:
+def test_a_redirect_to_another_origin_is_refused_at_every_hop(client: GitHub, target: str) -> None:
     respx.get(f"{API}/first").mock(return_value=httpx.Response(302, headers={"location": f"{API}/second"}))
     respx.get(f"{API}/second").mock(return_value=httpx.Response(302, headers={"location": target}))
     elsewhere = respx.get(target).mock(return_value=httpx.Response(200, json={}))
     with pytest.raises(Malformed) as caught:
-        get_json(own, f"{API}/first", expected=dict)
+        get_json(client, f"{API}/first", expected=dict)
     assert caught.value.reason in ("unknown_host", "unusable_address")
     assert not elsewhere.called
 
 
 @respx.mock
-def test_a_redirect_between_our_two_hosts_takes_no_credential_along(own: GitHub) -> None:
+def test_a_redirect_between_our_two_hosts_takes_no_credential_along(client: GitHub) -> None:
     respx.get(f"{API}/first").mock(return_value=httpx.Response(302, headers={"location": f"{WEB}/second"}))
     second = respx.get(f"{WEB}/second").mock(return_value=httpx.Response(200, json={}))
-    assert get_json(own, f"{API}/first", expected=dict)[1] == {}
+    assert get_json(client, f"{API}/first", expected=dict)[1] == {}
     assert "authorization" not in second.calls.last.request.headers
 
 
 @respx.mock
-def test_redirects_in_circles_end(own: GitHub) -> None:
+def test_redirects_in_circles_end(client: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(301, headers={"location": f"{API}/x"}))
     with pytest.raises(Unavailable, match="circles"):
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
     assert route.call_count < 10
 
 
@@ -210,16 +210,16 @@ def test_without_a_credential_none_is_sent() -> None:
     ],
 )
 def test_a_body_that_is_no_answer_has_its_name(
-    own: GitHub, content: bytes, headers: dict[str, str], kind: type[GitHubError]
+    client: GitHub, content: bytes, headers: dict[str, str], kind: type[GitHubError]
 ) -> None:
     stream = httpx.ByteStream(content)
     respx.get(f"{API}/x").mock(return_value=httpx.Response(200, stream=stream, headers=headers))
     with pytest.raises(kind):
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
 
 
 @respx.mock
-def test_a_body_over_the_limit_is_not_read_to_its_end(own: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_over_the_limit_is_not_read_to_its_end(client: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_JSON_BYTES", 1 << 20)
     given_out = itertools.count(1)
 
@@ -230,13 +230,13 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(own: GitHub, monkeypatch: 
 
     respx.get(f"{API}/x").mock(return_value=httpx.Response(200, stream=Endless()))
     with pytest.raises(Malformed) as caught:
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
     assert caught.value.reason == "too_large"
     assert next(given_out) < 20
 
 
 @respx.mock
-def test_an_answer_that_drips_has_one_deadline(own: GitHub) -> None:
+def test_an_answer_that_drips_has_one_deadline(client: GitHub) -> None:
     class Dripping(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             yield from (b" " for _ in range(100_000))
@@ -244,7 +244,7 @@ def test_an_answer_that_drips_has_one_deadline(own: GitHub) -> None:
     respx.get(f"{API}/x").mock(return_value=httpx.Response(200, stream=Dripping()))
     clock = itertools.count(0.0, 10.0)
     with pytest.raises(Unavailable) as caught:
-        get_json(own, f"{API}/x", expected=dict, clock=lambda: next(clock))
+        get_json(client, f"{API}/x", expected=dict, clock=lambda: next(clock))
     assert caught.value.reason == "too_slow"
     assert next(clock) < 200
 
@@ -254,20 +254,27 @@ def test_an_answer_that_drips_has_one_deadline(own: GitHub) -> None:
     "failure",
     [httpx.ConnectError(SECRET), httpx.ReadTimeout(SECRET), httpx.RemoteProtocolError(SECRET), httpx.PoolTimeout("x")],
 )
-def test_what_breaks_is_transient_and_tells_no_secret(own: GitHub, failure: Exception) -> None:
+def test_what_breaks_is_transient_and_tells_no_secret(client: GitHub, failure: Exception) -> None:
     respx.get(f"{API}/x").mock(side_effect=failure)
     with pytest.raises(Unavailable) as caught:
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
     assert SECRET not in str(caught.value)
 
 
 @respx.mock
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_no_error_and_no_repr_tells_the_credential(own: GitHub, status: int) -> None:
+def test_no_error_and_no_repr_tells_the_credential(client: GitHub, status: int) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(status))
     with pytest.raises(GitHubError) as caught:
-        get_json(own, f"{API}/x", expected=dict)
-    parts: list[Any] = [own, own.http, own.http.auth, route.calls.last.request, caught.value, caught.value.__dict__]
+        get_json(client, f"{API}/x", expected=dict)
+    parts: list[Any] = [
+        client,
+        client.http,
+        client.http.auth,
+        route.calls.last.request,
+        caught.value,
+        caught.value.__dict__,
+    ]
     told = "".join(map(repr, parts)) + "".join(traceback.format_exception(caught.value))
     encoded = base64.b64encode(f"x-access-token:{SECRET}".encode()).decode()
     assert SECRET not in told
@@ -275,17 +282,17 @@ def test_no_error_and_no_repr_tells_the_credential(own: GitHub, status: int) -> 
 
 
 @respx.mock
-def test_what_has_not_changed_costs_no_body(own: GitHub) -> None:
+def test_what_has_not_changed_costs_no_body(client: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(304))
-    assert get_json(own, f"{API}/x", etag='W/"1"', expected=list)[1] is None
+    assert get_json(client, f"{API}/x", etag='W/"1"', expected=list)[1] is None
     assert route.calls.last.request.headers["if-none-match"] == 'W/"1"'
 
 
 @respx.mock
-def test_not_modified_is_no_answer_to_who_has_nothing(own: GitHub) -> None:
+def test_not_modified_is_no_answer_to_who_has_nothing(client: GitHub) -> None:
     respx.get(f"{API}/x").mock(return_value=httpx.Response(304))
     with pytest.raises(Malformed) as caught:
-        get_json(own, f"{API}/x", expected=list)
+        get_json(client, f"{API}/x", expected=list)
     assert caught.value.reason == "not_modified"
 
 
@@ -298,28 +305,28 @@ class Reset(httpx.SyncByteStream):
 
 
 @respx.mock
-def test_resets_in_mid_body_count_for_the_circuit_like_any_failure(own: GitHub) -> None:
+def test_resets_in_mid_body_count_for_the_circuit_like_any_failure(client: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(side_effect=lambda _: httpx.Response(200, stream=Reset()))
     for _ in range(FAILURES_TO_OPEN):
         with pytest.raises(Unavailable) as caught:
-            get_json(own, f"{API}/x", expected=dict)
+            get_json(client, f"{API}/x", expected=dict)
         assert caught.value.reason == "connection"
     with pytest.raises(Unavailable) as caught:
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
     assert (caught.value.reason, caught.value.asked, route.call_count) == ("circuit_open", False, FAILURES_TO_OPEN)
 
 
 @respx.mock
-def test_a_body_that_we_do_not_read_to_its_end_is_no_failure_of_its_host(own: GitHub) -> None:
+def test_a_body_that_we_do_not_read_to_its_end_is_no_failure_of_its_host(client: GitHub) -> None:
     respx.get(f"{API}/x").mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(bytes(5000))))
     for _ in range(FAILURES_TO_OPEN + 1):
         with pytest.raises(Malformed):
-            get_bytes(own, f"{API}/x", limit=100)
+            get_bytes(client, f"{API}/x", limit=100)
 
 
 @respx.mock
 @pytest.mark.parametrize("cut", [1, 9, 40])
-def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(own: GitHub, cut: int) -> None:
+def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(client: GitHub, cut: int) -> None:
     whole = gzip.compress(b"the file\n" * 1000)
     packed = {"content-encoding": "gzip"}
 
@@ -331,9 +338,9 @@ def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(own: GitHub, cut
     respx.get(f"{API}/twice").mock(return_value=answer(whole * 2 + bytes(9)))
     respx.get(f"{API}/nothing").mock(return_value=answer(b""))
     with pytest.raises(Unavailable) as caught:
-        get_bytes(own, f"{API}/cut", limit=1 << 20)
+        get_bytes(client, f"{API}/cut", limit=1 << 20)
     assert caught.value.reason == "cut_off"
-    sizes = [len(get_bytes(own, f"{API}/{name}", limit=1 << 20)) for name in ("whole", "twice", "nothing")]
+    sizes = [len(get_bytes(client, f"{API}/{name}", limit=1 << 20)) for name in ("whole", "twice", "nothing")]
     assert sizes == [9000, 18000, 0]
 
 
@@ -369,10 +376,10 @@ def test_the_words_of_a_refusal_that_drip_are_not_waited_for() -> None:
 
 @respx.mock
 @pytest.mark.parametrize("failure", [httpx.Response(502), httpx.Response(503), httpx.ReadError("reset")])
-def test_what_fails_for_a_moment_is_tried_again_at_once(own: GitHub, failure: Any) -> None:
+def test_what_fails_for_a_moment_is_tried_again_at_once(client: GitHub, failure: Any) -> None:
     route = respx.get(f"{API}/x").mock(side_effect=[failure, failure, httpx.Response(200, json={"a": 1})])
     with stamina.set_testing(True, attempts=3):
-        assert get_json(own, f"{API}/x", expected=dict)[1] == {"a": 1}
+        assert get_json(client, f"{API}/x", expected=dict)[1] == {"a": 1}
     assert route.call_count == 3
 
 
@@ -388,27 +395,27 @@ def test_what_fails_for_a_moment_is_tried_again_at_once(own: GitHub, failure: An
         httpx.Response(503, headers={"retry-after": "5"}),
     ],
 )
-def test_a_refusal_is_not_tried_again_nor_what_says_how_long_it_lasts(own: GitHub, refusal: httpx.Response) -> None:
+def test_a_refusal_is_not_tried_again_nor_what_says_how_long_it_lasts(client: GitHub, refusal: httpx.Response) -> None:
     route = respx.get(f"{API}/x").mock(return_value=refusal)
     with stamina.set_testing(True, attempts=3), pytest.raises(GitHubError):
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
     assert route.call_count == 1
 
 
 @respx.mock
-def test_a_small_budget_is_not_spent_on_trying_again(own: GitHub) -> None:
+def test_a_small_budget_is_not_spent_on_trying_again(client: GitHub) -> None:
     small = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 3000)}
     respx.get(f"{API}/first").mock(return_value=httpx.Response(200, json={}, headers=small))
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(502))
-    get_json(own, f"{API}/first", expected=dict)
+    get_json(client, f"{API}/first", expected=dict)
     with stamina.set_testing(True, attempts=3), pytest.raises(Unavailable):
-        get_json(own, f"{API}/x", expected=dict)
+        get_json(client, f"{API}/x", expected=dict)
     assert route.call_count == 1
 
 
 @respx.mock
 @pytest.mark.parametrize("failure", [503, httpx.ReadError("reset"), None])
-def test_a_call_counts_once_for_the_circuit_however_often_it_was_tried(own: GitHub, failure: Any) -> None:
+def test_a_call_counts_once_for_the_circuit_however_often_it_was_tried(client: GitHub, failure: Any) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         if isinstance(failure, Exception):
             raise failure
@@ -418,20 +425,20 @@ def test_a_call_counts_once_for_the_circuit_however_often_it_was_tried(own: GitH
     with stamina.set_testing(True, attempts=3):
         for _ in range(FAILURES_TO_OPEN - 2):
             with pytest.raises(Unavailable):
-                get_json(own, f"{API}/x", expected=dict)
+                get_json(client, f"{API}/x", expected=dict)
         assert route.call_count == 3 * (FAILURES_TO_OPEN - 2)
         route.mock(side_effect=[httpx.Response(503), httpx.Response(200, json={"a": 1})])
-        assert get_json(own, f"{API}/x", expected=dict)[1] == {"a": 1}
+        assert get_json(client, f"{API}/x", expected=dict)[1] == {"a": 1}
 
 
 @respx.mock
-def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(own: GitHub) -> None:
+def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(client: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(503))
     seen = []
     with stamina.set_testing(True, attempts=3):
         for _ in range(FAILURES_TO_OPEN + 1):
             with pytest.raises(Unavailable) as caught:
-                get_json(own, f"{API}/x", expected=dict)
+                get_json(client, f"{API}/x", expected=dict)
             seen.append((caught.value.reason, caught.value.asked))
     assert seen == [("http_503", True)] * FAILURES_TO_OPEN + [("circuit_open", False)]
     assert route.call_count == 3 * (FAILURES_TO_OPEN - 1) + 1, "once it is open, nothing is tried again"

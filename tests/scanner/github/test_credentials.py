@@ -21,20 +21,20 @@ from workers.sandbox.github import SandboxGitHub
 @pytest.fixture(scope="module")
 def keys() -> tuple[str, str]:
     """A private and a public key in PEM form."""
-    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = own.private_bytes(
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
-    public = own.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return private.decode(), public.decode()
 
 
 @pytest.fixture
 def app(sandbox: SandboxGitHub, keys: tuple[str, str]) -> Iterator[GitHub]:
     sandbox.app_keys["4711"] = keys[1]
-    own = connect(sandbox.api_url, sandbox.url, App("4711", 99, keys[0]))
-    yield own
-    own.close()
+    client = connect(sandbox.api_url, sandbox.url, App("4711", 99, keys[0]))
+    yield client
+    client.close()
 
 
 def test_an_app_gets_one_token_for_api_and_git(app: GitHub, sandbox: SandboxGitHub) -> None:
@@ -73,32 +73,32 @@ def test_a_token_is_renewed_before_it_ends(keys: tuple[str, str]) -> None:
 def test_an_app_that_github_does_not_know_is_told_which_settings_to_check(
     sandbox: SandboxGitHub, keys: tuple[str, str]
 ) -> None:
-    own = connect(sandbox.api_url, sandbox.url, App("1", 2, keys[0]))
+    client = connect(sandbox.api_url, sandbox.url, App("1", 2, keys[0]))
     with pytest.raises(BadCredential, match="R8SCAN_GITHUB_APP_ID"):
-        get_json(own, f"{own.api_url}/events", expected=list)
-    own.close()
+        get_json(client, f"{client.api_url}/events", expected=list)
+    client.close()
 
 
 def test_a_key_that_is_none_is_told_in_one_line(sandbox: SandboxGitHub) -> None:
-    own = connect(sandbox.api_url, sandbox.url, App("1", 2, "no key"))
+    client = connect(sandbox.api_url, sandbox.url, App("1", 2, "no key"))
     with pytest.raises(BadCredential) as caught:
-        get_json(own, f"{own.api_url}/events", expected=list)
+        get_json(client, f"{client.api_url}/events", expected=list)
     assert str(caught.value) == "R8SCAN_GITHUB_APP_PRIVATE_KEY is not an RSA private key in PEM form"
-    assert "no key" not in repr(own)
-    own.close()
+    assert "no key" not in repr(client)
+    client.close()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_app_that_is_rejected_asks_for_no_token_for_a_minute(
     sandbox: SandboxGitHub, keys: tuple[str, str], status: int
 ) -> None:
-    own = connect(sandbox.api_url, sandbox.url, App("4711", 99, keys[0]))
+    client = connect(sandbox.api_url, sandbox.url, App("4711", 99, keys[0]))
     sandbox.faults["app"].extend([lambda: Response(status_code=status)] * 9)
     asked = []
     for _ in range(5):
         with pytest.raises(BadCredential) as caught:
-            get_json(own, f"{own.api_url}/events", expected=list)
+            get_json(client, f"{client.api_url}/events", expected=list)
         asked.append(caught.value.asked)
     assert asked == [True, False, False, False, False]
     assert sandbox.requests["app"] == 1
-    own.close()
+    client.close()

@@ -132,18 +132,18 @@ def test_a_rejected_credential_is_named_and_not_told(
     sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
 ) -> None:
     workplace()
-    own = connect(sandbox.api_url, sandbox.url, "the-secret")
+    client = connect(sandbox.api_url, sandbox.url, "the-secret")
     sandbox.faults["git"].append(lambda: Response(status_code=401))
     with pytest.raises(Unavailable):
-        list_refs(own, "ana/app")  # it may be about the repository alone
+        list_refs(client, "ana/app")  # it may be about the repository alone
     sandbox.credential = "another"
     with pytest.raises(BadCredential):
-        get_json(own, f"{own.api_url}/events", expected=list)
+        get_json(client, f"{client.api_url}/events", expected=list)
     with pytest.raises(BadCredential) as caught:
-        list_refs(own, "ana/app")
+        list_refs(client, "ana/app")
     assert "R8SCAN_GITHUB_TOKEN" in str(caught.value)
-    assert "the-secret" not in repr(caught.value) + repr(own)
-    own.close()
+    assert "the-secret" not in repr(caught.value) + repr(client)
+    client.close()
 
 
 def test_an_exchange_has_one_deadline(
@@ -188,7 +188,7 @@ def test_no_more_of_a_pack_is_received_than_the_limit_and_the_line_that_exceeds_
     assert len(fetch(client, "ana/app", ["a" * 40], [], max_bytes=250).content) == 300
 
 
-@pytest.mark.parametrize("ask", [lambda own: list_refs(own, "ana/app"), lambda own: can_filter(own, "ana/app")])
+@pytest.mark.parametrize("ask", [lambda api: list_refs(api, "ana/app"), lambda api: can_filter(api, "ana/app")])
 def test_a_throttle_with_status_200_is_a_limit_of_git_that_every_request_obeys(
     client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace], ask: Callable[[GitHub], object]
 ) -> None:

@@ -24,7 +24,7 @@ TRIVIAL = "query { rateLimit { cost } }"
 
 
 @pytest.fixture
-def own(sandbox: SandboxGitHub) -> Iterator[GitHub]:
+def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
     """Our client with a credential, without which GitHub answers no query."""
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     yield client
@@ -37,11 +37,13 @@ def test_each_query_is_one_that_the_published_schema_knows(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [repositories.SEARCH_QUERY, repositories.NODES_QUERY], ids=["search", "nodes"])
-def test_the_sandbox_answers_each_query_as_the_schema_describes(sandbox: SandboxGitHub, own: GitHub, text: str) -> None:
+def test_the_sandbox_answers_each_query_as_the_schema_describes(
+    sandbox: SandboxGitHub, client: GitHub, text: str
+) -> None:
     listed = push_now(sandbox, "ana/app", TIP)
     empty = sandbox.list_repository("ana/empty", created_at=time.time())
     variables: dict[str, Any] = {"search": _all_of_today(), "after": None, "ids": [f"R_{listed.id}", f"R_{empty.id}"]}
-    answer = query(own, text, variables)
+    answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]
     # Executed over the answer, the query gives the answer back: no field is missing, none is of another type.
@@ -56,14 +58,14 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(sandbox: Sandbox
     assert again.data == answer.data
 
 
-def test_a_query_costs_points_that_the_gate_knows_of(sandbox: SandboxGitHub, own: GitHub) -> None:
+def test_a_query_costs_points_that_the_gate_knows_of(sandbox: SandboxGitHub, client: GitHub) -> None:
     sandbox.points_limit = 2
-    repositories.search(own, _all_of_today())
-    assert own.gate.seconds_a_request("graphql") > 1000
-    assert own.gate.seconds_a_request("core") == 0
-    repositories.search(own, _all_of_today())
+    repositories.search(client, _all_of_today())
+    assert client.gate.seconds_a_request("graphql") > 1000
+    assert client.gate.seconds_a_request("core") == 0
+    repositories.search(client, _all_of_today())
     with pytest.raises(RateLimited) as refused:
-        repositories.search(own, _all_of_today())
+        repositories.search(client, _all_of_today())
     assert (refused.value.reason, refused.value.asked) == ("budget_spent", False)
     assert sandbox.requests["graphql"] == 2
 
@@ -77,53 +79,55 @@ def test_a_query_costs_points_that_the_gate_knows_of(sandbox: SandboxGitHub, own
     ids=["points", "secondary"],
 )
 def test_a_limit_with_status_200_keeps_further_queries_back(
-    sandbox: SandboxGitHub, own: GitHub, error: dict[str, str]
+    sandbox: SandboxGitHub, client: GitHub, error: dict[str, str]
 ) -> None:
     sandbox.faults["graphql"].append(lambda: JSONResponse({"errors": [error]}, headers={"Retry-After": "120"}))
     with pytest.raises(RateLimited) as first:
-        query(own, TRIVIAL, {})
+        query(client, TRIVIAL, {})
     assert (first.value.retry_after, first.value.asked) == (120, True)
     with pytest.raises(RateLimited) as second:
-        query(own, TRIVIAL, {})
+        query(client, TRIVIAL, {})
     assert not second.value.asked
     assert sandbox.requests["graphql"] == 1
 
 
-def test_more_than_a_minute_of_cpu_time_a_minute_is_refused_and_waited_out(sandbox: SandboxGitHub, own: GitHub) -> None:
+def test_more_than_a_minute_of_cpu_time_a_minute_is_refused_and_waited_out(
+    sandbox: SandboxGitHub, client: GitHub
+) -> None:
     sandbox.graphql.cpu_seconds_a_query = 30
     for _ in range(2):
-        repositories.search(own, _all_of_today())
+        repositories.search(client, _all_of_today())
     with pytest.raises(RateLimited):
-        repositories.search(own, _all_of_today())
+        repositories.search(client, _all_of_today())
     with pytest.raises(RateLimited) as kept_back:
-        repositories.search(own, _all_of_today())
+        repositories.search(client, _all_of_today())
     assert not kept_back.value.asked
 
 
-def test_a_limit_of_queries_leaves_the_rest_api_alone(sandbox: SandboxGitHub, own: GitHub) -> None:
+def test_a_limit_of_queries_leaves_the_rest_api_alone(sandbox: SandboxGitHub, client: GitHub) -> None:
     sandbox.faults["graphql"].append(lambda: JSONResponse({"errors": [{"type": "RATE_LIMITED"}]}))
     with pytest.raises(RateLimited):
-        query(own, TRIVIAL, {})
-    assert repositories.list_since(own, 0).repositories == []
+        query(client, TRIVIAL, {})
+    assert repositories.list_since(client, 0).repositories == []
 
 
 def test_what_came_of_a_query_that_is_too_heavy_is_kept_and_said_to_be_a_part(
-    sandbox: SandboxGitHub, own: GitHub
+    sandbox: SandboxGitHub, client: GitHub
 ) -> None:
     for number in range(3):
         push_now(sandbox, f"ana/app{number}", TIP)
     sandbox.graphql.partial_after.append(2)
-    page = repositories.search(own, _all_of_today())
+    page = repositories.search(client, _all_of_today())
     assert [len(page.repositories), page.unusable, page.total] == [2, 1, 3]
     assert not page.is_whole
     assert page.errors == {"RESOURCE_LIMITS_EXCEEDED": 1}
-    assert repositories.search(own, _all_of_today()).is_whole
+    assert repositories.search(client, _all_of_today()).is_whole
 
 
-def test_a_node_that_is_gone_does_not_hide_the_others(sandbox: SandboxGitHub, own: GitHub) -> None:
+def test_a_node_that_is_gone_does_not_hide_the_others(sandbox: SandboxGitHub, client: GitHub) -> None:
     first, second = push_now(sandbox, "ana/one", TIP), push_now(sandbox, "ana/two", TIP)
     first.hidden = True
-    page = repositories.look_at(own, [f"R_{first.id}", f"R_{second.id}", "R_nobody's"])
+    page = repositories.look_at(client, [f"R_{first.id}", f"R_{second.id}", "R_nobody's"])
     assert [one.name for one in page.repositories] == ["ana/two"]
     assert page.errors == {"NOT_FOUND": 2}
     assert page.is_whole
@@ -148,11 +152,11 @@ def _raw(body: bytes, status: int = 200) -> Callable[[], Response]:
     ],
 )  # fmt: skip
 def test_an_answer_without_data_is_an_error_with_a_reason(
-    sandbox: SandboxGitHub, own: GitHub, answer: Callable[[], Response], error: type[GitHubError], reason: str
+    sandbox: SandboxGitHub, client: GitHub, answer: Callable[[], Response], error: type[GitHubError], reason: str
 ) -> None:
     sandbox.faults["graphql"].append(answer)
     with pytest.raises(error) as raised:
-        query(own, TRIVIAL, {})
+        query(client, TRIVIAL, {})
     assert raised.value.reason == reason
     assert "script" not in str(raised.value)
 

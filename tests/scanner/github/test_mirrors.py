@@ -30,9 +30,9 @@ def silent() -> Iterator[str]:
 
 @pytest.fixture
 def github(silent: str) -> Iterator[GitHub]:
-    own = connect(f"{silent}/api", silent, None)
-    yield own
-    own.close()
+    client = connect(f"{silent}/api", silent, None)
+    yield client
+    client.close()
 
 
 def helpers() -> list[psutil.Process]:

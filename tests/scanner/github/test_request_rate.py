@@ -103,12 +103,12 @@ def test_workers_together_send_no_more_than_the_rate(ahead: float) -> None:
 
 def test_a_pause_is_not_followed_by_a_burst() -> None:
     clock = Clock()
-    own = limiter(clock, Memory(clock))
-    own.wait()
+    limited = limiter(clock, Memory(clock))
+    limited.wait()
     clock.now += 3600
     began = clock.now
     for _ in range(11):
-        own.wait()
+        limited.wait()
     assert clock.now - began >= 10 / 5.0 - 1.5
 
 
@@ -123,10 +123,10 @@ def test_a_request_that_would_wait_too_long_is_given_back() -> None:
 
 def test_a_clock_that_jumps_back_stops_nobody() -> None:
     clock = Clock()
-    own = limiter(clock, Memory(clock))
-    own.wait()
+    limited = limiter(clock, Memory(clock))
+    limited.wait()
     clock.now -= 86_400
-    own.wait()
+    limited.wait()
     assert clock.now < NOW - 86_000
 
 
@@ -134,21 +134,21 @@ def test_without_a_ledger_each_process_keeps_the_rate_by_itself() -> None:
     clock = Clock()
     memory = Memory(clock)
     memory.away = True
-    own = limiter(clock, memory)
+    limited = limiter(clock, memory)
     for _ in range(11):
-        own.wait()
+        limited.wait()
     assert clock.now - NOW >= 2.0
-    own.refuse()
-    assert own.per_second == 2.5
+    limited.refuse()
+    assert limited.per_second == 2.5
 
 
 def test_answers_that_break_off_count_as_a_refusal_when_they_are_many() -> None:
     clock = Clock()
-    own = limiter(clock, Memory(clock))
+    limited = limiter(clock, Memory(clock))
     for _ in range(4):
-        own.wait()
-        own.note_broken()
-    assert own.per_second == 5.0
-    own.wait()
-    own.note_broken()
-    assert own.per_second < 5.0
+        limited.wait()
+        limited.note_broken()
+    assert limited.per_second == 5.0
+    limited.wait()
+    limited.note_broken()
+    assert limited.per_second < 5.0

@@ -216,9 +216,9 @@ def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Da
 
 def test_a_job_is_cancelled_with_what_only_it_led_to(database: Database) -> None:
     parent = queue(database)
-    own = queue(database, parent_id=parent)
+    child = queue(database, parent_id=parent)
     with database.write() as session:
-        assert jobs.cancel_with_children(session, parent) == [parent, own]
+        assert jobs.cancel_with_children(session, parent) == [parent, child]
         assert jobs.cancel_with_children(session, parent) == []
 
 

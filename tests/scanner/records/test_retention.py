@@ -147,14 +147,14 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         token.disabled_at = at
         session.add(token)
         account_id = str(account.id)
-    own = incident(
+    erased = incident(
         database, [place()], digest=digest, account_id=account_id, account_name=name, token_name=f"{name} ci"
     )
-    tell_owner(database, own, recipient=f"{name}@customers.example")
-    notify_operator(database, Occasion.UNDELIVERABLE, own)
+    tell_owner(database, erased, recipient=f"{name}@customers.example")
+    notify_operator(database, Occasion.UNDELIVERABLE, erased)
     with database.write() as session:
         audit.record(session, "token_added", {"digest": digest, "name": name})
-        audit.record(session, "mail_sent", {"recipient": f"{name}@customers.example"}, incident_id=own)
+        audit.record(session, "mail_sent", {"recipient": f"{name}@customers.example"}, incident_id=erased)
         session.add(UsageHour(digest=digest, hour=db_now(), networks=[name]))
         session.add(UsageBaseline(digest=digest))
         session.add(
@@ -170,7 +170,7 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         frozen = update(Notification).where(Notification.channel == "operator", Notification.facts.is_(None))
         session.execute(frozen.values(state="frozen", facts={"tokens": [name]}))
         stopped = [
-            DisabledToken(digest, name, Cause.PUBLIC_REPOSITORY, SEEN, own),
+            DisabledToken(digest, name, Cause.PUBLIC_REPOSITORY, SEEN, erased),
             DisabledToken(digest, name, Cause.OPERATOR, SEEN),
         ]
         announcements.announce(session, stopped, announcements.CHANNELS)
@@ -178,7 +178,7 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
         old = db_now(-3 * 86400)
         session.add(ReadObject(kind="file", key=str(number), hits=hits(digest), read_at=db_now()))
         session.add(ReadObject(kind="blob", key=str(number), hits=hits("f" * 64, digest), read_at=old))
-    return own
+    return erased
 
 
 def hits(*digests: str) -> list[Any]:
@@ -223,17 +223,17 @@ def test_an_account_whose_tokens_work_is_not_erased(database: Database) -> None:
 
 
 def test_an_account_that_waits_for_a_disable_is_not_erased(database: Database) -> None:
-    own = customer(database, "busy-customer")
+    erased = customer(database, "busy-customer")
     with database.write() as session:
-        session.execute(update(Incident).where(Incident.id == own).values(action="disabling"))
+        session.execute(update(Incident).where(Incident.id == erased).values(action="disabling"))
     with pytest.raises(NotErasable, match="waits to be disabled"):
         erase(database, "busy-customer")
 
 
 def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -> None:
-    own = incident(database, [place()], account_id="remote-7", account_name="Remote")
+    erased = incident(database, [place()], account_id="remote-7", account_name="Remote")
     with database.write() as session:
-        news = OwnerNotice("remote-7", ("r@remote.example",), Occasion.DISABLED, (own,))
+        news = OwnerNotice("remote-7", ("r@remote.example",), Occasion.DISABLED, (erased,))
         outbox.notify_owners(session, [news], window=0, domain="d")
     assert erase(database, id="remote-7", is_in_our_tables=False)["incidents"] == 1
     assert "r@remote.example" not in everything(database)

@@ -40,12 +40,12 @@ def test_the_alembic_command_upgrades_a_database_and_finds_nothing_to_migrate(tm
 def test_several_processes_may_upgrade_at_once(postgresql_url: str) -> None:
     databases = [Database(postgresql_url) for _ in range(4)]
     results: list[tuple[str | None, str]] = []
-    threads = [threading.Thread(target=lambda own=own: results.append(schema.upgrade(own))) for own in databases]
+    threads = [threading.Thread(target=lambda one=one: results.append(schema.upgrade(one))) for one in databases]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     newest = schema.newest_revision()
     assert sorted(results, key=str) == sorted([(None, newest), *[(newest, newest)] * 3], key=str)
-    for own in databases:
-        own.close()
+    for one in databases:
+        one.close()

@@ -52,17 +52,17 @@ class Away(HttpStore):
 
 @pytest.fixture
 def reference() -> Iterator[ReferenceStore]:
-    own = ReferenceStore("the-secret")
-    own.add(DIGEST)
-    with token_store.running(own):
-        yield own
+    reference_store = ReferenceStore("the-secret")
+    reference_store.add(DIGEST)
+    with token_store.running(reference_store):
+        yield reference_store
 
 
 @pytest.fixture
 def store(reference: ReferenceStore) -> Iterator[Away]:
-    own = Away(reference.url, "the-secret")
-    yield own
-    own.close()
+    store = Away(reference.url, "the-secret")
+    yield store
+    store.close()
 
 
 @pytest.fixture

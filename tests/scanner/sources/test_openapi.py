@@ -95,18 +95,18 @@ def judged(client: GitHub, description: Description) -> None:
 
 @contextmanager
 def serving(folder: Path, sandbox: SandboxGitHub, description: Description) -> Iterator[Service]:
-    own = Service(folder, sandbox, description)
-    yield own
-    own.client.close()
-    own.database.close()
+    service = Service(folder, sandbox, description)
+    yield service
+    service.client.close()
+    service.database.close()
 
 
 def private_key() -> tuple[str, str]:
-    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = own.private_bytes(
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
-    public = own.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return private.decode(), public.decode()
 
 
@@ -138,25 +138,25 @@ def test_requests_and_answers_are_as_github_describes_them(
 ) -> None:
     description = Description.published()
     first, last = fill(sandbox, workplace)
-    with serving(tmp_path / "state", sandbox, description) as own:
-        own.poll()
-        own.poll()
-        own.scan()
-        own.search()
-        own.gists()
-        own.gists()
-        own.fetch()
-        own.rescan(Target("repository", "ana/app"), Target("gist", sandbox.gists[0].id), Target("owner", "ana"))
-        own.rescan(Target("commit", "ana/app", head=last), Target("repository", "no/body"), Target("gist", "abc"))
+    with serving(tmp_path / "state", sandbox, description) as service:
+        service.poll()
+        service.poll()
+        service.scan()
+        service.search()
+        service.gists()
+        service.gists()
+        service.fetch()
+        service.rescan(Target("repository", "ana/app"), Target("gist", sandbox.gists[0].id), Target("owner", "ana"))
+        service.rescan(Target("commit", "ana/app", head=last), Target("repository", "no/body"), Target("gist", "abc"))
         # git answers with rubbish: the REST API says what the push brought.
         sandbox.faults["git"].extend([lambda: Response(b"0000")] * 8)
-        own.rescan(Target("push", "ana/app", first, last))
+        service.rescan(Target("push", "ana/app", first, last))
         sandbox.faults["git"].clear()
         sandbox.faults["git"].extend([lambda: Response(b"0000")] * 8)
-        own.rescan(Target("push", "ana/app", "0" * 40, last))
+        service.rescan(Target("push", "ana/app", "0" * 40, last))
         sandbox.faults["git"].clear()
         sandbox.renamed["ana/old"] = "ana/app"
-        own.rescan(Target("repository", "ana/old"))
+        service.rescan(Target("repository", "ana/old"))
     private, sandbox.app_keys["4711"] = private_key()
     app = connect(sandbox.api_url, sandbox.url, App("4711", 99, private))
     judged(app, description)
@@ -195,17 +195,17 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
     ],
 )
 def test_what_github_does_not_describe_is_complained_of(sandbox: SandboxGitHub, path: str, complaint: str) -> None:
-    own = connect(sandbox.api_url, sandbox.url, "a-credential")
+    client = connect(sandbox.api_url, sandbox.url, "a-credential")
     description = Description.published()
-    judged(own, description)
+    judged(client, description)
     for route in ("events", "search"):
         sandbox.faults[route].append(lambda: Response(b"[]", media_type="application/json"))
     try:
-        get_json(own, f"{own.api_url}/{path}", expected=list)
+        get_json(client, f"{client.api_url}/{path}", expected=list)
     except GitHubError:
         pass
     finally:
-        own.close()
+        client.close()
     assert any(complaint in one for one in description.complaints)
 
 

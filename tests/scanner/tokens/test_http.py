@@ -58,9 +58,9 @@ def _without_pauses() -> Iterator[None]:
 
 @pytest.fixture
 def store() -> Iterator[HttpStore]:
-    own = HttpStore(URL, "the-secret")
-    yield own
-    own.close()
+    store = HttpStore(URL, "the-secret")
+    yield store
+    store.close()
 
 
 def answered(body: Any, status: int = 200) -> httpx.Response:
@@ -185,10 +185,10 @@ def test_an_answer_that_drips_has_one_deadline(monkeypatch: pytest.MonkeyPatch) 
         return StreamingResponse(drops())
 
     with served(Starlette(routes=[Route("/v1/tokens/lookup", drip, methods=["POST"])])) as url:
-        own = HttpStore(url)
+        store = HttpStore(url)
         with pytest.raises(StoreUnavailable, match="takes too long"):
-            own.look_up([DIGEST])
-        own.close()
+            store.look_up([DIGEST])
+        store.close()
 
 
 @respx.mock
@@ -239,13 +239,13 @@ values = st.recursive(
 def test_no_answer_crashes(body: Any) -> None:
     with respx.mock:
         respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered(body))
-        own = HttpStore(URL)
+        store = HttpStore(URL)
         try:
-            assert set(own.look_up([DIGEST]).records) <= {DIGEST}
+            assert set(store.look_up([DIGEST]).records) <= {DIGEST}
         except StoreUnavailable:
             pass
         finally:
-            own.close()
+            store.close()
 
 
 def test_a_server_that_hangs_up_in_mid_body_is_unavailable() -> None:
@@ -260,31 +260,31 @@ def test_a_server_that_hangs_up_in_mid_body_is_unavailable() -> None:
 
         thread = threading.Thread(target=cut_off)
         thread.start()
-        own = HttpStore(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        store = HttpStore(f"http://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(StoreUnavailable, match="cannot be reached"):
-            own.look_up([DIGEST])
+            store.look_up([DIGEST])
         thread.join()
-        own.close()
+        store.close()
 
 
 @contextmanager
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
     """The reference store, with methods replaced."""
-    own = ReferenceStore("the-secret")
-    own.add(DIGEST)
+    reference_store = ReferenceStore("the-secret")
+    reference_store.add(DIGEST)
     for name, method in changes.items():
-        setattr(own, name, method)
-    with token_store.running(own):
-        yield own
+        setattr(reference_store, name, method)
+    with token_store.running(reference_store):
+        yield reference_store
 
 
-def rules(own: ReferenceStore, secret: str = "the-secret") -> list[Rule]:
-    return list(conformance.check(own.url, secret, known=DIGEST, may_disable=True))
+def rules(reference_store: ReferenceStore, secret: str = "the-secret") -> list[Rule]:
+    return list(conformance.check(reference_store.url, secret, known=DIGEST, may_disable=True))
 
 
 def test_the_reference_keeps_every_rule() -> None:
-    with reference() as own:
-        found = rules(own)
+    with reference() as reference_store:
+        found = rules(reference_store)
     assert len(found) == 16
     assert [rule for rule in found if not rule.is_kept] == []
 
@@ -325,15 +325,15 @@ def broken(name: str) -> dict[str, Callable[..., Any]]:
     ],
 )
 def test_a_store_that_breaks_a_rule_is_told_which(name: str) -> None:
-    with reference(**broken(name)) as own:
-        found = [rule for rule in rules(own) if not rule.is_kept]
+    with reference(**broken(name)) as reference_store:
+        found = [rule for rule in rules(reference_store) if not rule.is_kept]
     assert found
     assert all(rule.advice for rule in found)
 
 
 def test_a_store_that_takes_any_secret_is_told() -> None:
-    with reference(accepts=lambda given: True) as own:
-        names = [rule.name for rule in rules(own) if not rule.is_kept]
+    with reference(accepts=lambda given: True) as reference_store:
+        names = [rule.name for rule in rules(reference_store) if not rule.is_kept]
     assert names == ["it refuses who has no secret (401)"]
 
 
@@ -346,29 +346,29 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
     """A store that knows clients by their certificates alone; TLS with ours, and without any."""
     server, client = authority.issue("server"), authority.issue("client")
-    own = ReferenceStore("")
-    own.add(DIGEST)
-    own.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
+    reference_store = ReferenceStore("")
+    reference_store.add(DIGEST)
+    reference_store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
     with_ours = tls_context(client.cert_file, client.key_file, authority.file)
     without = tls_context(None, None, authority.file)
     assert with_ours is not None
     assert without is not None
-    with token_store.running(own, Tls(server.cert_file, server.key_file, authority.file)):
-        yield own, with_ours, without
+    with token_store.running(reference_store, Tls(server.cert_file, server.key_file, authority.file)):
+        yield reference_store, with_ours, without
 
 
 def test_a_store_that_knows_us_by_our_certificate_is_asked_and_disables(authority: Authority) -> None:
-    with behind_tls(authority) as (own, tls, without), closing(HttpStore(own.url, tls=tls)) as store:
+    with behind_tls(authority) as (server_store, tls, without), closing(HttpStore(server_store.url, tls=tls)) as store:
         assert set(store.look_up([DIGEST, OTHER]).records) == {DIGEST}
         assert store.disable(DIGEST, key="k", reason="r", cause="public_repository").result == "disabled"
         for wrong in (without, None):
-            with closing(HttpStore(own.url, tls=wrong)) as stranger, pytest.raises(StoreUnavailable):
+            with closing(HttpStore(server_store.url, tls=wrong)) as stranger, pytest.raises(StoreUnavailable):
                 stranger.look_up([DIGEST])
 
 
 def test_a_store_that_knows_us_by_our_certificate_keeps_every_rule(authority: Authority) -> None:
-    with behind_tls(authority) as (own, tls, without):
-        check = conformance.check(own.url, None, known=DIGEST, may_disable=True, tls=tls, stranger_tls=without)
+    with behind_tls(authority) as (server_store, tls, without):
+        check = conformance.check(server_store.url, None, known=DIGEST, may_disable=True, tls=tls, stranger_tls=without)
         found = list(check)
     assert len(found) == 16
     assert [rule for rule in found if not rule.is_kept] == []
@@ -376,8 +376,8 @@ def test_a_store_that_knows_us_by_our_certificate_keeps_every_rule(authority: Au
 
 
 def test_a_store_that_asks_for_no_certificate_after_all_is_told(authority: Authority) -> None:
-    with behind_tls(authority) as (own, tls, _):
-        check = conformance.check(own.url, None, tls=tls, stranger_tls=tls)
+    with behind_tls(authority) as (server_store, tls, _):
+        check = conformance.check(server_store.url, None, tls=tls, stranger_tls=tls)
         assert [rule.name for rule in check if not rule.is_kept] == ["it refuses who has no certificate"]
 
 

@@ -26,7 +26,7 @@ POLICY = Policy(mail_domain="vendor.example")
 
 
 @pytest.fixture
-def own(r8scan: Run, tmp_path: Path) -> Iterator[Database]:
+def stored(r8scan: Run, tmp_path: Path) -> Iterator[Database]:
     """The database that the commands use."""
     assert r8scan("db", "upgrade").returncode == 0
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
@@ -41,11 +41,11 @@ def find(database: Database, token: str, path: str = "app.py") -> None:
 
 
 @pytest.fixture
-def leaked(r8scan: Run, own: Database, fresh_token: Callable[[], str]) -> str:
+def leaked(r8scan: Run, stored: Database, fresh_token: Callable[[], str]) -> str:
     """Return a token that was found and disabled."""
     token = fresh_token()
     r8scan("tokens", "add", "--email", "ana@example.com", "--account", "acme", "--name", "=ci()", stdin=f"{token}\n")
-    find(own, token)
+    find(stored, token)
     return token
 
 
@@ -61,8 +61,8 @@ def only_line(result: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_a_token_is_brought_back_with_a_reason(r8scan: Run, own: Database, leaked: str) -> None:
-    del own
+def test_a_token_is_brought_back_with_a_reason(r8scan: Run, stored: Database, leaked: str) -> None:
+    del stored
     digest = sha256_digest(leaked.encode())
     assert r8scan("tokens", "enable", "--sha256", digest).returncode == 2
     assert "say why" in only_line(r8scan("tokens", "enable", "--sha256", digest, "--reason", " "))
@@ -86,23 +86,23 @@ def test_an_incident_is_noted_closed_and_opened_again(r8scan: Run, leaked: str) 
     assert leaked not in json.dumps(story)
 
 
-def test_a_mail_is_sent_again(r8scan: Run, own: Database, leaked: str) -> None:
+def test_a_mail_is_sent_again(r8scan: Run, stored: Database, leaked: str) -> None:
     del leaked
     found = incident(r8scan)["id"]
     assert "waits already" in only_line(r8scan("incidents", "resend", found, "--reason", "lost"))
-    with own.write() as session:
+    with stored.write() as session:
         session.execute(update(Notification).values(state="sent"))
     assert r8scan("incidents", "resend", found, "--reason", "lost").stdout == "1 mail is queued\n"
     assert [one["state"] for one in incident(r8scan)["notifications"]] == ["sent", "pending"]
 
 
 def test_incidents_are_exported_as_json_and_csv(
-    r8scan: Run, own: Database, leaked: str, fresh_token: Callable[[], str], tmp_path: Path
+    r8scan: Run, stored: Database, leaked: str, fresh_token: Callable[[], str], tmp_path: Path
 ) -> None:
-    find(own, leaked, "=HYPERLINK(1).py")
+    find(stored, leaked, "=HYPERLINK(1).py")
     second = fresh_token()
     r8scan("tokens", "add", "--email", "bo@example.com", "--account", "other", stdin=f"{second}\n")
-    find(own, second)
+    find(stored, second)
     whole = json.loads(r8scan("incidents", "export", "--format", "json").stdout)
     assert [(one["account"], len(one["exposures"])) for one in whole] == [("acme", 2), ("other", 1)]
     assert whole[0]["timeline"]
@@ -123,9 +123,9 @@ def test_incidents_are_exported_as_json_and_csv(
 
 
 def test_an_account_is_erased_when_its_tokens_are_dead(
-    r8scan: Run, own: Database, leaked: str, fresh_token: Callable[[], str]
+    r8scan: Run, stored: Database, leaked: str, fresh_token: Callable[[], str]
 ) -> None:
-    del own, leaked
+    del stored, leaked
     live = fresh_token()
     r8scan("tokens", "add", "--email", "ana@example.com", "--account", "acme", stdin=f"{live}\n")
     assert "disable them first" in only_line(r8scan("accounts", "erase", "acme", "--yes"))

@@ -82,8 +82,8 @@ def test_what_is_no_beginning_of_an_id_is_told(r8scan: Run, state: Database, wan
 
 
 def _arguments(command: Any) -> list[str]:
-    own = [one.metavar or one.name for one in command.params if one.param_type_name == "argument"]
-    return own + [name for one in getattr(command, "commands", {}).values() for name in _arguments(one)]
+    positional = [one.metavar or one.name for one in command.params if one.param_type_name == "argument"]
+    return positional + [name for one in getattr(command, "commands", {}).values() for name in _arguments(one)]
 
 
 def test_every_argument_has_a_name_in_capitals() -> None:

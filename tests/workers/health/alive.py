@@ -15,7 +15,7 @@ ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
 
 def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __version__) -> Process:
     """A process with the queues of its role."""
-    return Process(role, host, pid, tuple(queue for queue, own in QUEUES.items() if own == role), version)
+    return Process(role, host, pid, tuple(queue for queue, consumer in QUEUES.items() if consumer == role), version)
 
 
 def seen(session: Session, *roles: str, silent_seconds: float = 0, age_seconds: float = 900, pid: int = 1) -> None:

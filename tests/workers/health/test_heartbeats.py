@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def own(clock: Clock) -> Pulse:
+def pulse(clock: Clock) -> Pulse:
     return Pulse(clock)
 
 
@@ -50,31 +50,31 @@ def silent_seconds(database: Database) -> list[float]:
 
 
 def test_a_row_is_as_old_as_the_last_work_of_the_consuming_thread(
-    database: Database, settings: Settings, own: Pulse, clock: Clock
+    database: Database, settings: Settings, pulse: Pulse, clock: Clock
 ) -> None:
-    heart = Heart(settings, process("poller"), own)
+    heart = Heart(settings, process("poller"), pulse)
     heart.look()
     assert silent_seconds(database) == [], "nothing was consumed yet"
-    own.work()
+    pulse.work()
     heart.look()
     clock.now += 40
-    own.try_to_connect()
+    pulse.try_to_connect()
     heart.look()
     assert silent_seconds(database) == [40], "attempts to reach a broker are not work"
-    own.work()
+    pulse.work()
     heart.look()
     assert silent_seconds(database) == [0]
 
 
 def test_a_process_whose_consuming_thread_is_stuck_ends(
-    settings: Settings, own: Pulse, clock: Clock, caplog: pytest.LogCaptureFixture
+    settings: Settings, pulse: Pulse, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends: list[float] = []
-    heart = Heart(settings, process("poller"), own, end=lambda: ends.append(clock.now))
-    own.work()
+    heart = Heart(settings, process("poller"), pulse, end=lambda: ends.append(clock.now))
+    pulse.work()
     for _ in range(3):
         clock.now += DEAF_SECONDS - 1
-        own.try_to_connect()
+        pulse.try_to_connect()
         heart.look()
     assert ends == [], "a broker that is away is tried again and again"
     clock.now += DEAF_SECONDS + 1
@@ -84,9 +84,9 @@ def test_a_process_whose_consuming_thread_is_stuck_ends(
 
 
 def test_the_alive_file_is_as_old_as_the_last_sign_of_the_consuming_thread(
-    settings: Settings, own: Pulse, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heart = Heart(settings, process("poller"), own)
+    heart = Heart(settings, process("poller"), pulse)
     heart.look()
     assert alive.problem(settings.alive_file) is None
     assert settings.alive_file is not None
@@ -100,18 +100,18 @@ def test_a_process_that_ends_by_itself_leaves_no_row(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.health.heartbeats.WRITE_SECONDS", 0.05)
-    own = Pulse()
-    own.work()
-    heart = Heart(settings, process("poller"), own)
+    pulse = Pulse()
+    pulse.work()
+    heart = Heart(settings, process("poller"), pulse)
     heart.start()
     until(lambda: bool(silent_seconds(database)), 30)
     heart.stop()
     assert silent_seconds(database) == []
 
 
-def test_a_database_that_is_away_is_told_once(tmp_path: Path, own: Pulse, caplog: pytest.LogCaptureFixture) -> None:
-    heart = Heart(load_settings(database_url=f"postgresql://x@/x?host={tmp_path}"), process("poller"), own)
-    own.work()
+def test_a_database_that_is_away_is_told_once(tmp_path: Path, pulse: Pulse, caplog: pytest.LogCaptureFixture) -> None:
+    heart = Heart(load_settings(database_url=f"postgresql://x@/x?host={tmp_path}"), process("poller"), pulse)
+    pulse.work()
     for _ in range(3):
         heart.look()
     assert caplog.text.count("the heartbeat is not written") == 1

@@ -127,7 +127,7 @@ def read_only(polled: Database) -> Database:
         with polled.write() as session:
             session.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
     else:
-        event.listen(polled.engine, "connect", lambda own, _: own.execute("PRAGMA query_only=ON"))
+        event.listen(polled.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
     polled.close()  # the next connection is read-only
     return polled
 
@@ -153,15 +153,15 @@ def test_a_database_of_another_version_is_one_problem(
 
 def test_a_database_without_tables_says_what_to_run(postgresql_url: str, settings: Settings, tmp_path: Path) -> None:
     for url in (postgresql_url, f"sqlite:///{tmp_path}/empty.db"):
-        own = Database(url)
-        (problem,) = problems(own, settings)
-        own.close()
+        database = Database(url)
+        (problem,) = problems(database, settings)
+        database.close()
         assert (problem.kind, problem.todo) == (Kind.DATABASE_VERSION, "run r8scan db upgrade")
 
 
 def test_a_database_that_is_away_is_the_first_problem(settings: Settings, tmp_path: Path) -> None:
-    own = Database(f"postgresql://nobody@/none?host={tmp_path}")
-    found = problems(own, settings)
+    database = Database(f"postgresql://nobody@/none?host={tmp_path}")
+    found = problems(database, settings)
     assert [one.kind for one in found] == [Kind.DATABASE_AWAY]
 
 

@@ -36,15 +36,15 @@ def serve() -> Iterator[Serve]:
 
 @contextmanager
 def _client(routes: list[Route]) -> Iterator[httpx.Client]:
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(Starlette(routes=routes), log_config=None, lifespan="off", ws="none")
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             until(lambda: server.started, 30)
-            with httpx.Client(base_url=f"http://127.0.0.1:{own.getsockname()[1]}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
                 yield client
         finally:
             server.should_exit = True
@@ -53,10 +53,10 @@ def _client(routes: list[Route]) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def own_database(tmp_path: Path) -> Iterator[Database]:
-    own = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
-    upgrade(own)
-    yield own
-    own.close()
+    database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
+    upgrade(database)
+    yield database
+    database.close()
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def server_process(
 
 
 def free_port() -> int:
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return int(own.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def answers(client: httpx.Client) -> bool:

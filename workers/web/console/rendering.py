@@ -29,7 +29,7 @@ def environment() -> Environment:
 
     Every value that a template prints passes `visible`, so that no template can forget it.
     """
-    own = Environment(
+    templates = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -37,7 +37,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own.filters |= {
+    templates.filters |= {
         "ago": ago,
         "moment": moment,
         "span": span,
@@ -47,8 +47,8 @@ def environment() -> Environment:
         "query": query,
         "short_id": lambda value: str(value)[:8],
     }
-    own.globals |= {"static": static_address}
-    return own
+    templates.globals |= {"static": static_address}
+    return templates
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
@@ -123,9 +123,9 @@ def link_of(url: str, settings: Settings) -> str | None:
     """Return an address that a page may link to: one of the GitHub that is watched; None for any other."""
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
-    parts, own = urlsplit(url), urlsplit(settings.github_web_url)
-    hosts = {own.netloc, f"gist.{own.netloc}"}
-    return url if parts.scheme == own.scheme and parts.netloc in hosts else None
+    parts, github = urlsplit(url), urlsplit(settings.github_web_url)
+    hosts = {github.netloc, f"gist.{github.netloc}"}
+    return url if parts.scheme == github.scheme and parts.netloc in hosts else None
 
 
 @cache
@@ -141,10 +141,10 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 @cache
 def static_version() -> str:
     """Return the common version of the static files, so that browsers may keep them for ever."""
-    own = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, (content, _) in static_files().items():
-        own.update(name.encode() + content)
-    return own.hexdigest()[:16]
+        digest.update(name.encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def static_address(name: str) -> str:

@@ -120,8 +120,8 @@ def anybody(session: Session, settings: Settings) -> bool:
 def credential_of(session: Session, settings: Settings, name: str) -> tuple[str, Role] | None:
     """Return the password hash and the role that a name has now, None where it has none."""
     if name == SETTINGS_USER:
-        own = settings.console_password_hash
-        return (own.get_secret_value(), Role.OPERATOR) if own else None
+        setting = settings.console_password_hash
+        return (setting.get_secret_value(), Role.OPERATOR) if setting else None
     row = session.get(ConsoleUser, name)
     return (row.password_hash, row.role) if row else None
 

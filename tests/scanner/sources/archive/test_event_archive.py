@@ -105,31 +105,31 @@ class Archive:
 
 
 @pytest.fixture
-def own(database: Database, client: GitHub, own_settings: Settings, archive: respx.Router) -> Archive:
+def reading(database: Database, client: GitHub, own_settings: Settings, archive: respx.Router) -> Archive:
     return Archive(database, client, own_settings, archive)
 
 
-def test_an_hour_brings_what_was_not_seen_behind_everything_else(own: Archive, fresh_token: Token) -> None:
+def test_an_hour_brings_what_was_not_seen_behind_everything_else(reading: Archive, fresh_token: Token) -> None:
     token = fresh_token()
-    digest = know(own.database, token)
-    with own.database.write() as session:
+    digest = know(reading.database, token)
+    with reading.database.write() as session:
         session.add(SeenEvent(id="1", seen_at=db_now()))
     issue = event(3, "IssuesEvent", {"action": "opened", "issue": {"body": f"my key is {token}"}})
-    own.publish(HOUR, packed(push(1), push(2), issue))
-    own.queue(HOUR)
-    own.work()
-    job = own.hour()
+    reading.publish(HOUR, packed(push(1), push(2), issue))
+    reading.queue(HOUR)
+    reading.work()
+    job = reading.hour()
     assert (job.state, job.counts["lines"], job.counts["already_seen"]) == ("done", 3, 1)
-    assert own.pushes() == [f"{2:040x}"]
-    assert jobs_of(own.database, "pushes")[0].priority > 110
-    look_up_again(own.database, policy=Policy())
-    assert is_disabled(own.database, digest)
+    assert reading.pushes() == [f"{2:040x}"]
+    assert jobs_of(reading.database, "pushes")[0].priority > 110
+    look_up_again(reading.database, policy=Policy())
+    assert is_disabled(reading.database, digest)
 
 
-def test_a_crash_in_mid_hour_neither_loses_nor_doubles(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_in_mid_hour_neither_loses_nor_doubles(reading: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 10)
-    own.publish(HOUR, packed(*(push(number) for number in range(1, 36))))
-    own.queue(HOUR)
+    reading.publish(HOUR, packed(*(push(number) for number in range(1, 36))))
+    reading.queue(HOUR)
     enqueue, calls = event_jobs.enqueue_found, []
 
     def away(*arguments: Any, **options: Any) -> int:
@@ -140,104 +140,106 @@ def test_a_crash_in_mid_hour_neither_loses_nor_doubles(own: Archive, monkeypatch
 
     monkeypatch.setattr(archive_hours, "enqueue_found", away)
     with pytest.raises(OperationalError):
-        own.work()
-    assert own.hour().progress["at"] == {"lines": 20}
-    own.work()
-    assert own.hour().state == "done"
-    assert sorted(own.pushes()) == [f"{number:040x}" for number in range(1, 36)]
+        reading.work()
+    assert reading.hour().progress["at"] == {"lines": 20}
+    reading.work()
+    assert reading.hour().state == "done"
+    assert sorted(reading.pushes()) == [f"{number:040x}" for number in range(1, 36)]
 
 
-def test_the_archive_waits_while_too_many_pushes_wait(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archive_waits_while_too_many_pushes_wait(reading: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 30)
-    own.settings = own.settings.model_copy(update={"queue_max_pushes": 50})
-    own.publish(HOUR, packed(*(push(number) for number in range(90))))
-    own.queue(HOUR)
-    own.work()
-    job = own.hour()
+    reading.settings = reading.settings.model_copy(update={"queue_max_pushes": 50})
+    reading.publish(HOUR, packed(*(push(number) for number in range(90))))
+    reading.queue(HOUR)
+    reading.work()
+    job = reading.hour()
     assert (job.state, job.progress["at"], job.failures) == ("queued", {"lines": 30}, 0)
     for _ in range(10):
-        own.work()
-    with own.database.write() as session:
+        reading.work()
+    with reading.database.write() as session:
         session.execute(update(ScanJob).where(ScanJob.kind == JobKind.PUSHES).values(state="done"))
-    own.work()
-    assert own.hour().progress["at"] == {"lines": 60}
+    reading.work()
+    assert reading.hour().progress["at"] == {"lines": 60}
 
 
 def test_a_file_is_fetched_anew_only_when_there_is_room_for_much_of_it(
-    own: Archive, monkeypatch: pytest.MonkeyPatch
+    reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
-    own.settings = own.settings.model_copy(update={"queue_max_pushes": 1000})  # 40 jobs: stop above 20, start below 11
-    route = own.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
-    own.queue(HOUR)
-    own.work()
-    assert (route.call_count, len(jobs_of(own.database, "pushes"))) == (1, 21)
-    while own.hour().state != "done":
+    reading.settings = reading.settings.model_copy(
+        update={"queue_max_pushes": 1000}
+    )  # 40 jobs: stop above 20, start below 11
+    route = reading.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
+    reading.queue(HOUR)
+    reading.work()
+    assert (route.call_count, len(jobs_of(reading.database, "pushes"))) == (1, 21)
+    while reading.hour().state != "done":
         # One page of pushes is done at a time.
-        with own.database.write() as session:
+        with reading.database.write() as session:
             first = session.execute(select(ScanJob.id).where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == "queued"))
             session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))
-        own.work()
+        reading.work()
     assert route.call_count <= 4
-    assert len(own.pushes()) == 1000
+    assert len(reading.pushes()) == 1000
 
 
-def test_an_hour_that_was_read_is_left_out_and_read_again_for_what_is_new(own: Archive) -> None:
-    own.publish(HOUR, packed(push(1)))
-    own.queue(HOUR)
-    own.work()
-    assert own.queue(HOUR) == []
-    own.publish(HOUR, packed(push(1), push(2)))
-    with own.database.write() as session:
+def test_an_hour_that_was_read_is_left_out_and_read_again_for_what_is_new(reading: Archive) -> None:
+    reading.publish(HOUR, packed(push(1)))
+    reading.queue(HOUR)
+    reading.work()
+    assert reading.queue(HOUR) == []
+    reading.publish(HOUR, packed(push(1), push(2)))
+    with reading.database.write() as session:
         assert len(queue_hours(session, [HOUR], again=True)) == 1
-    own.work()
-    assert (own.hour().counts["already_seen"], sorted(own.pushes())) == (1, [f"{1:040x}", f"{2:040x}"])
+    reading.work()
+    assert (reading.hour().counts["already_seen"], sorted(reading.pushes())) == (1, [f"{1:040x}", f"{2:040x}"])
 
 
-def gap_of(own: Archive) -> Gap:
-    with own.database.read() as session:
+def gap_of(reading: Archive) -> Gap:
+    with reading.database.read() as session:
         return session.execute(select(Gap)).scalar_one()
 
 
-def drop_all(own: Archive) -> int:
-    with own.database.write() as session:
+def drop_all(reading: Archive) -> int:
+    with reading.database.write() as session:
         return shedding.shed(session, JobKind.PUSHES, most_items=0)
 
 
-def waiting(own: Archive) -> list[str]:
-    pages = [job.target["pushes"] for job in jobs_of(own.database, "pushes") if job.state == "queued"]
+def waiting(reading: Archive) -> list[str]:
+    pages = [job.target["pushes"] for job in jobs_of(reading.database, "pushes") if job.state == "queued"]
     return sorted(one["head"] for page in pages for one in page)
 
 
 @pytest.fixture
-def gap(own: Archive) -> None:
-    with own.database.write() as session:
+def gap(reading: Archive) -> None:
+    with reading.database.write() as session:
         span = {"from_at": HOUR + timedelta(minutes=1), "until_at": HOUR + timedelta(minutes=2), "estimated": 5}
         session.add(Gap(source="public_events", reason="no_overlap", found_at=db_now(), **span))
 
 
 @pytest.mark.usefixtures("gap")
-def test_what_was_dropped_is_brought_once_more_and_fills_no_gap_until_then(own: Archive) -> None:
-    own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
-    own.queue(HOUR)
-    own.work()
-    assert gap_of(own).filled_at is not None
-    assert drop_all(own) == 3
-    assert gap_of(own).filled_at is None
-    make_due(own.database)
-    assert event_archive.poll(own.database, wait=lambda _: None).jobs == 1
-    own.work()
-    assert waiting(own) == [f"{number:040x}" for number in range(1, 4)]
-    assert gap_of(own).filled_at is not None
+def test_what_was_dropped_is_brought_once_more_and_fills_no_gap_until_then(reading: Archive) -> None:
+    reading.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
+    reading.queue(HOUR)
+    reading.work()
+    assert gap_of(reading).filled_at is not None
+    assert drop_all(reading) == 3
+    assert gap_of(reading).filled_at is None
+    make_due(reading.database)
+    assert event_archive.poll(reading.database, wait=lambda _: None).jobs == 1
+    reading.work()
+    assert waiting(reading) == [f"{number:040x}" for number in range(1, 4)]
+    assert gap_of(reading).filled_at is not None
 
 
 @pytest.mark.usefixtures("gap")
 def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
-    own: Archive, monkeypatch: pytest.MonkeyPatch
+    reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 2)
-    own.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
-    own.queue(HOUR)
+    reading.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
+    reading.queue(HOUR)
     enqueue, calls = event_jobs.enqueue_found, []
 
     def drops_first(session: Any, *arguments: Any, **options: Any) -> int:
@@ -247,75 +249,75 @@ def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
         return enqueue(session, *arguments, **options)
 
     monkeypatch.setattr(archive_hours, "enqueue_found", drops_first)
-    own.work()
-    assert (own.hour().state, own.hour().counts["unread_dropped_backlog"]) == ("partial", 2)
-    assert gap_of(own).filled_at is None
-    assert len(own.queue(HOUR)) == 1
-    own.work()
-    assert (own.hour().state, own.hour().counts["already_seen"]) == ("done", 1)
-    assert waiting(own) == [f"{number:040x}" for number in range(1, 4)]
-    assert gap_of(own).filled_at is not None
+    reading.work()
+    assert (reading.hour().state, reading.hour().counts["unread_dropped_backlog"]) == ("partial", 2)
+    assert gap_of(reading).filled_at is None
+    assert len(reading.queue(HOUR)) == 1
+    reading.work()
+    assert (reading.hour().state, reading.hour().counts["already_seen"]) == ("done", 1)
+    assert waiting(reading) == [f"{number:040x}" for number in range(1, 4)]
+    assert gap_of(reading).filled_at is not None
 
 
-def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(own: Archive) -> None:
+def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(reading: Archive) -> None:
     event_of = parse_event(push(1))
     assert event_of is not None
     found = Found()
     read_event(event_of, "https://github.com", found)
-    with own.database.write() as session:
+    with reading.database.write() as session:
         event_jobs.remember_events(session, [event_of])
         event_jobs.enqueue_found(session, found)
-    assert drop_all(own) == 1
-    own.publish(HOUR, packed(push(1)))
-    own.queue(HOUR)
-    own.work()
-    assert waiting(own) == [f"{1:040x}"]
+    assert drop_all(reading) == 1
+    reading.publish(HOUR, packed(push(1)))
+    reading.queue(HOUR)
+    reading.work()
+    assert waiting(reading) == [f"{1:040x}"]
 
 
-def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(own: Archive) -> None:
-    own.publish(HOUR, packed(push(1), push(2)))
-    own.queue(HOUR)
-    own.work()
+def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(reading: Archive) -> None:
+    reading.publish(HOUR, packed(push(1), push(2)))
+    reading.queue(HOUR)
+    reading.work()
 
     def read(item: Push) -> ItemOutcome[Push]:
         err = RateLimited("budget_spent", "spent", retry_after=60, asked=False)
         return ItemOutcome(item, error=err if item.head.endswith("2") else None)
 
-    job = jobs.claim_next(own.database, JobKind.PUSHES)
+    job = jobs.claim_next(reading.database, JobKind.PUSHES)
     assert job is not None
-    page_work.work(own.database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
-    assert drop_all(own) == 1
-    with own.database.read() as session:
+    page_work.work(reading.database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
+    assert drop_all(reading) == 1
+    with reading.database.read() as session:
         assert archive_hours.was_read(session, [HOUR]) == set()
         assert session.execute(select(SeenEvent)).all() == []
 
 
-def test_a_backfill_of_long_ago_leaves_no_list_of_its_events(own: Archive) -> None:
+def test_a_backfill_of_long_ago_leaves_no_list_of_its_events(reading: Archive) -> None:
     old = HOUR - archive_hours.REMEMBERED_FOR
-    own.publish(old, packed(push(1)))
-    own.queue(old)
-    own.work()
-    assert waiting(own) == [f"{1:040x}"]
-    with own.database.read() as session:
+    reading.publish(old, packed(push(1)))
+    reading.queue(old)
+    reading.work()
+    assert waiting(reading) == [f"{1:040x}"]
+    with reading.database.read() as session:
         assert session.execute(select(SeenEvent)).all() == []
 
 
-def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(own: Archive) -> None:
-    with own.database.write() as session:
+def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(reading: Archive) -> None:
+    with reading.database.write() as session:
         for hours, source in ((3, "public_events"), (0, "public_events"), (5, "gists")):
             at = datetime.now(UTC) - timedelta(hours=hours, minutes=1)
             span = {"from_at": at - timedelta(seconds=30), "until_at": at, "estimated": 5, "reason": "no_overlap"}
             session.add(Gap(source=source, found_at=db_now(), **span))
-    make_due(own.database)
+    make_due(reading.database)
     end = datetime.now(UTC) - timedelta(hours=3, minutes=1)
     wanted = hours_between(end - timedelta(seconds=30), end)
-    report = event_archive.poll(own.database, wait=lambda _: None)
+    report = event_archive.poll(reading.database, wait=lambda _: None)
     assert report.jobs == len(wanted)
     for hour in wanted:
-        own.publish(hour, packed(push(1)))
-    while own.work():
+        reading.publish(hour, packed(push(1)))
+    while reading.work():
         pass
-    with own.database.read() as session:
+    with reading.database.read() as session:
         filled = {gap.source: gap.filled_at for gap in session.execute(select(Gap).order_by(Gap.from_at)).scalars()}
         first = (
             session.execute(select(Gap).where(Gap.source == "public_events").order_by(Gap.from_at)).scalars().first()
@@ -323,56 +325,56 @@ def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(own: Archive
     assert first is not None
     assert first.filled_at is not None
     assert filled["gists"] is None
-    make_due(own.database)
-    assert event_archive.poll(own.database, wait=lambda _: None).jobs == 0
+    make_due(reading.database)
+    assert event_archive.poll(reading.database, wait=lambda _: None).jobs == 0
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_fails(own: Archive) -> None:
+def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_fails(reading: Archive) -> None:
     old = HOUR - timedelta(days=2)
-    own.router.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(404))
-    own.queue(HOUR)
-    own.work()
-    assert (own.hour().state, own.hour().failures) == ("queued", 0)
-    with own.database.write() as session:
-        assert jobs.cancel(session, own.hour().id)
-    own.queue(old)
-    own.work()
-    assert own.hour().state == "failed"
-    assert own.hour().error
+    reading.router.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(404))
+    reading.queue(HOUR)
+    reading.work()
+    assert (reading.hour().state, reading.hour().failures) == ("queued", 0)
+    with reading.database.write() as session:
+        assert jobs.cancel(session, reading.hour().id)
+    reading.queue(old)
+    reading.work()
+    assert reading.hour().state == "failed"
+    assert reading.hour().error
 
 
 @pytest.mark.parametrize("cut", [0, 10, 100])
-def test_a_file_that_is_cut_off_is_tried_again(own: Archive, cut: int) -> None:
+def test_a_file_that_is_cut_off_is_tried_again(reading: Archive, cut: int) -> None:
     content = packed(*(push(number) for number in range(50)))
-    own.publish(HOUR, content[: len(content) - 1 - cut])
-    own.queue(HOUR)
-    own.work()
-    assert (own.hour().state, own.hour().failures) == ("queued", 1)
+    reading.publish(HOUR, content[: len(content) - 1 - cut])
+    reading.queue(HOUR)
+    reading.work()
+    assert (reading.hour().state, reading.hour().failures) == ("queued", 1)
 
 
-def test_lines_that_are_no_events_are_counted(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_are_no_events_are_counted(reading: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_files, "MAX_LINE_LENGTH", 2_000_000)
     lines = [b"", b"{", b"[" * 100_000, b"null", b"\xff\xfe", b"x" * 3_000_000, json.dumps(push(1)).encode()]
-    own.publish(HOUR, gzip.compress(b"\n".join(lines)))
-    own.queue(HOUR)
-    own.work()
-    job = own.hour()
+    reading.publish(HOUR, gzip.compress(b"\n".join(lines)))
+    reading.queue(HOUR)
+    reading.work()
+    job = reading.hour()
     assert (job.state, job.counts["unusable_event"], job.counts["unread_line_over_limit"]) == ("partial", 4, 1)
-    assert own.pushes() == [f"{1:040x}"]
+    assert reading.pushes() == [f"{1:040x}"]
 
 
-def test_no_raw_token_of_the_archive_is_stored(own: Archive, fresh_token: Token) -> None:
+def test_no_raw_token_of_the_archive_is_stored(reading: Archive, fresh_token: Token) -> None:
     token = fresh_token()
-    own.publish(HOUR, packed(event(1, "IssuesEvent", {"issue": {"body": token, "title": token}})))
-    own.queue(HOUR)
-    own.work()
-    with own.database.read() as session:
+    reading.publish(HOUR, packed(event(1, "IssuesEvent", {"issue": {"body": token, "title": token}})))
+    reading.queue(HOUR)
+    reading.work()
+    with reading.database.read() as session:
         (sighting,) = session.execute(select(Sighting)).scalars()
     assert token not in repr(vars(sighting))
 
 
-def test_an_hour_is_queued_once(own: Archive) -> None:
-    assert own.queue(HOUR) == own.queue(HOUR)
+def test_an_hour_is_queued_once(reading: Archive) -> None:
+    assert reading.queue(HOUR) == reading.queue(HOUR)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=30), st.integers(1, 200), st.integers(1, 3))

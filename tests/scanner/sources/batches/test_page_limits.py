@@ -95,11 +95,11 @@ def pushed(work: Workplace, sandbox: SandboxGitHub) -> Push:
 
 @pytest.fixture
 def work(workplace: Callable[..., Workplace]) -> Workplace:
-    own = workplace("ana/app")
-    own.write("README", "first")
-    own.commit("first")
-    own.push()
-    return own
+    copy = workplace("ana/app")
+    copy.write("README", "first")
+    copy.commit("first")
+    copy.push()
+    return copy
 
 
 def test_variants_of_one_bomb_share_the_budget_of_their_push(

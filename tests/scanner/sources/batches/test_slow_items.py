@@ -51,8 +51,8 @@ class SlowReader:
         return self._reader.read_pack(content, request)
 
 
-class Own:
-    """What does the jobs of one database."""
+class Worker:
+    """A worker that does the jobs of one database."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database
@@ -86,8 +86,8 @@ class Own:
 
 
 @pytest.fixture
-def own(database: Database, client: GitHub, tmp_path: Path) -> Own:
-    return Own(database, client, tmp_path)
+def worker(database: Database, client: GitHub, tmp_path: Path) -> Worker:
+    return Worker(database, client, tmp_path)
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
@@ -111,55 +111,61 @@ def work(workplace: Callable[..., Workplace]) -> Workplace:
 
 
 def test_a_slow_push_becomes_a_job_of_its_own_and_what_lies_beside_it_in_plain_is_found_at_once(
-    own: Own, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str]
+    worker: Worker, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str]
 ) -> None:
     plain, packed = fresh_token(), fresh_token()
     files: dict[str, str | bytes] = {"a.gz": gzip.compress(packed.encode()), "b.txt": f"x = '{plain}'"}
     slow = pushed(work, sandbox, files)
     quick = pushed(work, sandbox, {"c.txt": "nothing"})
     target = {"pushes": [slow.to_json(), quick.to_json()], "events": ["1"]}
-    with own.database.write() as session:
+    with worker.database.write() as session:
         jobs.enqueue(session, JobKind.PUSHES, target, source="test", priority=95)
-    assert own.scan()
-    assert len(own.rows(Sighting.digest)) == 1
-    page, left = own.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target, ScanJob.priority)
+    assert worker.scan()
+    assert len(worker.rows(Sighting.digest)) == 1
+    page, left = worker.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target, ScanJob.priority)
     assert (page.state, page.counts["deferred"], "partly_read" in page.counts) == ("done", 1, False)
     assert (left.kind, left.priority) == ("slow_pushes", 95)
     assert left.target == {"slow_pushes": [slow.to_json()], "events": ["1"]}
-    [(tips,)] = own.rows(RepositoryTips.tips)
+    [(tips,)] = worker.rows(RepositoryTips.tips)
     assert [(tip.oid, tip.is_read) for tip in decoded(tips)] == [(quick.head, True), (quick.before, False)]
-    assert not own.scan(), "scanners of pages leave it alone"
-    assert own.scan("slow_pushes")
-    assert len(set(own.rows(Sighting.digest))) == 2
-    assert own.scan(), "what the first push went on from"
-    assert {row.state for row in own.rows(ScanJob.state)} == {"done"}
+    assert not worker.scan(), "scanners of pages leave it alone"
+    assert worker.scan("slow_pushes")
+    assert len(set(worker.rows(Sighting.digest))) == 2
+    assert worker.scan(), "what the first push went on from"
+    assert {row.state for row in worker.rows(ScanJob.state)} == {"done"}
 
 
 def test_a_push_whose_pack_takes_a_reader_long_is_slow_as_well(
-    own: Own, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    worker: Worker,
+    work: Workplace,
+    sandbox: SandboxGitHub,
+    fresh_token: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pushed_packs, "IN_PROCESS", PackLimits(objects=1))
     push = pushed(work, sandbox, {"a.txt": f"x = '{fresh_token()}'"})
-    with own.database.write() as session:
+    with worker.database.write() as session:
         jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push.to_json()]}, source="test")
-    assert own.scan()
-    assert own.rows(Sighting.digest) == []
-    assert own.scan("slow_pushes")
-    assert len(own.rows(Sighting.digest)) == 1
+    assert worker.scan()
+    assert worker.rows(Sighting.digest) == []
+    assert worker.scan("slow_pushes")
+    assert len(worker.rows(Sighting.digest)) == 1
 
 
-def test_a_slow_file_becomes_a_job_of_its_own(own: Own, sandbox: SandboxGitHub, fresh_token: Callable[[], str]) -> None:
+def test_a_slow_file_becomes_a_job_of_its_own(
+    worker: Worker, sandbox: SandboxGitHub, fresh_token: Callable[[], str]
+) -> None:
     gist = sandbox.create_gist({"a.gz": gzip.compress(fresh_token().encode()), "b.txt": b"nothing"})
     urls = {name: f"{sandbox.url}/gist-raw/{gist.owner}/{gist.id}/raw/x/{name}" for name in gist.files}
     files = [RemoteFile(url, Place("gist"), 1 << 20, key=("gist_file", name)) for name, url in urls.items()]
-    with own.database.write() as session:
+    with worker.database.write() as session:
         remote_files.enqueue(session, files, source="gists", priority=99)
-    assert own.fetch()
-    assert own.rows(Sighting.digest) == []
-    page, left = own.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target)
+    assert worker.fetch()
+    assert worker.rows(Sighting.digest) == []
+    page, left = worker.rows(ScanJob.kind, ScanJob.state, ScanJob.counts, ScanJob.target)
     assert (page.state, page.counts["deferred"]) == ("done", 1)
     assert (left.kind, [file["url"] for file in left.target["slow_files"]]) == ("slow_files", [urls["a.gz"]])
-    assert own.rows(ReadObject.key) == [("b.txt",)]
-    assert not own.fetch()
-    assert own.fetch("slow_files")
-    assert len(own.rows(Sighting.digest)) == 1
+    assert worker.rows(ReadObject.key) == [("b.txt",)]
+    assert not worker.fetch()
+    assert worker.fetch("slow_files")
+    assert len(worker.rows(Sighting.digest)) == 1

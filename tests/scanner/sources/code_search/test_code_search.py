@@ -36,9 +36,9 @@ QUERIES = ("REPLICATE_API_TOKEN", "r8_")
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    own = connect(sandbox.api_url, sandbox.url, "a-credential")
-    yield own
-    own.close()
+    client = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield client
+    client.close()
 
 
 class Search:
@@ -301,19 +301,19 @@ def test_a_blob_that_is_looked_at_closer_and_differs_is_fetched_again(
     ],
 )
 def test_a_search_sends_one_request_through_our_client(answer: Any, error: type[GitHubError]) -> None:
-    own = connect("https://api.github.com", "https://github.com", "a-credential")
+    client = connect("https://api.github.com", "https://github.com", "a-credential")
     mock = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
     route = respx.get(url__startswith="https://api.github.com/search/code").mock(**mock)
     elsewhere = respx.get(url__startswith="https://evil.example").mock(return_value=httpx.Response(200))
     with pytest.raises(error):
-        search_code(own, "r8_ size:1..2", 2)
+        search_code(client, "r8_ size:1..2", 2)
     request = route.calls.last.request
     assert dict(request.url.params) == {"q": "r8_ size:1..2", "page": "2", "per_page": "100"}
     assert request.headers["authorization"] == "Bearer a-credential"
     assert "text-match" in request.headers["accept"]
     assert route.call_count == 1
     assert not elsewhere.called
-    own.close()
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -47,178 +47,180 @@ class Gists:
 
 
 @pytest.fixture
-def own(database: Database, client: GitHub, tmp_path: Path) -> Gists:
+def source(database: Database, client: GitHub, tmp_path: Path) -> Gists:
     return Gists(database, client, tmp_path / "state")
 
 
-def test_a_token_in_any_file_of_a_gist_is_disabled(own: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
+def test_a_token_in_any_file_of_a_gist_is_disabled(source: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
     token = fresh_token()
-    digest = know(own.database, token)
+    digest = know(source.database, token)
     gist = sandbox.create_gist({"a.txt": b"nothing", "b c.py": f"\nx = '{token}'\n".encode()})
-    assert own.poll().jobs == 1
-    own.fetch()
-    assert is_disabled(own.database, digest)
-    (place,) = exposures(own.database)
+    assert source.poll().jobs == 1
+    source.fetch()
+    assert is_disabled(source.database, digest)
+    (place,) = exposures(source.database)
     assert (place.kind, place.path, place.line, place.source) == ("gist", "b c.py", 2, "gists")
     assert place.url.endswith(gist.id)
     assert place.published_at is not None
 
 
-def test_a_file_is_fetched_once_and_again_when_it_was_changed(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_a_file_is_fetched_once_and_again_when_it_was_changed(source: Gists, sandbox: SandboxGitHub) -> None:
     gist = sandbox.create_gist({"a.txt": b"one", "b.txt": b"the same"})
-    own.poll()
-    own.fetch()
-    own.poll()
-    own.fetch()
+    source.poll()
+    source.fetch()
+    source.poll()
+    source.fetch()
     assert sandbox.requests["raw"] == 2
     gist.files["a.txt"], gist.updated_at = b"two", "2037-01-01T00:00:00Z"
-    own.poll()
-    own.fetch()
+    source.poll()
+    source.fetch()
     assert sandbox.requests["raw"] == 3
-    assert jobs_of(own.database, "files")[-1].counts["skipped_already_read"] == 1
-    assert state_of(own.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
+    assert jobs_of(source.database, "files")[-1].counts["skipped_already_read"] == 1
+    assert state_of(source.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
 
 
-def test_pages_are_asked_for_while_they_bring_something_new(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_pages_are_asked_for_while_they_bring_something_new(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     for number in range(249):
         copy = type(first)(f"{number:08x}", "ana", {"a.txt": b"x"}, "", first.updated_at)
         sandbox.gists.insert(0, copy)
-    own.poll()
-    assert state_of(own.database, "gists").counts["gists"] == 250
+    source.poll()
+    assert state_of(source.database, "gists").counts["gists"] == 250
     sandbox.requests.clear()
-    own.poll()
+    source.poll()
     assert sandbox.requests["gists"] == 1
 
 
-def test_a_gap_is_recorded_with_its_estimate(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_a_gap_is_recorded_with_its_estimate(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"
-    own.poll()
+    source.poll()
     sandbox.gists.clear()
     for number in range(3001):
         at = f"2026-01-01T0{3 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
         sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
-    own.poll()
-    with own.database.read() as session:
+    source.poll()
+    with source.database.read() as session:
         gap = session.execute(select(Gap)).scalar_one()
     assert (gap.source, gap.reason) == ("gists", "no_overlap")
     assert 10_000 < gap.estimated < 12_000
 
 
-def test_text_of_the_list_itself_is_scanned(own: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
+def test_text_of_the_list_itself_is_scanned(source: Gists, sandbox: SandboxGitHub, fresh_token: Token) -> None:
     described, named = fresh_token(), fresh_token()
-    digests = [know(own.database, described), know(own.database, named)]
+    digests = [know(source.database, described), know(source.database, named)]
     sandbox.create_gist({f"{named}.txt": b"x"}, description=f"my key {described}")
-    own.poll()
-    look_up_again(own.database, policy=Policy())
-    assert all(is_disabled(own.database, digest) for digest in digests)
+    source.poll()
+    look_up_again(source.database, policy=Policy())
+    assert all(is_disabled(source.database, digest) for digest in digests)
 
 
 def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_never_stored(
-    own: Gists, sandbox: SandboxGitHub, fresh_token: Token
+    source: Gists, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     name, inside = fresh_token(), fresh_token()
-    digest = know(own.database, inside)
+    digest = know(source.database, inside)
     sandbox.create_gist({f"{name}.txt": inside.encode(), "plain.txt": b"x"})
-    own.poll()
-    look_up_again(own.database, policy=Policy())
-    assert is_disabled(own.database, digest)
-    (job,) = jobs_of(own.database, "files")
+    source.poll()
+    look_up_again(source.database, policy=Policy())
+    assert is_disabled(source.database, digest)
+    (job,) = jobs_of(source.database, "files")
     assert [entry["place"]["path"] for entry in job.target["files"]] == ["plain.txt"]
     assert name not in json.dumps(job.target)
 
 
 def test_a_content_that_two_open_jobs_or_one_hold_twice_is_fetched_once(
-    own: Gists, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+    source: Gists, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = fresh_token()
-    know(own.database, token)
+    know(source.database, token)
     for owner in ("ana", "ben", "eve"):
         sandbox.create_gist({"a.py": token.encode()}, owner=owner)
-    own.poll()
+    source.poll()
     sandbox.create_gist({"a.py": token.encode()}, owner="zoe")
-    own.poll()
+    source.poll()
     claim = jobs.claim_next
 
     def claim_while_another_works(*arguments: Any) -> Any:
         monkeypatch.undo()
         job = claim(*arguments)
-        remote_files.scan_next(own.database, own.client, Detector(), Policy(), threads=4, state_dir=own.folder)
+        remote_files.scan_next(source.database, source.client, Detector(), Policy(), threads=4, state_dir=source.folder)
         return job
 
     monkeypatch.setattr(jobs, "claim_next", claim_while_another_works)
-    own.fetch()
+    source.fetch()
     assert sandbox.requests["raw"] == 1
-    assert len(exposures(own.database)) == 4
+    assert len(exposures(source.database)) == 4
 
 
-def test_a_file_over_the_limit_is_counted(own: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_over_the_limit_is_counted(
+    source: Gists, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gists, "MAX_FILE_BYTES", 1000)
     sandbox.create_gist({"big.txt": b"x" * 1001, "small.txt": b"x"})
-    own.poll()
-    own.fetch()
-    (job,) = jobs_of(own.database, "files")
+    source.poll()
+    source.fetch()
+    (job,) = jobs_of(source.database, "files")
     assert (job.state, job.counts["unread_file_over_limit"], job.counts["bytes"]) == ("partial", 1, 1)
 
 
-def test_a_foreign_address_is_never_fetched(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_a_foreign_address_is_never_fetched(source: Gists, sandbox: SandboxGitHub) -> None:
     body = [{"id": "abc", "updated_at": None, "files": {"x": {"filename": "x", "raw_url": "http://169.254.169.254/x"}}}]
     sandbox.faults["gists"].append(lambda: Response(json.dumps(body).encode()))
-    own.poll()
-    own.fetch()
-    job = jobs_of(own.database, "files")[0]
+    source.poll()
+    source.fetch()
+    job = jobs_of(source.database, "files")[0]
     assert job.counts["error_unknown_host"] == 1
 
 
 @pytest.mark.parametrize("body", [b'[null, 1, {}, {"id": 5}, {"id": "../x"}]', b"[]"])
-def test_a_list_of_rubbish_is_survived(own: Gists, sandbox: SandboxGitHub, body: bytes) -> None:
+def test_a_list_of_rubbish_is_survived(source: Gists, sandbox: SandboxGitHub, body: bytes) -> None:
     sandbox.faults["gists"].append(lambda: Response(body))
-    assert own.poll().error is None
-    assert state_of(own.database, "gists").failures == 0
+    assert source.poll().error is None
+    assert state_of(source.database, "gists").failures == 0
 
 
 def test_an_address_that_is_none_hides_nothing_of_its_gist_or_of_the_next(
-    own: Gists, sandbox: SandboxGitHub, fresh_token: Token
+    source: Gists, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     described, beside = fresh_token(), fresh_token()
-    digests = [know(own.database, described), know(own.database, beside)]
+    digests = [know(source.database, described), know(source.database, beside)]
     files = {"x": {"filename": "x", "raw_url": "https://["}}
     bad = {"id": "abc", "updated_at": None, "html_url": "https://[", "files": files, "description": f"key {described}"}
     good: dict[str, object] = {"id": "abd", "updated_at": None, "files": {}, "description": f"key {beside}"}
     sandbox.faults["gists"].append(lambda: Response(json.dumps([bad, good]).encode()))
-    assert own.poll().error is None
-    own.fetch()
-    look_up_again(own.database, policy=Policy())
-    assert all(is_disabled(own.database, digest) for digest in digests)
-    (job,) = jobs_of(own.database, "files")
+    assert source.poll().error is None
+    source.fetch()
+    look_up_again(source.database, policy=Policy())
+    assert all(is_disabled(source.database, digest) for digest in digests)
+    (job,) = jobs_of(source.database, "files")
     assert (job.state, job.counts) == ("failed", {"files": 1, "error_unknown_host": 1, "given_up": 1})
 
 
-def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"
-    own.poll()
+    source.poll()
     for number in range(350):
         at = f"2026-01-01T03:{number // 60:02}:{number % 60:02}Z"
         sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
     sandbox.faults["gists"].extend([lambda: None, lambda: None, lambda: Response(status_code=503)])
-    assert own.poll().error == "http_503"
-    assert state_of(own.database, "gists").counts["gists"] == 201
+    assert source.poll().error == "http_503"
+    assert state_of(source.database, "gists").counts["gists"] == 201
     sandbox.gists.insert(0, type(first)("f" * 8, "ana", {}, "", "2026-01-01T03:06:00Z"))
-    own.poll()
-    state = state_of(own.database, "gists")
+    source.poll()
+    state = state_of(source.database, "gists")
     assert (state.counts["gists"], state.gaps) == (352, 0)
     sandbox.requests.clear()
-    own.poll()
+    source.poll()
     assert sandbox.requests["gists"] == 1, "nothing is owed any more"
 
 
-def owing(own: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
+def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
     """A poll that failed at a page of a long list; what makes the next one do so as well, after some new gists."""
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"
-    own.poll()
+    source.poll()
     numbers = itertools.count()
 
     def add(count: int) -> None:
@@ -230,7 +232,7 @@ def owing(own: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Calla
         add(10)
         requests = sandbox.requests["gists"]
         sandbox.faults["gists"].extend([lambda: None] * (failing - 1) + [lambda: Response(status_code=503)])
-        own.poll()
+        source.poll()
         sandbox.faults["gists"].clear()
         assert sandbox.requests["gists"] - requests <= failing
 
@@ -239,95 +241,95 @@ def owing(own: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Calla
     return poll
 
 
-def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(own: Gists, sandbox: SandboxGitHub) -> None:
-    poll = owing(own, sandbox, pages=8, failing=3)
+def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(source: Gists, sandbox: SandboxGitHub) -> None:
+    poll = owing(source, sandbox, pages=8, failing=3)
     for _ in range(gists.MAX_OWED_POLLS - 1):
-        assert state_of(own.database, "gists").gaps == 0
+        assert state_of(source.database, "gists").gaps == 0
         poll()
-    state = state_of(own.database, "gists")
+    state = state_of(source.database, "gists")
     assert (state.gaps, state.cursor["owed"]) == (1, None)
-    with own.database.read() as session:
+    with source.database.read() as session:
         gap = session.execute(select(Gap)).scalar_one()
     assert gap.reason == "page_fails"
     assert gap.from_at < datetime(2026, 1, 1, 0, 1, tzinfo=UTC) < datetime(2026, 1, 1, 3, tzinfo=UTC) < gap.until_at
     sandbox.requests.clear()
-    own.poll()
-    assert (sandbox.requests["gists"], state_of(own.database, "gists").gaps) == (1, 1)
+    source.poll()
+    assert (sandbox.requests["gists"], state_of(source.database, "gists").gaps) == (1, 1)
 
 
-def test_a_poll_goes_on_at_the_page_that_failed(own: Gists, sandbox: SandboxGitHub) -> None:
-    owing(own, sandbox, pages=9, failing=7)
+def test_a_poll_goes_on_at_the_page_that_failed(source: Gists, sandbox: SandboxGitHub) -> None:
+    owing(source, sandbox, pages=9, failing=7)
     sandbox.requests.clear()
-    own.poll()
-    state = state_of(own.database, "gists")
+    source.poll()
+    state = state_of(source.database, "gists")
     assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (901, 0, None)
     assert sandbox.requests["gists"] == 6, "the first page, and from one before the one that failed to the end"
 
 
 def test_a_poll_that_fails_sooner_than_the_one_before_it_loses_nothing_between_them(
-    own: Gists, sandbox: SandboxGitHub
+    source: Gists, sandbox: SandboxGitHub
 ) -> None:
-    owing(own, sandbox, pages=6, failing=5)
+    owing(source, sandbox, pages=6, failing=5)
     for number in range(350):
         at = f"2026-01-01T05:{number // 60:02}:{number % 60:02}Z"
         sandbox.gists.insert(0, type(sandbox.gists[0])(f"{number + 5000:08x}", "ana", {}, "", at))
     sandbox.faults["gists"].extend([lambda: None, lambda: Response(status_code=503)])
-    own.poll()
-    own.poll()
-    state = state_of(own.database, "gists")
+    source.poll()
+    source.poll()
+    state = state_of(source.database, "gists")
     assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (951, 0, None)
 
 
-def test_a_rest_that_is_further_away_than_the_list_reaches_is_a_gap(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_a_rest_that_is_further_away_than_the_list_reaches_is_a_gap(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"
-    own.poll()
+    source.poll()
     for number in range(150):
         at = f"2026-01-01T03:{number // 60:02}:{number % 60:02}Z"
         sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", at))
     sandbox.faults["gists"].extend([lambda: None, lambda: Response(status_code=503)])
-    own.poll()
+    source.poll()
     for number in range(3001):
         at = f"2026-01-01T0{4 + number // 3600}:{number // 60 % 60:02}:{number % 60:02}Z"
         sandbox.gists.insert(0, type(first)(f"{number + 1000:08x}", "ana", {}, "", at))
-    own.poll()
-    with own.database.read() as session:
+    source.poll()
+    with source.database.read() as session:
         gap = session.execute(select(Gap)).scalar_one()
     assert gap.from_at < datetime(2026, 1, 1, 3, tzinfo=UTC), (
         "it begins where everything was read, not where the poll that failed began"
     )
 
 
-def test_a_short_page_with_a_next_one_is_not_the_end(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_a_short_page_with_a_next_one_is_not_the_end(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     entries = [{"id": f"{number:08x}", "updated_at": first.updated_at, "files": {}} for number in range(120)]
     following = {"Link": f'<{sandbox.api_url}/gists/public?page=2&per_page=100>; rel="next"'}
     sandbox.faults["gists"].append(lambda: Response(json.dumps(entries[:99]).encode(), headers=following))
     sandbox.faults["gists"].append(lambda: Response(json.dumps(entries[99:]).encode()))
-    own.poll()
-    assert state_of(own.database, "gists").counts["gists"] == 120
+    source.poll()
+    assert state_of(source.database, "gists").counts["gists"] == 120
 
 
-def test_half_of_a_small_budget_is_left_to_public_events(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_half_of_a_small_budget_is_left_to_public_events(source: Gists, sandbox: SandboxGitHub) -> None:
     sandbox.rate_limit = 20
     first = sandbox.create_gist({"a.txt": b"x"})
     for number in range(2000):
         sandbox.gists.insert(0, type(first)(f"{number:08x}", "ana", {}, "", first.updated_at))
-    own.poll()
+    source.poll()
     assert sandbox.requests["gists"] == gists.FIRST_PAGES
-    pause = state_of(own.database, "gists").next_poll_at - datetime.now(UTC)
+    pause = state_of(source.database, "gists").next_poll_at - datetime.now(UTC)
     assert pause.total_seconds() > gists.INTERVAL or datetime.now(UTC).minute >= 50, "the pace is the budget's"
     for _ in range(30):
         sandbox.create_gist({"a.txt": b"x"})
-        own.poll()
+        source.poll()
     assert sandbox.requests["gists"] <= sandbox.rate_limit * gists.RESERVE
 
 
-def test_an_app_is_told_that_it_cannot_list_gists(own: Gists, sandbox: SandboxGitHub) -> None:
+def test_an_app_is_told_that_it_cannot_list_gists(source: Gists, sandbox: SandboxGitHub) -> None:
     app = connect(sandbox.api_url, sandbox.url, App("4711", 99, "no key"))
-    own.client = app
-    assert own.poll().error == "needs_personal_token"
-    state = state_of(own.database, "gists")
+    source.client = app
+    assert source.poll().error == "needs_personal_token"
+    state = state_of(source.database, "gists")
     assert "set R8SCAN_GITHUB_TOKEN as well" in str(state.error)
     assert (state.next_poll_at - datetime.now(UTC)).total_seconds() > 3000
     assert sandbox.requests["gists"] == 0

@@ -66,9 +66,9 @@ class Listing:
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    own = connect(sandbox.api_url, sandbox.url, "a-credential")
-    yield own
-    own.close()
+    client = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -56,82 +56,82 @@ class Story:
         self.git("rm", "-rfq", ".")
 
 
-def normal(own: Story) -> None:
-    own.commit(2)
+def normal(story: Story) -> None:
+    story.commit(2)
 
 
-def offline_for_days(own: Story) -> None:
-    own.commit(3, days=3)
+def offline_for_days(story: Story) -> None:
+    story.commit(3, days=3)
 
 
-def offline_for_weeks(own: Story) -> None:
-    own.commit(3, days=20)
+def offline_for_weeks(story: Story) -> None:
+    story.commit(3, days=20)
 
 
-def old_dated_tip(own: Story) -> None:
-    own.commit(1, days=700)
+def old_dated_tip(story: Story) -> None:
+    story.commit(1, days=700)
 
 
-def branch_from_an_old_commit(own: Story) -> None:
-    own.git("checkout", "-q", "-b", "topic", "main~8")
-    own.commit(2, where="other")
+def branch_from_an_old_commit(story: Story) -> None:
+    story.git("checkout", "-q", "-b", "topic", "main~8")
+    story.commit(2, where="other")
 
 
-def force_push_of_an_amended_commit(own: Story) -> None:
-    own.git("reset", "-q", "--hard", "HEAD~1")
-    own.commit(1)
+def force_push_of_an_amended_commit(story: Story) -> None:
+    story.git("reset", "-q", "--hard", "HEAD~1")
+    story.commit(1)
 
 
-def force_push_of_a_rewritten_branch(own: Story) -> None:
-    own.git("reset", "-q", "--hard", "HEAD~5")
-    own.commit(3, days=2)
+def force_push_of_a_rewritten_branch(story: Story) -> None:
+    story.git("reset", "-q", "--hard", "HEAD~5")
+    story.commit(3, days=2)
 
 
-def old_history_imported_as_a_branch(own: Story) -> None:
-    own.orphan("imported")
-    own.commit(4, days=900, where="other")
+def old_history_imported_as_a_branch(story: Story) -> None:
+    story.orphan("imported")
+    story.commit(4, days=900, where="other")
 
 
-def old_history_imported_by_a_merge(own: Story) -> None:
-    own.orphan("imported")
-    own.commit(4, days=900)
-    own.git("checkout", "-q", "main")
-    own.git("merge", "-q", "--no-edit", "--allow-unrelated-histories", "imported")
-    own.git("branch", "-qD", "imported")
+def old_history_imported_by_a_merge(story: Story) -> None:
+    story.orphan("imported")
+    story.commit(4, days=900)
+    story.git("checkout", "-q", "main")
+    story.git("merge", "-q", "--no-edit", "--allow-unrelated-histories", "imported")
+    story.git("branch", "-qD", "imported")
 
 
-def long_lived_branch_merged(own: Story) -> None:
-    own.git("checkout", "-q", "-b", "topic", "main~12")
-    own.commit(12, days=5)
-    own.git("checkout", "-q", "main")
-    own.git("merge", "-q", "--no-edit", "topic")
-    own.git("branch", "-qD", "topic")
+def long_lived_branch_merged(story: Story) -> None:
+    story.git("checkout", "-q", "-b", "topic", "main~12")
+    story.commit(12, days=5)
+    story.git("checkout", "-q", "main")
+    story.git("merge", "-q", "--no-edit", "topic")
+    story.git("branch", "-qD", "topic")
 
 
-def only_a_tag(own: Story) -> None:
-    own.git("checkout", "-q", "--detach")
-    own.commit(1, where="other")
-    own.git("tag", "-a", "v1", "-m", "one")
+def only_a_tag(story: Story) -> None:
+    story.git("checkout", "-q", "--detach")
+    story.commit(1, where="other")
+    story.git("tag", "-a", "v1", "-m", "one")
 
 
-def several_branches(own: Story) -> None:
-    own.commit(1)
+def several_branches(story: Story) -> None:
+    story.commit(1)
     for name in ("one", "two"):
-        own.git("checkout", "-q", "-b", name, "main")
-        own.commit(2, where="other")
+        story.git("checkout", "-q", "-b", name, "main")
+        story.commit(2, where="other")
 
 
-def mixed_dates(own: Story) -> None:
+def mixed_dates(story: Story) -> None:
     for days in (0, 400, 1, 30, 0):
-        own.commit(1, days=days)
+        story.commit(1, days=days)
 
 
-def future_date(own: Story) -> None:
-    own.commit(2, days=-400)
+def future_date(story: Story) -> None:
+    story.commit(2, days=-400)
 
 
-def deletion(own: Story) -> None:
-    own.git("branch", "-qD", "stale")
+def deletion(story: Story) -> None:
+    story.git("branch", "-qD", "stale")
 
 
 KINDS: list[Callable[[Story], None]] = [
@@ -169,15 +169,15 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxGitHub]:
-    with github_server.running(tmp_path_factory.mktemp("github"), announce_pushes=False) as own:
-        yield own
+    with github_server.running(tmp_path_factory.mktemp("github"), announce_pushes=False) as github:
+        yield github
 
 
 @pytest.fixture(scope="module")
 def reader(github: SandboxGitHub) -> Iterator[GitHub]:
-    own = connect(github.api_url, github.url, None)
-    yield own
-    own.close()
+    client = connect(github.api_url, github.url, None)
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +192,9 @@ def pushes(github: SandboxGitHub, tmp_path_factory: pytest.TempPathFactory) -> d
 
 def _pushed(github: SandboxGitHub, base: Story, kind: Callable[[Story], None]) -> Pushed:
     repository = github.create_repository(f"ana/{kind.__name__}")
-    own = Story(base.path.parent / kind.__name__, dict(base.tokens))
-    git("clone", "-q", "--no-hardlinks", base.path, own.path)
-    own.git("branch", "-q", "stale", "origin/stale")
+    story = Story(base.path.parent / kind.__name__, dict(base.tokens))
+    git("clone", "-q", "--no-hardlinks", base.path, story.path)
+    story.git("branch", "-q", "stale", "origin/stale")
     mirror = (
         "push",
         "-q",
@@ -204,11 +204,11 @@ def _pushed(github: SandboxGitHub, base: Story, kind: Callable[[Story], None]) -
         "refs/heads/*:refs/heads/*",
         "refs/tags/*:refs/tags/*",
     )
-    own.git(*mirror)
+    story.git(*mirror)
     before = git_backend.refs(repository.path)
-    kind(own)
-    own.git(*mirror)
-    return Pushed(repository.name, repository.id, before, git_backend.refs(repository.path), own.tokens)
+    kind(story)
+    story.git(*mirror)
+    return Pushed(repository.name, repository.id, before, git_backend.refs(repository.path), story.tokens)
 
 
 def read(reader: GitHub, push: Push, known: RememberedTips | None = None) -> PushReading:
@@ -228,10 +228,10 @@ each_kind = pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
 def test_remembered_tips_bring_all_that_is_new_and_nothing_else(
     github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], kind: str
 ) -> None:
-    own = pushes[kind]
+    push = pushes[kind]
     github.requests.clear()
-    reading = read(reader, own.push(), own.known())
-    assert found(reading) == own.tokens_in("main", "other")
+    reading = read(reader, push.push(), push.known())
+    assert found(reading) == push.tokens_in("main", "other")
     assert reading.plan is not None
     assert (reading.plan.rung, list(reading.plan.may_miss)) == ("remembered", [])
     assert github.requests["git"] == (1 if kind == "deletion" else 2)
@@ -239,32 +239,32 @@ def test_remembered_tips_bring_all_that_is_new_and_nothing_else(
 
 @each_kind
 def test_events_bring_all_that_is_new(reader: GitHub, pushes: dict[str, Pushed], kind: str) -> None:
-    own = pushes[kind]
+    case = pushes[kind]
     readings = []
-    for name in own.before.keys() | own.after.keys():
-        old, new = own.before.get(name, ZEROS), own.after.get(name, ZEROS)
+    for name in case.before.keys() | case.after.keys():
+        old, new = case.before.get(name, ZEROS), case.after.get(name, ZEROS)
         if old == ZEROS:
             is_tag = name.startswith("refs/tags/")
-            push = own.push("", ref=name, ref_type="tag" if is_tag else "branch", kind="create")
+            push = case.push("", ref=name, ref_type="tag" if is_tag else "branch", kind="create")
             readings.append(read(reader, push))
         elif old != new:
-            readings.append(read(reader, own.push(new, old, ref=name)))
-    assert found(*readings) == own.tokens_in("main", "other")
+            readings.append(read(reader, case.push(new, old, ref=name)))
+    assert found(*readings) == case.tokens_in("main", "other")
 
 
 @each_kind
 def test_the_default_branch_alone_misses_other_refs_and_says_so(
     github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], kind: str
 ) -> None:
-    own = pushes[kind]
-    if own.tip == own.before["refs/heads/main"]:
+    push = pushes[kind]
+    if push.tip == push.before["refs/heads/main"]:
         # It has not moved, so another ref must have: they are listed.
-        reading = read(reader, own.push(own.tip), own.known())
-        assert found(reading) == own.tokens_in("other")
+        reading = read(reader, push.push(push.tip), push.known())
+        assert found(reading) == push.tokens_in("other")
         return
     github.requests.clear()
-    reading = read(reader, own.push(own.tip), own.known("refs/heads/main"))
-    assert found(reading) == own.tokens_in("main")
+    reading = read(reader, push.push(push.tip), push.known("refs/heads/main"))
+    assert found(reading) == push.tokens_in("main")
     assert reading.plan is not None
     assert (list(reading.plan.may_miss), github.requests["git"]) == (["other_refs"], 1)
 
@@ -273,20 +273,20 @@ def test_the_default_branch_alone_misses_other_refs_and_says_so(
 def test_with_nothing_known_the_newest_commits_of_the_default_branch_are_read(
     reader: GitHub, pushes: dict[str, Pushed], kind: str
 ) -> None:
-    own = pushes[kind]
-    reading = read(reader, own.push(own.tip))
+    push = pushes[kind]
+    reading = read(reader, push.push(push.tip))
     assert reading.plan is not None
     assert (reading.plan.rung, list(reading.plan.may_miss)) == ("boundary", ["other_refs", "older_commits"])
-    assert found(reading) >= own.tokens_in("main")
-    assert len(found(reading) & own.tokens_in("old")) < OLD_COMMITS, "not the whole history"
+    assert found(reading) >= push.tokens_in("main")
+    assert len(found(reading) & push.tokens_in("old")) < OLD_COMMITS, "not the whole history"
 
 
 def test_more_commits_than_the_boundary_are_missed_and_counted(
     github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed]
 ) -> None:
-    own = pushes["normal"]
+    push = pushes["normal"]
     github.requests.clear()
-    reading = read(reader, own.push(own.tip))
+    reading = read(reader, push.push(push.tip))
     assert len(found(reading)) == 10
     assert github.requests["git"] == 2
 
@@ -295,12 +295,12 @@ def test_more_commits_than_the_boundary_are_missed_and_counted(
 def test_a_new_or_small_repository_is_read_whole(
     reader: GitHub, pushes: dict[str, Pushed], changes: dict[str, bool | int]
 ) -> None:
-    own = pushes["several_branches"]
-    push = own.push(own.tip)
+    case = pushes["several_branches"]
+    push = case.push(case.tip)
     new = replace(push, **changes)  # type: ignore[arg-type]  # a mix of types by name
     reading = read(reader, new)
     where = ("old", "main", "other") if "is_new" in changes else ("old", "main")
-    assert found(reading) == own.tokens_in(*where)
+    assert found(reading) == case.tokens_in(*where)
     assert reading.tips is not None
     assert reading.tips.is_whole
     assert reading.tips.lists_refs is ("is_new" in changes)

@@ -64,8 +64,8 @@ def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days
         found = total(first, second)
         assert found is not None
         held += found.low <= pushes <= found.high
-        own = recall(first, second, 1e9)[86_400]
-        shares_held += own.low <= search <= own.high
+        measured = recall(first, second, 1e9)[86_400]
+        shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
     # Of 200 intervals that hold in 95 % of all cases, fewer than 91 % hold once in two hundred times.
     assert shares_held >= 0.91 * 200

@@ -52,9 +52,9 @@ class LateReader(InProcessReader):
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
-    own = connect(API, WEB, None)
-    yield own
-    own.close()
+    client = connect(API, WEB, None)
+    yield client
+    client.close()
 
 
 @pytest.fixture

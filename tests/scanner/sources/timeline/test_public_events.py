@@ -69,9 +69,9 @@ def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Req
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
-    own = connect(API, "https://github.example", None)
-    yield own
-    own.close()
+    client = connect(API, "https://github.example", None)
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -62,12 +62,12 @@ def test_the_clock_is_compared_with_the_database_and_github(database: Database, 
 
 
 def test_a_state_folder_that_others_may_enter_or_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    assert "mode 0700" in machine.check_state_folder(own)
-    own.chmod(0o750)
+    folder = tmp_path / "own"
+    assert "mode 0700" in machine.check_state_folder(folder)
+    folder.chmod(0o750)
     with pytest.raises(Wrong, match=r"others may enter .*0750") as open_to_others:
-        machine.check_state_folder(own)
-    assert open_to_others.value.todo == f"chmod 700 {own}"
+        machine.check_state_folder(folder)
+    assert open_to_others.value.todo == f"chmod 700 {folder}"
     (tmp_path / "file").touch()
     with pytest.raises(Wrong, match="cannot be written"):
         machine.check_state_folder(tmp_path / "file" / "state")

@@ -27,15 +27,15 @@ def context_of(**settings: Any) -> Context:
 
 def test_an_accepted_credential_shows_its_quota_and_a_rejected_one_is_named(sandbox: SandboxGitHub) -> None:
     sandbox.credential = SECRET
-    own = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url, github_token=SECRET)
-    assert own.credentials == (SECRET,)
-    assert outside.check_credential(own, SECRET) == "R8SCAN_GITHUB_TOKEN: core 5,000 of 5,000 left"
+    context = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url, github_token=SECRET)
+    assert context.credentials == (SECRET,)
+    assert outside.check_credential(context, SECRET) == "R8SCAN_GITHUB_TOKEN: core 5,000 of 5,000 left"
     with pytest.raises(Wrong, match="rejects the credential R8SCAN_GITHUB_TOKEN") as wrong:
-        outside.check_credential(own, "another")
+        outside.check_credential(context, "another")
     assert "another" not in wrong.value.sentence
     sandbox.rate_limit = 0
     with pytest.raises(Wrong, match="the quota of core is used up"):
-        outside.check_credential(own, SECRET)
+        outside.check_credential(context, SECRET)
 
 
 def test_no_credential_is_wrong_only_where_a_source_is_on() -> None:
@@ -46,10 +46,10 @@ def test_no_credential_is_wrong_only_where_a_source_is_on() -> None:
 
 
 def test_git_is_tried_over_http(sandbox: SandboxGitHub) -> None:
-    own = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url)
-    assert outside.check_git(own) == "127.0.0.1 answers git"
+    context = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url)
+    assert outside.check_git(context) == "127.0.0.1 answers git"
     sandbox.create_repository(outside.PUBLIC_REPOSITORY)
-    assert outside.check_git(own) == f"127.0.0.1 listed 0 refs of {outside.PUBLIC_REPOSITORY}"
+    assert outside.check_git(context) == f"127.0.0.1 listed 0 refs of {outside.PUBLIC_REPOSITORY}"
     away = context_of(github_api_url="http://127.0.0.1:1", github_web_url="http://127.0.0.1:1")
     with pytest.raises(Wrong, match=r"git: 127\.0\.0\.1 cannot be reached"):
         outside.check_git(away)
@@ -60,10 +60,10 @@ def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
     with mail_server(mailbox, starttls=certificates.server, login=True) as port:
 
         def tried(password: str) -> str:
-            own = context_of(smtp_url=f"smtp+starttls://{USER}:{quote(password, safe='')}@127.0.0.1:{port}")
+            context = context_of(smtp_url=f"smtp+starttls://{USER}:{quote(password, safe='')}@127.0.0.1:{port}")
             # The same transport, with the certificate of the test.
-            own.transport = transport_for(own.settings.smtp_url.get_secret_value(), tls=certificates.client)
-            return outside.check_mail(own)
+            context.transport = transport_for(context.settings.smtp_url.get_secret_value(), tls=certificates.client)
+            return outside.check_mail(context)
 
         assert f"logged in as {USER}" in tried(PASSWORD)
         with pytest.raises(Wrong, match="refused the login") as refused:
@@ -75,10 +75,10 @@ def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
 
 
 def test_an_empty_token_store_and_one_that_is_away_are_wrong(database: Database) -> None:
-    own = context_of(database_url=database.url.render_as_string(hide_password=False))
+    context = context_of(database_url=database.url.render_as_string(hide_password=False))
     with pytest.raises(Wrong, match="no leak can be recognised"):
-        outside.check_store(own)
-    own.close()
+        outside.check_store(context)
+    context.close()
     away = context_of(token_store_url="http://127.0.0.1:1", token_store_secret=SECRET)
     with pytest.raises(Wrong, match="the token store is away"):
         outside.check_store(away)

@@ -36,13 +36,13 @@ def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactor
     """A filled database with a viewer and an operator, to copy: filling takes most of a test's time."""
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
-    own = Database(f"sqlite:///{path}")
-    fill(own)
-    with own.write() as session:
+    database = Database(f"sqlite:///{path}")
+    fill(database)
+    with database.write() as session:
         password_hash = users.hash_password(PASSWORD)
         users.add(session, "ana", password_hash, Role.OPERATOR, who="operator:test")
         users.add(session, "vera", password_hash, Role.VIEWER, who="operator:test")
-    own.close()
+    database.close()
     return path
 
 
@@ -51,23 +51,23 @@ def own_database(filled_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
     path = tmp_path / "state" / "r8scan.db"
     path.parent.mkdir(mode=0o700)
     shutil.copy(filled_sqlite, path)
-    own = Database(f"sqlite:///{path}")
-    yield own
-    own.close()
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.close()
 
 
 @pytest.fixture
 def context(own_database: Database) -> Iterator[Context]:
-    own = context_of(own_database)
-    yield own
-    own.close()
+    context = context_of(own_database)
+    yield context
+    context.close()
 
 
 def context_of(database: Database, **settings: Any) -> Context:
     url = SecretStr(database.url.render_as_string(hide_password=False))
-    own = Context(load_settings(database_url=url, **settings))
-    own.__dict__["database"] = database
-    return own
+    built = Context(load_settings(database_url=url, **settings))
+    built.__dict__["database"] = database
+    return built
 
 
 @pytest.fixture(autouse=True)
@@ -84,22 +84,22 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def client(context: Context) -> Iterator[httpx.Client]:
     """Somebody who is not signed in."""
-    with client_of(context) as own:
-        yield own
+    with client_of(context) as connected:
+        yield connected
 
 
 @contextmanager
 def client_of(context: Context, **headers: str) -> Iterator[httpx.Client]:
     """A client of a real server on loopback, which believes what the client says of its own address."""
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(application(context), log_config=None, lifespan="off", ws="none")
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             until(lambda: server.started, 30)
-            address = f"http://127.0.0.1:{own.getsockname()[1]}"
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
             with httpx.Client(
                 base_url=address, timeout=30, headers={**FROM_HERE, **headers}, trust_env=False
             ) as client:

@@ -33,8 +33,8 @@ needs_chromium = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as own:
-        yield own
+    with chromium() as launched:
+        yield launched
 
 
 def sign_in(page: Page) -> None:

@@ -30,8 +30,8 @@ class Source:
 
 @pytest.fixture
 def background() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as own:
-        yield own
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
 
 
 @pytest.fixture

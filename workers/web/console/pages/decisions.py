@@ -39,11 +39,11 @@ def show(view: View) -> Response:
 
 def release(view: View) -> Response:
     """Open the brake and disable what it holds."""
-    own = view.context
+    context = view.context
     _require_same(view)
-    with own.database.write() as session:
+    with context.database.write() as session:
         ids = brake.release(session, who=view.person.who)
-    settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
+    settling.settle(context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute)
     wake_outbox()
     return view.go(PATH, said="released")
 

@@ -180,8 +180,8 @@ def disable(view: View) -> Response:
         raise NotPossible("the token is disabled already")
     if token.is_protected:
         raise NotPossible("the token is protected: take the protection away first")
-    own = view.context
-    with own.database.read() as session:
+    context = view.context
+    with context.database.read() as session:
         incident = _incident(view, session)
     report = reports.new_report(
         Subject(incident.digest, incident.hint),
@@ -190,13 +190,13 @@ def disable(view: View) -> Response:
         reporter=view.person.who[:MAX_REPORTER],
         key=uuid.uuid4().hex,
     )
-    with own.database.write() as session:
+    with context.database.write() as session:
         ids = reports.record_within(session, [dataclasses.replace(report, is_braked=False)])
         evidence = {"reason": reason, "url": url, "digest": incident.digest}
         audit.record(session, "disable_decided", evidence, who=view.person.who, incident_id=incident.id)
-    settling.settle(own.database, ids, policy=own.policy, per_minute=own.settings.brake_per_minute)
+    settling.settle(context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute)
     wake_outbox()
-    done = settling.decisions(own.database, ids)
+    done = settling.decisions(context.database, ids)
     return _back(view, "disabled" if done[Decision.DISABLED] else "disabling")
 
 

@@ -60,26 +60,26 @@ def routes(console: Console) -> list[Route]:
 
 def show(view: View) -> Response:
     """Render the list that the address asks for."""
-    own, before = _filter(view.query), view.query.get("before", "")[:100]
-    most_counted = incidents.most_counted(own)
+    criteria, before = _filter(view.query), view.query.get("before", "")[:100]
+    most_counted = incidents.most_counted(criteria)
     with view.reading() as session:
         try:
-            page = incidents.page(session, own, before)
+            page = incidents.page(session, criteria, before)
         except BadFilter as err:
             raise BadRequest(str(err)) from None
         return view.page(
             "incidents.html",
-            own=own,
-            values=own.to_query(),
+            criteria=criteria,
+            values=criteria.to_query(),
             page=page,
             before=before,
-            total=incidents.count(session, own, most_counted),
+            total=incidents.count(session, criteria, most_counted),
             most_counted=most_counted,
             states=tuple(IncidentState),
             actions=ACTIONS,
             causes=(Cause.PUBLIC_REPOSITORY, Cause.COMPROMISE_SIGNS),
             mail_states=(*incidents.MAIL_STATES, incidents.NO_MAIL),
-            sources=_sources(view, own),
+            sources=_sources(view, criteria),
         )
 
 
@@ -92,13 +92,13 @@ def search(view: View) -> Response:
 
 def ask(view: View) -> Response:
     """Render the question before a bulk action: how many, and whether that is meant."""
-    own, name = _filter(view.form), _act(view.form)
+    criteria, name = _filter(view.form), _act(view.form)
     with view.reading() as session:
-        number = incidents.count(session, own, incidents.MAX_BULK)
+        number = incidents.count(session, criteria, incidents.MAX_BULK)
     return view.page(
         "bulk.html",
         title=TITLES[name],
-        own=own,
+        criteria=criteria,
         act=name,
         count=min(number, incidents.MAX_BULK),
         is_cut=number > incidents.MAX_BULK,
@@ -109,7 +109,7 @@ def ask(view: View) -> Response:
 
 def act_on_all(view: View) -> Response:
     """Do the bulk action on what the filter had when the question was asked, and say what came of it."""
-    own, name = _filter(view.form), _act(view.form)
+    criteria, name = _filter(view.form), _act(view.form)
     try:
         until = datetime.fromisoformat(view.form.get("moment", ""))
     except ValueError:
@@ -118,14 +118,14 @@ def act_on_all(view: View) -> Response:
         raise BadRequest("the moment of the question has no time zone: begin again with the list")
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.reading() as session:
-        ids = incidents.ids(session, own, until)
+        ids = incidents.ids(session, criteria, until)
     outcome = Outcome()
     for chunk in incidents.chunks(ids, BULK_CHUNK):
         _act_on(view, name, chunk, reason, outcome)
     if name == "resend" and outcome.done:
         wake_outbox()
     view.console.has_changed()
-    return view.page("bulk.html", title=TITLES[name], own=own, act=name, outcome=outcome)
+    return view.page("bulk.html", title=TITLES[name], criteria=criteria, act=name, outcome=outcome)
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str, outcome: Outcome) -> None:
@@ -184,6 +184,6 @@ def _act(form: dict[str, str]) -> str:
     return name
 
 
-def _sources(view: View, own: Filter) -> list[str]:
+def _sources(view: View, criteria: Filter) -> list[str]:
     known = {one.source for one in view.console.overview.get().sources}
-    return sorted(known | ({own.source} if own.source else set()))
+    return sorted(known | ({criteria.source} if criteria.source else set()))

@@ -75,12 +75,12 @@ def show_one(view: View) -> Response:
 
 def rescan(view: View) -> Response:
     """Queue a rescan of what an address leads to."""
-    own = view.context.settings
+    settings = view.context.settings
     text = view.form.get("address", "").strip()
     if not text or len(text) > MAX_ADDRESS:
         raise NotPossible("paste the address of a repository, an owner, a gist or a commit")
     try:
-        target = parse_address(text, own.github_web_url, own.github_api_url)
+        target = parse_address(text, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
         raise NotPossible(str(err)) from None
     with view.context.database.write() as session:

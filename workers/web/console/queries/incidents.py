@@ -59,15 +59,15 @@ class Filter:
         given = {field.name: values.get(field.name, "").strip() for field in fields(cls)}
         if too_long := next((name for name, value in given.items() if len(value) > MAX_TERM), None):
             raise BadFilter(f"{too_long} is longer than {MAX_TERM} characters")
-        own = cls(**given)
+        criteria = cls(**given)
         for name, kind in (("state", IncidentState), ("action", Decision), ("cause", Cause)):
             if (value := given[name]) and value not in tuple(kind):
                 raise BadFilter(f"there is no {name} {value}")
-        if own.mail and own.mail not in (*MAIL_STATES, NO_MAIL):
-            raise BadFilter(f"there is no state of mails {own.mail}")
+        if criteria.mail and criteria.mail not in (*MAIL_STATES, NO_MAIL):
+            raise BadFilter(f"there is no state of mails {criteria.mail}")
         for name in ("since", "until"):
             _day(given[name], name)
-        return own
+        return criteria
 
     def to_query(self) -> dict[str, str]:
         """Return the fields that restrict, for an address."""
@@ -110,36 +110,36 @@ class _Keys:
 _OF_INCIDENTS = _Keys(Incident.detected_at, Incident.id)
 
 
-def page(session: Session, own: Filter, before: str = "", *, rows: int = PAGE_ROWS) -> Page:
+def page(session: Session, criteria: Filter, before: str = "", *, rows: int = PAGE_ROWS) -> Page:
     """Return the newest incidents of the filter, or those that follow a cursor. Raises BadFilter for a bad cursor."""
-    keys = session.execute(_keys_of(own, before=before).limit(rows + 1)).all()
+    keys = session.execute(_keys_of(criteria, before=before).limit(rows + 1)).all()
     wanted = [key[1] for key in keys[:rows]]
     by_id = {one.id: one for one in session.execute(select(Incident).where(Incident.id.in_(wanted))).scalars()}
     older = f"{keys[rows - 1][0].isoformat()}_{keys[rows - 1][1]}" if len(keys) > rows else ""
     return Page(rows_of(session, [by_id[one] for one in wanted if one in by_id]), older)
 
 
-def most_counted(own: Filter) -> int:
+def most_counted(criteria: Filter) -> int:
     """Return up to which number the list of this filter says how many there are."""
-    is_looked_up = bool(_direct_conditions(own)) and bool(_looked_up(own, _OF_INCIDENTS))
+    is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_looked_up else MAX_COUNTED
 
 
-def count(session: Session, own: Filter, limit: int = MAX_COUNTED) -> int:
+def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
     """Return how many incidents the filter has; `limit` + 1 where there are more than `limit`."""
-    inner = _keys_of(own).limit(limit + 1).subquery()
+    inner = _keys_of(criteria).limit(limit + 1).subquery()
     return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
-def ids(session: Session, own: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
+def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
     """Return the incidents of the filter that were detected by a moment, newest first."""
-    return [row[1] for row in session.execute(_keys_of(own, until=until).limit(limit))]
+    return [row[1] for row in session.execute(_keys_of(criteria, until=until).limit(limit))]
 
 
-def _keys_of(own: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
+def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
     """Return a statement for (detected_at, id) of the incidents of a filter, newest first."""
-    repository = own.repository or (own.q if _is_repository(own.q) else "")
-    direct = _direct_conditions(own)
+    repository = criteria.repository or (criteria.q if _is_repository(criteria.q) else "")
+    direct = _direct_conditions(criteria)
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if not direct:
@@ -147,19 +147,19 @@ def _keys_of(own: Filter, *, before: str = "", until: datetime | None = None) ->
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)
-            own = replace(own, repository="") if own.repository else replace(own, q="")
-        elif own.mail:
+            criteria = replace(criteria, repository="") if criteria.repository else replace(criteria, q="")
+        elif criteria.mail:
             keys = _Keys(NotificationSubject.detected_at, NotificationSubject.incident_id, is_copy=True)
-            driver = _has_mail(NotificationSubject, own.mail)
-            own = replace(own, mail="")
-        elif own.source:
+            driver = _has_mail(NotificationSubject, criteria.mail)
+            criteria = replace(criteria, mail="")
+        elif criteria.source:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
-            driver = [Exposure.source == own.source]
-            own = replace(own, source="")
-    statement = select(keys.detected_at, keys.id).where(*driver, *direct, *_looked_up(own, keys))
-    if since := _day(own.since, "since"):
+            driver = [Exposure.source == criteria.source]
+            criteria = replace(criteria, source="")
+    statement = select(keys.detected_at, keys.id).where(*driver, *direct, *_looked_up(criteria, keys))
+    if since := _day(criteria.since, "since"):
         statement = statement.where(keys.detected_at >= since)
-    if last := _day(own.until, "until"):
+    if last := _day(criteria.until, "until"):
         statement = statement.where(keys.detected_at < last + timedelta(days=1))
     if until is not None:
         statement = statement.where(keys.detected_at <= until)
@@ -167,33 +167,37 @@ def _keys_of(own: Filter, *, before: str = "", until: datetime | None = None) ->
     return statement.distinct() if keys.is_copy else statement
 
 
-def _direct_conditions(own: Filter) -> list[ColumnElement[bool]]:
+def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
     """Return the conditions on columns of the incidents themselves."""
     found: list[ColumnElement[bool]] = []
-    for column, value in ((Incident.state, own.state), (Incident.action, own.action), (Incident.cause, own.cause)):
+    for column, value in (
+        (Incident.state, criteria.state),
+        (Incident.action, criteria.action),
+        (Incident.cause, criteria.cause),
+    ):
         if value:
             found.append(column == value)
-    if own.account:
-        found.append(or_(Incident.account_name == own.account, Incident.account_id == own.account))
-    if own.mail == NO_MAIL:
+    if criteria.account:
+        found.append(or_(Incident.account_name == criteria.account, Incident.account_id == criteria.account))
+    if criteria.mail == NO_MAIL:
         found.append(~Incident.has_owner_mail)
-    if own.q and not _is_repository(own.q):
-        found.append(_search(own.q))
+    if criteria.q and not _is_repository(criteria.q):
+        found.append(_search(criteria.q))
     return found
 
 
-def _looked_up(own: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
+def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
     """Return the conditions on other tables, each to be looked up by the incident's id."""
     found: list[ColumnElement[bool]] = []
-    for repository in {own.repository, own.q if _is_repository(own.q) else ""} - {""}:
+    for repository in {criteria.repository, criteria.q if _is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
         found.append(exists().where(place.incident_id == keys.id, *_is_in(place, repository)))
-    if own.source:
+    if criteria.source:
         place = aliased(Exposure)
-        found.append(exists().where(place.incident_id == keys.id, place.source == own.source))
-    if own.mail and own.mail != NO_MAIL:
+        found.append(exists().where(place.incident_id == keys.id, place.source == criteria.source))
+    if criteria.mail and criteria.mail != NO_MAIL:
         subject = aliased(NotificationSubject)
-        found.append(exists().where(subject.incident_id == keys.id, *_has_mail(subject, own.mail)))
+        found.append(exists().where(subject.incident_id == keys.id, *_has_mail(subject, criteria.mail)))
     return found
 
 
@@ -287,14 +291,16 @@ def _search(term: str) -> ColumnElement[bool]:
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
     """Return the condition that the owner was told at a mail address, or that the account is named by it."""
-    own = aliased(Incident)
+    criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)
         .join(Notification)
         .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
     )
     # A union of ids, because the database reads all incidents for an OR with a subquery.
-    return Incident.id.in_(select(own.id).where(own.account_name.like(prefix(address), escape="\\")).union(told))
+    return Incident.id.in_(
+        select(criteria.id).where(criteria.account_name.like(prefix(address), escape="\\")).union(told)
+    )
 
 
 def prefix(term: str) -> str:

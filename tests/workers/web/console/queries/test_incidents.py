@@ -85,12 +85,12 @@ def test_each_filter_finds_exactly_what_the_rows_say_newest_first(database: Data
     now = datetime.now(UTC)
     with database.read() as session:
         every = facts(session)
-        for own, is_wanted in WANTED:
+        for criteria, is_wanted in WANTED:
             expected = [one.row.id for one in every if is_wanted(one)]
-            assert [row.incident.id for row in incidents.page(session, own).rows] == expected, own
-            assert incidents.count(session, own) == len(expected), own
-            assert incidents.ids(session, own, now) == expected, own
-        found = [own for own, is_wanted in WANTED if any(is_wanted(one) for one in every)]
+            assert [row.incident.id for row in incidents.page(session, criteria).rows] == expected, criteria
+            assert incidents.count(session, criteria) == len(expected), criteria
+            assert incidents.ids(session, criteria, now) == expected, criteria
+        found = [criteria for criteria, is_wanted in WANTED if any(is_wanted(one) for one in every)]
         assert len(found) > len(WANTED) - 4, "the rows do not distinguish the filters"
 
 
@@ -100,16 +100,18 @@ def test_days_and_the_moment_of_a_bulk_action_limit_every_filter(database: Datab
         every = facts(session)
         middle = every[len(every) // 2].row.detected_at
         day = f"{middle.astimezone(UTC):%Y-%m-%d}"
-        for own in (Filter(), Filter(source="public_events"), Filter(mail="sent")):
-            all_ids = [row.incident.id for row in incidents.page(session, own).rows]
+        for criteria in (Filter(), Filter(source="public_events"), Filter(mail="sent")):
+            all_ids = [row.incident.id for row in incidents.page(session, criteria).rows]
             by_id = {one.row.id: one.row.detected_at for one in every}
-            since = incidents.page(session, Filter.from_query({**own.to_query(), "since": day})).rows
+            since = incidents.page(session, Filter.from_query({**criteria.to_query(), "since": day})).rows
             midnight = middle.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            assert [row.incident.id for row in since] == [one for one in all_ids if by_id[one] >= midnight], own
-            until = incidents.page(session, Filter.from_query({**own.to_query(), "until": day})).rows
+            assert [row.incident.id for row in since] == [one for one in all_ids if by_id[one] >= midnight], criteria
+            until = incidents.page(session, Filter.from_query({**criteria.to_query(), "until": day})).rows
             next_day = midnight + timedelta(days=1)
-            assert [row.incident.id for row in until] == [one for one in all_ids if by_id[one] < next_day], own
-            assert incidents.ids(session, own, middle) == [one for one in all_ids if by_id[one] <= middle], own
+            assert [row.incident.id for row in until] == [one for one in all_ids if by_id[one] < next_day], criteria
+            assert incidents.ids(session, criteria, middle) == [one for one in all_ids if by_id[one] <= middle], (
+                criteria
+            )
 
 
 def test_pages_give_each_incident_once_even_when_many_were_detected_at_one_moment(database: Database) -> None:
@@ -119,23 +121,23 @@ def test_pages_give_each_incident_once_even_when_many_were_detected_at_one_momen
         for table in (Incident, Exposure, NotificationSubject):
             session.execute(update(table).values(detected_at=at))
     with database.read() as session:
-        for own in (
+        for criteria in (
             Filter(),
             Filter(source="public_events"),
             Filter(repository="acme/infra"),
             Filter(mail="sent"),
         ):
-            whole = [row.incident.id for row in incidents.page(session, own).rows]
-            assert len(whole) > 3, own
-            assert pages(session, own) == whole, own
+            whole = [row.incident.id for row in incidents.page(session, criteria).rows]
+            assert len(whole) > 3, criteria
+            assert pages(session, criteria) == whole, criteria
 
 
-def pages(session: Session, own: Filter) -> list[uuid.UUID]:
+def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
     """Return the incidents of all pages of three rows."""
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
     while cursor or is_first:
-        page = incidents.page(session, own, cursor, rows=3)
+        page = incidents.page(session, criteria, cursor, rows=3)
         found += [row.incident.id for row in page.rows]
         cursor, is_first = page.older, False
     return found
