@@ -65,7 +65,7 @@ def leak(surroundings: World, token: str, number: int) -> None:
     work.push()
 
 
-def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
+def test_a_token_is_found_in_every_kind_of_place_and_never_stored(
     surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
     names = [
@@ -121,7 +121,7 @@ def test_a_token_is_found_wherever_it_stands_and_is_itself_stored_nowhere(
     assert sorted(surroundings.mailbox.recipients) == sorted(f"{name}@example.com" for name in names)
 
 
-def test_whatever_is_killed_the_leak_is_found_and_one_mail_goes_out(
+def test_a_leak_is_found_and_one_mail_sent_after_any_process_was_killed(
     surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
     with surroundings.service() as service:
@@ -140,7 +140,7 @@ def test_whatever_is_killed_the_leak_is_found_and_one_mail_goes_out(
     assert (len(surroundings.mailbox.messages), told(surroundings)) == (len(victims), len(victims))
 
 
-def test_after_the_service_itself_was_killed_nothing_is_left_running_and_a_restart_finds_what_is_due(
+def test_a_killed_service_leaves_no_process_and_a_restart_finishes_its_work(
     surroundings: World, polling: Callable[[], bool], fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -229,7 +229,7 @@ def test_without_workers_a_rescan_is_recorded_and_says_so(surroundings: World) -
 
 
 @pytest.mark.parametrize("enforce", ["observe"])
-def test_observing_disables_nothing_and_tells_the_operator(
+def test_the_mode_observe_disables_nothing_and_notifies_the_operator(
     tmp_path: Path, fresh_token: Callable[[], str], enforce: str
 ) -> None:
 

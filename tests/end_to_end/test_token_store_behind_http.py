@@ -25,7 +25,7 @@ def polled(surroundings: World) -> bool:
         return session.execute(statement).scalar_one_or_none() is not None
 
 
-def test_a_leak_is_disabled_in_the_vendors_store_and_its_owner_told(
+def test_a_leak_is_disabled_in_the_vendors_store_and_its_owner_notified(
     tmp_path: Path, fresh_token: Callable[[], str]
 ) -> None:
     token, store = fresh_token(), ReferenceStore("the-secret-of-the-store")

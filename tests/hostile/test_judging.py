@@ -45,7 +45,7 @@ def test_each_broken_limit_is_named(changes: dict[str, object], broken: tuple[st
     assert judged(replace(GOOD, **changes)).broken == broken  # type: ignore[arg-type]  # a mix of types by name
 
 
-def test_a_row_says_what_was_recorded_and_when_the_leak_beside_it_was_disabled() -> None:
+def test_a_row_shows_what_was_recorded_and_when_the_other_leak_was_disabled() -> None:
     wanted = "| zip: an attack | push | 1 MB | 9.0 s | 0.40 s | 350 MB | entries 1 | disabled after 1.5 s |"
     assert line(judged(GOOD)) == wanted
 
@@ -72,7 +72,7 @@ def test_the_blinding_run_keeps_every_promise_or_names_it(changes: dict[str, obj
     assert targets.broken == broken
 
 
-def test_the_cpu_of_a_reader_is_told_from_that_of_other_processes() -> None:
+def test_the_cpu_of_readers_is_counted_separately() -> None:
     with ExitStack() as stack:
         reader, other = (
             stack.enter_context(
@@ -94,7 +94,7 @@ def test_the_cpu_of_a_reader_is_told_from_that_of_other_processes() -> None:
     assert watch.costs.peak_mb() > 1
 
 
-def test_work_that_takes_too_much_cpu_is_ended_and_an_error_is_told(tmp_path: Path) -> None:
+def test_work_above_its_cpu_limit_is_ended_and_reported_as_an_error(tmp_path: Path) -> None:
     path = tmp_path / "input"
     with Measurer() as measurer:
         path.write_bytes(b"H4sI" * (1 << 18))

@@ -58,7 +58,7 @@ EDGES = {"text": "redact", "event": "event", "alert": "alert", "usage": "usage",
 
 
 @pytest.mark.parametrize("one", inputs_for(*EDGES), ids=lambda one: one.name)  # type: ignore[arg-type]  # its keys
-def test_what_no_reader_reads_takes_next_to_nothing(measurer: Measurer, tmp_path: Path, one: HostileInput) -> None:
+def test_content_that_needs_no_reader_takes_little_cpu(measurer: Measurer, tmp_path: Path, one: HostileInput) -> None:
     done = measured(measurer, tmp_path, one, EDGES[one.delivery], MAX_EDGE_CPU_SECONDS)
     assert done.is_within_limits, str(done)
     if one.holds_leak:

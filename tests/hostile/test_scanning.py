@@ -33,7 +33,7 @@ def scan(target: Path, *options: str) -> tuple[set[str], str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_hostile_files_hide_nothing_that_lies_beside_or_inside_them(tmp_path: Path, family: str) -> None:
+def test_hostile_files_hide_no_token_beside_or_inside_them(tmp_path: Path, family: str) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     wanted: set[bytes] = set()
@@ -49,7 +49,7 @@ def test_hostile_files_hide_nothing_that_lies_beside_or_inside_them(tmp_path: Pa
 
 
 @pytest.mark.parametrize("one", inputs_for("history"), ids=lambda one: one.name)
-def test_a_hostile_history_hides_nothing_that_lies_beside_it(tmp_path: Path, one: HostileInput) -> None:
+def test_a_hostile_history_hides_no_token_in_other_commits(tmp_path: Path, one: HostileInput) -> None:
     repository = tmp_path / "repository.git"
     make_repository(repository, one.content(), one.neighbour)
     found, _ = scan(repository, "--history")

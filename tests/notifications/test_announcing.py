@@ -125,7 +125,7 @@ def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
     assert signature(b"key", "1700000000", b"{}") == expected
 
 
-def test_a_channel_that_is_away_stops_no_other_and_gets_it_later(database: Database) -> None:
+def test_an_unavailable_channel_stops_no_other_and_is_retried(database: Database) -> None:
     announce(database, "a" * 64)
     stream, webhook = Kept(is_away=True), Kept()
     report = announce_due(database, {Channel.STREAM: stream, Channel.WEBHOOK: webhook})
@@ -138,7 +138,7 @@ def test_a_channel_that_is_away_stops_no_other_and_gets_it_later(database: Datab
     assert len(webhook.batches) == 1
 
 
-def test_what_is_not_taken_for_three_days_fails_in_sight(database: Database) -> None:
+def test_an_announcement_refused_for_three_days_is_visibly_failed(database: Database) -> None:
     announce(database, "a" * 64, channels=(Channel.WEBHOOK,))
     pass_time(database, created_at=db_now(-3 * 86400 - 60))
     assert announce_due(database, {Channel.WEBHOOK: Kept(is_away=True)}).failed == 1
@@ -148,7 +148,7 @@ def test_what_is_not_taken_for_three_days_fails_in_sight(database: Database) -> 
     assert row.error == "gave up after 3 days: the receiver is away"
 
 
-def test_one_that_the_receiver_cannot_read_holds_up_nobody(database: Database) -> None:
+def test_an_announcement_that_the_receiver_cannot_read_delays_no_other(database: Database) -> None:
     announce(database, *(f"{number:064x}" for number in range(8)), channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable={f"{3:064x}"})
     report = announce_due(database, {Channel.WEBHOOK: channel})
@@ -160,7 +160,7 @@ def test_one_that_the_receiver_cannot_read_holds_up_nobody(database: Database) -
     assert (waiting.error, waiting.leased_until) == ("the webhook answered 500", None)
 
 
-def test_a_receiver_that_refuses_everything_is_not_asked_about_each(database: Database) -> None:
+def test_a_receiver_that_refuses_everything_is_not_asked_for_each_row(database: Database) -> None:
     every = {f"{number:064x}" for number in range(BATCH)}
     announce(database, *every, channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable=every)
@@ -168,7 +168,7 @@ def test_a_receiver_that_refuses_everything_is_not_asked_about_each(database: Da
     assert (report.sent, report.deferred, channel.tries) == (0, BATCH, 1 + MAX_REFUSED)
 
 
-def test_many_that_cannot_be_read_come_after_the_others(database: Database) -> None:
+def test_refused_announcements_are_retried_after_the_others(database: Database) -> None:
     bad = {f"{number:064x}" for number in range(MAX_REFUSED + 1)}
     announce(database, *sorted(bad), "f" * 64, channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable=bad)
@@ -181,7 +181,7 @@ def test_many_that_cannot_be_read_come_after_the_others(database: Database) -> N
     assert [content["digest"] for batch in channel.batches for content in batch] == ["f" * 64]
 
 
-def test_a_row_that_tells_of_nothing_fails_in_sight_and_is_never_sent(database: Database) -> None:
+def test_a_row_without_an_announcement_is_visibly_failed_and_never_sent(database: Database) -> None:
     announce(database, "a" * 64, "b" * 64, channels=(Channel.STREAM,))
     with database.write() as session:
         first = select(Notification.id).limit(1).scalar_subquery()
@@ -193,7 +193,7 @@ def test_a_row_that_tells_of_nothing_fails_in_sight_and_is_never_sent(database: 
     assert states(database) == [(Channel.STREAM, "failed"), (Channel.STREAM, "sent")]
 
 
-def test_what_waits_for_a_channel_that_is_not_set_any_more_fails_after_three_days(database: Database) -> None:
+def test_rows_of_a_channel_that_was_removed_fail_after_three_days(database: Database) -> None:
     announce(database, "a" * 64)
     assert announce_due(database, {Channel.STREAM: Kept()}).failed == 0
     pass_time(database, created_at=db_now(-3 * 86400 - 60))
@@ -204,7 +204,7 @@ def test_what_waits_for_a_channel_that_is_not_set_any_more_fails_after_three_day
     assert row.error == "gave up after 3 days: the channel is no longer configured"
 
 
-def test_many_go_out_in_batches(database: Database) -> None:
+def test_many_announcements_are_sent_in_batches(database: Database) -> None:
     announce(database, *(f"{number:064x}" for number in range(2 * BATCH + 1)), channels=(Channel.WEBHOOK,))
     channel = Kept()
     assert announce_due(database, {Channel.WEBHOOK: channel}).sent == 2 * BATCH + 1
@@ -257,7 +257,7 @@ def test_every_status_but_2xx_is_a_failure(status: int) -> None:
     )
 
 
-def test_a_stream_that_is_no_stream_refuses(redis_url: str) -> None:
+def test_a_key_that_is_not_a_stream_refuses_the_batch(redis_url: str) -> None:
     channel = StreamChannel(redis_url, "gateways")
     with redis.Redis.from_url(redis_url) as connection:
         connection.set("gateways", "something else")
@@ -266,7 +266,7 @@ def test_a_stream_that_is_no_stream_refuses(redis_url: str) -> None:
     channel.close()
 
 
-def test_a_receiver_that_is_not_there_is_named_without_secrets(tmp_path: Any) -> None:
+def test_the_error_about_an_unreachable_receiver_names_it_without_secrets(tmp_path: Any) -> None:
     webhook = WebhookChannel("http://127.0.0.1:9/hook", SECRET)
     stream = StreamChannel(f"unix://user:password@{tmp_path}/none.sock", "gateways")
     for channel in (webhook, stream):
@@ -305,7 +305,7 @@ def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, r
         until(lambda: not cache.entries, 30)
 
 
-def test_a_gateway_catches_up_each_time_its_stream_was_away_and_follows_it_again() -> None:
+def test_a_gateway_catches_up_after_each_outage_of_its_stream() -> None:
     cache, calls = Cache(lambda digest: True), list[str]()
 
     def missed() -> None:
@@ -328,7 +328,7 @@ def test_a_gateway_catches_up_each_time_its_stream_was_away_and_follows_it_again
     assert calls == ["missed", "missed"]
 
 
-def test_an_answer_that_was_read_before_the_announcement_is_not_kept_after_it() -> None:
+def test_an_answer_older_than_the_announcement_is_not_cached() -> None:
     cache: Cache
 
     def is_live(digest: str) -> bool:

@@ -47,7 +47,7 @@ def operators_mails(database: Database) -> int:
         return session.execute(select(func.count()).where(Notification.channel == "operator")).scalar_one()
 
 
-def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(database: Database) -> None:
+def test_a_returned_mail_is_visibly_failed_and_the_operator_learns_why(database: Database) -> None:
     notification_id = sent(database)
     assert bring_back(database, notification_id) is BounceOutcome.FAILED
     told = row(database, notification_id)
@@ -66,7 +66,7 @@ def test_a_mail_that_came_back_is_failed_in_sight_and_the_operator_reads_why(dat
     assert "ana@acme[.]example" in content
 
 
-def test_the_same_notification_again_tells_nobody(database: Database) -> None:
+def test_a_repeated_bounce_notifies_nobody(database: Database) -> None:
     notification_id = sent(database)
     outcomes = [bring_back(database, notification_id) for _ in range(2)]
     assert outcomes == [BounceOutcome.FAILED, BounceOutcome.UNCHANGED]
@@ -79,7 +79,7 @@ def test_a_delay_changes_nothing(database: Database) -> None:
     assert (row(database, notification_id).state, operators_mails(database)) == ("sent", 0)
 
 
-def test_a_mail_that_comes_back_before_its_sending_is_recorded_is_handed_over_again(database: Database) -> None:
+def test_a_bounce_before_the_sending_is_recorded_is_retried_by_the_mail_server(database: Database) -> None:
     notification_id = sent(database)
     with database.write() as session:
         session.execute(update(Notification).values(state="frozen"))
@@ -99,14 +99,14 @@ def test_a_message_id_that_is_not_ours_is_unknown(database: Database, message_id
     assert row(database, notification_id).state == "sent"
 
 
-def test_an_operators_own_mail_that_came_back_is_in_sight_and_starts_no_other(database: Database) -> None:
+def test_a_returned_operators_mail_is_visible_and_queues_no_other(database: Database) -> None:
     notification_id = notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     deliver(database, Post())
     assert bring_back(database, notification_id) is BounceOutcome.FAILED
     assert operators_mails(database) == 1
 
 
-def test_owners_who_could_not_be_told_are_one_mail_a_day(database: Database) -> None:
+def test_unreachable_owners_are_reported_in_one_mail_a_day(database: Database) -> None:
     came_back = [sent(database, f"{name}@acme.example") for name in ("ana", "bob", "eve")]
     for notification_id in came_back[:2]:
         bring_back(database, notification_id)
@@ -121,7 +121,7 @@ def test_owners_who_could_not_be_told_are_one_mail_a_day(database: Database) -> 
     assert newest(database, "operator", OPERATOR) != digest
 
 
-def test_a_recipient_who_fails_days_after_another_is_told_too(database: Database) -> None:
+def test_a_recipient_that_fails_days_after_another_is_reported_too(database: Database) -> None:
     incident_id = incident(database, [place()])
     rows = [tell_owner(database, incident_id, recipient=f"{name}@acme.example") for name in ("ana", "bob")]
     assert deliver(database, Post()).sent == 2
@@ -138,7 +138,7 @@ def test_a_recipient_who_fails_days_after_another_is_told_too(database: Database
     ]
 
 
-def test_what_is_urgent_does_not_wait_for_the_days_mail(database: Database) -> None:
+def test_an_urgent_incident_does_not_wait_for_the_daily_mail(database: Database) -> None:
     bring_back(database, sent(database))
     notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     post = Post()
@@ -146,7 +146,7 @@ def test_what_is_urgent_does_not_wait_for_the_days_mail(database: Database) -> N
     assert b"protected token" in post.taken[0].content
 
 
-def test_a_crash_at_any_statement_leaves_the_mail_sent_or_failed_and_told(database: Database) -> None:
+def test_a_crash_at_any_statement_leaves_a_mail_sent_or_failed_and_reported(database: Database) -> None:
     notification_id = sent(database)
     seen: list[int] = []
 

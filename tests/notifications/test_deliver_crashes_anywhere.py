@@ -101,7 +101,7 @@ def assert_all_is_well(database: Database, post: Post, number: int) -> None:
     assert audited == Counter([*(("mail_sent", one) for one in (*OWNERS, OPERATOR)), ("mail_failed", LOST)]), number
 
 
-def test_a_crash_anywhere_in_a_delivery_loses_and_doubles_nothing(database: Database) -> None:
+def test_a_crash_anywhere_in_a_delivery_neither_loses_nor_doubles_a_mail(database: Database) -> None:
     number = doubled = 0
     while True:
         begin(database)

@@ -82,7 +82,7 @@ def test_a_mail_that_is_not_due_yet_waits_for_more_incidents(database: Database)
     assert b"2 of your Replicate API tokens" in post.taken[0].content
 
 
-def test_what_comes_after_the_freezing_starts_a_new_mail(database: Database) -> None:
+def test_an_incident_after_the_freezing_starts_a_new_mail(database: Database) -> None:
     first = leak(database)
     deliver(database, Post({"*": TransientFailure("later")}))
     second = leak(database)
@@ -108,7 +108,7 @@ def test_facts_stay_as_frozen_whatever_happens_to_the_rows(database: Database) -
     assert b"renamed" not in post.taken[0].content
 
 
-def test_a_transient_failure_is_tried_again_later_and_later(database: Database) -> None:
+def test_a_transient_failure_is_retried_with_growing_delays(database: Database) -> None:
     notification_id = leak(database)
     for attempt, expected in enumerate((*BACKOFF_SECONDS, 3600, 3600), start=1):
         report = deliver(database, Post({"*": TransientFailure("450 greylisted")}))
@@ -129,7 +129,7 @@ def test_the_backoff_has_jitter_and_stays_below_the_longest_delay() -> None:
     assert backoff(10_000, 1.2) < leases.MAX_DELAY_SECONDS
 
 
-def test_after_three_days_of_attempts_it_fails_in_sight_and_the_operator_is_told(database: Database) -> None:
+def test_a_mail_fails_visibly_after_three_days_and_the_operator_is_notified(database: Database) -> None:
     notification_id = leak(database)
     deliver(database, Post({"*": TransientFailure("450 later")}))
     facts = dict(row(database, notification_id).facts or {})
@@ -160,7 +160,7 @@ def test_a_mail_that_waited_for_the_service_itself_is_still_sent(database: Datab
     assert row(database, notification_id).state == "sent"
 
 
-def test_a_refused_owner_fails_for_good_and_reaches_the_operator_once(database: Database) -> None:
+def test_a_refused_owners_mail_fails_permanently_and_the_operator_is_notified_once(database: Database) -> None:
     refused = [leak(database, f"{name}@acme.example") for name in ("ana", "bob")]
     other = leak(database, "eve@acme.example")
     post = Post({"ana@acme.example": PermanentFailure("550 gone"), "bob@acme.example": PermanentFailure("550 gone")})
@@ -178,7 +178,7 @@ def test_a_refused_owner_fails_for_good_and_reaches_the_operator_once(database: 
         assert session.execute(select(func.count()).where(Notification.channel == "operator")).scalar_one() == 1
 
 
-def test_without_an_operators_address_the_undelivered_mail_is_still_in_sight(database: Database) -> None:
+def test_an_undelivered_mail_is_visible_without_an_operator_address(database: Database) -> None:
     leak(database)
     deliver(database, Post({"*": PermanentFailure("550 gone")}), replace(IDENTITY, operator_email=None))
     with database.read() as session:
@@ -195,7 +195,7 @@ def test_a_refused_operator_does_not_start_a_mail_about_itself(database: Databas
 
 
 @pytest.mark.parametrize("recipient", ["not an address", "a@b@c d", "evil@x.example\r\nBcc: all@y.example"])
-def test_an_address_that_is_none_fails_for_good(database: Database, recipient: str) -> None:
+def test_a_malformed_address_fails_permanently(database: Database, recipient: str) -> None:
     notification_id = leak(database, recipient)
     post = Post()
     deliver(database, post)
@@ -203,7 +203,7 @@ def test_an_address_that_is_none_fails_for_good(database: Database, recipient: s
     assert post.tried == []
 
 
-def test_a_server_that_is_down_is_asked_once_and_everything_waits(database: Database) -> None:
+def test_an_unavailable_server_is_asked_once_per_run(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(4)]
     post = Post({"*": TransportDown("cannot reach the mail server")})
     report = deliver(database, post)
@@ -225,7 +225,7 @@ def test_held_back_mails_still_take_incidents(database: Database) -> None:
     assert tell_owner(database, incident(database, [place()]), recipient="second@acme.example") == waiting
 
 
-def test_a_wrong_sender_is_the_operators_mistake_and_costs_no_owner_the_mail(database: Database) -> None:
+def test_a_wrong_sender_setting_loses_no_owners_mail(database: Database) -> None:
     notification_id = leak(database)
     deliver(database, Post(), replace(IDENTITY, sender="nobody"))
     told = row(database, notification_id)
@@ -235,9 +235,7 @@ def test_a_wrong_sender_is_the_operators_mistake_and_costs_no_owner_the_mail(dat
     assert deliver(database, Post()).sent == 1
 
 
-def test_a_broken_template_of_the_operators_is_told_with_the_mail_that_went_out(
-    database: Database, tmp_path: Path
-) -> None:
+def test_a_broken_custom_template_is_reported_with_the_sent_mail(database: Database, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/body.txt").write_text("{{ nothing_of_that_name }}")
     notification_id = leak(database)
@@ -265,7 +263,7 @@ def test_rows_of_other_channels_are_left_alone(database: Database) -> None:
     assert row(database, notification_id).attempts == 0
 
 
-def test_every_recipient_of_an_organisation_gets_the_mail_once_whatever_becomes_of_the_others(
+def test_every_recipient_of_an_account_gets_the_mail_once_even_if_others_fail(
     database: Database,
 ) -> None:
     people = [f"{name}@acme.example" for name in ("ana", "bob", "eve", "zoe")]
@@ -288,7 +286,7 @@ def test_every_recipient_of_an_organisation_gets_the_mail_once_whatever_becomes_
     assert seconds_until_next(database, digest) == pytest.approx(86_400, abs=60)
 
 
-def test_an_account_without_an_address_waits_for_the_days_mail_too(database: Database) -> None:
+def test_an_account_without_an_address_is_reported_in_the_daily_mail(database: Database) -> None:
     for _ in range(3):
         incident_id = incident(database, [place()])
         with database.write() as session:
@@ -311,7 +309,7 @@ def test_a_shorter_window_brings_a_waiting_mail_forward(database: Database) -> N
     assert seconds_until_next(database, waiting) < 11
 
 
-def test_undeliverable_mail_comes_back_to_where_the_operator_wants_it(database: Database) -> None:
+def test_undeliverable_mail_returns_to_the_configured_address(database: Database) -> None:
     for bounces_to, sender in (
         *((None, "security@vendor.example"), ("bounces@vendor.example", "bounces@vendor.example")),
         ("Returns <returns@bücher.example>", "returns@xn--bcher-kva.example"),
@@ -344,12 +342,12 @@ class _Doing(Post):
         super().send(envelope, deadline=deadline)
 
 
-def test_a_send_ends_while_there_is_time_left_to_write_so() -> None:
+def test_sending_ends_early_enough_to_record_the_outcome() -> None:
     assert delivery.SEND_SECONDS + claiming.RECORD_SECONDS < leases.LEASE_SECONDS
     assert claiming.RECORD_SECONDS > delivery.MAX_RECORD_ATTEMPTS
 
 
-def test_behind_a_slow_server_leases_are_renewed_and_what_was_lost_is_left_alone(database: Database) -> None:
+def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
 
     def lose(envelope: Envelope) -> None:
@@ -364,7 +362,7 @@ def test_behind_a_slow_server_leases_are_renewed_and_what_was_lost_is_left_alone
     assert [row(database, one).state for one in rows] == ["sent"] * 5 + ["frozen"]
 
 
-def test_what_was_not_tried_when_the_server_went_away_does_not_age(database: Database) -> None:
+def test_mails_not_tried_during_an_outage_do_not_age(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(5)]
 
     def down(_: Envelope) -> None:
@@ -380,7 +378,7 @@ def test_what_was_not_tried_when_the_server_went_away_does_not_age(database: Dat
     assert deliver(database, Post()).sent == 3
 
 
-def test_what_cannot_be_claimed_together_is_claimed_one_by_one(
+def test_rows_that_cannot_be_claimed_together_are_claimed_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
@@ -396,7 +394,7 @@ def test_what_cannot_be_claimed_together_is_claimed_one_by_one(
     assert deliver(database, Post()).sent == 4
 
 
-def test_of_an_account_that_is_erased_while_the_operator_is_mailed_nothing_is_written(database: Database) -> None:
+def test_nothing_is_written_about_an_account_that_is_erased_during_a_delivery(database: Database) -> None:
     gone, stays = incident(database, [place()]), incident(database, [place()])
     notify_operator(database, Occasion.PROTECTED, gone, stays)
 
@@ -424,7 +422,7 @@ def test_many_deliverers_at_once_send_each_mail_once(database: Database) -> None
     assert {row(database, one).state for one in rows} == {"sent"}
 
 
-def test_only_the_first_of_a_run_is_frozen_when_the_server_is_away(database: Database) -> None:
+def test_an_unavailable_server_freezes_only_the_first_mail_of_a_run(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(30)]
     deliver(database, Post({"*": TransportDown("away")}))
     states = [row(database, one).state for one in rows]

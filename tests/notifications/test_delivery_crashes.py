@@ -112,7 +112,7 @@ def test_a_crash_before_the_sending_sends_it_once(
     assert len(post.taken) == 1
 
 
-def test_a_row_that_kills_its_worker_every_time_ends_too(database: Database) -> None:
+def test_a_row_that_kills_its_worker_each_time_is_failed(database: Database) -> None:
     notification_id = leak(database)
     with database.write() as session:
         session.execute(update(Notification).values(attempts=delivery.MAX_ATTEMPTS))
@@ -124,7 +124,7 @@ def test_a_row_that_kills_its_worker_every_time_ends_too(database: Database) -> 
 
 
 @pytest.mark.parametrize("where", ["together", "facts_of", "render", "compose"])
-def test_a_row_that_cannot_be_made_stops_no_other(
+def test_a_mail_that_cannot_be_rendered_stops_no_other(
     database: Database, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     broken, fine = leak(database, "a@acme.example"), leak(database, "b@acme.example")
@@ -151,7 +151,7 @@ def test_a_row_that_cannot_be_made_stops_no_other(
     assert deliver(database, Post()).sent == 1
 
 
-def test_facts_that_cannot_be_read_stop_no_other(database: Database) -> None:
+def test_unreadable_facts_stop_no_other_mail(database: Database) -> None:
     broken, fine = leak(database, "a@acme.example"), leak(database, "b@acme.example")
     with database.write() as session:
         session.execute(update(Notification).where(Notification.id == broken).values(facts={"tokens": [3]}))
@@ -160,7 +160,7 @@ def test_facts_that_cannot_be_read_stop_no_other(database: Database) -> None:
     assert "cannot be read" in str(row(database, broken).error)
 
 
-def test_a_database_that_is_away_for_a_moment_after_the_sending_is_waited_for(
+def test_a_short_outage_of_the_database_after_sending_is_waited_out(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notification_id = leak(database)

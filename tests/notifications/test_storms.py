@@ -55,7 +55,9 @@ def words(message: EmailMessage) -> str:
     return " ".join(body.get_content().split())
 
 
-def test_five_hundred_tokens_in_one_repository_are_one_mail(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_an_owner_of_500_tokens_in_one_repository_gets_one_mail(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
     tokens = [fresh_token() for _ in range(500)]
     known(database, *tokens)
     for begin in range(0, 500, 100):  # as the scanner hands them over: push by push
@@ -70,7 +72,7 @@ def test_five_hundred_tokens_in_one_repository_are_one_mail(database: Database, 
     assert len(set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", text))) == 210
 
 
-def test_one_token_in_two_thousand_forks_is_one_mail_with_the_first_twenty(
+def test_an_owner_of_a_token_in_2000_forks_gets_one_mail_with_20_places(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -84,7 +86,7 @@ def test_one_token_in_two_thousand_forks_is_one_mail_with_the_first_twenty(
     assert len(re.findall(r"https://github\.com/acme/app-\d+/blob", text)) == 20
 
 
-def test_places_that_come_later_join_the_incident_and_make_no_second_mail(
+def test_later_places_join_the_incident_and_queue_no_second_mail(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -101,7 +103,7 @@ def test_places_that_come_later_join_the_incident_and_make_no_second_mail(
         assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 1
 
 
-def test_tokens_that_come_after_the_freezing_are_one_more_mail(
+def test_tokens_found_after_the_freezing_are_reported_in_one_more_mail(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     tokens = [fresh_token() for _ in range(5)]
@@ -114,7 +116,7 @@ def test_tokens_that_come_after_the_freezing_are_one_more_mail(
     assert [str(mail["Subject"])[:4] for mail in (*first, *second)] == ["2 of", "3 of"]
 
 
-def test_each_of_several_recipients_gets_the_storm_once(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_each_recipient_gets_one_mail_about_many_tokens(database: Database, fresh_token: Callable[[], str]) -> None:
     tokens = [fresh_token() for _ in range(30)]
     people = ("ana@acme.example", "bob@acme.example", "eve@acme.example")
     known(database, *tokens, emails=people)

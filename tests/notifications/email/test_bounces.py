@@ -44,13 +44,13 @@ def test_only_a_server_that_has_given_up_makes_a_mail_fail(action: str, status: 
     assert read_bounce(bounce(MESSAGE_ID, action=action, status=status)).has_failed is has_failed
 
 
-def test_of_several_recipients_the_failed_one_counts() -> None:
+def test_a_notification_about_several_recipients_names_the_failed_one() -> None:
     relayed = b"Final-Recipient: rfc822; list@acme.example\nAction: relayed\nStatus: 2.0.0\n\nFinal-Recipient:"
     content = bounce(MESSAGE_ID).replace(b"Final-Recipient:", relayed)
     assert read_bounce(content).status == "5.1.1"
 
 
-def test_a_returned_mail_that_is_a_notification_itself_is_not_believed() -> None:
+def test_a_notification_inside_the_returned_mail_is_ignored() -> None:
     inner = bounce("<inner@vendor.example>").partition(b"\n")[2].replace(b"4C1F", b"INNER")
     content = bounce(MESSAGE_ID, action="delayed", status="4.4.1").replace(b"The words of the mail.", inner)
     read = read_bounce(content)
@@ -71,12 +71,12 @@ def test_a_returned_mail_that_is_a_notification_itself_is_not_believed() -> None
         (bounce(MESSAGE_ID) + b"x" * MAX_BYTES, "larger than 1 MB"),
     ],
 )
-def test_everything_else_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+def test_any_other_mail_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(NotABounce, match=reason):
         read_bounce(content)
 
 
-def test_what_the_server_says_is_one_clean_bounded_line_without_tokens(fresh_token: object) -> None:
+def test_the_reason_is_one_clean_bounded_line_without_tokens(fresh_token: object) -> None:
     assert callable(fresh_token)
     token = fresh_token()
     said = f"smtp; 550 \x1b[31m\u202e{token}\udcff\n  Bcc: all@x.example " + "x" * 5000
@@ -140,7 +140,7 @@ def read_or_refused(content: bytes) -> None:
     ],
     ids=["nested", "parts", "recipients", "headers", "parameters", "folded parameters", "messages"],
 )
-def test_what_would_take_the_parser_long_is_refused(content: bytes, reason: str) -> None:
+def test_a_mail_that_is_costly_to_parse_is_refused(content: bytes, reason: str) -> None:
     with pytest.raises(NotABounce, match=reason):
         read_bounce(content)
 

@@ -35,7 +35,7 @@ from tests.notifications.outbox_rows import (
 )
 
 
-def test_one_leak_in_one_file_is_told_with_every_fact(database: Database) -> None:
+def test_a_mail_about_one_leak_has_every_fact(database: Database) -> None:
     incident_id = incident(database, [place(container="a.zip!/.env", encoding="base64")])
     facts = facts_of(database, tell_owner(database, incident_id))
     assert (facts.variant, facts.tokens_total, facts.places_total) == ("public_repository", 1, 1)
@@ -51,9 +51,7 @@ def test_one_leak_in_one_file_is_told_with_every_fact(database: Database) -> Non
 
 
 @pytest.mark.parametrize("kind", ["file", "gist", "issue", "package"])
-def test_of_a_token_that_was_brought_back_before_the_mail_went_out_nobody_reads_that_it_is_dead(
-    database: Database, kind: str
-) -> None:
+def test_a_mail_about_a_token_that_was_enabled_again_says_that_it_works(database: Database, kind: str) -> None:
     created = incident(database, [place(kind=kind)], digest="a" * 64)
     with database.write() as session:
         session.add(ApiToken(digest="a" * 64, created_at=SEEN, disabled_at=DISABLED))
@@ -87,7 +85,7 @@ def test_the_wording_follows_the_kinds_of_places(database: Database, kinds: list
     assert facts_of(database, tell_owner(database, incident_id)).variant == variant
 
 
-def test_other_signs_and_dead_tokens_have_wordings_of_their_own(database: Database) -> None:
+def test_reports_and_dead_tokens_have_their_own_wording(database: Database) -> None:
     reported = incident(database, cause="compromise_signs")
     assert facts_of(database, tell_owner(database, reported)).variant == "compromise_signs"
     both = tell_owner(database, reported, incident(database, [place()]), recipient="both@acme.example")
@@ -101,7 +99,7 @@ def test_other_signs_and_dead_tokens_have_wordings_of_their_own(database: Databa
 
 
 @pytest.mark.parametrize("occasion", [Occasion.DISABLED, Occasion.ALREADY_DISABLED])
-def test_of_a_token_that_was_only_given_to_github_no_mail_says_that_it_stood_in_public(
+def test_a_mail_about_a_token_submitted_to_github_does_not_call_it_public(
     database: Database, occasion: Occasion
 ) -> None:
     created = incident(database, [place(kind="submission", url="", repository=None, path=None)])
@@ -113,13 +111,13 @@ def test_of_a_token_that_was_only_given_to_github_no_mail_says_that_it_stood_in_
     assert [claim for claim in claims if claim in words] == []
 
 
-def test_a_token_that_was_given_to_github_and_stands_in_public_too_is_told_by_its_place(database: Database) -> None:
+def test_a_mail_about_a_token_that_was_submitted_and_public_names_its_public_place(database: Database) -> None:
     created = incident(database, [place(kind="submission", url="", repository=None, path=None), place()])
     facts = facts_of(database, tell_owner(database, created))
     assert (facts.variant, facts.places_total, facts.causes) == ("public_repository", 1, ("public_repository",))
 
 
-def test_of_many_places_the_first_twenty_are_shown_and_all_are_counted(database: Database) -> None:
+def test_a_mail_shows_the_first_twenty_places_and_counts_all(database: Database) -> None:
     later = place(published_at=None, seen_at=SEEN + timedelta(hours=1))
     incident_id = incident(database, [*(place(path=f"{number}.py") for number in range(24)), later])
     facts = facts_of(database, tell_owner(database, incident_id))
@@ -130,7 +128,7 @@ def test_of_many_places_the_first_twenty_are_shown_and_all_are_counted(database:
     assert token.used_since_exposure is None
 
 
-def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mail_about_many_tokens_has_a_limited_size(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "MAX_TOKENS", 3)
     monkeypatch.setattr(gathering, "MAX_SHORT_TOKENS", 4)
     ids = [incident(database, [place(), place()], token_name=f"token {number}") for number in range(10)]
@@ -139,7 +137,7 @@ def test_a_storm_stays_one_bounded_mail(database: Database, monkeypatch: pytest.
     assert all(len(token.places) == 2 for token in facts.tokens)
 
 
-def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Database) -> None:
+def test_the_operators_mail_names_unreachable_owners_and_the_reason(database: Database) -> None:
     incident_id = incident(database, [place()])
     with database.write() as session:
         news = OwnerNotice(None, (), Occasion.DISABLED, (incident_id,))
@@ -150,9 +148,7 @@ def test_the_operator_is_told_who_could_not_be_reached_and_why(database: Databas
     assert "no mail address" in facts.tokens[0].undelivered[0].reason
 
 
-def test_a_cause_counts_also_where_its_token_is_only_listed(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cause_of_a_token_that_is_only_listed_counts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "MAX_TOKENS", 1)
     found = incident(database, [place()])
     tell_owner(database, found)
@@ -162,9 +158,7 @@ def test_a_cause_counts_also_where_its_token_is_only_listed(
     assert "may be in other hands" in render_strictly(facts, IDENTITY).subject
 
 
-def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_most_urgent_incidents_are_described_in_full(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "MAX_TOKENS", 2)
     seen = [incident(database, [place()], token_name=f"observed {number}") for number in range(3)]
     notify_operator(database, Occasion.OBSERVED, *seen)
@@ -176,7 +170,7 @@ def test_what_is_urgent_is_told_in_full_however_much_else_there_is(
     assert (facts.tokens_total, len(facts.others)) == (4, 2)
 
 
-def test_of_many_recipients_who_could_not_be_told_the_first_are_named_and_all_counted(database: Database) -> None:
+def test_a_mail_names_the_first_unreachable_recipients_and_counts_all(database: Database) -> None:
     incident_id = incident(database, [place()])
     for number in range(7):
         tell_owner(database, incident_id, recipient=f"{number}@acme.example")
@@ -189,14 +183,14 @@ def test_of_many_recipients_who_could_not_be_told_the_first_are_named_and_all_co
     assert "Not delivered: 2 more" in " ".join(render_strictly(facts, IDENTITY).text.split())
 
 
-def test_use_since_the_leak_is_told_only_where_it_is_known(database: Database) -> None:
+def test_a_mail_mentions_use_since_the_leak_only_if_it_is_known(database: Database) -> None:
     used = incident(database, [place()], token_last_used_at=PUBLISHED + timedelta(seconds=5))
     unknown = incident(database, [place()], token_last_used_at=None)
     tokens = facts_of(database, tell_owner(database, used, unknown)).tokens
     assert {token.used_since_exposure for token in tokens} == {True, None}
 
 
-def test_no_raw_token_gets_into_the_frozen_facts(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_frozen_facts_contain_no_raw_token(database: Database, fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     hostile = place(path=f"{token}.py", url=f"https://github.com/{token}", repository=f"acme/{token}", ref=token)
     incident_id = incident(database, [hostile], token_name=token, account_name=token)
@@ -204,7 +198,7 @@ def test_no_raw_token_gets_into_the_frozen_facts(database: Database, fresh_token
     assert token not in json.dumps(facts.to_json())
 
 
-def test_every_sample_survives_as_json_and_unknown_fields_do_no_harm() -> None:
+def test_every_sample_survives_json_and_unknown_fields_are_ignored() -> None:
     for _, facts in samples():
         value = json.loads(json.dumps(facts.to_json()))
         value["of_tomorrow"] = value["tokens"][0]["of_tomorrow"] = 1

@@ -39,7 +39,7 @@ def composed(identity: MailIdentity) -> EmailMessage:
 @pytest.mark.parametrize(
     ("content", "subtype"), [(png(160, 48), "png"), (gif(160, 48), "gif"), (jpeg(160, 48), "jpeg")]
 )
-def test_the_kinds_that_every_mail_program_shows_are_known_by_their_first_bytes(content: bytes, subtype: str) -> None:
+def test_png_jpeg_and_gif_are_recognised_by_their_first_bytes(content: bytes, subtype: str) -> None:
     logo = read_logo(content)
     assert (logo.subtype, logo.width, logo.height) == (subtype, 160, 48)
 
@@ -78,7 +78,7 @@ def test_bytes_of_any_kind_are_a_logo_or_refused(begin: bytes, rest: bytes) -> N
     assert max(logo.width, logo.height) <= 2000
 
 
-def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_an_endless_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadLogo, match="larger than 100 kB"):
         load_logo(Path("/dev/zero"))
 
@@ -93,13 +93,11 @@ def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
         ((2000, 1), (220, 1)),
     ],
 )
-def test_it_is_shown_in_its_proportions_and_never_higher_than_a_line_or_two(
-    size: tuple[int, int], shown: tuple[int, int]
-) -> None:
+def test_the_logo_keeps_its_proportions_and_has_a_maximum_height(size: tuple[int, int], shown: tuple[int, int]) -> None:
     assert read_logo(gif(*size)).shown == shown
 
 
-def test_it_travels_inside_the_mail_as_a_part_of_the_html() -> None:
+def test_the_logo_is_a_related_part_of_the_html() -> None:
     message = composed(IDENTITY)
     assert message.get_content_type() == "multipart/alternative"
     plain, related = message.iter_parts()
@@ -114,7 +112,7 @@ def test_it_travels_inside_the_mail_as_a_part_of_the_html() -> None:
     assert all(len(line) <= 78 for line in composed(IDENTITY).as_bytes().split(b"\n"))
 
 
-def test_the_name_is_told_with_the_logo_without_it_and_without_images() -> None:
+def test_the_vendors_name_is_shown_with_and_without_the_logo() -> None:
     html = render_strictly(SAMPLES["gist"], IDENTITY).html
     name = "Vendor &lt;&amp;&gt; Sons"
     assert f'alt="{name}"' in html
@@ -129,12 +127,12 @@ def test_every_kind_of_mail_shows_it_once_above_the_headline(name: str) -> None:
     assert html.index("<img") < html.index("<h1")
 
 
-def test_a_layout_that_does_not_show_it_does_not_carry_it(tmp_path: Path) -> None:
+def test_a_custom_layout_without_the_logo_does_not_attach_it(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "body.html").write_text('<html lang="en"><h1>{{ page.headline }}</h1></html>')
     message = composed(replace(IDENTITY, template_dir=tmp_path))
     assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
 
 
-def test_another_picture_has_another_name() -> None:
+def test_another_picture_has_another_content_id() -> None:
     assert read_logo(png(10, 10)).content_id != read_logo(png(10, 11)).content_id

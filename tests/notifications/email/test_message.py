@@ -48,7 +48,7 @@ def parsed(message: EmailMessage) -> EmailMessage:
     return read
 
 
-def test_the_headers_say_who_writes_what_and_that_no_person_does() -> None:
+def test_the_headers_name_sender_and_recipient_and_mark_the_mail_as_automatic() -> None:
     message = parsed(composed())
     assert message["From"] == "Sécurité <security@vendor.example>"
     assert message["To"] == "ana@acme.example"
@@ -64,7 +64,7 @@ def test_the_headers_say_who_writes_what_and_that_no_person_does() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_mail_has_both_bodies_in_lines_that_every_server_takes(name: str) -> None:
+def test_every_mail_has_both_bodies_with_lines_of_limited_length(name: str) -> None:
     message = composed(name)
     lines = message.as_bytes().split(b"\r\n")
     assert max(map(len, lines)) <= 78
@@ -79,7 +79,7 @@ def test_every_mail_has_both_bodies_in_lines_that_every_server_takes(name: str) 
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_long_subject_begins_beside_its_name_and_reads_as_it_was_written(name: str) -> None:
+def test_a_long_subject_begins_on_the_first_line_and_is_decoded_unchanged(name: str) -> None:
     message = composed(name)
     assert b"\r\nSubject: " in message.as_bytes()
     assert parsed(message)["Subject"] == render_strictly(SAMPLES[name], IDENTITY).subject
@@ -142,12 +142,12 @@ def test_each_incident_has_its_header() -> None:
         *("ana@acme.example, bob@acme.example", "ána@acme.example", "ana@" + "x" * 300 + ".example"),
     ],
 )
-def test_what_is_no_address_is_refused(recipient: str) -> None:
+def test_a_malformed_address_is_refused(recipient: str) -> None:
     with pytest.raises(UnusableAddress):
         composed(recipient=recipient)
 
 
-def test_a_domain_beyond_ascii_is_written_as_the_wire_needs_it() -> None:
+def test_a_domain_beyond_ascii_is_encoded() -> None:
     assert composed(recipient="ana@bücher.example")["To"] == "ana@xn--bcher-kva.example"
 
 
@@ -169,6 +169,6 @@ def test_a_hostile_message_id_is_refused() -> None:
         )
 
 
-def test_a_sender_that_is_none_is_refused() -> None:
+def test_a_malformed_sender_is_refused() -> None:
     with pytest.raises(UnusableAddress):
         sender_address(MailIdentity(sender="nobody"))

@@ -140,7 +140,7 @@ def test_text_and_html_carry_every_fact(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_each_place_is_told_with_its_own_facts_in_both_bodies(name: str) -> None:
+def test_both_bodies_list_each_place_with_its_facts(name: str) -> None:
     rendered = render_strictly(SAMPLES[name], IDENTITY)
     in_text = [flat(block) for block in re.split(r"\n\n|\n(?=\d+\. )", rendered.text)]
     in_html = [flat(block) for block in read(rendered).items]
@@ -151,7 +151,7 @@ def test_each_place_is_told_with_its_own_facts_in_both_bodies(name: str) -> None
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_what_is_not_known_is_said_to_be_not_known(name: str) -> None:
+def test_unknown_facts_are_called_unknown(name: str) -> None:
     facts = SAMPLES[name]
     unknown = dataclasses.replace(
         facts,
@@ -195,7 +195,7 @@ OWNER_MAILS = [name for name in SAMPLES if not name.startswith("operator")]
 
 
 @pytest.mark.parametrize("name", OWNER_MAILS)
-def test_an_owner_is_told_what_happened_and_what_to_do(name: str) -> None:
+def test_an_owners_mail_says_what_happened_and_what_to_do(name: str) -> None:
     text = flat(render_strictly(SAMPLES[name], IDENTITY).text)
     for title in (
         *("WHAT HAS STOPPED WORKING", "WHAT TO DO NOW", "HOW WE KNOW", "WHAT WE DID NOT DO, AND DO NOT STORE"),
@@ -216,14 +216,14 @@ def test_an_owner_is_told_what_happened_and_what_to_do(name: str) -> None:
         assert "Other tokens, keys or passwords" in text
 
 
-def test_signs_are_told_as_how_we_know_only_where_there_are_any() -> None:
+def test_a_mail_lists_reports_only_if_there_are_any() -> None:
     assert "Signs are not proof" in flat(render_strictly(SAMPLES["mixed-causes"], IDENTITY).text)
     assert "Signs" not in flat(render_strictly(SAMPLES["package"], IDENTITY).text)
     assert "since it was public" not in flat(render_strictly(SAMPLES["operator-flagged"], IDENTITY).text)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_html_needs_nothing_from_outside_and_links_only_to_the_public_places(name: str) -> None:
+def test_the_html_loads_nothing_and_links_only_to_the_public_places(name: str) -> None:
     facts = SAMPLES[name]
     reader = read(render_strictly(facts, IDENTITY))
     allowed = {tag for tag, _ in reader.tags}
@@ -237,7 +237,7 @@ def test_the_html_needs_nothing_from_outside_and_links_only_to_the_public_places
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_logo_is_the_only_picture_and_comes_with_the_mail(name: str) -> None:
+def test_the_logo_is_the_only_picture_and_is_attached(name: str) -> None:
     reader = read(render_strictly(SAMPLES[name], BRANDED))
     (picture,) = [values for tag, values in reader.tags if tag == "img"]
     assert picture["src"] == BRANDED.logo.source  # type: ignore[union-attr]  # it has one
@@ -249,7 +249,7 @@ def test_the_logo_is_the_only_picture_and_comes_with_the_mail(name: str) -> None
 
 @pytest.mark.parametrize("identity", ["plain", "branded"])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_html_can_be_read_by_everybody(name: str, identity: str) -> None:
+def test_the_html_is_accessible(name: str, identity: str) -> None:
     reader = read(render_strictly(SAMPLES[name], BRANDED if identity == "branded" else IDENTITY))
     attributes = dict(reader.tags)
     assert attributes["html"]["lang"] == "en"
@@ -275,7 +275,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
-def test_every_pair_of_colours_has_the_contrast_that_reading_needs(palette: Palette) -> None:
+def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
     for ground in (palette.card, palette.panel):
         for ink in (palette.text, palette.muted, palette.accent):
             assert contrast(ink, ground) >= 4.5
@@ -323,7 +323,7 @@ class Painter(HTMLParser):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_word_of_every_mail_stands_out_from_what_it_stands_on(name: str, dark: bool) -> None:
+def test_every_word_of_every_mail_has_enough_contrast(name: str, dark: bool) -> None:
     pairs = Painter(render_strictly(SAMPLES[name], BRANDED).html, dark=dark).pairs
     palette = DARK if dark else LIGHT
     assert {(palette.text, palette.card), (palette.muted, palette.page), (palette.text, palette.panel)} <= pairs
@@ -332,7 +332,7 @@ def test_every_word_of_every_mail_stands_out_from_what_it_stands_on(name: str, d
         assert contrast(ink, ground) >= 4.5, (ink, ground)
 
 
-def test_templates_use_no_colour_but_those() -> None:
+def test_templates_use_only_colours_of_the_palette() -> None:
     for template in BUILT_IN.rglob("*.html"):
         assert not re.findall(r"#[0-9a-fA-F]{3,8}\b(?!;)", re.sub(r"&#\d+;", "", template.read_text()))
 
@@ -397,7 +397,7 @@ def test_hostile_strings_do_no_harm(name: str, poison: str) -> None:
     assert len(mail.text) < len(clean_mail.text) + 300 * strings
 
 
-def test_no_raw_token_gets_out_whatever_held_it_together(fresh_token: Callable[[], str]) -> None:
+def test_no_mail_contains_a_raw_token_in_any_disguise(fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     for held in (token, f"{token[:9]}\u200b{token[9:]}", f"a/{token}.py", f"https://github.com/{token}"):
         mail = render_strictly(poisoned(SAMPLES["public-repository"], held), IDENTITY)
@@ -414,7 +414,7 @@ def own_template(folder: Path, name: str, content: str) -> MailIdentity:
     return replace(IDENTITY, template_dir=folder)
 
 
-def test_own_words_replace_ours_one_macro_at_a_time(tmp_path: Path) -> None:
+def test_a_custom_macro_replaces_only_that_macro(tmp_path: Path) -> None:
     words = (BUILT_IN / "gist/words.txt").read_text()
     changed = words + "{% macro how() %}Wir haben nachgesehen.{% endmacro %}{% macro language() %}de{% endmacro %}"
     mail = render(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", changed))
@@ -443,7 +443,7 @@ def test_custom_words_of_the_wrong_form_are_an_error_that_names_them(tmp_path: P
         render_strictly(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", words))
 
 
-def test_own_bodies_replace_ours_for_one_kind_and_may_build_on_them(tmp_path: Path) -> None:
+def test_a_custom_body_replaces_one_kind_of_mail_and_may_extend_ours(tmp_path: Path) -> None:
     identity = own_template(tmp_path, "gist/body.txt", "OURS\n{% include 'builtin/shared/body.txt' %}")
     assert render(SAMPLES["gist"], identity).text.startswith("OURS\n")
     assert "WHAT TO DO NOW" in render(SAMPLES["gist"], identity).text
@@ -457,7 +457,7 @@ def test_own_bodies_replace_ours_for_one_kind_and_may_build_on_them(tmp_path: Pa
         "{% include 'nowhere.txt' %}",
     ],
 )
-def test_a_broken_template_of_the_operators_holds_no_mail_back(tmp_path: Path, broken: str) -> None:
+def test_a_broken_custom_template_delays_no_mail(tmp_path: Path, broken: str) -> None:
     identity = own_template(tmp_path, "shared/body.txt", broken)
     mail = render(SAMPLES["gist"], identity)
     assert mail.text == render(SAMPLES["gist"], IDENTITY).text
@@ -467,11 +467,11 @@ def test_a_broken_template_of_the_operators_holds_no_mail_back(tmp_path: Path, b
         render_strictly(SAMPLES["gist"], identity)
 
 
-def test_a_folder_of_templates_that_is_gone_holds_no_mail_back(tmp_path: Path) -> None:
+def test_a_missing_template_folder_delays_no_mail(tmp_path: Path) -> None:
     mail = render(SAMPLES["gist"], replace(IDENTITY, template_dir=tmp_path / "gone"))
     assert mail.template_error is not None
     assert "is not a folder" in mail.template_error
 
 
-def test_a_storm_stays_below_the_size_at_which_mail_services_cut() -> None:
+def test_a_mail_about_many_tokens_stays_below_the_size_limit_of_mail_services() -> None:
     assert len(render_strictly(SAMPLES["public-repository-storm"], IDENTITY).html.encode()) < 102_000

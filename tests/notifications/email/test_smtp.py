@@ -49,7 +49,7 @@ def test_a_run_uses_one_connection_for_all_its_mails() -> None:
 
 
 @pytest.mark.parametrize("answer", ["550 5.1.1 no such mailbox", "553 bad address", "552 5.2.2 mailbox full", "550 no"])
-def test_a_recipient_refused_for_good_is_that_recipients_failure_alone(answer: str) -> None:
+def test_a_refused_recipient_does_not_affect_the_others(answer: str) -> None:
     mailbox = Mailbox(answers={"gone@acme.example": answer})
     with mail_server(mailbox) as port, transport_for(f"smtp://127.0.0.1:{port}").open() as outlet:
         with pytest.raises(PermanentFailure, match=answer):
@@ -67,13 +67,13 @@ def test_a_recipient_refused_for_good_is_that_recipients_failure_alone(answer: s
     ],
 )
 @pytest.mark.parametrize("command", ["RCPT", "DATA"])
-def test_what_may_pass_or_is_our_own_fault_is_no_fault_of_the_recipients(command: str, answer: str) -> None:
+def test_a_transient_or_configuration_error_is_not_a_recipients_failure(command: str, answer: str) -> None:
     with mail_server(Mailbox(answers={command: answer})) as port, pytest.raises(TransientFailure) as caught:
         send(transport_for(f"smtp://127.0.0.1:{port}"))
     assert not isinstance(caught.value, TransportDown)
 
 
-def test_a_message_refused_for_good_fails_for_good() -> None:
+def test_a_permanently_refused_message_fails_permanently() -> None:
     with (
         mail_server(Mailbox(answers={"DATA": "554 5.6.0 not taken"})) as port,
         pytest.raises(PermanentFailure, match=r"554 5\.6\.0"),
@@ -88,14 +88,14 @@ def test_a_refused_sender_stops_the_run(answer: str, ours: bool) -> None:
     assert caught.value.is_configuration == ours
 
 
-def test_a_server_that_is_not_there_is_told_with_its_name() -> None:
+def test_an_unreachable_server_is_named_in_the_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(TransportDown, match=rf"cannot reach the mail server 127\.0\.0\.1:{port}: Connection refused"):
         send(transport_for(f"smtp://127.0.0.1:{port}"))
 
 
-def test_a_connection_that_died_between_two_mails_is_made_again() -> None:
+def test_a_connection_lost_between_two_mails_is_reopened() -> None:
     mailbox = Mailbox()
     with mail_server(mailbox) as port, transport_for(f"smtp://127.0.0.1:{port}").open() as outlet:
         outlet.send(envelope(), deadline=time.monotonic() + 10)
@@ -146,13 +146,13 @@ def _drips_a_handshake(connection: socket.socket) -> None:
     ("security", "speak"),
     [("smtp", _hangs), ("smtp", _drips), ("smtp", _drips_lines), ("smtps", _hangs), ("smtps", _drips_a_handshake)],
 )
-def test_one_deadline_bounds_the_whole_exchange(security: str, speak: object) -> None:
+def test_a_slow_server_is_left_at_the_deadline_of_the_exchange(security: str, speak: object) -> None:
     assert callable(speak)
     with raw_server(speak) as port, pytest.raises(TransportDown, match=r"in time|timed out"):
         send(transport_for(f"{security}://127.0.0.1:{port}"), seconds=0.4)
 
 
-def test_a_server_that_hangs_over_the_message_is_left_in_time() -> None:
+def test_a_server_that_hangs_after_the_message_is_left_at_the_deadline() -> None:
     def speak(connection: socket.socket) -> None:
         connection.sendall(b"220 hello\r\n")
         for answer in (b"250 hello\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
@@ -167,7 +167,7 @@ def test_a_server_that_hangs_over_the_message_is_left_in_time() -> None:
 @pytest.mark.parametrize(
     "lines", [(b"554 no service here\r\n",), (b"garbage\r\n",), (b"",), (b"220 hi\r\n", b"421 bye\r\n", b"421 bye\r\n")]
 )
-def test_a_server_that_will_not_talk_is_a_server_that_is_down(lines: tuple[bytes, ...]) -> None:
+def test_a_server_that_refuses_the_session_counts_as_down(lines: tuple[bytes, ...]) -> None:
     speak = _says(*lines)
     assert callable(speak)
     with raw_server(speak) as port, pytest.raises(TransportDown):
@@ -190,7 +190,7 @@ def test_tls_from_the_beginning_works_with_a_trusted_certificate(certificates: A
 
 
 @pytest.mark.parametrize("security", ["smtp+starttls", "smtps"])
-def test_a_certificate_that_nobody_vouches_for_stops_the_mail(certificates: Authority, security: str) -> None:
+def test_an_untrusted_certificate_stops_the_mail(certificates: Authority, security: str) -> None:
     mailbox = Mailbox()
     early, late = (certificates.server, None) if security == "smtps" else (None, certificates.server)
     with (
@@ -210,7 +210,7 @@ def test_a_server_without_starttls_gets_neither_mail_nor_password() -> None:
     assert (mailbox.messages, mailbox.logins) == ([], [])
 
 
-def test_a_wrong_password_is_told_without_the_password(certificates: Authority) -> None:
+def test_the_error_about_a_wrong_password_does_not_contain_it(certificates: Authority) -> None:
     secret = "s3cr3t-value"
     transport = transport_for(f"smtp+starttls://{USER}:{secret}@127.0.0.1:1", tls=certificates.client)
     assert secret not in repr(transport)
@@ -229,14 +229,14 @@ def test_a_wrong_password_is_told_without_the_password(certificates: Authority) 
         *("smtp://u:s3cr3t@[host", "host:25"),
     ],
 )
-def test_a_wrong_url_is_told_without_the_password(url: str) -> None:
+def test_the_error_about_a_wrong_url_does_not_contain_the_password(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         transport_for(url)
     assert "s3cr3t" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_maildir_keeps_a_message_once_however_often_it_is_sent(tmp_path: Path) -> None:
+def test_a_maildir_stores_a_repeated_message_once(tmp_path: Path) -> None:
     transport = transport_for(f"maildir://{tmp_path}/my%20mail")
     send(transport, envelope(), envelope(), envelope(number=2))
     folder = tmp_path / "my mail"
@@ -250,7 +250,7 @@ def test_a_maildir_keeps_a_message_once_however_often_it_is_sent(tmp_path: Path)
     assert (folder.stat().st_mode & 0o077, (folder / "new" / names[1]).stat().st_mode & 0o077) == (0, 0)
 
 
-def test_a_maildir_that_cannot_be_written_is_a_transport_that_is_down(tmp_path: Path) -> None:
+def test_an_unwritable_maildir_counts_as_a_transport_that_is_down(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TransportDown, match="cannot write to the Maildir"):
         send(transport_for(f"maildir://{tmp_path}/file"))

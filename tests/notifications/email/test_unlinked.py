@@ -42,7 +42,7 @@ def without_own_addresses(body: str) -> str:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_no_string_of_an_attackers_becomes_a_link_in_any_mail(name: str) -> None:
+def test_no_attackers_string_becomes_a_link_in_any_mail(name: str) -> None:
     for lure in LURES:
         # As after a restart: facts that were frozen earlier hold what was sent then.
         frozen = MailFacts.from_json(json.loads(json.dumps(poisoned(SAMPLES[name], lure).to_json())))
@@ -54,7 +54,7 @@ def test_no_string_of_an_attackers_becomes_a_link_in_any_mail(name: str) -> None
 
 
 @pytest.mark.parametrize("lure", LURES)
-def test_a_lure_is_broken_and_can_still_be_read(lure: str) -> None:
+def test_a_malicious_address_is_broken_and_still_readable(lure: str) -> None:
     broken = unlinked(lure)
     assert broken != lure
     assert not LINKED.search(broken)
@@ -75,7 +75,7 @@ def test_ordinary_names_stay_as_they_are(name: str) -> None:
 
 
 @given(st.text(alphabet="htps:/.@[]w-_evilcom013\\ 。ü", max_size=60))
-def test_nothing_that_looks_like_an_address_survives(text: str) -> None:
+def test_no_text_that_looks_like_an_address_survives(text: str) -> None:
     broken = unlinked(text)
     assert not LINKED.search(broken)
     assert unlinked(broken) == broken

@@ -30,7 +30,7 @@ FILE = f"{WEB}/ana/app/blob/{'c' * 40}/"
         "blank\u3164letter",
     ],
 )
-def test_what_hides_or_breaks_lines_becomes_visible(hostile: str) -> None:
+def test_invisible_characters_and_line_breaks_become_visible(hostile: str) -> None:
     assert clean(hostile).isprintable()
     assert "\N{REPLACEMENT CHARACTER}" in clean(hostile)
 
@@ -40,7 +40,7 @@ def test_names_of_people_and_scripts_stay_as_they_are() -> None:
         assert clean(name) == name
 
 
-def test_a_token_is_masked_even_when_hidden_characters_or_cuts_held_it_apart(fresh_token: Callable[[], str]) -> None:
+def test_a_token_split_by_hidden_characters_or_cuts_is_masked(fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     for text in (token, f"a/{token}/b", f"{'x' * 500}{token}{'y' * 500}", f"\u200b{token}\u200b"):
         assert token not in clean(text, 10_000)
@@ -76,11 +76,11 @@ def test_anything_becomes_one_bounded_line(text: str, longest: int) -> None:
         *("https://github.com:99999/", "https://a b/", ""),
     ],
 )
-def test_what_is_no_plain_public_address_is_no_link(url: str) -> None:
+def test_an_address_that_is_not_plain_and_public_is_not_linked(url: str) -> None:
     assert safe_link(url, WEB, "file") is None
 
 
-def test_a_link_holds_no_character_that_could_leave_its_attribute_or_end_it_early() -> None:
+def test_a_link_contains_no_character_that_could_end_it_early() -> None:
     link = safe_link(f'{FILE}"><script>,(https:x)\u202eü.py#L3', WEB, "file")
     assert link == f"{FILE}%22%3E%3Cscript%3E%2C%28https%3Ax%29%E2%80%AE%C3%BC.py#L3"
     web_url = "http://127.0.0.1:8000"
@@ -101,11 +101,11 @@ def test_a_link_never_carries_a_token(fresh_token: Callable[[], str]) -> None:
         *(f"{WEB}/login/oauth/authorize", f"{WEB}/a/b/releases/download/v1/x.exe", f"{WEB}/a/b/raw/main/x.html"),
     ],
 )
-def test_no_place_of_any_kind_links_to_what_is_no_page_of_its_content(url: str, kind: str) -> None:
+def test_a_place_links_only_to_a_page_of_its_content(url: str, kind: str) -> None:
     assert safe_link(url, WEB, kind) is None
 
 
-def test_only_a_place_that_we_read_ourselves_links_to_a_conversation() -> None:
+def test_only_a_place_that_r8scan_read_links_to_a_conversation() -> None:
     for url in (f"{WEB}/ana/app/issues/41#issuecomment-2214", f"{WEB}/ana/app/discussions/7", f"{WEB}/ana/app"):
         assert safe_link(url, WEB, "issue_comment") == url
         assert safe_link(url, WEB, "other") is None
@@ -121,11 +121,11 @@ def test_only_a_place_that_we_read_ourselves_links_to_a_conversation() -> None:
         *((3600, "1 hour"), (3601, "1 hour"), (90061, "1 day 1 hour"), (86400 * 400, "400 days")),
     ],
 )
-def test_durations_are_told_in_their_two_largest_units(seconds: float, words: str) -> None:
+def test_durations_are_shown_in_their_two_largest_units(seconds: float, words: str) -> None:
     assert duration_words(seconds) == words
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_shown_in_utc() -> None:
     moment = datetime(2026, 3, 1, 0, 30, tzinfo=timezone(timedelta(hours=2)))
     assert time_words(moment) == "28 February 2026, 22:30:00 UTC"
 

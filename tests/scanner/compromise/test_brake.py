@@ -81,14 +81,16 @@ def test_a_batch_of_a_thousand_is_held_above_the_limit_and_released_without_loss
         assert [tuple(row) for row in actions] == [("disabled", 1000)]
 
 
-def test_what_a_release_left_undone_is_done_by_the_sweeper(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_the_sweeper_finishes_an_interrupted_release(database: Database, fresh_token: Callable[[], str]) -> None:
     submit(database, store(database, fresh_token, 5), per_minute=0)
     with database.write() as session:
         brake.release(session, who="operator")
     assert settle_due(database, policy=POLICY, per_minute=0).settled.counts == {"disabled": 5}
 
 
-def test_the_operator_is_told_once_when_it_closes(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_the_operator_is_notified_once_when_the_brake_closes(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
     submit(database, store(database, fresh_token, 5), per_minute=3)
     submit(database, store(database, fresh_token, 5), per_minute=3)
     with database.read() as session:
@@ -100,23 +102,23 @@ def test_the_operator_is_told_once_when_it_closes(database: Database, fresh_toke
         assert len(closed) == 1
 
 
-def test_it_stays_closed_after_the_minute_until_an_operator_comes(
-    database: Database, fresh_token: Callable[[], str]
-) -> None:
+def test_the_brake_stays_closed_until_an_operator_opens_it(database: Database, fresh_token: Callable[[], str]) -> None:
     submit(database, store(database, fresh_token, 5), per_minute=3)
     with database.write() as session:
         session.execute(update(Report).values(decided_at=db_now(-3600)))
     assert submit(database, store(database, fresh_token, 1), per_minute=3).counts == {"held": 1}
 
 
-def test_the_limit_is_of_the_last_minute_only(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_only_disables_of_the_last_minute_count(database: Database, fresh_token: Callable[[], str]) -> None:
     submit(database, store(database, fresh_token, 3), per_minute=3)
     with database.write() as session:
         session.execute(update(Report).values(decided_at=db_now(-61)))
     assert submit(database, store(database, fresh_token, 3), per_minute=3).counts == {"disabled": 3}
 
 
-def test_rejected_ones_are_let_go_and_a_new_report_is_heard(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_rejected_reports_disable_nothing_and_a_new_report_counts(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
     tokens = store(database, fresh_token, 5)
     submit(database, tokens, per_minute=0)
     with database.write() as session:
@@ -128,7 +130,7 @@ def test_rejected_ones_are_let_go_and_a_new_report_is_heard(database: Database, 
     assert submit(database, tokens, key="2").counts == {"disabled": 5}
 
 
-def test_what_disables_nothing_is_not_held(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_a_report_that_disables_nothing_is_not_held(database: Database, fresh_token: Callable[[], str]) -> None:
     tokens = store(database, fresh_token, 4)
     submit(database, tokens[:1])
     submit(database, tokens[1:2], per_minute=0)
@@ -177,7 +179,7 @@ def test_the_mail_says_what_the_brake_holds(database: Database, fresh_token: Cal
     assert "NO, it still works" in mail.text
 
 
-def test_what_its_owner_disabled_meanwhile_is_held_no_longer(
+def test_a_held_token_that_its_owner_disabled_is_no_longer_held(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = store(database, fresh_token, 1)[0]

@@ -53,7 +53,7 @@ def test_with_an_address_it_is_a_public_find(database: Database, known: Callable
         assert session.execute(select(Exposure.url)).scalar_one() == PERMALINK
 
 
-def test_ours_and_a_strangers_run_the_same_statements(
+def test_real_and_invented_tokens_run_the_same_statements(
     database: Database, known: Callable[..., str], fresh_token: Callable[[], str]
 ) -> None:
     seen: list[str] = []
@@ -71,7 +71,7 @@ def test_ours_and_a_strangers_run_the_same_statements(
     assert runs[1] == runs[2] != []
 
 
-def test_the_same_word_on_the_same_day_is_written_once(database: Database, known: Callable[..., str]) -> None:
+def test_a_repeated_report_of_the_same_day_is_recorded_once(database: Database, known: Callable[..., str]) -> None:
     token = known()
     decide(database, say(database, token))
     with database.write() as session:
@@ -80,7 +80,9 @@ def test_the_same_word_on_the_same_day_is_written_once(database: Database, known
     assert decide(database, say(database, token, "https://github.com/a")).counts == {"disabled": 1}
 
 
-def test_one_client_is_stopped_and_others_are_not(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_a_client_above_its_limit_is_refused_and_others_are_not(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
     for _ in range(3):
         for number in range(possession.MAX_PER_CLIENT_PER_MINUTE):
             try:
@@ -102,7 +104,7 @@ def test_one_client_is_stopped_and_others_are_not(database: Database, fresh_toke
         assert set(session.execute(select(RequestRate.key)).scalars()) == {"203.0.113.0/24", "*"}
 
 
-def test_everybody_together_is_stopped_and_a_flood_fills_no_table(database: Database) -> None:
+def test_the_overall_limit_refuses_requests_and_a_flood_fills_no_table(database: Database) -> None:
     with database.write() as session:
         admitted = [rates.admit(session, f"10.0.{n}.0/24", per_client=5, overall=20) for n in range(100)]
     # As many again as `overall`, for networks that have not asked yet. The minute may turn once within the loop.
@@ -111,7 +113,7 @@ def test_everybody_together_is_stopped_and_a_flood_fills_no_table(database: Data
         assert session.execute(select(func.count()).select_from(RequestRate)).scalar_one() <= 82
 
 
-def test_nothing_raw_stays(
+def test_no_raw_token_is_stored(
     database: Database, known: Callable[..., str], dump: Callable[[], str], logged: io.StringIO
 ) -> None:
     token, other = known(), known()
@@ -126,7 +128,7 @@ def test_nothing_raw_stays(
         assert sql.look_up(session, [sha256_digest(other.encode())]).popitem()[1].disabled_at is None
 
 
-def test_a_link_to_anywhere_else_is_kept_but_is_no_link() -> None:
+def test_an_address_elsewhere_is_kept_but_not_linked() -> None:
     for permalink in (
         PERMALINK,
         f"{PERMALINK}#L3-L7",
@@ -192,7 +194,7 @@ def test_many_tokens_are_one_request_and_a_malformed_one_costs_no_other(
     assert decide(database, ids).counts == {"disabled": 3, "unknown": 1}
 
 
-def test_networks_that_have_not_asked_yet_are_let_in_after_others_used_the_total(database: Database) -> None:
+def test_new_networks_are_admitted_after_others_used_up_the_overall_limit(database: Database) -> None:
     with database.write() as session:
         for number in range(6):
             for _ in range(10):
@@ -201,7 +203,7 @@ def test_networks_that_have_not_asked_yet_are_let_in_after_others_used_the_total
         assert not rates.admit(session, "192.0.2.0/24", per_client=10, overall=20)
 
 
-def test_what_is_no_token_reaches_no_table(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_a_malformed_token_reaches_no_table(database: Database, fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     for text in ("", "r8_", token[:-1], f"{token}a", f"{token} {token}", sha256_digest(token.encode()), "\0" * 40):
         with pytest.raises(BadReport):

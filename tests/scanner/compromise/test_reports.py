@@ -60,7 +60,7 @@ def bring_back(database: Database, token: str) -> None:
         )
 
 
-def test_a_report_disables_and_the_owner_is_told_why(database: Database, known: Callable[..., str]) -> None:
+def test_a_report_disables_the_token_and_its_owner_learns_why(database: Database, known: Callable[..., str]) -> None:
     token = known()
     settled = submit(database, reported(token))
     assert settled.counts == {"disabled": 1}
@@ -80,7 +80,7 @@ def test_a_report_disables_and_the_owner_is_told_why(database: Database, known: 
     assert count(database, Exposure) == 0
 
 
-def test_the_same_report_twice_does_nothing_even_after_the_token_was_brought_back(
+def test_a_repeated_report_does_nothing_even_if_the_token_was_enabled_again(
     database: Database, known: Callable[..., str]
 ) -> None:
     token = known()
@@ -92,7 +92,7 @@ def test_the_same_report_twice_does_nothing_even_after_the_token_was_brought_bac
     assert (count(database, Report), count(database, Incident), count(database, NotificationSubject)) == (1, 1, 1)
 
 
-def test_a_new_report_disables_what_was_brought_back_and_tells_again(
+def test_a_new_report_disables_an_enabled_token_again_and_notifies_its_owner(
     database: Database, known: Callable[..., str]
 ) -> None:
     token = known()
@@ -128,7 +128,7 @@ def test_reports_at_the_same_time_disable_once(database: Database, known: Callab
     assert (count(database, Incident), count(database, Report)) == (5, 30)
 
 
-def test_what_a_crash_left_undecided_is_decided_later(database: Database, known: Callable[..., str]) -> None:
+def test_reports_left_undecided_by_a_crash_are_decided_later(database: Database, known: Callable[..., str]) -> None:
     token = known()
     ids = reports.record(database, [reported(token)])
     assert disabled_at(database, token) is None
@@ -150,7 +150,7 @@ def test_an_unknown_token_is_disabled_when_it_is_imported(database: Database, fr
     assert settle_due(database, policy=POLICY, per_minute=60).settled.counts == {"disabled": 1}
 
 
-def test_unknown_and_old_reports_are_forgotten_held_ones_never(
+def test_old_unknown_reports_are_deleted_and_held_ones_never(
     database: Database, known: Callable[..., str], fresh_token: Callable[[], str]
 ) -> None:
     submit(database, reported(fresh_token()), reported(known()))
@@ -164,7 +164,7 @@ def test_unknown_and_old_reports_are_forgotten_held_ones_never(
     assert count(database, Report, Report.state == "held") == 1
 
 
-def test_a_protected_token_pages_the_operator_and_observing_disables_nothing(
+def test_a_report_of_a_protected_token_and_the_mode_observe_only_notify_the_operator(
     database: Database, known: Callable[..., str]
 ) -> None:
     first, second = known(), known()
@@ -190,7 +190,7 @@ def test_a_report_after_a_public_find_changes_no_cause(database: Database, known
         assert incident.evidence["signs"]
 
 
-def test_no_raw_token_stays_anywhere(
+def test_no_raw_token_is_stored_or_logged(
     database: Database, known: Callable[..., str], dump: Callable[[], str], logged: io.StringIO
 ) -> None:
     token, other = known(), known()
@@ -257,7 +257,7 @@ def set_protected(database: Database, token: str, *, protected: bool) -> None:
 
 
 @pytest.mark.parametrize("let_live", ["observed", "protected"])
-def test_what_was_let_live_is_decided_on_again_without_being_reported_again(
+def test_a_token_that_stayed_live_is_decided_again_without_a_new_report(
     database: Database, known: Callable[..., str], let_live: str
 ) -> None:
     token = known()
@@ -276,7 +276,7 @@ def test_what_was_let_live_is_decided_on_again_without_being_reported_again(
     assert recipients == ["ana@example.com", "ops@vendor.example"]
 
 
-def test_what_is_decided_on_again_is_braked_like_every_report(database: Database, known: Callable[..., str]) -> None:
+def test_the_brake_also_holds_reports_that_are_decided_again(database: Database, known: Callable[..., str]) -> None:
     tokens = [known(name) for name in ("one", "two", "three")]
     submit(database, *[reported(token) for token in tokens], policy=replace(POLICY, enforce=EnforceMode.OBSERVE))
     assert decide_again(database, policy=POLICY, per_minute=2).counts == {"disabled": 2, "held": 1}
@@ -299,7 +299,7 @@ class _Answering:
 
 
 @pytest.mark.parametrize("values", [{"state": "closed"}, {"action": "disabled"}])
-def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
+def test_a_decision_made_meanwhile_is_not_repeated(
     database: Database, known: Callable[..., str], values: dict[str, str]
 ) -> None:
     submit(database, reported(known()), policy=replace(POLICY, enforce=EnforceMode.OBSERVE))
@@ -315,7 +315,7 @@ def test_what_somebody_decided_meanwhile_is_not_decided_on_again(
     assert (report.state, report.decision) == ("settled", "observed")
 
 
-def test_what_stays_protected_does_not_hide_what_has_changed(
+def test_tokens_that_stay_protected_do_not_hide_changed_ones(
     database: Database, known: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settling, "REPORTS_PER_PAGE", 1)

@@ -61,7 +61,7 @@ def hours_of(database: Database, digest: str) -> list[UsageHour]:
         return list(session.execute(statement).scalars())
 
 
-def test_a_record_is_read_and_its_address_cut() -> None:
+def test_the_address_of_a_record_is_shortened_to_its_network() -> None:
     record = reader(NetworkList(["# list", "203.0.113.9/32 # one"])).read(
         line(ip="203.0.113.9", country="de", user_agent="curl/8\x07")
     )
@@ -118,7 +118,7 @@ def test_any_line_is_a_record_or_refused(text: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_what_is_kept_of_an_address_is_a_network_that_holds_it(address: networks.Address) -> None:
+def test_the_stored_network_contains_the_address(address: networks.Address) -> None:
     parsed = parse_address(str(address))
     assert parsed is not None
     kept = prefix_of(parsed)
@@ -163,7 +163,7 @@ def test_feeds_at_the_same_time_lose_nothing(database: Database) -> None:
     assert (row.count, len(row.networks)) == (40, 40)
 
 
-def test_a_batch_that_broke_off_is_sent_again_and_counts_once(
+def test_an_interrupted_batch_that_is_sent_again_counts_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage, "TOKENS_PER_TRANSACTION", 2)
@@ -191,7 +191,7 @@ def test_a_batch_that_broke_off_is_sent_again_and_counts_once(
     assert [hours_of(database, name)[0].count for name in names] == [9] * 7
 
 
-def test_one_batch_that_comes_twice_at_once_counts_once(database: Database) -> None:
+def test_a_batch_that_arrives_twice_at_once_counts_once(database: Database) -> None:
     sums = summed(uses("a" * 64, HOUR) + uses("b" * 64, HOUR))
     threads = [
         threading.Thread(target=store, args=(database, sums, Rules()), kwargs={"batch": "c" * 64}) for _ in range(4)
@@ -203,7 +203,7 @@ def test_one_batch_that_comes_twice_at_once_counts_once(database: Database) -> N
     assert [hours_of(database, digest)[0].count for digest in ("a" * 64, "b" * 64)] == [1, 1]
 
 
-def test_what_is_kept_of_a_batch_names_no_token(database: Database) -> None:
+def test_the_row_of_a_batch_identifies_no_token(database: Database) -> None:
     store(database, summed(uses("a" * 64, HOUR)), Rules(), batch="c" * 64)
     with database.read() as session:
         assert session.execute(select(UsageBatch.cursor)).scalars().all() == ["aaaaaaaa"]
@@ -217,7 +217,7 @@ def test_an_hour_keeps_a_bounded_number_of_networks_and_counts_the_rest(database
     assert row.unkept["networks"] >= 200 - MAX_SET_SIZES["networks"]
 
 
-def test_a_flag_tells_the_operator_once_and_disables_nothing(database: Database, known: Callable[..., str]) -> None:
+def test_a_flag_notifies_the_operator_once_and_disables_nothing(database: Database, known: Callable[..., str]) -> None:
     token = known()
     digest = sha256_digest(token.encode())
     for hours in range(3):
@@ -259,9 +259,7 @@ def test_a_token_is_judged_by_its_own_history(database: Database, known: Callabl
         assert report.evidence == {"hour": at.isoformat(), "count": 1000, "mean": 10.0, "peak": 10, "hours": 30}
 
 
-def test_a_dormant_token_wakes_even_after_its_hours_were_forgotten(
-    database: Database, known: Callable[..., str]
-) -> None:
+def test_the_dormant_rule_works_after_old_hours_were_deleted(database: Database, known: Callable[..., str]) -> None:
     digest = sha256_digest(known().encode())
     take(database, uses(digest, HOUR, 3))
     with database.write() as session:
@@ -272,7 +270,7 @@ def test_a_dormant_token_wakes_even_after_its_hours_were_forgotten(
         assert session.execute(select(Report.sign)).scalars().all() == ["usage_dormant"]
 
 
-def test_late_records_count_and_change_no_present(database: Database) -> None:
+def test_late_records_count_without_changing_the_current_hour(database: Database) -> None:
     take(database, uses("a" * 64, HOUR, 3))
     take(database, uses("a" * 64, HOUR - timedelta(hours=2), 4))
     take(database, uses("a" * 64, HOUR - timedelta(hours=2), 4))
@@ -283,7 +281,7 @@ def test_late_records_count_and_change_no_present(database: Database) -> None:
         assert baseline.previous_hour == HOUR - timedelta(hours=2)
 
 
-def test_old_hours_are_forgotten(database: Database) -> None:
+def test_old_hours_are_deleted(database: Database) -> None:
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     old = now - timedelta(days=36)
     take(database, uses("a" * 64, old) + uses("a" * 64, now) + uses("b" * 64, now - timedelta(days=500)))
