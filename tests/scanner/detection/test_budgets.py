@@ -51,7 +51,7 @@ def test_within_its_budget_a_document_is_read_as_without_one(
     assert within.candidates
 
 
-def test_what_documents_cost_is_taken_from_all_of_the_group(detector: Detector, fresh_token: Callable[[], str]) -> None:
+def test_the_cost_of_a_document_is_taken_from_its_group_too(detector: Detector, fresh_token: Callable[[], str]) -> None:
     inner = budget()
     content = gzip.compress(f"x = '{fresh_token()}'".encode() + b" " * 10_000)
     detector.scan(Document(content, FILE), inner)
@@ -70,7 +70,7 @@ def test_a_document_gets_no_more_than_what_is_left(detector: Detector) -> None:
     assert detector.scan(Document(bomb + b"\0", FILE), budget_here).unread == {SPENT: 1}
 
 
-def test_a_costly_content_that_comes_again_costs_nothing_again(
+def test_a_repeated_costly_content_costs_nothing(
     detector: Detector, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scanner.detection.detector.COSTLY_SECONDS", -1.0)
@@ -87,7 +87,7 @@ def test_a_costly_content_that_comes_again_costs_nothing_again(
     assert {one.place for one in again.candidates} == {elsewhere}
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_costly_contents_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costly_contents, "MAX_CONTENTS", 2)
     known, held = CostlyContents(), KnownContent((), {}, 0)
     for digest in (b"1", b"2", b"3"):

@@ -42,7 +42,7 @@ def test_streams_with_anything_between_them_are_read(name: str, between: bytes) 
 
 @pytest.mark.parametrize("name", SEVERAL)
 @pytest.mark.parametrize("behind", [bytes(1_000), b"a signature", b"\xff" * 70_000])
-def test_what_stands_behind_the_last_stream_is_no_damage(name: str, behind: bytes) -> None:
+def test_bytes_after_the_last_stream_are_not_damage(name: str, behind: bytes) -> None:
     assert read(SEVERAL[name](TEXT) + behind) == (TEXT, {})
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_checksum_of_zlib_costs_no_text() -> None:
     assert read(bytes(content)) == (TEXT, {"damaged": 1})
 
 
-def test_a_stream_behind_a_broken_one_is_read() -> None:
+def test_a_stream_after_a_broken_one_is_read() -> None:
     first = bytearray(gzip.compress(os.urandom(2_000)))
     first[-8] ^= 1
     result, unread = read(bytes(first) + gzip.compress(TEXT))
@@ -81,7 +81,7 @@ def test_a_stream_behind_a_broken_one_is_read() -> None:
     assert unread == {"damaged": 1}
 
 
-def test_large_broken_streams_lose_nothing_in_front_of_the_error() -> None:
+def test_a_large_broken_stream_is_read_up_to_the_error() -> None:
     text = b"".join(b"%d\n" % number for number in range(400_000))
     content = bytearray(gzip.compress(text, 1))
     content[-8] ^= 1

@@ -67,12 +67,12 @@ def test_a_token_is_found_in_every_container(name: str, built: dict[str, bytes])
         ("pickle", ""),
     ],
 )
-def test_the_way_to_a_candidate_names_every_member(name: str, container: str, built: dict[str, bytes]) -> None:
+def test_the_path_to_a_candidate_names_every_member(name: str, container: str, built: dict[str, bytes]) -> None:
     candidate = found(scan(built[name]))[0]
     assert (candidate.container, candidate.line, candidate.column) == (container, 2, 9)
 
 
-def test_a_compressed_file_gives_its_own_name_to_its_content() -> None:
+def test_the_content_of_a_compressed_file_is_named_after_it() -> None:
     (candidate,) = found(scan(gzip.compress(tarred(TEXT)), path="x/logs.tgz"))
     assert candidate.container == "logs.tgz!/logs.tar!/b/c.txt"
 
@@ -221,7 +221,7 @@ def test_time_is_bounded_by_the_clock() -> None:
     assert 0 < len(slow.candidates) < 30
 
 
-def test_what_was_read_before_a_bound_counts() -> None:
+def test_findings_before_a_reached_limit_count() -> None:
     content = gzip.compress(TEXT + BOMB)
     assert found(scan(content, Limits(expanded_bytes=4 << 20)))
 
@@ -229,7 +229,7 @@ def test_what_was_read_before_a_bound_counts() -> None:
 @pytest.mark.parametrize("name", CONTAINERS)
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_no_damage_makes_a_scan_fail(name: str, data: st.DataObject, built: dict[str, bytes]) -> None:
+def test_a_damaged_container_never_makes_a_scan_fail(name: str, data: st.DataObject, built: dict[str, bytes]) -> None:
     content = bytearray(built[name])
     for _ in range(data.draw(st.integers(0, 4))):
         at = data.draw(st.integers(0, len(content) - 1))

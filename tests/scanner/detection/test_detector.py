@@ -57,7 +57,7 @@ def test_a_position_after_a_long_wrapped_run_is_exact() -> None:
 
 @pytest.mark.parametrize("encoding", [name for name in ENCODINGS if "with mark" not in name])
 @pytest.mark.parametrize("shift", [-60, -20, -2, -1, 0, 1])
-def test_the_edge_of_a_window_hides_nothing(encoding: str, shift: int) -> None:
+def test_a_token_across_two_windows_is_found(encoding: str, shift: int) -> None:
     chance = random.Random(shift)
     token = random_token(chance)
     encoded = ENCODINGS[encoding](token, chance)
@@ -95,7 +95,7 @@ def test_the_digester_gets_the_forty_bytes() -> None:
     assert candidate.place == FILE
 
 
-def test_scan_bytes_gives_nothing_for_most_contents_and_the_same_for_the_others() -> None:
+def test_scan_bytes_returns_none_for_clean_contents_and_the_same_as_scan_for_others() -> None:
     detector, token = Detector(), token_of(8)
     assert detector.scan_bytes(b"nothing here, char8_t neither") is None
     content = zipped(b"a\n" + token)
@@ -106,7 +106,7 @@ def test_scan_bytes_gives_nothing_for_most_contents_and_the_same_for_the_others(
     ]
 
 
-def test_what_cannot_be_read_is_told_by_scan_bytes_too() -> None:
+def test_scan_bytes_reports_unread_content() -> None:
     result = Detector().scan_bytes(b"PK\x03\x04 and nothing more")
     assert result is not None
     assert result.unread == {"damaged": 1}

@@ -26,7 +26,7 @@ def digests(content: bytes) -> set[str]:
     return {candidate.digest for candidate in scanned(content).candidates}
 
 
-def test_every_stream_of_a_file_is_carved() -> None:
+def test_every_stream_in_an_unknown_file_is_read() -> None:
     tokens = [random_token(random.Random(seed)) for seed in range(3)]
     content = b"\x01\0".join(behind_a_header(zlib.compress(TEXT.replace(TOKEN, token))) for token in tokens)
     assert digests(content) == {sha256_digest(token) for token in tokens}
@@ -38,7 +38,7 @@ def test_a_stream_is_found_wherever_it_begins(offset: int) -> None:
     assert digests(filler + gzip.compress(TEXT)) == {sha256_digest(TOKEN)}
 
 
-def test_chance_magics_in_random_bytes_are_neither_believed_nor_counted() -> None:
+def test_magic_numbers_in_random_bytes_are_neither_read_nor_counted() -> None:
     noise = random.Random(1).randbytes(1 << 20)
     crowd = b"\0" + b"".join(noise[at : at + 9] + b"x\x9c" for at in range(0, 200_000, 9))
     for content in (b"\0" + noise, crowd):
@@ -46,7 +46,7 @@ def test_chance_magics_in_random_bytes_are_neither_believed_nor_counted() -> Non
         assert (result.candidates, dict(result.unread)) == ((), {})
 
 
-def test_a_stream_that_is_damaged_after_its_proof_is_counted_and_read_up_to_the_damage() -> None:
+def test_a_damaged_stream_is_counted_and_read_up_to_the_damage() -> None:
     packed = bytearray(zlib.compress(TEXT + random.Random(2).randbytes(100_000), 1))
     packed[60_000:60_010] = bytes(10)
     result = scanned(behind_a_header(bytes(packed)))
@@ -61,7 +61,7 @@ def test_text_and_random_bytes_are_no_raw_deflate() -> None:
 
 
 @pytest.mark.parametrize("cut", range(8, 600, 37))
-def test_a_cut_avro_file_is_never_silent(cut: int) -> None:
+def test_a_truncated_avro_file_is_counted(cut: int) -> None:
     whole = avro(TEXT)
     result = scanned(whole[: len(whole) - min(cut, len(whole) - 60)])
     assert result.unread or result.candidates
@@ -76,7 +76,7 @@ def test_a_compound_file_whose_chain_breaks_is_counted_and_read_up_to_the_break(
     assert result.unread["damaged"] == 1
 
 
-def test_a_compound_file_that_names_one_sector_for_everything_costs_no_more_than_its_size() -> None:
+def test_a_compound_file_with_one_repeated_sector_costs_no_more_than_its_size() -> None:
     content = bytearray(compound_file(TOKEN) + bytes(1 << 20))
     content[76 : 76 + 436] = bytes(436)
     content[512:1024] = bytes(512)

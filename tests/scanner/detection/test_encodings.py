@@ -37,7 +37,7 @@ def test_a_token_is_found_once_in_every_encoding(name: str) -> None:
 @pytest.mark.parametrize("name", ENCODINGS)
 @given(seed=st.integers(0, 2**32), before=st.binary(max_size=40), after=st.binary(max_size=40))
 @settings(max_examples=10, deadline=None)
-def test_surroundings_never_hide_a_token(name: str, seed: int, before: bytes, after: bytes) -> None:
+def test_text_around_a_token_never_hides_it(name: str, seed: int, before: bytes, after: bytes) -> None:
     chance = random.Random(seed)
     token = random_token(chance)
     encoded = ENCODINGS[name](token, chance)
@@ -64,7 +64,7 @@ def test_surroundings_never_hide_a_token(name: str, seed: int, before: bytes, af
         (b"cjh", b"\n"),
     ],
 )
-def test_no_boundary_is_asked_for(before: bytes, after: bytes) -> None:
+def test_a_token_needs_no_word_boundary(before: bytes, after: bytes) -> None:
     token = random_token(random.Random(before + after))
     assert [candidate.encoding for candidate in found(token, before + token + after)] == ["plain"]
 
@@ -146,12 +146,12 @@ def test_every_start_inside_another_encoding_counts() -> None:
         b"r8_ab\n" + b"cd\n" * 40,
     ],
 )
-def test_what_is_no_token_is_no_candidate(text: bytes) -> None:
+def test_other_strings_are_no_candidates(text: bytes) -> None:
     assert candidates_of(text) == ()
 
 
 @pytest.mark.parametrize("name", NOT_FOUND)
-def test_what_the_table_lists_as_not_found_is_not_found(name: str) -> None:
+def test_encodings_listed_as_not_found_are_not_found(name: str) -> None:
     chance = random.Random(3)
     token = random_token(chance)
     assert found(token, NOT_FOUND[name](token, chance)) == []
@@ -168,6 +168,6 @@ def test_needles_in_any_order_never_hide_a_token(pieces: list[bytes]) -> None:
 
 @given(st.text(alphabet=string.printable + "r8_\u200b\\%&#;=", max_size=200))
 @settings(max_examples=200, deadline=None)
-def test_text_without_forty_letters_gives_nothing(text: str) -> None:
+def test_text_shorter_than_a_token_has_no_candidate(text: str) -> None:
     if sum(letter.isalnum() for letter in text) < 39:
         assert candidates_of(text.encode()) == ()

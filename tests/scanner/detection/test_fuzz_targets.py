@@ -80,7 +80,7 @@ def test_random_bytes_behind_a_magic_are_read_or_refused(kind: ContainerKind, da
 
 @given(st.binary(max_size=600), st.sampled_from(sorted(magic for magics in MAGICS.values() for magic in magics)))
 @settings(max_examples=200, deadline=None)
-def test_the_kind_of_any_bytes_is_told(content: bytes, magic: bytes) -> None:
+def test_the_kind_of_any_bytes_is_determined(content: bytes, magic: bytes) -> None:
     fuzz_container_kind(magic + content)
     fuzz_wide(content)
 

@@ -55,7 +55,7 @@ def test_a_delta_of_a_delta_whose_base_comes_later_is_read(fresh_token: Callable
     assert not result.unread
 
 
-def test_commands_that_make_one_byte_each_end_at_the_documents_budget() -> None:
+def test_delta_commands_of_one_byte_end_at_the_documents_budget() -> None:
     size = 1 << 20
     change = varint(1) + varint(size) + b"\x90\x01" * size
     entry = header(7, len(change)) + oid(b"x") + zlib.compress(change)
@@ -63,7 +63,7 @@ def test_commands_that_make_one_byte_each_end_at_the_documents_budget() -> None:
     assert set(result.unread) & {"expansion_ratio", "expanded_bytes"}
 
 
-def test_an_object_that_is_there_twice_is_read_once() -> None:
+def test_a_repeated_object_is_read_once() -> None:
     content = pack_of([plain("blob", b"same")] * 30)
     members = list(pack_members(Container("pack", content, Meter(Limits(), len(content)))))
     assert [member.source for member in members] == [b"same"]

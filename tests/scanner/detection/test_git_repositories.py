@@ -211,7 +211,7 @@ def test_a_linked_work_tree_is_the_repository_that_it_belongs_to(work: Workplace
 
 
 @pytest.mark.parametrize("form", ["sha1", "sha256"])
-def test_a_bundle_of_either_hash_is_unpacked_also_without_branches(
+def test_a_bundle_of_either_hash_and_without_branches_is_unpacked(
     tmp_path: Path, fresh_token: Token, form: str
 ) -> None:
     token = fresh_token()
@@ -240,9 +240,7 @@ def descendants() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 
-def test_stop_in_the_middle_leaves_no_process_and_counts_the_rest(
-    work: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopping_leaves_no_process_and_counts_the_rest(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         work.write(f"f{number}", os.urandom(200_000))
     work.commit("x")
@@ -260,7 +258,7 @@ def test_stop_in_the_middle_leaves_no_process_and_counts_the_rest(
     assert descendants() == []
 
 
-def test_a_child_that_says_nothing_is_killed_at_the_deadline(work: Workplace) -> None:
+def test_a_silent_child_is_killed_at_the_deadline(work: Workplace) -> None:
     work.commit("x")
     deadline = Deadline(seconds=0)
     with started(work.path / ".git", ["cat-file", "--batch"]) as child, killed_at(deadline, child):
@@ -300,7 +298,7 @@ def test_a_child_that_is_killed_from_outside_costs_one_object(
     assert descendants() == []
 
 
-def test_what_was_not_read_is_named_with_its_path(work: Workplace) -> None:
+def test_an_unread_object_is_named_with_its_path(work: Workplace) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 5\n"
     work.write("d/model.bin", pointer)
     commit = work.commit("x")

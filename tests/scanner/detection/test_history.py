@@ -36,7 +36,7 @@ def one(history: HistoryScan, token: str) -> Candidate:
     return found[0]
 
 
-def test_a_file_has_its_path_line_and_the_oldest_commit_that_brought_it(work: Workplace, fresh_token: Token) -> None:
+def test_a_find_has_path_line_and_the_oldest_commit_with_it(work: Workplace, fresh_token: Token) -> None:
     token = fresh_token()
     work.write("a/b.py", f"one\ntwo = '{token}'\n")
     first = work.commit("first")
@@ -77,7 +77,7 @@ def test_messages_authors_tags_notes_refs_and_names_are_read(work: Workplace, fr
     assert one(history, tokens["link"]).place.path == "link"
 
 
-def test_what_only_a_merge_brought_is_read_and_placed(work: Workplace, fresh_token: Token) -> None:
+def test_content_added_by_a_merge_is_read_and_placed(work: Workplace, fresh_token: Token) -> None:
     token = fresh_token()
     work.commit("first")
     work.git("checkout", "-q", "-b", "side")
@@ -101,7 +101,7 @@ def test_attributes_that_hide_a_file_from_diffs_hide_nothing(work: Workplace, fr
     assert one(scanned(work), token).place.commit == commit
 
 
-def test_what_no_ref_reaches_is_read_with_its_object_id(work: Workplace, fresh_token: Token) -> None:
+def test_unreachable_objects_are_read_with_their_object_id(work: Workplace, fresh_token: Token) -> None:
     stashed, dropped, loose = fresh_token(), fresh_token(), fresh_token()
     work.write("a", "a")
     work.commit("first")
@@ -133,7 +133,7 @@ def test_packed_and_loose_are_the_same(work: Workplace, fresh_token: Token) -> N
 
 
 @pytest.mark.parametrize("shift", range(0, 80, 7))
-def test_no_edge_of_a_block_hides_an_object(
+def test_an_object_across_two_blocks_is_read(
     work: Workplace, fresh_token: Token, monkeypatch: pytest.MonkeyPatch, shift: int
 ) -> None:
     monkeypatch.setattr(history_reader, "BLOCK", 4096)
@@ -192,7 +192,7 @@ def test_damaged_and_missing_objects_are_counted_and_the_rest_is_read(work: Work
     assert history.unread["object_damaged"] + history.unread["object_missing"] >= 1
 
 
-def test_pointers_to_large_files_elsewhere_are_counted(work: Workplace) -> None:
+def test_git_lfs_pointers_are_counted(work: Workplace) -> None:
     work.write("model.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 5\n")
     work.commit("pointer")
     assert scanned(work).unread == {"lfs_pointer": 1}
@@ -215,7 +215,7 @@ def test_repositories_with_longer_hashes_are_read(tmp_path: Path, fresh_token: T
     assert one(scanned(workplace), token).place.commit == commit
 
 
-def test_an_empty_repository_is_nothing_and_no_repository_is_an_error(work: Workplace, tmp_path: Path) -> None:
+def test_an_empty_repository_has_no_finds_and_any_other_folder_is_an_error(work: Workplace, tmp_path: Path) -> None:
     assert scanned(work).candidates == []
     with pytest.raises(GitError):
         scan_history(tmp_path, Detector())
@@ -247,7 +247,7 @@ def test_a_hostile_repository_runs_nothing(work: Workplace, fresh_token: Token, 
     assert not trap.exists()
 
 
-def test_no_process_is_left_when_the_reading_is_stopped(work: Workplace) -> None:
+def test_stopping_a_scan_leaves_no_process(work: Workplace) -> None:
     import threading
 
     work.write("a", os.urandom(1 << 20))

@@ -45,7 +45,7 @@ def test_an_automaton_stays_within_what_vector_search_can_do(group: tuple[Needle
     assert min(map(len, texts)) >= 3
 
 
-def test_needles_of_base64_are_what_every_encoder_writes() -> None:
+def test_base64_needles_match_what_encoders_write() -> None:
     assert encoded_needles(b"r8_") == [(b"cjhf", 0), (b"I4X", 2), (b"yOF", 3)]
     for seed in range(300):
         chance = random.Random(seed)

@@ -59,7 +59,7 @@ def scanned(bare: Path) -> HistoryScan:
     return scan_history(bare, Detector())
 
 
-def test_a_hundred_million_paths_to_one_blob_are_nine_trees(bare: Path, fresh_token: Token, asked: list[str]) -> None:
+def test_a_blob_with_a_hundred_million_paths_costs_nine_trees(bare: Path, fresh_token: Token, asked: list[str]) -> None:
     leak = blob(bare, fresh_token())
     root = tree(bare, *(f"100644 blob {leak}\tf{number}" for number in range(10)))
     for _ in range(8):
@@ -100,7 +100,7 @@ def test_folders_deeper_than_the_limit_are_counted(
 
 
 @pytest.mark.parametrize("limit", ["MAX_TREES", "MAX_TREE_BYTES"])
-def test_a_limit_that_is_reached_is_counted_and_what_was_found_stays(
+def test_a_reached_limit_is_counted_and_keeps_earlier_finds(
     bare: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setattr(object_places, limit, 2 if limit == "MAX_TREES" else 80)
@@ -115,7 +115,7 @@ def test_a_limit_that_is_reached_is_counted_and_what_was_found_stays(
     assert history.unread == {"places_not_found": 3}
 
 
-def test_a_missing_parent_costs_only_the_order(bare: Path, fresh_token: Token) -> None:
+def test_a_missing_parent_changes_only_the_order(bare: Path, fresh_token: Token) -> None:
     first = commit(bare, tree(bare, f"100644 blob {blob(bare, 'x')}\tx"))
     root = tree(bare, f"100644 blob {blob(bare, fresh_token())}\tleak")
     second = commit(bare, root, first, day=2)

@@ -40,7 +40,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-def test_a_hundred_million_paths_to_one_blob_are_nine_trees(parsed: list[bytes]) -> None:
+def test_a_blob_with_a_hundred_million_paths_costs_nine_trees(parsed: list[bytes]) -> None:
     trees = [tree(*((b"100644", b"f%d" % number, BLOB) for number in range(10)))]
     for _ in range(8):
         trees.append(tree(*((b"40000", b"d%d" % number, trees[-1].oid) for number in range(10))))
@@ -49,7 +49,7 @@ def test_a_hundred_million_paths_to_one_blob_are_nine_trees(parsed: list[bytes])
     assert len(parsed) == 9
 
 
-def test_a_thousand_commits_of_one_tree_read_it_once(parsed: list[bytes]) -> None:
+def test_a_tree_of_a_thousand_commits_is_read_once(parsed: list[bytes]) -> None:
     root = tree((b"100644", b"a.py", BLOB))
     commits = [commit(root)]
     for number in range(1000):

@@ -48,7 +48,7 @@ def in_full(content: bytes) -> list[Finding]:
 
 @given(PIECES)
 @settings(max_examples=600, deadline=None)
-def test_what_needs_no_reader_gives_exactly_what_the_engine_finds(pieces: list[bytes]) -> None:
+def test_the_prefilter_finds_exactly_what_the_engine_finds(pieces: list[bytes]) -> None:
     content = b"".join(pieces)
     verdict = plain_only(content)
     if not verdict.needs_reader:
@@ -85,12 +85,12 @@ def test_plain_and_escaped_tokens_need_no_reader() -> None:
         (b", ".join(token_of(seed) for seed in range(MAX_PLAIN_FINDINGS + 1)), "many_hits"),
     ],
 )
-def test_what_needs_a_reader_says_why(content: bytes, reason: str) -> None:
+def test_a_content_that_needs_a_reader_has_a_reason(content: bytes, reason: str) -> None:
     verdict = plain_only(content)
     assert (verdict.reason, verdict.findings) == (reason, ())
 
 
-def test_nothing_of_interest_is_clean() -> None:
+def test_a_content_without_hits_is_clean() -> None:
     assert plain_only(b"") is CLEAN
     assert plain_only(b"char8_t " * (MAX_LOOKS // 2) + b"nothing here\n" * WINDOW) is CLEAN
 

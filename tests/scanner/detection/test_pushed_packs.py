@@ -91,7 +91,7 @@ def test_a_pack_that_costs_too_much_here_is_scanned_by_a_reader(name: str) -> No
     assert not scan.unread
 
 
-def test_deltas_that_make_more_than_this_process_may_are_left_to_a_reader() -> None:
+def test_deltas_above_the_limit_of_this_process_are_left_to_a_reader() -> None:
     base = bytes(1 << 20)
     entries = [plain("blob", base), plain("blob", LEAK)]
     for number in range(32):
@@ -113,7 +113,7 @@ def test_a_reader_finds_what_this_process_finds_at_the_same_place(monkeypatch: p
     assert len(here.hits) == 3
 
 
-def test_what_killed_its_reader_hides_no_plain_token_and_is_tried_once_more() -> None:
+def test_a_pack_that_kills_its_reader_is_scanned_once_more_for_plain_tokens() -> None:
     pack = pushed(*(b"text %d\n" % number for number in range(2_100)), LEAK, gzip.compress(LEAK + b"."))
     reader = Reader(failures=1)
     scan = scanned(pack, reader)
@@ -162,7 +162,7 @@ def test_a_flood_of_invented_tokens_hides_no_leak_beside_it(count: int) -> None:
     assert bool(scan.unread[OVER_LIMIT] or scan.unread["findings_over_limit"]) is (count > 10_000)
 
 
-def test_a_pack_for_which_the_time_is_over_counts_as_unread() -> None:
+def test_a_pack_beyond_its_time_counts_as_unread() -> None:
     ticks = iter(range(1_000_000))
     reader = Reader(clock=lambda: next(ticks) / 100)
     pack = pushed(LEAK, *(b"text %d\n" % number for number in range(2_100)))
@@ -173,7 +173,7 @@ def test_a_pack_for_which_the_time_is_over_counts_as_unread() -> None:
     assert long.unread["seconds"] > 0
 
 
-def test_a_spent_budget_still_finds_what_lies_in_plain() -> None:
+def test_a_spent_budget_still_finds_plain_tokens() -> None:
     spent = ScanBudget(0.0, 1 << 30, 1_000)
     reader = Reader()
     scan = scanned(

@@ -73,7 +73,7 @@ def test_only_the_token_is_replaced() -> None:
     assert redact(text) == f"é {hint}, then {hint} and \ud800"
 
 
-def test_a_token_over_another_one_is_masked_too() -> None:
+def test_overlapping_tokens_are_masked() -> None:
     first, second = (random_token(random.Random(seed)).decode() for seed in (1, 2))
     masked = redact(f"{first}{second}{second}" + "".join(f"\\x{ord(letter):02x}" for letter in first))
     assert tokens_in(masked) == 0
@@ -112,9 +112,7 @@ def test_the_repr_of_wide_text_is_masked(codec: str) -> None:
 
 
 @pytest.mark.parametrize("soup", ["%72", "r8\n", "cjhf\nI4X\n", '"eJw"', "H4sI", "Y2poZjhm\n", "r8_a\\\n"])
-def test_a_large_text_costs_bounded_work_and_what_is_left_is_withheld(
-    soup: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_text_costs_bounded_work_and_the_rest_is_withheld(soup: str, monkeypatch: pytest.MonkeyPatch) -> None:
     meters: list[Meter] = []
 
     def kept(limits: Limits, size: int) -> Meter:

@@ -103,14 +103,14 @@ def empty_files(count: int) -> bytes:
         (b"7z\xbc\xaf\x27\x1c", "damaged"),
     ],
 )
-def test_what_a_header_declares_costs_nothing(content: bytes, reason: str) -> None:
+def test_sizes_declared_in_a_header_cost_nothing(content: bytes, reason: str) -> None:
     meter = Meter(Limits(), len(content))
     with pytest.raises(UnreadableError, match=reason):
         list(seven_zip_members(Container("a.7z", content, meter)))
     assert meter.expanded <= 16 << 20
 
 
-def test_a_cut_block_gives_what_is_left_and_is_counted() -> None:
+def test_a_truncated_block_is_read_up_to_its_end_and_counted() -> None:
     content = bytearray(archive([{"id": 0x21, "preset": 0}]))
     content[32 + 40 : 32 + 60] = bytes(20)
     members, unread = read(bytes(content))

@@ -77,7 +77,7 @@ def test_a_formula_is_no_zlib_stream(exponent: int) -> None:
     assert container_kind(b"x^%d + %d * x + 1\n" % (exponent, exponent) * 10) is None
 
 
-def test_every_container_is_told_by_512_bytes() -> None:
+def test_every_container_is_recognised_by_512_bytes() -> None:
     for name, build in CONTAINERS.items():
         content = build(b"text " * 2_000)
         kind = container_kind(content)

@@ -117,7 +117,7 @@ def test_generated_columns_are_never_computed(columns: list[str]) -> None:
     assert meter.expanded < 10_000
 
 
-def test_a_cut_database_gives_what_is_left_and_is_counted() -> None:
+def test_a_truncated_database_is_read_up_to_its_end_and_counted() -> None:
     rows = [f"INSERT INTO t VALUES ('{VALUE[:300]}')" for _ in range(20)]
     content = database("CREATE TABLE t (a)", *rows)
     meter = Meter(Limits(), len(content))
@@ -137,7 +137,7 @@ def _a_page_outside(content: bytearray) -> None:
 
 
 @pytest.mark.parametrize("change", [_a_loop, _a_page_outside])
-def test_children_that_cannot_be_are_counted_and_the_rest_is_read(change: Callable[[bytearray], None]) -> None:
+def test_invalid_child_pages_are_counted_and_the_rest_is_read(change: Callable[[bytearray], None]) -> None:
     rows = [f"INSERT INTO t VALUES ('{VALUE[:300]}')" for _ in range(20)]
     content = bytearray(database("CREATE TABLE t (a)", *rows))
     assert content[512] == 5, "the table has more than one page"

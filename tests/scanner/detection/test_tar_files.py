@@ -28,7 +28,7 @@ def test_names_and_contents_are_those_of_the_archive(form: int, name: str) -> No
     assert read(tarred(b"content", name=name, form=form)) == ({name: b"content"}, {})
 
 
-def test_names_beyond_all_fields_come_whole_up_to_what_is_shown() -> None:
+def test_long_names_are_read_up_to_the_display_limit() -> None:
     name = "folder/" * 30 + "a.txt"
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         assert read(tarred(b"content", name=name, form=form)) == ({name: b"content"}, {})
@@ -112,7 +112,7 @@ def test_a_huge_extended_header_is_read_as_text_and_not_parsed() -> None:
     "content",
     [b"", b"1", b"1" * 60_000, b"5 a=b", b"999999 a=b\n", b"0 \n", b"-5 a=b\n", b"6 a=b", b"4 a\n" * 3 + b"?"],
 )
-def test_a_record_that_is_none_ends_a_pax_header(content: bytes) -> None:
+def test_an_invalid_record_ends_a_pax_header(content: bytes) -> None:
     records, read_bytes = pax_records(b"14 path=a/b.c\n" + content)
     assert records == {b"path": b"a/b.c"}
     assert read_bytes >= 14

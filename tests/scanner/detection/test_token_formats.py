@@ -215,7 +215,7 @@ def test_code_search_asks_for_the_prefixes(monkeypatch: pytest.MonkeyPatch) -> N
         use_formats(DEFAULT_FORMATS)
 
 
-def test_what_is_known_not_to_be_found_is_the_same_for_each_format(others: tuple[TokenFormat, ...]) -> None:
+def test_the_known_gaps_are_the_same_for_each_format(others: tuple[TokenFormat, ...]) -> None:
     for form in others:
         for name, encode in NOT_FOUND.items():
             token = random_token(random.Random(9), form)

@@ -59,7 +59,7 @@ def test_work_ends_at_its_bound_and_plain_tokens_are_still_found(needle: Needle)
         assert meter.work <= SMALL.work_floor + 4 * len(content) + MAX_STEP_BYTES, row
 
 
-def test_work_that_is_used_up_is_recorded() -> None:
+def test_used_up_work_is_recorded() -> None:
     content = b"r8\n" * 100_000
     assert cost(content, SMALL).unread == {"work": 1}
 

@@ -118,7 +118,7 @@ def test_a_zip_behind_a_program_is_found_with_comment_and_signature(
     assert read(content) == (TEXTS, {})
 
 
-def test_bytes_of_a_program_that_only_look_like_an_end_are_no_zip() -> None:
+def test_bytes_that_look_like_an_end_record_are_not_a_zip() -> None:
     for tail in (b"PK\x05\x06" + bytes(18), b"PK\x05\x06" + b"\1" * 18, b"PK\x05\x06"):
         assert container_kind(b"MZ" + bytes(1_000) + tail) is None
 
@@ -145,7 +145,7 @@ def test_zip64_is_read() -> None:
     assert read(wide) == ({"a": b"text"}, {})
 
 
-def test_a_file_that_is_only_said_to_be_encrypted_is_read() -> None:
+def test_a_file_with_a_wrong_encryption_flag_is_read() -> None:
     content = archive()
     at = content.index(b"PK\x01\x02")
     content[6] |= 1

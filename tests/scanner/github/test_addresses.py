@@ -42,7 +42,7 @@ SHA, OTHER = "a" * 40, "b" * 40
         ("https://gist.githubusercontent.com/ana/0123abcd/raw/x", Target("gist", "0123abcd")),
     ],
 )
-def test_an_address_leads_to_what_it_shows(address: str, target: Target) -> None:
+def test_an_address_has_the_target_that_it_shows(address: str, target: Target) -> None:
     assert parse_address(address, WEB, API) == target
 
 
@@ -70,7 +70,7 @@ def test_an_enterprise_server_has_its_api_below_its_own_address() -> None:
         "https://api.github.com/users/ana",
     ],
 )
-def test_what_leads_nowhere_is_told_in_one_line(address: str) -> None:
+def test_an_address_without_a_target_is_a_one_line_error(address: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_address(address, WEB, API)
     assert str(caught.value)

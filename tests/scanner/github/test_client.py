@@ -82,7 +82,7 @@ def test_each_status_has_one_meaning(
 
 
 @pytest.mark.parametrize("status", [200, 204])
-def test_what_is_good_raises_nothing(status: int) -> None:
+def test_a_success_raises_nothing(status: int) -> None:
     check_status(httpx.Response(status, request=httpx.Request("GET", API)), b"", "none")
 
 
@@ -209,7 +209,7 @@ def test_without_a_credential_none_is_sent() -> None:
         (b"[" * 200_000, {}, Malformed),
     ],
 )
-def test_a_body_that_is_no_answer_has_its_name(
+def test_each_unusable_body_has_a_reason(
     client: GitHub, content: bytes, headers: dict[str, str], kind: type[GitHubError]
 ) -> None:
     stream = httpx.ByteStream(content)
@@ -254,7 +254,7 @@ def test_an_answer_that_drips_has_one_deadline(client: GitHub) -> None:
     "failure",
     [httpx.ConnectError(SECRET), httpx.ReadTimeout(SECRET), httpx.RemoteProtocolError(SECRET), httpx.PoolTimeout("x")],
 )
-def test_what_breaks_is_transient_and_tells_no_secret(client: GitHub, failure: Exception) -> None:
+def test_a_broken_exchange_is_transient_and_shows_no_secret(client: GitHub, failure: Exception) -> None:
     respx.get(f"{API}/x").mock(side_effect=failure)
     with pytest.raises(Unavailable) as caught:
         get_json(client, f"{API}/x", expected=dict)
@@ -263,7 +263,7 @@ def test_what_breaks_is_transient_and_tells_no_secret(client: GitHub, failure: E
 
 @respx.mock
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_no_error_and_no_repr_tells_the_credential(client: GitHub, status: int) -> None:
+def test_no_error_and_no_repr_contains_the_credential(client: GitHub, status: int) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(status))
     with pytest.raises(GitHubError) as caught:
         get_json(client, f"{API}/x", expected=dict)
@@ -282,14 +282,14 @@ def test_no_error_and_no_repr_tells_the_credential(client: GitHub, status: int) 
 
 
 @respx.mock
-def test_what_has_not_changed_costs_no_body(client: GitHub) -> None:
+def test_an_unchanged_answer_has_no_body(client: GitHub) -> None:
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(304))
     assert get_json(client, f"{API}/x", etag='W/"1"', expected=list)[1] is None
     assert route.calls.last.request.headers["if-none-match"] == 'W/"1"'
 
 
 @respx.mock
-def test_not_modified_is_no_answer_to_who_has_nothing(client: GitHub) -> None:
+def test_status_304_without_an_etag_is_an_error(client: GitHub) -> None:
     respx.get(f"{API}/x").mock(return_value=httpx.Response(304))
     with pytest.raises(Malformed) as caught:
         get_json(client, f"{API}/x", expected=list)
@@ -344,7 +344,7 @@ def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(client: GitHub, 
     assert sizes == [9000, 18000, 0]
 
 
-def test_gzip_that_comes_to_nothing_has_an_end() -> None:
+def test_gzip_that_inflates_to_nothing_is_ended() -> None:
     with_name = b"\x1f\x8b\x08\x08" + bytes(4) + b"\0\xff"
     given_out = itertools.count(1)
     endless = itertools.chain([with_name], (b"a" for _ in range(100_000) if next(given_out)))
@@ -355,14 +355,14 @@ def test_gzip_that_comes_to_nothing_has_an_end() -> None:
     assert next(given_out) < 2 * SILENT_SECONDS
 
 
-def test_gzip_that_comes_slowly_is_left_to_its_reader() -> None:
+def test_slow_gzip_is_left_to_its_reader() -> None:
     packed = gzip.compress(random.Random(5).randbytes(1 << 20))
     clock = itertools.count(0.0, SILENT_SECONDS / 4)
     pieces = (packed[start : start + 4096] for start in range(0, len(packed), 4096))
     assert sum(map(len, inflated(pieces, "raw.example", clock=lambda: next(clock)))) == 1 << 20
 
 
-def test_the_words_of_a_refusal_that_drip_are_not_waited_for() -> None:
+def test_the_text_of_a_refusal_that_arrives_slowly_is_not_awaited() -> None:
     given_out = itertools.count(1)
 
     class Dripping(httpx.SyncByteStream):
@@ -376,7 +376,7 @@ def test_the_words_of_a_refusal_that_drip_are_not_waited_for() -> None:
 
 @respx.mock
 @pytest.mark.parametrize("failure", [httpx.Response(502), httpx.Response(503), httpx.ReadError("reset")])
-def test_what_fails_for_a_moment_is_tried_again_at_once(client: GitHub, failure: Any) -> None:
+def test_a_momentary_failure_is_retried_at_once(client: GitHub, failure: Any) -> None:
     route = respx.get(f"{API}/x").mock(side_effect=[failure, failure, httpx.Response(200, json={"a": 1})])
     with stamina.set_testing(True, attempts=3):
         assert get_json(client, f"{API}/x", expected=dict)[1] == {"a": 1}
@@ -395,7 +395,7 @@ def test_what_fails_for_a_moment_is_tried_again_at_once(client: GitHub, failure:
         httpx.Response(503, headers={"retry-after": "5"}),
     ],
 )
-def test_a_refusal_is_not_tried_again_nor_what_says_how_long_it_lasts(client: GitHub, refusal: httpx.Response) -> None:
+def test_a_refusal_or_a_failure_with_a_duration_is_not_retried(client: GitHub, refusal: httpx.Response) -> None:
     route = respx.get(f"{API}/x").mock(return_value=refusal)
     with stamina.set_testing(True, attempts=3), pytest.raises(GitHubError):
         get_json(client, f"{API}/x", expected=dict)
@@ -403,7 +403,7 @@ def test_a_refusal_is_not_tried_again_nor_what_says_how_long_it_lasts(client: Gi
 
 
 @respx.mock
-def test_a_small_budget_is_not_spent_on_trying_again(client: GitHub) -> None:
+def test_a_small_budget_is_not_spent_on_retries(client: GitHub) -> None:
     small = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 3000)}
     respx.get(f"{API}/first").mock(return_value=httpx.Response(200, json={}, headers=small))
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(502))

@@ -70,16 +70,14 @@ def test_a_token_is_renewed_before_it_ends(keys: tuple[str, str]) -> None:
     assert credential.token() == "token-2"
 
 
-def test_an_app_that_github_does_not_know_is_told_which_settings_to_check(
-    sandbox: SandboxGitHub, keys: tuple[str, str]
-) -> None:
+def test_the_error_about_an_unknown_app_names_the_settings(sandbox: SandboxGitHub, keys: tuple[str, str]) -> None:
     client = connect(sandbox.api_url, sandbox.url, App("1", 2, keys[0]))
     with pytest.raises(BadCredential, match="R8SCAN_GITHUB_APP_ID"):
         get_json(client, f"{client.api_url}/events", expected=list)
     client.close()
 
 
-def test_a_key_that_is_none_is_told_in_one_line(sandbox: SandboxGitHub) -> None:
+def test_a_malformed_key_is_a_one_line_error(sandbox: SandboxGitHub) -> None:
     client = connect(sandbox.api_url, sandbox.url, App("1", 2, "no key"))
     with pytest.raises(BadCredential) as caught:
         get_json(client, f"{client.api_url}/events", expected=list)

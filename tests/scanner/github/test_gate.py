@@ -131,7 +131,7 @@ def test_work_that_can_wait_leaves_its_share_to_polling(gates: tuple[RequestGate
         (answer(503, retry_after="90"), 90),
     ],
 )
-def test_a_limit_is_known_to_all(
+def test_a_limit_applies_to_all_workers(
     gates: tuple[RequestGate, RequestGate], clock: Clock, refusal: httpx.Response, seconds: int
 ) -> None:
     gates[0].note(HOST, "git", refusal)
@@ -143,7 +143,7 @@ def test_a_limit_is_known_to_all(
         gate.admit(HOST, "git")
 
 
-def test_a_refusal_that_is_no_limit_stops_nobody(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_a_refusal_that_is_no_limit_blocks_no_other_request(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "git", answer(403), b"Repository access blocked")
     gates[0].admit(HOST, "git")
 
@@ -159,7 +159,7 @@ def test_a_rejected_credential_is_named_and_not_shown_again_for_a_minute(
     gates[1].admit(HOST, "core")
 
 
-def test_git_alone_does_not_tell_of_a_bad_credential(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_a_401_from_git_alone_does_not_block_the_credential(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note("github.example", "git", answer(401))
     gates[0].admit(HOST, "core")
     assert not gates[0].is_rejected()
@@ -186,7 +186,9 @@ def test_an_outage_costs_one_request_a_minute_over_all_workers(
     gates[0].admit("github.example", "git")
 
 
-def test_the_first_good_answer_opens_the_way_for_all(gates: tuple[RequestGate, RequestGate], clock: Clock) -> None:
+def test_the_first_success_closes_the_circuit_for_all_workers(
+    gates: tuple[RequestGate, RequestGate], clock: Clock
+) -> None:
     for _ in range(FAILURES_TO_OPEN):
         gates[0].note_failure(HOST)
     clock.now += OPEN_SECONDS + 1
@@ -199,14 +201,14 @@ def test_the_first_good_answer_opens_the_way_for_all(gates: tuple[RequestGate, R
         gate.admit(HOST, "core")
 
 
-def test_failures_that_are_not_in_a_row_open_nothing(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_failures_that_are_not_consecutive_open_no_circuit(gates: tuple[RequestGate, RequestGate]) -> None:
     for _ in range(5 * FAILURES_TO_OPEN):
         gates[0].note(HOST, "core", answer(500))
         gates[0].note(HOST, "core", answer(200))
         gates[0].admit(HOST, "core")
 
 
-def test_without_a_ledger_each_goes_by_what_it_knows_itself(
+def test_without_a_ledger_each_process_uses_its_own_observations(
     gates: tuple[RequestGate, RequestGate], memory: Memory
 ) -> None:
     memory.away = True
@@ -229,7 +231,7 @@ def test_a_clock_that_jumps_blocks_nobody_for_longer_than_an_hour(
     gates[0].admit("github.example", "files")
 
 
-def test_answers_that_overtake_each_other_do_not_fill_the_budget(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_answers_out_of_order_do_not_raise_the_budget(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "core", budget(0))
     gates[0].note(HOST, "core", budget(3))
     with pytest.raises(RateLimited):
@@ -264,7 +266,7 @@ def test_many_threads_take_one_probe(clock: Clock, memory: Memory) -> None:
     assert admitted.count(True) == 1
 
 
-def test_what_the_gate_refuses_itself_was_not_asked(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_a_request_refused_by_the_gate_counts_as_not_sent(gates: tuple[RequestGate, RequestGate]) -> None:
     gate = gates[0]
     gate.note(HOST, "core", answer(401))
     gate.note(HOST, "git", answer(429))
@@ -277,7 +279,7 @@ def test_what_the_gate_refuses_itself_was_not_asked(gates: tuple[RequestGate, Re
         assert not caught.value.asked
 
 
-def test_an_answer_is_no_success_before_its_body_has_come(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_an_answer_is_a_success_only_after_its_whole_body(gates: tuple[RequestGate, RequestGate]) -> None:
     gate = gates[0]
     for _ in range(FAILURES_TO_OPEN):
         gate.admit(HOST, "core")
@@ -297,7 +299,7 @@ def test_an_answer_is_no_success_before_its_body_has_come(gates: tuple[RequestGa
         (None, False),
     ],
 )
-def test_what_git_itself_was_told_counts_as_well(
+def test_results_of_git_processes_count_as_well(
     gates: tuple[RequestGate, RequestGate], err: GitHubError | None, refused: bool
 ) -> None:
     for _ in range(FAILURES_TO_OPEN):

@@ -66,7 +66,7 @@ def test_refs_of_pull_requests_do_not_push_tags_out_of_the_list(
     assert (refs.head, refs.is_truncated) == ("refs/heads/main", False)
 
 
-def test_too_many_refs_are_cut_and_it_is_said(
+def test_refs_above_the_limit_are_left_out_and_counted(
     client: GitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = workplace()
@@ -80,7 +80,7 @@ def test_too_many_refs_are_cut_and_it_is_said(
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_whether_a_server_filters_is_asked_and_not_guessed(
+def test_a_server_is_asked_whether_it_can_filter(
     client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace], allowed: bool
 ) -> None:
     sandbox.allow_filter = allowed
@@ -114,7 +114,7 @@ def test_a_renamed_repository_is_followed(
         (RedirectResponse("https://evil.example/x.git/git-upload-pack", status_code=307), Malformed),
     ],
 )
-def test_each_answer_that_is_no_pack_has_its_name(
+def test_each_answer_without_a_pack_has_a_reason(
     client: GitHub,
     sandbox: SandboxGitHub,
     workplace: Callable[..., Workplace],
@@ -128,7 +128,7 @@ def test_each_answer_that_is_no_pack_has_its_name(
     assert "not our ref" not in str(caught.value)
 
 
-def test_a_rejected_credential_is_named_and_not_told(
+def test_the_error_about_a_rejected_credential_does_not_contain_it(
     sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
 ) -> None:
     workplace()
@@ -157,7 +157,7 @@ def test_an_exchange_has_one_deadline(
         list_refs(client, "ana/app")
 
 
-def test_sections_before_the_pack_are_passed_over(
+def test_sections_before_the_pack_are_skipped(
     client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace]
 ) -> None:
     workplace()
@@ -211,7 +211,7 @@ def test_a_throttle_with_status_200_is_a_limit_of_git_that_every_request_obeys(
         (Response(pkt_line(b"ERR repository ana/too-many-requests-rate-limit not found")), Malformed),
     ],
 )
-def test_only_what_github_itself_says_is_taken_for_a_limit(
+def test_only_githubs_own_messages_mean_a_limit(
     client: GitHub,
     sandbox: SandboxGitHub,
     workplace: Callable[..., Workplace],

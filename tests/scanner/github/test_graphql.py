@@ -111,9 +111,7 @@ def test_a_limit_of_queries_leaves_the_rest_api_alone(sandbox: SandboxGitHub, cl
     assert repositories.list_since(client, 0).repositories == []
 
 
-def test_what_came_of_a_query_that_is_too_heavy_is_kept_and_said_to_be_a_part(
-    sandbox: SandboxGitHub, client: GitHub
-) -> None:
+def test_the_partial_result_of_a_heavy_query_is_kept_and_marked(sandbox: SandboxGitHub, client: GitHub) -> None:
     for number in range(3):
         push_now(sandbox, f"ana/app{number}", TIP)
     sandbox.graphql.partial_after.append(2)

@@ -14,7 +14,7 @@ from scanner.github.hostile_json import MAX_LEVELS, parse_json
 DEEP = b'{"a":[' * 5_000 + b'"]}"' + b"]}" * 5_000
 
 
-def test_what_is_nested_too_deep_becomes_null_and_its_neighbours_are_kept() -> None:
+def test_a_value_nested_too_deep_becomes_null_and_others_are_kept() -> None:
     first, deep, last = parse_json(b'[{"id": "1\\"["}, ' + DEEP + b', {"id": "3"}]')
     assert (first, last) == ({"id": '1"['}, {"id": "3"})
     levels = 0
@@ -24,7 +24,7 @@ def test_what_is_nested_too_deep_becomes_null_and_its_neighbours_are_kept() -> N
     assert levels == MAX_LEVELS - 1, "the list around it is the first level"
 
 
-def test_what_the_parser_reads_is_kept_to_its_deepest_level() -> None:
+def test_values_that_the_parser_accepts_are_kept_at_every_level() -> None:
     value = parse_json(b"[" * 300 + b"]" * 300)
     for _ in range(299):
         (value,) = value
@@ -46,7 +46,7 @@ def test_bytes_that_are_no_text_hide_nothing_else() -> None:
 @pytest.mark.parametrize(
     "body", [b"[" * 200_000, b"]" * 200_000, b"[" * 5_000 + b'"' + b"]" * 5_000, DEEP + b"]", DEEP + b'"\\', b"", b"{"]
 )
-def test_what_is_no_json_is_refused(body: bytes) -> None:
+def test_text_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(body)
 

@@ -87,7 +87,7 @@ def test_a_clone_beyond_its_time_ends_git_and_its_helpers(
     assert alive == []
 
 
-def test_what_git_cannot_tell_is_taken_for_missing(tmp_path: Path) -> None:
+def test_commits_that_git_cannot_check_count_as_missing(tmp_path: Path) -> None:
     work = Workplace(tmp_path / "work", "nowhere")
     work.start()
     there = work.commit("x")

@@ -73,7 +73,7 @@ def test_a_rate_that_nobody_needs_does_not_rise(sent: int, seconds: int) -> None
     assert reserved(NEW, NOW + seconds, count=1, sent=sent, bounds=BOUNDS).per_second == 5.0
 
 
-def test_a_refusal_halves_what_was_really_sent_and_refusals_close_together_count_once() -> None:
+def test_a_refusal_halves_the_observed_rate_and_refusals_close_together_count_once() -> None:
     fast = replace(NEW, per_second=100.0)
     once = refused(fast, NOW + 10, sent=80)
     assert once.per_second == 4.0, "8 a second were sent, whatever was allowed"
@@ -112,7 +112,7 @@ def test_a_pause_is_not_followed_by_a_burst() -> None:
     assert clock.now - began >= 10 / 5.0 - 1.5
 
 
-def test_a_request_that_would_wait_too_long_is_given_back() -> None:
+def test_a_request_that_would_wait_too_long_is_refused() -> None:
     clock = Clock()
     memory = Memory(clock)
     memory.row = replace(NEW, next_slot_at=NOW + MAX_WAIT_SECONDS + 5)

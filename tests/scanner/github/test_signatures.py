@@ -54,7 +54,7 @@ def test_the_documented_sample_verifies() -> None:
         b"",
     ],
 )
-def test_a_changed_newline_ended_or_reserialised_body_does_not(body: bytes) -> None:
+def test_a_changed_body_does_not_verify(body: bytes) -> None:
     with pytest.raises(Forged):
         verify(PEM, SIGNATURE, body)
 
@@ -65,7 +65,7 @@ def test_no_other_signature_verifies_or_crashes(signature: str) -> None:
         verify(PEM, signature, BODY)
 
 
-def test_another_key_of_githubs_does_not() -> None:
+def test_another_key_of_github_does_not_verify() -> None:
     other = next(pem for name, pem in parse_keys(KEYS).items() if name != KEY_ID)
     with pytest.raises(Forged):
         verify(other, SIGNATURE, BODY)
@@ -90,7 +90,7 @@ def at_once(work: Callable[[], None]) -> None:
 
 
 @respx.mock
-def test_keys_are_kept_for_an_hour_and_old_ones_count_while_new_ones_cannot_be_had(github: GitHub) -> None:
+def test_keys_are_kept_for_an_hour_and_longer_while_none_can_be_fetched(github: GitHub) -> None:
     route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
     clock = Clock()
     keys = PublicKeys(github, clock, start=at_once)
@@ -104,7 +104,7 @@ def test_keys_are_kept_for_an_hour_and_old_ones_count_while_new_ones_cannot_be_h
 
 
 @respx.mock
-def test_an_unknown_key_has_them_asked_for_once_in_a_while(github: GitHub) -> None:
+def test_unknown_keys_trigger_a_fetch_at_a_limited_rate(github: GitHub) -> None:
     route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json={"public_keys": []}))
     clock = Clock()
     keys = PublicKeys(github, clock, start=at_once)
@@ -155,7 +155,7 @@ def test_a_new_key_that_cannot_be_fetched_is_unknown_and_not_forged(github: GitH
 
 
 @respx.mock
-def test_an_alert_with_a_known_key_waits_for_nobody_who_fetches(github: GitHub) -> None:
+def test_an_alert_with_a_known_key_does_not_wait_for_a_fetch(github: GitHub) -> None:
     asked, answered = threading.Event(), threading.Event()
 
     def slow(_: httpx.Request) -> httpx.Response:
@@ -241,7 +241,7 @@ def test_a_thread_that_cannot_be_started_does_not_end_the_asking(github: GitHub)
 
 
 @respx.mock
-def test_without_a_signature_nobody_is_asked(github: GitHub) -> None:
+def test_a_request_without_signature_triggers_no_fetch(github: GitHub) -> None:
     route = respx.get(f"{API}/{KEYS_PATH}")
     keys = PublicKeys(github)
     for key_id, signature in (("", SIGNATURE), (KEY_ID, ""), ("x" * 1000, SIGNATURE), (KEY_ID, "x" * 10_000)):

@@ -59,7 +59,7 @@ def test_every_measure_that_this_kernel_offers_is_in_force(lines: list[str]) -> 
         "take much memory",
     ],
 )
-def test_what_reading_does_not_need_is_refused(lines: list[str], attempt: str) -> None:
+def test_system_calls_that_reading_does_not_need_are_refused(lines: list[str], attempt: str) -> None:
     assert f"{attempt} refused" in lines
 
 

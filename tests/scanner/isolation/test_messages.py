@@ -39,7 +39,7 @@ def test_a_request_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
     assert (received.content, received.seconds, received.expanded_bytes) == (content, 1.5, 99)
 
 
-def test_a_closed_connection_is_the_end(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_a_closed_connection_ends_the_requests(ends: tuple[socket.socket, socket.socket]) -> None:
     ends[0].close()
     assert messages.receive_request(ends[1]) is None
 

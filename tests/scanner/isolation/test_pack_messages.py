@@ -112,7 +112,7 @@ def test_an_answer_that_is_not_of_the_agreed_form_is_refused(
         pack_messages.receive_pack_answer(ends[0], lambda: None)
 
 
-def test_what_the_agreed_form_allows_is_taken(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_every_answer_of_the_agreed_form_is_accepted(ends: tuple[socket.socket, socket.socket]) -> None:
     ends[1].sendall(frame(b"s", GOOD))
     answer, retires = pack_messages.receive_pack_answer(ends[0], lambda: None)
     assert (answer.scan.objects, answer.scan.bytes, retires) == (1, 2, False)

@@ -43,7 +43,7 @@ def digests(listing: AnnouncementPage) -> list[str]:
     return [one["digest"] for one in listing.announcements]
 
 
-def test_an_announcement_has_a_row_for_each_channel_and_one_for_who_catches_up(database: Database) -> None:
+def test_an_announcement_has_a_row_per_channel_and_one_in_the_list(database: Database) -> None:
     announce(database, "a" * 64, "b" * 64, channels=(Channel.STREAM, Channel.WEBHOOK))
     with database.read() as session:
         rows = session.execute(select(Notification.channel, Notification.state, Notification.facts)).all()
@@ -53,7 +53,7 @@ def test_an_announcement_has_a_row_for_each_channel_and_one_for_who_catches_up(d
     assert digests(listed(database, 0)) == ["a" * 64, "b" * 64]
 
 
-def test_what_is_told_names_the_token_and_holds_no_secret(database: Database) -> None:
+def test_an_announcement_identifies_the_token_without_secrets(database: Database) -> None:
     announce(database, "a" * 64)
     (one,) = listed(database, 0).announcements
     assert one == {
@@ -79,7 +79,7 @@ def test_an_incident_is_announced_once(database: Database) -> None:
         assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 1
 
 
-def test_without_a_cursor_only_the_cursor_of_now_is_given(database: Database) -> None:
+def test_a_request_without_cursor_returns_only_the_current_cursor(database: Database) -> None:
     assert listed(database, None) == AnnouncementPage([], 0, has_more=False)
     announce(database, "a" * 64)
     age(database, SETTLED_SECONDS + 1)
@@ -89,7 +89,7 @@ def test_without_a_cursor_only_the_cursor_of_now_is_given(database: Database) ->
     assert digests(listed(database, start.next_cursor)) == ["b" * 64]
 
 
-def test_the_newest_are_given_again_until_none_with_a_lower_id_can_follow(database: Database) -> None:
+def test_the_newest_announcements_repeat_until_no_lower_id_can_appear(database: Database) -> None:
     announce(database, "a" * 64)
     first = listed(database, 0)
     assert digests(listed(database, first.next_cursor)) == ["a" * 64]
@@ -99,7 +99,7 @@ def test_the_newest_are_given_again_until_none_with_a_lower_id_can_follow(databa
     assert listed(database, settled.next_cursor).announcements == []
 
 
-def test_more_than_a_page_is_walked_to_its_end(database: Database) -> None:
+def test_more_than_one_page_is_read_to_the_end(database: Database) -> None:
     announce(database, *(f"{number:064x}" for number in range(25)))
     age(database, SETTLED_SECONDS + 1)
     announce(database, *(f"{number:064x}" for number in range(25, 40)))
@@ -110,7 +110,7 @@ def test_more_than_a_page_is_walked_to_its_end(database: Database) -> None:
     assert [len(page.announcements) for page in pages] == [10, 10, 20]
 
 
-def test_a_cursor_of_any_page_misses_none_with_a_lower_id_that_comes_late(database: Database) -> None:
+def test_no_cursor_misses_a_lower_id_that_commits_late(database: Database) -> None:
     announce(database, *(f"{number:064x}" for number in range(25)))
     page = listed(database, 0, limit=10)
     with database.write() as session:
@@ -119,7 +119,7 @@ def test_a_cursor_of_any_page_misses_none_with_a_lower_id_that_comes_late(databa
     assert "f" * 64 in digests(listed(database, page.next_cursor, limit=10))
 
 
-def test_the_cursor_of_an_empty_list_is_told_what_it_has_missed(database: Database) -> None:
+def test_the_cursor_of_an_empty_list_returns_later_announcements(database: Database) -> None:
     start = listed(database, None).next_cursor
     announce(database, "a" * 64, "b" * 64)
     age(database, 31 * 86400)
@@ -131,7 +131,7 @@ def test_the_cursor_of_an_empty_list_is_told_what_it_has_missed(database: Databa
     assert digests(listed(database, caught.value.start)) == ["c" * 64]
 
 
-def test_a_cursor_older_than_what_is_kept_is_told_so(database: Database) -> None:
+def test_a_cursor_older_than_the_retention_is_expired(database: Database) -> None:
     for letter in "abc":
         announce(database, letter * 64)
     first = listed(database, 0).announcements[0]["id"]
@@ -145,12 +145,12 @@ def test_a_cursor_older_than_what_is_kept_is_told_so(database: Database) -> None
     assert listed(database, caught.value.start).announcements == []
 
 
-def test_a_cursor_of_another_database_is_told_so(database: Database) -> None:
+def test_a_cursor_of_another_database_is_expired(database: Database) -> None:
     with pytest.raises(CursorExpired):
         listed(database, 10)
 
 
-def test_what_was_sent_is_forgotten_with_its_announcement_and_the_count_goes_on(database: Database) -> None:
+def test_sent_rows_are_deleted_with_their_announcement_and_ids_continue(database: Database) -> None:
     announce(database, "a" * 64, channels=(Channel.STREAM,))
     with database.write() as session:
         session.execute(update(Notification).values(state="sent", next_attempt_at=db_now(-31 * 86400)))

@@ -40,7 +40,7 @@ def drop_triggers(database: Database) -> None:
     run_sql(database, *(f"DROP TRIGGER {name}{on_table}" for name in TRIGGERS))
 
 
-def test_text_that_no_database_takes_is_hashed_as_it_is_kept(database: Database) -> None:
+def test_unstorable_text_is_hashed_as_it_is_stored(database: Database) -> None:
     with database.write() as session:
         audit.record(session, "note", {"text": "\ud800 and \0", "list": ["\udcff"]}, who="ana\udcff")
     assert verify(database).entries == 1
@@ -127,7 +127,7 @@ def test_postgresql_refuses_to_empty_the_table(postgresql_url: str) -> None:
         ),
     ],
 )
-def test_whoever_gets_around_the_triggers_is_found_out(five: Database, statements: list[str], named: str) -> None:
+def test_tampering_around_the_triggers_is_detected(five: Database, statements: list[str], named: str) -> None:
     drop_triggers(five)
     run_sql(five, *statements)
     with pytest.raises(AuditBroken) as caught:
@@ -136,7 +136,7 @@ def test_whoever_gets_around_the_triggers_is_found_out(five: Database, statement
     assert "\n" not in str(caught.value)
 
 
-def test_entries_that_r8scan_removes_leave_a_whole_chain_and_an_entry_that_says_so(five: Database) -> None:
+def test_entries_removed_by_r8scan_leave_a_valid_chain_and_an_entry(five: Database) -> None:
     with five.write() as session:
         assert audit.remove(session, AuditEntry.what.in_(("second", "fourth")), who="operator:bo") == 2
     found = verify(five)

@@ -21,7 +21,7 @@ HOSTILE = "a\0b" + os.fsdecode(b"caf\xe9") + "\ud800 \U0001f600"
 SHOWN = "a\\x00bcaf\\xe9\\ud800 \U0001f600"
 
 
-def test_no_table_has_a_text_column_that_passes_text_on_as_it_is() -> None:
+def test_every_text_column_escapes_its_text() -> None:
     for table in Base.metadata.tables.values():
         for column in table.columns:
             if isinstance(column.type, types.Enum):
@@ -45,7 +45,7 @@ def test_hostile_text_and_json_are_stored_and_shown(database: Database) -> None:
         assert (row.error, row.counts, row.dedupe_key) == (SHOWN, {f"unread_{SHOWN}": 1}, SHOWN)
 
 
-def test_what_grows_beyond_a_limited_column_is_cut(database: Database) -> None:
+def test_escaped_text_is_cut_to_the_width_of_its_column(database: Database) -> None:
     with database.write() as session:
         assert jobs.enqueue(session, JobKind.PUSHES, {}, source="s", dedupe_key="\ud800" * 400) is not None
     with database.read() as session:

@@ -104,7 +104,7 @@ def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: D
     assert state(database, job_id).state == "cancelled"
 
 
-def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database: Database) -> None:
+def test_a_job_without_progress_is_visibly_failed_and_blocks_no_other(database: Database) -> None:
     bad, good = queue(database, priority=1), queue(database, priority=2)
     for _ in range(jobs.MAX_FAILURES):
         job = jobs.claim_next(database, JobKind.PUSHES)
@@ -119,7 +119,7 @@ def test_a_job_that_leads_nowhere_is_failed_in_sight_and_blocks_nobody(database:
     assert "without progress" in str(failed.error)
 
 
-def test_what_was_given_up_is_in_the_tallies(database: Database) -> None:
+def test_failed_jobs_are_counted_in_the_tallies(database: Database) -> None:
     with database.write() as session:
         jobs.enqueue(session, JobKind.FILES, {"files": [{}, {}, {}]}, source="gists")
         jobs.enqueue(session, JobKind.REPOSITORY, {"repository": "ana/app"}, source="public_events")
@@ -168,7 +168,7 @@ def test_a_job_with_the_same_key_is_queued_once_and_again_after_it_began(databas
     queue(database, dedupe_key="repository:a/b")
 
 
-def test_what_was_asked_for_since_a_job_began_stays_a_job_of_its_own(database: Database) -> None:
+def test_a_request_after_a_job_began_stays_a_separate_job(database: Database) -> None:
     first = queue(database, dedupe_key="repository:a/b")
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
@@ -182,7 +182,7 @@ def test_what_was_asked_for_since_a_job_began_stays_a_job_of_its_own(database: D
 
 
 @pytest.mark.parametrize("has_twin", [False, True])
-def test_a_job_of_which_nothing_was_read_stands_for_what_is_asked_for_later(database: Database, has_twin: bool) -> None:
+def test_an_unread_job_covers_later_requests(database: Database, has_twin: bool) -> None:
     queue(database, dedupe_key="repository:a/b")
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
@@ -198,7 +198,7 @@ def test_a_job_of_which_nothing_was_read_stands_for_what_is_asked_for_later(data
     assert again.id == job.id
 
 
-def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Database) -> None:
+def test_an_urgent_request_makes_a_waiting_job_due_at_once(database: Database) -> None:
     urgent = queue(database, priority=1, dedupe_key="a")
     waiting = queue(database, priority=100, delay=3600, dedupe_key="b")
     with database.write() as session:
@@ -214,7 +214,7 @@ def test_a_job_that_somebody_waits_for_overtakes_and_is_due_at_once(database: Da
     assert [jobs.claim_next(database, JobKind.PUSHES) is not None for _ in range(3)] == [True, True, False]
 
 
-def test_a_job_is_cancelled_with_what_only_it_led_to(database: Database) -> None:
+def test_cancelling_a_job_cancels_children_that_only_it_requested(database: Database) -> None:
     parent = queue(database)
     child = queue(database, parent_id=parent)
     with database.write() as session:
@@ -224,7 +224,7 @@ def test_a_job_is_cancelled_with_what_only_it_led_to(database: Database) -> None
 
 @pytest.mark.parametrize("is_first", [False, True])
 @pytest.mark.parametrize("is_operator", [False, True])
-def test_what_somebody_else_has_asked_for_is_not_cancelled_with_the_job_that_led_to_it(
+def test_a_child_that_was_also_requested_separately_is_not_cancelled(
     database: Database, is_first: bool, is_operator: bool
 ) -> None:
     parent = queue(database)
@@ -245,7 +245,7 @@ def test_what_somebody_else_has_asked_for_is_not_cancelled_with_the_job_that_led
         assert jobs.cancel_with_children(session, parent) == [parent]
 
 
-def test_a_job_that_led_to_another_twice_cancels_it(database: Database) -> None:
+def test_a_child_requested_twice_by_its_parent_is_cancelled_with_it(database: Database) -> None:
     parent = queue(database)
     with database.write() as session:
         child = [
@@ -257,7 +257,7 @@ def test_a_job_that_led_to_another_twice_cancels_it(database: Database) -> None:
         assert jobs.cancel_with_children(session, parent) == [parent, child[0]]
 
 
-def test_what_waits_becomes_as_urgent_as_whoever_asks_for_it_again(database: Database) -> None:
+def test_a_waiting_job_takes_the_priority_of_a_more_urgent_request(database: Database) -> None:
     waiting = queue(database, priority=200, dedupe_key="b")
     for priority in (100, 150):
         with database.write() as session:
@@ -265,7 +265,7 @@ def test_what_waits_becomes_as_urgent_as_whoever_asks_for_it_again(database: Dat
         assert state(database, waiting).priority == 100
 
 
-def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) -> None:
+def test_old_jobs_are_deleted_and_failed_ones_kept_longer(database: Database) -> None:
     ended = {name: queue(database) for name in ("done", "failed", "queued")}
     for name, job_id in ended.items():
         age(database, job_id, state=name, finished_at=None if name == "queued" else db_now(-5 * 86400))
@@ -275,7 +275,7 @@ def test_old_jobs_are_forgotten_and_failed_ones_kept_longer(database: Database) 
         assert set(session.execute(select(ScanJob.state)).scalars()) == {"failed", "queued"}
 
 
-def test_rows_are_claimed_together_without_those_that_somebody_holds(database: Database) -> None:
+def test_claiming_several_rows_skips_held_ones(database: Database) -> None:
     ids = [queue(database) for _ in range(5)]
     with database.write() as session:
         assert leases.claim(session, ScanJob, ids[1]) is not None
@@ -290,7 +290,7 @@ def test_rows_are_claimed_together_without_those_that_somebody_holds(database: D
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-def test_a_row_that_is_being_written_is_left_out_and_not_waited_for(database: Database) -> None:
+def test_claiming_skips_locked_rows(database: Database) -> None:
     ids = [queue(database) for _ in range(3)]
     with database.write() as other:
         other.execute(update(ScanJob).where(ScanJob.id == ids[0]).values(error="busy"))
@@ -299,7 +299,7 @@ def test_a_row_that_is_being_written_is_left_out_and_not_waited_for(database: Da
     assert sorted(lease.key for lease in held) == ids[1:]
 
 
-def test_of_rows_written_together_those_that_were_lost_are_left_alone(database: Database) -> None:
+def test_writing_several_rows_skips_lost_leases(database: Database) -> None:
     ids = [queue(database) for _ in range(3)]
     with database.write() as session:
         held = leases.claim_all(session, ScanJob, ids)

@@ -38,7 +38,7 @@ def told(database: Database) -> dict[str, int]:
         return {str(recipient): count for recipient, count in rows}
 
 
-def test_many_owners_are_told_at_once_and_again_changes_nothing(database: Database) -> None:
+def test_notifying_many_owners_again_changes_nothing(database: Database) -> None:
     one, other = incident(database), incident(database)
     news = [owner(number, one) for number in range(5)] + [
         owner(2, other),
@@ -74,7 +74,7 @@ def test_a_mail_is_due_by_the_shorter_window(database: Database, first: float, t
     assert (row.next_attempt_at - now).total_seconds() == pytest.approx(due_in, abs=5)
 
 
-def test_those_who_tell_the_same_owners_at_once_wait_for_each_other_and_do_not_deadlock(database: Database) -> None:
+def test_transactions_that_notify_the_same_owners_do_not_deadlock(database: Database) -> None:
     incidents = [incident(database) for _ in range(8)]
     errors: list[BaseException] = []
 

@@ -90,14 +90,12 @@ def test_an_old_incident_that_was_seen_again_lately_stays(database: Database) ->
 
 
 @pytest.mark.parametrize("action", retention.UNFINISHED)
-def test_what_is_under_way_is_not_forgotten(database: Database, action: str) -> None:
+def test_unfinished_incidents_are_not_deleted(database: Database, action: str) -> None:
     age(database, incident(database, [place()], action=action))
     assert forget(database) == 0
 
 
-def test_more_than_a_transaction_holds_is_forgotten_in_one_run(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_run_deletes_more_rows_than_one_transaction(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "INCIDENTS_PER_TRANSACTION", 2)
     age(database, *(incident(database, [place()]) for _ in range(5)))
     assert forget(database) == 5
@@ -114,7 +112,9 @@ def test_a_table_with_more_old_rows_than_the_others_is_emptied_too(
     assert verify(database).purged == 5
 
 
-def test_old_entries_of_the_audit_go_and_young_ones_stay(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_audit_entries_are_deleted_and_recent_ones_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record_old(database, monkeypatch, 1)
     with database.write() as session:
         audit.record(session, "young", {})
@@ -186,7 +186,7 @@ def hits(*digests: str) -> list[Any]:
     return [candidate_to_json(Candidate(digest, "", where)) for digest in digests]
 
 
-def test_nothing_of_an_erased_account_is_left_and_others_lose_nothing(database: Database) -> None:
+def test_erasing_an_account_leaves_none_of_its_data_and_all_of_others(database: Database) -> None:
     customer(database, "erased-customer")
     customer(database, "other-customer")
     before = everything(database).count("other-customer")
@@ -203,7 +203,7 @@ def test_nothing_of_an_erased_account_is_left_and_others_lose_nothing(database: 
     assert (entry.who, entry.evidence["incidents"]) == ("operator:ana", 1)
 
 
-def test_what_held_an_erased_token_is_read_again_where_it_is_met_again(database: Database) -> None:
+def test_objects_with_an_erased_token_are_read_again(database: Database) -> None:
     customer(database, "erased-customer")
     with database.write() as session:
         session.add(ReadObject(kind="blob", key="other", hits=hits("f" * 64), read_at=db_now()))
@@ -230,7 +230,7 @@ def test_an_account_that_waits_for_a_disable_is_not_erased(database: Database) -
         erase(database, "busy-customer")
 
 
-def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -> None:
+def test_an_account_known_only_from_incidents_is_erased(database: Database) -> None:
     erased = incident(database, [place()], account_id="remote-7", account_name="Remote")
     with database.write() as session:
         news = OwnerNotice("remote-7", ("r@remote.example",), Occasion.DISABLED, (erased,))
@@ -239,7 +239,7 @@ def test_an_account_that_only_incidents_know_is_erased_too(database: Database) -
     assert "r@remote.example" not in everything(database)
 
 
-def test_a_name_that_several_accounts_of_a_store_have_had_erases_none(database: Database) -> None:
+def test_an_ambiguous_account_name_erases_nothing(database: Database) -> None:
     for account_id in ("7", "9"):
         incident(database, account_id=account_id, account_name="Remote")
     with pytest.raises(NotErasable, match=r"2 accounts have had this name \(7, 9\): select one with --id"):
@@ -272,6 +272,6 @@ def test_an_account_that_once_had_the_name_is_not_erased(database: Database) -> 
         assert session.execute(select(Incident.account_id)).scalars().all() == ["1"]
 
 
-def test_an_account_of_which_nothing_is_kept_is_an_error(database: Database) -> None:
+def test_erasing_an_unknown_account_is_an_error(database: Database) -> None:
     with pytest.raises(NotErasable, match="keeps no data of such an account"):
         erase(database, "nobody")

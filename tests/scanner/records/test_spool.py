@@ -14,7 +14,7 @@ import pytest
 from scanner.records import spool
 
 
-def test_what_was_saved_comes_back_once(tmp_path: Path) -> None:
+def test_a_saved_entry_is_committed_once(tmp_path: Path) -> None:
     for number in range(3):
         spool.save(tmp_path, "candidates", {"number": number})
     taken: list[int] = []
@@ -40,7 +40,7 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_a_damaged_entry_is_set_aside_and_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_set_aside_and_blocks_no_other(tmp_path: Path) -> None:
     spool.save(tmp_path, "candidates", {"number": 1})
     (tmp_path / spool.FOLDER / "00000000.json").write_text("{half")
     assert spool.drain(tmp_path, lambda kind, content: None) == 1
@@ -68,7 +68,7 @@ def test_every_limit_refuses_the_entry_and_counts_it(
     assert spool.count(tmp_path) == kept
 
 
-def test_what_a_process_left_half_written_is_removed_once_it_is_old(tmp_path: Path) -> None:
+def test_an_old_partial_file_is_removed(tmp_path: Path) -> None:
     spool.save(tmp_path, "candidates", {})
     folder = tmp_path / spool.FOLDER
     for name, age in (("old.partial", spool.PARTIAL_SECONDS + 1), ("young.partial", 1)):

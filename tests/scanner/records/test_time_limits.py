@@ -66,7 +66,7 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_failed_in_si
     assert left.counts == {"given_up": 1}
 
 
-def test_an_optional_step_is_passed_over_before_the_job_is_given_up(database: Database) -> None:
+def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
     """Whatever a job failed of before: a time limit leaves one more claim, in which a step can be passed over."""
     job_id = queue(database)
     with database.write() as session:
@@ -108,7 +108,7 @@ def test_the_row_says_when_the_job_counts_as_hung(database: Database, monkeypatc
     assert is_between(800, 901)
 
 
-def test_a_neighbour_of_a_hung_job_is_given_back_without_a_failure(database: Database) -> None:
+def test_a_job_beside_a_hung_one_is_released_without_a_failure(database: Database) -> None:
     job_id = queue(database)
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
