@@ -33,10 +33,12 @@ def start_child(
     death_signal: signal.Signals = signal.SIGKILL,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a command that gets `death_signal` when this process ends for any reason (Linux).
 
-    Call it from the main thread: Linux sends the signal when the thread that started the child ends.
+    Call it from a thread that lives longer than the child: Linux sends the signal when the thread that started the
+    child ends.
 
     Args:
         command: The program and its arguments.
@@ -45,6 +47,7 @@ def start_child(
         death_signal: The signal.
         stdout: As for subprocess.Popen.
         stderr: As for subprocess.Popen.
+        pass_fds: As for subprocess.Popen.
     """
     parent = os.getpid()
     return subprocess.Popen(
@@ -53,6 +56,7 @@ def start_child(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        pass_fds=pass_fds,
         start_new_session=own_group,
         preexec_fn=lambda: die_with_parent(parent, death_signal),
     )

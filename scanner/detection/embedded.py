@@ -50,9 +50,12 @@ def holds_streams(content: bytes) -> bool:
     """Return whether a binary content contains a stream that `embedded_members` can read. The work is linear in its
     size.
     """
-    if not content[:HEAD_BYTES].translate(None, _TEXT):
-        return False
-    return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
+    return is_binary(content) and (_is_raw_deflate(content) or next(_proven(content, 0), None) is not None)
+
+
+def is_binary(content: bytes) -> bool:
+    """Return whether a control character at the beginning of the content shows that it is no text."""
+    return bool(content[:HEAD_BYTES].translate(None, _TEXT))
 
 
 def embedded_members(container: Container) -> Iterator[Member]:

@@ -15,8 +15,10 @@ from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate, Document, Place, PlaceKind
 from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline, GitError
 from scanner.detection.git_repositories import Repository, opened
-from scanner.detection.history_reader import ObjectHit, ObjectList, UnreadHistoryObject, list_objects, read_objects
+from scanner.detection.history_reader import COMMIT, list_objects, read_objects
+from scanner.detection.history_results import HistoryShard, ObjectHit, UnreadHistoryObject
 from scanner.detection.object_places import ObjectPlace, ObjectPlaces, locate
+from scanner.detection.pack_history.readers import PacksRead, has_large_packs, read_packs
 from scanner.detection.redaction import redact
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
@@ -74,23 +76,17 @@ def scan_history(
     deadline = Deadline(seconds, stop)
     with opened(git_dir) as repository:
         history.unread.update(repository.unread)
-        try:
-            listed = list_objects(repository.git_dir, deadline)
-        except GitError:
-            if not deadline.is_over:
-                raise
-            listed = ObjectList()
-            history.unread[deadline.reason] += 1  # the number of objects is unknown
-        read = read_objects(
-            repository.git_dir, listed, detector, readers=readers, on_progress=on_progress, deadline=deadline
-        )
+        read = _read(repository, detector, readers, on_progress, deadline)
         history.unread.update(read.unread)
-        history.unread["object_damaged"] += listed.unreadable
         history.objects, history.bytes = read.objects, read.bytes
         placed = ("blob", "tree")
         wanted = {hit.oid for hit in read.hits if hit.type in placed}
         wanted |= {item.oid for item in read.named if item.type in placed}
-        places = locate(repository, listed, wanted, deadline) if wanted else ObjectPlaces()
+        places = ObjectPlaces()
+        if wanted:
+            places = locate(
+                repository, lambda: list_objects(repository.git_dir, deadline, only=COMMIT), wanted, deadline
+            )
         history.unread["places_not_found"] += 0 if places.is_complete else len(wanted) - len(places.found)
         for hit in read.hits:
             where = places.found.get(hit.oid, _NOWHERE)
@@ -99,6 +95,49 @@ def scan_history(
         history.candidates.extend(_ref_names(repository, detector))
     history.unread = +history.unread
     return history
+
+
+def _read(
+    repository: Repository,
+    detector: Detector,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> HistoryShard:
+    """Read every object: large packs with the reader of this project, and everything else with git.
+
+    Raises:
+        GitError: git cannot list the objects.
+    """
+    git_dir = repository.git_dir
+    packs: PacksRead | None = None
+    if has_large_packs(git_dir):
+        packs = read_packs(git_dir, detector, readers=readers, on_progress=on_progress, deadline=deadline)
+        if packs is not None and not packs.rest:
+            return packs.shard
+    done = packs.shard.objects if packs is not None else 0
+    try:
+        listed = list_objects(git_dir, deadline, oids=packs.rest if packs is not None else None)
+    except GitError:
+        if not deadline.is_over:
+            raise
+        # Without the list, the number of objects is known only if the packs were read.
+        remaining = len(packs.rest) if packs is not None else 1
+        read = HistoryShard(unread=Counter({deadline.reason: remaining}))
+    else:
+        read = read_objects(
+            git_dir,
+            listed,
+            detector,
+            readers=readers,
+            on_progress=lambda count, total: on_progress(done + count, done + total),
+            deadline=deadline,
+        )
+        read.unread["object_damaged"] += listed.unreadable
+    if packs is not None:
+        packs.shard.add(read)
+        return packs.shard
+    return read
 
 
 def _placed(candidate: Candidate, hit: ObjectHit, where: ObjectPlace) -> Candidate:

@@ -12,8 +12,7 @@ import os
 import threading
 from array import array
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -21,7 +20,9 @@ from typing import IO
 from scanner.detection.containers import container_kind
 from scanner.detection.detector import Detector, ScanResult
 from scanner.detection.documents import is_lfs_pointer
+from scanner.detection.embedded import HEAD_BYTES, is_binary
 from scanner.detection.git_processes import Deadline, killed_at, lines, started
+from scanner.detection.history_results import HistoryShard
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.detection.wide import wide_codec
 
@@ -32,8 +33,6 @@ FEED = 2048
 
 MAX_HEAD = 200
 """Bytes of the header line before a content: id, type and size."""
-MAX_NAMED = 10_000
-"""Unread objects of one reader that are named. Further ones are only counted."""
 COMMIT = 2
 """The number of the type commit in an `ObjectList`."""
 
@@ -56,60 +55,29 @@ class ObjectList:
     def oid(self, index: int) -> str:
         return self.oids[index * self.hash_bytes : (index + 1) * self.hash_bytes].hex()
 
-
-@dataclass(slots=True)
-class ObjectHit:
-    """An object with candidates, whose places are not known yet."""
-
-    oid: str
-    type: str
-    result: ScanResult
+    def type(self, index: int) -> str:
+        return _TYPES[self.types[index]].decode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadHistoryObject:
-    """An object that was not read completely."""
+def list_objects(
+    git_dir: Path, deadline: Deadline, *, oids: Sequence[str] | None = None, only: int | None = None
+) -> ObjectList:
+    """Return the objects of the database, reachable or not.
 
-    oid: str
-    type: str
-    reason: str
-    count: int
-
-
-@dataclass(slots=True)
-class HistoryShard:
-    """The result of one reader. `unread` counts by reason, and `named` lists the unread objects, at most MAX_NAMED."""
-
-    hits: list[ObjectHit] = field(default_factory=list)
-    unread: Counter[str] = field(default_factory=Counter)
-    named: list[UnreadHistoryObject] = field(default_factory=list)
-    objects: int = 0
-    bytes: int = 0
-
-    def note(self, listed: ObjectList, index: int, reason: str, count: int = 1) -> None:
-        """Count and name an object that was not read completely."""
-        self.unread[reason] += count
-        if len(self.named) < MAX_NAMED:
-            kind = _TYPES[listed.types[index]].decode("ascii")
-            self.named.append(UnreadHistoryObject(listed.oid(index), kind, reason, count))
-
-
-def list_objects(git_dir: Path, deadline: Deadline) -> ObjectList:
-    """Return every object of the database, reachable or not.
+    Args:
+        git_dir: The git directory.
+        deadline: When git is stopped.
+        oids: List these objects instead of all.
+        only: List only objects of this type; see `ObjectList`.
 
     Raises:
         GitError: git cannot list the objects.
     """
     listed = ObjectList()
-    index = {name: number for number, name in enumerate(_TYPES)}
-    arguments = [
-        "cat-file",
-        "--batch-all-objects",
-        "--unordered",
-        "--buffer",
-        "--batch-check=%(objectname) %(objecttype) %(objectsize)",
-    ]
-    for line in lines(git_dir, arguments, deadline):
+    index = {name: number for number, name in enumerate(_TYPES) if only in (None, number)}
+    arguments = ["cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)"]
+    arguments += ["--batch-all-objects", "--unordered"] if oids is None else []
+    for line in lines(git_dir, arguments, deadline, stdin="".join(f"{oid}\n" for oid in oids or ()).encode()):
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in index:
             listed.oids += bytes.fromhex(parts[0].decode("ascii"))
@@ -157,11 +125,7 @@ def read_objects(
         raise failures[0]
     total = HistoryShard()
     for shard in shards:
-        total.hits += shard.hits
-        total.unread.update(shard.unread)
-        total.named += shard.named
-        total.objects += shard.objects
-        total.bytes += shard.bytes
+        total.add(shard)
     return total
 
 
@@ -191,7 +155,7 @@ def _read_shard(
     while first < last and not deadline.is_over:
         first = _read_range(git_dir, listed, first, last, detector, shard, deadline)
         if first < last and not deadline.is_over:
-            shard.note(listed, first, "object_damaged")
+            shard.note(listed.oid(first), listed.type(first), "object_damaged")
             first += 1
             restarts += 1
             if restarts > MAX_RESTARTS:
@@ -293,7 +257,7 @@ class _Parser:
                 break
             size = sizes[self.index]
             if data[newline - 7 : newline] == b"missing":
-                shard.note(listed, self.index, "object_missing")
+                shard.note(listed.oid(self.index), listed.type(self.index), "object_missing")
                 self.index += 1
                 position = newline + 1
                 continue
@@ -301,13 +265,13 @@ class _Parser:
             end = start + size
             if end >= size_of_data:
                 if size > PIECE:
-                    return self._large(data[start:], size, types[self.index])
+                    return self._large(data[start:], size)
                 break
             at = bisect_left(suspects, start, at)
-            if at < len(suspects) and suspects[at] < end:
-                self._look_at(data[start:end], types[self.index])
-            elif types[self.index] == 0 and size > 3 and self._is_special(data, start, end):
-                self._look_at(data[start:end], 0)
+            if (at < len(suspects) and suspects[at] < end) or (
+                types[self.index] == 0 and size > 3 and self._is_special(data, start, end)
+            ):
+                self._look_at(data[start:end])
             shard.objects += 1
             shard.bytes += size
             self.index += 1
@@ -320,23 +284,22 @@ class _Parser:
         if end - start <= 600:
             probe = data[start:end]
             if is_lfs_pointer(probe):
-                self._shard.note(self._listed, self.index, "lfs_pointer")
+                self._shard.note(*self._object(), "lfs_pointer")
         else:
-            # A container is recognised at its beginning or, after a program, at its end.
-            probe = data[start : start + 512] + data[end - 22 : end]
+            # A container is recognised at the beginning or the end of a text, and anywhere in other contents.
+            probe = data[start : min(start + HEAD_BYTES, end)]
+            probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None
 
-    def _look_at(self, content: bytes, type_number: int) -> None:
-        result = self._detector.scan_bytes(content)
-        if result is None:
-            return
-        for reason, count in result.unread.items():
-            self._shard.note(self._listed, self.index, reason, count)
-        if result.candidates:
-            listed = self._listed
-            self._shard.hits.append(ObjectHit(listed.oid(self.index), _TYPES[type_number].decode(), result))
+    def _object(self) -> tuple[str, str]:
+        return self._listed.oid(self.index), self._listed.type(self.index)
 
-    def _large(self, head: bytes, size: int, type_number: int) -> bool:
+    def _look_at(self, content: bytes) -> None:
+        result = self._detector.scan_bytes(content)
+        if result is not None:
+            self._shard.take(*self._object(), result)
+
+    def _large(self, head: bytes, size: int) -> bool:
         """Scan an object that is larger than a piece. Return False if git's output ended inside it."""
         left = size - len(head)
 
@@ -350,11 +313,7 @@ class _Parser:
         if left:
             return False
         self._blocks.read(1)  # the newline after the content
-        for reason, count in pieces.unread.items():
-            self._shard.note(self._listed, self.index, reason, count)
-        if pieces.candidates:
-            result = ScanResult(tuple(pieces.candidates), bytes_read=size)
-            self._shard.hits.append(ObjectHit(self._listed.oid(self.index), _TYPES[type_number].decode(), result))
+        self._shard.take(*self._object(), ScanResult(tuple(pieces.candidates), pieces.unread, size))
         self._shard.objects += 1
         self._shard.bytes += size
         self.index += 1

@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -80,15 +80,25 @@ class _Folder(NamedTuple):
     parent: _Folder | None
 
 
-def locate(repository: Repository, listed: ObjectList, wanted: Iterable[str], deadline: Deadline) -> ObjectPlaces:
-    """Return places for the wanted blobs and trees. Commits that refs reach are searched first, then the others."""
-    walk = _Walk(wanted, listed.hash_bytes)
+def locate(
+    repository: Repository, list_commits: Callable[[], ObjectList], wanted: Collection[str], deadline: Deadline
+) -> ObjectPlaces:
+    """Return places for the wanted blobs and trees. Commits that refs reach are searched first, then the others.
+
+    Args:
+        repository: The repository.
+        list_commits: Lists all objects, or all commits, if the commits that refs reach are not enough. May raise
+            GitError.
+        wanted: Object ids.
+        deadline: When the search ends.
+    """
+    walk = _Walk(wanted, len(next(iter(wanted), "")) // 2)
     with _Objects(repository.git_dir, deadline) as objects:
         try:
-            for commits in (_reached(repository, walk.places, deadline), _listed(listed, objects)):
+            for commits in (_reached(repository, walk.places, deadline), _listed(list_commits, objects)):
                 while not walk.is_done and (some := list(islice(commits, _COMMITS_A_ROUND))):
                     walk.visit(some, objects)
-        except _GaveUp:
+        except (_GaveUp, GitError):
             walk.places.is_complete = False
     return walk.places
 
@@ -116,8 +126,9 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
         places.is_complete = places.is_complete and not deadline.is_over
 
 
-def _listed(listed: ObjectList, objects: _Objects) -> Iterator[tuple[str, str]]:
+def _listed(list_commits: Callable[[], ObjectList], objects: _Objects) -> Iterator[tuple[str, str]]:
     """Yield every commit of the database, from the end of the packs, since git stores the newest first."""
+    listed = list_commits()
     numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
     while some := [listed.oid(number) for number in islice(numbers, _IDS_A_REQUEST)]:
         contents = zip(some, objects.read(some), strict=True)
@@ -294,6 +305,7 @@ class _Objects:
         self._stack.enter_context(killed_at(self._deadline, child))
         raw = cast(io.RawIOBase, child.stdout)  # an unbuffered pipe is a RawIOBase
         self._input, self._output = child.stdin, io.BufferedReader(raw, 1 << 18)
+        self._stack.callback(self._output.close)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
         """Yield the contents that git returns, in the order of the ids, until git exits."""

@@ -14,8 +14,9 @@ from typing import Generic, TypeVar
 from scanner.detection.candidate_limits import MAX_CANDIDATES, OVER_LIMIT, CandidateLimits
 from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.findings import Finding
+from scanner.detection.pack_codec import ObjectType
 from scanner.detection.pack_locations import Location, locate, parse_commit, tree_entries
-from scanner.detection.packs import OBJECT_COST, ObjectType, PackLimits, PackObject, PackReading
+from scanner.detection.packs import OBJECT_COST, PackLimits, PackObject, PackReading
 
 T = TypeVar("T")
 

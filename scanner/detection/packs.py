@@ -8,18 +8,19 @@ https://git-scm.com/docs/gitformat-pack
 from __future__ import annotations
 
 import hashlib
-import io
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
-ObjectType = Literal["commit", "tree", "blob", "tag"]
-
-_TYPES: dict[int, ObjectType] = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
-_OFS_DELTA, _REF_DELTA = 6, 7
-_SLICE = 64 * 1024
+from scanner.detection.pack_codec import (
+    OBJECT_TYPES,
+    DamagedPack,
+    ObjectType,
+    apply_delta,
+    entry_head,
+    inflate_stream,
+    object_id,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,8 @@ class PackObject:
 
 OBJECT_COST = 1024
 """Bytes of `inflated_bytes` that one object is charged in addition to its own. It takes about ten microseconds."""
-COMMAND_COST = 256
-"""Bytes of `inflated_bytes` that one delta command is charged in addition to its output."""
 LATE = "seconds"
 """The reason under which objects are counted that were not read because the pack's time was over."""
-_COMMANDS_A_PAYMENT = 1024
 
 
 class WorkBudget:
@@ -81,10 +79,6 @@ class WorkBudget:
         if self._is_late is not None and self._is_late():
             raise DamagedPack(LATE)
         self.room -= size
-
-
-class DamagedPack(Exception):
-    """The rest of a pack or a delta cannot be read. The message is the reason that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +141,12 @@ class PackReading:
 
 
 def read_pack(
-    content: bytes, limits: PackLimits, *, hash_name: str = "sha1", is_late: Callable[[], bool] | None = None
+    content: bytes,
+    limits: PackLimits,
+    *,
+    hash_name: str = "sha1",
+    is_late: Callable[[], bool] | None = None,
+    budget: WorkBudget | None = None,
 ) -> PackReading:
     """Read a pack up to the limits. No content makes this raise.
 
@@ -156,8 +155,9 @@ def read_pack(
         limits: What the pack may cost.
         hash_name: sha1 or sha256, by the repository.
         is_late: Whether the time for the pack is over; asked before each step. The rest is counted as `LATE`.
+        budget: The work that the pack may take, if it is not `limits.inflated_bytes` and `is_late`.
     """
-    reading = PackReading(limits, hash_name, budget=WorkBudget(limits.inflated_bytes, is_late))
+    reading = PackReading(limits, hash_name, budget=budget or WorkBudget(limits.inflated_bytes, is_late))
     reading.pack = memoryview(content)[: limits.pack_bytes]
     if len(content) > limits.pack_bytes:
         reading.unread["pack_over_limit"] += 1
@@ -168,13 +168,6 @@ def read_pack(
         reading.unread["pack_checksum"] += checksum != bytes(reading.pack[-hash_size:])
         reading.unread = +reading.unread
     return reading
-
-
-def object_id(object_type: str, content: bytes, hash_name: str = "sha1") -> str:
-    """Return the id that git gives to an object."""
-    digest = hashlib.new(hash_name, f"{object_type} {len(content)}\0".encode())
-    digest.update(content)
-    return digest.hexdigest()
 
 
 def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_size: int) -> list[_Entry]:
@@ -205,78 +198,15 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
 
 def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
     """Return the entry at `start` and the position after it, which is known only after inflating."""
-    position = start
-    byte, position = _byte(pack, position)
-    kind, size, shift = byte >> 4 & 7, byte & 15, 4
-    while byte & 0x80:
-        byte, position = _byte(pack, position)
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if shift > 60:
-            raise DamagedPack("pack_damaged")
-    base: int | bytes | None = None
-    if kind == _OFS_DELTA:
-        distance, position = _distance(pack, position)
-        base = start - distance
-    elif kind == _REF_DELTA:
-        base, position = bytes(pack[position : position + hash_size]), position + hash_size
-    elif kind not in _TYPES:
-        raise DamagedPack("pack_damaged")
+    kind, size, base, data_at = entry_head(pack, start, hash_size)
+    if isinstance(base, int):
+        base = start - base
     reading.budget.spend(size + OBJECT_COST)
     limits = reading.limits
     keeps = size <= limits.object_bytes and reading.kept_bytes + size <= limits.kept_bytes
-    data, end = _inflate(pack, position, size, keep=keeps)
+    data, end = inflate_stream(pack, data_at, size, keep=keeps)
     reading.kept_bytes += size if keeps else 0
-    return _Entry(start, kind, base, position, size, data if keeps else None), end
-
-
-def _byte(pack: memoryview, position: int) -> tuple[int, int]:
-    if position >= len(pack):
-        raise DamagedPack("pack_truncated")
-    return pack[position], position + 1
-
-
-def _distance(pack: memoryview, position: int) -> tuple[int, int]:
-    byte, position = _byte(pack, position)
-    value = byte & 0x7F
-    while byte & 0x80:
-        byte, position = _byte(pack, position)
-        value = ((value + 1) << 7) | (byte & 0x7F)
-        if value > 1 << 40:
-            raise DamagedPack("pack_damaged")
-    return value, position
-
-
-def _inflate(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:
-    """Return exactly `size` inflated bytes, or none if they are not to be kept, and the position after their compressed
-    data.
-
-    Slices are small, since zlib copies the part of its input that it did not use.
-    """
-    inflater = zlib.decompressobj()
-    content = io.BytesIO()  # it gives its bytes away without a second copy
-    produced = 0
-    slice_bytes = min(max(size + 64, 256), _SLICE)
-    feed: bytes | memoryview = b""
-    while not inflater.eof:
-        if not feed:
-            feed = pack[position : position + slice_bytes]
-            if not feed:
-                raise DamagedPack("pack_truncated")
-            position += len(feed)
-        try:
-            part = inflater.decompress(feed, min(size - produced + 1, _SLICE * 16))
-        except zlib.error as err:
-            raise DamagedPack("pack_damaged") from err
-        produced += len(part)
-        if produced > size:
-            raise DamagedPack("pack_damaged")
-        if keep:
-            content.write(part)
-        feed = inflater.unconsumed_tail
-    if produced != size:
-        raise DamagedPack("pack_damaged")
-    return content.getvalue(), position - len(inflater.unused_data)
+    return _Entry(start, kind, base, data_at, size, data if keeps else None), end
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
@@ -301,14 +231,14 @@ def _resolve(reading: PackReading) -> Iterator[PackObject]:
             held -= len(base.content) if not base.waiting else 0
         try:
             data = _data_of(entry, reading)
-            content = data if base is None else apply_delta(base.content, data, limits.object_bytes, budget)
+            content = data if base is None else apply_delta(base.content, data, limits.object_bytes, budget.spend)
         except DamagedPack as err:
             unread[str(err)] += 1
             continue
         except MemoryError:
             unread["memory"] += 1
             continue
-        object_type = _TYPES[entry.type] if base is None else base.type
+        object_type = OBJECT_TYPES[entry.type] if base is None else base.type
         oid = object_id(object_type, content, reading.hash_name)
         name = bytes.fromhex(oid)
         deltas = [*waiting.pop(entry.offset, ()), *waiting.pop(name, ())]
@@ -330,65 +260,4 @@ def _data_of(entry: _Entry, reading: PackReading) -> bytes:
     if entry.data is not None:
         return entry.data
     reading.budget.spend(entry.size + OBJECT_COST)
-    return _inflate(reading.pack, entry.data_at, entry.size, keep=True)[0]
-
-
-def apply_delta(base: bytes, delta: bytes, limit: int, budget: WorkBudget | None = None) -> bytes:
-    """Return the delta applied to its base. The declared size is checked and charged before anything is copied.
-
-    A delta that fails is charged too.
-    """
-    budget = budget or WorkBudget(limit + COMMAND_COST * (len(delta) + _COMMANDS_A_PAYMENT))
-    base_size, position = _delta_size(delta, 0)
-    size, position = _delta_size(delta, position)
-    if base_size != len(base):
-        raise DamagedPack("delta_damaged")
-    if size > limit:
-        raise DamagedPack("object_over_limit")
-    budget.spend(size)
-    source, content = memoryview(base), io.BytesIO()
-    produced = commands = 0
-    end = len(delta)
-    while position < end:
-        if commands % _COMMANDS_A_PAYMENT == 0:
-            budget.spend(COMMAND_COST * min(_COMMANDS_A_PAYMENT, end - position))
-        commands += 1
-        command = delta[position]
-        position += 1
-        if command & 0x80:
-            offset = length = 0
-            for bit in range(7):
-                if command >> bit & 1:
-                    if position >= end:
-                        raise DamagedPack("delta_damaged")
-                    if bit < 4:
-                        offset |= delta[position] << 8 * bit
-                    else:
-                        length |= delta[position] << 8 * (bit - 4)
-                    position += 1
-            length = length or 0x10000
-            part: bytes | memoryview = source[offset : offset + length]
-        else:
-            length = command
-            part = delta[position : position + length]
-            position += length
-        produced += length
-        if not command or len(part) != length or produced > size:
-            raise DamagedPack("delta_damaged")
-        content.write(part)
-    if produced != size:
-        raise DamagedPack("delta_damaged")
-    return content.getvalue()
-
-
-def _delta_size(delta: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(delta) or shift > 60:
-            raise DamagedPack("delta_damaged")
-        byte = delta[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return value, position
+    return inflate_stream(reading.pack, entry.data_at, entry.size, keep=True)[0]

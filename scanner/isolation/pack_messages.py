@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast, get_args
 
 from scanner.detection.findings import Finding
+from scanner.detection.pack_codec import ObjectType
 from scanner.detection.pack_locations import MAX_PATH, Location
 from scanner.detection.pack_scanning import (
     MAX_NOT_READ,
@@ -25,7 +26,7 @@ from scanner.detection.pack_scanning import (
     PackScan,
     UnreadPackObject,
 )
-from scanner.detection.packs import ObjectType, PackLimits
+from scanner.detection.packs import PackLimits
 from scanner.isolation.messages import (
     MAX_ANSWER_BYTES,
     MAX_CONTENT_BYTES,

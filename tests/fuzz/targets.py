@@ -128,7 +128,7 @@ def hostile_json(body: bytes) -> None:
 
 def delta(content: bytes) -> None:
     """A delta gives an object of the declared size, or is damaged."""
-    from scanner.detection.packs import DamagedPack, apply_delta
+    from scanner.detection.pack_codec import DamagedPack, apply_delta
 
     try:
         made = apply_delta(samples.CONTENT * 4, content, 1 << 16)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from scanner.detection import pack_locations
+from scanner.detection.pack_codec import ObjectType, object_id
 from scanner.detection.pack_locations import MAX_PATH, locate
-from scanner.detection.packs import ObjectType, PackObject, object_id
+from scanner.detection.packs import PackObject
 
 BLOB = object_id("blob", b"leak")
 

@@ -17,8 +17,9 @@ from scanner.detection.budgets import SPENT
 from scanner.detection.candidate_limits import OVER_LIMIT
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
+from scanner.detection.pack_codec import object_id
 from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
-from scanner.detection.packs import PackLimits, object_id
+from scanner.detection.packs import PackLimits
 from scanner.detection.pushed_packs import scan_pack
 from tests.scanner.detection.test_packs import delta, header, pack_of, plain, varint
 from tests.scanner.detection.token_encoders import random_token

@@ -1,0 +1,67 @@
+"""What the readers of a history return: objects with candidates, objects that were not read, and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scanner.detection.detector import ScanResult
+
+MAX_NAMED = 10_000
+"""Unread objects of one reader that are named. Further ones are only counted."""
+
+
+@dataclass(slots=True)
+class ObjectHit:
+    """An object with candidates, whose places are not known yet."""
+
+    oid: str
+    type: str
+    result: ScanResult
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadHistoryObject:
+    """An object that was not read completely."""
+
+    oid: str
+    type: str
+    reason: str
+    count: int
+
+
+@dataclass(slots=True)
+class HistoryShard:
+    """The result of one reader. `unread` counts by reason, and `named` lists the unread objects, at most MAX_NAMED."""
+
+    hits: list[ObjectHit] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    named: list[UnreadHistoryObject] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
+
+    def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
+        """Count and name an object that was not read completely."""
+        self.unread[reason] += count
+        if len(self.named) < MAX_NAMED:
+            self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
+
+    def take(self, oid: str, object_type: str, result: ScanResult) -> None:
+        """Add the result of scanning an object."""
+        self.take_unread(oid, object_type, result.unread)
+        if result.candidates:
+            self.hits.append(ObjectHit(oid, object_type, result))
+
+    def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
+        """Count and name what was not read of an object."""
+        for reason, count in unread.items():
+            self.note(oid, object_type, reason, count)
+
+    def add(self, other: HistoryShard) -> None:
+        """Add the result of another reader."""
+        self.hits += other.hits
+        self.unread.update(other.unread)
+        self.named += other.named[: max(MAX_NAMED - len(self.named), 0)]
+        self.objects += other.objects
+        self.bytes += other.bytes

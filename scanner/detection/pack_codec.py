@@ -1,0 +1,212 @@
+"""The codec of git packs: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`).
+
+Pushed packs, packs inside documents and the packs of a history are all read with these functions. Every declared size
+is checked before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from functools import cache
+from typing import Literal, NamedTuple, cast
+
+from isal import isal_zlib
+
+ObjectType = Literal["commit", "tree", "blob", "tag"]
+
+OBJECT_TYPES: dict[int, ObjectType] = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+OFFSET_DELTA, NAMED_DELTA = 6, 7
+
+COMMAND_COST = 8
+"""Bytes that one byte of a delta is charged in addition to its output: a command of two bytes takes 50 nanoseconds."""
+
+_SLICE = 64 * 1024
+_StreamError = cast("type[Exception]", isal_zlib.error)  # its stub says that it is an exception, not a class
+_MAX_SHIFT = 60
+_MAX_DISTANCE = 1 << 48
+
+Buffer = bytes | memoryview
+
+
+class DamagedPack(Exception):
+    """The rest of a pack, or a delta, cannot be read. The message is the reason that is counted."""
+
+
+class EntryHead(NamedTuple):
+    """The header of a packed object.
+
+    Attributes:
+        kind: A key of OBJECT_TYPES, OFFSET_DELTA or NAMED_DELTA.
+        size: The inflated size of the data in bytes, as declared.
+        base: The distance to the base for an offset delta, the base's id for a named delta, else None.
+        data_at: The offset of the zlib stream.
+    """
+
+    kind: int
+    size: int
+    base: int | bytes | None
+    data_at: int
+
+
+def entry_head(pack: Buffer, position: int, hash_size: int) -> EntryHead:
+    """Return the header of the entry at `position`.
+
+    Raises:
+        DamagedPack: the header is invalid or cut off.
+    """
+    byte, position = _byte(pack, position)
+    kind, size, shift = byte >> 4 & 7, byte & 15, 4
+    while byte & 0x80:
+        byte, position = _byte(pack, position)
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if shift > _MAX_SHIFT:
+            raise DamagedPack("pack_damaged")
+    if kind == OFFSET_DELTA:
+        distance, position = _distance(pack, position)
+        return EntryHead(kind, size, distance, position)
+    if kind == NAMED_DELTA:
+        end = position + hash_size
+        return EntryHead(kind, size, bytes(pack[position:end]), end)
+    if kind not in OBJECT_TYPES:
+        raise DamagedPack("pack_damaged")
+    return EntryHead(kind, size, None, position)
+
+
+def _byte(pack: Buffer, position: int) -> tuple[int, int]:
+    if position >= len(pack):
+        raise DamagedPack("pack_truncated")
+    return pack[position], position + 1
+
+
+def _distance(pack: Buffer, position: int) -> tuple[int, int]:
+    byte, position = _byte(pack, position)
+    value = byte & 0x7F
+    while byte & 0x80:
+        byte, position = _byte(pack, position)
+        value = ((value + 1) << 7) | (byte & 0x7F)
+        if value > _MAX_DISTANCE:
+            raise DamagedPack("pack_damaged")
+    return value, position
+
+
+def inflate_entry(data: Buffer, size: int) -> bytes:
+    """Return the inflated bytes of a zlib stream whose end is known: `data` holds the stream and nothing before it.
+
+    Args:
+        data: The stream. Bytes after its end are ignored.
+        size: The inflated size. The caller has checked it against a limit.
+
+    Raises:
+        DamagedPack: the stream is invalid, cut off, or of another size.
+    """
+    inflater = isal_zlib.decompressobj()
+    try:
+        content: bytes = inflater.decompress(data, size + 1)
+        if not inflater.eof and len(content) == size:
+            # The output is complete. The rest of the input holds at most the end of the stream and its checksum.
+            content += inflater.decompress(inflater.unconsumed_tail, 1)
+    except _StreamError as err:
+        raise DamagedPack("pack_damaged") from err
+    if len(content) != size or not inflater.eof:
+        raise DamagedPack("pack_damaged")
+    return content
+
+
+def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:
+    """Return the inflated bytes of the zlib stream at `position`, and the position after it.
+
+    The input is fed in small slices, because zlib copies the part that it did not use.
+
+    Args:
+        pack: The pack.
+        position: The offset of the stream.
+        size: The inflated size.
+        keep: Return the bytes. Otherwise they are counted and discarded, and nothing is returned for them.
+
+    Raises:
+        DamagedPack: the stream is invalid, cut off, or of another size.
+    """
+    inflater = isal_zlib.decompressobj()
+    content = io.BytesIO()  # it gives its bytes away without a second copy
+    produced = 0
+    slice_bytes = min(max(size + 64, 256), _SLICE)
+    feed: Buffer = b""
+    while not inflater.eof:
+        if not feed:
+            feed = pack[position : position + slice_bytes]
+            if not feed:
+                raise DamagedPack("pack_truncated")
+            position += len(feed)
+        try:
+            part = inflater.decompress(feed, min(size - produced + 1, _SLICE * 16))
+        except _StreamError as err:
+            raise DamagedPack("pack_damaged") from err
+        produced += len(part)
+        if produced > size:
+            raise DamagedPack("pack_damaged")
+        if keep:
+            content.write(part)
+        feed = inflater.unconsumed_tail
+    if produced != size:
+        raise DamagedPack("pack_damaged")
+    return content.getvalue(), position - len(inflater.unused_data)
+
+
+def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], None] | None = None) -> bytes:
+    """Return the delta applied to its base. The declared sizes are checked and charged before anything is copied.
+
+    Args:
+        base: The object that the delta copies from.
+        delta: Its two sizes and its commands.
+        limit: The largest result in bytes.
+        spend: Takes the cost in bytes, and raises to refuse the work.
+
+    Raises:
+        DamagedPack: the delta is invalid or does not belong to the base, or its result is larger than the limit.
+    """
+    base_size, position = _delta_size(delta, 0)
+    size, _ = _delta_size(delta, position)
+    if base_size != len(base):
+        raise DamagedPack("delta_damaged")
+    if size > limit:
+        raise DamagedPack("object_over_limit")
+    if spend is not None:
+        spend(size + COMMAND_COST * len(delta))
+    apply, error = _library()
+    try:
+        chunks = apply(base, delta)
+    except error as err:
+        raise DamagedPack("delta_damaged") from err
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+@cache
+def _library() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
+    """Return the function that applies a delta, and the error that it raises. Import Dulwich at the first delta."""
+    from dulwich.errors import ApplyDeltaError
+    from dulwich.pack import apply_delta as apply
+
+    return apply, ApplyDeltaError
+
+
+def _delta_size(delta: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if position >= len(delta) or shift > _MAX_SHIFT:
+            raise DamagedPack("delta_damaged")
+        byte = delta[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return value, position
+
+
+def object_id(object_type: str, content: bytes, hash_name: str = "sha1") -> str:
+    """Return the id that git gives to an object."""
+    digest = hashlib.new(hash_name, f"{object_type} {len(content)}\0".encode(), usedforsecurity=False)
+    digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""The delta families of a repository's packs: every object that can be made from one base object inside the same pack.
+
+Families are combined into units of similar work, which the worker processes take one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.detection.pack_codec import OBJECT_TYPES
+from scanner.detection.pack_history.index import Array, Entries, PackFile, argsort, sortable
+
+MAX_OBJECT_BYTES = 32 << 20
+"""Objects that this reader makes. Git reads larger ones and their deltas, and streams them where it can."""
+UNITS = 64
+"""Units that a repository is divided into, if its families are small enough."""
+MIN_UNIT_BYTES = 16 << 20
+OBJECT_COST = 2048
+"""Bytes that one object is counted in addition to its own. Each takes some microseconds."""
+
+_MAX_ROUNDS = 13
+"""Rounds that follow bases, each twice as far as the one before. A chain of more than 8,192 deltas is left to git."""
+_SLICE = 1 << 20
+
+
+@dataclass(slots=True)
+class PackPlan:
+    """One pack, ready to be read.
+
+    Attributes:
+        children: Numbers of the deltas, ordered by their base. Those of one base that have no deltas come last.
+        starts: For each entry, the position of its first delta in `children`; one more at the end.
+        repeats: Whether an earlier pack has the same object.
+        rest: Entries that git has to read.
+    """
+
+    file: PackFile
+    entries: Entries
+    children: Array
+    starts: Array
+    repeats: npt.NDArray[np.bool_] | None
+    rest: npt.NDArray[np.int64]
+
+    def oid(self, number: int) -> bytes:
+        """Return the id of an entry's object."""
+        return bytes(self.file.ids[self.entries.id_rows[number]].data)
+
+    def oids(self, numbers: npt.NDArray[np.integer]) -> bytes:
+        """Return the ids of many entries, joined."""
+        return bytes(self.file.ids[self.entries.id_rows[numbers]].data)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Families of one pack that one worker reads at a time. `roots` are the numbers of their base objects."""
+
+    plan: PackPlan
+    roots: npt.NDArray[np.uint32]
+    weight: int
+
+
+@dataclass(slots=True)
+class HistoryPlan:
+    """All packs of a repository. `units` are sorted by weight, heaviest first. `objects` counts what they hold."""
+
+    packs: list[PackPlan] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
+    objects: int = 0
+
+
+def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
+    """Return the plan for reading every object of the packs once."""
+    history = HistoryPlan()
+    repeated = find_repeats([file for file, _ in opened])
+    families: list[tuple[PackPlan, npt.NDArray[np.uint32], Array]] = []
+    for (file, entries), rows in zip(opened, repeated, strict=True):
+        repeats = rows[entries.id_rows] if rows is not None else None
+        roots, is_rooted = _roots(entries)
+        children, starts = _children(entries)
+        rest = np.flatnonzero(~is_rooted if repeats is None else ~is_rooted & ~repeats)
+        plan = PackPlan(file, entries, children, starts, repeats, rest)
+        history.packs.append(plan)
+        history.objects += len(is_rooted) - len(rest) - (0 if repeats is None else int((repeats & is_rooted).sum()))
+        families.append((plan, *_weighed(entries, roots, is_rooted, repeats)))
+        entries.bases = np.empty(0, np.int32)  # `children` has taken their place
+    total = sum(int(weights.sum()) for _, _, weights in families)
+    target = max(total // UNITS, MIN_UNIT_BYTES)
+    for plan, numbers, weights in families:
+        history.units += _units(plan, numbers, weights, target)
+    history.units.sort(key=lambda unit: -unit.weight)
+    return history
+
+
+def find_repeats(files: Sequence[PackFile]) -> list[npt.NDArray[np.bool_] | None]:
+    """Return for each pack which rows of its index also occur in an earlier pack, or None if no row does.
+
+    Ids are compared in 256 parts, by their first byte, so that the work needs little memory.
+    """
+    found: list[npt.NDArray[np.bool_] | None] = [None for _ in files]
+    if len(files) < 2:
+        return found
+    bounds = [np.searchsorted(file.ids[:, 0], np.arange(257, dtype=np.uint16)) for file in files]
+    step = 1 if sum(len(file.ids) for file in files) > _SLICE else 256
+    for first in range(0, 256, step):
+        parts = [slice(bound[first], bound[first + step]) for bound in bounds]
+        owners = np.repeat(np.arange(len(files)), [part.stop - part.start for part in parts])
+        rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])
+        ids = sortable(np.concatenate([file.ids[part] for file, part in zip(files, parts, strict=True)]))
+        order = np.argsort(ids, kind="stable")
+        again = order[1:][ids[order[1:]] == ids[order[:-1]]]
+        for owner in np.unique(owners[again]).tolist():
+            flags = found[owner]
+            if flags is None:
+                flags = found[owner] = np.zeros(len(files[owner].ids), np.bool_)
+            flags[rows[again[owners[again] == owner]]] = True
+    return found
+
+
+def _roots(entries: Entries) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return the number of the base object that each entry is made from, and whether there is a readable one."""
+    count = len(entries.kinds)
+    numbers = np.arange(count, dtype=np.uint32)
+    roots = np.where(entries.bases >= 0, entries.bases, numbers).astype(np.uint32)
+    for _ in range(_MAX_ROUNDS):
+        following = roots[roots]
+        if np.array_equal(following, roots):
+            break
+        roots = following
+    is_base = np.isin(entries.kinds, list(OBJECT_TYPES)) & (entries.sizes <= MAX_OBJECT_BYTES)
+    return roots, is_base[roots]
+
+
+def _children(entries: Entries) -> tuple[Array, Array]:
+    """Return `PackPlan.children` and `PackPlan.starts`.
+
+    A worker takes the deltas of a base from the end. Those without deltas come first, so that the base can be freed
+    before a long chain is followed.
+    """
+    deltas = np.flatnonzero(entries.bases >= 0).astype(np.uint32)
+    bases = entries.bases[deltas]
+    counts = np.zeros(len(entries.kinds) + 1, np.uint32)
+    np.add.at(counts, bases.astype(np.int64) + 1, 1)
+    has_deltas = counts[1:][deltas] > 0
+    deltas = np.concatenate([deltas[has_deltas], deltas[~has_deltas]])
+    order = argsort(entries.bases[deltas])
+    return deltas[order], np.cumsum(counts, dtype=np.uint32)
+
+
+def _weighed(
+    entries: Entries, roots: Array, is_rooted: npt.NDArray[np.bool_], repeats: npt.NDArray[np.bool_] | None
+) -> tuple[npt.NDArray[np.uint32], Array]:
+    """Return the roots of all families that hold a new object, and the work on each family in bytes.
+
+    A delta usually makes an object about as large as its base.
+    """
+    count = len(roots)
+    members = np.bincount(roots[is_rooted], minlength=count).astype(np.uint32)
+    is_wanted = members > 0
+    if repeats is not None:
+        is_wanted &= np.bincount(roots[is_rooted & ~repeats], minlength=count) > 0
+    numbers = np.flatnonzero(is_wanted).astype(np.uint32)
+    weights = members[numbers].astype(np.uint64) * (entries.sizes[numbers].astype(np.uint64) + OBJECT_COST)
+    return numbers, weights
+
+
+def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Array, target: int) -> list[Unit]:
+    """Return units of about the target weight. Neighbours in the pack stay together, and a large family is alone."""
+    is_large = weights >= target
+    units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]
+    roots, weights = roots[~is_large], weights[~is_large]
+    parts = np.cumsum(weights) // target
+    bounds = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(roots)]
+    for first, last in pairwise(bounds):
+        if last > first:
+            units.append(Unit(plan, roots[first:last], int(weights[first:last].sum())))
+    return units

@@ -1,0 +1,141 @@
+"""Makes the objects of delta families, depth first: each object once, and each base only while deltas need it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanner.detection.pack_codec import DamagedPack, apply_delta, inflate_entry
+from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, Unit
+
+BASES_BYTES = 64 << 20
+"""Bytes of bases that wait for their deltas. The oldest are dropped beyond that and made again when they are needed."""
+MAX_REMADE_BYTES = 8 << 30
+"""Bytes of dropped bases that are made again for one unit. Only a pack that was built to cost time needs more."""
+
+
+class MadeObject(NamedTuple):
+    """An object, or, without content, one that git has to read. `number` is the number of its entry."""
+
+    number: int
+    kind: int
+    content: bytes | None
+
+
+class _Base:
+    """An object that `waiting` deltas still need. Its content may be dropped meanwhile."""
+
+    __slots__ = ("content", "number", "parent", "waiting")
+
+    def __init__(self, number: int, parent: _Base | None, content: bytes, waiting: int) -> None:
+        self.number, self.parent, self.waiting = number, parent, waiting
+        self.content: bytes | None = content
+
+
+class FamilyReader:
+    """The reader of one unit."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._plan = unit.plan
+        self._roots = unit.roots.tolist()
+        entries = unit.plan.entries
+        # Items of a memoryview are Python integers, and cost a third of an item of an array.
+        self._offsets, self._heads = entries.offsets.data, entries.heads.data
+        self._sizes, self._kinds = entries.sizes.data, entries.kinds.data
+        self._starts, self._children = unit.plan.starts.data, unit.plan.children
+        self._pack = unit.plan.file.pack
+        self._held: OrderedDict[int, _Base] = OrderedDict()
+        self._held_bytes = 0
+        self._remade = 0
+
+    def objects(self) -> Iterator[MadeObject]:
+        """Yield every object of the unit's families."""
+        starts = self._starts
+        for root in self._roots:
+            kind = self._kinds[root]
+            try:
+                content = self._data(root)
+            except (DamagedPack, MemoryError):
+                yield from self._given_up(root, kind)
+                continue
+            yield MadeObject(root, kind, content)
+            if starts[root] != starts[root + 1]:
+                yield from self._descendants(root, kind, content)
+
+    def _descendants(self, root: int, kind: int, content: bytes) -> Iterator[MadeObject]:
+        stack: list[tuple[int, _Base]] = []
+        self._push(root, None, content, stack)
+        starts = self._starts
+        while stack:
+            number, base = stack.pop()
+            try:
+                made = apply_delta(self._content_of(base), self._data(number), MAX_OBJECT_BYTES)
+            except (DamagedPack, MemoryError):
+                self._release(base)
+                yield from self._given_up(number, kind)
+                continue
+            self._release(base)
+            yield MadeObject(number, kind, made)
+            if starts[number] != starts[number + 1]:
+                self._push(number, base, made, stack)
+
+    def _push(self, number: int, parent: _Base | None, content: bytes, stack: list[tuple[int, _Base]]) -> None:
+        deltas = self._children[self._starts[number] : self._starts[number + 1]].tolist()
+        base = _Base(number, parent, content, len(deltas))
+        self._hold(base)
+        stack += [(delta, base) for delta in deltas]
+
+    def _hold(self, base: _Base) -> None:
+        self._held[base.number] = base
+        self._held_bytes += len(base.content or b"")
+        while self._held_bytes > BASES_BYTES and len(self._held) > 1:
+            _, oldest = self._held.popitem(last=False)
+            self._held_bytes -= len(oldest.content or b"")
+            oldest.content = None
+
+    def _release(self, base: _Base) -> None:
+        base.waiting -= 1
+        if not base.waiting and self._held.pop(base.number, None) is not None:
+            self._held_bytes -= len(base.content or b"")
+            base.content = None
+
+    def _content_of(self, base: _Base) -> bytes:
+        """Return the content of a base, which is made again if it was dropped.
+
+        Raises:
+            DamagedPack: too much was made again.
+        """
+        if base.content is not None:
+            return base.content
+        chain = [base]
+        while (above := chain[-1].parent) is not None and above.content is None:
+            chain.append(above)
+        content = above.content if above is not None else None
+        if content is None:
+            content = self._data(chain.pop().number)
+            self._remade += len(content)
+        for link in reversed(chain):
+            if self._remade > MAX_REMADE_BYTES:
+                raise DamagedPack("remade_over_limit")
+            content = apply_delta(content, self._data(link.number), MAX_OBJECT_BYTES)
+            self._remade += len(content)
+        base.content = content
+        self._hold(base)
+        return content
+
+    def _data(self, number: int) -> bytes:
+        """Return the inflated data of an entry: an object, or a delta."""
+        size = self._sizes[number]
+        if size > MAX_OBJECT_BYTES:
+            raise DamagedPack("object_over_limit")
+        start = self._offsets[number]
+        return inflate_entry(self._pack[start + self._heads[number] : self._offsets[number + 1]], size)
+
+    def _given_up(self, number: int, kind: int) -> Iterator[MadeObject]:
+        """Yield an entry and all deltas that depend on it, without contents."""
+        stack = [number]
+        while stack:
+            number = stack.pop()
+            yield MadeObject(number, kind, None)
+            stack += self._children[self._starts[number] : self._starts[number + 1]].tolist()

@@ -1,0 +1,113 @@
+"""Small repositories with packs of every kind, and what git says that they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+from pathlib import Path
+
+from scanner.detection.pack_history.families import plan_history
+from scanner.detection.pack_history.index import open_packs
+from scanner.detection.pack_history.reading import FamilyReader
+from tests.scanner.detection.test_packs import delta, header, offset, pack_of, plain
+from workers.sandbox.git_backend import git
+
+FILES = 6
+
+
+def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret: str = "") -> Path:
+    """Create a bare repository whose files grow and change, so that git stores most versions as deltas.
+
+    Args:
+        path: The git directory to create.
+        commits: The number of commits.
+        hash_name: sha1 or sha256.
+        secret: A text that is in one version of one file only.
+    """
+    git("init", "--quiet", "--bare", f"--object-format={hash_name}", "--template=", path)
+    chance = random.Random(commits)
+    lines = [[b"%d %d\n" % (name, chance.randrange(10**9)) for _ in range(40)] for name in range(FILES)]
+    stream = bytearray()
+    for number in range(commits):
+        name = chance.randrange(FILES)
+        text = lines[name]
+        text.insert(chance.randrange(len(text)), b"changed in %d %d\n" % (number, chance.randrange(10**9)))
+        content = b"".join(text) + (secret.encode() if number == commits // 2 else b"")
+        stream += b"commit refs/heads/main\ncommitter A <a@example.com> %d +0000\ndata 2\nc\n" % (10**9 + number)
+        stream += b"M 644 inline d/f%d\ndata %d\n%s\n" % (name, len(content), content)
+    git("fast-import", "--quiet", cwd=path, content=bytes(stream))
+    git("repack", "-adfq", "--depth=50", cwd=path)
+    return path
+
+
+def bushy(path: Path) -> Path:
+    """Create a repository with one family in which every base has several deltas, three levels deep."""
+    git("init", "--quiet", "--bare", "--template=", path)
+    contents = [b"root" * 50]
+    entries = [plain("blob", contents[0])]
+    parents = [0]
+    for _ in range(3):
+        made: list[int] = []
+        for parent in parents:
+            for number in range(4):
+                content = contents[parent] + b"%d" % number * 40
+                change = delta(contents[parent], content)
+                distance = offset(sum(map(len, entries[parent:])))
+                entries.append(header(6, len(change)) + distance + zlib.compress(change))
+                made.append(len(contents))
+                contents.append(content)
+        parents = made
+    git("index-pack", "--stdin", cwd=path, content=pack_of(entries))
+    return path
+
+
+def objects_by_git(git_dir: Path) -> dict[str, str]:
+    """Return type and SHA-256 of the content of each object that git lists, by id."""
+    answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(answer):
+        end = answer.index(b"\n", at)
+        oid, kind, size = answer[at:end].decode().split(" ")
+        content = answer[end + 1 : end + 1 + int(size)]
+        found[oid] = f"{kind} {hashlib.sha256(content).hexdigest()}"
+        at = end + int(size) + 2
+    return found
+
+
+def objects_read(*folders: Path) -> tuple[dict[str, str], set[str]]:
+    """Return what the pack reader makes of object folders, as `objects_by_git` does, and the ids that it gives to git.
+
+    No object is made twice.
+    """
+    plan = plan_history(list(open_packs([folder / "pack" for folder in folders])))
+    found: dict[str, str] = {}
+    for_git = {pack.oid(number).hex() for pack in plan.packs for number in pack.rest.tolist()}
+    names = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+    for unit in plan.units:
+        for number, kind, content in FamilyReader(unit).objects():
+            oid = unit.plan.oid(number).hex()
+            if unit.plan.repeats is not None and unit.plan.repeats[number]:
+                continue
+            assert oid not in found
+            if content is None:
+                for_git.add(oid)
+            else:
+                found[oid] = f"{names[kind]} {hashlib.sha256(content).hexdigest()}"
+    assert plan.objects == len(found) + len(for_git - {pack.oid(n).hex() for pack in plan.packs for n in pack.rest})
+    return found, for_git
+
+
+def one_pack(git_dir: Path) -> Path:
+    """Return the only pack of a repository."""
+    (pack,) = (git_dir / "objects" / "pack").glob("*.pack")
+    return pack
+
+
+def patched(path: Path, at: int, content: bytes) -> None:
+    """Overwrite bytes of a read-only file."""
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)

@@ -1,0 +1,146 @@
+"""The pack reader makes every object that git lists, each once and with the same bytes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scanner.detection.pack_history import families, index, reading
+from scanner.detection.pack_history.index import UnusualPack, open_packs
+from tests.scanner.detection.pack_history.generated import (
+    bushy,
+    history_of,
+    objects_by_git,
+    objects_read,
+    one_pack,
+    patched,
+)
+from workers.sandbox.git_backend import git
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return history_of(tmp_path_factory.mktemp("history") / "source.git")
+
+
+@pytest.fixture
+def repository(source: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(source, tmp_path / "repository.git"))
+
+
+@pytest.mark.parametrize("hash_name", ["sha1", "sha256"])
+def test_every_object_of_a_packed_repository_is_made(tmp_path: Path, hash_name: str) -> None:
+    repository = history_of(tmp_path / "r.git", hash_name=hash_name)
+    found, for_git = objects_read(repository / "objects")
+    assert len(found) > 100
+    assert found == objects_by_git(repository)
+    assert not for_git
+
+
+def test_deltas_that_name_their_base_are_made(repository: Path, tmp_path: Path) -> None:
+    ids = "\n".join(objects_by_git(repository)).encode()
+    (tmp_path / "named").mkdir()
+    git("pack-objects", "--no-reuse-delta", "-q", str(tmp_path / "named" / "pack"), cwd=repository, content=ids)
+    pack = one_pack(repository)
+    kinds = git("verify-pack", "-v", str(pack), cwd=repository)
+    assert kinds.count(b"chain length") > 1
+    for file in pack.parent.iterdir():
+        file.unlink()
+    for file in (tmp_path / "named").iterdir():
+        shutil.move(file, pack.parent)
+    assert objects_read(repository / "objects") == (objects_by_git(repository), set())
+
+
+def test_an_object_in_several_packs_is_made_once(repository: Path) -> None:
+    ids = list(objects_by_git(repository))
+    for first in (0, 30, 60):
+        some = "\n".join(ids[first : first + 50]).encode()
+        git("pack-objects", "-q", "objects/pack/pack", cwd=repository, content=some)
+    git("pack-objects", "-q", "objects/pack/pack", cwd=repository, content=b"")
+    assert len(list((repository / "objects" / "pack").glob("*.pack"))) == 5
+    assert objects_read(repository / "objects") == (objects_by_git(repository), set())
+
+
+def test_packs_of_alternates_are_read_and_a_pack_in_both_is_read_once(repository: Path, source: Path) -> None:
+    assert objects_read(repository / "objects", source / "objects") == (objects_by_git(repository), set())
+
+
+def test_offsets_of_64_bits_are_read(repository: Path) -> None:
+    pack, everything = one_pack(repository), objects_by_git(repository)
+    git("index-pack", "--index-version=2,0", "-o", str(pack.with_suffix(".idx2")), str(pack), cwd=repository)
+    shutil.move(pack.with_suffix(".idx2"), pack.with_suffix(".idx"))
+    assert objects_read(repository / "objects") == (everything, set())
+
+
+def test_bases_beyond_the_budget_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = bushy(tmp_path / "r.git")
+    monkeypatch.setattr(reading, "BASES_BYTES", 500)
+    assert objects_read(repository / "objects") == (objects_by_git(repository), set())
+    monkeypatch.setattr(reading, "MAX_REMADE_BYTES", 1000)
+    found, for_git = objects_read(repository / "objects")
+    assert for_git
+    assert found.keys() | for_git == objects_by_git(repository).keys()
+
+
+def test_objects_over_the_limit_and_their_deltas_are_left_to_git(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (families, reading):
+        monkeypatch.setattr(module, "MAX_OBJECT_BYTES", 700)
+    found, for_git = objects_read(repository / "objects")
+    everything = objects_by_git(repository)
+    assert for_git
+    assert found.keys() | for_git == everything.keys()
+    assert not found.keys() & for_git
+    assert all(everything[oid] == content for oid, content in found.items())
+
+
+def test_parsing_in_slices_changes_nothing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_SLICE", 7)
+    monkeypatch.setattr(families, "_SLICE", 7)
+    assert objects_read(repository / "objects") == (objects_by_git(repository), set())
+
+
+def test_units_hold_every_family_and_the_heaviest_come_first(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(families, "MIN_UNIT_BYTES", 1)
+    plan = families.plan_history(list(open_packs([repository / "objects" / "pack"])))
+    weights = [unit.weight for unit in plan.units]
+    assert len(weights) > 4
+    assert weights == sorted(weights, reverse=True)
+    assert objects_read(repository / "objects") == (objects_by_git(repository), set())
+
+
+@pytest.mark.parametrize("damage", range(0, 4000, 97))
+def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path, damage: int) -> None:
+    everything = objects_by_git(repository)
+    pack = one_pack(repository)
+    at = 12 + damage % (pack.stat().st_size - 40)
+    patched(pack, at, bytes([pack.read_bytes()[at] ^ 0x5A]))
+    found, for_git = objects_read(repository / "objects")
+    assert found.keys() | for_git == everything.keys()
+    changed = {oid for oid, content in found.items() if everything[oid] != content}
+    # Git does not notice a changed distance to a base either: it makes the same wrong object.
+    assert not changed or all(everything[oid] != found[oid] for oid in changed)
+
+
+def test_indexes_and_packs_that_do_not_fit_are_unusual(repository: Path) -> None:
+    pack = one_pack(repository)
+    whole = pack.with_suffix(".idx").read_bytes()
+    last_count = 8 + 255 * 4
+    for at, content in (
+        (4, b"\0\0\0\3"),  # another version
+        (last_count, b"\xff\xff\xff\xff"),
+        (last_count, b"\0\0\0\1"),
+        (8, b"\x7f\xff\xff\xff"),
+        (len(whole) - 30, b"another checksum"),
+    ):
+        patched(pack.with_suffix(".idx"), 0, whole)
+        patched(pack.with_suffix(".idx"), at, content)
+        with pytest.raises(UnusualPack):
+            list(open_packs([pack.parent]))
+    patched(pack.with_suffix(".idx"), 0, whole)
+    patched(pack, 0, b"KCAP")
+    with pytest.raises(UnusualPack):
+        list(open_packs([pack.parent]))
