@@ -54,6 +54,7 @@ task_routes = {
     "r8scan.sweep": {"queue": "responding"},
     "r8scan.look_up": {"queue": "responding"},
     "r8scan.settle_reports": {"queue": "responding"},
+    "r8scan.plant_canaries": {"queue": "responding"},
     # Not behind the mails: a gateway that still accepts a token is worse than an owner who waits.
     "r8scan.announce": {"queue": "responding"},
     "r8scan.tidy": {"queue": "notifying"},
@@ -80,5 +81,6 @@ beat_schedule = {
         for source in _SOURCES
     },
     "sweep": {"task": "r8scan.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+    "plant-canaries": {"task": "r8scan.plant_canaries", "schedule": 15.0, "options": {"expires": 15.0}},
     "tidy": {"task": "r8scan.tidy", "schedule": 600.0, "options": {"expires": 300.0}},
 }

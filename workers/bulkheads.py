@@ -18,6 +18,7 @@ SLOTS = {
     "finish": 1,
     "take_back": 1,
     "tidy": 1,
+    "plant_canaries": 1,
     "rescan": 2,
     "scan_slow": 1,
 }

@@ -57,7 +57,7 @@ class Context:
             background.shutdown(cancel_futures=True)
         for channel in opened.pop("gateways", {}).values():
             channel.close()
-        for name in ("store", "github", "github_of_gists", "database"):
+        for name in ("store", "github", "github_of_gists", "github_of_canaries", "database"):
             if (resource := opened.pop(name, None)) is not None:
                 resource.close()
 
@@ -80,6 +80,19 @@ class Context:
     def github_of_gists(self) -> GitHub:
         """Return the client that lists gists. GitHub does not let an App list them, so it uses the personal token."""
         return self._connected(self._token, 2) if self._app and self._token else self.github
+
+    @cached_property
+    def github_of_canaries(self) -> GitHub:
+        """Return the client that writes canaries. It shares no limits with the others, because its account is another.
+
+        Raises:
+            SettingsError: no credential is set.
+        """
+        settings = self.settings
+        if settings.canary_github_token is None:
+            raise SettingsError("R8SCAN_CANARY_GITHUB_TOKEN must be set: canaries are written with it")
+        token, label = settings.canary_github_token.get_secret_value(), "R8SCAN_CANARY_GITHUB_TOKEN"
+        return connect(settings.github_api_url, settings.github_web_url, token, connections=1, label=label)
 
     def _connected(self, credential: App | str | None, connections: int) -> GitHub:
         return connect(

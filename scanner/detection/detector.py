@@ -77,6 +77,11 @@ class Detector:
         self.reader = reader or InProcessReader(limits, clock)
         self._costly = CostlyContents()
 
+    @property
+    def digester(self) -> Digester:
+        """Return the function by which this detector hashes tokens."""
+        return self._digester
+
     def scan(
         self, document: Document, budget: ScanBudget | None = None, *, patience: float | None = None
     ) -> ScanResult:

@@ -95,6 +95,7 @@ def connect(
     ledger: Ledger | None = None,
     connections: int = 16,
     git_rate: RateBounds | None = None,
+    label: str = "",
 ) -> GitHub:
     """Return a client for this GitHub. It connects at its first request.
 
@@ -106,6 +107,7 @@ def connect(
         ledger: Shares budgets and circuits with other workers.
         connections: The maximum number of open connections.
         git_rate: Bounds of the rate of git requests. None: the client does not limit them.
+        label: The setting that a personal token comes from. Empty: R8SCAN_GITHUB_TOKEN.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
@@ -134,7 +136,7 @@ def connect(
     if isinstance(credential, App):
         identity = AppInstallation(credential.app_id, credential.installation_id, credential.private_key, exchanged)
     elif credential:
-        identity = PersonalToken(credential)
+        identity = PersonalToken(credential, label) if label else PersonalToken(credential)
     gated.gate = authorization.gate = RequestGate(identity.label, ledger, git_rate=git_rate)
     authorization.credential = identity
     return GitHub(http, api_url, web_url, identity, gated.gate)

@@ -49,6 +49,32 @@ class Cause(StrEnum):
     """Someone reported it, or a rule about its usage matched."""
     OPERATOR = "operator"
     """An operator disabled it on the command line. Only announcements have this cause."""
+    CANARY = "canary"
+    """It is a canary token: r8scan made it and planted it to test itself. It is no leak, and no statistic counts it."""
+
+
+class CanaryWay(StrEnum):
+    """Where a canary token is planted, and so which way it takes until it is disabled."""
+
+    TEXTS = "texts"
+    """In the texts of the next poll of public events: reader, look-up, token store."""
+    PUSHES = "pushes"
+    """In the queue of pushes: queue, reader of packs, token store."""
+    REPOSITORY = "repository"
+    """In a public repository on GitHub: the whole way, with the sources that show pushes."""
+    GIST = "gist"
+    """In a public gist on GitHub: the whole way, with the source of gists."""
+
+
+class CanaryState(StrEnum):
+    """The progress of a canary token."""
+
+    PLANTED = "planted"
+    """It was not disabled yet."""
+    ENDED = "ended"
+    """The response decided on it; the column `decision` says how."""
+    FAILED = "failed"
+    """It could not be planted; the column `error` says why."""
 
 
 class ReportState(StrEnum):

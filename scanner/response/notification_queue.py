@@ -12,7 +12,7 @@ from scanner.records import announcements, outbox
 from scanner.records.announcements import DisabledToken
 from scanner.records.models import Incident
 from scanner.records.outbox import OwnerNotice
-from scanner.records.states import Decision, Occasion
+from scanner.records.states import Cause, Decision, Occasion
 from scanner.response.incidents import TokenIncident
 from scanner.response.policy import Policy
 
@@ -20,8 +20,10 @@ from scanner.response.policy import Policy
 def queue_notifications(session: Session, decided: Sequence[TokenIncident], policy: Policy) -> None:
     """Queue the notifications in the transaction that decided on the incidents.
 
-    Every transaction writes accounts in the same order, so that two of them do not deadlock.
+    Every transaction writes accounts in the same order, so that two of them do not deadlock. Nobody is told of canary
+    tokens: they are no leaks, and belong to nobody.
     """
+    decided = [one for one in decided if one.incident.cause != Cause.CANARY]
     disabled = [_disabled_token(one.incident) for one in decided if one.incident.action == Decision.DISABLED]
     announcements.announce(session, disabled, policy.announce)
     owners: dict[tuple[str, tuple[str, ...], Occasion], list[uuid.UUID]] = defaultdict(list)

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate
-from scanner.records import audit, security_log, tallies
+from scanner.records import audit, canaries, security_log, tallies
 from scanner.records.audit import SYSTEM, Entry
 from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
@@ -232,8 +232,10 @@ def _decide(
     reenabled = [digest for digest in due if digest in existing and _was_reenabled(records[digest], existing[digest])]
     incidents.close_reenabled(session, [existing.pop(digest) for digest in reenabled])
     now = session.execute(select(db_now())).scalar_one()
+    planted = canaries.digests_among(session, due)
+    causes = {digest: Cause.CANARY if digest in planted else cause for digest in due}
     new = {
-        digest: incidents.new_incident(records[digest], found[digest][0].hint, cause, now)
+        digest: incidents.new_incident(records[digest], found[digest][0].hint, causes[digest], now)
         for digest in due
         if digest not in existing
     }
@@ -246,7 +248,7 @@ def _decide(
             continue
         evidence = {"digest": incident.digest, "source": source, "new_places": len(places[incident.digest])}
         entries.append(Entry(f"token_{taken.action}", evidence, incident.id))
-        incident.action, incident.cause = taken.action, cause
+        incident.action, incident.cause = taken.action, causes[incident.digest]
         if taken.disabled_at is not None:
             incident.disabled_at = taken.disabled_at
         if taken.action == Decision.DISABLING:

@@ -16,6 +16,7 @@ from typing import Protocol
 from sqlalchemy import ColumnElement, SQLColumnExpression, select
 from sqlalchemy.orm import Session
 
+from scanner.records.database import Database
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Decision, IncidentState
 from scanner.tokens import sql
@@ -95,6 +96,16 @@ class StoreAccess(Protocol):
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
         """Return those tokens, selected by `live_only`, that are live. Tokens that cannot be checked are left out."""
 
+    def register_canary(self, database: Database, digest: str, hint: str) -> None:
+        """Add a live token without an owner to the store, in a transaction or request of its own.
+
+        Raises:
+            StoreUnavailable: A remote store refused it, or did not answer.
+        """
+
+    def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
+        """Delete the tokens of canaries that have ended, if the store is r8scan's own."""
+
 
 class TransactionalAccess:
     """Access to the SQL store, inside the response's own transaction."""
@@ -122,6 +133,13 @@ class TransactionalAccess:
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
         return tokens
+
+    def register_canary(self, database: Database, digest: str, hint: str) -> None:
+        with database.write() as session:
+            sql.add_unowned(session, digest, name="r8scan canary", hint=hint)
+
+    def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
+        sql.delete_unowned(session, digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +169,13 @@ class RemoteAccess:
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
         records = self._ask({token.digest for token in tokens}).records
         return {token for token in tokens if token.digest in records and _is_live(records[token.digest], token)}
+
+    def register_canary(self, database: Database, digest: str, hint: str) -> None:
+        del database
+        self.store.register_canary(digest, hint=hint)
+
+    def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
+        del session, digests
 
     def _ask(self, digests: Collection[str]) -> LookUp:
         if not digests:

@@ -110,6 +110,22 @@ class Settings(BaseSettings):
     token_store_key_file: Path | None = None
     token_store_ca_file: Path | None = None
 
+    token_store_canaries: bool = False
+    """The vendor's own token store implements the operation for canary tokens."""
+
+    canaries: bool = True
+    """Plant canary tokens, which test the way from a find to the disable."""
+    canary_minutes: int = Field(default=10, ge=2, le=1440)
+    """Minutes between two canaries in the service's own queues."""
+    canary_repository: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$")
+    """A public repository of your own, owner/name, in which canaries are planted. Needs `canary_github_token`."""
+    canary_gist: str | None = Field(default=None, pattern=r"^[0-9a-f]{20,40}$")
+    """The id of a public gist of your own, in which canaries are planted. Needs `canary_github_token`."""
+    canary_github_token: SecretStr | None = None
+    """A personal token that may write the canary repository and gist, and nothing else."""
+    canary_public_hours: int = Field(default=6, ge=1, le=168)
+    """Hours between two canaries in the repository or gist."""
+
     announce_redis_url: SecretStr | None = None
     """The Redis server with the stream `announce_stream`, from which gateways learn of disabled tokens. It is not the
     service's own Redis."""
@@ -265,6 +281,8 @@ class Settings(BaseSettings):
         app = (self.github_app_id, self.github_app_installation_id, self.github_app_private_key)
         if any(app) and not all(app):
             raise ValueError("R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY belong together: set all three")
+        if (self.canary_repository or self.canary_gist) and not self.canary_github_token:
+            raise ValueError("R8SCAN_CANARY_GITHUB_TOKEN must be set: canaries are written with it")
         if self.announce_webhook_url and not self.announce_webhook_secret:
             raise ValueError("R8SCAN_ANNOUNCE_WEBHOOK_SECRET must be set: announcements by webhook are signed")
         if self.operator_webhook_url and not self.operator_webhook_secret:

@@ -15,7 +15,7 @@ from scanner.tokens.http import DIGESTS_A_REQUEST, HttpStore
 from scanner.tokens.protocol import StoreUnavailable
 
 UNKNOWN = "0" * 63 + "1"
-LOOKUP, DISABLE = "/v1/tokens/lookup", "/v1/tokens/disable"
+LOOKUP, DISABLE, CANARY = "/v1/tokens/lookup", "/v1/tokens/disable", "/v1/tokens/canary"
 SLOW_SECONDS = 2.0
 TIMEOUT = httpx.Timeout(10.0)
 

@@ -84,6 +84,10 @@ class HttpStore:
         body = {"digest": digest, "reason": reason, "cause": cause}
         return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
 
+    def register_canary(self, digest: str, *, hint: str) -> None:
+        """Call `POST /v1/tokens/canary`. Raises StoreUnavailable."""
+        self._post("/v1/tokens/canary", {"digest": digest, "hint": hint}, {})
+
     def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
         for attempt in tries(_Transient, attempts=ATTEMPTS, timeout=ATTEMPTS_SECONDS):
             with attempt:

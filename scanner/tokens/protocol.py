@@ -84,3 +84,10 @@ class RemoteStore(Protocol):
         Raises:
             StoreUnavailable: the store did not answer, or its answer cannot be used.
         """
+
+    def register_canary(self, digest: str, *, hint: str) -> None:
+        """Add a live token without owner and rights, to test the way to its disable. A repeated call does nothing.
+
+        Raises:
+            StoreUnavailable: the store refused it, or did not answer.
+        """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, case, or_, select, update
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, case, delete, or_, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from scanner.records.database import Database
@@ -106,6 +106,20 @@ def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000
             return
         last = tokens[-1].id
         session.expunge_all()
+
+
+def add_unowned(session: Session, digest: str, *, name: str, hint: str) -> None:
+    """Add a live token without an account. It must have no rights: see docs/token-store.md."""
+    session.add(ApiToken(digest=digest, name=name, hint=hint, created_at=db_now()))
+
+
+def delete_unowned(session: Session, digests: Collection[str]) -> None:
+    """Delete those of the tokens that have no account."""
+    ordered = sorted(digests)
+    for start in range(0, len(ordered), DIGESTS_A_QUERY):
+        listed = ApiToken.digest.in_(ordered[start : start + DIGESTS_A_QUERY])
+        unowned = ApiToken.account_id.is_(None)
+        session.execute(delete(ApiToken).where(listed, unowned).execution_options(synchronize_session=False))
 
 
 def protect(session: Session, digest: str, *, protected: bool) -> bool:

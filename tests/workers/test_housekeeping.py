@@ -23,12 +23,15 @@ from workers.tasks import housekeeping
 GOOD, BAD = "a" * 64, "b" * 64
 
 
-@pytest.mark.parametrize("broken", ["look_up", "_finish", "settle_reports", "_recover_spool", "_shed_sightings"])
+STEPS = ("look_up", "_finish", "_settle_canaries", "settle_reports", "_recover_spool", "_shed_sightings")
+
+
+@pytest.mark.parametrize("broken", STEPS)
 def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     done: list[str] = []
-    names = ("look_up", "_finish", "settle_reports", "_recover_spool", "_shed_sightings", "_wake_due")
+    names = (*STEPS, "_wake_due")
     for name in names:
 
         def step(name: str = name) -> None:

@@ -35,6 +35,7 @@ COMMANDS = {
     "status": Entry("status", "status", ANSWERS, "Show whether it works, what it misses, and what waits for you."),
     "incidents": Entry("incidents", "", ANSWERS, "List and show what was found, done and mailed; note, close, resend."),
     "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed it."),
+    "canary": Entry("canary", "", ANSWERS, "List the canary tokens that prove the way to the disable; plant one."),
     "report": Entry("report", "report", ACTIONS, "Disable compromised tokens, given in any file."),
     "rescan": Entry("rescan", "", ACTIONS, "Read a repository, owner, gist, commit, push or address again."),
     "backfill": Entry("backfill", "backfill", ACTIONS, "Read past hours of the event archive."),

@@ -59,6 +59,7 @@ def _results(*, send: bool) -> Iterator[Result]:
 def checks(context: Context, *, send: bool) -> list[Check]:
     """Return every check of a service with these settings, in the order in which they are shown."""
     from workers.health.checks import machine, outside, round_trip
+    from workers.health.checks.canaries import check_canaries
     from workers.health.checks.check import Check
     from workers.queues import QUEUES
 
@@ -81,6 +82,7 @@ def checks(context: Context, *, send: bool) -> list[Check]:
         Check("git", partial(outside.check_git, context)),
         Check("mail server", partial(outside.check_mail, context)),
         Check("token store", partial(outside.check_store, context), () if settings.token_store_url else ("database",)),
+        Check("canaries", partial(check_canaries, context), ("database",)),
         *_channels(context, send=send),
     ]
     if settings.announce_webhook_url:

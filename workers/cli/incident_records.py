@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
+from scanner.records.canaries import is_no_canary
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import Channel
 from scanner.response.timeline import timeline
@@ -51,6 +52,7 @@ def between(session: Session, since: datetime | None, until: datetime | None, ac
     while True:
         statement = (
             select(Incident)
+            .where(is_no_canary())
             .options(selectinload(Incident.exposures))
             .order_by(Incident.detected_at, Incident.id)
             .limit(PAGE)

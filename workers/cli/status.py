@@ -110,6 +110,8 @@ def _screen(found: Overview) -> RenderableType:
         _table("Seen of what other sources saw (95 % interval)", _RECALL_COLUMNS, _recall_rows(found)),
         _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
         _table("Request rates", ("credential", "resource", "allowed", "sent", "refusals", "last"), _rate_rows(found)),
+        _table("Canaries", ("way", "last disabled", "took", "seen by", "waits", "24 h"), _canary_rows(found)),
+        _table("Pushes by likelihood, 24 h", ("band", "read", "found", "dropped", "waiting"), _band_rows(found)),
         _table("Queues", ("kind", "state", "jobs", "oldest"), _queue_rows(found)),
         _table("Outbox", ("channel", "state", "rows", "oldest"), _outbox_rows(found)),
     ]
@@ -185,6 +187,29 @@ def _rate_rows(found: Overview) -> Iterable[Sequence[Any]]:
     for row in found.rates:
         allowed, sent = f"{row.per_second:g}/s", f"{row.measured_per_second:g}/s"
         yield row.credential, row.resource, allowed, sent, row.refusals, _ago(found.at, row.refused_at)
+
+
+def _canary_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    for row in found.canaries:
+        if row.off and not row.planted_at:
+            continue  # `r8scan canary list` says why
+        took, waits = _span(row.seconds), _span(row.waiting_seconds)
+        yield (
+            row.way,
+            _ago(found.at, row.ended_at),
+            took,
+            row.source,
+            waits,
+            f"{row.disabled_24h} of {row.planted_24h}",
+        )
+
+
+def _band_rows(found: Overview) -> Iterable[Sequence[Any]]:
+    return (
+        (row.band, row.read_24h, row.found_24h, row.dropped_24h, row.waiting)
+        for row in found.bands
+        if row.read_24h or row.dropped_24h or row.waiting
+    )
 
 
 def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:

@@ -7,6 +7,7 @@ import statistics
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.records.canaries import is_no_canary
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.records.states import Decision
 from workers.health.rows import IncidentRow, Overview, Speed
@@ -22,7 +23,9 @@ def read(session: Session, found: Overview) -> None:
     if delays:
         p95 = statistics.quantiles(delays, n=20)[-1] if len(delays) > 1 else delays[0]
         found.speed = Speed(len(delays), round(statistics.median(delays), 2), round(p95, 2))
-    newest = select(Incident).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
+    newest = (
+        select(Incident).where(is_no_canary()).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
+    )
     for one in session.execute(newest).scalars():
         found.incidents.append(
             IncidentRow(
@@ -50,7 +53,7 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
     statement = (
         select(Incident.disabled_at, first_public.c.published_at)
         .join(first_public, first_public.c.incident_id == Incident.id)
-        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-seconds))
+        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-seconds), is_no_canary())
         .order_by(Incident.detected_at.desc())
         .limit(MAX_DELAYS)
     )

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.records.canaries import is_no_canary
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Channel, Decision, NotificationState
@@ -73,6 +74,12 @@ METRICS = (
         ("source", "within_seconds", "bound"),
     ),
     Described("recall_marks", "gauge", "Pushes that this share was measured on", ("source", "within_seconds")),
+    Described(
+        "canary_seconds", "gauge", "From planting to the disable, of the newest canary that was disabled", ("way",)
+    ),
+    Described("canary_age_seconds", "gauge", "Since the newest canary was disabled", ("way",)),
+    Described("canary_waiting_seconds", "gauge", "For how long a canary waits that was not disabled yet", ("way",)),
+    Described("canaries", "gauge", "Canaries of 24 hours: planted, disabled, failed", ("way", "outcome")),
     Described("quota_remaining", "gauge", "Requests left of GitHub's quota", ("credential", "resource")),
     Described("quota_limit", "gauge", "Requests of GitHub's quota", ("credential", "resource")),
     Described("circuit_open", "gauge", "1 while a host that fails is left alone", ("host",)),
@@ -148,6 +155,7 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
     )
     yield from _of_sources(found)
     yield from _of_recall(found)
+    yield from _of_canaries(found)
     quotas = [one for one in found.budgets if one.limit]
     yield "quota_remaining", [((one.credential, one.resource), float(one.remaining)) for one in quotas]
     yield "quota_limit", [((one.credential, one.resource), float(one.limit)) for one in quotas]
@@ -193,6 +201,22 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
     yield "recall_marks", [((source, within), float(share[0])) for source, within, share in shares]
 
 
+def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
+    """Yield what canaries have shown, of the ways that are on."""
+    on = [one for one in found.canaries if not one.off]
+    yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
+    ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
+    yield "canary_age_seconds", ages
+    yield "canary_waiting_seconds", [((one.way,), one.waiting_seconds or 0.0) for one in on]
+    outcomes = [
+        (one, {"planted": one.planted_24h, "disabled": one.disabled_24h, "failed": one.failed_24h}) for one in on
+    ]
+    yield (
+        "canaries",
+        [((one.way, outcome), float(number)) for one, counts in outcomes for outcome, number in counts.items()],
+    )
+
+
 def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
     on = [one for one in found.sources if one.is_on]
     yield (
@@ -228,10 +252,13 @@ def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
     """Yield names and samples that only the metrics need."""
-    counted = select(Incident.action, Incident.cause, func.count()).group_by(Incident.action, Incident.cause)
+    counted = select(Incident.action, Incident.cause, func.count()).where(is_no_canary())
     yield (
         "incidents",
-        [((str(action), str(cause)), float(number)) for action, cause, number in session.execute(counted)],
+        [
+            ((str(action), str(cause)), float(number))
+            for action, cause, number in session.execute(counted.group_by(Incident.action, Incident.cause))
+        ],
     )
     stages = {
         "visible_to_disabled": disable_delays(session, DAY_SECONDS),
@@ -253,7 +280,7 @@ def _visible_to_seen(session: Session) -> list[float]:
     statement = (
         select(Exposure.published_at, Exposure.seen_at)
         .join(Incident, Incident.id == Exposure.incident_id)
-        .where(Incident.detected_at > db_now(-DAY_SECONDS), Exposure.published_at.is_not(None))
+        .where(Incident.detected_at > db_now(-DAY_SECONDS), Exposure.published_at.is_not(None), is_no_canary())
         # Ignore places that were found after the disable. They are often much older, and did not delay it.
         .where(Exposure.seen_at <= Incident.disabled_at)
         .limit(MAX_DELAYS)

@@ -11,7 +11,7 @@ from scanner.records import versions
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import db_now
 from scanner.settings import Settings
-from workers.health import broker_state, incidents, machine, messages, processes, reading, sources, work
+from workers.health import broker_state, canaries, incidents, machine, messages, processes, reading, sources, work
 from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
 from workers.queues import BEAT
@@ -60,6 +60,7 @@ def read_rows(session: Session, settings: Settings, found: Overview) -> None:
     work.read(session, settings, found)
     messages.read(session, found)
     incidents.read(session, found)
+    canaries.read(session, settings, found)
 
 
 def judge(database: Database, settings: Settings, found: Overview) -> None:
@@ -69,6 +70,8 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
         # Without polls every source is late, so drop the problems of sources.
         followers = (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)
         found.problems = [one for one in found.problems if one.kind not in followers]
+    if not (processes.has_consumer(found, "responding") and processes.is_alive(found, BEAT)):
+        found.problems = [one for one in found.problems if one.kind != Kind.CANARY_NOT_PLANTED]
 
 
 def _check_version(session: Session, found: Overview) -> bool:

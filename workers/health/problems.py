@@ -37,6 +37,10 @@ class Kind(StrEnum):
     CREDENTIAL_REJECTED = "credential_rejected"
     REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"
+    # Canaries: the way from a find to the disable, tested.
+    CANARY_LOST = "canary_lost"
+    CANARY_LATE = "canary_late"
+    CANARY_NOT_PLANTED = "canary_not_planted"
     # Tokens and messages.
     DISABLING_WAITS = "disabling_waits"
     STORE_AWAY = "store_away"

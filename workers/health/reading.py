@@ -12,6 +12,7 @@ from scanner.records import tallies
 from scanner.records.models import ScanJob
 from scanner.records.source_models import ResourceRate
 from scanner.records.states import JobKind, JobState
+from scanner.sources.canaries.ways import SOURCE as CANARY
 from scanner.sources.pushes.likelihood import PRIORITIES
 from workers.health.problems import Kind, Problem
 from workers.health.rows import BandRow, Overview, RateRow
@@ -45,8 +46,9 @@ def _bands(session: Session, found: Overview) -> None:
     They show whether the weights are right.
     """
     counted: Counter[str] = Counter()
-    for counts in tallies.since(session, HOURS).values():
-        counted.update(counts)
+    for source, counts in tallies.since(session, HOURS).items():
+        if source != CANARY:
+            counted.update(counts)
     waiting = (
         select(ScanJob.priority, func.sum(ScanJob.items))
         .where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == JobState.QUEUED)

@@ -90,6 +90,27 @@ class BandRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryRow:
+    """Canaries of one way. `off`: why none takes it, or an empty string.
+
+    `seconds` and `source`: of the newest one that was disabled, from planting to the disable, and the source that saw
+    it. `waiting_seconds`: for how long the oldest one since then has waited. Numbers are of the last 24 hours.
+    """
+
+    way: str
+    off: str
+    planted_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    source: str | None = None
+    waiting_seconds: float | None = None
+    planted_24h: int = 0
+    disabled_24h: int = 0
+    failed_24h: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitRow:
     """A host whose circuit breaker is open."""
 
@@ -199,6 +220,7 @@ class Overview:
     budgets: list[BudgetRow] = field(default_factory=list)
     rates: list[RateRow] = field(default_factory=list)
     bands: list[BandRow] = field(default_factory=list)
+    canaries: list[CanaryRow] = field(default_factory=list)
     circuits: list[CircuitRow] = field(default_factory=list)
     queues: list[QueueRow] = field(default_factory=list)
     rescans: list[RescanRow] = field(default_factory=list)

@@ -16,6 +16,7 @@ from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import db_now
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 from scanner.settings import Settings
+from scanner.sources.canaries.ways import SOURCE as CANARY
 from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
 
@@ -34,6 +35,7 @@ def read(session: Session, settings: Settings, found: Overview) -> None:
 def _sources(session: Session, settings: Settings, found: Overview) -> None:
     states = {state.source: state for state in session.execute(select(SourceState)).scalars()}
     counts = tallies.since(session, HOURS)
+    counts.pop(CANARY, None)
     missed = _missed(session)
     measured = {one.source: one for one in session.execute(select(RecallMeasurement)).scalars()}
     for name in sorted({*settings.sources, *states, *counts}):

@@ -123,8 +123,10 @@ def backend(
     return CgiAnswer(status, headers, content)
 
 
-def commit_files(path: Path, files: dict[str, bytes], message: str, branch: str = "main") -> str:
-    """Commit these files, without folders, as the branch's first commit. Return its id."""
+def commit_files(
+    path: Path, files: dict[str, bytes], message: str, branch: str = "main", parent: str | None = None
+) -> str:
+    """Commit these files, without folders, as all that the branch holds. Return the commit's id."""
     listed = b""
     for name, content in files.items():
         blob = git("hash-object", "-w", "--stdin", cwd=path, content=content).strip()
@@ -133,7 +135,11 @@ def commit_files(path: Path, files: dict[str, bytes], message: str, branch: str 
     person = {
         f"GIT_{role}_{field}": "ana@example.com" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
     }
-    commit = git("commit-tree", tree, "-m", message, cwd=path, env=person).decode().strip()
+    commit = (
+        git("commit-tree", tree, "-m", message, *(("-p", parent) if parent else ()), cwd=path, env=person)
+        .decode()
+        .strip()
+    )
     git("update-ref", f"refs/heads/{branch}", commit, cwd=path)
     return commit
 

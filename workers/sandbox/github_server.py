@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from workers.sandbox import github_api, github_discovery, github_listings
+from workers.sandbox import github_api, github_discovery, github_listings, github_writing
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.github_api import Answers
 from workers.sandbox.http_server import served
@@ -21,7 +21,13 @@ def application(github: SandboxGitHub) -> Starlette:
     answers = Answers(github)
     git = Route("/{owner}/{name}/{rest:path}", answers.git, methods=["GET", "POST"])
     return Starlette(
-        routes=[*github_api.routes(answers), *github_listings.routes(answers), *github_discovery.routes(answers), git]
+        routes=[
+            *github_api.routes(answers),
+            *github_listings.routes(answers),
+            *github_discovery.routes(answers),
+            *github_writing.routes(answers),
+            git,
+        ]
     )
 
 

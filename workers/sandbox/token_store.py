@@ -74,6 +74,15 @@ class ReferenceStore:
                 return {"tokens": [], "not_checked": digests}
             return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
 
+    def add_canary(self, digest: str, hint: str) -> dict[str, Any]:
+        """Add a token without an owner, unless it is known."""
+        with self._lock:
+            self.calls.append("canary")
+            if digest not in self.tokens:
+                self.add(digest, name="canary", recipients=())
+                self.tokens[digest] |= {"account": None, "hint": hint}
+            return {}
+
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
         """Disable a token under the first key. Repeat the answer for that key; tell any other key which one it was."""
         with self._lock:
@@ -125,8 +134,17 @@ def application(store: ReferenceStore) -> Starlette:
             return _error(400, "give digest and the header Idempotency-Key")
         return JSONResponse(store.disable(str(body["digest"]), key, str(body.get("reason", ""))))
 
+    async def canary(request: Request) -> Response:
+        body = await body_of(request)
+        if isinstance(body, Response):
+            return body
+        if not _is_digest(body.get("digest")):
+            return _error(400, "give digest and hint")
+        return JSONResponse(store.add_canary(str(body["digest"]), str(body.get("hint", ""))))
+
     return Starlette(
         routes=[
+            Route("/v1/tokens/canary", canary, methods=["POST"]),
             Route("/v1/tokens/lookup", look_up, methods=["POST"]),
             Route("/v1/tokens/disable", disable, methods=["POST"]),
         ]

@@ -1,5 +1,5 @@
 """The Celery tasks: each calls one plain function, which finds its work in the database."""
 
-from workers.tasks import echoing, housekeeping, notifying, polling, reporting, scanning
+from workers.tasks import echoing, housekeeping, notifying, planting, polling, reporting, scanning
 
-__all__ = ["echoing", "housekeeping", "notifying", "polling", "reporting", "scanning"]
+__all__ = ["echoing", "housekeeping", "notifying", "planting", "polling", "reporting", "scanning"]

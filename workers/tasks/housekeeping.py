@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import delete
 
 from scanner.compromise import rates, reports, settling, usage
-from scanner.records import announcements, heartbeats, jobs, leases, retention, tallies, unread_contents
+from scanner.records import announcements, canaries, heartbeats, jobs, leases, retention, tallies, unread_contents
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
 from scanner.records.source_models import Gap, ReadObject, SeenEvent
@@ -16,6 +16,7 @@ from scanner.records.states import JobKind, NotificationState
 from scanner.response import responder, sightings
 from scanner.sources.batches import recovery, shedding
 from scanner.sources.batches.runner import SLOW_KINDS
+from scanner.sources.canaries import planting
 from scanner.sources.pushes import memory as push_memory
 from scanner.sources.recall import marks
 from scanner.sources.rescan import mirror_folders
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Recover the work of lost messages and dead workers, and wake the tasks of all due rows."""
-    for step in (_recover_spool, look_up, _finish, settle_reports, _shed_sightings, _wake_due):
+    for step in (_recover_spool, look_up, _finish, _settle_canaries, settle_reports, _shed_sightings, _wake_due):
         _guarded(step)
 
 
@@ -67,6 +68,11 @@ def _finish() -> None:
         context = current_context()
         if is_free and responder.finish_due(context.database, policy=context.policy).has_notifications:
             wake_outbox()
+
+
+def _settle_canaries() -> None:
+    context = current_context()
+    planting.settle(context.database, context.policy)
 
 
 def _shed_sightings() -> None:
@@ -150,6 +156,7 @@ def _tidy() -> None:
         tallies.purge_expired(session)
         announcements.purge_expired(session)
         heartbeats.purge_expired(session)
+        canaries.purge_expired(session)
     # One transaction for each table: deleting a million rows in one would block all other writers.
     for old in (
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),

@@ -11,12 +11,19 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection, Enum
 
-from scanner.records import compromise_models, console_models, discovery_models, health_models, source_models
+from scanner.records import (
+    canary_models,
+    compromise_models,
+    console_models,
+    discovery_models,
+    health_models,
+    source_models,
+)
 from scanner.records.database import Database
 from scanner.records.models import Base
 
 # Importing these modules adds their tables to the metadata.
-_MODULES = (compromise_models, console_models, discovery_models, health_models, source_models)
+_MODULES = (canary_models, compromise_models, console_models, discovery_models, health_models, source_models)
 
 
 def run(connection: Connection) -> None:

@@ -11,6 +11,7 @@ from scanner.github.client import GitHub
 from scanner.github.credentials import AppInstallation
 from scanner.records.database import Database
 from scanner.records.states import JobKind
+from scanner.response.policy import Policy
 from scanner.settings import Settings
 from scanner.sources.polling.report import PollReport
 
@@ -30,6 +31,8 @@ class PollContext(Protocol):
 
     @property
     def detector(self) -> Detector: ...
+    @property
+    def policy(self) -> Policy: ...
 
 
 def github_for_listings(context: PollContext) -> GitHub:

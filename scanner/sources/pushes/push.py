@@ -32,7 +32,7 @@ class Push:
         published_at: The time of the push.
         kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": all that
             `head` reaches and `before` does not, named by an operator; the change of `head` itself is read first.
-            "earlier": the history from which another push went on.
+            "earlier": the history from which another push went on. "canary": a canary token, whose number is `head`.
         tries: Failed attempts to read it.
         likelihood: The likelihood that it contains a leaked token.
         is_new: The repository was created recently.
@@ -46,7 +46,7 @@ class Push:
     ref: str
     ref_type: str
     published_at: datetime | None
-    kind: Literal["push", "create", "commit", "earlier"]
+    kind: Literal["push", "create", "commit", "earlier", "canary"]
     tries: int = 0
     likelihood: Likelihood = "ordinary"
     is_new: bool = False

@@ -22,6 +22,7 @@ from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.runner import ItemOutcome, respond_or_keep
+from scanner.sources.canaries import pushes as canary_pushes
 from scanner.sources.pushes import memory as push_memory
 from scanner.sources.pushes.likelihood import EARLIER_PRIORITY
 from scanner.sources.pushes.push import Push, PushReading
@@ -75,15 +76,18 @@ def scan_next(
             outcome.counts["skipped_already_read"] += 1
             return outcome
         try:
-            reading = readings[push] = read_push(
-                github,
-                push,
-                detector,
-                limits=limits,
-                known=known,
-                page_budget=budget,
-                is_first_look=kind == JobKind.PUSHES,
-            )
+            if push.kind == "canary":
+                reading = readings[push] = canary_pushes.read(database, policy, push, detector, limits)
+            else:
+                reading = readings[push] = read_push(
+                    github,
+                    push,
+                    detector,
+                    limits=limits,
+                    known=known,
+                    page_budget=budget,
+                    is_first_look=kind == JobKind.PUSHES,
+                )
         except GitHubError as err:
             outcome.error = err
             return outcome

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -26,6 +27,7 @@ from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources.batches.not_read import not_read
+from scanner.sources.canaries import texts as canary_texts
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
 from scanner.sources.polling import leased_poll
@@ -62,6 +64,7 @@ def poll(
     state_dir: Path,
     seconds: float | None = None,
     wait: Callable[[float], None] = time.sleep,
+    canaries: Callable[[], Sequence[Event]] = tuple,
 ) -> PollReport:
     """Poll if it is due, or due within the next tick. Commit all results in one transaction.
 
@@ -74,9 +77,10 @@ def poll(
         state_dir: The folder with the spool.
         seconds: Seconds between two polls of page 1, if GitHub has agreed to it. None: GitHub's X-Poll-Interval.
         wait: Sleeps.
+        canaries: Returns events with canary tokens, whose texts are read like the others.
     """
     return leased_poll.run_if_due(
-        database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, seconds, turn)
+        database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, seconds, canaries, turn)
     )
 
 
@@ -86,6 +90,7 @@ def _poll(
     detector: Detector,
     state_dir: Path,
     seconds: float | None,
+    canaries: Callable[[], Sequence[Event]],
     turn: LeasedPoll,
 ) -> PollReport:
     try:
@@ -98,6 +103,11 @@ def _poll(
     found = Found(newest_repository_id=newest_repository_id(brought.events), owners=owners)
     for event in brought.events:
         read_event(event, github.web_url, found, github.api_url)
+    # Not counted as events, and without an id: nothing else must be told of them.
+    planted = Found()
+    for event in canaries():
+        read_event(event, github.web_url, planted)
+    found.documents += planted.documents
     candidates = _scan(detector, found)
     # Spread a small budget over its hour: polls every few minutes see more than a burst of polls and then none.
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
@@ -260,6 +270,7 @@ def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> Non
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
     """Poll once. If the interval is shorter than the scheduler's tick, poll again until the tick ends."""
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
+    canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
     total = PollReport()
     while True:
         report = poll(
@@ -268,6 +279,7 @@ def _poll_source(context: PollContext, clock: Callable[[], float] = time.monoton
             context.detector,
             state_dir=context.settings.state_dir,
             seconds=seconds,
+            canaries=canaries,
         )
         total = total.plus(report)
         is_fast = seconds is not None and seconds < leased_poll.MIN_INTERVAL_SECONDS

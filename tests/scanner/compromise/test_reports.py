@@ -297,6 +297,9 @@ class _Answering:
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         raise AssertionError(f"nobody wants {digest} disabled: {key} {reason} {cause}")
 
+    def register_canary(self, digest: str, *, hint: str) -> None:
+        raise AssertionError(f"nobody plants {digest} {hint}")
+
 
 @pytest.mark.parametrize("values", [{"state": "closed"}, {"action": "disabled"}])
 def test_a_decision_made_meanwhile_is_not_repeated(

@@ -63,6 +63,9 @@ class Remote:
         self.injected.point()
         return done
 
+    def register_canary(self, digest: str, *, hint: str) -> None:
+        raise AssertionError(f"nobody plants {digest} {hint}")
+
 
 @pytest.fixture(params=["sql", "http"])
 def make_policy(

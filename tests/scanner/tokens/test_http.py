@@ -390,7 +390,7 @@ def test_nobody_there_is_told_rule_by_rule() -> None:
 
 def test_the_contract_names_what_the_code_asks() -> None:
     contract = yaml.safe_load((Path(__file__).parents[3] / "docs/token-store-openapi.yaml").read_text())
-    assert set(contract["paths"]) == {conformance.LOOKUP, conformance.DISABLE}
+    assert set(contract["paths"]) == {conformance.LOOKUP, conformance.DISABLE, conformance.CANARY}
     body = contract["paths"][conformance.LOOKUP]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["digests"]["maxItems"] == DIGESTS_A_REQUEST
     assert set(contract["components"]["schemas"]["Token"]["properties"]) >= set(GOOD) - {"something_new"}

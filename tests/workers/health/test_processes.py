@@ -23,6 +23,7 @@ from workers.queues import QUEUES
 def settings(redis_socket: str) -> Settings:
     return load_settings(
         sources="public_events",
+        canaries=False,  # these processes are rows only, and plant none
         redis_url=f"redis+socket://{redis_socket}?virtual_host=7",
         smtp_url="smtp://127.0.0.1:1",
         email_from="r8scan@vendor.example",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.routing import Route
 
+from workers.health.problems import Kind
 from workers.web.console.queries import lists
 from workers.web.console.serving import Console, View
+
+CANARY_KINDS = (Kind.CANARY_LOST, Kind.CANARY_LATE, Kind.CANARY_NOT_PLANTED)
 
 
 def routes(console: Console) -> list[Route]:
@@ -17,5 +20,6 @@ def routes(console: Console) -> list[Route]:
 def show(view: View) -> Response:
     """Render the page."""
     found = view.console.overview.get()
+    problems = {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}
     with view.reading() as session:
-        return view.page("sources.html", found=found, gaps=lists.newest_gaps(session))
+        return view.page("sources.html", found=found, canary_problems=problems, gaps=lists.newest_gaps(session))

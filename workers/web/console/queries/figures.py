@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from scanner.records.canaries import is_no_canary
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.records.states import Decision
 
@@ -64,8 +65,8 @@ def load_figures(session: Session, now: datetime) -> Figures:
 
 def _days(session: Session, now: datetime) -> list[Day]:
     day = _day_of(session)
-    statement = select(day, func.count()).where(Incident.detected_at > db_now(-86400 * DAYS)).group_by(day)
-    counted = dict(list(session.execute(statement)))
+    statement = select(day, func.count()).where(Incident.detected_at > db_now(-86400 * DAYS), is_no_canary())
+    counted = dict(list(session.execute(statement.group_by(day))))
     names = [f"{now.astimezone(UTC) - timedelta(days=back):%Y-%m-%d}" for back in range(DAYS - 1, -1, -1)]
     return [Day(name, counted.get(name, 0)) for name in names]
 
@@ -80,7 +81,7 @@ def _delays(session: Session) -> dict[str, list[float]]:
     """Return the seconds until disabled of the newest incidents, by day."""
     newest = (
         select(Incident.id, Incident.disabled_at, Incident.detected_at)
-        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-86400 * SPEED_DAYS))
+        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-86400 * SPEED_DAYS), is_no_canary())
         .order_by(Incident.detected_at.desc())
         .limit(MAX_SAMPLED)
         .subquery()
@@ -129,5 +130,6 @@ def _repositories(session: Session) -> list[tuple[str, int]]:
 
 
 def _disabled_since(session: Session, since: datetime) -> int:
-    statement = select(func.count()).where(Incident.action == Decision.DISABLED, Incident.detected_at >= since)
+    disabled = Incident.action == Decision.DISABLED
+    statement = select(func.count()).where(disabled, Incident.detected_at >= since, is_no_canary())
     return int(session.execute(statement).scalar_one())

@@ -1,0 +1,119 @@
+"""Rows of canary tokens: planted, made known, ended, purged. Each function works in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.orm import Session
+
+from scanner.records.canary_models import Canary
+from scanner.records.columns import insert_or_nothing
+from scanner.records.models import ApiToken, Exposure, Incident, Sighting, db_now
+from scanner.records.states import CanaryState, CanaryWay, Cause, Decision
+
+KEPT_DAYS = 40
+MAX_SETTLED = 100
+"""Canaries that one transaction settles. More than a handful wait only after an outage."""
+SUCCESSES = (Decision.DISABLED, Decision.OBSERVED)
+"""The last steps of the whole way. With R8SCAN_ENFORCE=observe, that is `observed`."""
+UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
+
+
+def is_no_canary() -> ColumnElement[bool]:
+    """Return the SQL condition that an incident counts: canary tokens are no leaks."""
+    return Incident.cause != Cause.CANARY
+
+
+def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
+    """Add a canary of this interval. Return its id, or None if another worker planted one in the same interval."""
+    values = {"way": way, "slot": slot, "state": CanaryState.PLANTED, "place": "", "planted_at": db_now()}
+    added = session.execute(insert_or_nothing(session, Canary).values(**values).returning(Canary.id))
+    return added.scalar_one_or_none()
+
+
+def newest(session: Session, way: CanaryWay) -> Canary | None:
+    """Return the newest canary of this way."""
+    statement = select(Canary).where(Canary.way == way).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(1)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def waiting(session: Session, way: CanaryWay) -> list[int]:
+    """Return the ids of planted canaries that nobody has found yet, oldest first.
+
+    The token of one may have been made by a worker that was killed before it stored its finds.
+    """
+    is_found = or_(
+        select(Sighting.id).where(Sighting.digest == Canary.digest).exists(),
+        select(Incident.id).where(Incident.digest == Canary.digest).exists(),
+    )
+    unread = (Canary.way == way, Canary.state == CanaryState.PLANTED, or_(Canary.digest.is_(None), ~is_found))
+    return list(session.execute(select(Canary.id).where(*unread).order_by(Canary.id).limit(MAX_SETTLED)).scalars())
+
+
+def since_success(session: Session, way: CanaryWay) -> list[Canary]:
+    """Return the newest canary that was disabled or observed and all later ones of this way, oldest first.
+
+    Without a success, return all of them, at most MAX_SETTLED.
+    """
+    successes = (Canary.way == way, Canary.decision.in_(SUCCESSES))
+    last = select(Canary.planted_at).where(*successes).order_by(Canary.planted_at.desc()).limit(1).scalar_subquery()
+    statement = (
+        select(Canary)
+        .where(Canary.way == way, (Canary.planted_at >= last) | last.is_(None))
+        .order_by(Canary.planted_at, Canary.id)
+        .limit(MAX_SETTLED)
+    )
+    return list(session.execute(statement).scalars())
+
+
+def listed(session: Session, limit: int) -> list[Canary]:
+    """Return the newest canaries of all ways, newest first."""
+    return list(
+        session.execute(select(Canary).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(limit)).scalars()
+    )
+
+
+def digests_among(session: Session, digests: Collection[str]) -> set[str]:
+    """Return those of the digests that belong to canaries."""
+    if not digests:
+        return set()
+    found = session.execute(select(Canary.digest).where(Canary.digest.in_(digests))).scalars()
+    return {digest for digest in found if digest is not None}
+
+
+def end(session: Session) -> list[str]:
+    """End the canaries that the response has decided on, and delete their incidents: no statistic counts them.
+
+    The audit keeps what was done. Returns the digests of the ended canaries.
+    """
+    statement = (
+        select(Canary, Incident)
+        .join(Incident, Incident.digest == Canary.digest)
+        .where(Canary.state == CanaryState.PLANTED, Incident.cause == Cause.CANARY)
+        .where(Incident.action.not_in(UNFINISHED))
+        .order_by(Canary.id)
+        .limit(MAX_SETTLED)
+    )
+    rows = session.execute(statement).all()
+    for canary, incident in rows:
+        first = select(Exposure.source).where(Exposure.incident_id == incident.id).order_by(Exposure.id).limit(1)
+        canary.source = session.execute(first).scalar_one_or_none()
+        canary.state, canary.decision = CanaryState.ENDED, incident.action
+        canary.ended_at = incident.disabled_at or incident.detected_at
+    session.flush()
+    ids = [incident.id for _, incident in rows]
+    if ids:
+        session.execute(delete(Incident).where(Incident.id.in_(ids)).execution_options(synchronize_session=False))
+    return [canary.digest for canary, _ in rows if canary.digest is not None]
+
+
+def purge_expired(session: Session) -> None:
+    """Delete canaries that are older than KEPT_DAYS."""
+    old = Canary.planted_at < db_now(-KEPT_DAYS * 86400)
+    session.execute(delete(Canary).where(old).execution_options(synchronize_session=False))
+
+
+def own_tokens() -> ColumnElement[bool]:
+    """Return the SQL condition that a token of the SQL store is a canary."""
+    return ApiToken.digest.in_(select(Canary.digest).where(Canary.digest.is_not(None)))

@@ -1,0 +1,36 @@
+"""The table of canary tokens: where each was planted, when it was disabled, and which source saw it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from scanner.records.columns import Id, String, Text
+from scanner.records.models import Base
+from scanner.records.states import CanaryState, CanaryWay, Decision, column_of
+
+
+class Canary(Base):
+    """One canary token. It never holds the raw token, which exists only where it is planted.
+
+    `slot`: the number of the planting interval since the epoch, so that two workers plant one canary and not two; for
+    one that an operator asked for, a negative number. `digest`: None until the token was made. `place`: its public
+    address, if it has one. `source`: the source that saw it first.
+    """
+
+    __tablename__ = "canaries"
+    __table_args__ = (UniqueConstraint("way", "slot"), Index("ix_canaries_state_way", "state", "way"))
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    way: Mapped[CanaryWay] = mapped_column(column_of(CanaryWay, 16))
+    slot: Mapped[int] = mapped_column(Id)
+    state: Mapped[CanaryState] = mapped_column(column_of(CanaryState, 16))
+    digest: Mapped[str | None] = mapped_column(String(64), unique=True)
+    place: Mapped[str] = mapped_column(Text, default="")
+    planted_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+    decision: Mapped[Decision | None] = mapped_column(column_of(Decision, 32))
+    source: Mapped[str | None] = mapped_column(String(64))
+    error: Mapped[str | None] = mapped_column(Text)

@@ -1,0 +1,43 @@
+"""Making of canary tokens: a token is made where it is read or published, and the token store is told its digest.
+
+The raw token lives in the returned content alone. A repeated call makes another token, and forgets the first.
+"""
+
+from __future__ import annotations
+
+from scanner.detection.canaries import CanaryContent, fresh_canary
+from scanner.detection.digests import Digester
+from scanner.records.canary_models import Canary
+from scanner.records.database import Database
+from scanner.records.states import CanaryState
+from scanner.response.policy import Policy
+from scanner.tokens.protocol import StoreUnavailable
+
+
+def make(database: Database, policy: Policy, digester: Digester, canary_id: int) -> CanaryContent | None:
+    """Make the token of a planted canary, and register it. Return None if the canary has ended or is gone.
+
+    Raises:
+        StoreUnavailable: The token store does not take it. The canary keeps no token, so that it is made again.
+    """
+    content = fresh_canary(digester)
+    # Write the digest first: a token that is live must already be known as a canary's.
+    if not _write(database, policy, canary_id, content.digest, None):
+        return None
+    try:
+        policy.access.register_canary(database, content.digest, content.hint)
+    except StoreUnavailable as err:
+        _write(database, policy, canary_id, None, str(err))
+        raise
+    return content
+
+
+def _write(database: Database, policy: Policy, canary_id: int, digest: str | None, error: str | None) -> bool:
+    with database.write() as session:
+        canary = session.get(Canary, canary_id, with_for_update=True)
+        if canary is None or canary.state != CanaryState.PLANTED:
+            return False
+        if canary.digest is not None:
+            policy.access.forget_canaries(session, [canary.digest])
+        canary.digest, canary.error = digest, error
+        return True

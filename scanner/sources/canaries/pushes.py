@@ -1,0 +1,53 @@
+"""Canaries in the queue of pushes: a job names the canary, and the worker that reads the job makes its token."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from scanner.detection import Detector
+from scanner.detection.budgets import ScanBudget
+from scanner.detection.canaries import packed
+from scanner.detection.packs import PackLimits
+from scanner.github.errors import Unavailable
+from scanner.github.git_protocol import ReceivedPack
+from scanner.records import jobs
+from scanner.records.database import Database
+from scanner.records.states import JobKind
+from scanner.response.policy import Policy
+from scanner.sources.canaries import ways
+from scanner.sources.canaries.making import make
+from scanner.sources.canaries.texts import REPOSITORY
+from scanner.sources.pushes.likelihood import PRIORITIES, Likelihood
+from scanner.sources.pushes.objects import read_pack
+from scanner.sources.pushes.push import Push, PushReading
+from scanner.tokens.protocol import StoreUnavailable
+
+BAND: Likelihood = "likely"
+"""A canary waits among the pushes that a leak is most probably in."""
+
+
+def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:
+    """Queue the job that reads the canary, in the caller's transaction."""
+    head = f"{canary_id:040x}"
+    push = Push(REPOSITORY, None, "0" * 40, head, "", "", planted_at, "canary", likelihood=BAND)
+    target = {"pushes": [push.to_json()]}
+    jobs.enqueue(session, JobKind.PUSHES, target, source=ways.SOURCE, priority=PRIORITIES[BAND], visible_at=planted_at)
+
+
+def read(database: Database, policy: Policy, push: Push, detector: Detector, limits: PackLimits) -> PushReading:
+    """Make the canary's token and scan a pack that contains it, as if a git server had sent it.
+
+    Raises:
+        Unavailable: The token store does not take the token. The job is tried again.
+    """
+    reading = PushReading(budget=ScanBudget.for_push(None))
+    try:
+        content = make(database, policy, detector.digester, int(push.head, 16))
+    except StoreUnavailable as err:
+        raise Unavailable("canary_not_registered", str(err)) from err
+    if content is not None:
+        pack = packed(content.text)
+        read_pack(ReceivedPack(pack.content, "sha1"), push, "", detector, limits, reading, wants=[pack.head])
+    return reading

@@ -1,0 +1,61 @@
+"""The ways that canaries take: which are on, how often one is planted, and when one is late or lost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scanner.records.states import CanaryWay
+from scanner.settings import Settings
+
+SOURCE = "canary"
+"""The source of jobs that read a canary. Their counts are in no statistic."""
+RETRY_SECONDS = 600
+"""A canary that could not be planted is tried again after this time, or after its interval if that is shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds after which a canary is late, and after which it is lost."""
+
+    late: int
+    lost: int
+
+
+PATIENCE: Mapping[CanaryWay, Patience] = {
+    # Without a credential, events are polled about every three minutes.
+    CanaryWay.TEXTS: Patience(late=600, lost=3600),
+    # It is queued as a likely push: two minutes are promised, and retries take longer.
+    CanaryWay.PUSHES: Patience(late=300, lost=3600),
+    # GitHub's search index lags, by how much GitHub does not say.
+    CanaryWay.REPOSITORY: Patience(late=1800, lost=24 * 3600),
+    # Gists are listed once a minute.
+    CanaryWay.GIST: Patience(late=900, lost=24 * 3600),
+}
+WORDS: Mapping[CanaryWay, str] = {
+    CanaryWay.TEXTS: "texts of events",
+    CanaryWay.PUSHES: "the queue of pushes",
+    CanaryWay.REPOSITORY: "the public repository",
+    CanaryWay.GIST: "the public gist",
+}
+
+
+def reason_off(settings: Settings, way: CanaryWay) -> str:
+    """Return why no canary takes this way, or an empty string if one does."""
+    if not settings.canaries:
+        return "R8SCAN_CANARIES is false"
+    if settings.token_store_url and not settings.token_store_canaries:
+        return "R8SCAN_TOKEN_STORE_CANARIES is not set: the token store must take canary tokens"
+    if way == CanaryWay.TEXTS and "public_events" not in settings.sources:
+        return "the source public_events is off"
+    if way == CanaryWay.REPOSITORY and not settings.canary_repository:
+        return "R8SCAN_CANARY_REPOSITORY is not set"
+    if way == CanaryWay.GIST and not settings.canary_gist:
+        return "R8SCAN_CANARY_GIST is not set"
+    return ""
+
+
+def interval_seconds(settings: Settings, way: CanaryWay) -> int:
+    """Return the seconds between two canaries of this way."""
+    is_public = way in (CanaryWay.REPOSITORY, CanaryWay.GIST)
+    return settings.canary_public_hours * 3600 if is_public else settings.canary_minutes * 60

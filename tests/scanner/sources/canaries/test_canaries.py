@@ -1,0 +1,279 @@
+"""A canary takes the whole way to its disable, tells nobody, counts as no incident, and leaves no raw token behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from scanner.detection import Detector
+from scanner.detection.canaries import fresh_canary, packed
+from scanner.detection.digests import sha256_digest
+from scanner.detection.packs import PackLimits
+from scanner.github.client import GitHub, connect
+from scanner.records import canaries
+from scanner.records.canary_models import Canary
+from scanner.records.database import Database
+from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, Sighting
+from scanner.records.states import CanaryState, CanaryWay, Decision, EnforceMode
+from scanner.response.policy import Policy
+from scanner.response.responder import look_up_due
+from scanner.response.store_access import access_to
+from scanner.settings import Settings, load_settings
+from scanner.sources.canaries import planting, texts
+from scanner.sources.pushes.scan import scan_next
+from scanner.sources.timeline import poll as timeline
+from scanner.tokens.http import HttpStore
+from workers.health import canaries as health
+from workers.health.overview import empty
+from workers.health.problems import Kind
+from workers.health.rows import Overview, ProcessRow
+from workers.sandbox import token_store
+from workers.sandbox.github import SandboxGitHub
+from workers.sandbox.token_store import ReferenceStore
+
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""The statements of these tests are checked on PostgreSQL by the others."""
+
+
+@dataclass
+class Bench:
+    """A service of one thread: each method is what one of its processes does."""
+
+    database: Database
+    settings: Settings
+    state_dir: Path
+    github: GitHub
+    detector: Detector = field(default_factory=Detector)
+    policy: Policy = field(default_factory=lambda: Policy(operator_email="op@example.com"))
+    github_of_canaries: GitHub = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.github_of_canaries = self.github
+
+    def poll(self) -> None:
+        timeline.poll(
+            self.database,
+            self.github,
+            self.detector,
+            state_dir=self.state_dir,
+            wait=lambda _: None,
+            canaries=lambda: texts.events(self.database, self.policy, self.detector.digester),
+        )
+
+    def scan(self) -> None:
+        arguments = (self.database, self.github, self.detector, self.policy)
+        while scan_next(*arguments, limits=PackLimits(), threads=1, state_dir=self.state_dir) is not None:
+            pass
+
+    def respond(self) -> None:
+        look_up_due(self.database, policy=self.policy)
+        planting.settle(self.database, self.policy)
+
+    def newest(self, way: CanaryWay) -> Canary:
+        with self.database.read() as session:
+            found = canaries.newest(session, way)
+        assert found is not None
+        return found
+
+    def age(self, **by: float) -> None:
+        with self.database.write() as session:
+            for canary in session.execute(select(Canary)).scalars():
+                canary.planted_at -= timedelta(**by)
+                canary.ended_at = canary.ended_at and canary.ended_at - timedelta(**by)
+                canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
+
+    def overview(self) -> Overview:
+        found = empty(self.settings)
+        with self.database.read() as session:
+            health.read(session, self.settings, found)
+        return found
+
+    def count(self, model: type[ApiToken] | type[Incident] | type[Notification] | type[Sighting]) -> int:
+        with self.database.read() as session:
+            return session.execute(select(func.count()).select_from(model)).scalar_one()
+
+
+@pytest.fixture
+def bench(database: Database, client: GitHub, tmp_path: Path) -> Bench:
+    return Bench(database, load_settings(read_dotenv=False), tmp_path, client)
+
+
+def test_canaries_in_the_queues_are_disabled_by_the_same_way_as_a_leak(bench: Bench) -> None:
+    assert planting.plant_due(bench) == [CanaryWay.TEXTS, CanaryWay.PUSHES]
+    bench.poll()
+    bench.scan()
+    bench.respond()
+    for way, source in ((CanaryWay.TEXTS, "public_events"), (CanaryWay.PUSHES, "canary")):
+        canary = bench.newest(way)
+        assert (canary.state, canary.decision, canary.source) == (CanaryState.ENDED, Decision.DISABLED, source)
+        assert canary.ended_at is not None
+    with bench.database.read() as session:
+        entries = session.execute(select(AuditEntry.what, AuditEntry.evidence)).all()
+        assert [what for what, _ in entries] == ["token_disabled", "token_disabled"]
+        assert {evidence["digest"] for _, evidence in entries} == set(session.execute(select(Canary.digest)).scalars())
+    assert [bench.count(model) for model in (Incident, Notification, Sighting, ApiToken)] == [0, 0, 0, 0]
+    assert bench.overview().problems == []
+
+
+@on_sqlite
+def test_a_second_canary_is_planted_only_when_it_is_due_and_not_behind_one_that_waits(bench: Bench) -> None:
+    planting.plant_due(bench)
+    assert planting.plant_due(bench) == []
+    bench.scan()
+    bench.respond()
+    bench.age(minutes=bench.settings.canary_minutes)
+    assert planting.plant_due(bench) == [CanaryWay.PUSHES]  # the one among the texts still waits for its poll
+
+
+def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) -> None:
+    planting.plant_due(bench)
+    bench.scan()
+    bench.respond()
+    bench.age(minutes=11)
+    assert [(one.kind, one.subject) for one in bench.overview().problems] == [(Kind.CANARY_LATE, "texts")]
+    bench.age(hours=1)
+    problems = {one.subject: one for one in bench.overview().problems}
+    assert problems["texts"].kind == Kind.CANARY_LOST
+    assert "planted" in problems["texts"].sentence
+    assert problems["pushes"].kind == Kind.CANARY_NOT_PLANTED  # the schedule has stood still for an hour
+    planting.plant_due(bench)
+    bench.poll()
+    bench.scan()
+    bench.respond()
+    assert bench.overview().problems == []
+
+
+@on_sqlite
+def test_a_service_that_runs_and_never_plants_is_a_problem(bench: Bench) -> None:
+    found = empty(bench.settings)
+    began = found.at - timedelta(hours=1)
+    found.processes.append(ProcessRow("responder", "here", 1, ("responding",), began, found.at, 0.0, "1"))
+    with bench.database.read() as session:
+        health.read(session, bench.settings, found)
+    assert {one.kind for one in found.problems} == {Kind.CANARY_NOT_PLANTED}
+
+
+@on_sqlite
+def test_a_canary_that_is_only_observed_has_taken_the_whole_way_of_that_mode(bench: Bench) -> None:
+    bench.policy = replace(bench.policy, enforce=EnforceMode.OBSERVE)
+    planting.plant_due(bench)
+    bench.scan()
+    bench.respond()
+    assert bench.newest(CanaryWay.PUSHES).decision == Decision.OBSERVED
+    assert bench.count(Notification) == 0
+
+
+@on_sqlite
+def test_a_canary_that_the_store_no_longer_has_live_is_no_success(bench: Bench) -> None:
+    planting.plant_due(bench)
+    bench.scan()
+    with bench.database.write() as session:
+        session.execute(update(Incident).values(action=Decision.ALREADY_DISABLED))
+    bench.respond()
+    assert [one.kind for one in bench.overview().problems if one.subject == "pushes"] == [Kind.CANARY_LOST]
+
+
+@on_sqlite
+def test_a_killed_worker_makes_the_token_again_and_leaves_no_second_one(bench: Bench) -> None:
+    planting.plant_due(bench)
+    texts.events(bench.database, bench.policy, bench.detector.digester)  # and the process is killed
+    bench.poll()
+    bench.poll()  # it waits for its look-up now, and is not made again
+    bench.respond()
+    assert bench.newest(CanaryWay.TEXTS).decision == Decision.DISABLED
+    assert bench.count(ApiToken) == 0
+
+
+@pytest.fixture
+def store() -> Iterator[ReferenceStore]:
+    with token_store.running(ReferenceStore("the-secret")) as reference:
+        yield reference
+
+
+@on_sqlite
+def test_a_store_behind_http_takes_canaries_and_is_asked_to_disable_them(bench: Bench, store: ReferenceStore) -> None:
+    http = HttpStore(store.url, "the-secret")
+    bench.settings = bench.settings.model_copy(update={"token_store_url": store.url})
+    assert planting.plant_due(bench) == []  # the operator has not said that the store takes them
+    assert {one.off.partition(" ")[0] for one in bench.overview().canaries[:2]} == {"R8SCAN_TOKEN_STORE_CANARIES"}
+    bench.settings = bench.settings.model_copy(update={"token_store_canaries": True})
+    bench.policy = replace(bench.policy, access=access_to(http))
+    planting.plant_due(bench)
+    bench.scan()
+    bench.respond()
+    canary = bench.newest(CanaryWay.PUSHES)
+    assert (canary.state, canary.decision) == (CanaryState.ENDED, Decision.DISABLED)
+    assert store.tokens[str(canary.digest)]["disabled_at"]
+    http.close()
+
+
+@on_sqlite
+def test_a_store_that_refuses_a_canary_fails_the_push_and_is_named(bench: Bench, store: ReferenceStore) -> None:
+    http = HttpStore(store.url, "a wrong secret")
+    bench.policy = replace(bench.policy, access=access_to(http))
+    planting.plant_due(bench)
+    bench.scan()
+    bench.respond()
+    canary = bench.newest(CanaryWay.PUSHES)
+    assert canary.state == CanaryState.PLANTED
+    assert canary.digest is None
+    assert "R8SCAN_TOKEN_STORE_SECRET" in str(canary.error)
+    http.close()
+
+
+@pytest.fixture
+def published(bench: Bench, sandbox: SandboxGitHub) -> Iterator[Bench]:
+    sandbox.create_repository("acme/canaries")
+    gist = sandbox.create_gist({"readme": b"canaries"})
+    update = {"canary_repository": "acme/canaries", "canary_gist": gist.id, "sources": ()}
+    bench.settings = bench.settings.model_copy(update=update)
+    bench.github_of_canaries = connect(sandbox.api_url, sandbox.url, "a-token", label="R8SCAN_CANARY_GITHUB_TOKEN")
+    yield bench
+    bench.github_of_canaries.close()
+
+
+def test_a_canary_in_public_is_found_where_it_was_published(published: Bench, sandbox: SandboxGitHub) -> None:
+    assert planting.plant_due(published) == [CanaryWay.PUSHES, CanaryWay.REPOSITORY, CanaryWay.GIST]
+    published.poll()
+    published.scan()
+    published.respond()
+    canary = published.newest(CanaryWay.REPOSITORY)
+    assert (canary.decision, canary.source) == (Decision.DISABLED, "public_events")
+    assert canary.place == f"{sandbox.url}/acme/canaries/blob/main/canary.txt"
+    assert b"TOKEN=" in sandbox.gists[0].files["canary.txt"]
+    with published.database.read() as session:
+        assert "canary_planted" in session.execute(select(AuditEntry.what)).scalars().all()
+    published.age(hours=6)
+    published.scan()
+    published.respond()
+    assert CanaryWay.REPOSITORY in planting.plant_due(published)  # the second one replaces the first one's file
+    assert published.newest(CanaryWay.REPOSITORY).state == CanaryState.PLANTED
+
+
+@on_sqlite
+def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
+    published: Bench, sandbox: SandboxGitHub
+) -> None:
+    published.settings = published.settings.model_copy(update={"canary_repository": "acme/gone", "canary_gist": None})
+    planting.plant_due(published)
+    canary = published.newest(CanaryWay.REPOSITORY)
+    assert (canary.state, canary.place) == (CanaryState.FAILED, "")
+    problems = [one for one in published.overview().problems if one.subject == "repository"]
+    assert [one.kind for one in problems] == [Kind.CANARY_NOT_PLANTED]
+    assert "answered 404" in problems[0].sentence
+    assert published.count(ApiToken) == 0
+    assert planting.plant_due(published) == []
+    published.age(minutes=10)
+    assert planting.plant_due(published) == [CanaryWay.REPOSITORY]
+
+
+def test_the_raw_token_is_in_no_representation() -> None:
+    content = fresh_canary(sha256_digest)
+    token = content.text.decode().partition("TOKEN=")[2].strip()
+    assert content.digest == sha256_digest(token.encode())
+    assert token not in repr(content) + repr(packed(content.text)) + content.hint

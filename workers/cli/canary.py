@@ -1,0 +1,88 @@
+"""`r8scan canary`: shows the canary tokens that were planted, and plants one now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scanner.records import canaries
+from scanner.records.canary_models import Canary
+from scanner.records.states import CanaryWay
+from scanner.sources.canaries import planting, ways
+from workers.cli import output
+from workers.cli.errors import UserError
+from workers.cli.groups import Group
+from workers.cli.opening import opened_context
+
+app = Group("Canary tokens, which test the way from a find to the disable.")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_canaries(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest canaries: where each was planted, which source saw it, and how long its disable took.
+
+    Example: r8scan canary list --limit 5
+    """
+    with opened_context() as context, context.database.read() as session:
+        rows = canaries.listed(session, limit)
+        off = {way.value: reason for way in CanaryWay if (reason := ways.reason_off(context.settings, way))}
+    if as_json:
+        output.json_lines([_as_json(row) for row in rows])
+        return
+    columns = ("id", "way", "planted", "state", "decision", "after", "source", "place or error")
+    cells = (
+        (row.id, row.way, row.planted_at, row.state, row.decision, _after(row), row.source, row.error or row.place)
+        for row in rows
+    )
+    output.table("Canaries", columns, cells, empty="no canary was planted yet")
+    for way, reason in off.items():
+        typer.echo(output.plain(f"{way}: off, because {reason}"))
+
+
+@app.command("plant")
+def plant(
+    way: Annotated[CanaryWay, typer.Argument(help="Where to plant it.")] = CanaryWay.PUSHES,
+    as_json: JsonOption = False,
+) -> None:
+    """Plant a canary now. The running service finds and disables it; `r8scan canary list` shows when.
+
+    Example: r8scan canary plant repository
+    """
+    with opened_context() as context:
+        if reason := ways.reason_off(context.settings, way):
+            raise UserError(f"no canary takes the way {way}: {reason}")
+        canary_id = planting.plant(context, way)
+        if canary_id is None:
+            raise UserError("a canary was planted this second: wait for it")
+        with context.database.read() as session:
+            row = session.get_one(Canary, canary_id)
+    if as_json:
+        output.json_lines([_as_json(row)])
+    elif row.error:
+        raise UserError(f"the canary was not planted: {row.error}")
+    else:
+        typer.echo(f"canary {canary_id} was planted in {ways.WORDS[way]}")
+
+
+def _after(row: Canary) -> str | None:
+    return None if row.ended_at is None else f"{(row.ended_at - row.planted_at).total_seconds():.1f} s"
+
+
+def _as_json(row: Canary) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "way": row.way.value,
+        "state": row.state.value,
+        "decision": row.decision.value if row.decision else None,
+        "planted_at": row.planted_at,
+        "ended_at": row.ended_at,
+        "source": row.source,
+        "place": row.place or None,
+        "error": row.error,
+    }

@@ -1,0 +1,116 @@
+"""Canaries: when each way was last proved from planting to the disable, and what is wrong if it was not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from scanner.records import canaries
+from scanner.records.canary_models import Canary
+from scanner.records.models import db_now
+from scanner.records.states import CanaryState, CanaryWay
+from scanner.settings import Settings
+from scanner.sources.canaries import ways
+from workers.health.problems import Kind, Problem, span
+from workers.health.rows import CanaryRow, Overview
+
+DAY_SECONDS = 24 * 3600
+MISSED_INTERVALS = 3
+"""After this many intervals without a new canary, the schedule does not work."""
+
+
+def read(session: Session, settings: Settings, found: Overview) -> None:
+    """Add a row for each way, and a problem for each way that is on and was not proved in time."""
+    for way in CanaryWay:
+        off = ways.reason_off(settings, way)
+        since = canaries.since_success(session, way)
+        found.canaries.append(_row(session, way, off, since, found.at))
+        if not off:
+            found.problems += _problems(settings, way, since, found)
+
+
+def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], now: datetime) -> CanaryRow:
+    recent = (Canary.way == way, Canary.planted_at > db_now(-DAY_SECONDS))
+    counted: Counter[bool | None] = Counter()
+    statement = select(Canary.state, Canary.decision, func.count()).where(*recent)
+    for state, decision, number in session.execute(statement.group_by(Canary.state, Canary.decision)):
+        counted[None if state == CanaryState.PLANTED else decision in canaries.SUCCESSES] += number
+    last = next((one for one in since if one.decision in canaries.SUCCESSES), None)
+    waits = next((one for one in since if one.state == CanaryState.PLANTED), None)
+    return CanaryRow(
+        way=way.value,
+        off=off,
+        planted_at=since[-1].planted_at if since else None,
+        ended_at=last.ended_at if last else None,
+        seconds=_seconds(last) if last else None,
+        source=last.source if last else None,
+        waiting_seconds=round((now - waits.planted_at).total_seconds(), 1) if waits else None,
+        planted_24h=counted.total(),
+        disabled_24h=counted[True],
+        failed_24h=counted[False],
+        error=since[-1].error if since else None,
+    )
+
+
+def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], found: Overview) -> list[Problem]:
+    """Return the most urgent problem of the way, or an empty list."""
+    patience, words = ways.PATIENCE[way], ways.WORDS[way]
+    todo = f"follow it: r8scan canary list; what it waits for is in r8scan status (see {_section(way)})"
+    waits = next((one for one in since if one.state == CanaryState.PLANTED), None)
+    age = (found.at - waits.planted_at).total_seconds() if waits else 0.0
+    if waits is not None and age > patience.late:
+        kind = Kind.CANARY_LOST if age > patience.lost else Kind.CANARY_LATE
+        what = "is lost" if kind == Kind.CANARY_LOST else "is late"
+        sentence = f"a canary in {words} {what}: planted {span(age)} ago and not disabled"
+        return [Problem(kind, sentence + _because(waits), todo, waits.planted_at, way.value)]
+    newest = since[-1] if since else None
+    if newest is None:
+        return _never_planted(settings, way, found)
+    if newest.state == CanaryState.FAILED:
+        sentence = f"a canary could not be planted in {words}{_because(newest)}"
+        return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "correct what it says", newest.planted_at, way.value)]
+    if newest.state == CanaryState.ENDED and newest.decision not in canaries.SUCCESSES:
+        sentence = f"a canary in {words} ended as {newest.decision} and not as disabled"
+        return [Problem(Kind.CANARY_LOST, sentence, "run r8scan store check", newest.planted_at, way.value)]
+    silent = (found.at - newest.planted_at).total_seconds()
+    if newest.state == CanaryState.ENDED and silent > MISSED_INTERVALS * ways.interval_seconds(settings, way):
+        sentence = f"no canary was planted in {words} for {span(silent)}"
+        return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "restart the responder and beat", None, way.value)]
+    took = _seconds(newest)
+    if took is not None and took > patience.late:
+        sentence = (
+            f"the newest canary in {words} was disabled after {span(took)}, expected within {span(patience.late)}"
+        )
+        return [Problem(Kind.CANARY_LATE, sentence, todo, newest.planted_at, way.value)]
+    return []
+
+
+def _never_planted(settings: Settings, way: CanaryWay, found: Overview) -> list[Problem]:
+    began = min((one.started_at for one in found.processes), default=found.at)
+    if found.at - began < timedelta(seconds=MISSED_INTERVALS * ways.interval_seconds(settings, way)):
+        return []
+    sentence = f"no canary was ever planted in {ways.WORDS[way]}"
+    return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "restart the responder and beat", began, way.value)]
+
+
+def _section(way: CanaryWay) -> str:
+    return {
+        CanaryWay.TEXTS: "sources: public_events; sightings",
+        CanaryWay.PUSHES: "queues: pushes",
+        CanaryWay.REPOSITORY: "sources: repository_search, public_events; queues: pushes",
+        CanaryWay.GIST: "sources: gists; queues: files",
+    }[way]
+
+
+def _because(canary: Canary) -> str:
+    return f" ({canary.error})" if canary.error else ""
+
+
+def _seconds(canary: Canary) -> float | None:
+    if canary.ended_at is None:
+        return None
+    return round(max((canary.ended_at - canary.planted_at).total_seconds(), 0.0), 1)

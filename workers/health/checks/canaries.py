@@ -1,0 +1,28 @@
+"""The check of canaries: whether each way that is on was proved lately, from planting to the disable."""
+
+from __future__ import annotations
+
+from workers.context import Context
+from workers.health import canaries
+from workers.health.checks.check import Off, Wrong
+from workers.health.overview import empty
+from workers.health.problems import span
+
+
+def check_canaries(context: Context) -> str:
+    """Return when each way was last proved."""
+    found = empty(context.settings)
+    with context.database.read() as session:
+        canaries.read(session, context.settings, found)
+    if found.problems:
+        raise Wrong("; ".join(one.sentence for one in found.problems), found.problems[0].todo)
+    on = [one for one in found.canaries if not one.off]
+    if not on:
+        raise Off(found.canaries[0].off)
+    parts = [
+        f"{one.way}: disabled after {span(one.seconds)}, {span(found.at - one.ended_at)} ago"
+        if one.ended_at
+        else f"{one.way}: none has ended yet"
+        for one in on
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,21 @@
+"""The task that plants canaries. The sweeper ends them when they were decided on."""
+
+from __future__ import annotations
+
+from scanner.sources.canaries import planting
+from workers import bulkheads
+from workers.celery import app
+from workers.context import current_context
+from workers.wake import wake
+
+
+@app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
+def plant_canaries() -> None:
+    """Plant a canary in each way that is due."""
+    with bulkheads.slot("plant_canaries") as is_free:
+        if not is_free:
+            return
+        context = current_context()
+        planted = planting.plant_due(context)
+    if planted:
+        wake("r8scan.scan")
