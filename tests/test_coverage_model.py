@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from coverage_model import charts, deployments, doors, firehose, page
+from coverage_model import charts, deployments, firehose, page, sources
 from coverage_model.inputs import InputError, Inputs, load
+from coverage_model.measured import with_measurements
 from coverage_model.results import Results, compute
 
 MODEL = page.FOLDER / "model.py"
@@ -54,7 +55,7 @@ def test_repository_search_shows_most_pushes_and_fits_the_points_of_one_credenti
 ) -> None:
     search, listed = inputs.repository_search, results.named("public events, repository search, new repositories")
     assert search.points_per_hour + inputs.new_repositories.points_per_hour < inputs.limits.points_per_hour
-    assert results.doors["repository_search"].seconds[0] >= search.settle_seconds
+    assert results.sources["repository_search"].seconds[0] >= search.settle_seconds
     assert listed.cost.pushes_per_second > 0.9 * inputs.firehose.events_per_second * inputs.firehose.read_share
     # The points pay for the pages of the first looks.
     pages = 3600 * inputs.firehose.events_per_second * inputs.firehose.push_share / 100
@@ -84,8 +85,8 @@ def test_more_credentials_never_see_less_and_nobody_sees_more_than_all(results: 
         assert same <= random <= even + 0.005
 
 
-def test_another_door_and_another_installation_never_find_less_nor_later(inputs: Inputs, results: Results) -> None:
-    leaks = doors.draw_leaks(inputs)[:3000]
+def test_another_source_and_another_installation_never_find_less_nor_later(inputs: Inputs, results: Results) -> None:
+    leaks = sources.draw_leaks(inputs)[:3000]
     for count in range(1, len(deployments.ALL)):
         fewer = deployments.delays(inputs, leaks, deployments.ALL[:count], 0.07).seconds
         more = deployments.delays(inputs, leaks, deployments.ALL[: count + 1], 0.07).seconds
@@ -94,33 +95,33 @@ def test_another_door_and_another_installation_never_find_less_nor_later(inputs:
         deployments.delays(inputs, leaks, deployments.ALL[:3], results.shares.uncoordinated[number - 1], number)
         for number in (1, 5)
     )
-    assert all(one.share_within(seconds) <= five.share_within(seconds) for seconds in (60, 3600, 86400, doors.WEEK))
+    assert all(one.share_within(seconds) <= five.share_within(seconds) for seconds in (60, 3600, 86400, sources.WEEK))
 
 
-def test_a_door_is_no_faster_than_what_it_waits_for(inputs: Inputs, results: Results) -> None:
-    assert results.doors["public_events"].seconds[0] >= inputs.public_events.visible_earliest_seconds
-    assert results.doors["event_archive"].seconds[0] >= inputs.event_archive.published_after_seconds
-    assert results.doors["code_search"].seconds[0] >= inputs.code_search.index_earliest_seconds
-    assert doors.archive_drain_seconds(inputs) <= 3600
+def test_a_source_is_no_faster_than_what_it_waits_for(inputs: Inputs, results: Results) -> None:
+    assert results.sources["public_events"].seconds[0] >= inputs.public_events.visible_earliest_seconds
+    assert results.sources["event_archive"].seconds[0] >= inputs.event_archive.published_after_seconds
+    assert results.sources["code_search"].seconds[0] >= inputs.code_search.index_earliest_seconds
+    assert sources.archive_drain_seconds(inputs) <= 3600
 
 
 def test_what_the_page_advises_is_what_the_model_says(results: Results) -> None:
-    found = {door: own.share_within(doors.WEEK) for door, own in results.doors.items()}
-    assert max(found, key=lambda door: found[door]) == "partner_alerts"
-    assert results.named("all doors").cost.cores < 1
+    found = {source: own.share_within(sources.WEEK) for source, own in results.sources.items()}
+    assert max(found, key=lambda source: found[source]) == "partner_alerts"
+    assert results.named("all sources").cost.cores < 1
     assert results.named("public events").cost.rest_budget < 0.1
     assert all(outcome.cost.rest_budget < 1 for outcome in results.outcomes)
 
 
 def test_a_round_of_code_search_grows_with_queries_and_matches(inputs: Inputs) -> None:
-    requests = [doors.code_search_requests(inputs, 1, matches) for matches in (0, 100, 1_000, 1_001, 20_000, 80_000)]
+    requests = [sources.code_search_requests(inputs, 1, matches) for matches in (0, 100, 1_000, 1_001, 20_000, 80_000)]
     assert requests == sorted(requests)
     assert requests[:3] == [1, 1, 10]
-    assert doors.code_search_requests(inputs, 4, 20_000) == 4 * requests[4]
+    assert sources.code_search_requests(inputs, 4, 20_000) == 4 * requests[4]
     chances = [(number + 0.5) / 1000 for number in range(1000)]
     for count in (1, 5):
-        mean = sum(doors.code_search_wait(inputs, chance, count) for chance in chances) / len(chances)
-        assert mean == pytest.approx(doors.code_search_round_seconds(inputs) / (count + 1), rel=0.01)
+        mean = sum(sources.code_search_wait(inputs, chance, count) for chance in chances) / len(chances)
+        assert mean == pytest.approx(sources.code_search_round_seconds(inputs) / (count + 1), rel=0.01)
 
 
 def test_ranges_that_overlap_count_once() -> None:
@@ -192,3 +193,41 @@ def test_an_input_that_cannot_be_used_is_named_in_one_line(
 def test_a_page_without_a_marker_is_refused() -> None:
     with pytest.raises(ValueError, match="answer"):
         page.with_tables("# Coverage", {"answer": "|"})
+
+
+STATUS = {
+    "sources": [
+        {
+            "source": "repository_search",
+            "recall": {
+                "60": [900, 0, 0, 0],
+                "300": [900, 405, 0, 0],
+                "900": [900, 810, 0, 0],
+                "86400": [900, 810, 0, 0],
+            },
+            "total": [9_849_600, 9_000_000, 11_000_000],
+            "cursor": {"settle": 90.0, "width": 12},
+        },
+        {"source": "public_events", "recall": {}, "total": [], "cursor": {}},
+    ]
+}
+
+
+def test_what_an_installation_measured_replaces_assumptions(inputs: Inputs) -> None:
+    changed, replaced = with_measurements(inputs, STATUS)
+    search = changed.repository_search
+    assert search.indexed_share == pytest.approx(0.9)
+    assert (search.settle_seconds, search.window_seconds) == (90.0, 12)
+    # Half of them within 300 s and all within 900 s: on a logarithmic scale, from 100 s.
+    assert search.lag_earliest_seconds == pytest.approx(100)
+    assert search.lag_latest_seconds == pytest.approx(900)
+    assert changed.firehose.events_per_second == pytest.approx(9_849_600 / 86_400 / inputs.firehose.push_share)
+    assert len(replaced) == 6
+
+
+def test_few_marks_replace_nothing_and_another_file_is_refused(inputs: Inputs) -> None:
+    few = {"sources": [{"source": "repository_search", "recall": {"86400": [9, 9, 0.7, 1]}, "total": [], "cursor": {}}]}
+    assert with_measurements(inputs, few) == (inputs, [])
+    for wrong in ({}, {"sources": "x"}, {"sources": [{"source": "repository_search", "recall": {"60": "x"}}]}):
+        with pytest.raises(InputError, match="status"):
+            with_measurements(inputs, wrong)

@@ -109,11 +109,15 @@ def _length(digits: bytearray) -> int:
     return int(digits, 16)
 
 
-def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1") -> Refs:
-    """Return the branches and tags of a repository, up to MAX_REFS, and HEAD's target. Raises GitHubError."""
+def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefix: str = "") -> Refs:
+    """Return the branches and tags of a repository, up to MAX_REFS, and HEAD's target. Raises GitHubError.
+
+    `prefix`: list only HEAD and the refs whose full names begin with it.
+    """
     body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
     # Ask for branches and tags only: large repositories have many more refs of pull requests, sorted before their tags.
-    body += [b"ref-prefix %s\n" % prefix for prefix in (b"HEAD", b"refs/heads/", b"refs/tags/")]
+    prefixes = [prefix.encode("utf-8", "surrogateescape")] if prefix else [b"refs/heads/", b"refs/tags/"]
+    body += [b"ref-prefix %s\n" % one for one in (b"HEAD", *prefixes)]
     with _exchange(github, repository, body) as chunks:
         oids: dict[str, str] = {}
         head, size = None, 0

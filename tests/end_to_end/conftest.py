@@ -27,7 +27,7 @@ def polling(surroundings: World) -> Callable[[], bool]:
     def ask() -> bool:
         with surroundings.database.read() as session:
             statement = select(SourceState.last_success_at).where(SourceState.source == "public_events")
-        return session.execute(statement).scalar_one_or_none() is not None
+            return session.execute(statement).scalar_one_or_none() is not None
 
     return ask
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from coverage_model.doors import WEEK
 from coverage_model.results import Results
+from coverage_model.sources import WEEK
 from coverage_model.words import percent
 
 WIDTH, HEIGHT = 800, 440
@@ -108,7 +108,7 @@ def delay_chart(results: Results) -> str:
         return LEFT + math.log(seconds / first) / math.log(last / first) * (RIGHT - LEFT)
 
     looks = {
-        "all doors": "violet",
+        "all sources": "violet",
         "partner alerts alone": "orange",
         "all that is polled, N = 5": "green later",
         "all that is polled": "green",
@@ -130,7 +130,7 @@ def delay_chart(results: Results) -> str:
         *_curves(lines),
     ]
     description = _description("After a week", lines)
-    return _svg("Share of leaked tokens disabled", "by the doors that are open", description, body)
+    return _svg("Share of leaked tokens disabled", "by the sources that are on", description, body)
 
 
 def _svg(title: str, subtitle: str, description: str, body: Sequence[str]) -> str:

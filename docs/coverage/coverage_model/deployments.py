@@ -1,4 +1,4 @@
-"""What a deployment finds, how fast, and what it costs: doors together, for N separate installations."""
+"""What a deployment finds, how fast, and what it costs: sources together, for N separate installations."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coverage_model.doors import DOORS, NEVER, Leak, code_search_round_seconds, gists_share, times
 from coverage_model.inputs import Inputs
+from coverage_model.sources import NEVER, SOURCES, Leak, code_search_round_seconds, gists_share, times
 
 DAY = 86400
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Doors that are open, on so many separate installations. Each polls; one of them reads the archive."""
+    """Sources that are on, on so many separate installations. Each polls; one of them reads the archive."""
 
     name: str
-    doors: tuple[str, ...]
+    sources: tuple[str, ...]
     installations: int = 1
 
 
-ALL = DOORS
+ALL = SOURCES
 POLLED = ALL[:-1]
 LISTED = ("public_events", "repository_search", "new_repositories")
 DEPLOYMENTS = (
@@ -31,8 +31,8 @@ DEPLOYMENTS = (
     Deployment("all that is polled", POLLED),
     Deployment("all that is polled, N = 5", POLLED, 5),
     Deployment("partner alerts alone", ALL[-1:]),
-    Deployment("all doors", ALL),
-    Deployment("all doors, N = 5", ALL, 5),
+    Deployment("all sources", ALL),
+    Deployment("all sources, N = 5", ALL, 5),
 )
 
 
@@ -55,11 +55,11 @@ class Delays:
 
 
 def delays(
-    inputs: Inputs, leaks: Sequence[Leak], doors: Sequence[str], events_share: float, installations: int = 1
+    inputs: Inputs, leaks: Sequence[Leak], sources: Sequence[str], events_share: float, installations: int = 1
 ) -> Delays:
-    """How long the leaks stay usable when these doors are open."""
-    by_door = (times(inputs, leak, events_share, installations) for leak in leaks)
-    return Delays(tuple(sorted(min(found[door] for door in doors) for found in by_door)))
+    """How long the leaks stay usable when these sources are on."""
+    by_source = (times(inputs, leak, events_share, installations) for leak in leaks)
+    return Delays(tuple(sorted(min(found[source] for source in sources) for found in by_source)))
 
 
 @dataclass(frozen=True)
@@ -78,35 +78,35 @@ class Cost:
 
 
 def cost(
-    inputs: Inputs, doors: Sequence[str], single_share: float, pooled_share: float, installations: int = 1
+    inputs: Inputs, sources: Sequence[str], single_share: float, pooled_share: float, installations: int = 1
 ) -> Cost:
     """The deployment's cost. `single_share` of the events is what one installation sees, `pooled_share` what all do."""
     work, arriving = inputs.work, inputs.firehose.events_per_second * inputs.firehose.read_share
     pushes = rest = search = points = kb_per_hour = 0.0
-    if "public_events" in doors:
+    if "public_events" in sources:
         asked = inputs.public_events.pages + inputs.public_events.text_pages
         polled = 3600 / inputs.public_events.poll_seconds * asked
         rest += polled
         # Separate installations do not know what the others have read.
         pushes += arriving * single_share * installations
         kb_per_hour += polled * inputs.public_events.page_kb * installations
-    known = pooled_share if "public_events" in doors else 0.0
-    if "repository_search" in doors:
+    known = pooled_share if "public_events" in sources else 0.0
+    if "repository_search" in sources:
         points += inputs.repository_search.points_per_hour
         shown = inputs.repository_search.indexed_share * (1 - inputs.repository_search.again_share)
         pushes += arriving * shown * (1 - single_share) * installations
         known = 1 - (1 - known) * (1 - shown)
-    if "new_repositories" in doors:
+    if "new_repositories" in sources:
         points += inputs.new_repositories.points_per_hour
         rest += inputs.new_repositories.requests_per_hour
-    if "event_archive" in doors:
+    if "event_archive" in sources:
         pushes += arriving * inputs.archive_share * (1 - known)
         kb_per_hour += inputs.event_archive.file_mb * 1000
-    if "code_search" in doors:
+    if "code_search" in sources:
         search = 60 * inputs.code_search.requests_per_minute
         rest += inputs.code_search.blobs_per_round * 3600 / code_search_round_seconds(inputs)
         kb_per_hour += search * inputs.code_search.page_kb * installations
-    if "gists" in doors:
+    if "gists" in sources:
         polls, seen = 3600 / inputs.gists.poll_seconds, inputs.gists.new_per_minute * 60 * gists_share(inputs)
         # The first page of each poll overlaps with the last poll's.
         rest += polls * (1 + seen / polls // inputs.gists.page_gists)

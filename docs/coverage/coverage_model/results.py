@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from coverage_model import deployments, doors, firehose
+from coverage_model import deployments, firehose, sources
 from coverage_model.deployments import DEPLOYMENTS, Cost, Delays, Deployment
 from coverage_model.inputs import Inputs
 
@@ -44,14 +44,14 @@ class Trial:
     given: float
     tried: tuple[float, float]
     without_alerts: tuple[float, float]
-    all_doors: tuple[float, float]
+    all_sources: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Results:
     inputs: Inputs
     shares: firehose.Shares
-    doors: dict[str, Delays]
+    sources: dict[str, Delays]
     outcomes: tuple[Outcome, ...]
     trials: tuple[Trial, ...]
 
@@ -65,20 +65,29 @@ class Results:
 
 def compute(inputs: Inputs) -> Results:
     """Some seconds of work; the same for the same inputs."""
-    shares, leaks = firehose.simulate(inputs), doors.draw_leaks(inputs)
+    shares, leaks = firehose.simulate(inputs), sources.draw_leaks(inputs)
     single = shares.uncoordinated[0]
-    by_door = {door: deployments.delays(inputs, leaks, [door], single) for door in deployments.ALL}
+    by_source = {source: deployments.delays(inputs, leaks, [source], single) for source in deployments.ALL}
     outcomes = []
     for each in DEPLOYMENTS:
         pooled = shares.uncoordinated[each.installations - 1]
-        found = deployments.delays(inputs, leaks, each.doors, pooled, each.installations)
-        outcomes.append(Outcome(each, found, deployments.cost(inputs, each.doors, single, pooled, each.installations)))
+        found = deployments.delays(inputs, leaks, each.sources, pooled, each.installations)
+        outcomes.append(
+            Outcome(each, found, deployments.cost(inputs, each.sources, single, pooled, each.installations))
+        )
     trials = tuple(_trial(inputs, leaks, single, *tried) for tried in TRIED)
-    return Results(inputs, shares, by_door, tuple(outcomes), trials)
+    return Results(inputs, shares, by_source, tuple(outcomes), trials)
 
 
 def _trial(
-    inputs: Inputs, leaks: list[doors.Leak], single: float, label: str, section: str, key: str, low: float, high: float
+    inputs: Inputs,
+    leaks: list[sources.Leak],
+    single: float,
+    label: str,
+    section: str,
+    key: str,
+    low: float,
+    high: float,
 ) -> Trial:
     pairs = [_tried(inputs, leaks, single, section, key, value) for value in (low, high)]
     without, everything = zip(*pairs, strict=True)
@@ -86,14 +95,14 @@ def _trial(
 
 
 def _tried(
-    inputs: Inputs, leaks: list[doors.Leak], single: float, section: str, key: str, value: Any
+    inputs: Inputs, leaks: list[sources.Leak], single: float, section: str, key: str, value: Any
 ) -> tuple[float, float]:
     changed = replace(inputs, **{section: replace(getattr(inputs, section), **{key: value})})
     if section in ("firehose", "public_events"):
         one = replace(changed, simulation=replace(changed.simulation, most_installations=1))
         single = firehose.simulate(one).uncoordinated[0]
     without, everything = (
-        deployments.delays(changed, leaks, opened, single).share_within(7200)
-        for opened in (deployments.POLLED, deployments.ALL)
+        deployments.delays(changed, leaks, chosen_sources, single).share_within(7200)
+        for chosen_sources in (deployments.POLLED, deployments.ALL)
     )
     return without, everything

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from coverage_model import deployments, doors
+from coverage_model import deployments, sources
 from coverage_model.deployments import Cost, cost
-from coverage_model.doors import code_search_requests, gists_share
 from coverage_model.firehose import one_window_share
 from coverage_model.inputs import INSTALLATIONS
 from coverage_model.results import Results
+from coverage_model.sources import code_search_requests, gists_share
 from coverage_model.words import duration, figure, number, percent, two_digits
 
 SEARCHES = ((2, 5_000), (4, 20_000), (8, 20_000), (8, 80_000))
@@ -21,7 +21,7 @@ def tables(results: Results) -> dict[str, str]:
         "answer": _answer(results),
         "deployments": _deployments(results),
         "firehose": _firehose(results),
-        "doors": _doors(results),
+        "sources": _sources(results),
         "search": _search(results),
         "cost": _cost(results),
         "sensitivity": _sensitivity(results),
@@ -32,7 +32,7 @@ def _answer(results: Results) -> str:
     single, five = results.shares.uncoordinated[0], results.shares.uncoordinated[4]
     search = results.named("all that is polled").delays
     alerts = results.named("partner alerts alone").delays
-    everything = results.named("all doors").delays
+    everything = results.named("all sources").delays
     quota = results.named("public events").cost.rest_budget
     events = results.inputs.public_events
     index = results.inputs.repository_search
@@ -51,7 +51,7 @@ def _answer(results: Results) -> str:
         f"{percent(results.with_archive(five))} with the archive.",
         f"Counted in leaks: everything one can poll finds {percent(search.share_within(7200))} within two hours. "
         f"GitHub's partner alerts alone find {percent(alerts.share_within(7200))}, if our assumptions about them hold; "
-        f"all doors together {percent(everything.share_within(7200))}.",
+        f"all sources together {percent(everything.share_within(7200))}.",
     )
     return "\n".join(f"* {line}" for line in lines)
 
@@ -60,18 +60,18 @@ def _deployments(results: Results) -> str:
     rows = []
     for outcome in results.outcomes:
         found, own = outcome.delays, outcome.cost
-        shares = [percent(found.share_within(seconds)) for seconds in (300, 7200, doors.WEEK)]
+        shares = [percent(found.share_within(seconds)) for seconds in (300, 7200, sources.WEEK)]
         rows.append(
             [
                 outcome.deployment.name,
                 *shares,
-                two_digits(results.inputs.leaks.per_day * (1 - found.share_within(doors.WEEK))),
+                two_digits(results.inputs.leaks.per_day * (1 - found.share_within(sources.WEEK))),
                 *(duration(found.of_found().of_all(share)) for share in (0.5, 0.95)),
                 *(two_digits(value) for value in (own.cores, own.gb_per_day)),
             ]
         )
     missed = f"missed of {number(results.inputs.leaks.per_day)} a day"
-    head = ["doors", "5 min", "2 h", "a week", missed, "found: median", "found: p95", "cores", "GB a day"]
+    head = ["sources", "5 min", "2 h", "a week", missed, "found: median", "found: p95", "cores", "GB a day"]
     return _table(head, rows)
 
 
@@ -92,9 +92,9 @@ def _firehose(results: Results) -> str:
     return _table(["N", *kinds, "requests an hour", "of each REST quota"], rows)
 
 
-def _doors(results: Results) -> str:
+def _sources(results: Results) -> str:
     inputs = results.inputs
-    requests = {door: cost(inputs, [door], results.shares.uncoordinated[0], 0.0) for door in deployments.ALL}
+    requests = {source: cost(inputs, [source], results.shares.uncoordinated[0], 0.0) for source in deployments.ALL}
     uses = {
         "public_events": f"{requests['public_events'].rest_per_hour:.0f} REST",
         "event_archive": "1 file",
@@ -116,19 +116,19 @@ def _doors(results: Results) -> str:
         "partner_alerts": f"{percent(inputs.partner_alerts.seen_share)} of plain leaks (assumed)",
     }
     rows = []
-    for door, found in results.doors.items():
+    for source, found in results.sources.items():
         own = found.of_found()
         rows.append(
             [
-                door.replace("_", " "),
-                shows[door],
-                percent(found.share_within(doors.WEEK)),
+                source.replace("_", " "),
+                shows[source],
+                percent(found.share_within(sources.WEEK)),
                 duration(own.of_all(0.5)),
                 duration(own.of_all(0.95)),
-                uses[door],
+                uses[source],
             ]
         )
-    return _table(["door", "shows", "of all leaks", "median", "p95", "requests an hour"], rows)
+    return _table(["source", "shows", "of all leaks", "median", "p95", "requests an hour"], rows)
 
 
 def _search(results: Results) -> str:
@@ -145,16 +145,16 @@ def _search(results: Results) -> str:
 def _cost(results: Results) -> str:
     shares, rows = results.shares, []
     for count in INSTALLATIONS:
-        opened_doors = [(deployments.ALL[:1], "events"), (deployments.ALL[:2], "events, archive")]
+        chosen = [(deployments.ALL[:1], "events"), (deployments.ALL[:2], "events, archive")]
         if count == 1:
-            opened_doors.append((deployments.LISTED, "events, repository search, new repositories"))
-        for opened, label in opened_doors:
+            chosen.append((deployments.LISTED, "events, repository search, new repositories"))
+        for chosen_sources, label in chosen:
             seen = shares.uncoordinated[count - 1]
-            own = cost(results.inputs, opened, shares.uncoordinated[0], seen, count)
+            own = cost(results.inputs, chosen_sources, shares.uncoordinated[0], seen, count)
             rows.append([f"{count}, {label}", *_cost_figures(own)])
     whole = cost(results.inputs, ["public_events"], 1.0, 1.0)
-    rows.append(["the whole firehose, if a door showed it", *_cost_figures(whole)])
-    return _table(["N, doors", "pushes a second", "cores", "GB a day", "rows a day", "rows kept"], rows)
+    rows.append(["the whole firehose, if a source showed it", *_cost_figures(whole)])
+    return _table(["N, sources", "pushes a second", "cores", "GB a day", "rows a day", "rows kept"], rows)
 
 
 def _cost_figures(own: Cost) -> list[str]:
@@ -164,7 +164,7 @@ def _cost_figures(own: Cost) -> list[str]:
 
 def _sensitivity(results: Results) -> str:
     polled = results.named("all that is polled").delays.share_within(7200)
-    everything = results.named("all doors").delays.share_within(7200)
+    everything = results.named("all sources").delays.share_within(7200)
     rows = [["as given", "", "", percent(polled), percent(everything)]]
     rows += [
         [
@@ -172,11 +172,11 @@ def _sensitivity(results: Results) -> str:
             figure(trial.key, trial.given),
             " … ".join(figure(trial.key, value) for value in trial.tried),
             " … ".join(percent(share) for share in trial.without_alerts),
-            " … ".join(percent(share) for share in trial.all_doors),
+            " … ".join(percent(share) for share in trial.all_sources),
         ]
         for trial in results.trials
     ]
-    return _table(["input", "given", "tried", "all that is polled", "all doors"], rows)
+    return _table(["input", "given", "tried", "all that is polled", "all sources"], rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -101,6 +101,10 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: 
         return _whole(refs, reading) if known is None else _changed(refs, known, reading)
     # The stored name is redacted, so redact the listed ones before comparing.
     wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
+    if not wants and refs.is_truncated:
+        # The list ends before this ref, so ask for the ref alone. Of a redacted name, the server knows nothing.
+        named = _refs(github, push, prefix=push.ref)
+        wants = [oid for name, oid in named.oids.items() if name == push.ref]
     if not wants:
         reading.unread["refs_over_limit" if refs.is_truncated else "ref_gone"] += 1
         return Plan([], refs=refs)
@@ -187,5 +191,6 @@ def _is_small(push: Push) -> bool:
     return push.size_kb is not None and push.size_kb < SMALL_KB
 
 
-def _refs(github: GitHub, push: Push) -> Refs:
-    return git_protocol.list_refs(github, push.repository, hash_name="sha256" if len(push.head) == 64 else "sha1")
+def _refs(github: GitHub, push: Push, prefix: str = "") -> Refs:
+    hash_name = "sha256" if len(push.head) == 64 else "sha1"
+    return git_protocol.list_refs(github, push.repository, hash_name=hash_name, prefix=prefix)

@@ -17,6 +17,7 @@ import pytest
 
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.packs import PackLimits
+from scanner.github import git_protocol
 from scanner.github.client import GitHub, connect
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push
@@ -304,3 +305,19 @@ def test_a_new_or_small_repository_is_read_whole(
     assert reading.tips is not None
     assert reading.tips.is_whole
     assert reading.tips.lists_refs is ("is_new" in changes)
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/two", "refs/heads/gone"])
+def test_a_created_ref_beyond_the_end_of_the_list_is_asked_for_by_name(
+    reader: GitHub, pushes: dict[str, Pushed], monkeypatch: pytest.MonkeyPatch, ref: str
+) -> None:
+    own = pushes["several_branches"]
+    monkeypatch.setattr(git_protocol, "MAX_REFS", 1)
+    push = own.push("", ref=ref, ref_type="branch", kind="create")
+    reading = read_push(reader, push, Detector(), limits=PackLimits(), known=own.known())
+    if ref in own.after:
+        assert reading.plan is not None
+        assert list(reading.plan.wants) == [own.after[ref]]
+        assert not reading.unread
+    else:
+        assert reading.unread == {"refs_over_limit": 1}

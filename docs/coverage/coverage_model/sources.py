@@ -1,6 +1,6 @@
-"""Each door by itself: how long a round takes, what share it shows, when it shows a leak.
+"""Each source by itself: how long a round takes, what share it shows, when it shows a leak.
 
-Times are seconds since the leak became public; `NEVER` where a door does not show it.
+Times are seconds since the leak became public; `NEVER` where a source does not show it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from coverage_model.inputs import Inputs
 
 NEVER = math.inf
 EVENT_PLACES = ("push", "create", "text")
-DOORS = (
+SOURCES = (
     *("public_events", "event_archive", "code_search", "gists"),
     *("repository_search", "new_repositories", "partner_alerts"),
 )
@@ -99,10 +99,10 @@ def archive_drain_seconds(inputs: Inputs) -> float:
 
 
 def times(inputs: Inputs, leak: Leak, events_share: float, installations: int) -> dict[str, float]:
-    """Seconds from the leak to "disabled", for each door."""
+    """Seconds from the leak to "disabled", for each source."""
     place, work = _place(inputs, leak.place), inputs.work
     if leak.readable >= inputs.leaks.readable_share:
-        return dict.fromkeys(DOORS, NEVER)
+        return dict.fromkeys(SOURCES, NEVER)
     plain = leak.plain < inputs.leaks.plain_share
     return {
         "public_events": _events_time(inputs, leak, place, events_share),
