@@ -26,7 +26,7 @@ from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.leases import Lease, LeaseLost
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Decision, EnforceMode
-from scanner.response.incidents import TokenIncident
+from scanner.response.incidents import TokenIncident, done
 from scanner.response.notification_queue import queue_notifications
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
@@ -325,7 +325,7 @@ def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incide
         select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)
     ).scalar_one()
     evidence = {"digest": incident.digest, "key": disabled.key, "attempts": lease.attempts}
-    audit.record_all(session, [Entry(f"token_{disabled.result}", evidence, incident.id)])
+    audit.record_all(session, [Entry(done(incident.cause, disabled.result), evidence, incident.id)])
     session.execute(
         update(Report)
         .where(Report.incident_id == incident.id, Report.decision == Decision.DISABLING)

@@ -77,6 +77,11 @@ def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> 
     )
 
 
+def done(cause: Cause, what: str) -> str:
+    """Return the name of an audit entry and a line of the security log: canaries must not count as tokens there."""
+    return f"{'canary' if cause == Cause.CANARY else 'token'}_{what}"
+
+
 def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
     """Close incidents whose token was enabled again. A new find is then a new incident, and its owner is notified."""
     if not reenabled:

@@ -247,7 +247,7 @@ def _decide(
         if incident.digest not in new and taken.action in (incident.action, Decision.ALREADY_DISABLED):
             continue
         evidence = {"digest": incident.digest, "source": source, "new_places": len(places[incident.digest])}
-        entries.append(Entry(f"token_{taken.action}", evidence, incident.id))
+        entries.append(Entry(incidents.done(causes[incident.digest], taken.action), evidence, incident.id))
         incident.action, incident.cause = taken.action, causes[incident.digest]
         if taken.disabled_at is not None:
             incident.disabled_at = taken.disabled_at
@@ -279,7 +279,8 @@ def _log_places(
     for one in decided:
         if found := list(places[one.token.digest].values()):
             fields = {"source": source, "places": len(found), "url": found[0]["url"]}
-            security_log.write_after_commit(session, "token_found", fields, who=SYSTEM, incident_id=one.incident.id)
+            kind = incidents.done(one.incident.cause, "found")
+            security_log.write_after_commit(session, kind, fields, who=SYSTEM, incident_id=one.incident.id)
 
 
 def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:

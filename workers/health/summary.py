@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from scanner.records import security_log
+from scanner.records.canaries import is_no_canary
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.health_models import ToldProblem
@@ -71,7 +72,11 @@ def write_due(database: Database, settings: Settings) -> bool:
 def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
     """Return what was done in the last minute, and what waits now."""
     since = db_now(-MINUTE)
-    actions = select(Incident.action, func.count()).where(Incident.detected_at > since).group_by(Incident.action)
+    actions = (
+        select(Incident.action, func.count())
+        .where(Incident.detected_at > since, is_no_canary())
+        .group_by(Incident.action)
+    )
     mails = select(Notification.channel, func.count()).where(
         Notification.state == NotificationState.SENT,
         # Of a sent row this is the time of sending. It has an index, `sent_at` has none.

@@ -114,7 +114,7 @@ def test_canaries_in_the_queues_are_disabled_by_the_same_way_as_a_leak(bench: Be
         assert canary.ended_at is not None
     with bench.database.read() as session:
         entries = session.execute(select(AuditEntry.what, AuditEntry.evidence)).all()
-        assert [what for what, _ in entries] == ["token_disabled", "token_disabled"]
+        assert [what for what, _ in entries] == ["canary_disabled", "canary_disabled"]
         assert {evidence["digest"] for _, evidence in entries} == set(session.execute(select(Canary.digest)).scalars())
     assert [bench.count(model) for model in (Incident, Notification, Sighting, ApiToken)] == [0, 0, 0, 0]
     assert bench.overview().problems == []
