@@ -104,14 +104,14 @@ def mails(database: Database) -> list[tuple[str | None, str, str]]:
         return [(row[0], row[1], row[2]) for row in session.execute(statement)]
 
 
-def test_a_token_that_was_brought_back_stays_so_when_it_is_seen_where_it_was(database: Database, token: str) -> None:
+def test_an_enabled_token_stays_live_when_it_is_seen_in_a_known_place(database: Database, token: str) -> None:
     find(database, token, "app.py")
     assert enable(database, token)
     find(database, token, "app.py")
     assert is_live(database, token)
 
 
-def test_a_token_that_was_only_observed_and_then_brought_back_stays_so(database: Database, token: str) -> None:
+def test_an_observed_and_then_enabled_token_stays_live(database: Database, token: str) -> None:
     digest = sha256_digest(token.encode())
     observe = replace(POLICY, enforce=EnforceMode.OBSERVE)
     place = Place("file", "https://github.example/ana/app/blob/app.py", "ana/app", 1, path="app.py", commit="a" * 40)
@@ -124,7 +124,7 @@ def test_a_token_that_was_only_observed_and_then_brought_back_stays_so(database:
 
 
 @pytest.mark.parametrize("let_pass", ["observed", "protected"])
-def test_what_was_let_pass_is_decided_on_again_without_being_seen_again(
+def test_a_token_that_stayed_live_is_decided_again_without_a_new_find(
     database: Database, token: str, let_pass: str
 ) -> None:
     digest = sha256_digest(token.encode())
@@ -142,7 +142,7 @@ def test_what_was_let_pass_is_decided_on_again_without_being_seen_again(
     assert not decide_again(database, policy=POLICY).has_notifications
 
 
-def test_an_incident_cannot_be_closed_over_a_disable_that_is_under_way(postgresql_url: str) -> None:
+def test_an_incident_cannot_be_closed_during_a_disable(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     schema.upgrade(database)
     key = incident_row(database, action="protected")
@@ -156,7 +156,7 @@ def test_an_incident_cannot_be_closed_over_a_disable_that_is_under_way(postgresq
     database.close()
 
 
-def test_a_token_that_was_brought_back_is_disabled_by_a_new_place(database: Database, token: str) -> None:
+def test_an_enabled_token_is_disabled_again_by_a_new_place(database: Database, token: str) -> None:
     find(database, token, "app.py")
     enable(database, token)
     first, second = find(database, token, "app.py", "other.py")
@@ -165,7 +165,7 @@ def test_a_token_that_was_brought_back_is_disabled_by_a_new_place(database: Data
     assert [recipient for recipient, _, _ in mails(database)] == ["a@acme.example"] * 2
 
 
-def test_a_token_that_was_brought_back_is_disabled_by_a_report(database: Database, token: str) -> None:
+def test_an_enabled_token_is_disabled_again_by_a_report(database: Database, token: str) -> None:
     find(database, token, "app.py")
     enable(database, token)
     subject = reports.Subject(sha256_digest(token.encode()))
@@ -174,7 +174,7 @@ def test_a_token_that_was_brought_back_is_disabled_by_a_report(database: Databas
     assert not is_live(database, token)
 
 
-def test_bringing_back_says_who_and_why_and_does_nothing_twice(database: Database, token: str) -> None:
+def test_enabling_is_audited_with_the_reason_and_does_nothing_twice(database: Database, token: str) -> None:
     find(database, token, "app.py")
     assert enable(database, token, "a test token")
     assert not enable(database, token, "again")
@@ -201,7 +201,7 @@ def test_a_reason_keeps_no_token_and_no_line_breaks(database: Database, token: s
     assert len(kept) <= operator_actions.MAX_REASON_LENGTH
 
 
-def test_a_token_disabled_by_hand_is_announced_and_nobody_is_mailed(database: Database, token: str) -> None:
+def test_a_token_disabled_by_an_operator_is_announced_and_nobody_is_mailed(database: Database, token: str) -> None:
     digest = sha256_digest(token.encode())
     for expected in (True, False):
         with database.write() as session:
@@ -234,7 +234,7 @@ def test_a_token_has_one_open_incident(database: Database, token: str) -> None:
         decide(database, lambda session, one: operator_actions.reopen(session, one, who=WHO, reason="why not"), at=0)
 
 
-def test_a_mail_can_be_sent_again_to_whoever_the_account_names_now(database: Database, token: str) -> None:
+def test_a_mail_can_be_sent_again_to_the_accounts_current_addresses(database: Database, token: str) -> None:
     find(database, token, "app.py")
 
     def resend(session: Session, incident: Incident) -> None:
@@ -255,7 +255,7 @@ def test_a_mail_can_be_sent_again_to_whoever_the_account_names_now(database: Dat
     assert len(set(ids)) == len(ids)
 
 
-def test_nobody_is_told_of_what_was_not_disabled(database: Database, token: str) -> None:
+def test_no_mail_is_sent_again_about_a_token_that_was_not_disabled(database: Database, token: str) -> None:
     with database.write() as session:
         sql.protect(session, sha256_digest(token.encode()), protected=True)
     find(database, token, "app.py")
@@ -263,20 +263,20 @@ def test_nobody_is_told_of_what_was_not_disabled(database: Database, token: str)
         decide(database, lambda session, one: send_again(session, one, "a@acme.example"))
 
 
-def test_without_an_address_there_is_nobody_to_send_to(database: Database, token: str) -> None:
+def test_a_mail_cannot_be_sent_again_without_an_address(database: Database, token: str) -> None:
     find(database, token, "app.py")
     with pytest.raises(NotPossible, match="no mail address"):
         decide(database, send_again)
 
 
-def test_nobody_is_told_again_that_a_token_is_disabled_which_works(database: Database, token: str) -> None:
+def test_no_mail_says_again_that_a_live_token_is_disabled(database: Database, token: str) -> None:
     find(database, token, "app.py")
     enable(database, token)
     with pytest.raises(NotPossible, match="the token works again"):
         decide(database, lambda session, one: send_again(session, one, "a@acme.example"))
 
 
-def test_of_several_who_send_again_at_once_one_does(database: Database, token: str) -> None:
+def test_concurrent_resends_queue_one_mail(database: Database, token: str) -> None:
     find(database, token, "app.py")
     with database.write() as session:
         session.execute(text("UPDATE notifications SET state = 'sent' WHERE channel = 'email'"))
@@ -306,7 +306,7 @@ def test_an_entry_of_the_audit_cannot_be_changed(database: Database, token: str,
     assert [entry.who for entry in entries(database, "token_disabled")] == ["r8scan"]
 
 
-def test_the_timeline_tells_the_whole_story_in_order(database: Database, token: str) -> None:
+def test_the_timeline_lists_all_events_in_order(database: Database, token: str) -> None:
     find(database, token, "app.py")
     decide(database, lambda session, one: operator_actions.annotate(session, one, who=WHO, text="called the owner"))
     enable(database, token)
@@ -321,7 +321,7 @@ def test_the_timeline_tells_the_whole_story_in_order(database: Database, token: 
     assert (note.who, note.detail) == (WHO, "text called the owner")
 
 
-def test_the_timeline_of_a_storm_stays_short(database: Database, token: str) -> None:
+def test_the_timeline_of_many_places_stays_short(database: Database, token: str) -> None:
     find(database, token, *(f"{number}.py" for number in range(MAX_PLACES + 7)))
     with database.read() as session:
         story = timeline(session, session.execute(select(Incident)).scalar_one())

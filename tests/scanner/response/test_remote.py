@@ -91,7 +91,9 @@ def due_now(database: Database) -> None:
         session.execute(update(Sighting).values(next_check_at=db_now()))
 
 
-def test_a_find_is_disabled_and_its_owner_told(database: Database, policy: Policy, reference: ReferenceStore) -> None:
+def test_a_found_token_is_disabled_and_its_owner_notified(
+    database: Database, policy: Policy, reference: ReferenceStore
+) -> None:
     done = respond_to(database, [candidate()], source="public_events", policy=policy)
     (incident,) = incidents(database)
     assert done.disabled == [incident.id]
@@ -101,7 +103,7 @@ def test_a_find_is_disabled_and_its_owner_told(database: Database, policy: Polic
     assert reference.calls == ["lookup", "lookup", "disable"]
 
 
-def test_a_store_that_is_away_is_never_taken_for_unknown(
+def test_an_unavailable_store_never_means_unknown(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"look_up"}
@@ -119,7 +121,7 @@ def test_a_store_that_is_away_is_never_taken_for_unknown(
         assert session.execute(select(Sighting)).first() is None
 
 
-def test_a_disable_that_fails_is_done_later_and_told_then(
+def test_a_failed_disable_is_retried_and_notified_when_it_succeeds(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -136,7 +138,7 @@ def test_a_disable_that_fails_is_done_later_and_told_then(
     assert reference.calls.count("disable") == 1
 
 
-def test_two_workers_that_find_it_at_once_disable_and_tell_once(
+def test_two_workers_with_the_same_find_disable_and_notify_once(
     database: Database, policy: Policy, reference: ReferenceStore
 ) -> None:
     barrier = threading.Barrier(4)
@@ -158,7 +160,7 @@ def test_two_workers_that_find_it_at_once_disable_and_tell_once(
     assert reference.keys == {DIGEST: str(incident.id)}
 
 
-def test_what_its_owner_disabled_before_is_nobodys_mail(
+def test_a_token_that_its_owner_disabled_before_queues_no_mail(
     database: Database, policy: Policy, reference: ReferenceStore
 ) -> None:
     reference.disable(DIGEST, "the owner", "")
@@ -167,7 +169,7 @@ def test_what_its_owner_disabled_before_is_nobodys_mail(
     assert mails(database) == []
 
 
-def test_what_its_owner_disables_between_look_up_and_call_is_not_ours(
+def test_a_disable_by_the_owner_between_look_up_and_call_is_not_attributed_to_r8scan(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -180,7 +182,7 @@ def test_what_its_owner_disables_between_look_up_and_call_is_not_ours(
     assert mails(database) == []
 
 
-def test_what_the_store_forgot_meanwhile_ends_in_sight(
+def test_a_token_that_the_store_no_longer_has_ends_visibly(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -199,7 +201,7 @@ def test_what_the_store_forgot_meanwhile_ends_in_sight(
     assert reference.tokens[DIGEST]["disabled_at"], "what is known again is disabled where it stands"
 
 
-def test_what_cannot_be_checked_just_now_is_not_taken_for_unknown(
+def test_a_token_that_cannot_be_checked_now_does_not_count_as_unknown(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -215,7 +217,7 @@ def test_what_cannot_be_checked_just_now_is_not_taken_for_unknown(
     assert [incident.action for incident in incidents(database)] == ["disabled"]
 
 
-def test_a_record_that_is_missing_does_not_keep_a_token_alive(
+def test_a_missing_record_does_not_prevent_the_disable(
     database: Database, policy: Policy, store: Away, monkeypatch: pytest.MonkeyPatch, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -232,7 +234,7 @@ def test_a_record_that_is_missing_does_not_keep_a_token_alive(
     assert mails(database) == [("email", "ana@example.com")]
 
 
-def test_a_store_that_is_away_is_asked_once_not_for_every_token(
+def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = [f"{number:064x}" for number in range(20)]
@@ -258,7 +260,7 @@ def test_a_store_that_is_away_is_asked_once_not_for_every_token(
 
 
 @pytest.mark.parametrize("decided", ["observe", "protect"])
-def test_what_an_operator_decides_before_the_call_is_obeyed(
+def test_a_decision_of_the_operator_before_the_call_is_obeyed(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore, decided: str
 ) -> None:
     store.away = {"disable"}
@@ -277,7 +279,7 @@ def test_what_an_operator_decides_before_the_call_is_obeyed(
     assert mails(database) == [("operator", "op@example.com")]
 
 
-def test_a_public_find_under_way_is_not_held_by_the_brake(
+def test_the_brake_does_not_hold_an_unfinished_public_find(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -292,7 +294,7 @@ def test_a_public_find_under_way_is_not_held_by_the_brake(
     assert reference.tokens[DIGEST]["disabled_at"]
 
 
-def test_an_answer_older_than_our_own_disable_brings_nothing_back(
+def test_an_answer_older_than_the_disable_does_not_count_as_enabled_again(
     database: Database, policy: Policy, store: Away
 ) -> None:
     stale = store.look_up([DIGEST])
@@ -309,7 +311,7 @@ def test_an_answer_older_than_our_own_disable_brings_nothing_back(
     assert [(one.state, one.action) for one in incidents(database)] == [("open", "disabled")]
 
 
-def test_protected_and_observed_tokens_page_the_operator(
+def test_protected_and_observed_tokens_notify_the_operator(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     reference.tokens[DIGEST]["protected"] = True
@@ -319,7 +321,7 @@ def test_protected_and_observed_tokens_page_the_operator(
     assert "disable" not in reference.calls
 
 
-def test_a_brought_back_token_is_another_incident_when_it_is_found_elsewhere(
+def test_an_enabled_token_found_elsewhere_is_another_incident(
     database: Database, policy: Policy, reference: ReferenceStore
 ) -> None:
     respond_to(database, [candidate()], source="public_events", policy=policy)
@@ -368,7 +370,7 @@ class Troubled(HttpStore):
 
 
 @pytest.mark.parametrize("trouble", [StoreUnavailable("the token store did not answer"), ValueError("a bug"), Crash()])
-def test_one_of_many_that_fails_costs_the_others_nothing_and_is_known_for_ours_later(
+def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_later(
     database: Database, reference: ReferenceStore, trouble: BaseException
 ) -> None:
     digests = sorted(f"{number:064x}" for number in range(1, 31))
@@ -398,7 +400,7 @@ def test_one_of_many_that_fails_costs_the_others_nothing_and_is_known_for_ours_l
     store.close()
 
 
-def test_a_store_that_is_away_is_asked_for_the_first_of_many_only(
+def test_an_unavailable_store_is_asked_only_for_the_first_of_many(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     digests = [f"{number:064x}" for number in range(1, 31)]
@@ -420,7 +422,7 @@ def many(reference: ReferenceStore, count: int = 12) -> list[str]:
     return digests
 
 
-def test_one_that_spoils_every_answer_about_it_does_not_hold_up_the_others(
+def test_a_token_that_breaks_each_answer_does_not_block_the_others(
     database: Database, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = many(reference)
@@ -449,7 +451,7 @@ def test_one_that_spoils_every_answer_about_it_does_not_hold_up_the_others(
     store.close()
 
 
-def test_one_that_cannot_be_written_does_not_hold_up_the_others(
+def test_a_result_that_cannot_be_written_does_not_block_the_others(
     database: Database, policy: Policy, reference: ReferenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = many(reference)
@@ -468,7 +470,7 @@ def test_one_that_cannot_be_written_does_not_hold_up_the_others(
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-def test_a_disable_that_is_being_written_is_not_taken_for_a_token_that_was_brought_back(database: Database) -> None:
+def test_a_disable_that_is_being_written_does_not_count_as_enabled_again(database: Database) -> None:
     with database.write() as session:
         session.add(
             Incident(

@@ -56,7 +56,7 @@ def count(database: Database, model: type, *conditions: object) -> int:
         return session.execute(select(func.count()).select_from(model).where(*conditions)).scalar_one()  # type: ignore[arg-type]
 
 
-def test_a_live_token_is_disabled_recorded_and_its_owner_told(
+def test_a_live_token_is_disabled_and_recorded_and_its_owner_notified(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -119,7 +119,7 @@ def test_several_tokens_of_one_account_make_one_mail(database: Database, fresh_t
     assert (count(database, Incident), count(database, Notification), count(database, NotificationSubject)) == (3, 1, 3)
 
 
-def test_every_recipient_of_an_account_is_told(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_every_recipient_of_an_account_is_notified(database: Database, fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     known(database, token, emails=("ana@example.com", "bo@example.com"))
     respond(database, [found(token)], source="public_events", policy=POLICY)
@@ -128,9 +128,7 @@ def test_every_recipient_of_an_account_is_told(database: Database, fresh_token: 
     assert sorted(map(str, recipients)) == ["ana@example.com", "bo@example.com"]
 
 
-def test_a_recipient_who_is_spelled_in_two_ways_is_told_once(
-    database: Database, fresh_token: Callable[[], str]
-) -> None:
+def test_a_recipient_written_in_two_ways_is_notified_once(database: Database, fresh_token: Callable[[], str]) -> None:
     for emails in (("Ana@example.com", "ana@example.com"), ("ana@Example.com",)):
         token = fresh_token()
         known(database, token, emails=emails)
@@ -139,7 +137,7 @@ def test_a_recipient_who_is_spelled_in_two_ways_is_told_once(
         assert session.execute(select(Notification.recipient)).scalars().all() == ["Ana@example.com"]
 
 
-def test_a_token_without_account_is_disabled_and_the_operator_sees_the_mail_that_nobody_gets(
+def test_a_token_without_account_is_disabled_and_the_operator_notified(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -160,7 +158,7 @@ def test_without_an_operator_address_the_row_says_so(database: Database, fresh_t
     assert errors == ["no recipient: R8SCAN_OPERATOR_EMAIL is not set"]
 
 
-def test_a_protected_token_pages_the_operator_and_stays_live(
+def test_a_protected_token_stays_live_and_the_operator_is_notified(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -173,7 +171,7 @@ def test_a_protected_token_pages_the_operator_and_stays_live(
         assert session.execute(select(NotificationSubject.occasion)).scalars().all() == ["protected"]
 
 
-def test_observing_tells_only_the_operator_and_enforcing_later_disables(
+def test_the_mode_observe_notifies_only_the_operator_and_enforcing_later_disables(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -189,7 +187,7 @@ def test_observing_tells_only_the_operator_and_enforcing_later_disables(
     assert count(database, Notification, Notification.channel == "email") == 1
 
 
-def test_what_the_store_does_not_know_is_kept_and_found_after_an_import(
+def test_a_token_unknown_to_the_store_is_kept_and_found_after_an_import(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     token = fresh_token()
@@ -208,7 +206,7 @@ def test_what_the_store_does_not_know_is_kept_and_found_after_an_import(
     assert count(database, Sighting) == 0
 
 
-def test_an_old_unknown_sighting_is_forgotten_after_thirty_days_and_an_unchecked_one_is_not(
+def test_an_unknown_sighting_is_deleted_after_thirty_days_and_an_unchecked_one_is_not(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     with database.write() as session:
@@ -220,7 +218,7 @@ def test_an_old_unknown_sighting_is_forgotten_after_thirty_days_and_an_unchecked
     assert count(database, Sighting, Sighting.state == "unchecked") == 1
 
 
-def test_nothing_of_a_failed_transaction_stays(
+def test_a_failed_transaction_leaves_nothing(
     database: Database, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = fresh_token()
@@ -240,7 +238,7 @@ def test_nothing_of_a_failed_transaction_stays(
         assert sql.look_up(session, [digest])[digest].disabled_at is not None
 
 
-def test_two_workers_that_find_it_at_once_disable_once_and_mail_once(
+def test_two_workers_with_the_same_find_disable_once_and_mail_once(
     postgresql_url: str, fresh_token: Callable[[], str]
 ) -> None:
     """The first holds its transaction open after disabling; the second arrives, waits, and finds it done."""
@@ -304,7 +302,7 @@ def test_a_flood_of_invented_tokens_is_looked_up_and_only_its_likeliest_are_reco
     assert counts == {"sightings_over_limit": 400 - len(recorded)}
 
 
-def test_a_repository_full_of_tokens_is_worked_through_in_short_transactions(
+def test_a_repository_full_of_tokens_is_processed_in_short_transactions(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     tokens = [fresh_token() for _ in range(450)]
@@ -327,7 +325,7 @@ def test_a_repository_full_of_tokens_is_worked_through_in_short_transactions(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_of_what_its_owner_disabled_the_owner_hears_only_where_that_is_wanted(
+def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_asks_for_it(
     database: Database, fresh_token: Callable[[], str], wanted: bool
 ) -> None:
     token = fresh_token()
@@ -342,7 +340,7 @@ def test_of_what_its_owner_disabled_the_owner_hears_only_where_that_is_wanted(
     assert occasions == (["already_disabled"] if wanted else [])
 
 
-def test_a_storm_costs_the_statements_of_one_token(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_ten_thousand_tokens_cost_no_statement_each(database: Database, fresh_token: Callable[[], str]) -> None:
     """Ten thousand tokens at once are worked through in batches: no statement is run for each of them."""
 
     def statements(tokens: list[str]) -> int:

@@ -45,7 +45,7 @@ def test_below_the_limit_nothing_is_dropped(database: Database) -> None:
     assert kept(database) == {("ana/app", "unknown"): 5}
 
 
-def test_a_flood_from_one_repository_goes_before_the_few_of_others(database: Database) -> None:
+def test_a_flood_from_one_repository_is_dropped_before_sightings_of_others(database: Database) -> None:
     record(database, "ana/app", 2)
     record(database, "evil/flood", 20, source="gists")
     record(database, "bo/app", 3)
@@ -53,7 +53,7 @@ def test_a_flood_from_one_repository_goes_before_the_few_of_others(database: Dat
     assert kept(database) == {("ana/app", "unknown"): 2, ("evil/flood", "unknown"): 5, ("bo/app", "unknown"): 3}
 
 
-def test_of_one_repository_the_oldest_go_first(database: Database) -> None:
+def test_the_oldest_sightings_of_a_repository_are_dropped_first(database: Database) -> None:
     old, new = record(database, "evil/flood", 6)[:3], record(database, "evil/flood", 6)[3:]
     with database.write() as session:
         session.execute(update(Sighting).where(Sighting.digest.in_(old)).values(seen_at=db_now(-3600)))
@@ -62,7 +62,7 @@ def test_of_one_repository_the_oldest_go_first(database: Database) -> None:
         assert set(session.execute(select(Sighting.digest)).scalars()) == set(new)
 
 
-def test_what_the_store_was_never_asked_about_goes_only_when_nothing_else_is_left(database: Database) -> None:
+def test_unchecked_sightings_are_dropped_last(database: Database) -> None:
     record(database, "evil/flood", 10, state=SightingState.UNCHECKED)
     record(database, "ana/app", 3)
     assert shed(database, 10) == {"test": 3}

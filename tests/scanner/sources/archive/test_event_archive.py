@@ -109,7 +109,7 @@ def reading(database: Database, client: GitHub, own_settings: Settings, archive:
     return Archive(database, client, own_settings, archive)
 
 
-def test_an_hour_brings_what_was_not_seen_behind_everything_else(reading: Archive, fresh_token: Token) -> None:
+def test_an_hour_queues_unseen_events_with_the_lowest_priority(reading: Archive, fresh_token: Token) -> None:
     token = fresh_token()
     digest = know(reading.database, token)
     with reading.database.write() as session:
@@ -126,7 +126,9 @@ def test_an_hour_brings_what_was_not_seen_behind_everything_else(reading: Archiv
     assert is_disabled(reading.database, digest)
 
 
-def test_a_crash_in_mid_hour_neither_loses_nor_doubles(reading: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_within_an_hour_neither_loses_nor_doubles_events(
+    reading: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 10)
     reading.publish(HOUR, packed(*(push(number) for number in range(1, 36))))
     reading.queue(HOUR)
@@ -163,7 +165,7 @@ def test_the_archive_waits_while_too_many_pushes_wait(reading: Archive, monkeypa
     assert reading.hour().progress["at"] == {"lines": 60}
 
 
-def test_a_file_is_fetched_anew_only_when_there_is_room_for_much_of_it(
+def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
@@ -184,7 +186,7 @@ def test_a_file_is_fetched_anew_only_when_there_is_room_for_much_of_it(
     assert len(reading.pushes()) == 1000
 
 
-def test_an_hour_that_was_read_is_left_out_and_read_again_for_what_is_new(reading: Archive) -> None:
+def test_an_hour_that_was_read_is_skipped_unless_it_is_requested_again(reading: Archive) -> None:
     reading.publish(HOUR, packed(push(1)))
     reading.queue(HOUR)
     reading.work()
@@ -219,7 +221,7 @@ def gap(reading: Archive) -> None:
 
 
 @pytest.mark.usefixtures("gap")
-def test_what_was_dropped_is_brought_once_more_and_fills_no_gap_until_then(reading: Archive) -> None:
+def test_dropped_events_are_queued_again_and_their_gap_stays_open_until_then(reading: Archive) -> None:
     reading.publish(HOUR, packed(*(push(number) for number in range(1, 4))))
     reading.queue(HOUR)
     reading.work()
@@ -234,7 +236,7 @@ def test_what_was_dropped_is_brought_once_more_and_fills_no_gap_until_then(readi
 
 
 @pytest.mark.usefixtures("gap")
-def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
+def test_an_hour_with_events_dropped_during_reading_counts_as_unread(
     reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 2)
@@ -259,7 +261,7 @@ def test_an_hour_of_which_something_was_dropped_while_it_was_read_was_not_read(
     assert gap_of(reading).filled_at is not None
 
 
-def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(reading: Archive) -> None:
+def test_the_archive_queues_events_whose_jobs_were_dropped(reading: Archive) -> None:
     event_of = parse_event(push(1))
     assert event_of is not None
     found = Found()
@@ -274,7 +276,7 @@ def test_what_a_poll_brought_and_was_dropped_can_be_brought_by_the_archive(readi
     assert waiting(reading) == [f"{1:040x}"]
 
 
-def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(reading: Archive) -> None:
+def test_dropped_pushes_that_waited_for_a_budget_count_as_unseen(reading: Archive) -> None:
     reading.publish(HOUR, packed(push(1), push(2)))
     reading.queue(HOUR)
     reading.work()
@@ -292,7 +294,7 @@ def test_pushes_that_waited_for_a_budget_are_forgotten_when_they_are_dropped(rea
         assert session.execute(select(SeenEvent)).all() == []
 
 
-def test_a_backfill_of_long_ago_leaves_no_list_of_its_events(reading: Archive) -> None:
+def test_a_backfill_of_old_hours_stores_no_event_ids(reading: Archive) -> None:
     old = HOUR - archive_hours.REMEMBERED_FOR
     reading.publish(old, packed(push(1)))
     reading.queue(old)
@@ -302,7 +304,7 @@ def test_a_backfill_of_long_ago_leaves_no_list_of_its_events(reading: Archive) -
         assert session.execute(select(SeenEvent)).all() == []
 
 
-def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(reading: Archive) -> None:
+def test_an_hour_with_gaps_is_read_as_soon_as_its_file_is_published(reading: Archive) -> None:
     with reading.database.write() as session:
         for hours, source in ((3, "public_events"), (0, "public_events"), (5, "gists")):
             at = datetime.now(UTC) - timedelta(hours=hours, minutes=1)
@@ -329,7 +331,7 @@ def test_an_hour_with_gaps_is_read_by_itself_once_its_file_is_there(reading: Arc
     assert event_archive.poll(reading.database, wait=lambda _: None).jobs == 0
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_fails(reading: Archive) -> None:
+def test_a_file_not_published_yet_is_awaited_and_a_missing_one_fails(reading: Archive) -> None:
     old = HOUR - timedelta(days=2)
     reading.router.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(404))
     reading.queue(HOUR)
@@ -397,7 +399,7 @@ def test_lines_come_whole_however_the_file_arrives(lines: list[bytes], chunk: in
 
 
 @pytest.mark.parametrize(("content", "error"), [(b"<html>", Malformed), (b"", Unavailable), (b"\x1f\x8b", Unavailable)])
-def test_what_is_no_archive_has_its_name(archive: respx.Router, content: bytes, error: type[Exception]) -> None:
+def test_each_unusable_archive_file_has_a_reason(archive: respx.Router, content: bytes, error: type[Exception]) -> None:
     archive.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(200, content=content))
     with pytest.raises(error), opened(ARCHIVE, HOUR) as lines:
         list(lines)
@@ -427,7 +429,7 @@ def test_no_redirect_is_followed(archive: respx.Router) -> None:
     assert not elsewhere.called
 
 
-def test_file_names_are_the_archives_own() -> None:
+def test_file_names_follow_the_archives_form() -> None:
     assert file_name(datetime(2026, 3, 5, 7, tzinfo=UTC)) == "2026-03-05-7.json.gz"
     assert hours_between(datetime(2026, 1, 1, 1, 59, tzinfo=UTC), datetime(2026, 1, 1, 3, 0, tzinfo=UTC)) == [
         datetime(2026, 1, 1, 1, tzinfo=UTC),

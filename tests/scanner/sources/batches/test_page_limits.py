@@ -119,7 +119,7 @@ def test_variants_of_one_bomb_share_the_budget_of_their_push(
     assert not reading.is_cut_off, "read alone it would cost the same"
 
 
-def test_a_push_whose_page_was_spent_by_others_is_read_once_more_alone(
+def test_a_push_whose_budget_others_spent_is_read_again_alone(
     client: GitHub, sandbox: SandboxGitHub, work: Workplace, fresh_token: Callable[[], str]
 ) -> None:
     page = budgets.ScanBudget.for_page()

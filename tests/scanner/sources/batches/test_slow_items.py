@@ -110,7 +110,7 @@ def work(workplace: Callable[..., Workplace]) -> Workplace:
     return made
 
 
-def test_a_slow_push_becomes_a_job_of_its_own_and_what_lies_beside_it_in_plain_is_found_at_once(
+def test_a_slow_push_becomes_a_separate_job_and_plain_tokens_beside_it_are_found_at_once(
     worker: Worker, work: Workplace, sandbox: SandboxGitHub, fresh_token: Callable[[], str]
 ) -> None:
     plain, packed = fresh_token(), fresh_token()
@@ -152,7 +152,7 @@ def test_a_push_whose_pack_takes_a_reader_long_is_slow_as_well(
     assert len(worker.rows(Sighting.digest)) == 1
 
 
-def test_a_slow_file_becomes_a_job_of_its_own(
+def test_a_slow_file_becomes_a_separate_job(
     worker: Worker, sandbox: SandboxGitHub, fresh_token: Callable[[], str]
 ) -> None:
     gist = sandbox.create_gist({"a.gz": gzip.compress(fresh_token().encode()), "b.txt": b"nothing"})

@@ -125,7 +125,7 @@ def test_a_blob_is_fetched_once_and_every_copy_has_its_place(
     assert state_of(search.database, "code_search").counts["blobs_known"] >= 1
 
 
-def test_a_round_tells_how_long_it_took_and_how_much_it_saw(search: Search, workplace: Make) -> None:
+def test_a_finished_round_reports_its_duration_and_coverage(search: Search, workplace: Make) -> None:
     for number in range(3):
         publish(workplace, f"ana/app{number}", f"REPLICATE_API_TOKEN {number}")
     search.whole_round()
@@ -134,7 +134,7 @@ def test_a_round_tells_how_long_it_took_and_how_much_it_saw(search: Search, work
     assert last["seconds"] >= 0
 
 
-def test_incomplete_results_are_asked_for_again(search: Search, sandbox: SandboxGitHub, workplace: Make) -> None:
+def test_incomplete_results_are_requested_again(search: Search, sandbox: SandboxGitHub, workplace: Make) -> None:
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
     sandbox.search_incomplete = True
     search.turn()
@@ -145,9 +145,7 @@ def test_incomplete_results_are_asked_for_again(search: Search, sandbox: Sandbox
     assert state.cursor["last_round"]["coverage"] == 1.0
 
 
-def test_a_query_that_github_refuses_is_left_out_and_named(
-    search: Search, sandbox: SandboxGitHub, workplace: Make
-) -> None:
+def test_a_refused_query_is_skipped_and_named(search: Search, sandbox: SandboxGitHub, workplace: Make) -> None:
     sandbox.faults["search"].append(lambda: Response(status_code=422))
     assert search.turn().error == "http_422"
     state = state_of(search.database, "code_search")
@@ -165,7 +163,7 @@ def test_a_query_that_github_refuses_is_left_out_and_named(
         (Response(b"{}"), "unexpected_json"),
     ],
 )
-def test_a_turn_that_fails_loses_nothing_of_the_round(
+def test_a_failed_poll_loses_nothing_of_the_round(
     search: Search, sandbox: SandboxGitHub, workplace: Make, answer: Response, reason: str
 ) -> None:
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
@@ -178,7 +176,7 @@ def test_a_turn_that_fails_loses_nothing_of_the_round(
     assert state.error
 
 
-def test_the_budget_of_ten_a_minute_is_never_overdrawn(search: Search, sandbox: SandboxGitHub) -> None:
+def test_the_budget_of_ten_requests_a_minute_is_never_exceeded(search: Search, sandbox: SandboxGitHub) -> None:
     for _ in range(sandbox.search_limit):
         search.turn()
     for _ in range(10):
@@ -232,7 +230,7 @@ def test_results_with_missing_and_nulled_fields_are_counted_and_the_rest_is_read
     assert state_of(search.database, "code_search").counts["unusable_result"] == 5
 
 
-def test_no_raw_token_is_stored_though_names_hold_one(
+def test_a_token_in_a_name_is_not_stored(
     search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     token = fresh_token()
@@ -245,7 +243,7 @@ def test_no_raw_token_is_stored_though_names_hold_one(
     assert sandbox.requests["blob"] == 1
 
 
-def test_a_blob_that_is_not_what_its_id_says_is_not_taken_for_read(
+def test_a_blob_that_does_not_match_its_id_does_not_count_as_read(
     search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     token = fresh_token()
@@ -260,7 +258,7 @@ def test_a_blob_that_is_not_what_its_id_says_is_not_taken_for_read(
     assert is_disabled(search.database, digest)
 
 
-def test_a_blob_that_is_never_what_its_id_says_is_scanned_as_it_is(
+def test_a_blob_that_never_matches_its_id_is_scanned_anyway(
     search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     token = fresh_token()
@@ -277,7 +275,7 @@ def test_a_blob_that_is_never_what_its_id_says_is_scanned_as_it_is(
         assert session.execute(select(ReadObject)).first() is None, "another copy of the blob is read for itself"
 
 
-def test_a_blob_that_is_looked_at_closer_and_differs_is_fetched_again(
+def test_a_blob_that_differs_at_the_closer_look_is_fetched_again(
     search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     near, far = fresh_token(), fresh_token()

@@ -54,7 +54,7 @@ def test_thirty_thousand_results_take_few_more_requests_than_pages() -> None:
     assert abs(ended.expected - len(index)) < 0.01 * len(index)
 
 
-def test_what_cannot_be_divided_is_counted() -> None:
+def test_results_that_cannot_be_split_are_counted() -> None:
     ended, seen, _ = walk([77] * 1500)
     assert (len(seen), ended.unreachable, ended.expected) == (1000, 500, 1500)
     assert 0.66 < ended.coverage < 0.67
@@ -74,7 +74,7 @@ def test_halves_hold_the_same_files_and_none_twice() -> None:
                 break
 
 
-def test_large_queries_do_not_hold_up_small_ones() -> None:
+def test_large_queries_do_not_delay_small_ones() -> None:
     current = Round.begin(3, "2026-01-01T00:00:00+00:00")
     asked = []
     for _ in range(6):
@@ -96,7 +96,7 @@ def test_incomplete_answers_are_asked_for_again_and_then_counted() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 5000), st.booleans()), max_size=300))
-def test_totals_that_drift_neither_crash_nor_last_for_ever(answers: list[tuple[int, int, bool]]) -> None:
+def test_drifting_totals_neither_crash_nor_prolong_a_round(answers: list[tuple[int, int, bool]]) -> None:
     current = Round.begin(2, "2026-01-01T00:00:00+00:00")
     for found, total, is_incomplete in answers:
         if not current.waiting:
@@ -111,6 +111,6 @@ def test_totals_that_drift_neither_crash_nor_last_for_ever(answers: list[tuple[i
     assert requests <= MAX_SHARDS
 
 
-def test_a_query_that_is_not_taken_is_left_out() -> None:
+def test_a_query_that_github_refuses_is_skipped() -> None:
     current = after_refusal(Round.begin(2, "2026-01-01T00:00:00+00:00"))
     assert [shard.query for shard in current.waiting] == [1]

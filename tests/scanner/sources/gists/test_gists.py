@@ -79,7 +79,7 @@ def test_a_file_is_fetched_once_and_again_when_it_was_changed(source: Gists, san
     assert state_of(source.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
 
 
-def test_pages_are_asked_for_while_they_bring_something_new(source: Gists, sandbox: SandboxGitHub) -> None:
+def test_pages_are_requested_while_they_have_new_gists(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     for number in range(249):
         copy = type(first)(f"{number:08x}", "ana", {"a.txt": b"x"}, "", first.updated_at)
@@ -174,13 +174,13 @@ def test_a_foreign_address_is_never_fetched(source: Gists, sandbox: SandboxGitHu
 
 
 @pytest.mark.parametrize("body", [b'[null, 1, {}, {"id": 5}, {"id": "../x"}]', b"[]"])
-def test_a_list_of_rubbish_is_survived(source: Gists, sandbox: SandboxGitHub, body: bytes) -> None:
+def test_a_malformed_list_does_no_harm(source: Gists, sandbox: SandboxGitHub, body: bytes) -> None:
     sandbox.faults["gists"].append(lambda: Response(body))
     assert source.poll().error is None
     assert state_of(source.database, "gists").failures == 0
 
 
-def test_an_address_that_is_none_hides_nothing_of_its_gist_or_of_the_next(
+def test_a_malformed_address_hides_no_other_file_or_gist(
     source: Gists, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     described, beside = fresh_token(), fresh_token()
@@ -241,7 +241,7 @@ def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Ca
     return poll
 
 
-def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(source: Gists, sandbox: SandboxGitHub) -> None:
+def test_a_page_that_fails_each_time_becomes_a_gap(source: Gists, sandbox: SandboxGitHub) -> None:
     poll = owing(source, sandbox, pages=8, failing=3)
     for _ in range(gists.MAX_OWED_POLLS - 1):
         assert state_of(source.database, "gists").gaps == 0
@@ -257,7 +257,7 @@ def test_a_page_that_fails_every_time_leaves_a_gap_and_is_owed_no_more(source: G
     assert (sandbox.requests["gists"], state_of(source.database, "gists").gaps) == (1, 1)
 
 
-def test_a_poll_goes_on_at_the_page_that_failed(source: Gists, sandbox: SandboxGitHub) -> None:
+def test_the_next_poll_continues_at_the_failed_page(source: Gists, sandbox: SandboxGitHub) -> None:
     owing(source, sandbox, pages=9, failing=7)
     sandbox.requests.clear()
     source.poll()
@@ -266,9 +266,7 @@ def test_a_poll_goes_on_at_the_page_that_failed(source: Gists, sandbox: SandboxG
     assert sandbox.requests["gists"] == 6, "the first page, and from one before the one that failed to the end"
 
 
-def test_a_poll_that_fails_sooner_than_the_one_before_it_loses_nothing_between_them(
-    source: Gists, sandbox: SandboxGitHub
-) -> None:
+def test_a_poll_that_fails_earlier_than_the_last_one_loses_nothing(source: Gists, sandbox: SandboxGitHub) -> None:
     owing(source, sandbox, pages=6, failing=5)
     for number in range(350):
         at = f"2026-01-01T05:{number // 60:02}:{number % 60:02}Z"
@@ -280,7 +278,7 @@ def test_a_poll_that_fails_sooner_than_the_one_before_it_loses_nothing_between_t
     assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (951, 0, None)
 
 
-def test_a_rest_that_is_further_away_than_the_list_reaches_is_a_gap(source: Gists, sandbox: SandboxGitHub) -> None:
+def test_gists_beyond_the_end_of_the_list_are_a_gap(source: Gists, sandbox: SandboxGitHub) -> None:
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"
     source.poll()
@@ -325,7 +323,7 @@ def test_half_of_a_small_budget_is_left_to_public_events(source: Gists, sandbox:
     assert sandbox.requests["gists"] <= sandbox.rate_limit * gists.RESERVE
 
 
-def test_an_app_is_told_that_it_cannot_list_gists(source: Gists, sandbox: SandboxGitHub) -> None:
+def test_the_status_says_that_an_app_cannot_list_gists(source: Gists, sandbox: SandboxGitHub) -> None:
     app = connect(sandbox.api_url, sandbox.url, App("4711", 99, "no key"))
     source.client = app
     assert source.poll().error == "needs_personal_token"
@@ -337,7 +335,7 @@ def test_an_app_is_told_that_it_cannot_list_gists(source: Gists, sandbox: Sandbo
 
 
 @respx.mock
-def test_a_later_page_that_fails_is_told_and_what_came_is_kept(client: GitHub) -> None:
+def test_a_failed_later_page_is_reported_and_earlier_ones_are_kept(client: GitHub) -> None:
     listed = [{"id": f"{number:08x}", "updated_at": "2026-01-01T00:00:00Z", "files": {}} for number in range(100)]
     answers = [httpx.Response(200, json=listed), httpx.Response(503)]
     respx.get(f"{client.api_url}/gists/public").mock(side_effect=answers)

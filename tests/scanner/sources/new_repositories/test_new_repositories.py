@@ -106,7 +106,7 @@ def test_the_newest_id_is_found_by_bisection_within_few_requests(source: Listing
 
 
 @only_sqlite
-def test_null_and_repeated_entries_cost_no_other_its_place(source: Listing) -> None:
+def test_null_and_repeated_entries_hide_no_other(source: Listing) -> None:
     source.sandbox.strange_lists = True
     source.poll()
     created = [source.create(f"ana/app{number}").id for number in range(250)]
@@ -130,7 +130,7 @@ def test_a_repository_that_appears_out_of_order_is_listed_by_the_overlap(source:
 
 
 @only_sqlite
-def test_looks_come_further_apart_and_end(source: Listing) -> None:
+def test_looks_have_growing_intervals_and_end(source: Listing) -> None:
     source.poll()
     created = source.create("ana/app")
     source.poll()
@@ -142,7 +142,7 @@ def test_looks_come_further_apart_and_end(source: Listing) -> None:
 
 
 @only_sqlite
-def test_a_repository_that_is_deleted_is_forgotten_and_one_that_a_cut_answer_left_out_is_not(source: Listing) -> None:
+def test_a_deleted_repository_is_removed_and_one_missing_from_a_partial_answer_is_not(source: Listing) -> None:
     source.poll()
     gone, left_out = source.create("ana/gone"), source.create("ana/other")
     source.poll()
@@ -156,7 +156,7 @@ def test_a_repository_that_is_deleted_is_forgotten_and_one_that_a_cut_answer_lef
 
 
 @only_sqlite
-def test_it_goes_on_listing_while_queries_are_limited(source: Listing) -> None:
+def test_listing_continues_while_queries_are_limited(source: Listing) -> None:
     source.poll()
     source.create("ana/first")
     source.poll()
@@ -169,9 +169,7 @@ def test_it_goes_on_listing_while_queries_are_limited(source: Listing) -> None:
 
 
 @only_sqlite
-def test_after_a_pause_it_goes_on_at_the_newest_and_lists_what_lies_between_as_well(
-    source: Listing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pause_is_caught_up_after_the_newest_repositories(source: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_PAGES", 3)
     monkeypatch.setattr(listing, "OWED_PAGES", 2)
     source.poll()
@@ -191,7 +189,7 @@ def test_after_a_pause_it_goes_on_at_the_newest_and_lists_what_lies_between_as_w
 
 
 @only_sqlite
-def test_what_a_pause_has_left_beyond_the_limit_is_a_gap(source: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_part_of_a_pause_beyond_the_limit_is_a_gap(source: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_PAGES", 1)
     monkeypatch.setattr(listing, "MAX_OWED_IDS", 100)
     source.poll()
@@ -218,7 +216,9 @@ def test_a_token_in_the_description_of_a_new_repository_is_found_before_its_firs
 
 
 @only_sqlite
-def test_without_a_credential_nothing_is_asked_and_the_status_says_why(source: Listing, sandbox: SandboxGitHub) -> None:
+def test_without_a_credential_no_request_is_sent_and_the_status_says_why(
+    source: Listing, sandbox: SandboxGitHub
+) -> None:
     source.client = connect(sandbox.api_url, sandbox.url, None)
     assert source.poll().error == "needs_credential"
     source.client.close()

@@ -226,7 +226,7 @@ each_kind = pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
 
 
 @each_kind
-def test_remembered_tips_bring_all_that_is_new_and_nothing_else(
+def test_remembered_tips_fetch_exactly_the_new_objects(
     github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], kind: str
 ) -> None:
     push = pushes[kind]
@@ -239,7 +239,7 @@ def test_remembered_tips_bring_all_that_is_new_and_nothing_else(
 
 
 @each_kind
-def test_events_bring_all_that_is_new(reader: GitHub, pushes: dict[str, Pushed], kind: str) -> None:
+def test_an_event_fetches_all_new_objects(reader: GitHub, pushes: dict[str, Pushed], kind: str) -> None:
     case = pushes[kind]
     readings = []
     for name in case.before.keys() | case.after.keys():
@@ -254,7 +254,7 @@ def test_events_bring_all_that_is_new(reader: GitHub, pushes: dict[str, Pushed],
 
 
 @each_kind
-def test_the_default_branch_alone_misses_other_refs_and_says_so(
+def test_the_default_branch_alone_misses_other_refs_and_records_it(
     github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], kind: str
 ) -> None:
     push = pushes[kind]

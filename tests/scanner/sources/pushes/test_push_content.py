@@ -111,7 +111,7 @@ def test_messages_names_of_authors_and_tags_are_read(client: GitHub, workplace: 
     assert not [token for token in (in_message, in_author, in_tag, in_path) if token in everything]
 
 
-def test_what_only_a_merge_brought_is_found(client: GitHub, workplace: Make, fresh_token: Token) -> None:
+def test_content_added_by_a_merge_is_found(client: GitHub, workplace: Make, fresh_token: Token) -> None:
     work, token = workplace(), fresh_token()
     before = work.commit("first")
     work.git("checkout", "-q", "-b", "side")
@@ -129,7 +129,7 @@ def test_what_only_a_merge_brought_is_found(client: GitHub, workplace: Make, fre
 
 
 @pytest.mark.parametrize("name", ["ä ö.txt", 'quo"te.txt', "new\nline.txt", "per%cent#.txt", "back\\slash.txt"])
-def test_strange_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: Token, name: str) -> None:
+def test_unusual_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: Token, name: str) -> None:
     work, token = workplace(), fresh_token()
     before = work.commit("first")
     work.write(name, token)
@@ -154,7 +154,7 @@ def test_a_first_push_of_two_branches_hides_neither(client: GitHub, workplace: M
     assert digests(read(client, created("refs/heads/dev"))) == {digest(on_dev)}
 
 
-def test_a_new_branch_brings_only_what_the_default_branch_does_not_have(
+def test_a_new_branch_fetches_only_objects_missing_in_the_default_branch(
     client: GitHub, workplace: Make, fresh_token: Token
 ) -> None:
     work, old, new = workplace(), fresh_token(), fresh_token()
@@ -209,7 +209,7 @@ def test_a_branch_whose_name_holds_a_token_is_found_by_its_redacted_name(
     assert in_name not in repr(reading)
 
 
-def test_a_new_repository_is_read_whole_and_an_empty_one_is_nothing(
+def test_a_new_repository_is_read_whole_and_an_empty_one_is_skipped(
     client: GitHub, workplace: Make, fresh_token: Token
 ) -> None:
     work, token = workplace(), fresh_token()
@@ -228,12 +228,12 @@ def test_a_created_ref_that_is_gone_again_is_counted(client: GitHub, workplace: 
     assert read(client, created("refs/heads/gone")).unread == {"ref_gone": 1}
 
 
-def test_a_deletion_asks_nobody(client: GitHub, sandbox: SandboxGitHub) -> None:
+def test_a_deletion_sends_no_request(client: GitHub, sandbox: SandboxGitHub) -> None:
     assert read(client, pushed("a" * 40, "0" * 40)).complete
     assert not sandbox.requests
 
 
-def test_a_force_push_is_read_from_its_old_end(client: GitHub, workplace: Make, fresh_token: Token) -> None:
+def test_a_force_push_is_read_from_the_replaced_commit(client: GitHub, workplace: Make, fresh_token: Token) -> None:
     work, old, new = workplace(), fresh_token(), fresh_token()
     work.commit("first")
     work.write("a", old)
@@ -248,7 +248,7 @@ def test_a_force_push_is_read_from_its_old_end(client: GitHub, workplace: Make, 
 
 
 @pytest.mark.parametrize("allow_filter", [True, False])
-def test_a_push_over_the_limit_is_read_in_part_and_says_so(
+def test_a_push_over_the_limit_is_read_in_part_and_recorded_as_partial(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub, allow_filter: bool
 ) -> None:
     sandbox.allow_filter = allow_filter
@@ -266,7 +266,7 @@ def test_a_push_over_the_limit_is_read_in_part_and_says_so(
         assert reading.unread["blobs_over_1048576_bytes"] == 1
 
 
-def test_where_git_refuses_the_rest_api_is_read(
+def test_a_push_refused_by_git_is_read_by_the_rest_api(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     work, token = workplace(), fresh_token()
@@ -294,7 +294,7 @@ def test_where_git_refuses_the_rest_api_is_read(
         (Response(b"0033cut", status_code=200), Unavailable),
     ],
 )
-def test_what_git_answers_has_its_name(
+def test_each_answer_of_git_has_a_reason(
     client: GitHub, workplace: Make, sandbox: SandboxGitHub, answer: Response, error: type[GitHubError]
 ) -> None:
     workplace()
@@ -330,7 +330,7 @@ def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
     return Response(whole.body[: len(whole.body) - 40])
 
 
-def test_a_pack_that_breaks_off_gives_what_came_and_is_to_be_asked_for_again(
+def test_a_truncated_pack_is_scanned_and_requested_again(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     work = workplace()
@@ -344,7 +344,7 @@ def test_a_pack_that_breaks_off_gives_what_came_and_is_to_be_asked_for_again(
     assert not reading.complete
 
 
-def test_what_broke_off_is_asked_for_again_though_a_later_request_finds_nothing(
+def test_a_truncated_pack_is_requested_again_even_if_a_later_request_is_empty(
     client: GitHub, workplace: Make, sandbox: SandboxGitHub
 ) -> None:
     work = workplace()
@@ -357,7 +357,7 @@ def test_what_broke_off_is_asked_for_again_though_a_later_request_finds_nothing(
     assert (reading.unread["second_request_not_found"], reading.is_cut_off) == (1, True)
 
 
-def test_a_repository_whose_name_holds_a_token_is_asked_for_by_its_id(
+def test_a_repository_whose_name_contains_a_token_is_requested_by_its_id(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     in_name, inside = fresh_token(), fresh_token()
@@ -381,7 +381,7 @@ def test_a_push_survives_json(fresh_token: Token) -> None:
 
 
 @pytest.mark.parametrize("status", [406, 500])
-def test_what_the_rest_api_cannot_compare_is_read_commit_by_commit(
+def test_commits_that_the_rest_api_cannot_compare_are_read_one_by_one(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub, status: int
 ) -> None:
     work, token, old = workplace(), fresh_token(), fresh_token()
@@ -413,9 +413,7 @@ def test_too_many_single_commits_are_counted(
     assert read(client, pushed(before, head)).unread["commits_over_limit"] == 1
 
 
-def test_a_commit_that_is_named_is_read_before_all_that_it_builds_on(
-    client: GitHub, workplace: Make, fresh_token: Token
-) -> None:
+def test_a_named_commit_is_read_before_its_ancestors(client: GitHub, workplace: Make, fresh_token: Token) -> None:
     work, old, named = workplace(), fresh_token(), fresh_token()
     for number in range(3):
         work.write(f"a{number}.bin", os.urandom(600 << 10))  # too small to be left out as large
@@ -434,7 +432,7 @@ def test_a_commit_that_is_named_is_read_before_all_that_it_builds_on(
 
 
 @pytest.mark.parametrize("status", [403, 404, 422, 500, 503])
-def test_a_commit_without_parents_or_of_which_the_api_says_nothing_is_read_at_once(
+def test_a_commit_with_unknown_or_no_parents_is_read_at_once(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub, status: int
 ) -> None:
     work, token = workplace(), fresh_token()
@@ -446,7 +444,7 @@ def test_a_commit_without_parents_or_of_which_the_api_says_nothing_is_read_at_on
     assert digests(read(client, pushed("0" * 40, head, kind="commit"))) == {digest(token)}
 
 
-def test_a_limit_on_asking_for_a_commits_parents_is_waited_for(
+def test_a_rate_limit_on_the_request_for_parents_is_waited_for(
     client: GitHub, workplace: Make, sandbox: SandboxGitHub
 ) -> None:
     work = workplace()
@@ -461,7 +459,7 @@ def test_a_limit_on_asking_for_a_commits_parents_is_waited_for(
     assert not caught.value.asked
 
 
-def test_a_file_that_is_kept_elsewhere_is_counted_as_not_read(client: GitHub, workplace: Make) -> None:
+def test_a_git_lfs_pointer_is_counted_as_unread(client: GitHub, workplace: Make) -> None:
     work = workplace()
     before = work.commit("first")
     work.write("model.bin", f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 5\n")
@@ -471,7 +469,7 @@ def test_a_file_that_is_kept_elsewhere_is_counted_as_not_read(client: GitHub, wo
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_large_push_whose_branch_has_moved_on_is_read_all_the_same(
+def test_a_large_push_is_read_although_its_branch_has_moved_on(
     client: GitHub, workplace: Make, fresh_token: Token, merged: bool
 ) -> None:
     work, token = workplace(), fresh_token()
@@ -489,7 +487,7 @@ def test_a_large_push_whose_branch_has_moved_on_is_read_all_the_same(
     assert not reading.complete
 
 
-def test_a_large_tag_that_came_is_not_asked_for_again(
+def test_a_received_large_tag_is_not_requested_again(
     client: GitHub, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     work, token = workplace(), fresh_token()

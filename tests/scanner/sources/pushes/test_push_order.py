@@ -115,7 +115,7 @@ def test_pages_are_claimed_in_the_order_of_their_likelihood(database: Database) 
     assert order == ["2", "1", "0", "f"]
 
 
-def test_what_is_beyond_the_limit_is_dropped_from_the_unlikeliest_and_counted(database: Database) -> None:
+def test_pushes_above_the_limit_are_dropped_least_likely_first_and_counted(database: Database) -> None:
     with database.write() as session:
         for number in range(4):
             for likelihood in KINDS:
@@ -150,7 +150,7 @@ def refuse(database: Database, *only: str) -> None:
         page_work.work(database, job, [Push.from_json(one) for one in job.target["pushes"]], read, threads=1)
 
 
-def test_what_our_own_gate_refused_is_dropped_before_what_is_likelier(database: Database) -> None:
+def test_pushes_refused_by_the_gate_are_dropped_before_likelier_ones(database: Database) -> None:
     with database.write() as session:
         for number in range(6):
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")] * 2))
@@ -178,7 +178,7 @@ def test_a_push_that_waits_for_a_budget_keeps_its_place_in_the_queue(database: D
         assert shed(session, JobKind.PUSHES, most_items=0) == 1
 
 
-def test_what_is_tried_again_is_not_among_what_may_be_dropped() -> None:
+def test_retries_are_not_dropped() -> None:
     tried_again = {page_work.RETRY_PRIORITY, page_work.SINGLE_PRIORITY}
     kinds = (JobKind.PUSHES, JobKind.FILES, JobKind.REPOSITORY)
     assert all(droppable_priorities(kind) for kind in kinds)
@@ -194,7 +194,7 @@ def test_retries_of_single_pushes_do_not_fill_the_queue_like_pages(database: Dat
         assert shed(session, JobKind.PUSHES, most_items=25) == 0
 
 
-def test_what_an_operator_waits_for_pushes_out_nothing_that_polls_brought(database: Database) -> None:
+def test_jobs_of_an_operator_displace_no_job_of_a_poll(database: Database) -> None:
     with database.write() as session:
         for number in range(5):
             manual.queue(session, Target("repository", f"ben/app{number}"))
@@ -202,7 +202,9 @@ def test_what_an_operator_waits_for_pushes_out_nothing_that_polls_brought(databa
         assert shed(session, JobKind.REPOSITORY, most_items=1) == 0
 
 
-def test_what_became_public_just_now_does_not_wait_and_fall_with_what_the_archive_brought(database: Database) -> None:
+def test_a_repository_that_just_became_public_is_neither_delayed_nor_dropped_with_the_archives(
+    database: Database,
+) -> None:
     found = Found(repositories=[("ana/app", 1, None)])
     with database.write() as session:
         enqueue_found(session, Found(repositories=[("ben/app", 2, None)]), source="event_archive", priority=200)
@@ -279,7 +281,9 @@ def test_the_same_commits_in_a_fork_are_found_at_their_place_there(
     assert copy.url == original.url.replace("ana/app", "ben/fork")
 
 
-def test_an_older_end_of_the_same_head_is_read(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+def test_a_push_with_the_same_head_and_an_older_start_is_read(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
     work = workplace()
     first, second, third = (work.commit(str(number)) for number in range(3))
     work.push()

@@ -131,7 +131,7 @@ def leaked(workplace: Make, token: str, repository: str = "ana/app") -> Push:
     return push(before, head, repository)
 
 
-def test_a_page_is_read_and_its_tokens_disabled_in_one_go(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+def test_a_page_is_read_and_its_tokens_are_disabled(bench: Bench, workplace: Make, fresh_token: Token) -> None:
     tokens = [fresh_token() for _ in range(3)]
     digests = [bench.know(token) for token in tokens]
     bench.queue(*(leaked(workplace, token, f"ana/app{n}") for n, token in enumerate(tokens)))
@@ -155,7 +155,7 @@ def test_a_repository_that_is_gone_is_counted_and_not_tried_again(
     assert (job.state, job.counts["error_not_found"]) == ("done", 1)
 
 
-def test_what_fails_comes_again_by_itself_and_does_not_hold_up_the_rest(
+def test_a_failed_push_is_retried_separately_and_delays_no_other(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     first, second = fresh_token(), fresh_token()
@@ -174,7 +174,9 @@ def test_what_fails_comes_again_by_itself_and_does_not_hold_up_the_rest(
     assert all(bench.is_disabled(digest) for digest in digests)
 
 
-def test_a_limit_is_waited_for_as_long_as_it_says(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+def test_a_rate_limit_is_waited_for_as_long_as_github_asks(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub
+) -> None:
     sandbox.faults["git"].append(lambda: Response(status_code=429, headers={"retry-after": "1000"}))
     workplace()
     bench.queue(push("a" * 40, "b" * 40))
@@ -202,7 +204,7 @@ def test_a_push_that_github_throttles_waits_and_spends_nothing_of_the_rest_api(
     assert bench.is_disabled(digest)
 
 
-def test_a_push_whose_second_request_we_refuse_ourselves_waits_without_a_try_and_what_came_counts(
+def test_a_second_request_refused_by_the_gate_is_no_attempt_and_keeps_the_first_result(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -220,7 +222,7 @@ def test_a_push_whose_second_request_we_refuse_ourselves_waits_without_a_try_and
     assert (job.state, job.failures, [one["tries"] for one in job.target["pushes"]]) == ("queued", 0, [0])
 
 
-def test_after_eight_tries_a_push_is_given_up_in_sight(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
+def test_a_push_fails_visibly_after_eight_attempts(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
     workplace()
     sandbox.faults["git"].extend([lambda: Response(status_code=500)] * 20)
     bench.queue(push("a" * 40, "b" * 40))
@@ -286,7 +288,7 @@ def test_a_page_that_killed_its_worker_twice_is_split(bench: Bench, workplace: M
     assert bench.is_disabled(digest)
 
 
-def test_what_was_found_while_the_database_is_away_is_disabled_when_it_is_back_though_github_hides_it(
+def test_finds_during_a_database_outage_are_disabled_after_it_even_if_github_hides_them(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = fresh_token()
@@ -308,7 +310,7 @@ def test_what_was_found_while_the_database_is_away_is_disabled_when_it_is_back_t
     assert bench.is_disabled(digest)
 
 
-def test_a_worker_that_lost_its_lease_closes_nothing_and_nobody_is_told_twice(
+def test_a_worker_that_lost_its_lease_closes_no_job_and_nobody_is_notified_twice(
     bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = fresh_token()
@@ -343,7 +345,7 @@ def waiting(bench: Bench) -> list[tuple[int, list[int]]]:
     return [(len(pushes), [one["tries"] for one in pushes]) for pushes in found]
 
 
-def test_a_page_that_our_own_gate_refuses_stays_a_page_and_loses_no_try(
+def test_a_page_refused_by_the_gate_stays_whole_and_counts_no_attempt(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub
 ) -> None:
     workplace()
@@ -381,7 +383,7 @@ def test_a_push_that_waits_for_the_rest_budget_holds_up_no_other(
     assert waiting(bench) == [(1, [0])]
 
 
-def test_what_waits_for_two_budgets_waits_for_each_by_itself(
+def test_pushes_waiting_for_different_budgets_wait_separately(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub
 ) -> None:
     for name in ("ana/one", "ana/two", "ana/three"):
@@ -400,9 +402,7 @@ def test_what_waits_for_two_budgets_waits_for_each_by_itself(
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_what_will_be_answered_the_same_is_not_asked_again(
-    bench: Bench, workplace: Make, sandbox: SandboxGitHub, status: int
-) -> None:
+def test_a_final_error_is_not_retried(bench: Bench, workplace: Make, sandbox: SandboxGitHub, status: int) -> None:
     workplace()
     without_git(sandbox)
     sandbox.faults["compare"].append(lambda: Response(status_code=status))
@@ -412,9 +412,7 @@ def test_what_will_be_answered_the_same_is_not_asked_again(
     assert (job.state, job.counts["given_up"], job.counts[f"error_http_{status}"]) == ("failed", 1, 1)
 
 
-def test_an_address_that_leads_to_an_unknown_host_is_not_asked_again(
-    bench: Bench, workplace: Make, sandbox: SandboxGitHub
-) -> None:
+def test_a_redirect_to_an_unknown_host_is_not_retried(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
     workplace()
     away = lambda: Response(status_code=302, headers={"location": "https://evil.example/"})  # noqa: E731
     without_git(sandbox, away)
@@ -437,7 +435,7 @@ BLOCKED = {"message": "Repository access blocked", "block": {"reason": "tos"}}
         (None, lambda: JSONResponse({"message": "Git Repository is empty."}, status_code=409), "empty"),
     ],
 )
-def test_what_is_blocked_or_empty_is_nothing_to_read_and_its_reason_is_counted(
+def test_a_blocked_or_empty_repository_is_skipped_and_counted_by_reason(
     bench: Bench,
     workplace: Make,
     sandbox: SandboxGitHub,
@@ -475,7 +473,7 @@ def corrupt() -> Response:
     return Response(pkt_line(b"packfile\n") + pkt_line(b"\x01" + body) + b"0000")
 
 
-def test_a_corrupt_pack_is_asked_for_once_more(
+def test_a_corrupt_pack_is_requested_once_more(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -501,9 +499,7 @@ def test_a_pack_that_stays_corrupt_is_recorded(bench: Bench, workplace: Make, sa
     assert (last.state, last.counts["unread_pack_checksum"], waiting(bench)) == ("partial", 1, [])
 
 
-def test_what_a_push_holds_and_could_not_be_read_is_recorded_by_name(
-    bench: Bench, workplace: Make, fresh_token: Token
-) -> None:
+def test_unread_contents_of_a_push_are_recorded_by_name(bench: Bench, workplace: Make, fresh_token: Token) -> None:
     token = fresh_token()
     digest = bench.know(token)
     damaged = gzip.compress(os.urandom(4000))[:2000]
@@ -602,7 +598,7 @@ def test_each_rung_and_what_it_may_miss_is_counted(bench: Bench, workplace: Make
     assert (counts["rung_boundary"], counts["may_miss_other_refs"], counts["may_miss_older_commits"]) == (1, 1, 1)
 
 
-def test_what_was_read_and_found_is_counted_by_band(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+def test_pushes_and_finds_are_counted_by_band(bench: Bench, workplace: Make, fresh_token: Token) -> None:
     token = fresh_token()
     bench.know(token)
     bench.queue(replace(leaked(workplace, token), likelihood="likely"))

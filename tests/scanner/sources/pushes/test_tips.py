@@ -47,7 +47,7 @@ def test_tips_survive_the_table(tips: list[Tip]) -> None:
     assert decoded(encoded(tips)) == tuple(tips)
 
 
-def test_a_branch_that_goes_on_pushes_out_its_own_past_before_other_branches() -> None:
+def test_the_past_of_a_branch_is_dropped_before_other_branches() -> None:
     known = advanced(RememberedTips(), read(*range(1, 11)), PUSHED, NOW)
     for number in range(100, 140):
         known = advanced(known, read(number, before=number - 1 if number > 100 else 1), PUSHED, NOW)
@@ -64,7 +64,7 @@ def test_the_default_branch_is_kept_however_many_other_tips_come() -> None:
     assert known.oids[0] == oid(59)
 
 
-def test_what_a_push_went_on_from_is_accounted_for_and_not_taken_for_read() -> None:
+def test_the_commit_before_a_push_is_accounted_for_but_not_read() -> None:
     known = advanced(RememberedTips(), read(2, before=1), PUSHED, NOW)
     assert (known.holds(oid(1)), known.has_read(oid(1)), known.has_read(oid(2))) == (True, False, True)
     assert advanced(known, read(1), PUSHED, NOW).has_read(oid(1))
@@ -97,7 +97,7 @@ def test_repositories_of_two_hosts_and_a_wiki_do_not_share_a_memory(database: Da
     }
 
 
-def test_what_was_not_read_for_long_is_forgotten_and_then_the_oldest_beyond_the_limit(database: Database) -> None:
+def test_old_repositories_are_deleted_and_then_the_oldest_above_the_limit(database: Database) -> None:
     with database.write() as session:
         memory.remember(session, [(push(number), read(number)) for number in range(1, 8)], "github.com")
         for number in range(1, 8):

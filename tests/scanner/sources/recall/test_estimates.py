@@ -31,11 +31,11 @@ def test_a_share_is_of_marks_for_which_the_time_is_over() -> None:
     assert 86_400 not in found
 
 
-def test_who_was_late_himself_makes_no_mark() -> None:
+def test_a_push_that_was_seen_late_is_no_mark() -> None:
     assert recall([Mark(1, NOW - 5000, NOW - 100)], [], NOW) == {}
 
 
-def test_nothing_is_estimated_from_nothing() -> None:
+def test_nothing_is_estimated_without_marks() -> None:
     assert share_of(0, 0) is None
     assert total_of(10, 10, 0) is None
 

@@ -143,7 +143,7 @@ def test_the_first_look_waits_for_an_index_that_lags(search: Searching) -> None:
 
 
 @only_sqlite
-def test_what_the_index_learns_late_is_found_by_a_later_look(search: Searching) -> None:
+def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> None:
     search.poll()
     search.push("ana/early")
     search.sandbox.index.lag = 200
@@ -165,9 +165,7 @@ def test_what_the_index_learns_late_is_found_by_a_later_look(search: Searching) 
 
 
 @only_sqlite
-def test_a_repository_that_leaves_its_window_between_two_pages_costs_nobody_its_place(
-    search: Searching, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results move up by one while they are read: the one that would be jumped over is read by another pass."""
     search.poll()
     for number in range(300):
@@ -190,7 +188,7 @@ def test_a_repository_that_leaves_its_window_between_two_pages_costs_nobody_its_
 
 
 @only_sqlite
-def test_an_answer_that_github_cut_short_is_asked_for_again(search: Searching) -> None:
+def test_a_partial_answer_is_requested_again(search: Searching) -> None:
     search.poll()
     for number in range(150):
         search.push(f"ana/app{number}")
@@ -215,7 +213,7 @@ def test_a_window_is_read_again_after_an_error_in_the_middle_of_it(search: Searc
 
 
 @only_sqlite
-def test_with_its_points_spent_it_goes_on_by_the_rest_search(search: Searching) -> None:
+def test_the_rest_search_is_used_when_the_points_are_spent(search: Searching) -> None:
     search.poll()
     search.push("ana/app")
     limited = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}
@@ -228,7 +226,7 @@ def test_with_its_points_spent_it_goes_on_by_the_rest_search(search: Searching) 
 
 
 @only_sqlite
-def test_after_a_pause_everything_of_it_is_caught_up_with(search: Searching) -> None:
+def test_a_pause_is_caught_up_completely(search: Searching) -> None:
     search.poll()
     search.push("ana/before", ago=-600)
     search.push("ben/lately", ago=-1100)
@@ -240,7 +238,7 @@ def test_after_a_pause_everything_of_it_is_caught_up_with(search: Searching) -> 
 
 
 @only_sqlite
-def test_of_a_pause_of_two_days_the_older_one_is_a_gap(search: Searching) -> None:
+def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> None:
     for second in range(300):
         search.push(f"ana/app{second}", ago=-second)
     search.poll_for(400, every=40)
@@ -252,7 +250,7 @@ def test_of_a_pause_of_two_days_the_older_one_is_a_gap(search: Searching) -> Non
 
 
 @only_sqlite
-def test_an_index_that_loses_half_of_its_entries_is_seen_and_recorded(search: Searching) -> None:
+def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Searching) -> None:
     for second in range(800):
         search.push(f"ana/app{second}", ago=-(second / 8))
     search.poll_for(160, every=40)
@@ -280,7 +278,7 @@ def test_a_credential_that_sees_only_a_part_is_named_and_the_rest_search_is_used
 
 
 @only_sqlite
-def test_without_a_credential_nothing_is_asked_and_the_status_says_why(
+def test_without_a_credential_no_request_is_sent_and_the_status_says_why(
     search: Searching, sandbox: SandboxGitHub
 ) -> None:
     search.client = connect(sandbox.api_url, sandbox.url, None)

@@ -29,7 +29,7 @@ def test_a_cursor_comes_back_as_it_was_written() -> None:
 
 
 @given(rates=st.lists(st.integers(0, 3000), min_size=1, max_size=40))
-def test_windows_follow_each_other_whatever_the_rate_does(rates: list[int]) -> None:
+def test_windows_are_contiguous_at_any_rate(rates: list[int]) -> None:
     plan, seen = Plan(until=int(NOW)), []
     for rate in rates:
         window = plan.next_window(NOW + 1e6)
@@ -106,7 +106,7 @@ def test_a_short_delay_is_not_left_behind() -> None:
     assert plan.behind == []
 
 
-def test_what_is_older_than_a_day_is_given_up_and_said_so() -> None:
+def test_spans_older_than_a_day_are_given_up_and_recorded() -> None:
     plan = Plan(until=int(NOW) - MAX_BEHIND_SECONDS - 500)
     given_up = plan.leave_behind(NOW)
     assert given_up == [(int(NOW) - MAX_BEHIND_SECONDS - 500, int(NOW) - MAX_BEHIND_SECONDS - 1)]
@@ -119,7 +119,7 @@ def test_what_is_older_than_a_day_is_given_up_and_said_so() -> None:
     spans=st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 2000)), max_size=150),
     until=st.integers(0, 200_000),
 )
-def test_every_second_is_either_caught_up_with_or_given_up(spans: list[tuple[int, int]], until: int) -> None:
+def test_every_second_is_either_caught_up_or_given_up(spans: list[tuple[int, int]], until: int) -> None:
     behind = [(start, start + length) for start, length in spans]
     plan = Plan(until=until, behind=list(behind))
     given_up = plan.leave_behind(200_000)
