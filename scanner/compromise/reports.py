@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -144,20 +144,32 @@ def idempotency_key(key: Any, default: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_lines(file: TextIO, digester: Digester) -> Iterator[tuple[int, Subject | BadReport]]:
-    """Yield the number (from 1) of each line that is not blank, and its subject or the error.
+Subjects = list[tuple[Subject, str]]
+"""Subjects, each with its kind: the encoding of the token, or `digest`."""
 
-    The file is never read whole. Open it with errors="surrogateescape", so that bytes that are not UTF-8 make only
-    their own line malformed.
+
+def read_lines(
+    file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
+) -> Iterator[tuple[int, Subjects | BadReport]]:
+    """Yield the number (from 1) of each line that is not blank, and its subjects or the error.
+
+    The file is never read whole.
+
+    Args:
+        file: The lines. Open it with errors="surrogateescape", so that bytes that are not UTF-8 make only their own
+            line malformed.
+        digester: Makes the digest of a token.
+        else_find: Finds tokens in a line that is neither a token nor a digest.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
             yield number, BadReport("is longer than a line may be")
             continue
         try:
-            yield number, subject_of(line.strip("\ufeff \t\r\n"), digester)
+            subject = subject_of(line.strip("\ufeff \t\r\n"), digester)
+            yield number, [(subject, "plain" if subject.hint else "digest")]
         except BadReport as err:
-            yield number, err
+            yield number, else_find(line.encode("utf-8", "surrogateescape")) or err
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:

@@ -17,7 +17,11 @@ TargetKind = Literal["repository", "commit", "push", "gist", "owner"]
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?")
 _GIST = re.compile(r"[0-9a-f]{1,64}")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_SSH = re.compile(r"(?:ssh://)?git@([A-Za-z0-9.-]+)[:/](.+)")
+_SSH = re.compile(r"(?:(?:git\+)?ssh://)?(?:[\w.-]+@)([A-Za-z0-9.-]+)(?::\d+/|[:/])(.+)", re.ASCII)
+_SSH_OVER_HTTPS = "ssh."
+"""https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port"""
+_QUOTES = "<>()[]\"'`,;. \t\r\n"
+"""Characters that stand around an address in a mail or a chat and are no part of it."""
 _NOT_OWNERS = frozenset(
     (
         *("about", "apps", "collections", "contact", "events", "explore", "features", "issues", "login"),
@@ -59,11 +63,15 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
         ValueError: The address has no target. The message is one line that says what to give instead.
     """
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
-    text = text.strip()
+    text = text.strip(_QUOTES).removeprefix("git+")
+    if text.lower().startswith("git clone "):
+        text = text.split()[-1]
     ssh = _SSH.fullmatch(text)
     # Browsers show addresses without their scheme, so add it.
     url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text if "://" in text else f"https://{text}")
     host = url.netloc.rpartition("@")[2].lower()
+    if ssh:
+        host = host.removeprefix(_SSH_OVER_HTTPS)
     parts = [unquote(part) for part in url.path.split("/") if part]
     if host in (f"gist.{web_host}", "gist.githubusercontent.com"):
         return _gist(parts)

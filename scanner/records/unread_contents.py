@@ -14,7 +14,9 @@ from scanner.records.models import db_now
 from scanner.records.source_models import UnreadContent
 
 MAX_ROWS_PER_JOB = 100
-"""One job or poll records this many rows. Its counts include the contents beyond that."""
+"""One poll, one page of items or one step of a rescan records this many rows. Its counts include what is beyond."""
+MAX_ROWS_SHOWN = 2000
+"""A rescan has several steps, each with rows of its own."""
 MAX_ROWS = 100_000
 RETENTION_DAYS = 30
 MAX_REASONS_LENGTH = 200
@@ -27,8 +29,8 @@ class NotRead:
 
     Attributes:
         reasons: the reasons from `ScanResult.unread`.
-        digest: the SHA-256 of the content, in hex.
-        size: the size of the content in bytes.
+        digest: the SHA-256 of the content, in hex; empty for an object of a history that could not be inflated.
+        size: the size of the content in bytes; 0 if it is not known.
         place: the redacted place as JSON.
     """
 
@@ -53,6 +55,12 @@ def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id
     ]
     if rows:
         session.execute(insert(UnreadContent).values(seen_at=db_now()), rows)
+
+
+def of_job(session: Session, job_id: int) -> list[UnreadContent]:
+    """Return what the job could not read, the oldest first."""
+    statement = select(UnreadContent).where(UnreadContent.job_id == job_id).order_by(UnreadContent.id)
+    return list(session.execute(statement.limit(MAX_ROWS_SHOWN)).scalars())
 
 
 def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int = MAX_ROWS) -> int:

@@ -34,6 +34,7 @@ COMMANDS = {
     "db": Entry("database", "", SERVICE, "Create or upgrade the tables of the database."),
     "status": Entry("status", "status", ANSWERS, "Show whether it works, what it misses, and what waits for you."),
     "incidents": Entry("incidents", "", ANSWERS, "List and show what was found, done and mailed; note, close, resend."),
+    "jobs": Entry("jobs", "", ANSWERS, "List and show jobs, what they found and could not read."),
     "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed it."),
     "canary": Entry("canary", "", ANSWERS, "List the canary tokens that prove the way to the disable; plant one."),
     "report": Entry("report", "report", ACTIONS, "Disable compromised tokens, given in any file."),

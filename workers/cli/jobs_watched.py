@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -12,10 +13,13 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.states import JobKind
+from scanner.sources.found_tokens import PREFIX, UNCOUNTED
 from workers.cli import output
 from workers.cli.errors import UserError
+from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
+_NOT_SHOWN = (PREFIX, "unread_", "candidates")
 INTERRUPTED = 130
 """The exit status that shells give to a command that Ctrl-C ended."""
 
@@ -28,7 +32,7 @@ def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
     try:
         return _watched(database, job_id)
     except KeyboardInterrupt:
-        todo = f"watch it: r8scan rescan list; cancel it: r8scan rescan cancel {job_id}"
+        todo = f"watch it: r8scan jobs show {job_id} --wait; cancel it: r8scan rescan cancel {job_id}"
         typer.echo(f"job {job_id} goes on; {todo}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
@@ -81,6 +85,53 @@ def target_text(job: ScanJob) -> str:
         if key in target:
             return output.plain(target[key])
     return job.kind
+
+
+_DONE: Mapping[str, str] = {
+    "disabled_now": "live, disabled now",
+    "disabling": "live, being disabled",
+    "observed": "live, not disabled because R8SCAN_ENFORCE is observe",
+    "protected": "live and protected, not disabled",
+    "held": "live, held by the brake",
+    "flagged": "live and flagged, not disabled",
+    "rejected": "live, since an operator rejected its report",
+    "disabled_before": "disabled before",
+    "already_disabled": "disabled by its owner before",
+    "unknown": "unknown to the token store",
+}
+"""What the counts of a job say of its tokens, in the order in which an operator wants to know it."""
+
+
+def result_text(job: ScanJob) -> str:
+    """Return how a job ended, with what it read."""
+    read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
+    counts = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in read.items())
+    return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
+
+
+def number_found(finished: Sequence[ScanJob]) -> int:
+    """Return the number of tokens that the jobs found. A token that two jobs found counts twice."""
+    return sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
+
+
+def found_text(finished: Sequence[ScanJob]) -> str:
+    """Return what the jobs found: "2 tokens found: 1 live, disabled now; 1 unknown to the token store"."""
+    numbers = {name: sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished) for name in _DONE}
+    total = number_found(finished)
+    more = " or more" if any(job.counts.get(f"{PREFIX}{UNCOUNTED}") for job in finished) else ""
+    if not total:
+        return "no token found"
+    parts = "; ".join(f"{number:,} {words}" for name, words in _DONE.items() if (number := numbers[name]))
+    return f"{counted(total, 'token')}{more} found: {parts}"
+
+
+def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
+    """Yield what could not be read, by reason, and how to see each of it."""
+    for job in finished:
+        reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}
+        if reasons:
+            words = ", ".join(f"{value:,} × {key[7:].replace('_', ' ')}" for key, value in reasons.items())
+            yield f"not read in {target_text(job)}: {words}; see r8scan jobs show {job.id}"
 
 
 def summary(job: ScanJob) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
@@ -15,24 +14,29 @@ from scanner.records.database import Database
 from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.settings import Settings
-from workers.cli import output
+from workers.cli import output, report_input
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
-from workers.cli.streams import BadLines, opened
+from workers.cli.report_input import DIGEST_LINE, ReportInput
+from workers.health.problems import counted
 
-BATCH = 1000
-DECISIONS = (
-    *(Decision.DISABLED, Decision.ALREADY_DISABLED, Decision.PROTECTED),
-    *(Decision.OBSERVED, Decision.UNKNOWN, Decision.HELD),
-)
-WORDS = (*DECISIONS, "repeated", "bad")
-"""The counts, in the order in which they are printed."""
+DECISIONS = {
+    Decision.DISABLED: "disabled now",
+    Decision.DISABLING: "being disabled",
+    Decision.ALREADY_DISABLED: "disabled before",
+    Decision.PROTECTED: "protected, not disabled",
+    Decision.OBSERVED: "not disabled because R8SCAN_ENFORCE is observe",
+    Decision.HELD: "held by the brake",
+    Decision.UNKNOWN: "unknown to the token store",
+}
+"""The decisions, in the order in which they are printed."""
+REPEATED, BAD = "repeated", "bad"
 
 
 def report(
     sign: Annotated[str, typer.Option(help="What kind of sign: abuse_report, stolen_laptop, …")],
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Tokens or digests, one a line; - for stdin.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Any file with tokens in it; - for stdin.")] = "-",
     note: Annotated[str, typer.Option(help="What is known, in words; kept with the incident.")] = "",
     key: Annotated[
         str, typer.Option(help="Names this report: the same key is the same report (default: the note).")
@@ -41,38 +45,36 @@ def report(
 ) -> None:
     """Report compromised tokens. Each is disabled at once and its owner mailed, until the disable quota is reached.
 
-    Tokens are never read from the command line. Repeating a report does nothing, even if a token was enabled again
-    since: use another --note or --key for a new report. Exit status 1 if any line was bad; the others are reported.
+    The file may be a list of tokens or of their SHA-256 digests, one a line, or anything else: a log, a dump, an
+    archive. All tokens in it are found, in every encoding and container that r8scan reads. Tokens are never read from
+    the command line and never printed.
+
+    Repeating a report does nothing, even if a token was enabled again since: use another --note or --key for a new
+    report. Exit status: 0 all was reported, 1 no token or a bad line, 2 something in the file could not be read.
 
     Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
     """
     reporter = operator_name()
     counts: Counter[str] = Counter()
-    bad = BadLines()
     with opened_context() as context:
-        # Check the options before reading the first line.
+        # Check the options before reading the file.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
-        with opened(file) as stream:
-            lines = reports.read_lines(stream, context.settings.digester())
-            while batch := list(itertools.islice(lines, BATCH)):
-                subjects = []
-                for number, line in batch:
-                    if isinstance(line, Subject):
-                        subjects.append(line)
-                    else:
-                        bad.add(number, line)
-                given = _new_reports(subjects, sign, note, reporter, key)
-                counts += _submit(context.database, context.settings, context.policy, given)
-    bad.end()
-    counts["bad"] = bad.count
-    _print(counts, bad, as_json)
+
+        def take(subjects: list[Subject]) -> None:
+            given = _new_reports(subjects, sign, note, reporter, key)
+            counts.update(_submit(context.database, context.settings, context.policy, given))
+
+        found = report_input.read(file, context.settings.digester(), take)
+    found.bad.end()
+    _print(counts, found, as_json)
+    raise typer.Exit(1 if found.bad.count or not found.kinds else 2 if found.unread else 0)
 
 
 def _submit(database: Database, settings: Settings, policy: Policy, given: list[NewReport]) -> Counter[str]:
     ids = reports.record(database, given)
     settling.settle(database, ids, policy=policy, per_minute=settings.brake_per_minute)
     counts = settling.decisions(database, ids)
-    counts["repeated"] = len(given) - len(ids)
+    counts[REPEATED] = len(given) - len(ids)
     return counts
 
 
@@ -83,12 +85,27 @@ def _new_reports(subjects: Iterable[Subject], sign: str, note: str, reporter: st
         raise UserError(f"the report {err}") from err
 
 
-def _print(counts: Counter[str], bad: BadLines, as_json: bool) -> None:
+def _print(counts: Counter[str], found: ReportInput, as_json: bool) -> None:
     if as_json:
-        output.json_lines([{**{word: counts[word] for word in WORDS}, "bad_lines": bad.numbers}])
+        numbers = {word: counts[word] for word in (*DECISIONS, REPEATED)}
+        kinds = {"kinds": dict(found.kinds), "not_read": dict(found.unread)}
+        output.json_lines([{**numbers, BAD: found.bad.count, "bad_lines": found.bad.numbers, **kinds}])
     else:
-        typer.echo(", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS))
+        typer.echo(found_text(found.kinds))
+        done = [f"{number:,} {words}" for decision, words in DECISIONS.items() if (number := counts[decision])]
+        done += [f"{counts[REPEATED]:,} reported before"] if counts[REPEATED] else []
+        if done:
+            typer.echo("; ".join(done))
+    for reason, number in sorted(found.unread.items()):
+        typer.echo(f"not read: {number:,} × {reason.replace('_', ' ')}", err=True)
     if counts[Decision.HELD]:
         typer.echo("the brake holds reports until you decide: r8scan brake status", err=True)
-    if bad.count:
-        raise typer.Exit(1)
+
+
+def found_text(kinds: Counter[str]) -> str:
+    """Return how many tokens and digests of each kind were found: "3 tokens found: 2 plain, 1 base64; 1 digest"."""
+    encodings = {kind: number for kind, number in kinds.items() if kind != DIGEST_LINE}
+    detail = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in sorted(encodings.items()))
+    tokens = f"{counted(sum(encodings.values()), 'token')} found: {detail}" if encodings else ""
+    digests = counted(kinds[DIGEST_LINE], "digest") if kinds[DIGEST_LINE] else ""
+    return "; ".join(part for part in (tokens, digests) if part) or "no token found"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import select
 
-from scanner.github.addresses import Target, is_gist_id, is_object_id, is_owner, parse_address
+from scanner.github.addresses import Target, TargetKind, is_gist_id, is_object_id, is_owner, parse_address
 from scanner.github.urls import is_repository_name
 from scanner.records import jobs
 from scanner.records.database import Database
@@ -27,7 +28,7 @@ app = Group("Read something again: a repository with all its history, an owner, 
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait and show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
-Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")]
+Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository, or any address in it.")]
 
 
 @app.command()
@@ -36,7 +37,7 @@ def repo(name: Name, wait: Wait = True, as_json: AsJson = False) -> None:
 
     Exit status: 0 done, 1 failed or cancelled, 2 done but something could not be read.
 
-    Example: r8scan rescan repo replicate/cog
+    Examples: r8scan rescan repo replicate/cog; r8scan rescan repo git@github.com:replicate/cog.git
     """
     _rescan(Target("repository", _repository(name)), wait, as_json)
 
@@ -51,9 +52,8 @@ def owner(
 
     Example: r8scan rescan owner replicate --no-wait
     """
-    if not is_owner(name):
-        raise UserError(f"{name} is not an owner's name: write it as GitHub does")
-    _rescan(Target("owner", name), wait, as_json)
+    own = name if is_owner(name) else _named(name, ("owner",), "write the owner's name")
+    _rescan(Target("owner", own), wait, as_json)
 
 
 @app.command()
@@ -66,9 +66,8 @@ def gist(
 
     Example: r8scan rescan gist aa5a315d61ae9438b18d
     """
-    if not is_gist_id(gist_id):
-        raise UserError(f"{gist_id} is not a gist's id: write the hex digits at the end of its address")
-    _rescan(Target("gist", gist_id), wait, as_json)
+    own = gist_id if is_gist_id(gist_id) else _named(gist_id, ("gist",), "write the hex digits at its end")
+    _rescan(Target("gist", own), wait, as_json)
 
 
 @app.command()
@@ -131,8 +130,9 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         output.json_lines(jobs_watched.summary(job) for job in found)
         return
-    columns = ("job", "kind", "target", "state", "progress", "asked", "error")
-    output.table("Rescans", columns, (_row(job) for job in found), empty="No rescans.")
+    columns = ("job", "kind", "target", "state", "found", "progress", "asked", "error")
+    now = datetime.now(UTC)
+    output.table("Rescans", columns, (_row(job, now) for job in found), empty="No rescans.", optional=("kind",))
 
 
 @app.command()
@@ -148,15 +148,27 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
     typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1} that it led to" if len(done) > 1 else ""))
 
 
-def _row(job: ScanJob) -> tuple[Any, ...]:
+def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
     target, phase = jobs_watched.target_text(job), jobs_watched.phase_text(job)
-    return job.id, job.kind, target, job.state, phase, job.created_at, job.error
+    found = jobs_watched.number_found([job]) if job.state not in jobs.OPEN_STATES else None
+    return job.id, job.kind, target, job.state, found, phase or None, output.ago(job.created_at, now), job.error
 
 
-def _repository(name: str) -> str:
-    if not is_repository_name(name):
-        raise UserError(f"{name} is not a repository's name: write OWNER/NAME")
-    return name
+def _repository(text: str) -> str:
+    """Return OWNER/NAME of a name or of any address in the repository."""
+    return text if is_repository_name(text) else _named(text, ("repository", "commit", "push"), "write OWNER/NAME")
+
+
+def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
+    """Return the name of an address's target if it is of one of these kinds."""
+    own = load_settings()
+    try:
+        target = parse_address(text, own.github_web_url, own.github_api_url)
+    except ValueError as err:
+        raise UserError(f"{text} is not understood: {todo}, or paste its address") from err
+    if target.kind not in kinds:
+        raise UserError(f"{text} is the address of another kind ({target.kind}): {todo}, or use r8scan rescan url")
+    return target.name
 
 
 def _object_id(value: str) -> str:
@@ -191,10 +203,12 @@ def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
         output.json_lines(jobs_watched.summary(one) for one in everything)
     else:
         for one in everything:
-            counts = ", ".join(f"{key} {value}" for key, value in one.counts.items())
-            typer.echo(f"{one.state}: {jobs_watched.target_text(one)}" + (f" ({counts})" if counts else ""))
+            typer.echo(jobs_watched.result_text(one))
             if one.error:
                 typer.echo(output.plain(one.error), err=True)
+        typer.echo(jobs_watched.found_text(everything))
+        for line in jobs_watched.unread_lines(everything):
+            typer.echo(line, err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
     # A push from the timeline may be gone when it is read. A target that an operator names must exist.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}

@@ -13,17 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 from scanner.detection import Candidate, Detector, Place, redact
-from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
-from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.isolation import shared_pool
 from scanner.settings import load_settings
 from workers.cli.errors import UserError
 from workers.cli.scan_repositories import Histories, is_bundle
 from workers.cli.scan_run import Progress, ScanRun
+from workers.cli.scan_streams import Readable, StreamRead, scan_stream
 
 FILES_A_BATCH = 512
 
@@ -96,13 +94,7 @@ def _scan_path(
         run.notes += [f"{shown_as}: the history was not read; add --history" for shown_as in unread.values()]
 
 
-class _Read(NamedTuple):
-    candidates: list[Candidate]
-    unread: Counter[str]
-    bytes: int
-
-
-def _take(run: ScanRun, shown: Progress, path: str, read: _Read) -> None:
+def _take(run: ScanRun, shown: Progress, path: str, read: StreamRead) -> None:
     run.candidates += read.candidates
     run.add_unread(path, read.unread)
     run.files += 1
@@ -189,41 +181,25 @@ class _Walk:
         return [replace(candidate, line=0, column=0) for candidate in found]
 
 
-def _scan_file(detector: Detector, path: Path) -> _Read:
+def _scan_file(detector: Detector, path: Path) -> StreamRead:
     place = Place("local_file", path=str(path))
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             target = os.fsencode(path.readlink())
             result = detector.scan_bytes(target, path.name)
-            return _Read(_placed(list(result.candidates) if result else [], place), Counter(), len(target))
+            return StreamRead(_placed(list(result.candidates) if result else [], place), Counter(), len(target))
         if not stat.S_ISREG(mode):
-            return _Read([], Counter({"special_file": 1}), 0)
+            return StreamRead([], Counter({"special_file": 1}), 0)
         with path.open("rb", buffering=0) as file:
             return _scan_stream(detector, file, str(path))
     except OSError:
-        return _Read([], Counter({"file_unreadable": 1}), 0)
+        return StreamRead([], Counter({"file_unreadable": 1}), 0)
 
 
-def _scan_stream(detector: Detector, file: BinaryIO | object, path: str) -> _Read:
-    def read(size: int) -> bytes:
-        """Return up to `size` bytes. One read of a pipe may return less, so read until the end."""
-        parts: list[bytes] = []
-        while size and (part := file.read(min(size, 1 << 24))):  # type: ignore[union-attr]  # both kinds can be read
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    start = read(PIECE)
-    place = Place("local_file", path=path)
-    if len(start) < PIECE:
-        pointer = Counter({"lfs_pointer": 1}) if is_lfs_pointer(start) else Counter[str]()
-        result = detector.scan_bytes(start, os.path.basename(path))
-        if result is None:
-            return _Read([], pointer, len(start))
-        return _Read(_placed(list(result.candidates), place), pointer + Counter(result.unread), len(start))
-    pieces = scan_pieces(detector, start, read)
-    return _Read(_placed(pieces.candidates, place), pieces.unread, pieces.bytes)
+def _scan_stream(detector: Detector, file: Readable, path: str) -> StreamRead:
+    read = scan_stream(detector, file, path)
+    return read._replace(candidates=_placed(read.candidates, Place("local_file", path=path)))
 
 
 def _placed(candidates: list[Candidate], place: Place) -> list[Candidate]:

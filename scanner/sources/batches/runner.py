@@ -30,6 +30,7 @@ from scanner.response.places import candidate_to_json
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.response.responder import respond_to
+from scanner.sources.found_tokens import FoundTokens
 from scanner.sources.polling.backoff import spread
 
 MAX_TRIES = 8
@@ -184,6 +185,12 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
         session, [one for outcome in outcomes for one in outcome.not_read], source=job.source, job_id=job.id
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
+    if job.source == "rescan":
+        # Only an operator who waits for the job asks what it found, so other jobs save the queries.
+        found = FoundTokens()
+        for outcome in outcomes:
+            found.add(outcome.response)
+        counts += found.counts(session, job.id)
     jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
 
 

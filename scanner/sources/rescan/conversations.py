@@ -16,6 +16,7 @@ from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import get_json, next_page
 from scanner.github.urls import is_own_page
 from scanner.response.respond import Response
+from scanner.sources.batches.not_read import not_read
 from scanner.sources.rescan.history import repository_of
 from scanner.sources.rescan.steps import Work
 from scanner.sources.timeline.events import parse_time
@@ -153,6 +154,8 @@ def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place, budget: ScanBudg
     text = "\n".join(strings_of(entry, work.counts)).encode("utf-8", "surrogatepass")
     result = work.detector.scan(Document(text, place), budget)
     work.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    if result.unread:
+        work.leave_unread(not_read(result, place, len(text)))
     if kind == "release" and isinstance(entry.get("assets"), list):
         work.counts["unread_release_assets"] += len(entry["assets"])
     return result.candidates

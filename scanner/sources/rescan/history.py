@@ -9,7 +9,7 @@ from typing import Any
 
 from scanner.detection import Candidate, Place, PlaceKind
 from scanner.detection.git_processes import GitError
-from scanner.detection.history import scan_history
+from scanner.detection.history import UnreadPart, scan_history
 from scanner.detection.redaction import redact
 from scanner.github import mirrors
 from scanner.github.addresses import is_gist_id, is_object_id
@@ -17,7 +17,9 @@ from scanner.github.client import GitHub, get_json, next_page
 from scanner.github.errors import GitHubError, Malformed, NotFound
 from scanner.github.mirrors import MirrorStopped
 from scanner.github.urls import blob_url, commit_url, git_url, is_own_page, is_repository_name
+from scanner.records.unread_contents import NotRead
 from scanner.response.respond import Response
+from scanner.sources.batches.not_read import not_read_object
 from scanner.sources.rescan.mirror_folders import mirror_folder
 from scanner.sources.rescan.steps import Work
 
@@ -35,7 +37,7 @@ def read_repository(work: Work) -> Response:
         # The REST API cannot list discussions, so count them as unread.
         work.counts["unread_discussions"] = 1
     tips = _activity_tips(work, name)
-    candidates = _scan(work, url, tips)
+    candidates = _scan(work, url, tips, base)
     return work.respond([_placed(candidate, base, work.github.web_url, name, "repository") for candidate in candidates])
 
 
@@ -48,7 +50,7 @@ def read_wiki(work: Work) -> Response:
     """
     name, repository_id = repository_of(work.github, work.job.target)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
-    candidates = _scan(work, git_url(work.github.web_url, f"{name}.wiki"), ())
+    candidates = _scan(work, git_url(work.github.web_url, f"{name}.wiki"), (), base)
     return work.respond([_placed(candidate, base, work.github.web_url, name, "wiki") for candidate in candidates])
 
 
@@ -64,8 +66,8 @@ def read_gist(work: Work) -> Response:
     url, page = value.get("git_pull_url"), value.get("html_url")
     if not is_own_page(work.github.web_url, url) or not is_own_page(work.github.web_url, page):
         raise Malformed("unexpected_json", "the gist's description cannot be used")
-    candidates = _scan(work, str(url), ())
     base = Place("gist", url=redact(str(page)), published_at=_published(work.job.target))
+    candidates = _scan(work, str(url), (), base)
     return work.respond([replace(candidate, place=_in_gist(candidate.place, base)) for candidate in candidates])
 
 
@@ -94,8 +96,14 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
     return full_name, found_id, value
 
 
-def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:
+def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> list[Candidate]:
     """Clone the repository, fetch the commits that no ref reaches, and scan every object.
+
+    Args:
+        work: The step.
+        url: The address to clone.
+        tips: Commits that no ref may reach.
+        base: The place of the repository, for the record of objects that cannot be read.
 
     Raises:
         MirrorStopped: The job was cancelled or taken over.
@@ -124,10 +132,16 @@ def _scan(work: Work, url: str, tips: tuple[str, ...]) -> list[Candidate]:
     if work.lost.is_set():
         raise MirrorStopped
     work.counts.update({f"unread_{reason}": count for reason, count in history.unread.items()})
+    work.leave_unread(*(_not_read(part, base) for part in history.parts))
     work.counts["objects"] += history.objects
     work.counts["bytes"] += history.bytes
     work.counts["candidates"] += len(history.candidates)
     return history.candidates
+
+
+def _not_read(part: UnreadPart, base: Place) -> NotRead:
+    place = replace(base, kind=part.kind, path=part.path, commit=part.commit, git_object=part.git_object)
+    return not_read_object((part.reason,), "", 0, place)
 
 
 def _activity_tips(work: Work, name: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from scanner.detection import Detector
 from scanner.github.client import GitHub
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.mirrors import MirrorStopped
-from scanner.records import jobs, tallies
+from scanner.records import jobs, tallies, unread_contents
 from scanner.records.database import Database
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import LeaseLost
@@ -27,6 +27,7 @@ from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.settings import Settings
 from scanner.sources.archive import hours as archive_hours
+from scanner.sources.found_tokens import FoundTokens
 from scanner.sources.polling.backoff import spread
 from scanner.sources.rescan import conversations, owners
 from scanner.sources.rescan import history as rescan_history
@@ -110,7 +111,7 @@ def _work(
         # No attempt could record an error: the step ends its worker.
         _log.warning("rescan: a step failed too often and is skipped", extra={"job": job.id, "step": step.name})
         with database.write() as session:
-            _pass_over(session, job, number, counts)
+            _pass_over(session, job, number, counts, FoundTokens.from_json(job.progress.get("found")))
         return Response()
     response, failure = Response(), None
     with jobs.keep_renewed(database, job, max_seconds=MAX_STEP_SECONDS) as keeping:
@@ -121,35 +122,40 @@ def _work(
         except GitHubError as err:
             failure = err
     with database.write() as session:
+        unread_contents.record(session, work.not_read, source=job.source, job_id=job.id)
         if failure is None:
-            _next_step(session, job, number, counts)
+            _next_step(session, job, number, counts, work.found)
         else:
             _failed(session, work, step, failure)
     return response
 
 
-def _next_step(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:
+def _next_step(session: Session, job: ClaimedJob, number: int, counts: Counter[str], found: FoundTokens) -> None:
     steps = STEPS[job.kind]
     if number + 1 < len(steps):
-        progress = {"step": number + 1, "phase": steps[number + 1].name, "counts": dict(counts)}
+        phase = steps[number + 1].name
+        progress = {"step": number + 1, "phase": phase, "counts": dict(counts), "found": found.to_json()}
         job.lease.write(session, progress=progress, failures=0)
         jobs.defer(session, job, delay=0, error=None)
         return
-    _finish(session, job, counts)
+    _finish(session, job, counts, found)
 
 
-def _finish(session: Session, job: ClaimedJob, counts: Counter[str], error: str | None = None) -> None:
+def _finish(
+    session: Session, job: ClaimedJob, counts: Counter[str], found: FoundTokens, error: str | None = None
+) -> None:
     counts = +counts
     partial = any(key.startswith("unread_") for key in counts)
     state = JobState.FAILED if error else JobState.PARTIAL if partial else JobState.DONE
     tallies.add(session, job.source, {**counts, "jobs": 1})
-    jobs.finish(session, job, state, counts=counts, error=error)
+    job.lease.write(session, progress={key: value for key, value in job.progress.items() if key != "found"})
+    jobs.finish(session, job, state, counts=counts + found.counts(session, job.id), error=error)
 
 
 def _failed(session: Session, work: Work, step: RescanStep, err: GitHubError) -> None:
     job, counts = work.job, work.counts
     if step.optional and isinstance(err, NotFound):
-        _next_step(session, job, work.step, counts)  # nothing to read: no wiki, or issues are switched off
+        _next_step(session, job, work.step, counts, work.found)  # nothing to read: no wiki, or issues are switched off
         return
     _log.warning("rescan: %s", err, extra={"job": job.id, "step": step.name})
     waits = isinstance(err, RateLimited | NotNow) or not err.asked
@@ -159,7 +165,8 @@ def _failed(session: Session, work: Work, step: RescanStep, err: GitHubError) ->
         delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
         # A rate limit passes by itself, so waiting for it does not count as a failure.
         kept: dict[str, Any] = {"failures": 0} if waits else {}
-        progress = {**job.progress, "step": work.step, "counts": dict(work.counts_there), "at": dict(work.at)}
+        there = {"counts": dict(work.counts_there), "at": dict(work.at), "found": work.found.to_json()}
+        progress = {**job.progress, "step": work.step, **there}
         job.lease.write(session, progress=progress, **kept)
         is_unread = waits and work.step == 0 and not work.at
         defer = jobs.requeue_unread if is_unread else jobs.defer
@@ -167,9 +174,9 @@ def _failed(session: Session, work: Work, step: RescanStep, err: GitHubError) ->
         return
     counts[f"error_{err.reason}"] += 1
     if step.optional:
-        _pass_over(session, job, work.step, counts)
+        _pass_over(session, job, work.step, counts, work.found)
     else:
-        _finish(session, job, counts, error=str(err))
+        _finish(session, job, counts, work.found, error=str(err))
 
 
 def _is_last_try(work: Work, step: RescanStep) -> bool:
@@ -177,7 +184,7 @@ def _is_last_try(work: Work, step: RescanStep) -> bool:
     return step.optional and not has_progress and work.job.failures + 1 >= MAX_TRIES
 
 
-def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str]) -> None:
+def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str], found: FoundTokens) -> None:
     """Skip an optional step, count it as unread, and go on with the next step."""
     counts[f"unread_{STEPS[job.kind][number].name}"] += 1
-    _next_step(session, job, number, counts)
+    _next_step(session, job, number, counts, found)

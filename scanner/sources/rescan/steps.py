@@ -17,10 +17,12 @@ from scanner.records import jobs
 from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.leases import HeldLeases
+from scanner.records.unread_contents import MAX_ROWS_PER_JOB, NotRead
 from scanner.response.policy import Policy
 from scanner.response.respond import Response
 from scanner.settings import Settings
 from scanner.sources.batches.runner import respond_or_keep
+from scanner.sources.found_tokens import FoundTokens
 
 PROGRESS_SECONDS = 2.0
 
@@ -41,6 +43,8 @@ class Work:
         step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.
         counts_there: The counters at `at`, so that what a retry reads again is not counted twice.
+        not_read: Documents and objects that this attempt could not read completely.
+        found: The tokens that this and earlier steps have found.
     """
 
     database: Database
@@ -54,11 +58,14 @@ class Work:
     step: int = 0
     at: Mapping[str, Any] = field(default_factory=dict)
     counts_there: Counter[str] = field(init=False)
+    not_read: list[NotRead] = field(default_factory=list)
+    found: FoundTokens = field(init=False)
     _reported: float = -PROGRESS_SECONDS
     _reached: tuple[str, int] = ("", 0)
 
     def __post_init__(self) -> None:
         self.counts_there = Counter(self.counts)
+        self.found = FoundTokens.from_json(self.job.progress.get("found"))
 
     @property
     def lost(self) -> threading.Event:
@@ -69,13 +76,20 @@ class Work:
         """Respond to the candidates that the step found."""
         if not candidates:
             return Response()
-        return respond_or_keep(
+        response = respond_or_keep(
             self.database,
             candidates,
             source=self.job.source,
             policy=self.policy,
             state_dir=self.settings.state_dir,
         )
+        self.found.add(response)
+        return response
+
+    def leave_unread(self, *documents: NotRead | None) -> None:
+        """Note documents that were not read completely, for the rows that operators see. None is ignored."""
+        room = MAX_ROWS_PER_JOB - len(self.not_read)
+        self.not_read += [document for document in documents if document is not None][:room]
 
     def reached(self, at: Mapping[str, Any]) -> None:
         """Note that the step has reached this position. The caller must record it in the database."""
@@ -122,4 +136,5 @@ class Work:
             "total": total or None,
             "counts": dict(self.counts_there),
             "at": dict(self.at),
+            "found": self.found.to_json(),
         }

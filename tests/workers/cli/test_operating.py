@@ -212,7 +212,7 @@ def test_watching_shows_it_again_and_again_until_it_is_interrupted(
     ("arguments", "line"),
     [
         (("repo", "nothing"), "write OWNER/NAME"),
-        (("owner", "a/b"), "write it as GitHub does"),
+        (("owner", "a/b"), "write the owner's name"),
         (("gist", "xyz"), "write the hex digits"),
         (("commit", "ana/app", "abc"), "write all 40 hex digits"),
         (("push", "ana/app", "a" * 40, "b"), "write all 40 hex digits"),
@@ -299,3 +299,22 @@ def test_incidents_are_filtered_and_what_is_left_out_is_told(r8scan: Run, state:
     assert "1 of 2 shown" in done.stderr
     assert r8scan("incidents", "list", "--mail", "failed", "--json").stdout == ""
     assert r8scan("incidents", "list").stderr == ""
+
+
+def test_a_pasted_address_is_taken_where_a_name_is_expected(r8scan: Run, state: Database) -> None:
+    for arguments in (
+        ("repo", "git@github.com:ana/app.git"),
+        ("repo", "https://github.com/ana/app/blob/main/a.py#L3"),
+        ("gist", "https://gist.github.com/ana/0123abcd"),
+        ("owner", "github.com/ana"),
+    ):
+        done = r8scan("rescan", *arguments, "--no-wait", "--json")
+        assert done.returncode == 0, done.stderr
+    with state.read() as session:
+        targets = [job.target for job in session.query(ScanJob).order_by(ScanJob.id)]
+    assert [next(target[key] for key in ("repository", "gist", "owner") if key in target) for target in targets] == [
+        *("ana/app", "0123abcd", "ana")
+    ], "the same repository is asked for once"
+    wrong = r8scan("rescan", "repo", "https://github.com/ana")
+    assert "leads to a owner" not in wrong.stderr
+    assert "write OWNER/NAME" in wrong.stderr

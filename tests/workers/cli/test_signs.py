@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +50,27 @@ def test_tokens_and_digests_are_reported(r8scan: Run, tmp_path: Path, fresh_toke
     assert json.loads(detail)["signs"][0]["sign"] == "stolen_laptop"
     everything = result.stdout + result.stderr + shown + detail
     assert not [token for token in (*tokens, stranger) if token[8:30] in everything]
+
+
+def test_tokens_are_found_in_any_file_and_none_is_printed(
+    r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]
+) -> None:
+    tokens = with_tokens(r8scan, fresh_token, 4)
+    stranger = fresh_token()
+    hidden = base64.b64encode(f"key: {tokens[2]}".encode()).decode()
+    with zipfile.ZipFile(tmp_path / "laptop.zip", "w") as archive:
+        archive.writestr("notes.txt", f"one {tokens[0]}, two {tokens[1]}, again {tokens[0]}\n{hidden}\n{stranger}\n")
+        archive.writestr("old.rar", b"Rar!\x1a\x07\x01\x00" + bytes(100))
+    result = r8scan("report", "laptop.zip", "--sign", "stolen_laptop")
+    assert (result.returncode, result.stderr) == (2, "not read: 1 × unsupported container:rar\n")
+    assert result.stdout == "4 tokens found: 1 base64, 3 plain\n3 disabled now; 1 unknown to the token store\n"
+    assert not [token for token in (*tokens, stranger) if token[8:30] in result.stdout]
+    listed = r8scan("report", "--sign", "x", stdin=f"{tokens[3]}\n{tokens[0]}\ntoken={tokens[1]}\n")
+    assert listed.returncode == 0, "a line of a list may hold a token among other words"
+    assert listed.stdout == "3 tokens found: 3 plain\n1 disabled now; 2 disabled before\n"
+    nothing = r8scan("report", "--sign", "x", stdin="nothing here\n")
+    assert (nothing.returncode, nothing.stdout) == (1, "no token found\n")
+    assert live(r8scan) == 0
 
 
 def test_wrong_words_are_refused_before_anything_is_read(r8scan: Run, fresh_token: Callable[[], str]) -> None:

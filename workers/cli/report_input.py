@@ -1,0 +1,154 @@
+"""The input of `r8scan report`: a list of tokens and digests, or any file in which the detector finds tokens."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scanner.compromise import reports
+from scanner.compromise.reports import Subject
+from scanner.detection import Detector, Digester
+from scanner.detection.token_formats import is_token
+from scanner.isolation import shared_pool
+from workers.cli.errors import UserError
+from workers.cli.scan_streams import scan_stream
+from workers.cli.streams import BadLines
+
+HEAD_BYTES = 64 << 10
+"""The beginning of the input, which decides what it is."""
+BATCH = 1000
+DIGEST_LINE = "digest"
+"""The kind of a subject that was given as a digest. The kinds of tokens are the detector's encodings."""
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclass(slots=True)
+class ReportInput:
+    """What was found in the input.
+
+    Attributes:
+        kinds: The number of subjects by the encoding of the token, or DIGEST_LINE.
+        bad: Lines of a list that hold neither a token nor a digest.
+        unread: What the detector could not read, by reason.
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    bad: BadLines = field(default_factory=BadLines)
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
+    """Read the file, or standard input for -, and pass the subjects to `take` in batches.
+
+    A list is read line by line, however long it is. Of any other file all tokens are passed at its end.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    found = ReportInput()
+    detector = Detector(digester, reader=shared_pool())
+    try:
+        with _opened(file) as stream:
+            head = _up_to(stream, HEAD_BYTES)
+            whole: BinaryIO = io.BufferedReader(_Rejoined(head, stream))
+            if is_list(head):
+                _read_list(whole, detector, digester, take, found)
+            else:
+                _read_any(whole, detector, take, found)
+    except OSError as err:
+        # Do not print the name: the user may have typed a token instead of a file name.
+        raise UserError(f"cannot read the file ({err.strerror}): give its name, or - for standard input") from err
+    return found
+
+
+def is_list(head: bytes) -> bool:
+    """Return whether at least half of the lines are a token or a digest and nothing else."""
+    text = head.decode("utf-8", "replace")
+    lines = [line.strip("\ufeff \t\r") for line in text.split("\n")[: 1 if "\n" not in text else None]]
+    lines = [line for line in lines if line]
+    good = sum(is_token(line) or bool(_DIGEST.fullmatch(line)) for line in lines)
+    return bool(lines) and 2 * good >= len(lines)
+
+
+def _read_list(
+    stream: BinaryIO,
+    detector: Detector,
+    digester: Digester,
+    take: Callable[[list[Subject]], None],
+    found: ReportInput,
+) -> None:
+    batch: list[Subject] = []
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
+    for number, line in reports.read_lines(text, digester, else_find=lambda raw: _subjects(detector, raw)):
+        if isinstance(line, reports.BadReport):
+            found.bad.add(number, line)
+            continue
+        for subject, kind in line:
+            found.kinds[kind] += 1
+            batch.append(subject)
+        if len(batch) >= BATCH:
+            take(batch)
+            batch = []
+    take(batch)
+
+
+def _read_any(stream: BinaryIO, detector: Detector, take: Callable[[list[Subject]], None], found: ReportInput) -> None:
+    read = scan_stream(detector, stream, "")
+    found.unread.update(read.unread)
+    subjects: dict[str, Subject] = {}
+    for candidate in read.candidates:
+        if candidate.digest not in subjects:
+            subjects[candidate.digest] = Subject(candidate.digest, candidate.hint)
+            found.kinds[candidate.encoding] += 1
+    whole = list(subjects.values())
+    for start in range(0, len(whole), BATCH):
+        take(whole[start : start + BATCH])
+
+
+def _subjects(detector: Detector, line: bytes) -> list[tuple[Subject, str]]:
+    result = detector.scan_bytes(line)
+    candidates = {candidate.digest: candidate for candidate in result.candidates} if result else {}
+    return [(Subject(one.digest, one.hint), one.encoding) for one in candidates.values()]
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with Path(file).open("rb") as stream:
+        yield stream
+
+
+def _up_to(stream: BinaryIO, size: int) -> bytes:
+    """Return the first bytes. One read of a pipe may return less, so read until the size or the end is reached."""
+    parts = b""
+    while len(parts) < size and (part := stream.read(size - len(parts))):
+        parts += part
+    return parts
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream of what was read already and what follows it."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = memoryview(head), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part: Any = self._head[: len(buffer)]
+        if part:
+            self._head = self._head[len(part) :]
+        else:
+            part = self._rest.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)

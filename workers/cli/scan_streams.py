@@ -1,0 +1,48 @@
+"""The detector on a stream of any length, in pieces if it does not fit in memory."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import NamedTuple, Protocol
+
+from scanner.detection import Candidate, Detector
+from scanner.detection.documents import is_lfs_pointer
+from scanner.detection.pieces import PIECE, scan_pieces
+
+MAX_READ = 1 << 24
+
+
+class Readable(Protocol):
+    """A binary stream. One read of a pipe may return less than was asked for."""
+
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+class StreamRead(NamedTuple):
+    """What was found in a stream. The candidates have no place yet."""
+
+    candidates: list[Candidate]
+    unread: Counter[str]
+    bytes: int
+
+
+def scan_stream(detector: Detector, stream: Readable, path: str) -> StreamRead:
+    """Scan the stream to its end. The end of `path` helps to tell what it contains."""
+
+    def read(size: int) -> bytes:
+        parts: list[bytes] = []
+        while size and (part := stream.read(min(size, MAX_READ))):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    start = read(PIECE)
+    if len(start) < PIECE:
+        pointer = Counter({"lfs_pointer": 1}) if is_lfs_pointer(start) else Counter[str]()
+        result = detector.scan_bytes(start, os.path.basename(path))
+        if result is None:
+            return StreamRead([], pointer, len(start))
+        return StreamRead(list(result.candidates), pointer + Counter(result.unread), len(start))
+    pieces = scan_pieces(detector, start, read)
+    return StreamRead(pieces.candidates, pieces.unread, pieces.bytes)
