@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import httpx
 import redis
 
+from scanner import tls
+
 MAX_STREAM_ENTRIES = 100_000
 """Approximate number of entries that the stream keeps. A gateway gets older announcements over HTTP."""
 SEND_SECONDS = 10.0
@@ -89,7 +91,9 @@ class WebhookChannel:
     def __init__(self, url: str, secret: str) -> None:
         self._url = url
         self._secret = secret.encode()
-        self._http = httpx.Client(timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False)
+        self._http = httpx.Client(
+            verify=tls.trusted(), timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False
+        )
 
     def send(self, batch: Sequence[Content]) -> None:
         """Post the batch.

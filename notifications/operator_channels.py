@@ -20,6 +20,7 @@ import httpx
 from notifications.email.render import MailIdentity, UnusableAddress, envelope_sender, sender_address
 from notifications.email.transport import Envelope, MailTransport, PermanentFailure, TransientFailure
 from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+from scanner import tls
 
 SEND_SECONDS = 20.0
 MAX_LINES = 50
@@ -179,7 +180,9 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
     headers = {"Content-Type": "application/json", **headers}
     try:
         with (
-            httpx.Client(timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False) as client,
+            httpx.Client(
+                verify=tls.trusted(), timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False
+            ) as client,
             # The body of the answer is never read: the status decides, and a hostile body could be endless.
             client.stream("POST", url, content=body, headers=headers) as response,
         ):

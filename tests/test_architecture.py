@@ -18,16 +18,18 @@ MAY_IMPORT = {
     "scanner.isolation": {"scanner.child_processes", "scanner.detection"},
     "scanner.permalinks": set(),
     "scanner.retries": set(),
+    "scanner.tls": set(),
     "scanner.github": {
         "scanner.child_processes",
         "scanner.git_children",
         "scanner.permalinks",
         "scanner.retries",
+        "scanner.tls",
     },
     "scanner.private_folders": set(),
     "scanner.records": {"scanner.private_folders"},
     "scanner.settings": {"scanner.detection", "scanner.private_folders", "scanner.records"},
-    "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries"},
+    "scanner.tokens": {"scanner.detection", "scanner.records", "scanner.retries", "scanner.tls"},
     "scanner.response": {"scanner.detection", "scanner.records", "scanner.tokens"},
     "scanner.compromise": {
         "scanner.detection",
@@ -45,7 +47,13 @@ MAY_IMPORT = {
         "scanner.settings",
         "scanner.tokens",
     },
-    "notifications": {"scanner.detection", "scanner.permalinks", "scanner.records", "scanner.settings"},
+    "notifications": {
+        "scanner.detection",
+        "scanner.permalinks",
+        "scanner.records",
+        "scanner.settings",
+        "scanner.tls",
+    },
     "workers": {
         "notifications",
         "scanner.child_processes",
@@ -58,6 +66,7 @@ MAY_IMPORT = {
         "scanner.settings",
         "scanner.compromise",
         "scanner.sources",
+        "scanner.tls",
         "scanner.tokens",
     },
 }

@@ -1,6 +1,7 @@
 """`r8scan run`, the whole service on one machine: starts the embedded Redis, the workers and beat, and restarts them.
 
-It does no other work. Each child is the same process that a larger deployment starts by itself.
+It does no other work. Each child does what the same process of a larger deployment does; it is a fork, which shares the
+memory of the imported code (`workers.forked`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +24,11 @@ from scanner.child_processes import start_child
 from scanner.records import schema
 from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
 from scanner.settings import Settings
-from workers import embedded_redis
+from workers import embedded_redis, forked
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
+from workers.context import forget_context
+from workers.forked import Child
+from workers.health import pulse
 from workers.health.machine import configuration
 
 DRAIN_SECONDS = 30.0
@@ -130,7 +134,8 @@ class Supervisor:
     def __init__(self, settings: Settings, *, processes: int = 2) -> None:
         self._settings = settings
         self._services = services(processes)
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, Child] = {}
+        self._fingerprint: int | None = None
         self._restart_at: dict[str, float] = {}
         self._delay: dict[str, float] = {}
         self._started_at: dict[str, float] = {}
@@ -177,6 +182,8 @@ class Supervisor:
     def _start_all(self) -> None:
         if self._settings.redis_url.get_secret_value() == "embedded":
             self._start_redis()
+        self._fingerprint = forked.import_everything()
+        forked.warm_up(Database(self._settings.database_url.get_secret_value()), self._settings)
         self._start_all_services()
 
     def _start_all_services(self) -> None:
@@ -190,12 +197,16 @@ class Supervisor:
             raise CannotRun(str(err)) from err
 
     def _start(self, service: Service) -> None:
-        command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *service.arguments]
         folder = self._settings.state_dir.absolute()
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
-        env = {**os.environ, "R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive)}
-        self._children[service.name] = start_child(command, env=env, own_group=True)
+        own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive)}
+        arguments = ["-A", "workers", "--quiet", *service.arguments]
+        if self._fingerprint == forked.fingerprint() and forked.can_fork():
+            self._children[service.name] = forked.fork(lambda: run_celery(arguments), own)
+        else:
+            command = [sys.executable, "-m", "celery", *arguments]
+            self._children[service.name] = start_child(command, env={**os.environ, **own}, own_group=True)
         self._started_at[service.name] = self._life[service.name] = time.monotonic()
         self._touched.pop(service.name, None)
 
@@ -263,6 +274,20 @@ class Supervisor:
             redis.wait()
 
 
-def _signal_quietly(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def run_celery(arguments: Sequence[str]) -> None:
+    """Run `celery` with these arguments in this process, which was forked and has everything imported.
+
+    Raises:
+        SystemExit: at its end.
+    """
+    from celery.bin.celery import main
+
+    forget_context()
+    pulse.current().try_to_connect()  # what the supervisor did before is no sign of this process
+    sys.argv = ["celery", *arguments]
+    main()
+
+
+def _signal_quietly(child: Child, number: signal.Signals) -> None:
     if child.poll() is None:
         child.send_signal(number)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from scanner import __version__
+from scanner import __version__, tls
 from scanner.github.credentials import AppInstallation, Credential, NoCredential, PersonalToken
 from scanner.github.errors import (
     BadCredential,
@@ -111,7 +111,7 @@ def connect(
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
-    transport = KnownHosts(httpx.HTTPTransport(limits=_limits(connections), retries=1), allowed)
+    transport = KnownHosts(httpx.HTTPTransport(verify=tls.trusted(), limits=_limits(connections), retries=1), allowed)
     gated = GatedTransport(transport, api_url, web_url)
     http = httpx.Client(
         transport=gated,

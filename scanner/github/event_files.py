@@ -14,7 +14,7 @@ from datetime import datetime
 
 import httpx
 
-from scanner import __version__
+from scanner import __version__, tls
 from scanner.github.client import check_status
 from scanner.github.errors import Malformed, Unavailable
 from scanner.github.transport import beginning
@@ -47,7 +47,7 @@ def opened(
     headers = {"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "identity"}
     try:
         with (
-            httpx.Client(timeout=TIMEOUT, trust_env=False, headers=headers) as http,
+            httpx.Client(verify=tls.trusted(), timeout=TIMEOUT, trust_env=False, headers=headers) as http,
             http.stream("GET", url, follow_redirects=False) as response,
         ):
             if response.status_code >= 300:

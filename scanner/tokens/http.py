@@ -20,6 +20,7 @@ from scanner import __version__
 from scanner.detection import redact
 from scanner.records.states import Decision
 from scanner.retries import tries
+from scanner.tls import trusted
 from scanner.tokens.protocol import Disabled, LookUp, StoreUnavailable, TokenRecord
 
 DIGESTS_A_REQUEST = 200
@@ -54,7 +55,7 @@ class HttpStore:
         self._http = httpx.Client(
             headers=headers,
             timeout=TIMEOUT,
-            verify=tls if tls is not None else True,
+            verify=tls if tls is not None else trusted(),
             follow_redirects=False,
             trust_env=False,
         )

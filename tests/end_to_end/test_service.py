@@ -32,7 +32,7 @@ def processes(pid: int) -> dict[str, list[int]]:
         parent = stack.pop()
         for child in children(parent):
             try:
-                words = child.cmdline()
+                words = " ".join(child.cmdline()).split()  # a forked process has a title of one word
             except psutil.NoSuchProcess:  # ended since it was listed
                 continue
             stack.append(child.pid)

@@ -1,0 +1,17 @@
+"""The TLS settings of all HTTP clients of a process: one object, which loads the trusted authorities once.
+
+Loading them takes megabytes for each client. Forked processes share the object of their parent.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import cache
+
+import httpx
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """Return the context that trusts the public authorities, or those that SSL_CERT_FILE names."""
+    return httpx.create_ssl_context()

@@ -1,0 +1,59 @@
+"""A forked service is a process of its own, with its own status, environment and signals, and without open files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers import forked
+
+PROGRAM = """
+import json, os, signal, sys, time
+from workers import forked
+
+file = open(sys.argv[1], "w")
+signal.signal(signal.SIGTERM, lambda *_: None)
+
+def show():
+    found = {"variable": os.environ["OWN"], "session": os.getsid(0) == os.getpid()}
+    found["is_default"] = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    found["has_file"] = any(os.path.realpath(f"/proc/self/fd/{one}") == sys.argv[1] for one in range(20))
+    print(json.dumps(found), flush=True)
+    sys.exit(3)
+
+assert forked.can_fork()
+first = forked.fork(show, {"OWN": "its own"})
+second = forked.fork(lambda: time.sleep(60), {})
+third = forked.fork(lambda: 1 / 0, {})
+assert second.poll() is None
+second.send_signal(signal.SIGTERM)
+print(json.dumps([first.wait(30), second.wait(30), third.wait(30), first.poll()]))
+"""
+
+
+def test_a_fork_is_a_process_of_its_own(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "file")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.count("\n") == 2, done
+    shown, statuses = map(json.loads, done.stdout.splitlines())
+    assert shown == {"variable": "its own", "session": True, "is_default": True, "has_file": False}
+    assert statuses == [3, -15, forked.FAILED, 3]
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_changed_files_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "upgraded_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(forked, "PACKAGES", ("upgraded_package",))
+    before = forked.fingerprint()
+    assert forked.fingerprint() == before
+    os.utime(package / "__init__.py", (1, 1))
+    assert forked.fingerprint() != before

@@ -1,0 +1,182 @@
+"""Services as forks of the supervisor: they share its memory instead of importing all code again.
+
+A fork runs the code that the supervisor has read. Once the files on disk differ from it, as after an upgrade,
+`is_current` says so, and the supervisor starts a fresh interpreter instead.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from scanner import tls
+from scanner.child_processes import die_with_parent
+from scanner.records.database import Database
+from scanner.settings import Settings
+from workers.health.overview import overview
+
+PACKAGES = ("scanner", "workers", "notifications")
+UNUSED = ("workers.sandbox", "workers.web", "workers.cli", "scanner.records.migrations", "workers.__main__")
+"""Packages that no service of `r8scan run` needs."""
+LIBRARIES = (
+    "celery.apps.beat",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.prefork",
+    "celery.concurrency.thread",
+    "celery.fixups",
+    "kombu.transport.redis",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+)
+"""What Celery and SQLAlchemy import when they start."""
+FAILED = 70
+"""Exit status of a fork that ends by an exception."""
+WAIT_SECONDS = 0.02
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+"""Signals for which the supervisor has handlers."""
+
+_log = logging.getLogger(__name__)
+
+
+class ForkedChild:
+    """A forked process, with the methods of `subprocess.Popen` that the supervisor uses."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status, as Popen does; None while the process runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: the process still runs after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
+            time.sleep(WAIT_SECONDS)
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+Child = ForkedChild | subprocess.Popen[bytes]
+
+
+def import_everything() -> int:
+    """Import all code that services need. Return the fingerprint of its files."""
+    before = fingerprint()
+    for package in PACKAGES:
+        root = importlib.import_module(package)
+        for module in pkgutil.walk_packages(root.__path__, f"{package}."):
+            if not module.name.startswith(UNUSED):
+                importlib.import_module(module.name)
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    from sqlalchemy.orm import configure_mappers
+
+    from scanner.detection.matcher import automata
+
+    configure_mappers()
+    automata()
+    return before
+
+
+def warm_up(database: Database, settings: Settings) -> None:
+    """Do once what each service would do for itself: load the trusted authorities, prepare the queries of the status.
+
+    The garbage collector then leaves all of it alone. Nothing here opens a connection that a fork would inherit.
+    """
+    tls.trusted()
+    overview(database, settings)
+    database.close()
+    gc.collect()
+    gc.freeze()
+
+
+def fingerprint() -> int:
+    """Return a number that changes when a file of the code changes."""
+    found = []
+    for package in PACKAGES:
+        root = importlib.import_module(package).__path__[0]
+        found += [(str(path), path.stat().st_mtime_ns) for path in sorted(Path(root).rglob("*.py"))]
+    return hash(tuple(found))
+
+
+def can_fork() -> bool:
+    """Return whether this process has only one thread. A fork would inherit locks that other threads hold."""
+    return threading.active_count() == 1 and sys.platform == "linux"
+
+
+def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedChild:
+    """Run `main` in a forked process, in a session of its own, which ends when this process ends.
+
+    Args:
+        main: What the process does. It ends when this returns or raises SystemExit.
+        environment: Variables that it has besides those of this process.
+    """
+    parent = os.getpid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # A signal that arrives before the child has its own handlers waits for them: those of the parent would swallow it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        return ForkedChild(pid)
+    status = FAILED
+    try:
+        _begin(parent, environment)
+        main()
+        status = 0
+    except SystemExit as err:
+        status = err.code if isinstance(err.code, int) else int(err.code is not None)
+        if isinstance(err.code, str):
+            os.write(2, f"{err.code}\n".encode())
+    except BaseException:  # noqa: BLE001 - below are the frames of the supervisor
+        _log.critical("a service ends: an exception was not caught", exc_info=True)
+    finally:
+        # Not sys.exit: the frames below belong to the supervisor, and would stop the other services.
+        os._exit(status)
+
+
+def _begin(parent: int, environment: Mapping[str, str]) -> None:
+    os.setsid()
+    die_with_parent(parent)
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    # The supervisor's lock on the state folder must end with the supervisor.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.environ.update(environment)
