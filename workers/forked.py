@@ -26,8 +26,15 @@ from scanner.settings import Settings
 from workers.health.overview import overview
 
 PACKAGES = ("scanner", "workers", "notifications")
-UNUSED = ("workers.sandbox", "workers.web", "workers.cli", "scanner.records.migrations", "workers.__main__")
-"""Packages that no service of `r8scan run` needs."""
+UNUSED = (
+    "workers.sandbox",
+    "workers.web",
+    "workers.cli",
+    "workers.__main__",
+    "scanner.records.migrations",
+    "scanner.detection.pack_history",
+)
+"""Packages that no service of `r8scan run` needs, or that run in processes of their own."""
 LIBRARIES = (
     "celery.apps.beat",
     "celery.apps.worker",

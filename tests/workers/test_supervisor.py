@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,7 +22,7 @@ def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
     parent._start_all_services()
 
     def once() -> bool:
-        child: subprocess.Popen[bytes] = parent._children[NAME]
+        child = parent._children[NAME]
         child.wait(120)
         parent._revive()
         return parent._children[NAME] is not child
