@@ -172,11 +172,13 @@ def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) 
     # Ignore `type` when judging the token, because alerts have come with swapped types.
     raw = token.strip().encode("utf-8", "surrogatepass")
     token_type = _token_type(record.get("type"))
-    counts["of_another_form"] += not is_token(token.strip())
+    is_of_form = is_token(raw.decode("utf-8", "replace"))
+    counts["of_another_form"] += not is_of_form
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
-        candidate=Candidate(digester(raw), _hint(raw), _place(record, web_url)),
+        # A string of another form gets no hint: the hint of a short string would contain all of it.
+        candidate=Candidate(digester(raw), hint_of(raw) if is_of_form else UNKNOWN_HINT, _place(record, web_url)),
     )
 
 
@@ -199,17 +201,12 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _hint(raw: bytes) -> str:
-    # Give no hint of a string that is not a token: the hint of a short string would contain all of it.
-    return hint_of(raw) if is_token(raw.decode("utf-8", "replace")) else UNKNOWN_HINT
-
-
 def _place(record: dict[str, Any], web_url: str) -> Place:
     source = record.get("source")
     kind: PlaceKind = KINDS.get(source.strip().lower(), "other") if isinstance(source, str) else "other"
     given = record.get("url")
     url = redact(given) if isinstance(given, str) and _is_shown(given) else ""
-    path = urlsplit(url).path if url.startswith(f"{web_url}/") else ""
+    path = urlsplit(url).path if kind in ("file", "commit") and url.startswith(f"{web_url}/") else ""
     if kind == "file" and (blob := _BLOB.fullmatch(path)) and is_repository_name(blob[1]):
         return Place("file", url, repository=blob[1], path=_storable(redact(unquote(blob[3]))), commit=blob[2])
     if kind in ("file", "commit") and (commit := _COMMIT.fullmatch(path)) and is_repository_name(commit[1]):
@@ -234,7 +231,11 @@ def _is_shown(url: str) -> bool:
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
     """Return the alert's label by the token store's answer, or None if the store was not asked."""
     digest = alert.candidate.digest
-    if digest not in done.known_digests | done.unknown_digests:
+    # No union of the sets: it would copy both for each of thousands of alerts.
+    if digest in done.known_digests:
+        label = "true_positive"
+    elif digest in done.unknown_digests:
+        label = "false_positive"
+    else:
         return None
-    label = "true_positive" if digest in done.known_digests else "false_positive"
     return {"token_hash": alert.token_hash, "token_type": alert.token_type, "label": label}
