@@ -119,16 +119,16 @@ def test_no_needle_of_an_automaton_begins_with_another(others: tuple[TokenFormat
         assert not any(later.startswith(text) for text, later in itertools.pairwise(texts))
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_each_format_is_found_in_each_encoding(name: str, others: tuple[TokenFormat, ...]) -> None:
-    for form in others:
-        for seed in range(2):
-            chance = random.Random(seed)
-            token = random_token(chance, form)
-            content = ENCODINGS[name](token, chance)
-            if name in HYPHEN_AFTER_WRAP and b"\r-" in content:
-                continue
-            assert sha256_digest(token) in found_digests(content), (str(form), seed)
+# In parts, because each test makes the automata of these formats anew.
+@pytest.mark.parametrize("part", range(2))
+def test_each_format_is_found_in_each_encoding(part: int, others: tuple[TokenFormat, ...]) -> None:
+    for name, form, seed in itertools.product(list(ENCODINGS)[part::2], others, range(2)):
+        chance = random.Random(seed)
+        token = random_token(chance, form)
+        content = ENCODINGS[name](token, chance)
+        if name in HYPHEN_AFTER_WRAP and b"\r-" in content:
+            continue
+        assert sha256_digest(token) in found_digests(content), (name, str(form), seed)
 
 
 @pytest.mark.parametrize("form", OTHERS, ids=str)
