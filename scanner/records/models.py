@@ -116,6 +116,13 @@ class Incident(Base):
         Index("ix_incidents_token_name", "token_name", postgresql_ops={"token_name": "text_pattern_ops"}),
         Index("ix_incidents_hint", "hint", postgresql_ops={"hint": "text_pattern_ops"}),
         Index(
+            "ix_incidents_assignee_detected_at",
+            "assignee",
+            "detected_at",
+            postgresql_where=text("assignee IS NOT NULL"),
+            sqlite_where=text("assignee IS NOT NULL"),
+        ),
+        Index(
             "ix_incidents_without_mail",
             "detected_at",
             "id",
@@ -143,6 +150,8 @@ class Incident(Base):
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     next_attempt_at: Mapped[datetime | None]
     """When the call to the token store is due. Only used while `action` is `disabling`."""
+    assignee: Mapped[str | None] = mapped_column(String(255))
+    """The person who looks after it, as they are named in the console."""
     has_owner_mail: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether a mail to the owner was ever queued for the incident. A trigger sets it."""
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")

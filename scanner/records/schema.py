@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -10,11 +13,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from scanner.records import versions
+from scanner.records import online_changes, versions
 from scanner.records.database import Database
 
 # An arbitrary number. Every version of r8scan must use the same one.
 _ADVISORY_LOCK = 724_385_201
+_LOCK_ASKED_EVERY_SECONDS = 0.1
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
@@ -31,17 +35,54 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
 def upgrade_to(database: Database, revision: str) -> str | None:
     """Upgrade to the given revision. Return the revision before; None for an empty database."""
-    engine = database.engine.execution_options(r8scan_writes=True)
-    with engine.begin() as connection:
-        if database.is_postgresql:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        before = _revision(connection)
+    with _only_one(database):
+        before = current_revision(database)
         if before is not None and before > versions.wanted():
             # Alembic does not know the revision, and would end with a traceback.
             sentence, todo = versions.problem(before) or ("", "")
             raise versions.WrongVersion(f"{sentence}: {todo}")
-        command.upgrade(_config(connection), revision)
+        if database.is_postgresql:
+            _change_online(database, before, revision)
+        _migrate(database, revision)
         return before
+
+
+def _change_online(database: Database, before: str | None, revision: str) -> None:
+    """Stop before each revision that relies on an online change, and make that change."""
+    last = versions.wanted() if revision == "head" else revision
+    for needed_by, change in online_changes.BEFORE.items():
+        if (before or "") < needed_by <= last:
+            _migrate(database, f"{int(needed_by) - 1:04d}")
+            change(database.engine)
+
+
+def _migrate(database: Database, revision: str) -> None:
+    with database.engine.execution_options(r8scan_writes=True).begin() as connection:
+        command.upgrade(_config(connection), revision)
+
+
+@contextmanager
+def _only_one(database: Database) -> Iterator[None]:
+    """Let one process upgrade at a time. SQLite's own write lock is enough there.
+
+    The lock is a transaction's, because PgBouncer may give a session to others. It is asked for again and again: a
+    statement that waits for it would hold a snapshot, for which `CREATE INDEX CONCURRENTLY` waits in turn.
+    """
+    if not database.is_postgresql:
+        yield
+        return
+    with database.engine.begin() as connection:
+        while not _takes_lock(connection):
+            time.sleep(_LOCK_ASKED_EVERY_SECONDS)
+        yield
+
+
+def _takes_lock(connection: Connection) -> bool:
+    lock = text("SELECT pg_try_advisory_xact_lock(:key)")
+    is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
+    # Any statement after it: until then the connection keeps the snapshot of its last query.
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    return is_ours
 
 
 def current_revision(database: Database) -> str | None:

@@ -22,6 +22,7 @@ from scanner.tokens import sql
 from scanner.tokens.protocol import TokenRecord
 
 MAX_REASON_LENGTH = 500
+MAX_ASSIGNEE = 100
 MAILED_ACTIONS = (Decision.DISABLED, Decision.ALREADY_DISABLED)
 """The owner can receive a mail about incidents with these actions."""
 
@@ -91,6 +92,21 @@ def protect_token(session: Session, digest: str, *, protected: bool, who: str) -
 def annotate(session: Session, incident: Incident, *, who: str, text: str) -> None:
     """Add an operator's note to the incident's timeline. Raises NotPossible if the text is empty."""
     audit.record(session, "note", {"text": cleaned(text)}, who=who, incident_id=incident.id)
+
+
+def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
+    """Name the person who looks after the incident; an empty name removes it.
+
+    Raises:
+        NotPossible: The name is too long, or the person has the incident already.
+    """
+    name = redact(" ".join(to.split()))
+    if len(name) > MAX_ASSIGNEE or not name.isprintable():
+        raise NotPossible(f"a name has at most {MAX_ASSIGNEE} printable characters")
+    if (incident.assignee or "") == name:
+        raise NotPossible(f"{name or 'nobody'} looks after the incident already")
+    incident.assignee = name or None
+    audit.record(session, "incident_assigned", {"to": name or "nobody"}, who=who, incident_id=incident.id)
 
 
 def close(session: Session, incident: Incident, *, who: str, reason: str) -> None:

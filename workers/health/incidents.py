@@ -36,27 +36,21 @@ def read(session: Session, found: Overview) -> None:
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
     """Return the sorted delays from visible to disabled, in seconds, of the last `seconds`; at most 20,000."""
-    # Ignore places that were found after the disable. They are often much older, and did not delay it.
-    first_public = (
-        select(Exposure.incident_id, func.min(Exposure.published_at).label("published_at"))
-        .join(Incident, Incident.id == Exposure.incident_id)
-        .where(
-            Exposure.published_at.is_not(None),
-            Exposure.seen_at <= Incident.disabled_at,
-            # Repeat the condition here. Otherwise the database reads the places of all incidents before it selects the
-            # newest.
-            Incident.detected_at > db_now(-seconds),
-        )
-        .group_by(Exposure.incident_id)
-        .subquery()
-    )
-    statement = (
-        select(Incident.disabled_at, first_public.c.published_at)
-        .join(first_public, first_public.c.incident_id == Incident.id)
+    newest = (
+        select(Incident.id, Incident.disabled_at)
         .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-seconds), is_no_canary())
         .order_by(Incident.detected_at.desc())
         .limit(MAX_DELAYS)
+        .subquery()
     )
+    # Ignore places that were found after the disable. They are often much older, and did not delay it.
+    # A look-up for each incident: for a join with a group, PostgreSQL read the places of all incidents.
+    first_public = (
+        select(func.min(Exposure.published_at))
+        .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)
+        .scalar_subquery()
+    )
+    statement = select(newest.c.disabled_at, first_public)
     return sorted(
         max((disabled - published).total_seconds(), 0.0)
         for disabled, published in session.execute(statement)

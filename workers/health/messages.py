@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import case, exists, func, select
+from sqlalchemy import and_, case, exists, func, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from scanner.compromise import brake
@@ -33,19 +33,23 @@ def read(session: Session, found: Overview) -> None:
 def _outbox(session: Session, found: Overview) -> None:
     # Count from the time when the message was due: a digest waits for a day by design.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
-    statement = (
-        select(Notification.channel, Notification.state, func.count(), func.min(due_since))
-        .where(
-            Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN))
-            | ((Notification.state == NotificationState.SENT) & (Notification.created_at > db_now(-SENT_SHOWN_SECONDS)))
-            | (
-                (Notification.state == NotificationState.FAILED)
-                & (Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS))
-            )
-        )
-        .group_by(Notification.channel, Notification.state)
-        .order_by(Notification.channel, Notification.state)
+    waiting = Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN))
+    kinds = (
+        waiting,
+        and_(Notification.state == NotificationState.SENT, Notification.created_at > db_now(-SENT_SHOWN_SECONDS)),
+        and_(
+            Notification.state == NotificationState.FAILED,
+            Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS),
+        ),
     )
+    # One query for each condition: for an OR of them, PostgreSQL reads the whole table.
+    counts = [
+        select(Notification.channel, Notification.state, func.count(), func.min(due_since))
+        .where(condition)
+        .group_by(Notification.channel, Notification.state)
+        for condition in kinds
+    ]
+    statement = union_all(*counts).order_by("channel", "state")
     for channel, state, number, due in session.execute(statement):
         age = max((found.at - due).total_seconds(), 0.0) if due else 0.0
         found.outbox.append(OutboxRow(channel, state, number, round(age, 1)))

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 
 from scanner.records.compromise_models import Brake, Report
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Incident, Notification
-from scanner.records.states import Decision, IncidentState, NotificationState, ReportState
+from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now
+from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState
 from tests.workers.web.console.conftest import newest_incident
 from workers.context import Context
 from workers.health.overview import overview
@@ -189,3 +189,86 @@ def test_a_bulk_action_with_a_filter_that_cannot_be_understood_does_nothing(
 
 def context_now(context: Context) -> str:
     return overview(context.database, context.settings).at.isoformat()
+
+
+def test_an_incident_is_taken_given_on_and_found_by_its_assignee(
+    operator: httpx.Client, context: Context, own_database: Database
+) -> None:
+    one = newest_incident(context, state=IncidentState.OPEN)
+    address = f"/console/incidents/{one}"
+    taken = operator.post(f"{address}/assign", data={"to": "ana"})
+    assert taken.headers["Location"].endswith("?said=assigned"), taken.text
+    found = entry(own_database, "incident_assigned")
+    assert (found.who, found.incident_id, found.evidence) == ("console:ana", one, {"to": "ana"})
+    assert str(one) in operator.get("/console/incidents?assignee=ana").text
+    assert operator.post(f"{address}/assign", data={"to": "ana"}).status_code == 409
+    assert operator.post(f"{address}/assign", data={"to": "x" * 101}).status_code == 409
+    assert operator.post(f"{address}/assign", data={"to": ""}).status_code == 303
+    assert str(one) not in operator.get("/console/incidents?assignee=ana").text
+
+
+def failed_message(database: Database, channel: Channel, **values: object) -> uuid.UUID:
+    with database.write() as session:
+        sent = select(Notification).where(Notification.state == NotificationState.SENT, Notification.channel == "email")
+        like = session.execute(sent.limit(1)).scalar_one()
+        message = Notification(
+            **{"merge_key": "again", "recipient": like.recipient, "facts": {"digest": "d"}, **values},
+            channel=channel,
+            account_id=like.account_id,
+            state=NotificationState.FAILED,
+            attempts=9,
+            next_attempt_at=db_now(),
+            message_id=f"<{uuid.uuid4()}@r8scan>",
+            created_at=db_now(-5 * 86400),
+            error="gave up after 3 days",
+        )
+        session.add(message)
+        session.flush()
+        if channel == Channel.EMAIL:
+            link = NotificationSubject(
+                notification_id=message.id,
+                incident_id=like.subjects[0].incident_id,
+                channel=channel,
+                merge_key="again",
+                occasion=like.subjects[0].occasion,
+            )
+            session.add(link)
+        return message.id
+
+
+def test_failed_messages_are_tried_again_from_the_outbox(
+    operator: httpx.Client, own_database: Database, woken: list[str]
+) -> None:
+    expected = {
+        Channel.WEBHOOK: (NotificationState.FROZEN, {"digest": "d"}),
+        Channel.OPERATOR: (NotificationState.PENDING, None),
+    }
+    for channel, (state, facts) in expected.items():
+        one = failed_message(own_database, channel)
+        answer = operator.post(f"/console/outbox/{one}/retry")
+        assert answer.headers["Location"] == "/console/outbox?said=retried", answer.text
+        with own_database.read() as session:
+            row = session.get_one(Notification, one)
+            age = session.execute(select(db_now())).scalar_one() - row.created_at
+            assert (row.state, row.facts, row.error, age.days) == (state, facts, None, 0)
+        assert entry(own_database, "message_retried").who == "console:ana"
+        assert operator.post(f"/console/outbox/{one}/retry").status_code == 409
+    assert woken == ["outbox", "outbox"]
+
+
+def test_a_failed_mail_to_an_owner_goes_to_the_addresses_of_today(
+    operator: httpx.Client, own_database: Database, woken: list[str]
+) -> None:
+    one = failed_message(own_database, Channel.EMAIL)
+    assert operator.post(f"/console/outbox/{one}/retry").headers["Location"] == "/console/outbox?said=retried"
+    assert entry(own_database, "mail_resent").evidence["reason"] == "tried again from the outbox"
+    again = operator.post(f"/console/outbox/{one}/retry")
+    assert (again.status_code, "waits already" in again.text) == (409, True)
+    assert woken == ["outbox"]
+
+
+def test_a_message_that_has_nowhere_to_go_is_not_tried_again(operator: httpx.Client, own_database: Database) -> None:
+    for channel, values in ((Channel.WEBHOOK, {"facts": None}), (Channel.OPERATOR, {"recipient": None})):
+        one = failed_message(own_database, channel, **values)
+        assert operator.post(f"/console/outbox/{one}/retry").status_code == 409
+    assert operator.post(f"/console/outbox/{uuid.uuid4()}/retry").status_code == 404

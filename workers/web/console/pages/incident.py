@@ -43,6 +43,7 @@ SIGN = "operator_evidence"
 def routes(console: Console) -> list[Route]:
     """Return the routes of an incident and of its mails."""
     acts = {
+        "assign": assign,
         "note": note,
         "close": close,
         "reopen": reopen,
@@ -118,6 +119,13 @@ def short(moments: Sequence[Moment]) -> list[Moment]:
 def note(view: View) -> Response:
     """Add a note."""
     return _decide(view, "noted", operator_actions.annotate, "text")
+
+
+def assign(view: View) -> Response:
+    """Name the person who looks after the incident."""
+    with view.context.database.write() as session:
+        operator_actions.assign(session, _incident(view, session), who=view.person.who, to=view.form.get("to", ""))
+    return _back(view, "assigned")
 
 
 def close(view: View) -> Response:

@@ -6,17 +6,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scanner.records.announcements import CHANNELS
-from scanner.records.states import NotificationState
+from scanner.records.models import Notification
+from scanner.records.states import Channel, NotificationState
+from scanner.response import operator_actions, outbox_actions
+from scanner.response.operator_actions import NotPossible
+from workers.wake import wake_outbox
 from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import MAIL_CHANNELS, BadFilter
-from workers.web.console.serving import BadRequest, Console, View
+from workers.web.console.serving import BadRequest, Console, NotThere, View
 
 PATH = "/console/outbox"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the page's route."""
-    return [Route(PATH, console.page(show), methods=["GET"])]
+    """Return the routes of the page."""
+    return [
+        Route(PATH, console.page(show), methods=["GET"]),
+        Route(f"{PATH}/{{id}}/retry", console.action(retry), methods=["POST"]),
+    ]
 
 
 def show(view: View) -> Response:
@@ -38,3 +45,31 @@ def show(view: View) -> Response:
             mail_channels=MAIL_CHANNELS,
             outbox=view.console.overview.get().outbox,
         )
+
+
+def retry(view: View) -> Response:
+    """Queue a failed message once more. An owner's mail goes to the addresses that the token store names today."""
+    own = view.context
+    with own.database.read() as session:
+        message = session.get(Notification, view.path_id())
+        if message is None:
+            raise NotThere
+        is_owners = message.channel == Channel.EMAIL and message.state == NotificationState.FAILED
+        digests = {subject.incident.digest for subject in message.subjects} if is_owners else set()
+    found = own.store.look_up(digests)
+    with own.database.write() as session:
+        message = session.get(Notification, view.path_id())
+        if message is None:
+            raise NotThere
+        if not is_owners:
+            outbox_actions.retry(session, message, who=view.person.who)
+        for incident in [subject.incident for subject in message.subjects] if is_owners else ():
+            token = found.records.get(incident.digest)
+            if token is None:
+                raise NotPossible("the token store does not know the token, or does not answer")
+            reason = "tried again from the outbox"
+            operator_actions.resend(
+                session, incident, token, domain=own.policy.mail_domain, who=view.person.who, reason=reason
+            )
+    wake_outbox()
+    return view.go(PATH, said="retried")

@@ -51,6 +51,7 @@ class Filter:
     mail: str = ""
     since: str = ""
     until: str = ""
+    assignee: str = ""
     q: str = ""
 
     @classmethod
@@ -179,6 +180,8 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
             found.append(column == value)
     if criteria.account:
         found.append(or_(Incident.account_name == criteria.account, Incident.account_id == criteria.account))
+    if criteria.assignee:
+        found.append(Incident.assignee == criteria.assignee)
     if criteria.mail == NO_MAIL:
         found.append(~Incident.has_owner_mail)
     if criteria.q and not _is_repository(criteria.q):

@@ -1,0 +1,77 @@
+"""Changes of large PostgreSQL tables that run beside the working service, before the migration that relies on them.
+
+A migration is one transaction: filling a column of 5,000,000 rows in it would lock them for minutes. Each step here
+commits by itself and can be repeated, so an upgrade that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, Engine, text
+
+BATCH_ROWS = 5000
+"""Rows that one transaction fills: it holds their locks for some 100 ms."""
+
+_EXPOSURES = """
+    UPDATE exposures SET repository_key = left(repository, 200),
+        detected_at = (SELECT detected_at FROM incidents WHERE incidents.id = exposures.incident_id)
+    WHERE id >= :first AND id < :last AND detected_at IS NULL
+"""
+_SUBJECTS = """
+    UPDATE notification_subjects SET
+        detected_at = (SELECT detected_at FROM incidents WHERE incidents.id = notification_subjects.incident_id),
+        mail_state = (
+            SELECT CASE WHEN state IN ('sent', 'failed') THEN state ELSE 'waiting' END
+            FROM notifications WHERE notifications.id = notification_subjects.notification_id
+        )
+    WHERE id >= :first AND id < :last AND detected_at IS NULL
+"""
+_OWNER_MAILS = """
+    UPDATE incidents SET has_owner_mail = true WHERE NOT has_owner_mail AND id IN (
+        SELECT incident_id FROM notification_subjects WHERE channel = 'email' AND id >= :first AND id < :last
+    )
+"""
+LIST_INDEXES = {
+    "ix_exposures_source_list": "exposures (source, detected_at, incident_id)",
+    "ix_exposures_repository_list": "exposures (repository_key, detected_at, incident_id)",
+    "ix_notification_subjects_mail_list": (
+        "notification_subjects (mail_state, detected_at, incident_id) WHERE channel = 'email'"
+    ),
+    "ix_incidents_without_mail": "incidents (detected_at, id) WHERE NOT has_owner_mail",
+}
+"""Each index, with its table, columns and condition."""
+
+
+def fill_list_columns(engine: Engine) -> None:
+    """Fill the copies of columns that the triggers of revision 0019 keep for newer rows, then build their indexes."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        for table, statements in (("exposures", (_EXPOSURES,)), ("notification_subjects", (_SUBJECTS, _OWNER_MAILS))):
+            _in_batches(connection, table, statements)
+        for name, definition in LIST_INDEXES.items():
+            _build_index(connection, name, definition)
+        connection.execute(text("RESET statement_timeout"))
+
+
+BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns}
+"""What has to be done before a revision. The upgrade stops at the revision before it and runs this first."""
+
+
+def _in_batches(connection: Connection, table: str, statements: tuple[str, ...]) -> None:
+    first = connection.execute(text(f"SELECT min(id) FROM {table}")).scalar_one()  # noqa: S608 - a constant
+    newest = connection.execute(text(f"SELECT max(id) FROM {table}")).scalar_one()  # noqa: S608 - a constant
+    while first is not None and first <= newest:
+        for statement in statements:
+            connection.execute(text(statement), {"first": first, "last": first + BATCH_ROWS})
+        first += BATCH_ROWS
+
+
+def _build_index(connection: Connection, name: str, definition: str) -> None:
+    """Build the index without locking out writers. One that an interrupted build has left behind is invalid."""
+    is_valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    found = connection.execute(is_valid, {"name": name}).scalar_one_or_none()
+    if found is False:
+        connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
+    if not found:
+        connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON {definition}"))

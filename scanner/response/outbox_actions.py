@@ -1,0 +1,43 @@
+"""What an operator does with messages of the outbox that failed. Mails to owners: `operator_actions.resend`."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from scanner.records import audit
+from scanner.records.models import Notification, db_now
+from scanner.records.states import Channel, NotificationState
+from scanner.response.operator_actions import NotPossible
+
+
+def retry(session: Session, message: Notification, *, who: str) -> None:
+    """Queue a failed announcement, or a failed mail to the operator, once more. Its three days begin anew.
+
+    An announcement keeps its content and its id, so a gateway that has it already can tell. A mail to the operator
+    gathers its facts again, because its incidents may have changed.
+
+    Raises:
+        NotPossible: The message did not fail, has nobody to go to, or a newer one to the same recipient waits.
+    """
+    session.refresh(message, with_for_update=True)
+    if message.state != NotificationState.FAILED:
+        raise NotPossible("the message did not fail: there is nothing to try again")
+    if message.channel == Channel.EMAIL:
+        raise NotPossible("an owner's mail is sent again from the page of its incident")
+    is_mail = message.channel == Channel.OPERATOR
+    if message.recipient is None if is_mail else message.facts is None:
+        raise NotPossible("the message has no address or no content: it cannot be sent")
+    values = {"state": NotificationState.PENDING, "facts": None} if is_mail else {"state": NotificationState.FROZEN}
+    try:
+        session.execute(
+            update(Notification)
+            .where(Notification.id == message.id)
+            .values(created_at=db_now(), next_attempt_at=db_now(), leased_until=None, error=None, **values)
+            .execution_options(synchronize_session=False)
+        )
+    except IntegrityError as err:
+        raise NotPossible("a newer mail to the same address waits already, and tells the same") from err
+    evidence = {"notification": str(message.id), "channel": message.channel}
+    audit.record(session, "message_retried", evidence, who=who)
