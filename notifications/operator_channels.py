@@ -52,9 +52,15 @@ class News:
 
 
 class OperatorChannel(Protocol):
-    """A channel to the operator."""
+    """A channel to the operator.
+
+    Attributes:
+        name: Its name in error messages and in `r8scan doctor`.
+        address: The address that `r8scan doctor` connects to; empty for mail, whose server has a check of its own.
+    """
 
     name: str
+    address: str
 
     def tell(self, news: Sequence[News]) -> None:
         """Send all items as one message.
@@ -68,6 +74,7 @@ class MailChannel:
     """Mail to the operator, sent without the outbox, so that a problem of the outbox does not delay it."""
 
     name = "mail"
+    address = ""
 
     def __init__(self, transport: MailTransport, identity: MailIdentity, recipient: str) -> None:
         self._transport, self._identity, self._recipient = transport, identity, recipient
@@ -111,7 +118,7 @@ class WebhookOperatorChannel:
     name = "webhook"
 
     def __init__(self, url: str, secret: str) -> None:
-        self._url, self._secret = url, secret.encode()
+        self.address, self._secret = url, secret.encode()
 
     def tell(self, news: Sequence[News]) -> None:
         """Post all items.
@@ -133,7 +140,9 @@ class WebhookOperatorChannel:
         body = json.dumps({"news": found}, separators=(",", ":")).encode()
         timestamp = str(int(time.time()))
         _post(
-            self._url, body, {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature(self._secret, timestamp, body)}
+            self.address,
+            body,
+            {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature(self._secret, timestamp, body)},
         )
 
 
@@ -143,7 +152,7 @@ class SlackChannel:
     name = "slack"
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.address = url
 
     def tell(self, news: Sequence[News]) -> None:
         """Post all items as one text.
@@ -153,7 +162,7 @@ class SlackChannel:
         """
         # https://docs.slack.dev/messaging/formatting-message-text: these three begin markup.
         text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        _post(self._url, json.dumps({"text": text}).encode(), {})
+        _post(self.address, json.dumps({"text": text}).encode(), {})
 
 
 def subject_of(news: Sequence[News]) -> str:

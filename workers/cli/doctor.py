@@ -98,10 +98,6 @@ def _channels(context: Context, *, send: bool) -> Iterator[Check]:
     from workers.health.checks import outside
     from workers.health.checks.check import Check
 
-    settings = context.settings
-    slack = settings.operator_slack_url.get_secret_value() if settings.operator_slack_url else ""
-    urls = {"webhook": settings.operator_webhook_url or "", "slack": slack}
     for channel in context.operator_channels:
-        if channel.name in urls or send:  # the login of mail is a check of its own
-            ask = partial(outside.check_channel, channel, urls.get(channel.name, ""), send=send)
-            yield Check(f"operator's {channel.name}", ask)
+        if channel.address or send:  # the login of mail is a check of its own
+            yield Check(f"operator's {channel.name}", partial(outside.check_channel, channel, send=send))

@@ -34,6 +34,7 @@ BRAKE = Problem(Kind.BRAKE_CLOSED, "the brake holds 62 reported tokens", "decide
 
 class Recorder:
     name = "recorder"
+    address = ""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []

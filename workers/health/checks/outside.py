@@ -123,10 +123,10 @@ def check_store(context: Context) -> str:
     return f"{context.settings.token_store_url} answers; check its contract with: r8scan store check"
 
 
-def check_channel(channel: OperatorChannel, url: str, *, send: bool) -> str:
+def check_channel(channel: OperatorChannel, *, send: bool) -> str:
     """Check that the address of a channel to the operator can be reached, or send a test message."""
     if not send:
-        return f"{_reached(url)}; no message was sent (see --send)"
+        return f"{_reached(channel.address)}; no message was sent (see --send)"
     try:
         channel.tell([News("test", "test", "this is a test by r8scan doctor; nothing has to be done")])
     except OperatorNotTold as err:

@@ -89,7 +89,7 @@ def test_a_channel_is_only_connected_to_unless_a_message_is_asked_for(tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"
         (channel,) = context_of(operator_slack_url=url).operator_channels
-        found = outside.check_channel(channel, url, send=False)
+        found = outside.check_channel(channel, send=False)
         connection, _ = server.accept()
         with connection:
             assert connection.recv(1) == b""
@@ -97,5 +97,5 @@ def test_a_channel_is_only_connected_to_unless_a_message_is_asked_for(tmp_path: 
     assert SECRET not in found
     for send in (False, True):
         with pytest.raises(Wrong, match="cannot be reached") as wrong:
-            outside.check_channel(channel, url, send=send)
+            outside.check_channel(channel, send=send)
         assert SECRET not in wrong.value.sentence
