@@ -320,6 +320,11 @@ class Settings(BaseSettings):
         return min(start, maximum), maximum
 
     @property
+    def polled_sources(self) -> tuple[str, ...]:
+        """Return the sources that are on and have what they need: the archive is polled only if its address is set."""
+        return tuple(name for name in self.sources if name != "event_archive" or self.archive_url is not None)
+
+    @property
     def default_database_url(self) -> str:
         """Return the address of the database in the state folder, which is used if no other is set."""
         return f"sqlite:///{self.state_dir.absolute()}/r8scan.db"

@@ -48,6 +48,7 @@ COMMANDS = {
     "console": Entry("console", "", ACTIONS, "Say who may sign in to the console."),
     "store": Entry("store", "", ACTIONS, "Check a token store behind HTTP."),
     "demo": Entry("run", "demo", TRY, "Watch one leak being found, disabled and mailed, on this machine alone."),
+    "sandbox": Entry("run", "sandbox", TRY, "Keep a GitHub, a mailbox and a console running, to push leaks at."),
     "scan": Entry("scan", "scan", TRY, "Find tokens in any files and git histories, offline."),
 }
 

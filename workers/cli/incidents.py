@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -27,6 +28,7 @@ from workers.cli.incident_lists import MailState
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
+from workers.web.console.queries import incidents as queries
 
 PLACES_SHOWN = 50
 
@@ -34,6 +36,16 @@ app = Group("What was found and what was done about it.")
 
 ACTIONS = ", ".join(decision for decision in Decision if decision)
 CAUSES = ", ".join(Cause)
+
+
+class GroupBy(StrEnum):
+    """By what incidents are counted."""
+
+    repository = "repository"
+    account = "account"
+    source = "source"
+    action = "action"
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 IdArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="The incident's id, or the beginning of it.")]
@@ -84,6 +96,29 @@ def list_(
             output.table("Incidents", incident_lists.COLUMNS, cells, empty=none, optional=incident_lists.OPTIONAL)
     if total:
         output.errors().print(f"{len(rows):,} of {total} shown: --all shows all", markup=False)
+
+
+@app.command()
+def top(
+    by: Annotated[
+        GroupBy, typer.Argument(metavar="BY", help="repository, account, source or action")
+    ] = GroupBy.repository,
+    as_json: JsonOption = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The commonest so many.")] = 20,
+    since: Annotated[str, typer.Option(help="Detected from this day on: 2026-11-01, today, yesterday or 7d.")] = "",
+    until: Annotated[str, typer.Option(help="Detected on this day or before.")] = "",
+) -> None:
+    """Count incidents by repository, account, source or action, the commonest first.
+
+    Example: r8scan incidents top repository --since 30d
+    """
+    given = {"since": day(since, "--since"), "until": day(until, "--until")}
+    with opened_context() as context, context.database.read() as session:
+        found = queries.commonest(session, incident_lists.filter_of(given), by.value, limit)
+    if as_json:
+        output.json_lines({by.value: value, "incidents": number} for value, number in found)
+        return
+    output.table(f"Incidents by {by.value}", (by.value, "incidents"), found, empty="No incidents.")
 
 
 @app.command()

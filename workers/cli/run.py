@@ -1,4 +1,4 @@
-"""`r8scan run` and `r8scan demo`: the service on one machine, and a demonstration against a local GitHub."""
+"""`r8scan run`, `demo` and `sandbox`: the service on one machine, alone and against a local GitHub."""
 
 from __future__ import annotations
 
@@ -51,3 +51,18 @@ def demo(
     from workers.sandbox.demo import tell
 
     raise typer.Exit(tell(keep=keep))
+
+
+def sandbox(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the sandbox's folder with its state and mails.")] = False,
+) -> None:
+    """Keep a GitHub, a vendor's API, a mailbox, the service and its console running, to push leaks at.
+
+    Cause leaks of several kinds by typing their name, on a page, or with curl, and watch what r8scan does. It needs no
+    network, credentials or servers, and changes nothing outside of its own folder. Ctrl-C ends all.
+
+    Example: r8scan sandbox
+    """
+    from workers.sandbox.playground import play
+
+    raise typer.Exit(play(keep=keep))

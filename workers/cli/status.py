@@ -144,7 +144,7 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
     scanned = next((one.scanned_24h[key] for key in ("pushes", "files", "jobs") if key in one.scanned_24h), None)
     return (
         one.source,
-        _ago(found.at, one.last_success_at) if one.is_on else "off",
+        (_ago(found.at, one.last_success_at) or "never") if one.is_on else "off",
         _span(one.lag_seconds),
         counts.get("polls"),
         seen,

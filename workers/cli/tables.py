@@ -13,8 +13,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-GAP = 1
-"""Characters between two columns."""
+PADDING = 1
+"""Blanks after each column. The box adds one more between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,9 @@ class FittedTable:
         widths = [max(_lines(cell) for cell in column) for column in cells]
         least = [max(_longest_word(cell) for cell in column) for column in cells]
         least[0] = widths[0]  # the first column names the row: it is never wrapped
-        excess = sum(widths) + GAP * len(widths) - width
-        if sum(least) + GAP * len(least) > width:
+        between = 2 * PADDING * len(widths) - 1
+        excess = sum(widths) + between - width
+        if sum(least) + between > width:
             return None
         while excess > 0:
             widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
@@ -68,7 +69,7 @@ class FittedTable:
             header_style="bold",
             box=box.SIMPLE_HEAD,
             show_edge=False,
-            padding=(0, GAP, 0, 0),
+            padding=(0, PADDING, 0, 0),
         )
         for number, width in zip(shown, widths, strict=True):
             grid.add_column(self.columns[number], width=width)

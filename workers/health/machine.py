@@ -21,7 +21,7 @@ def configuration(settings: Settings) -> Configuration:
         enforce=settings.enforce,
         mail_transport=mail_transport(settings),
         token_store=settings.token_store_url or "own tables",
-        sources=settings.sources,
+        sources=settings.polled_sources,
     )
 
 

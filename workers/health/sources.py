@@ -61,7 +61,7 @@ def _row(
 ) -> SourceRow:
     return SourceRow(
         source=name,
-        is_on=name in settings.sources,
+        is_on=name in settings.polled_sources,
         last_success_at=state.last_success_at if state else None,
         next_poll_at=state.next_poll_at if state else None,
         newest_seen_at=state.newest_seen_at if state else None,

@@ -155,7 +155,7 @@ class SandboxGitHub:
     def comment(self, repository: str, body: str, number: int = 1) -> str:
         """Somebody comments on an issue."""
         issue = self._issue(repository, number, "a question", "")
-        entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1"}
+        entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1", **_now()}
         comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
         self.repositories[repository.lower()].listings["issues/comments"].append(comment)
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
@@ -218,9 +218,14 @@ class SandboxGitHub:
         return f"{self.url}/{repository}.git"
 
     def _issue(self, repository: str, number: int, title: str, body: str) -> dict[str, Any]:
-        entry = {"title": title, "body": body, "html_url": f"{self.url}/{repository}/issues/{number}"}
+        entry = {"title": title, "body": body, "html_url": f"{self.url}/{repository}/issues/{number}", **_now()}
         return github_forms.written("issues", f"{self.api_url}/repos/{repository}", number, entry)
 
     @staticmethod
     def _created(repository: Repository) -> dict[str, Any]:
         return {"master_branch": "main", "description": repository.description, "pusher_type": "user"}
+
+
+def _now() -> dict[str, str]:
+    """The times of what somebody writes now."""
+    return dict.fromkeys(("created_at", "updated_at"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

@@ -76,12 +76,14 @@ class World:
         return work
 
     @contextmanager
-    def service(self, *arguments: str, log: Path | None = None, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `r8scan run` in its own process for the block."""
+    def service(
+        self, *arguments: str, command: str = "run", log: Path | None = None, **more: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `r8scan run`, or another command that stays, in its own process for the block."""
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
             child = start_child(
-                [sys.executable, "-m", "workers", "run", *arguments],
+                [sys.executable, "-m", "workers", command, *arguments],
                 env=self.environment(**more),
                 own_group=True,
                 death_signal=signal.SIGTERM,

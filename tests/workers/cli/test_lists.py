@@ -94,6 +94,14 @@ def test_a_list_says_how_many_it_leaves_out(leaked: Run) -> None:
     assert leaked("tokens", "list", "--state", "live").stdout == "No tokens of this kind.\n"
 
 
+def test_incidents_are_counted_by_repository_and_account(leaked: Run) -> None:
+    counted = [json.loads(line) for line in leaked("incidents", "top", "--json").stdout.splitlines()]
+    assert counted == [{"repository": "ben/site", "incidents": 3}, {"repository": "ana/app", "incidents": 2}]
+    newer = leaked("incidents", "top", "account", "--since", "2d", "--json").stdout.splitlines()
+    assert [json.loads(line)["incidents"] for line in newer] == [3, 1]
+    assert "ben/site" in leaked("incidents", "top", "repository").stdout
+
+
 def test_people_read_relative_times_and_programs_iso(leaked: Run) -> None:
     assert "5 d ago" in leaked("incidents", "list").stdout
     first = json.loads(leaked("incidents", "list", "--json").stdout.splitlines()[-1])

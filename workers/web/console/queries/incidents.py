@@ -32,6 +32,13 @@ _HEX = re.compile(r"[0-9a-f-]{4,36}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 MAIL_STATES = ("waiting", "sent", "failed")
+GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any]]] = {
+    "repository": (Exposure.repository, Exposure.incident_id),
+    "account": (Incident.account_name, Incident.id),
+    "source": (Exposure.source, Exposure.incident_id),
+    "action": (Incident.action, Incident.id),
+}
+"""By what incidents can be counted, and the column with the incident's id in the same table."""
 
 
 class BadFilter(ValueError):
@@ -130,6 +137,28 @@ def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
     """Return how many incidents the filter has; `limit` + 1 where there are more than `limit`."""
     inner = _keys_of(criteria).limit(limit + 1).subquery()
     return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
+
+
+def commonest(session: Session, own: Filter, column: str, limit: int) -> list[tuple[str | None, int]]:
+    """Return the commonest values of a column among the incidents of a filter, each with its number of incidents.
+
+    Args:
+        session: A reading transaction.
+        own: The filter.
+        column: A key of GROUPS.
+        limit: How many values to return at most.
+    """
+    wanted = _keys_of(own).order_by(None).subquery()
+    value, incident_id = GROUPS[column]
+    number = func.count(incident_id.distinct())
+    statement = (
+        select(value, number)
+        .where(incident_id.in_(select(wanted.c[1])))
+        .group_by(value)
+        .order_by(number.desc(), value)
+        .limit(limit)
+    )
+    return [(None if row[0] is None else str(row[0]), row[1]) for row in session.execute(statement)]
 
 
 def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
