@@ -35,11 +35,11 @@ def _is_uri(value: object) -> bool:
 
 @dataclass
 class Description:
-    """The description, and which operations were used so far. `complaints` has one line for each difference."""
+    """The description, and which operations were used so far. `differences` has one line for each difference."""
 
     content: dict[str, Any]
     exercised: set[tuple[str, int]] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
 
     @classmethod
     def published(cls) -> Description:
@@ -56,7 +56,7 @@ class Description:
         path = _BY_ID.sub("/repos/by/id", urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path))
         name = self._operation(request.method, path)
         if name is None:
-            self.complaints.append(f"{request.method} {path}: there is no such operation")
+            self.differences.append(f"{request.method} {path}: there is no such operation")
             return
         self.exercised.add((name, response.status_code))
         operation = self.content["operations"][name]
@@ -66,7 +66,7 @@ class Description:
             self._parameter(name, key, value, declared.get(key))
         for key, one in declared.items():
             if one.get("required") and key not in given:
-                self.complaints.append(f"{name}: {key} is missing")
+                self.differences.append(f"{name}: {key} is missing")
         self._answer(name, operation, response)
 
     def schema(self, name: str) -> dict[str, Any]:
@@ -74,10 +74,10 @@ class Description:
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Record a complaint for everything in the value that the schema does not allow."""
+        """Record a difference for everything in the value that the schema does not allow."""
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):
-            self.complaints.append(f"{what}: {error.json_path}: {error.message[:300]}")
+            self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")
 
     def _operation(self, method: str, path: str) -> str | None:
         """Return the matching operation with the fewest placeholders."""
@@ -90,18 +90,18 @@ class Description:
 
     def _parameter(self, name: str, key: str, value: str, declared: dict[str, Any] | None) -> None:
         if declared is None:
-            self.complaints.append(f"{name}: knows no parameter {key}")
+            self.differences.append(f"{name}: knows no parameter {key}")
             return
         schema = declared["schema"]
         plain: Any = int(value) if schema.get("type") == "integer" and value.isdecimal() else value
         self.check(f"{name}?{key}", schema, plain)
         if key == "per_page" and not 1 <= int(value) <= MAX_PER_PAGE:
-            self.complaints.append(f"{name}: per_page is {value}")
+            self.differences.append(f"{name}: per_page is {value}")
 
     def _answer(self, name: str, operation: dict[str, Any], response: httpx.Response) -> None:
         status = str(response.status_code)
         if status not in operation["responses"]:
-            self.complaints.append(f"{name}: there is no answer {status}")
+            self.differences.append(f"{name}: there is no answer {status}")
             return
         schema = operation["responses"][status]
         if schema is None or "raw" in response.headers.get("content-type", ""):

@@ -216,7 +216,7 @@ def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> 
     if not stale:
         return found
     records = {digest: record for digest, record in found.records.items() if digest not in stale}
-    return LookUp(records, found.not_checked | stale, found.complaint)
+    return LookUp(records, found.not_checked | stale, found.warning)
 
 
 def _is_live(record: TokenRecord, token: LiveToken) -> bool:

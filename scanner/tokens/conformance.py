@@ -52,32 +52,32 @@ def check(
         contextlib.closing(HttpStore(url, secret, tls=tls)) as store,
     ):
         checked = _Check(http, store, secret, known)
-        strangers = ("it refuses who has no secret (401)", checked.refuses_strangers)
+        strangers = ("a client without the secret is refused (401)", checked.refuses_strangers)
         if stranger_tls is not None and not secret:
-            strangers = ("it refuses who has no certificate", lambda: checked.refuses_without_certificate(bare))
+            strangers = ("a client without a certificate is refused", lambda: checked.refuses_without_certificate(bare))
         rules: list[tuple[str, Callable[[], None]]] = [
-            ("it answers, and takes the secret", checked.takes_the_secret),
+            ("the store answers and accepts the secret", checked.takes_the_secret),
             strangers,
             ("an unknown digest is left out of `tokens`", checked.leaves_out_the_unknown),
-            ("no digests give no tokens", checked.takes_an_empty_list),
-            ("a body that is no JSON is refused (400)", checked.refuses_what_is_no_json),
-            ("what is no digest is refused (400)", checked.refuses_what_is_no_digest),
-            (f"{DIGESTS_A_REQUEST} digests are taken within {SLOW_SECONDS:.0f} s", checked.takes_a_batch),
-            ("too many digests are refused or taken, never an error of its own", checked.survives_too_many),
-            ("disabling an unknown digest says `unknown`", checked.knows_what_it_cannot_disable),
-            ("disabling needs an Idempotency-Key (400)", checked.needs_a_key),
+            ("an empty list of digests returns no tokens", checked.takes_an_empty_list),
+            ("a body that is not JSON is refused (400)", checked.refuses_what_is_no_json),
+            ("a malformed digest is refused (400)", checked.refuses_what_is_no_digest),
+            (f"{DIGESTS_A_REQUEST} digests are answered within {SLOW_SECONDS:.0f} s", checked.takes_a_batch),
+            ("too many digests are refused or answered, without a server error", checked.survives_too_many),
+            ("disabling an unknown digest returns `unknown`", checked.knows_what_it_cannot_disable),
+            ("disabling without an Idempotency-Key is refused (400)", checked.needs_a_key),
         ]
         if known is not None:
             rules += [
-                ("a known digest gives a record as the contract says", checked.describes_a_token),
-                ("known and unknown digests in one request give the known", checked.tells_them_apart),
+                ("a known digest returns a record of the contract's form", checked.describes_a_token),
+                ("a request with known and unknown digests returns the known ones", checked.tells_them_apart),
             ]
         if known is not None and may_disable:
             rules += [
-                ("disabling disables, under our key", checked.disables),
-                ("the same key again gives the same answer", checked.repeats),
-                ("another key learns that it was disabled, and by which key", checked.names_the_first_key),
-                ("the look-up shows it at once", checked.shows_it),
+                ("a disable is recorded with its key", checked.disables),
+                ("a repeated key returns the same answer", checked.repeats),
+                ("another key returns `already_disabled` and the first key", checked.names_the_first_key),
+                ("a look-up shows the disable at once", checked.shows_it),
             ]
         for number, (name, rule) in enumerate(rules):
             try:
@@ -170,8 +170,8 @@ class _Check:
 
     def describes_a_token(self) -> None:
         found = self._store.look_up([self._known])
-        if found.complaint:
-            raise _Broken(found.complaint)
+        if found.warning:
+            raise _Broken(found.warning)
         record = found.records.get(self._known)
         if record is None:
             raise _Broken("the digest that you gave is unknown to it")

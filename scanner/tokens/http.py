@@ -67,7 +67,7 @@ class HttpStore:
         """Call `POST /v1/tokens/lookup`, in several requests if there are many digests. Raises StoreUnavailable."""
         records: dict[str, TokenRecord] = {}
         not_checked: set[str] = set()
-        complaint = ""
+        warning = ""
         ordered = sorted(set(digests))
         for start in range(0, len(ordered), DIGESTS_A_REQUEST):
             asked = frozenset(ordered[start : start + DIGESTS_A_REQUEST])
@@ -75,10 +75,10 @@ class HttpStore:
             found = _looked_up(value, asked)
             records.update(found.records)
             not_checked.update(found.not_checked)
-            complaint = complaint or found.complaint
-        if complaint:
-            _log.error("%s; the rest of the answer is used", complaint)
-        return LookUp(records, frozenset(not_checked), complaint)
+            warning = warning or found.warning
+        if warning:
+            _log.error("%s; the rest of the answer is used", warning)
+        return LookUp(records, frozenset(not_checked), warning)
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         """Call `POST /v1/tokens/disable` with an idempotency key. Raises StoreUnavailable."""
@@ -154,20 +154,20 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
     if len(not_checked) != len(unasked):
         raise _wrong("`not_checked` holds what was not asked for")
     records: dict[str, TokenRecord] = {}
-    complaint = ""
+    warning = ""
     for entry in listed:
         try:
             record = _record(entry)
             if record.digest not in asked:
                 raise _wrong("it holds a token that was not asked for")
         except StoreUnavailable as err:
-            complaint = complaint or str(err)
+            warning = warning or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
             # If the record's digest is unreadable as well, it may be any of them, so none counts as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record
-    return LookUp(records, frozenset(not_checked - records.keys()), complaint)
+    return LookUp(records, frozenset(not_checked - records.keys()), warning)
 
 
 def _record(entry: Any) -> TokenRecord:

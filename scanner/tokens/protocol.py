@@ -36,12 +36,12 @@ class TokenRecord:
 class LookUp:
     """The answer to a look-up. A digest that is neither in `records` nor in `not_checked` is unknown to the store.
 
-    `complaint`: what was wrong with the answer, where a part of it could be used.
+    `warning` says which part of the answer was not usable; it is empty if all was.
     """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)
     not_checked: frozenset[str] = frozenset()
-    complaint: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,9 +93,9 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     with mailbox.running() as inbox:
         workers = [_worker(url, redis, inbox.url, folder, number) for number in range(WORKERS)]
         try:
-            ring = [sys.executable, "-m", "celery", "-A", "workers", "call", "r8scan.deliver"]
+            wake = [sys.executable, "-m", "celery", "-A", "workers", "call", "r8scan.deliver"]
             for _ in range(2 * WORKERS):
-                subprocess.run(ring, env=_environment(url, redis, inbox.url, folder), check=True, capture_output=True)
+                subprocess.run(wake, env=_environment(url, redis, inbox.url, folder), check=True, capture_output=True)
             inbox.wait_for(1, MAX_DELIVERY_SECONDS)
             started = time.monotonic()  # after the first mail, so that the start of the workers is not measured
             while not inbox.wait_for(incidents, 5) and time.monotonic() - started < MAX_DELIVERY_SECONDS:

@@ -65,8 +65,8 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
 
         until(are_up, 60)
         before = sum(cpu_seconds(worker.pid) for worker in workers)
-        ring = [sys.executable, "-m", "tests.benchmarks.bench_scaling", "--ring"]
-        subprocess.run(ring, env=env, check=True, capture_output=True)
+        wake = [sys.executable, "-m", "tests.benchmarks.bench_scaling", "--wake"]
+        subprocess.run(wake, env=env, check=True, capture_output=True)
         until(lambda: _open_jobs(database) == 0, 600, pause=0.1)
         with database.read() as session:
             first, last = session.execute(select(func.min(ScanJob.finished_at), func.max(ScanJob.finished_at))).one()
@@ -116,9 +116,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, default=3000)
     parser.add_argument("--quick", action="store_true", help="fewer pushes")
-    parser.add_argument("--ring", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--wake", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.ring:
+    if options.wake:
         from workers.wake import wake
 
         wake("r8scan.scan", 8)

@@ -42,7 +42,7 @@ def containers(family: str) -> tuple[bytes, ...]:
 
 
 @functools.cache
-def spelled() -> tuple[bytes, ...]:
+def encoded() -> tuple[bytes, ...]:
     """The token in every encoding that is read."""
     return tuple(encode(TOKEN, random.Random(7)) for encode in ENCODINGS.values())
 

@@ -340,9 +340,9 @@ def targets() -> list[Target]:
     hour = gzip.compress(b'{"id": "1"}\n{"id": "2"}\n' * 20)
     return [
         *(Target(f"container_{name}", edited(samples.containers(name)), read) for name in samples.FAMILIES),
-        Target("engine", st.one_of(joined(samples.needles()), edited(samples.spelled())), read),
-        Target("detector", st.one_of(joined(samples.needles()), edited(samples.spelled())), scan),
-        Target("redact", st.one_of(joined(samples.needles()), edited(samples.spelled())), redacted),
+        Target("engine", st.one_of(joined(samples.needles()), edited(samples.encoded())), read),
+        Target("detector", st.one_of(joined(samples.needles()), edited(samples.encoded())), scan),
+        Target("redact", st.one_of(joined(samples.needles()), edited(samples.encoded())), redacted),
         Target("pack", edited(samples.packs()), pack),
         Target("pack_in_reader", edited(samples.packs()), pack_in_reader),
         Target("reader_answer", edited(samples.reader_answers()), reader_answer),

@@ -43,14 +43,14 @@ def test_two_deliverers_at_once_send_each_mail_once(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(12)]
     posts = [Post(), Post()]
     start = threading.Barrier(2)
-    troubles: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def work(post: Post) -> None:
         try:
             start.wait(10)
             deliver(database, post)
         except BaseException as err:
-            troubles.append(err)
+            errors.append(err)
             raise
 
     threads = [threading.Thread(target=work, args=(post,)) for post in posts]
@@ -58,7 +58,7 @@ def test_two_deliverers_at_once_send_each_mail_once(database: Database) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert troubles == []
+    assert errors == []
     sent = [one.message_id for post in posts for one in post.taken]
     assert len(sent) == len(set(sent)) == 12
     assert {row(database, one).state for one in rows} == {"sent"}

@@ -77,10 +77,10 @@ def token() -> str:
 def test_a_token_at_every_offset_around_a_cut_leaves_no_part(
     token: str, limit: int, spell: Callable[[str], str]
 ) -> None:
-    spelled = spell(token)
-    for offset in range(limit - len(spelled) - 2, limit + 2):
+    encoded = spell(token)
+    for offset in range(limit - len(encoded) - 2, limit + 2):
         for tail in ("", " " * 3000):
-            cleaned = clean_text("." * offset + spelled + tail, MAX_VALUE_CHARACTERS)
+            cleaned = clean_text("." * offset + encoded + tail, MAX_VALUE_CHARACTERS)
             assert not leaks(token, cleaned.replace("�", "")), offset
             assert len(cleaned) <= MAX_VALUE_CHARACTERS
 

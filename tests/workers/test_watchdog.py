@@ -41,7 +41,7 @@ class Service:
     worker: subprocess.Popen[bytes]
     ends: list[int] = field(default_factory=list)
 
-    def ring(self, task: str, *arguments: object, queue: str) -> None:
+    def wake(self, task: str, *arguments: object, queue: str) -> None:
         """Restart the worker if it ended, and wake its task."""
         status = self.worker.poll()
         if status is not None:
@@ -116,7 +116,7 @@ def test_a_hung_job_is_failed_in_sight_and_the_others_are_done(tmp_path: Path, r
         good = queue(service.database, "ana/app", 0)
 
         def is_over() -> bool:
-            service.ring("r8scan.scan", queue="scanning")
+            service.wake("r8scan.scan", queue="scanning")
             return service.job(hung).state == "failed" and service.job(good).state == "done"
 
         until(is_over, MINUTE, pause=0.5)
@@ -132,7 +132,7 @@ def test_a_hung_poll_loses_its_turn_and_the_source_is_polled_again(tmp_path: Pat
     with running(tmp_path, redis_socket, "--pool", "threads", "-c", "2", "-Q", "polling") as service:
 
         def polls_over_time() -> int:
-            service.ring("r8scan.poll", "gists", queue="polling")
+            service.wake("r8scan.poll", "gists", queue="polling")
             with service.database.read() as session:
                 state = session.execute(select(SourceState)).scalar_one_or_none()
             return 0 if state is None else int(state.counts.get("error_time_limit", 0))

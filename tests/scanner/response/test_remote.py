@@ -355,42 +355,42 @@ def test_reports_go_to_the_same_store(
     assert mails(database) == [("email", "ana@example.com")]
 
 
-class Troubled(HttpStore):
+class Failing(HttpStore):
     """A store that fails to disable some tokens, in whatever way."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)
-        self.troubles: dict[str, BaseException] = {}
+        self.failures: dict[str, BaseException] = {}
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         done = super().disable(digest, key=key, reason=reason, cause=cause)
-        if digest in self.troubles:
-            raise self.troubles[digest]  # the answer never arrived
+        if digest in self.failures:
+            raise self.failures[digest]  # the answer never arrived
         return done
 
 
-@pytest.mark.parametrize("trouble", [StoreUnavailable("the token store did not answer"), ValueError("a bug"), Crash()])
+@pytest.mark.parametrize("failure", [StoreUnavailable("the token store did not answer"), ValueError("a bug"), Crash()])
 def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_later(
-    database: Database, reference: ReferenceStore, trouble: BaseException
+    database: Database, reference: ReferenceStore, failure: BaseException
 ) -> None:
     digests = sorted(f"{number:064x}" for number in range(1, 31))
     for number, digest in enumerate(digests):
         reference.add(digest, recipients=(f"owner{number}@example.com",))
-    store = Troubled(reference.url, "the-secret")
+    store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
     # Not the first of the incidents, which is tried alone, whichever it is.
-    store.troubles = {digests[7]: trouble, digests[20]: trouble}
+    store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests
     ]
-    if isinstance(trouble, Crash):
+    if isinstance(failure, Crash):
         with pytest.raises(Crash):
             respond_to(database, found, source="public_events", policy=policy)
     else:
         respond_to(database, found, source="public_events", policy=policy)
         waiting = {incident.digest for incident in incidents(database) if incident.action == "disabling"}
-        assert waiting == set(store.troubles)
-    store.troubles = {}
+        assert waiting == set(store.failures)
+    store.failures = {}
     due_now(database)
     finish_due(database, policy=policy)
     assert {incident.action for incident in incidents(database)} == {"disabled"}

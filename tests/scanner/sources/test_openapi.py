@@ -162,7 +162,7 @@ def test_requests_and_answers_are_as_github_describes_them(
     judged(app, description)
     get_json(app, f"{app.api_url}/events", params={"per_page": 100}, expected=list)
     app.close()
-    assert description.complaints == []
+    assert description.differences == []
     assert {name for name, _ in description.exercised} == description.operations
     refused = {(name, status) for name, status in description.exercised if status >= 300}
     assert refused >= {("GET /events", 304), ("GET /repos/{owner}/{repo}", 301), ("GET /repos/{owner}/{repo}", 404)}
@@ -180,12 +180,12 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
             payload["ref"] = ""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", event["type"]).lower()
         description.check(event["type"], description.schema(name), payload)
-    assert description.complaints == []
+    assert description.differences == []
     assert {event["type"] for event in events} >= {"PushEvent", "CreateEvent", "DeleteEvent", "IssuesEvent"}
 
 
 @pytest.mark.parametrize(
-    ("path", "complaint"),
+    ("path", "difference"),
     [
         ("events?per_page=101", "per_page is 101"),
         ("events?perpage=1", "knows no parameter perpage"),
@@ -194,7 +194,7 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
         ("repos/ana/app/nothing", "there is no such operation"),
     ],
 )
-def test_what_github_does_not_describe_is_complained_of(sandbox: SandboxGitHub, path: str, complaint: str) -> None:
+def test_what_github_does_not_describe_is_reported(sandbox: SandboxGitHub, path: str, difference: str) -> None:
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     description = Description.published()
     judged(client, description)
@@ -206,13 +206,13 @@ def test_what_github_does_not_describe_is_complained_of(sandbox: SandboxGitHub, 
         pass
     finally:
         client.close()
-    assert any(complaint in one for one in description.complaints)
+    assert any(difference in one for one in description.differences)
 
 
-def test_an_answer_that_github_would_not_give_is_complained_of(sandbox: SandboxGitHub, client: GitHub) -> None:
+def test_an_answer_that_github_would_not_give_is_reported(sandbox: SandboxGitHub, client: GitHub) -> None:
     description = Description.published()
     judged(client, description)
     sandbox.faults["events"].append(lambda: Response(b'[{"id": 5}]', media_type="application/json"))
     get_json(client, f"{client.api_url}/events", expected=list)
-    assert any("5 is not of type 'string'" in one for one in description.complaints)
-    assert any("'payload' is a required property" in one for one in description.complaints)
+    assert any("5 is not of type 'string'" in one for one in description.differences)
+    assert any("'payload' is a required property" in one for one in description.differences)

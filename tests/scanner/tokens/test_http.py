@@ -145,7 +145,7 @@ def test_a_record_that_breaks_the_contract_is_asked_for_again_and_costs_its_sibl
     found = store.look_up([DIGEST, OTHER])
     assert set(found.records) == {OTHER}
     assert found.not_checked == {DIGEST}, "nobody may take it for unknown"
-    assert "breaks the contract" in found.complaint
+    assert "breaks the contract" in found.warning
 
 
 @respx.mock
@@ -193,18 +193,18 @@ def test_an_answer_that_drips_has_one_deadline(monkeypatch: pytest.MonkeyPatch) 
 
 @respx.mock
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [httpx.Response(500), httpx.Response(503), httpx.Response(429), httpx.ReadTimeout("x"), httpx.ConnectError("x")],
 )
-def test_what_passes_by_itself_is_asked_again(store: HttpStore, trouble: Any) -> None:
+def test_what_passes_by_itself_is_asked_again(store: HttpStore, failure: Any) -> None:
     route = respx.post(f"{URL}/v1/tokens/disable")
     route.side_effect = [
-        trouble,
+        failure,
         answered({"result": "disabled", "disabled_at": GOOD["created_at"], "idempotency_key": "k"}),
     ]
     assert store.disable(DIGEST, key="k", reason="r", cause="public_repository").result == "disabled"
     assert {call.request.headers["idempotency-key"] for call in route.calls} == {"k"}
-    route.side_effect = [trouble] * 9
+    route.side_effect = [failure] * 9
     with pytest.raises(StoreUnavailable):
         store.disable(DIGEST, key="k", reason="r", cause="public_repository")
     assert route.call_count == 5
@@ -334,7 +334,7 @@ def test_a_store_that_breaks_a_rule_is_told_which(name: str) -> None:
 def test_a_store_that_takes_any_secret_is_told() -> None:
     with reference(accepts=lambda given: True) as reference_store:
         names = [rule.name for rule in rules(reference_store) if not rule.is_kept]
-    assert names == ["it refuses who has no secret (401)"]
+    assert names == ["a client without the secret is refused (401)"]
 
 
 @pytest.fixture(scope="module")
@@ -372,13 +372,13 @@ def test_a_store_that_knows_us_by_our_certificate_keeps_every_rule(authority: Au
         found = list(check)
     assert len(found) == 16
     assert [rule for rule in found if not rule.is_kept] == []
-    assert "it refuses who has no certificate" in {rule.name for rule in found}
+    assert "a client without a certificate is refused" in {rule.name for rule in found}
 
 
 def test_a_store_that_asks_for_no_certificate_after_all_is_told(authority: Authority) -> None:
     with behind_tls(authority) as (server_store, tls, _):
         check = conformance.check(server_store.url, None, tls=tls, stranger_tls=tls)
-        assert [rule.name for rule in check if not rule.is_kept] == ["it refuses who has no certificate"]
+        assert [rule.name for rule in check if not rule.is_kept] == ["a client without a certificate is refused"]
 
 
 def test_nobody_there_is_told_rule_by_rule() -> None:

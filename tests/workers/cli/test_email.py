@@ -29,7 +29,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def complaint(result: Result) -> str:
+def error_line(result: Result) -> str:
     assert result.exit_code == 1
     assert isinstance(result.exception, UserError)
     line = explain(result.exception)
@@ -53,7 +53,7 @@ def test_preview_writes_every_kind_of_mail_in_three_forms(tmp_path: Path, monkey
 
 def test_preview_into_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert "cannot write the previews" in complaint(run("preview", str(tmp_path / "file" / "mails")))
+    assert "cannot write the previews" in error_line(run("preview", str(tmp_path / "file" / "mails")))
 
 
 def test_check_passes_the_built_in_templates() -> None:
@@ -69,7 +69,7 @@ def test_check_names_each_mail_that_an_own_template_breaks(tmp_path: Path, monke
     result = run("check")
     assert "gist: " in result.output
     assert "no_such_thing" in result.output
-    assert f"1 of {len(NAMES)} kinds of mail" in complaint(result)
+    assert f"1 of {len(NAMES)} kinds of mail" in error_line(result)
 
 
 def test_check_says_where_a_template_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,13 +78,13 @@ def test_check_says_where_a_template_is_wrong(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("R8SCAN_EMAIL_TEMPLATES_DIR", str(tmp_path))
     result = run("check")
     assert "shared/body.txt, line 2" in result.output
-    assert "see `r8scan email check`" in complaint(run("preview", str(tmp_path / "mails")))
+    assert "see `r8scan email check`" in error_line(run("preview", str(tmp_path / "mails")))
 
 
 def test_check_finds_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R8SCAN_EMAIL_TEMPLATES_DIR", str(tmp_path / "gone"))
     result = run("check")
-    assert "gone is not a folder" in complaint(result)
+    assert "gone is not a folder" in error_line(result)
 
 
 def test_a_preview_shows_the_logo_in_a_browser_and_carries_it_in_the_message(
@@ -149,15 +149,15 @@ def test_a_returned_mail_piped_in_is_recorded_as_failed(r8scan: Run, state: Data
 
 def test_a_returned_mail_from_a_file_that_is_not_ours_is_one_line(tmp_path: Path, state: Database) -> None:
     (tmp_path / "mail").write_bytes(bounce("<somebody@elsewhere.example>"))
-    assert complaint(run("bounced", str(tmp_path / "mail"))) == (
+    assert error_line(run("bounced", str(tmp_path / "mail"))) == (
         "no mail of this service has this Message-ID: <somebody@elsewhere.example>"
     )
 
 
 def test_what_is_no_notification_is_one_line(tmp_path: Path, state: Database) -> None:
     (tmp_path / "mail").write_bytes(b"Subject: I am away\n\nUntil Monday.\n")
-    assert "not recorded: it is no delivery status notification" in complaint(run("bounced", str(tmp_path / "mail")))
-    assert "cannot read" in complaint(run("bounced", str(tmp_path / "gone")))
+    assert "not recorded: it is no delivery status notification" in error_line(run("bounced", str(tmp_path / "mail")))
+    assert "cannot read" in error_line(run("bounced", str(tmp_path / "gone")))
 
 
 def test_a_returned_mail_waits_at_the_server_while_the_database_or_the_sending_is_not_ready(

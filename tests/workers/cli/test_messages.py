@@ -61,7 +61,7 @@ def test_a_store_that_is_away_is_told_once(r8scan: Run) -> None:
     done = r8scan("store", "check", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "BROKEN  it answers, and takes the secret: it cannot be reached (ConnectError)",
+        "BROKEN  the store answers and accepts the secret: it cannot be reached (ConnectError)",
         "1 rule is broken",
     ]
 

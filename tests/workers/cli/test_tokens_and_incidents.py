@@ -132,7 +132,7 @@ def test_a_store_that_knows_us_by_our_certificate_passes_its_check(r8scan: Run, 
     with token_store.running(store, Tls(server.cert_file, server.key_file, authority.file)):
         checked = r8scan("store", "check", store.url, "--digest", "A" * 64, "--disable", env=env)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert "ok      it refuses who has no certificate" in checked.stdout
+    assert "ok      a client without a certificate is refused" in checked.stdout
     assert store.tokens["a" * 64]["disabled_at"]
 
 

@@ -70,11 +70,11 @@ class NotThere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """What came of verifying the audit's chain. `trouble`: where it is broken, empty when it is whole."""
+    """The result of verifying the audit's chain. `error` says where it is broken; it is empty if the chain is valid."""
 
     at: datetime
     entries: int
-    trouble: str
+    error: str
     last_id: int = 0
     last_hash: str = ""
 

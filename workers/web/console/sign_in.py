@@ -73,13 +73,13 @@ class SignIn:
             return self._page(request, back, WRONG, 401)
         return begin_session(self._console, request, person, back)
 
-    def _page(self, request: Request, back: str, trouble: str = "", status: int = 200) -> Response:
+    def _page(self, request: Request, back: str, error: str = "", status: int = 200) -> Response:
         context = self._console.context
         with context.database.read() as session:
             has_users = users.anybody(session, context.settings)
         values = {
             "next": back,
-            "trouble": trouble,
+            "error": error,
             "has_users": has_users,
             "is_exposed": is_exposed(request),
         }

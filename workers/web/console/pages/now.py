@@ -99,7 +99,7 @@ def lights(found: Overview) -> list[Light]:
     }
     shown = [Light("good", "Database", "answers")]
     for name, kinds in PARTS:
-        trouble = next((problem for problem in found.problems if problem.kind in kinds), None)
-        tone = "bad" if trouble else "" if known[name] == "not measured" else "good"
-        shown.append(Light(tone, name, trouble.sentence if trouble else known[name]))
+        red = next((problem for problem in found.problems if problem.kind in kinds), None)
+        tone = "bad" if red else "" if known[name] == "not measured" else "good"
+        shown.append(Light(tone, name, red.sentence if red else known[name]))
     return shown
