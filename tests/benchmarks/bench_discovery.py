@@ -28,6 +28,7 @@ from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.source_models import SourceState
+from scanner.sources.canaries.ways import SOURCE as CANARY
 from tests.benchmarks.bench_firehose import _disabled, _is_idle, register, service
 from tests.benchmarks.discovery_github import FIRST_NEW_ID, new_repository_ids
 from tests.benchmarks.targets import Targets
@@ -59,6 +60,8 @@ class Run:
     seconds: float = 0.0
     memory: list[float] = field(default_factory=list)
     cursors: dict[str, object] = field(default_factory=dict)
+    stages: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of each stage by its name: of each push until it was queued, of each job until begun, and until read."""
 
 
 @contextmanager
@@ -125,15 +128,27 @@ def _count(database: Database, http: httpx.Client, digests: dict[str, str], run:
     published: dict[int, float] = {}
     with database.read() as session:
         rows = session.execute(
-            select(ScanJob.source, ScanJob.created_at, ScanJob.target).where(ScanJob.kind == "pushes")
+            select(
+                *(ScanJob.source, ScanJob.created_at, ScanJob.target),
+                *(ScanJob.priority, ScanJob.begun_at, ScanJob.finished_at),
+            ).where(ScanJob.kind == "pushes")
         )
-        for source, created_at, target in rows:
+        stages: defaultdict[str, list[float]] = defaultdict(list)
+        for source, created_at, target, priority, begun_at, finished_at in rows:
+            if begun_at and finished_at:
+                stages[f"queue, priority {priority}"].append((begun_at - created_at).total_seconds())
+                stages["reading a page"].append((finished_at - begun_at).total_seconds())
             for push in target["pushes"]:
+                if push["published_at"] is None or source == CANARY:
+                    continue  # commits from which a push went on, and canaries
                 number, at = push["repository_id"], created_at.timestamp()
                 published.setdefault(number, datetime.fromisoformat(push["published_at"]).timestamp())
                 if number not in first or at < first[number][0]:
                     first[number] = at, source
     run.known = {number: at - published[number] for number, (at, _) in first.items()}
+    for number, (_, source) in first.items():
+        stages[f"from push to queue, {source}"].append(run.known[number])
+    run.stages = dict(stages)
     run.by_source = Counter(source for _, source in first.values())
     run.new = sum(1 for number in first if number >= FIRST_NEW_ID)
     run.new_known = run.new
@@ -162,6 +177,10 @@ def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
     if len(delays) > 1:
         p95 = statistics.quantiles(delays, n=20)[-1]
         print(f"  push to known: p50 {statistics.median(delays):.0f} s  p95 {p95:.0f} s  longest {delays[-1]:.0f} s")
+    for stage, seconds in sorted(run.stages.items()):
+        ordered = sorted(seconds)
+        shares = (ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in (0.5, 0.95))
+        print(f"  {stage:<42}{len(ordered):>7} p50 {next(shares):>6.1f} s  p95 {next(shares):>6.1f} s")
     hours = run.used_seconds / 3600
     an_hour = {resource: count / hours for resource, count in sorted(run.used.items())}
     print("  an hour, at this rate: " + ", ".join(f"{count:,.0f} {resource}" for resource, count in an_hour.items()))

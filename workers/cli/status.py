@@ -149,11 +149,19 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
         counts.get("polls"),
         seen,
         scanned,
-        f"{one.gaps_24h} (~{one.missed_by_estimate_24h})" if one.gaps_24h else None,
+        _gaps(one),
         _summed(one.unread_24h),
         _summed(one.failed_24h),
         _summed(one.dropped_24h),
     )
+
+
+def _gaps(one: SourceRow) -> str | None:
+    """Return the gaps with what they hid by reason, and for how long a source still has to catch up."""
+    reasons = ", ".join(f"~{number} {reason}" for reason, number in one.missed_reasons_24h.items())
+    behind = one.cursor.get("seconds_behind")
+    parts = [f"{one.gaps_24h} ({reasons})"] if one.gaps_24h else []
+    return ", ".join([*parts, *([f"{_span(behind)} to catch up on"] if behind else [])]) or None
 
 
 _HORIZONS = {"60": "1 min", "300": "5 min", "900": "15 min", "3600": "1 h", "86400": "1 day"}

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SOURCE_ERROR = "source_error"
     SOURCE_STALE = "source_stale"
     SOURCE_SILENT = "source_silent"
+    SOURCE_BEHIND = "source_behind"
     CREDENTIAL_REJECTED = "credential_rejected"
     REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"

@@ -41,6 +41,7 @@ class SourceRow:
     lag_seconds: float | None
     gaps_24h: int
     missed_by_estimate_24h: int
+    missed_reasons_24h: Mapping[str, int]
     since_start: Mapping[str, Any]
     scanned_24h: Mapping[str, int]
     dropped_24h: Mapping[str, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,8 +21,18 @@ from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
 
 HOURS = 24
+MAX_BEHIND_SECONDS = 1800
+"""A source with more seconds of pushes to catch up on is named as a problem."""
 SILENT_AFTER = timedelta(minutes=10)
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
+
+
+@dataclass(frozen=True, slots=True)
+class _Missed:
+    """Gaps of one source, and by reason the estimate of what they hid."""
+
+    gaps: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(session: Session, settings: Settings, found: Overview) -> None:
@@ -40,11 +50,11 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
     measured = {one.source: one for one in session.execute(select(RecallMeasurement)).scalars()}
     for name in sorted({*settings.sources, *states, *counts}):
         state, tallied = states.get(name), counts.get(name, {})
-        row = _row(name, settings, state, tallied, missed.get(name, (0, 0)), found.at)
+        row = _row(name, settings, state, tallied, missed.get(name, _Missed()), found.at)
         recall = measured.get(name)
         found.sources.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
         if state is not None and name in settings.sources:
-            found.problems += _problems(state, found.at)
+            found.problems += [*_problems(state, found.at), *_behind(row)]
         found.problems += [
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
             for what, number in _dropped(tallied).items()
@@ -56,7 +66,7 @@ def _row(
     settings: Settings,
     state: SourceState | None,
     counts: Mapping[str, int],
-    missed: tuple[int, int],
+    missed: _Missed,
     now: datetime,
 ) -> SourceRow:
     return SourceRow(
@@ -66,8 +76,9 @@ def _row(
         next_poll_at=state.next_poll_at if state else None,
         newest_seen_at=state.newest_seen_at if state else None,
         lag_seconds=_seconds(now, state.newest_seen_at) if state else None,
-        gaps_24h=missed[0],
-        missed_by_estimate_24h=missed[1],
+        gaps_24h=missed.gaps,
+        missed_by_estimate_24h=sum(missed.reasons.values()),
+        missed_reasons_24h=missed.reasons,
         since_start=dict(state.counts) if state else {},
         scanned_24h={key: value for key, value in counts.items() if key in SCANNED},
         dropped_24h=_beginning(counts, "dropped_"),
@@ -99,6 +110,22 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
         yield Problem(Kind.SOURCE_STALE, sentence, "wait; it is GitHub's fault", state.newest_seen_at, name)
 
 
+def _behind(row: SourceRow) -> Iterator[Problem]:
+    """Yield a problem if a source has much to catch up on: nothing of it is missed yet, but it is late."""
+    behind = row.cursor.get("seconds_behind", 0)
+    if behind <= MAX_BEHIND_SECONDS:
+        return
+    is_short = any(row.since_start.get(name) for name in ("windows_left_to_rest", "rest_quota_spent"))
+    why = "the credential's quota does not pay for all pushes" if is_short else "it catches up after a pause"
+    sentence = f"{row.source}: {span(behind)} of pushes are not read yet, because {why}"
+    todo = (
+        "give this installation a credential that nothing else uses; after a day the rest is given up and counted"
+        if is_short
+        else "nothing; the newest pushes are read first"
+    )
+    yield Problem(Kind.SOURCE_BEHIND, sentence, todo, subject=row.source)
+
+
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
@@ -127,13 +154,18 @@ def _progress_of(state: SourceState | None) -> dict[str, Any]:
     return {}
 
 
-def _missed(session: Session) -> dict[str, tuple[int, int]]:
+def _missed(session: Session) -> dict[str, _Missed]:
     statement = (
-        select(Gap.source, func.count(), func.sum(Gap.estimated))
+        select(Gap.source, Gap.reason, func.count(), func.sum(Gap.estimated))
         .where(Gap.found_at > db_now(-3600 * HOURS), Gap.filled_at.is_(None))
-        .group_by(Gap.source)
+        .group_by(Gap.source, Gap.reason)
+        .order_by(Gap.source, Gap.reason)
     )
-    return {source: (count, int(estimated or 0)) for source, count, estimated in session.execute(statement)}
+    found: dict[str, _Missed] = {}
+    for source, reason, count, estimated in session.execute(statement):
+        before = found.get(source, _Missed())
+        found[source] = _Missed(before.gaps + count, {**before.reasons, reason: int(estimated or 0)})
+    return found
 
 
 def _budgets(session: Session, found: Overview) -> None:

@@ -1,7 +1,8 @@
 """Estimates from marks: a source's recall with its confidence interval, and the total by capture-recapture. Pure.
 
 Both assume that the marks are a fair sample of what the source should see. If two sources favour the same pushes, the
-share is too high and the total is too low.
+share is too high and the total is too low. Each source may favour other pushes: that does no harm. The total's interval
+allows for a common preference up to COMMON_BIAS; no number of marks shows how large it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ Z = 1.959964
 """Half width of a 95 % confidence interval in standard deviations."""
 TOTAL_Z = 2.1
 """The same for a total. With Z, 93.5 to 95 % of simulated intervals contain the total, because few marks are shared."""
+COMMON_BIAS = 0.05
+"""The total's interval allows for sources whose chances to see a push have a covariance of up to this share of the
+product of their means. By chance alone the interval of a day would be below 2 % wide, which would be too sure."""
 HORIZONS = (60, 300, 900, 3600, 86_400)
 """For each of these times after a push (seconds), the share of marks is measured that the source has seen by then."""
 MAX_MARK_AGE = 600.0
@@ -79,9 +83,11 @@ def total_of(first: int, second: int, both: int) -> Total | None:
     unseen = max(estimate - seen, 0.0)
     variance = (first + 1) * (second + 1) * (first - both) * (second - both) / ((both + 1) ** 2 * (both + 2))
     if unseen < 1 or variance <= 0:
-        return Total(estimate, float(seen), estimate + TOTAL_Z * math.sqrt(max(variance, 1.0)))
-    factor = math.exp(TOTAL_Z * math.sqrt(math.log(1 + variance / unseen**2)))
-    return Total(estimate, seen + unseen / factor, seen + unseen * factor)
+        low, high = float(seen), estimate + TOTAL_Z * math.sqrt(max(variance, 1.0))
+    else:
+        factor = math.exp(TOTAL_Z * math.sqrt(math.log(1 + variance / unseen**2)))
+        low, high = seen + unseen / factor, seen + unseen * factor
+    return Total(estimate, max(low * (1 - COMMON_BIAS), float(seen)), high * (1 + COMMON_BIAS))
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +19,15 @@ from scanner.records.database import Database
 from scanner.records.discovery_models import SearchWindow
 from scanner.records.models import Sighting, db_now
 from scanner.records.source_models import Gap, SourceState
+from scanner.settings import load_settings
 from scanner.sources.polling.report import PollReport
 from scanner.sources.pushes.push import Push
 from scanner.sources.repository_search import poll as repository_search
+from scanner.sources.repository_search import windows
 from scanner.sources.repository_search.windows import Plan
 from tests.scanner.sources.knowing import jobs_of, make_due, state_of
+from workers.health import sources
+from workers.health.overview import empty
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.github_discovery import push_now
 
@@ -88,6 +95,17 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 @pytest.fixture
 def search(database: Database, sandbox: SandboxGitHub, client: GitHub) -> Searching:
     return Searching(database, sandbox, client)
+
+
+@pytest.fixture
+def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
+    """Another installation with the same credential, and a database and a gate of its own."""
+    shutil.copy(upgraded_sqlite, tmp_path / "second.db")
+    with (
+        closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
+        closing(connect(sandbox.api_url, sandbox.url, "a-credential")) as client,
+    ):
+        yield Searching(database, sandbox, client)
 
 
 only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -300,3 +318,65 @@ def test_a_token_in_a_description_is_found_without_reading_the_repository(
         [found] = session.execute(select(Sighting)).scalars()
     assert (found.kind, found.repository, found.source) == ("repository_description", "ana/app", SOURCE)
     assert token not in str([job.target for job in jobs_of(search.database, "pushes")])
+
+
+def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
+    """Return how many pushes were queued, are still to be caught up on, or lie in a recorded gap.
+
+    A push that is in none of them is missed silently, and fails the test.
+    """
+    known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
+    spans = [*plan.behind, (plan.until, int(search.now) + 1)]
+    gaps = [(gap.from_at.timestamp(), gap.until_at.timestamp()) for gap in search.gaps]
+    for name, at in pushed.items():
+        if name in known:
+            found["queued"] += 1
+        elif any(start <= int(at) <= end for start, end in spans):
+            found["behind"] += 1
+        else:
+            assert any(start <= int(at) <= end for start, end in gaps), f"{name} is missed silently"
+            found["gap"] += 1
+    return found
+
+
+@only_sqlite
+def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_silently(
+    search: Searching, sandbox: SandboxGitHub, second: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MAX_BEHIND_SECONDS", 60)
+    sandbox.points_limit, sandbox.repository_search_limit = 24, 6
+    sandbox.graphql.clock = lambda: max(search.now, second.now)
+    pushed: dict[str, float] = {}
+    for _ in range(24):
+        for own in (search, second):
+            own.poll(15)
+        for number in range(5):
+            name = f"ana/app{len(pushed)}"
+            pushed[name] = search.now - number
+            search.push(name, ago=number)
+    assert sandbox.requests["graphql"] <= sandbox.points_limit + 2, "refused once, each asks no more"
+    assert all(accounted_for(own, pushed)["behind"] for own in (search, second)), "the quota does not pay for both"
+    for own in (search, second):
+        settings = load_settings(read_dotenv=False)
+        overview = empty(settings)
+        with own.database.read() as session:
+            overview.at = session.execute(select(db_now())).scalar_one()
+            sources.read(session, settings, overview)
+        told = [one.sentence for one in overview.problems if one.subject == SOURCE]
+        assert any("quota does not pay for all pushes" in one for one in told)
+
+
+@only_sqlite
+def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # a third of the requests, which cost the test its time
+    search.poll()
+    pushed = {f"ana/app{number}": search.now + number * 700 for number in range(120)}
+    for name, at in pushed.items():
+        search.push(name, ago=search.now - at)
+    search.poll(86_000)
+    assert accounted_for(search, pushed)["queued"] < len(pushed), "the newest go first"
+    for _ in range(6):
+        search.poll(15)
+    found = accounted_for(search, pushed)
+    assert found["gap"] == 0
+    assert found["queued"] == len(pushed)
