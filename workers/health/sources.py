@@ -147,7 +147,7 @@ def _progress_of(state: SourceState | None) -> dict[str, Any]:
             "requests": current.get("requests"),
         }
     if "settle" in cursor:
-        shown = {key: cursor.get(key) for key in ("settle", "width", "rate", "late", "compared")}
+        shown = {key: cursor.get(key) for key in ("settle", "lag", "width", "rate", "late", "compared")}
         return {**shown, "seconds_behind": sum(end - start + 1 for start, end in cursor.get("behind", ()))}
     if "owed" in cursor and "newest" in cursor:
         return {"newest": cursor["newest"], "ids_behind": sum(end - start for start, end in cursor["owed"])}

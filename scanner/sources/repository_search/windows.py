@@ -31,6 +31,8 @@ WORTH_READING = 0.02
 """Above this share of late entries, every window is read completely at this look."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
 """Shares of late entries at the first later look. Above the first, first looks come later; below the second, sooner."""
+SOONER = 0.9
+"""Factor of the wait after each sampled window that was complete at its first look."""
 THIN = 0.5
 """A window with less than this share of the usual entries may be incomplete."""
 MAX_LAG_SECONDS = 120.0
@@ -51,7 +53,9 @@ class Plan:
     Attributes:
         until: Every window before this second had its first look, or is in `behind`.
         width: Width of the next window in seconds.
-        settle: Seconds from a window's end to its first look.
+        settle: Seconds from a window's end to its first look: the longer one of `learned` and the index's present lag.
+        learned: The same, as later looks have shown that it must be.
+        lag: Age of the index's newest entry in seconds, at the latest probe.
         rate: Repositories a second, smoothed. 0 before the first window.
         late: For each later look, the smoothed share of a window's entries that it added.
         behind: Spans without a first look that are caught up on, oldest first.
@@ -68,6 +72,8 @@ class Plan:
     until: int
     width: int = FIRST_WIDTH
     settle: float = FIRST_SETTLE
+    learned: float = FIRST_SETTLE
+    lag: float = 0.0
     rate: float = 0.0
     late: list[float] = field(default_factory=lambda: [0.0] * len(LOOKS_AFTER))
     behind: list[Span] = field(default_factory=list)
@@ -93,6 +99,8 @@ class Plan:
             "until": self.until,
             "width": self.width,
             "settle": round(self.settle, 1),
+            "learned": round(self.learned, 1),
+            "lag": round(self.lag, 1),
             "rate": round(self.rate, 3),
             "late": [round(share, 4) for share in self.late],
             "behind": [list(span) for span in self.behind],
@@ -205,9 +213,10 @@ class Plan:
         if look:
             return
         if self.late[0] > TOO_LATE:
-            self.settle = min(self.settle * (1 + self.late[0]), MAX_SETTLE)
+            self.learned = self.settle * (1 + self.late[0])
         elif self.late[0] < EARLY_ENOUGH:
-            self.settle = max(self.settle * 0.97, MIN_SETTLE)
+            self.learned *= SOONER
+        self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
         """Update the plan with the age of the index's newest entry (`lag`, in seconds): no window settles sooner.
@@ -216,7 +225,13 @@ class Plan:
         age does not show the index's lag, so it is ignored.
         """
         if rate >= MIN_PROBED_RATE:
-            self.settle = min(max(self.settle, lag + SETTLE_MARGIN), MAX_SETTLE)
+            self.lag = min(lag, MAX_SETTLE)
+            self._settle_again()
+
+    def _settle_again(self) -> None:
+        # Keep both apart: an hour in which the index stood still must not delay first looks for longer than that hour.
+        self.learned = min(max(self.learned, MIN_SETTLE), MAX_SETTLE)
+        self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 
     def points_a_second(self) -> float:
         """Return the GraphQL points a second that first looks cost."""

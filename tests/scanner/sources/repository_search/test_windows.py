@@ -76,6 +76,10 @@ def test_the_first_look_moves_away_from_late_entries_and_back_within_its_limits(
     assert plan.settle == 49
     plan.probed(1e9, rate=66.0)
     assert plan.settle == MAX_SETTLE
+    plan.probed(20, rate=66.0)
+    assert plan.settle == 22, "the index goes on, and so do the first looks"
+    stored = Plan.from_json(plan.to_json(), 0.0)
+    assert (stored.settle, stored.learned, stored.lag) == (22, MIN_SETTLE, 20)
 
 
 def test_later_looks_read_windows_whole_while_the_index_adds_to_them() -> None:
