@@ -12,12 +12,12 @@ MAX_SECONDS = 3600.0
 
 
 class Outage:
-    """Logs failures of one thing. Safe to share between threads.
+    """The log of one outage. Safe to share between threads.
 
     Args:
         log: Where lines go.
-        what: What is away, for the log: "Redis".
-        meanwhile: What the program does until it is back.
+        what: The name of the unavailable service in the log, such as "Redis".
+        meanwhile: What the program does until the service is back, for the log.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The sandbox's GitHub: its state, and what people do on it."""
+"""The state of the sandbox's GitHub, and the actions of its users."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from workers.sandbox.repository_index import RepositoryIndex
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response | None]
-"""What is answered instead; None: this request is answered as usual."""
+"""A function that returns the answer to send instead of the real one. None answers the request normally."""
 
 
 @dataclass
 class Repository:
-    """A public repository. `hidden`: deleted or private, so that everybody is told 404.
+    """A public repository. `hidden` means deleted or private, so that every request gets 404.
 
-    Times are seconds since the epoch. `tip`: of the default branch; None: nothing was pushed yet.
+    Times are seconds since the epoch. `tip` is the default branch's commit, None before the first push.
     """
 
     id: int
@@ -43,13 +43,16 @@ class Repository:
     is_fork: bool = False
     language: str | None = None
     listings: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    """What people wrote, by the REST API's names: issues, issues/comments, pulls, pulls/comments, pulls/1/reviews,
-    comments, releases, activity. Oldest first."""
+    """Texts by users, by the REST API's names of the lists: issues, issues/comments, pulls, pulls/comments,
+    pulls/1/reviews, comments, releases, activity.
+
+    Oldest first.
+    """
 
 
 @dataclass
 class Gist:
-    """A public gist: an entry of the list, and a repository behind it."""
+    """A public gist: an entry of the list, and its git repository."""
 
     id: str
     owner: str
@@ -61,7 +64,10 @@ class Gist:
 
 @dataclass
 class SandboxGitHub:
-    """One GitHub. `credential`: the token that is accepted; None accepts any. `faults` are answered first, by route."""
+    """A simulated GitHub. `credential` is the accepted token;
+
+    None accepts any. `faults` holds the answers to send first, by route.
+    """
 
     root: Path
     credential: str | None = None
@@ -75,7 +81,7 @@ class SandboxGitHub:
     faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     rate_limit: int = 5000
     git_limit: int | None = None
-    """Git requests a second that are answered; None: all. Beyond it GitHub's throttle answers."""
+    """Git requests a second that are answered; None means all. Above it, GitHub's throttle answers."""
     search_limit: int = 10
     search_incomplete: bool = False
     repository_search_limit: int = 30
@@ -83,9 +89,9 @@ class SandboxGitHub:
     index: RepositoryIndex = field(default_factory=RepositoryIndex)
     by_number: dict[int, Repository] = field(default_factory=dict)
     strange_lists: bool = False
-    """Whether lists of repositories hold null and repeated entries, as GitHub's do."""
+    """Whether lists of repositories contain null and repeated entries, as on GitHub."""
     graphql: GraphQL = field(init=False)
-    """Its GraphQL API, once it is served."""
+    """The GraphQL API, set when the server starts."""
     gists: list[Gist] = field(default_factory=list)
     app_keys: dict[str, str] = field(default_factory=dict)
     """Public keys (PEM) of GitHub Apps, by their id."""
@@ -102,7 +108,7 @@ class SandboxGitHub:
         return f"{self.url}/api"
 
     def create_repository(self, name: str, description: str = "") -> Repository:
-        """A new, empty, public repository; shows as a CreateEvent."""
+        """Create an empty public repository and emit its CreateEvent."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description)
@@ -114,7 +120,7 @@ class SandboxGitHub:
         return repository
 
     def list_repository(self, name: str, *, created_at: float, description: str = "") -> Repository:
-        """A repository that listings and searches show, of which nothing is on the disk."""
+        """Add a repository that listings and searches show, but that has no files on the disk."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description, created_at=created_at)
@@ -126,16 +132,16 @@ class SandboxGitHub:
         self.index.push(repository.id, repository.created_at)
 
     def find(self, name: str) -> Repository | None:
-        """The repository of this name that the public can see."""
+        """Return the public repository of this name, or None."""
         repository = self.repositories.get(name.lower())
         return None if repository is None or repository.hidden else repository
 
     def emit(self, event_type: str, repository: str, payload: dict[str, Any]) -> str:
-        """Make an event visible; its id."""
+        """Make an event visible and return its id."""
         return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
 
     def create_gist(self, files: dict[str, bytes], owner: str = "ana", description: str = "") -> Gist:
-        """A new public gist with a history of one commit. There is no event for it."""
+        """Create a public gist with a history of one commit. GitHub has no event for it."""
         with self.lock:
             gist_id = f"{next(self._ids):032x}"
             gist = Gist(gist_id, owner, files, description, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -147,13 +153,13 @@ class SandboxGitHub:
         return gist
 
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
-        """Somebody opens an issue."""
+        """Open an issue as a user."""
         issue = self._issue(repository, number, title, body)
         self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
-        """Somebody comments on an issue."""
+        """Comment on an issue as a user."""
         issue = self._issue(repository, number, "a question", "")
         entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1", **_now()}
         comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
@@ -161,7 +167,7 @@ class SandboxGitHub:
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
     def publish(self, repository: str) -> str:
-        """A private repository becomes public, with all its history."""
+        """Make a private repository public, with all its history."""
         self.repositories[repository.lower()].hidden = False
         return self.emit("PublicEvent", repository, {})
 
@@ -214,7 +220,7 @@ class SandboxGitHub:
         return shown
 
     def push_address(self, repository: str) -> str:
-        """Where `git push` goes."""
+        """Return the address for `git push`."""
         return f"{self.url}/{repository}.git"
 
     def _issue(self, repository: str, number: int, title: str, body: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the sandbox's GitHub answers over HTTP about one thing, about events and searches, and to git."""
+"""HTTP answers of the sandbox's GitHub: single objects, events, searches and git."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCUMENTATION = "https://docs.github.com/rest"
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Routes of what the REST API answers about one thing, and of searches and events."""
+    """Return the routes of the REST API for single objects, searches and events."""
     return [
         Route("/api/events", answers.events),
         Route("/api/rate_limit", answers.rate_limit),
@@ -37,7 +37,9 @@ def routes(answers: Answers) -> list[Route]:
 
 
 def git_throttled(method: str) -> Response:
-    """GitHub's refusal of git requests, by its edge: https://github.com/orgs/community/discussions/206581"""
+    """Return the answer with which GitHub's edge refuses git requests:
+    https://github.com/orgs/community/discussions/206581
+    """
     words = b"ERR GitHub is temporarily limiting some unauthenticated downloads to protect the stability of the"
     line = words + b" platform. Please retry later or authenticate.\n"
     kind = "advertisement" if method == "GET" else "result"
@@ -62,7 +64,7 @@ class RateWindow:
 
 
 class Answers:
-    """What every answer of one GitHub needs; one method an endpoint."""
+    """The answers of one GitHub, with one method for each endpoint."""
 
     def __init__(self, github: SandboxGitHub) -> None:
         self.github = github
@@ -212,7 +214,7 @@ class Answers:
         return answer
 
     def refused(self, request: Request, route: str, *, needs_credential: bool = True) -> Response | None:
-        """A fault that was ordered, or a credential that is not accepted."""
+        """Return the prepared fault or the refusal of the credential, None if the request is to be answered."""
         github = self.github
         with github.lock:
             github.requests[route] += 1
@@ -226,14 +228,14 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """How the credential may be sent: as GitHub takes it, to git by Basic only."""
+        """Return the accepted values of the Authorization header: Basic for git, several forms for the API."""
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)
         return tuple(f"{scheme} {one}" for one in credentials for scheme in ("Bearer", "token"))
 
     def find(self, request: Request) -> Repository | None:
-        """The repository that the address names, by name or id, if the public can see it."""
+        """Return the public repository that the address names, by name or id, or None."""
         if "id" in request.path_params:
             found = (item for item in self.github.repositories.values() if item.id == request.path_params["id"])
             return next((item for item in found if not item.hidden), None)
@@ -245,11 +247,11 @@ class Answers:
         return JSONResponse(self.description(repository), headers=self.limits("core"))
 
     def address(self, repository: Repository) -> str:
-        """Where the API has the repository."""
+        """Return the repository's address in the API."""
         return f"{self.github.api_url}/repos/{repository.name}"
 
     def description(self, repository: Repository) -> dict[str, Any]:
-        """A repository in GitHub's form."""
+        """Return a repository in GitHub's form."""
         github = self.github
         described = github_forms.repository(
             github.api_url, github.url, repository.id, repository.name, repository.description or None
@@ -260,12 +262,12 @@ class Answers:
         return self.error(404, "Not Found") if body is None else JSONResponse(body, headers=self.limits("core"))
 
     def error(self, status: int, message: str) -> Response:
-        """A refusal in GitHub's form."""
+        """Return an error answer in GitHub's form."""
         body = {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
         return JSONResponse(body, status_code=status, headers=self.limits("core"))
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
-        """The headers that tell of a budget, one request less."""
+        """Count one request and return the rate limit headers."""
         window = self._windows[resource]
         github = self.github
         limits = {

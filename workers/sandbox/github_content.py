@@ -1,4 +1,4 @@
-"""What the sandbox's REST API says of a repository's content, asked of git itself."""
+"""Answers of the sandbox's REST API about a repository's content, read by git."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
-    """The answer to a comparison; None when one of its ends does not exist. `address`: of the repository in the API."""
+    """Return the answer to a comparison, None if a commit does not exist.
+
+    `address` is the repository's address in the API.
+    """
     page = f"{address}/compare/{before}...{head}"
     try:
         base = git("merge-base", before, head, cwd=path).decode().strip()
@@ -43,7 +46,7 @@ def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] 
 
 
 def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """A commit with its files; None when there is no such commit."""
+    """Return a commit with its files, None if it does not exist."""
     try:
         described = _commit(path, address, sha)
         parents = [parent["sha"] for parent in described["parents"]]
@@ -53,7 +56,7 @@ def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """A blob's content, in base64."""
+    """Return a blob with its content in base64."""
     try:
         content = git("cat-file", "blob", sha, cwd=path)
     except subprocess.CalledProcessError:
@@ -71,9 +74,9 @@ def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def search(repositories: Sequence[Repository], query: str, github: SandboxGitHub) -> list[dict[str, Any]]:
-    """Files of default branches that hold the first word of the query, each with a fragment around it.
+    """Return the files of default branches that contain the query's first word, each with a text fragment around it.
 
-    Of the qualifiers only `size:low..high` is known.
+    Of the qualifiers, only `size:low..high` is supported.
     """
     word = next((part for part in query.split() if ":" not in part), "")
     sizes = re.search(r"size:(\d+)\.\.(\d+)", query)

@@ -1,4 +1,4 @@
-"""How the sandbox's GitHub shows which repositories there are: GraphQL, REST repository search, the list by id."""
+"""Listings of repositories on the sandbox's GitHub: GraphQL, REST repository search, and the list by id."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from workers.sandbox.github_api import Answers
 from workers.sandbox.graphql import GraphQL
 
 LIST_SIZE = 100
-"""Of the list by id, whatever is asked for."""
+"""Repositories in an answer of the list by id, whatever page size is requested."""
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Routes of everything that shows repositories of which nobody knew."""
+    """Return the routes of all listings of repositories."""
     discovery = Discovery(answers)
     answers.github.graphql = discovery.graphql
     return [
@@ -30,7 +30,7 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Discovery:
-    """Answers about repositories, by their places in the search index and by their ids."""
+    """Answers about repositories, found by the search index or by id."""
 
     def __init__(self, answers: Answers) -> None:
         self._own = answers
@@ -81,7 +81,7 @@ class Discovery:
         if len(page) == LIST_SIZE:
             headers["Link"] = f'<{self._github.api_url}/repositories?since={page[-1].id}>; rel="next"'
         listed: list[Any] = [self._listed(repository) for repository in page]
-        # GitHub lists null in place of some, and some twice.
+        # GitHub's list contains null entries and repeated ones.
         listed[1:1] = [None, listed[0]] if listed and self._github.strange_lists else []
         return JSONResponse(listed, headers=headers)
 

@@ -1,6 +1,6 @@
-"""GitHub's own forms of what the sandbox answers: every field that GitHub's description of its API requires.
+"""The JSON objects of the sandbox's answers, with every field that GitHub's API description requires.
 
-Most fields are the same for everything of a kind; what a caller knows better is laid over them.
+Most fields are the same for all objects of a kind. Callers replace the others.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _REPOSITORY_LISTS = (
 
 
 def node_id(*what: object) -> str:
-    """An opaque id, the same for the same thing."""
+    """Return an opaque id that is always the same for these values."""
     return hashlib.sha256("/".join(map(str, what)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def user(api_url: str, login: str) -> dict[str, Any]:
-    """A user as every other object shows him."""
+    """Return a user as it appears inside other objects."""
     address = f"{api_url}/users/{login}"
     return {
         "login": login,
@@ -47,7 +47,7 @@ def user(api_url: str, login: str) -> dict[str, Any]:
 
 
 def repository(api_url: str, web_url: str, number: int, full_name: str, description: str | None) -> dict[str, Any]:
-    """A repository with everything that any endpoint shows of it."""
+    """Return a repository with all fields that any endpoint shows."""
     owner, _, name = full_name.partition("/")
     address, page = f"{api_url}/repos/{full_name}", f"{web_url}/{full_name}"
     return {
@@ -75,9 +75,9 @@ def repository(api_url: str, web_url: str, number: int, full_name: str, descript
 
 
 def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict[str, Any]:
-    """What somebody wrote, by the list that it is in: the entry over what all entries of that list have.
+    """Return an entry of a list of texts: the default fields of this list, replaced by the fields of `entry`.
 
-    `address`: of the repository or gist in the API. Strange values of the entry's stay as strange as they are.
+    `address` is the repository's or gist's address in the API. Malformed values of `entry` are kept.
     """
     api_url = address.partition("/repos/")[0].partition("/gists/")[0]
     page = f"{address}/{what}/{number}"

@@ -1,4 +1,4 @@
-"""What the sandbox's GitHub lists: what people wrote, repositories of an owner, gists; and tokens for Apps."""
+"""Lists of the sandbox's GitHub: texts by users, repositories of an owner and gists. Also tokens for Apps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LISTINGS = ("issues", "issues/comments", "pulls", "pulls/comments", "comments", 
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Routes of everything that is a list."""
+    """Return the routes of all lists."""
     listings = Listings(answers)
     return [
         *(Route(f"/api/repos/{{owner}}/{{name}}/{what}", listings.of(what)) for what in LISTINGS),
@@ -40,14 +40,14 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Listings:
-    """Answers that are pages of something."""
+    """Answers that are pages of a list."""
 
     def __init__(self, answers: Answers) -> None:
         self._own = answers
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """The endpoint that lists this of a repository."""
+        """Return the endpoint for this list of a repository."""
 
         async def listing(request: Request) -> Response:
             repository = self._own.find(request)
@@ -67,7 +67,7 @@ class Listings:
         return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
-        """By cursor, newest first, as only this list is."""
+        """Answer with a page of the activity list, which is paged by cursor, newest first."""
         repository = self._own.find(request)
         refused = self._own.refused(request, "activity")
         if refused is not None or repository is None:
@@ -126,7 +126,9 @@ class Listings:
         return Response(content, media_type="text/plain")
 
     async def installation_token(self, request: Request) -> Response:
-        """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
+        """Answer a request for an installation token.
+        https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
+        """
         signed = request.headers.get("authorization", "").removeprefix("Bearer ")
         refused = self._own.refused(request, "app", needs_credential=False)
         if refused is not None:
@@ -144,12 +146,12 @@ class Listings:
         return JSONResponse(body, status_code=201)
 
     async def alert_keys(self, request: Request) -> Response:
-        """https://docs.github.com/rest/meta: the keys that sign alerts."""
+        """Answer with the keys that sign alerts: https://docs.github.com/rest/meta."""
         refused = self._own.refused(request, "alert_keys")
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
     def _written(self, request: Request, what: str, address: str, listed: Sequence[Any]) -> Response:
-        """A page of what people wrote; what is no object stays as strange as it is."""
+        """Return a page of a list of texts. Entries that are not objects are kept unchanged."""
         forms = [
             github_forms.written(what, address, number, entry) if isinstance(entry, dict) else entry
             for number, entry in enumerate(listed, 1)
@@ -199,5 +201,5 @@ class Listings:
 
 
 def _blob_id(content: bytes) -> str:
-    """As git names the content."""
+    """Return the content's git blob id."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # noqa: S324 - git's own choice

@@ -24,22 +24,23 @@ CPU_SECONDS, CPU_WINDOW = 60.0, 60.0
 _SPAN = re.compile(r"pushed:(\S+?)\.\.(\S+)")
 
 Describe = Callable[[int], dict[str, Any] | None]
-"""A repository's fields by its number; None: the public does not see it."""
+"""A function that returns a repository's fields by its number, None if it is not public."""
 
 
 @dataclass
 class GraphQL:
-    """What is asked, and how much of it is allowed.
+    """The answers to GraphQL queries, and their limits.
 
     Attributes:
-        index: Where searches look.
-        describe: Gives the fields of a repository.
-        number_of: The repository's number by its node id.
-        cpu_seconds_a_query: What each query costs of the limit on CPU time.
-        partial_after: Nodes of the next queries after which GitHub stops; one entry a query, None: it does not stop.
-        gives_up: Number of the next queries that GitHub gives up on after its 10 seconds.
-        clock: Seconds since the epoch, by which the index has learned of pushes.
-        sees: Share of all results that this credential is shown, as an App's token may be.
+        index: The search index.
+        describe: Returns the fields of a repository.
+        number_of: Returns the repository's number for a node id.
+        cpu_seconds_a_query: The CPU time that each query counts against the limit.
+        partial_after: For each of the next queries, the number of nodes after which GitHub stops; None for a complete
+            answer.
+        gives_up: How many of the next queries GitHub abandons after 10 seconds.
+        clock: Returns seconds since the epoch; it decides which pushes are indexed.
+        sees: The share of all results that this credential sees, as with an App's token.
     """
 
     index: RepositoryIndex

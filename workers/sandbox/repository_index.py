@@ -1,4 +1,4 @@
-"""The search index of the sandbox's GitHub: which repository was pushed when, as far as the index knows by now."""
+"""The search index of the sandbox's GitHub: the latest indexed push of each repository."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RepositoryIndex:
-    """A repository has one place in it, at its latest push that was indexed. Times are seconds since the epoch.
+    """An index with one entry per repository, at its latest indexed push. Times are seconds since the epoch.
 
     Attributes:
-        lag: Seconds from a push until the index knows it; a function draws them for each push.
-        lost: Share of pushes that the index never learns of.
+        lag: Returns, for each push, the seconds until it is indexed.
+        lost: The share of pushes that are never indexed.
     """
 
     lag: float | Callable[[random.Random], float] = 0.0
@@ -31,7 +31,7 @@ class RepositoryIndex:
         self._lock = threading.Lock()
 
     def push(self, repository: int, at: float) -> None:
-        """Record a push at this time; a search shows it when its lag is over."""
+        """Record a push at this time. A search shows it after its lag."""
         with self._lock:
             lag = self.lag(self._random) if callable(self.lag) else self.lag
             if self._random.random() >= self.lost:

@@ -1,6 +1,6 @@
 """The sandbox's public timeline: events shaped as GitHub's are since October 2025, in a window of 300.
 
-As on GitHub, pushes stand on page 1 only; other events fill what room is left there, and pages 2 and 3.
+As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages 2 and 3.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class ReferenceStore:
 
     @contextmanager
     def unsure(self) -> Iterator[None]:
-        """Answer for the block that nothing can be looked up."""
+        """Answer `not_checked` for every digest while the block runs."""
         self._is_unsure = True
         try:
             yield
@@ -84,7 +84,10 @@ class ReferenceStore:
             return {}
 
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
-        """Disable a token under the first key. Repeat the answer for that key; tell any other key which one it was."""
+        """Disable a token and keep the key.
+
+        Repeat the answer for the same key; for any other key, return the first one.
+        """
         with self._lock:
             self.calls.append("disable")
             token = self.tokens.get(digest)

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what Prometheus scrapes; only where R8SCAN_METRICS_KEY is set, and with that key as bearer token."""
+"""`GET /metrics` for Prometheus. It exists only if R8SCAN_METRICS_KEY is set, and requires that key as bearer token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.web.pools import Pool
 from workers.web.requests import guarded, require_key
 
 KEPT_SECONDS = 5.0
-"""For which a scrape is answered again without a new look at the database."""
+"""How long a scrape is answered from the cache, without reading the database."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -27,7 +27,7 @@ def routes(context: Context) -> list[Route]:
     kept: list[tuple[float, bytes]] = []
 
     def read() -> bytes:
-        # One thread: no two reads at a time.
+        # One thread, so that only one read runs at a time.
         if not kept or time.monotonic() - kept[0][0] > KEPT_SECONDS:
             kept[:] = [(time.monotonic(), exposition(context.database, context.settings))]
         return kept[0][1]

@@ -59,8 +59,8 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
     Args:
         application: The web application.
         listening: A listening socket.
-        trusted_proxies: Addresses or networks, separated by commas, whose X-Forwarded-For is believed, read from the
-            right. Nobody else's is.
+        trusted_proxies: Addresses or networks, separated by commas, whose X-Forwarded-For is trusted, read from the
+            right.
     """
     table = ConnectionTable(_networks(trusted_proxies))
     config = uvicorn.Config(

@@ -13,16 +13,22 @@ from concurrent.futures import Executor, Future, wait
 from typing import Generic, TypeVar
 
 MAX_AGE_SECONDS = 30.0
-"""A request waits for a value that is older than this: nobody looked meanwhile, and old lights would mislead."""
+"""A request waits for a new value if the old one is older than this.
+
+Nobody has looked meanwhile, and old values would mislead.
+"""
 MAX_WAIT_SECONDS = 2.0
-"""How long a request waits for it. It then shows the old value; the page shows its age."""
+"""How long a request waits for a new value. Then it gets the old value, whose age the page shows."""
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """Keeps what `load` returned for `seconds`. While one thread loads, the others get the value from before."""
+    """A cache of the value that `load` returns, for `seconds`.
+
+    While one thread loads, the others get the previous value.
+    """
 
     def __init__(self, load: Callable[[], T], seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._load = load
@@ -32,7 +38,7 @@ class Cached(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """Return the value. Raises what `load` raises, and keeps nothing then."""
+        """Return the value. If `load` raises, raise the same exception and cache nothing."""
         kept = self._kept
         if kept is not None and self._clock() - kept[0] < self._seconds:
             return kept[1]
@@ -55,14 +61,13 @@ class Cached(Generic[T]):
         return self.get()
 
     def forget(self) -> None:
-        """Have the next call load the value: something was just changed."""
+        """Make the next call load the value, because something was changed."""
         self._kept = None
 
 
 class Refreshed(Generic[T]):
-    """Keeps what `load` returned and refreshes it in a background thread once it is older than `seconds`.
-
-    Only the first request waits until the value is there. At most one refresh runs at a time.
+    """A cache that a background thread refreshes when the value is older than `seconds`. Only the first request waits
+    for the value. At most one refresh runs at a time.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Charts as inline SVG: bars of a number a day, two lines of seconds. Colours come from the style sheet by class."""
+"""Charts as inline SVG: bars for a daily number, and two lines of seconds.
+
+Colours come from the style sheet by class.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a bar for each day; the label says the figures that matter to who cannot see it."""
+    """Return a bar for each day. The label contains the main figures for users of screen readers."""
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"

@@ -1,4 +1,4 @@
-"""Which routes the console has. Without R8SCAN_CONSOLE there is none."""
+"""The routes of the console. There are none if R8SCAN_CONSOLE is false."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps other sites, frames and injected text out of the console: the origin of requests, headers of answers."""
+"""Protection of the console against other sites, frames and injected text: checks of the origin, and headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'none'; "
     "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-"""Nothing from elsewhere, and no script or style inside a page: text that somebody injects does nothing."""
+"""Load nothing from other sites, and no inline script or style, so that injected text has no effect."""
 MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; base-uri 'none'; sandbox"
 )

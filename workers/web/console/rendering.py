@@ -1,4 +1,4 @@
-"""Templates of the console, and how values become text: escaped, visible, bounded. Decides nothing."""
+"""The templates of the console, and the conversion of values to escaped, visible, limited text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def render(name: str, values: Mapping[str, Any]) -> str:
 
 
 def visible(value: Any) -> Any:
-    """Return text with hidden characters made visible, tokens removed, and bounded; markup of ours as it is."""
+    """Return text of limited length without tokens, with hidden characters made visible.
+
+    Our own markup is unchanged.
+    """
     if value is None:
         return ""
     if isinstance(value, Markup) or not isinstance(value, str):
@@ -86,7 +89,7 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration in its largest unit, and the next one where that matters."""
+    """Return a duration in its largest unit, with the next smaller unit if it is significant."""
     if seconds is None:
         return "–"
     if seconds < 10:
@@ -103,24 +106,24 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with its thousands apart."""
+    """Return a number with separators between thousands."""
     if value is None:
         return "–"
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def words(value: Any) -> str:
-    """Return the word of a state as people write it."""
+    """Return a state as words."""
     return str(value).replace("_", " ")
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return the query of an address: the values with changes, without what is empty."""
+    """Return the query string of the values with changes applied, without empty ones."""
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 
 def link_of(url: str, settings: Settings) -> str | None:
-    """Return an address that a page may link to: one of the GitHub that is watched; None for any other."""
+    """Return the address if a page may link to it, which is an address of the watched GitHub, otherwise None."""
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
     parts, github = urlsplit(url), urlsplit(settings.github_web_url)

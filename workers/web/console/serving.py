@@ -1,4 +1,4 @@
-"""From a request to a page: rate, origin, session, role, then one function in a thread of the console's own pool."""
+"""The handling of a request: checks rate limit, origin, session and role, then runs the page's function in a thread."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from workers.web.requests import Endpoint, RequestRefused
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 40
 REQUESTS = (Rate(300, 1200), Rate(2000, 6000))
-"""Of one network, and of all. A page that stays open asks some 20 times a minute."""
+"""Rates of requests of one network and of all. An open page sends about 20 requests a minute."""
 OVERVIEW_SECONDS = 3.0
 FIGURES_SECONDS = 60.0
 STATEMENT_SECONDS = 5
-"""A search that takes longer is given up (PostgreSQL), so that it cannot slow down what disables tokens."""
+"""PostgreSQL cancels a search that takes longer, so that it cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
     # A generic plan does not know whether a filter matches one incident or nearly all of them, so it reads them all.
@@ -55,17 +55,17 @@ READING = (
 )
 SIGN_IN = "/console/sign-in"
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
-"""Problems that wait for a person: pages show them apart, with what to decide."""
+"""Problems that wait for a decision. Pages show them separately."""
 _CANCELED = "57014"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 class BadRequest(Exception):
-    """What was asked for has not the form that it must have; the message is for the person."""
+    """The request is malformed. The message is for the person."""
 
 
 class NotThere(Exception):
-    """There is no such page, incident, job or mail."""
+    """The page, incident, job or mail does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One request of one person, as a page's function gets it."""
+    """A request of a signed-in person. Each page's function gets one."""
 
     console: Console
     request: Request
@@ -95,7 +95,7 @@ class View:
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the query of the address; of a name that occurs twice, the last value."""
+        """Return the query of the address. A repeated name has its last value."""
         return dict(self.request.query_params)
 
     def path_id(self) -> uuid.UUID:
@@ -114,7 +114,7 @@ class View:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a reading transaction whose statements are ended when they take too long."""
+        """Open a reading transaction with a limit on the time of each statement."""
         with self.context.database.read() as session:
             if self.context.database.is_postgresql:
                 session.connection().exec_driver_sql(READING)
@@ -125,7 +125,7 @@ class View:
         return HTMLResponse(rendering.render(template, {**self._common(), **values}), status)
 
     def go(self, path: str, **query: Any) -> Response:
-        """Send the browser to another page, after something was done."""
+        """Redirect the browser to another page after an action."""
         self.console.has_changed()
         return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
 
@@ -147,13 +147,13 @@ Function = Callable[[View], Response]
 
 
 class Console:
-    """What the pages of one process share: the context, pools, rates, and values that many pages show."""
+    """The objects that the pages of one process share: the context, thread pools, rate limiters and cached values."""
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self.context = context
         self.intake = Intake(budget, Pool(threads=4, queue=32), RateLimiter(*REQUESTS))
         self.bulk = Intake(budget, Pool(threads=1, queue=2))
-        """For what takes long, so that pages go on."""
+        """The pool for long actions, so that they do not block pages."""
         self.overview: Refreshed[Overview] = Refreshed(self._overview, OVERVIEW_SECONDS, self._background)
         self.waiting: Cached[Waiting] = Cached(self._waiting, OVERVIEW_SECONDS)
         self.figures: Refreshed[Figures] = Refreshed(self._figures, FIGURES_SECONDS, self._background)
@@ -161,16 +161,16 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the database's time, as exactly as the overview is new."""
+        """Return the database's time. It is as old as the cached overview."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
-        """Have the next page read again what is kept for some seconds."""
+        """Make the next page read cached values again."""
         self.overview.forget()
         self.waiting.forget()
 
     def page(self, function: Function) -> Endpoint:
-        """Return an endpoint for a page: anybody who is signed in may read it."""
+        """Return an endpoint for a page that every signed-in person may read."""
 
         async def answer(request: Request) -> Response:
             secret = await self._secret(request)
@@ -182,8 +182,8 @@ class Console:
         """Return an endpoint for a form that changes something.
 
         Args:
-            function: What does it, and where the browser goes next.
-            for_viewers: Not only operators may do it.
+            function: Performs the action, and returns the redirect to the next page.
+            for_viewers: Viewers may use it as well as operators.
             is_long: It takes many seconds.
         """
 
@@ -200,7 +200,7 @@ class Console:
         return self.protected(answer)
 
     def protected(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint with its rate, with errors as pages, and with the headers of every answer."""
+        """Wrap an endpoint with the rate limit, error pages and the protective headers."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -219,7 +219,7 @@ class Console:
         return answer
 
     async def key(self) -> bytes | None:
-        """Return the key of cookies, None as long as nobody has ever signed in."""
+        """Return the key that signs cookies, None before the first sign-in."""
         if self._key is None:
             self._key = await self.intake.run(self._read_key)
         return self._key
@@ -229,7 +229,7 @@ class Console:
         self._key = key
 
     async def _secret(self, request: Request) -> str:
-        """Return the session's secret from a cookie that we have signed. Raises _SignInFirst otherwise."""
+        """Return the session's secret from a cookie with a valid signature. Raises _SignInFirst otherwise."""
         cookie = request.cookies.get(cookie_name(request), "")
         key = await self.key() if cookie else None
         return (sessions.secret_of(cookie, key) if key else None) or ""
@@ -264,7 +264,7 @@ class Console:
         if found is None:
             return None
         person, is_stale = found
-        # A page that refreshes itself is nobody who works.
+        # A page's own refresh does not count as activity.
         if is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
                 sessions.touch(session, person)
@@ -290,7 +290,7 @@ class Console:
 
 
 def form_of(body: bytes) -> dict[str, str]:
-    """Return the fields of a form. Raises BadRequest for what is none."""
+    """Return the fields of a form. Raises BadRequest if the body is malformed."""
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
@@ -298,12 +298,12 @@ def form_of(body: bytes) -> dict[str, str]:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the cookie's name: with `__Host-`, browsers take it from this very host by HTTPS alone."""
+    """Return the cookie's name. Browsers accept the prefix `__Host-` only from this host over HTTPS."""
     return "__Host-r8scan" if is_encrypted(request) else "r8scan"
 
 
 def sign_in_first(request: Request) -> Response:
-    """Send the browser to the sign-in, and back here afterwards; a part of a page has the whole page go there."""
+    """Redirect the browser to the sign-in page and back afterwards. For a request by htmx, redirect the whole page."""
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
@@ -312,7 +312,7 @@ def sign_in_first(request: Request) -> Response:
 
 
 def without_token(view: View, term: str) -> str:
-    """Return a search term that may stand in an address: a pasted token becomes its digest."""
+    """Return a search term without tokens, for an address: a pasted token is replaced by its digest."""
     try:
         return reports.subject_of(term, view.context.settings.digester()).digest
     except BadReport:
@@ -320,7 +320,7 @@ def without_token(view: View, term: str) -> str:
 
 
 def error_page(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return a page that says what is wrong. It needs neither the database nor a session."""
+    """Return an error page. It needs neither the database nor a session."""
     titles = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too many requests"}
     title = titles.get(status, "Try again later" if status >= 500 else "Not understood")
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}

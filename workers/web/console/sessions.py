@@ -1,7 +1,7 @@
-"""Sessions of the console: begun at sign-in, found by their cookie, ended by time, sign-out or a changed credential.
+"""Sessions of the console. They begin at sign-in and end by time-out, sign-out or a changed credential.
 
 The cookie holds a random secret and its signature. The signature is checked before anything else, so that a forged
-cookie costs no question to the database. The row holds only the secret's hash.
+cookie causes no query. The row holds only the secret's hash.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from workers.web.console import users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
-"""How exactly the time of the last action is kept: one write a minute for each person."""
+"""The time of the last action is written at most this often for each person."""
 MAX_SESSIONS = 20
-"""Of one person. The oldest ends at the next sign-in."""
+"""Sessions of one person. The next sign-in ends the oldest one."""
 MAX_COOKIE = 200
 _KEY_ID = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who asks for a page."""
+    """The signed-in person of a request."""
 
     name: str
     role: Role
@@ -65,7 +65,7 @@ def signed(secret: str, key: bytes) -> str:
 
 
 def secret_of(cookie: str, key: bytes) -> str | None:
-    """Return the secret in a cookie, None when we have not signed it."""
+    """Return the secret in a cookie, None if the signature is wrong."""
     if len(cookie) > MAX_COOKIE or not cookie.isascii():
         return None
     secret = cookie.partition(".")[0]
@@ -100,7 +100,10 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str) 
 
 
 def find(session: Session, secret: str, settings: Settings) -> tuple[Person, bool] | None:
-    """Return who has this session and whether it was last seen more than a minute ago; None when it is over."""
+    """Return the session's person, and whether the last action is more than a minute ago.
+
+    Return None if the session has ended.
+    """
     row = session.execute(
         select(ConsoleSession, (ConsoleSession.seen_at < db_now(-SEEN_EVERY_SECONDS)).label("is_stale")).where(
             ConsoleSession.id == _hashed(secret),
@@ -116,7 +119,7 @@ def find(session: Session, secret: str, settings: Settings) -> tuple[Person, boo
 
 
 def touch(session: Session, person: Person) -> None:
-    """Note that the person has just done something."""
+    """Record an action of the person."""
     session.execute(
         update(ConsoleSession)
         .where(ConsoleSession.id == person.session_id)
@@ -126,13 +129,13 @@ def touch(session: Session, person: Person) -> None:
 
 
 def end(session: Session, person: Person) -> None:
-    """End one session: its person signs out."""
+    """End one session, because its person signed out."""
     session.execute(delete(ConsoleSession).where(ConsoleSession.id == person.session_id))
     audit.record(session, "console_signed_out", {}, who=person.who)
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the role of the session's person today, None when what they signed in with is not valid any more."""
+    """Return the current role of the session's person, None if the credential has changed or was removed."""
     now = users.credential_of(session, settings, found.name)
     if now is None or not hmac.compare_digest(users.fingerprint(now[0]), found.credential):
         return None

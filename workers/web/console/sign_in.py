@@ -1,4 +1,4 @@
-"""Signing in and out: a password, then a session's cookie. Rates are checked before any hashing."""
+"""Sign-in by password, and sign-out. Rate limits are checked before any hashing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from workers.web.rates import Rate, RateLimiter
 from workers.web.requests import RequestRefused, client_of, network_of
 
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
-"""Passwords tried from one network, and from all."""
+"""Rates of sign-in attempts from one network, and from all."""
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
-"""Passwords tried for one name, from wherever."""
+"""Rate of sign-in attempts for one name, from all networks."""
 WRONG = "The name or the password is wrong."
 
 
@@ -87,7 +87,7 @@ class SignIn:
 
 
 def begin_session(console: Console, request: Request, person: SignedIn, back: str) -> Response:
-    """Begin a session for a person who has proven who they are, and go on to the page that they wanted."""
+    """Begin a session for an authenticated person, and redirect to the page that they requested."""
     settings = console.context.settings
     with console.context.database.write() as session:
         key = sessions.signing_key(session)
@@ -107,7 +107,7 @@ def begin_session(console: Console, request: Request, person: SignedIn, back: st
 
 
 def sign_out(view: View) -> Response:
-    """End the session and take the cookie back."""
+    """End the session and delete the cookie."""
     with view.context.database.write() as session:
         sessions.end(session, view.person)
     response = RedirectResponse(SIGN_IN, 303)

@@ -1,4 +1,4 @@
-"""People who sign in to the console with a password: added, removed, checked. Sessions are in `sessions`."""
+"""The users of the console, who sign in with a password. `sessions` has their sessions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS_USER = "operator"
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _UNKNOWN_USER_HASH = _HASHER.hash("nobody has this password")
-"""Verified for a name that nobody has, so that the time of the answer does not tell which names exist."""
+"""Verified for an unknown name, so that the response time does not reveal which names exist."""
 
 
 class BadUser(Exception):
@@ -35,7 +35,7 @@ class BadUser(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who has proven their identity. `credential`: the fingerprint of what they proved it with."""
+    """An authenticated person. `credential` is the fingerprint of the password hash."""
 
     name: str
     role: Role
@@ -43,7 +43,7 @@ class SignedIn:
 
 
 def folded_name(name: str) -> str:
-    """Return the name as it is kept: lower case. Raises BadUser for what is no name."""
+    """Return the name in lower case. Raises BadUser if it is malformed."""
     folded = name.strip().lower()
     if not _NAME.fullmatch(folded):
         raise BadUser("a name has 1 to 64 of a-z, 0-9, dot, @, _ and -, and begins with a letter or digit")
@@ -58,7 +58,7 @@ def hash_password(password: str) -> str:
 
 
 def fingerprint(credential: str) -> str:
-    """Return what a session keeps of the credential that began it."""
+    """Return the fingerprint of a credential that a session stores."""
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
@@ -112,13 +112,13 @@ def listed(session: Session) -> list[ConsoleUser]:
 
 
 def anybody(session: Session, settings: Settings) -> bool:
-    """Return whether anybody at all could sign in."""
+    """Return whether there is any user."""
     is_set = settings.console_password_hash is not None
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
 
 def credential_of(session: Session, settings: Settings, name: str) -> tuple[str, Role] | None:
-    """Return the password hash and the role that a name has now, None where it has none."""
+    """Return the current password hash and role of a name, None for an unknown name."""
     if name == SETTINGS_USER:
         setting = settings.console_password_hash
         return (setting.get_secret_value(), Role.OPERATOR) if setting else None
@@ -127,7 +127,10 @@ def credential_of(session: Session, settings: Settings, name: str) -> tuple[str,
 
 
 def check(found: tuple[str, Role] | None, name: str, password: str) -> SignedIn | None:
-    """Return who signs in, None for a wrong name or password. Takes the same time for both: some 20 ms, 19 MiB."""
+    """Return the authenticated person, None for a wrong name or password.
+
+    Both take the same time: about 20 ms and 19 MiB.
+    """
     try:
         _HASHER.verify(found[0] if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])
     except (VerificationError, InvalidHashError):

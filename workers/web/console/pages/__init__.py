@@ -1,1 +1,4 @@
-"""The pages of the console. Each is a function from a `View` to an answer; each module has the routes of its pages."""
+"""The pages of the console. A page is a function that takes a `View` and returns an answer.
+
+Each module has the routes of its pages.
+"""

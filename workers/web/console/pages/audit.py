@@ -1,4 +1,4 @@
-"""The audit: who did what, when, on what evidence; and whether its chain is whole."""
+"""The pages of the audit: its entries, and the verification of its hash chain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def show(view: View) -> Response:
 
 
 def check(view: View) -> Response:
-    """Walk along the whole chain; every page of this process then says what came of it."""
+    """Verify the whole chain. Pages of this process then show the result."""
     try:
         found = verify(view.context.database)
         view.console.chain_check = ChainCheck(view.console.now(), found.entries, "", found.last_id, found.last_hash)

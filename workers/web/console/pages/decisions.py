@@ -1,4 +1,4 @@
-"""What waits for an operator's decision: the brake, protected tokens, flagged tokens."""
+"""The page of decisions that wait for an operator: the brake, protected tokens and flagged tokens."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show(view: View) -> Response:
 
 
 def release(view: View) -> Response:
-    """Open the brake and disable what it holds."""
+    """Open the brake and disable the held tokens."""
     context = view.context
     _require_same(view)
     with context.database.write() as session:
@@ -49,7 +49,7 @@ def release(view: View) -> Response:
 
 
 def reject(view: View) -> Response:
-    """Open the brake and let go of what it holds."""
+    """Open the brake and reject the held reports."""
     _require_same(view)
     with view.context.database.write() as session:
         brake.reject(session, who=view.person.who)
@@ -57,7 +57,7 @@ def reject(view: View) -> Response:
 
 
 def _require_same(view: View) -> None:
-    """Refuse when the brake holds more than the page had said: the person has not agreed to that."""
+    """Refuse if the brake holds more reports than the page showed, because the person did not agree to those."""
     with view.context.database.read() as session:
         held = brake.status(session).held
     if str(held) != view.form.get("held"):

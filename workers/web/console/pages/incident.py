@@ -1,4 +1,4 @@
-"""The page of one incident, and what an operator does about it by the functions that the command line uses too."""
+"""The page of one incident and its actions, which use the same functions as the command line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def show(view: View) -> Response:
 
 
 def summary(row: list_query.Row) -> str:
-    """Return in a sentence or two what happened."""
+    """Return a summary of the incident in one or two sentences."""
     one = row.incident
     where = f"in {row.repository}" if row.repository else "in public"
     found = f"It was found {where}" if row.places else "It was reported as compromised"
@@ -107,7 +107,7 @@ def summary(row: list_query.Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the story without what it says of its later places one by one."""
+    """Return the timeline without a line for each later place."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -155,7 +155,7 @@ def resend(view: View) -> Response:
 
 
 def enable(view: View) -> Response:
-    """Bring the token back."""
+    """Enable the token again."""
     _require_own_store(view)
     reason = view.form.get("reason", "")
     with view.context.database.write() as session:
@@ -171,14 +171,13 @@ def protect(view: View) -> Response:
 
 
 def unprotect(view: View) -> Response:
-    """Take the protection away."""
+    """Remove the protection."""
     return _protect(view, False, "unprotected")
 
 
 def disable(view: View) -> Response:
-    """Disable the token as a report does, with an address as evidence. The brake does not hold what a person decides.
-
-    Its owner is mailed and gateways are told, with either kind of token store.
+    """Disable the token by a report with an address as evidence. The brake does not hold decisions of a person. The
+    owner is mailed and gateways are notified, with either kind of token store.
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:
@@ -209,7 +208,7 @@ def disable(view: View) -> Response:
 
 
 def show_mail(view: View) -> Response:
-    """Render a mail in its frame, with what came of it."""
+    """Render a mail in its frame, with its delivery state."""
     with view.reading() as session:
         row, facts = _mail(view, session)
         rendered = render(facts, view.context.identity)
@@ -242,7 +241,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return which actions make sense. The functions behind them decide; this only leaves out what cannot work."""
+    """Return the actions to offer. The actions themselves check whether they are possible."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)
@@ -269,7 +268,7 @@ def _incident(view: View, session: Session) -> Incident:
 
 
 def _token(view: View) -> TokenRecord:
-    """Return what the store says of the token now. Raises NotPossible when it says nothing."""
+    """Return the token store's current record of the token. Raises NotPossible if there is none."""
     with view.context.database.read() as session:
         digest = _incident(view, session).digest
     found = view.context.store.look_up([digest])

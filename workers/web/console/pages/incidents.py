@@ -42,7 +42,7 @@ BULK_CHUNK = 100
 
 @dataclass
 class Outcome:
-    """What came of a bulk action: how many were done, and why others were not."""
+    """The result of a bulk action: the number of changed incidents, and why others were not changed."""
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -91,7 +91,7 @@ def search(view: View) -> Response:
 
 
 def ask(view: View) -> Response:
-    """Render the question before a bulk action: how many, and whether that is meant."""
+    """Render the confirmation of a bulk action, with the number of incidents."""
     criteria, name = _filter(view.form), _act(view.form)
     with view.reading() as session:
         number = incidents.count(session, criteria, incidents.MAX_BULK)
@@ -108,7 +108,7 @@ def ask(view: View) -> Response:
 
 
 def act_on_all(view: View) -> Response:
-    """Do the bulk action on what the filter had when the question was asked, and say what came of it."""
+    """Run the bulk action on the incidents that matched when the confirmation was shown, and render the result."""
     criteria, name = _filter(view.form), _act(view.form)
     try:
         until = datetime.fromisoformat(view.form.get("moment", ""))
@@ -129,7 +129,7 @@ def act_on_all(view: View) -> Response:
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str, outcome: Outcome) -> None:
-    """Act on some incidents in one transaction; each is refused by itself."""
+    """Change some incidents in one transaction. A refused one does not affect the others."""
     asked = _look_up(view, chunk) if name == "resend" else LookUp()
     with view.context.database.write() as session:
         for incident_id in chunk:

@@ -1,4 +1,4 @@
-"""What is read and was read: jobs by state, errors by reason, and rescans that an operator asks for."""
+"""The page of jobs: by state, errors by reason, and rescans that an operator requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list, with what failed by reason."""
+    """Render the list, and the failures by reason."""
     names = ("state", "kind", "source", "parent")
     values = {name: view.query.get(name, "") for name in names}
     with view.reading() as session:
@@ -74,7 +74,7 @@ def show_one(view: View) -> Response:
 
 
 def rescan(view: View) -> Response:
-    """Queue a rescan of what an address leads to."""
+    """Queue a rescan of the target of an address."""
     settings = view.context.settings
     text = view.form.get("address", "").strip()
     if not text or len(text) > MAX_ADDRESS:
@@ -92,7 +92,7 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job and those that only it led to."""
+    """Cancel a job and the children that only it requested."""
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
@@ -102,7 +102,7 @@ def cancel(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a job that ended badly once more, as a new one."""
+    """Queue a failed or partial job again, as a new job."""
     with view.context.database.write() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -124,7 +124,7 @@ def retry(view: View) -> Response:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return what a job reads, in some words."""
+    """Return a short description of a job's target."""
     pushes = job.target.get("pushes")
     if isinstance(pushes, list):
         name = str(pushes[0].get("repository", "")) if pushes else ""

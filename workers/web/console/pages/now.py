@@ -1,4 +1,4 @@
-"""The first page: is it working, what waits for me, what was found lately."""
+"""The first page: the health of the service, waiting decisions and recent finds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sentence(found: Overview, settings: Settings, waiting: Waiting) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """One part of the service: its tone, its name, and what is known of it."""
+    """The state of one part of the service: tone, name and a sentence."""
 
     tone: str
     name: str

@@ -1,4 +1,4 @@
-"""Sources: where each stands, what it brought and what it missed, and what is left of GitHub's quotas."""
+"""The page of sources: position, finds, gaps, and the rest of GitHub's quotas."""
 
 from __future__ import annotations
 

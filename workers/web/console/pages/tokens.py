@@ -1,4 +1,4 @@
-"""Accounts and tokens of our own store, masked: hints and digests, never a token."""
+"""The pages of accounts and tokens of the SQL store. They show hints and digests, never a token."""
 
 from __future__ import annotations
 

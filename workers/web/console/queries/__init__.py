@@ -1,4 +1,4 @@
-"""The read model of the console: what pages show, read by indexes and in pages by key. Nothing here writes.
+"""The read model of the console: queries that use indexes and keyset pagination. Nothing here writes.
 
-Every list has a limit. Counts stop at a limit too, and say that they did.
+Every list has a limit. Counts stop at a limit too and are then marked as a lower bound.
 """

@@ -1,4 +1,4 @@
-"""What waits for an operator: reports that the brake holds, protected tokens in public, tokens that a rule flagged."""
+"""Decisions that wait for an operator: reports held by the brake, public protected tokens and flagged tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_COUNTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How much waits, each number at most `MAX_COUNTED` + 1."""
+    """The numbers of waiting decisions, each at most `MAX_COUNTED` + 1."""
 
     at: datetime
     closed_at: datetime | None
@@ -33,13 +33,13 @@ class Waiting:
 
     @property
     def total(self) -> int:
-        """Return how many decisions wait: the brake is one, however much it holds."""
+        """Return how many decisions wait. The brake counts as one."""
         return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldGroup:
-    """Reports that the brake holds, of one sign and one reporter."""
+    """Held reports with the same sign and reporter."""
 
     sign: str
     reporter: str
@@ -48,7 +48,7 @@ class HeldGroup:
 
 
 def waiting(session: Session) -> Waiting:
-    """Return how much waits for an operator."""
+    """Return the numbers of waiting decisions."""
     status = brake.status(session)
     oldest = select(func.min(Report.received_at)).where(Report.state == ReportState.HELD)
     protected, flagged = (_open_count(session, action) for action in (Decision.PROTECTED, Decision.FLAGGED))
@@ -64,7 +64,7 @@ def waiting(session: Session) -> Waiting:
 
 
 def held_groups(session: Session) -> list[HeldGroup]:
-    """Return what the brake holds, by sign and reporter, the largest group first."""
+    """Return the held reports by sign and reporter, the largest group first."""
     statement = (
         select(Report.sign, Report.reporter, func.count(), func.min(Report.received_at))
         .where(Report.state == ReportState.HELD)

@@ -17,7 +17,7 @@ from scanner.records.states import Decision
 DAYS = 30
 SPEED_DAYS = 14
 MAX_SAMPLED = 3000
-"""Newest disabled incidents from which the seconds until disabled are taken."""
+"""The newest disabled incidents of which the seconds until disabled are computed."""
 MAX_PLACES_READ = 20_000
 REPOSITORIES = 8
 
@@ -42,7 +42,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Everything that charts show. `sampled`: how many incidents the speeds come from."""
+    """The figures of all charts. `sampled` is the number of incidents behind the speeds."""
 
     days: list[Day] = field(default_factory=list)
     speeds: list[Speed] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Figures:
 
 
 def load_figures(session: Session, now: datetime) -> Figures:
-    """Read all of them."""
+    """Read all figures."""
     delays = _delays(session)
     return Figures(
         days=_days(session, now),

@@ -1,4 +1,4 @@
-"""One incident: its places in pages, the messages about it, its token as the store knows it, its story."""
+"""The data of one incident: places in pages, messages, the token's record, and the timeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_OTHERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the outbox that tells of the incident."""
+    """A message of the outbox about the incident."""
 
     row: Notification
     occasion: str
@@ -28,7 +28,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that the page of an incident shows. `token`: None where the store is not in our tables."""
+    """Everything that the page of an incident shows. `token` is None if the tokens are in a store behind HTTP."""
 
     incident: Incident
     places: Sequence[Exposure]
@@ -42,7 +42,7 @@ class Story:
 
 
 def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Story | None:
-    """Return the incident with its newest facts, None when there is none of this id.
+    """Return the incident with its current data, None if the id is unknown.
 
     Args:
         session: Where to read.

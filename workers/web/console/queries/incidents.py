@@ -18,9 +18,9 @@ from scanner.records.states import Cause, Channel, Decision, IncidentState, Noti
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
-"""Up to which a list says how many there are."""
+"""A list shows its exact length up to this number."""
 MAX_COUNTED_BY_LOOKUP = 100
-"""The same where the database looks up a condition for each incident, and may pass many that do not match."""
+"""The same limit for filters that the database has to test for each incident, of which many may not match."""
 MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
 ID_CHUNK = 200
@@ -42,12 +42,14 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
 
 
 class BadFilter(ValueError):
-    """A filter that cannot be understood. It is refused, never left out: a wider filter could act on more."""
+    """The filter is malformed. It is refused and not ignored, because a bulk action with a wider filter would change
+    more.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which incidents. Empty fields do not restrict. `since` and `until` are days; `until` is included."""
+    """Conditions on incidents. Empty fields match all. `since` and `until` are days, both included."""
 
     state: str = ""
     action: str = ""
@@ -78,7 +80,7 @@ class Filter:
         return criteria
 
     def to_query(self) -> dict[str, str]:
-        """Return the fields that restrict, for an address."""
+        """Return the fields that are set, for an address."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
 
@@ -96,7 +98,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the list, newest first. `older`: the cursor of what follows, empty at the end."""
+    """A page of the list, newest first. `older` is the cursor of the next page, empty on the last one."""
 
     rows: list[Row]
     older: str
@@ -128,13 +130,13 @@ def page(session: Session, criteria: Filter, before: str = "", *, rows: int = PA
 
 
 def most_counted(criteria: Filter) -> int:
-    """Return up to which number the list of this filter says how many there are."""
+    """Return the number up to which the list of this filter shows its exact length."""
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_looked_up else MAX_COUNTED
 
 
 def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
-    """Return how many incidents the filter has; `limit` + 1 where there are more than `limit`."""
+    """Return the number of matching incidents, or `limit` + 1 if there are more than `limit`."""
     inner = _keys_of(criteria).limit(limit + 1).subquery()
     return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
 
@@ -173,7 +175,7 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if not direct:
-        # One filter gives the keys in their order; the others are looked up for each key.
+        # One condition yields the keys in order by its index. The others are tested for each key.
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)
@@ -273,7 +275,7 @@ def _places(
     session: Session, wanted: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID, tuple[int, datetime | None, Exposure | None]]:
     """Return for each incident the number of its places, the earliest publication before its end, the first place."""
-    # Where else it stands is found later, often in places that are much older: they delayed nothing.
+    # Ignore places that were found after the disable. They are often much older, and did not delay it.
     counts = case((Exposure.seen_at <= Incident.disabled_at, Exposure.published_at))
     statement = (
         select(Exposure.incident_id, func.count(), func.min(counts), func.min(Exposure.id))

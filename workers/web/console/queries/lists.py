@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
-    """A part of a list. `older`: the cursor of what follows, empty at the end."""
+    """A page of a list. `older` is the cursor of the next page, empty on the last one."""
 
     rows: Sequence[T]
     older: str
@@ -70,7 +70,7 @@ def job_errors(session: Session) -> list[tuple[str, int, int]]:
 
 
 def children_of(session: Session, job_id: int) -> dict[str, int]:
-    """Return how many jobs a job has led to, by state."""
+    """Return the number of a job's children by state."""
     statement = select(ScanJob.state, func.count()).where(ScanJob.parent_id == job_id).group_by(ScanJob.state)
     return {state.value: number for state, number in session.execute(statement)}
 
@@ -95,7 +95,7 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
 
 
 def incidents_told(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
-    """Return for each message one incident that it tells of, and how many there are."""
+    """Return for each message one of its incidents, and their number."""
     ids = [message.id for message in messages]
     statement = (
         select(NotificationSubject.notification_id, func.min(NotificationSubject.id), func.count())
@@ -108,7 +108,7 @@ def incidents_told(session: Session, messages: Sequence[Notification]) -> dict[u
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
-    """Return entries of the audit by who, what and incident. `people`: without those of the service itself."""
+    """Return audit entries by who, what and incident. `people` leaves out the entries of the service itself."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
         conditions.append(AuditEntry.who == who)
@@ -172,7 +172,7 @@ def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, tuple[
 
 
 def newest_gaps(session: Session) -> list[Gap]:
-    """Return the newest spans of time of which a source did not see everything."""
+    """Return the newest gaps of all sources."""
     return list(session.execute(select(Gap).order_by(Gap.id.desc()).limit(MAX_GAPS)).scalars())
 
 
