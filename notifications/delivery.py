@@ -36,6 +36,7 @@ from scanner.records.audit import Entry
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.models import Notification, NotificationSubject, db_now
+from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
@@ -337,7 +338,10 @@ def _hold_back(database: Database, down: TransportDown) -> int:
         result = session.execute(
             update(Notification)
             .where(Notification.id.in_(due))
-            .values(next_attempt_at=db_now(BACKOFF_SECONDS[0]), error=clean(down.reason, MAX_ERROR_LENGTH))
+            .values(
+                next_attempt_at=db_now(BACKOFF_SECONDS[0]),
+                error=clean(MAIL_SERVER_DOWN + down.reason, MAX_ERROR_LENGTH),
+            )
         )
         return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 

@@ -18,6 +18,8 @@ from scanner.records.states import Channel, NotificationState, Occasion
 
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
+MAIL_SERVER_DOWN = "no mail can be sent: "
+"""Beginning of the error of a mail that waits because of the mail server, not because of its recipient."""
 DIGEST_SECONDS = 24 * 3600
 """How long the operator's mail about undeliverable notifications collects more of them: one mail a day, not one for
 each owner."""

@@ -211,7 +211,7 @@ def test_an_unavailable_server_is_asked_once_per_run(database: Database) -> None
     assert deliver(database, post).claimed == 0
     for one in rows:
         told = row(database, one)
-        assert told.error == "cannot reach the mail server"
+        assert told.error == "no mail can be sent: cannot reach the mail server"
         assert seconds_until_next(database, one) > 5
         make_due(database, one)
     assert deliver(database, Post()).sent == 4

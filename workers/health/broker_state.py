@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     import redis
 
 BROKER_SECONDS = 2.0
+PROBE, PROBE_KEPT_SECONDS = "r8scan:probe", 60
+"""A key that is written to learn whether Redis is full."""
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Return why Redis does not answer, None if it does."""
+    """Return why Redis does not answer or takes no messages, None if it works."""
     try:
-        queue_lengths(settings)
+        with connected(settings) as client:
+            client.set(PROBE, b"1", ex=PROBE_KEPT_SECONDS)
     except Exception as err:  # noqa: BLE001 - redis has many errors, and all mean that nobody gets messages
         return reason(err)
     return None

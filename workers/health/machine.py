@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 from scanner.records import spool
 from scanner.records.states import EnforceMode
 from scanner.settings import Settings
-from workers.health.problems import Kind, Problem, counted
+from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import Configuration, Overview
 
+MAX_CLOCK_DIFFERENCE_SECONDS = 60.0
 MIN_FREE_BYTES = 1024**3
 MIN_FREE_SHARE = 0.05
 """Less free space than both is a problem: mirrors of repositories need gigabytes for minutes."""
@@ -55,6 +57,15 @@ def read_settings(settings: Settings, found: Overview) -> None:
     if settings.operator_email is None:
         sentence = "nobody is told about protected tokens, undeliverable mails and problems"
         found.problems.append(Problem(Kind.OPERATOR_NOT_SET, sentence, "set R8SCAN_OPERATOR_EMAIL"))
+
+
+def read_clock(found: Overview) -> None:
+    """Add the problem that this machine's clock differs from the database's, by whose clock all leases run."""
+    seconds = time.time() - found.at.timestamp()
+    if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
+        word = "ahead of" if seconds > 0 else "behind"
+        sentence = f"this machine's clock is {span(abs(seconds))} {word} the database's"
+        found.problems.append(Problem(Kind.CLOCK_OFF, sentence, "synchronise both, with NTP"))
 
 
 def _spool(settings: Settings, found: Overview) -> None:

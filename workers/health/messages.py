@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from scanner.compromise import brake
 from scanner.records.compromise_models import Report
 from scanner.records.models import Incident, Notification, NotificationSubject, Sighting, db_now
+from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState, SightingState
 from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import Decisions, OutboxRow, Overview
@@ -18,13 +19,14 @@ SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
 """A message that has been due for longer is a problem. A rate limit or an unavailable mail server makes it wait."""
-LATE_SECONDS = 60
+LATE_SECONDS = 30
 """Reports, candidates and disables that wait longer than this are late. Normally each is decided within seconds."""
 
 
 def read(session: Session, found: Overview) -> None:
     """Add the counts of the outbox and of waiting decisions, and their problems."""
     _outbox(session, found)
+    _mail_server(session, found)
     _undeliverable(session, found)
     _late(session, found)
     _decisions(session, found)
@@ -64,6 +66,24 @@ def _outbox(session: Session, found: Overview) -> None:
                 else "check the gateway"
             )
             found.problems.append(Problem(Kind.MESSAGE_WAITS, sentence, todo, due, channel))
+
+
+def _mail_server(session: Session, found: Overview) -> None:
+    """Add the problem that the mail server takes no mail, in its own words. It ends when the next mail is sent."""
+    is_down = (
+        Notification.channel.in_((Channel.EMAIL, Channel.OPERATOR)),
+        Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN)),
+        Notification.error.startswith(MAIL_SERVER_DOWN, autoescape=True),
+    )
+    number, since, error = session.execute(
+        select(func.count(), func.min(Notification.created_at), func.max(Notification.error)).where(*is_down)
+    ).one()
+    if number and (found.at - since).total_seconds() > LATE_SECONDS:
+        sentence = f"{error}; {counted(number, 'mail waits', 'mails wait')}"
+        # In the place of what follows from it.
+        found.problems = [one for one in found.problems if one.kind != Kind.MESSAGE_WAITS]
+        todo = "they are sent when it takes mails again; try it with r8scan email test"
+        found.problems.append(Problem(Kind.MESSAGE_WAITS, sentence, todo, since, Channel.EMAIL))
 
 
 def _undeliverable(session: Session, found: Overview) -> None:

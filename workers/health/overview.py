@@ -55,6 +55,7 @@ def empty(settings: Settings) -> Overview:
 def read_rows(session: Session, settings: Settings, found: Overview) -> None:
     """Add the values of the database's rows, and the problems that follow from them."""
     found.at = session.execute(select(db_now())).scalar_one()
+    machine.read_clock(found)
     sources.read(session, settings, found)
     reading.read(session, found)
     work.read(session, settings, found)

@@ -60,7 +60,9 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
         return
     if reason := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
-        found.problems.append(Problem(Kind.REDIS_AWAY, f"Redis does not answer ({reason})", todo))
+        verb = "is full" if "maxmemory" in reason else "does not answer"
+        todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
+        found.problems.append(Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo))
         # The web server does not need the broker, so its silence has another cause.
         silent = [one for one in silent if one.subject.startswith(WEB)]
     found.problems += silent

@@ -1,0 +1,382 @@
+"""`make fault-table`: breaks one part of a running service after the other, and times when the status names it.
+
+Real processes, started as in a larger deployment and not revived by a supervisor, on PostgreSQL and Redis, with GitHub,
+mail server and token store on loopback. A fault passes if its problem is named within 60 seconds and is gone within
+60 seconds after its end. Three faults are not real, and the table says so: a clock that is off, a full database, and
+without root a full disk. `--only TEXT` runs the faults whose name contains the text; `--write` writes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import psycopg
+import redis
+
+from scanner.child_processes import start_child
+from scanner.detection import sha256_digest
+from scanner.records.database import Database
+from scanner.settings import Settings, load_settings
+from tests.servers import postgresql_server, redis_server
+from workers.health.overview import overview
+from workers.health.problems import Problem
+from workers.sandbox import token_store, world
+from workers.sandbox.token_store import ReferenceStore
+from workers.sandbox.world import World
+
+LIMIT_SECONDS = 60.0
+GIVE_UP_SECONDS = 150.0
+QUIET_SECONDS = 60.0
+PAGE = Path(__file__).parent.parent.parent / "docs" / "operations.md"
+BEGIN, END = "<!-- fault table: make fault-table -->", "<!-- end of the fault table -->"
+CELERY = (sys.executable, "-m", "celery", "-A", "workers")
+WORKER = (*CELERY, "worker", "--without-gossip", "--without-mingle", "-Q")
+COMMANDS = {
+    "poller": (*WORKER, "polling", "-P", "threads", "-c", "4"),
+    "responder": (*WORKER, "responding,notifying", "-P", "threads", "-c", "16"),
+    "scanner": (*WORKER, "scanning", "-c", "2"),
+    "rescanner": (*WORKER, "rescans", "-P", "threads", "-c", "3"),
+    "beat": (*CELERY, "beat", "--pidfile="),
+    "web": (sys.executable, "-m", "workers", "serve", "--port", "0"),
+}
+SECRET = "the-secret-of-the-store"
+IGNORED = ("source_error:repository_search", "source_error:new_repositories", "source_error:code_search")
+"""Sources that need a credential are on by default; this GitHub has none."""
+
+
+class Service:
+    """The running service, the servers around it, and the ways to break them."""
+
+    def __init__(self, own: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
+        self.world, self.store = own, store
+        self.database_url, self.redis_socket = database_url, redis_socket
+        self.database = Database(database_url, pool_size=2)
+        names = {name.removeprefix("R8SCAN_").lower(): value for name, value in own.settings.items()}
+        self.settings: Settings = load_settings(**names)
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.stack = ExitStack()
+        self.redis = ExitStack()
+        self.redis.enter_context(redis_server(redis_socket))
+        self.clock_off = 0.0
+
+    def start(self, *roles: str) -> None:
+        for role in roles or COMMANDS:
+            output = self.stack.enter_context((self.world.folder / f"{role}.log").open("ab"))
+            env = self.world.environment()
+            self.children[role] = start_child(
+                list(COMMANDS[role]), env=env, own_group=True, stdout=output, stderr=output
+            )
+
+    def send(self, number: signal.Signals, *roles: str) -> None:
+        for role in roles:
+            os.killpg(self.children[role].pid, number)
+            if number in (signal.SIGKILL, signal.SIGTERM):
+                self.children[role].wait()
+
+    def stop(self) -> None:
+        for child in self.children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        self.stack.close()
+        self.redis.close()
+        self.database.close()
+
+    def problems(self) -> list[Problem]:
+        """Return the problems that the status shows now."""
+        real = time.time
+
+        def shifted() -> float:
+            return real() + self.clock_off
+
+        with mock.patch("workers.health.machine.time.time", shifted):
+            found = overview(self.database, self.settings).problems
+        return [one for one in found if one.key not in IGNORED]
+
+    def administer(self, statement: str) -> None:
+        name = self.database.url.database
+        with psycopg.connect(self.database_url.replace(f"/{name}?", "/postgres?"), autocommit=True) as connection:
+            connection.execute(statement.format(name=name).encode())
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    def in_database(self, statement: str) -> None:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=self.redis_socket)
+
+    def fill_redis(self) -> None:
+        with contextlib.closing(self.client()) as client:
+            client.config_set("maxmemory", 1)
+
+    def empty_redis(self) -> None:
+        with contextlib.closing(self.client()) as client:
+            client.config_set("maxmemory", 0)
+
+    def start_redis(self) -> None:
+        self.redis.enter_context(redis_server(self.redis_socket))
+
+    def leak(self) -> None:
+        """Push a token that the vendor's store knows."""
+        token = "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
+        self.store.add(sha256_digest(token.encode()))
+        name = f"ana/app{secrets.token_hex(4)}"
+        self.world.github.create_repository(name)
+        work = self.world.workplace(name, name.replace("/", "-"))
+        work.write("app.py", f"x = '{token}'\n")
+        work.commit("oops")
+        work.push()
+
+    def refuse_mails(self) -> None:
+        self.world.mailbox.faults.extend(["421 4.3.2 not accepting messages"] * 10_000)
+        self.leak()
+
+    def refuse_tokens(self) -> None:
+        self.store.accepts = lambda _: False  # type: ignore[method-assign]
+        self.leak()
+
+    def fill_disk(self) -> None:
+        usage = shutil.disk_usage(self.settings.state_dir)
+        with (self.settings.state_dir / "filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, usage.free - 300_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to break the service. `says` is searched in the problem that must appear."""
+
+    name: str
+    says: str
+    begin: Callable[[Service], object]
+    end: Callable[[Service], object]
+
+
+FULL_DATABASE = """
+CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER is_full BEFORE UPDATE OR INSERT ON heartbeats FOR EACH STATEMENT EXECUTE FUNCTION is_full();
+"""
+
+
+def faults() -> list[Fault]:
+    """Return the faults in the order in which they are tried."""
+    found = [
+        Fault(
+            f"{role} killed",
+            rf"^process_silent:{role} ",
+            lambda own, role=role: own.send(signal.SIGKILL, role),
+            lambda own, role=role: own.start(role),
+        )
+        for role in COMMANDS
+    ] + [
+        Fault(
+            f"{role} stopped (SIGSTOP)",
+            rf"^process_silent:{role} ",
+            lambda own, role=role: own.send(signal.SIGSTOP, role),
+            lambda own, role=role: own.send(signal.SIGCONT, role),
+        )
+        for role in COMMANDS
+    ]
+    return [
+        *found,
+        Fault(
+            "nobody consumes a queue",
+            r"^queue_without_consumer:rescans",
+            lambda own: own.send(signal.SIGTERM, "rescanner"),
+            lambda own: own.start("rescanner"),
+        ),
+        Fault("Redis away", r"^redis_away.*does not answer", lambda own: own.redis.close(), Service.start_redis),
+        Fault("Redis full", r"^redis_away.*is full", Service.fill_redis, Service.empty_redis),
+        Fault(
+            "database away",
+            r"^database_away",
+            lambda own: own.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false'),
+            lambda own: own.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true'),
+        ),
+        Fault(
+            "database read-only",
+            r"^database_read_only.*read-only",
+            lambda own: own.administer('ALTER DATABASE "{name}" SET default_transaction_read_only = on'),
+            lambda own: own.administer('ALTER DATABASE "{name}" RESET default_transaction_read_only'),
+        ),
+        Fault(
+            "database full (error injected)",
+            r"^database_read_only.*No space left",
+            lambda own: own.in_database(FULL_DATABASE),
+            lambda own: own.in_database("DROP TRIGGER is_full ON heartbeats; DROP FUNCTION is_full()"),
+        ),
+        Fault(
+            "mail server refuses",
+            r"^message_waits.*421|^message_waits.*no mail can be sent",
+            Service.refuse_mails,
+            lambda own: own.world.mailbox.faults.clear(),
+        ),
+        Fault(
+            "token store refuses",
+            r"^store_away",
+            Service.refuse_tokens,
+            lambda own: own.store.__dict__.pop("accepts"),
+        ),
+        Fault(
+            "GitHub's quota used up",
+            r"^source_error:public_events.*(limit|quota)",
+            lambda own: setattr(own.world.github, "rate_limit", 0),
+            lambda own: setattr(own.world.github, "rate_limit", 5000),
+        ),
+        Fault(
+            "clock off by a day (the status's own clock, injected)",
+            r"^clock_off.*24 hours ahead",
+            lambda own: setattr(own, "clock_off", 86400.0),
+            lambda own: setattr(own, "clock_off", 0.0),
+        ),
+        Fault(
+            "disk full",
+            r"^disk_full",
+            Service.fill_disk,
+            lambda own: (own.settings.state_dir / "filler").unlink(),
+        ),
+    ]
+
+
+def shown(one: Problem) -> str:
+    """Return a problem as one line: its key, then its sentence."""
+    return f"{one.key} {one.sentence}"
+
+
+def seconds_until(ready: Callable[[], bool]) -> float | None:
+    """Return the seconds until the condition holds; None if it did not in time."""
+    began = time.monotonic()
+    while not ready():
+        if time.monotonic() - began > GIVE_UP_SECONDS:
+            return None
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def run(own: Service, fault: Fault) -> tuple[str, bool]:
+    """Try one fault. Return its row of the table, and whether it passed."""
+    said: list[str] = []
+
+    def is_named() -> bool:
+        said[:] = [shown(one) for one in own.problems() if re.search(fault.says, shown(one))]
+        return bool(said)
+
+    fault.begin(own)
+    named = seconds_until(is_named)
+    words = said[0].partition(" ")[2] if said else "; ".join(map(shown, own.problems()))
+    if said and own.problems()[:1] and not re.search(fault.says, shown(own.problems()[0])):
+        words += f" (after: {own.problems()[0].key})"
+    fault.end(own)
+    cleared = seconds_until(lambda: not own.problems())
+    passed = named is not None and named <= LIMIT_SECONDS and cleared is not None and cleared <= LIMIT_SECONDS
+    if cleared is None:
+        words += f" (left: {'; '.join(map(shown, own.problems()))})"
+    times = [f"{one:.0f} s" if one is not None else "never" for one in (named, cleared)]
+    clean = re.sub(r"process \d+", "process N", re.sub(r"\([\w.-]+, process", "(HOST, process", words)).replace(
+        "|", "/"
+    )
+    clean = clean.replace(str(own.settings.state_dir), "STATE").replace(own.redis_socket, "SOCKET")
+    return f"| {fault.name} | {times[0]} | {times[1]} | {clean} |", passed
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """Mount a disk of 40 MB at the folder, if this user may. Yield whether it is mounted."""
+    folder.mkdir(mode=0o700, parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[tuple[Service, bool]]:
+    """Run the whole service. Yield it, and whether its state is on a small disk."""
+    store = ReferenceStore(SECRET)
+    secret = folder / "secret"
+    secret.write_text(SECRET)
+    with (
+        small_disk(folder / "w" / "state") as is_small,
+        postgresql_server() as postgresql,
+        token_store.running(store),
+    ):
+        with psycopg.connect(postgresql, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE faults")
+        database_url = postgresql.replace("/postgres?", "/faults?")
+        redis_socket = str(folder / "redis.sock")
+        settings = {
+            "database_url": database_url,
+            "redis_url": f"redis+socket://{redis_socket}",
+            "token_store_url": store.url,
+            "token_store_secret_file": str(secret),
+            "canaries": "false",
+        }
+        with world.running(folder / "w", log_format="json", **settings) as own:
+            service = Service(own, store, database_url, redis_socket)
+            try:
+                service.start()
+                yield service, is_small
+            finally:
+                service.stop()
+
+
+def main() -> int:
+    """Run the faults. Return how many did not pass."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--quiet-minutes", type=float, default=QUIET_SECONDS / 60)
+    wanted = parser.parse_args()
+    rows, failed = [], 0
+    with tempfile.TemporaryDirectory(prefix="r8faults-") as name, running(Path(name)) as (own, is_small):
+        print(f"first without a problem after {seconds_until(lambda: not own.problems())} s", flush=True)
+        seen = set()
+        until = time.monotonic() + wanted.quiet_minutes * 60
+        while time.monotonic() < until:
+            seen |= {shown(one) for one in own.problems()}
+            time.sleep(1)
+        rows.append(f"| {wanted.quiet_minutes:g} quiet minutes | - | - | {'; '.join(sorted(seen)) or 'no problem'} |")
+        print(rows[-1], flush=True)
+        failed += bool(seen)
+        for fault in faults():
+            if wanted.only not in fault.name or (fault.name == "disk full" and not is_small):
+                continue
+            row, passed = run(own, fault)
+            rows.append(row)
+            failed += not passed
+            print(row, "" if passed else "FAILED", flush=True)
+    if wanted.write:
+        write(rows)
+    return failed
+
+
+def write(rows: list[str]) -> None:
+    """Write the table into the documentation."""
+    head = ["| fault | named after | gone after | what the status says |", "| --- | --- | --- | --- |"]
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text("\n".join([before + BEGIN, *head, *rows, END]) + after)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
