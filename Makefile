@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test check run bench attack-table fuzz look lint format lock migration pins sbom clean
+.PHONY: demo test check run bench attack-table fault-table fuzz look lint format lock migration pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,6 +21,7 @@ help:
 	@echo "make run    the service, with settings from R8SCAN_* variables and .env"
 	@echo "make bench  speed and memory, as ratios"
 	@echo "make attack-table   what each hostile input costs, into docs/security.md"
+	@echo "make fault-table    what the status says when a part fails, and how soon, into docs/operations.md: an hour"
 	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
 	@echo "make look   pictures of the mails and the console, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   repair formatting and lint"
@@ -60,6 +61,9 @@ bench: $(DEVELOPMENT)
 
 attack-table: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks.table_attacks --write
+
+fault-table: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks.table_faults --write --quiet-minutes 30
 
 MINUTES ?= 10
 fuzz: $(DEVELOPMENT)

@@ -194,8 +194,9 @@ def _deliver(
         _fail(database, claimed, identity, str(err))
         report.failed += 1
     except TransientFailure as err:
-        _defer(database, claimed, identity, err.reason, report)
-        if isinstance(err, TransportDown):
+        is_down = isinstance(err, TransportDown)
+        _defer(database, claimed, identity, MAIL_SERVER_DOWN + err.reason if is_down else err.reason, report)
+        if is_down:
             raise
     except Exception as err:
         if is_unavailable(err):

@@ -18,6 +18,7 @@ from click import Context
 
 from scanner.child_processes import start_child
 from scanner.settings import SECRETS, Settings
+from workers.context import MAX_CHILD_CONNECTIONS, MAX_CONNECTIONS, OTHER_CONNECTIONS
 from workers.embedded_redis import server_binary
 from workers.sandbox.world import until
 
@@ -215,3 +216,19 @@ def test_only_polls_and_the_doctors_echo_are_put_into_the_queue_of_polls() -> No
         "r8scan.echo_polling",
     ]
     assert task_default_queue != "polling"
+
+
+def test_with_four_workers_all_connections_fit_the_default_of_postgresql() -> None:
+    reserved, default = 3, 100  # superuser_reserved_connections, max_connections
+    total = 0
+    for name, service in OURS.items():
+        if name == "migrate":
+            continue
+        words = service["command"]
+        if is_prefork := name == "worker":
+            children = int(words[words.index("--concurrency") + 1])
+            assert "--pool" not in words
+        own = children * MAX_CHILD_CONNECTIONS if is_prefork else MAX_CONNECTIONS
+        total += (own + OTHER_CONNECTIONS) * (4 if name == "worker" else 1)
+    assert total <= default - reserved
+    assert f"at most {total} connections" in (ROOT / "docs" / "operations.md").read_text()

@@ -19,7 +19,7 @@ from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.settings import SettingsError
 from workers import broker, outage, watchdog
-from workers.context import current_context, forget_context
+from workers.context import MAX_CHILD_CONNECTIONS, current_context, forget_context
 from workers.health import heartbeats, telling
 from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
@@ -120,7 +120,7 @@ def _logs(**_: Any) -> None:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _after_fork(**_: Any) -> None:
     die_with_parent()
-    forget_context()
+    forget_context(MAX_CHILD_CONNECTIONS)
     watchdog.current().start()
 
 

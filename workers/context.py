@@ -34,12 +34,20 @@ from scanner.tokens.http import HttpStore, tls_context
 from scanner.tokens.sql import SqlStore
 from workers import outage
 
+MAX_CONNECTIONS = 6
+"""Connections to the database of one process with threads. Threads wait for one: a transaction takes milliseconds."""
+MAX_CHILD_CONNECTIONS = 3
+"""Those of one child of a prefork pool, which does one task at a time."""
+OTHER_CONNECTIONS = 1
+"""The heartbeat of a process has a connection of its own, for moments."""
+
 
 @dataclass
 class Context:
     """The objects that the threads of one process share. A forked process needs a new one (see `workers.celery`)."""
 
     settings: Settings
+    max_connections: int = MAX_CONNECTIONS
 
     def check(self) -> None:
         """Read the files that settings name, so that a wrong file ends the process at start and not each mail or scan.
@@ -63,7 +71,7 @@ class Context:
 
     @cached_property
     def database(self) -> Database:
-        database = Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.scan_threads + 4)
+        database = Database(self.settings.database_url.get_secret_value(), max_connections=self.max_connections)
         event.listen(database.engine, "commit", lambda _: outage.database.worked())
         return database
 
@@ -234,6 +242,7 @@ class Context:
 
 _lock = threading.Lock()
 _current: Context | None = None
+_max_connections = MAX_CONNECTIONS
 
 
 def current_context() -> Context:
@@ -245,11 +254,15 @@ def current_context() -> Context:
     global _current
     with _lock:
         if _current is None:
-            _current = Context(load_settings())
+            _current = Context(load_settings(), _max_connections)
         return _current
 
 
-def forget_context() -> None:
-    """Discard the context after a fork, because two processes must not share connections."""
-    global _current
-    _current = None
+def forget_context(max_connections: int = MAX_CONNECTIONS) -> None:
+    """Discard the context after a fork, because two processes must not share connections.
+
+    Args:
+        max_connections: How many connections to the database the next context may open.
+    """
+    global _current, _max_connections
+    _current, _max_connections = None, max_connections

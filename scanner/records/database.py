@@ -19,6 +19,8 @@ from scanner.records.columns import storable_json
 
 BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
+POOLER, TRANSACTION = "pooler", "transaction"
+"""`?pooler=transaction` in a PostgreSQL URL: before the server is a pooler in transaction mode, such as PgBouncer."""
 _DEADLOCK = "40P01"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
@@ -41,6 +43,8 @@ def parse_url(url: str) -> URL:
         ) from err
     backend = parsed.get_backend_name()
     if backend == "postgresql":
+        if parsed.query.get(POOLER, TRANSACTION) != TRANSACTION:
+            raise ValueError(f"the only value of {POOLER} is {TRANSACTION}: postgresql://…/name?pooler=transaction")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
         return parsed
@@ -53,9 +57,9 @@ class Database:
     A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes it from a wrong statement.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+    def __init__(self, url: str, *, max_connections: int = 10) -> None:
         self.url = parse_url(url)
-        self.engine = _postgresql(self.url, pool_size) if self.is_postgresql else _sqlite(self.url)
+        self.engine = _postgresql(self.url, max_connections) if self.is_postgresql else _sqlite(self.url)
 
     @property
     def is_postgresql(self) -> bool:
@@ -97,18 +101,32 @@ def is_unavailable(err: BaseException) -> bool:
     return err.connection_invalidated or type(err.orig) is sqlite3.DatabaseError
 
 
-def _postgresql(url: URL, pool_size: int) -> Engine:
+def _postgresql(url: URL, max_connections: int) -> Engine:
+    is_pooled = url.query.get(POOLER) == TRANSACTION
     # Limit the time of statements. One that hangs would still run after its worker's lease has expired.
-    options = f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c idle_in_transaction_session_timeout=60s"
-    return create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
+    limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
+    options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
+    # The next transaction may run on another connection of the pooler, which knows no statement prepared on this one.
+    # A pooler refuses options at the start of a session, and keeps no setting from one transaction to the next.
+    arguments = {"prepare_threshold": None} if is_pooled else options
+    kept = (max_connections + 1) // 2
+    engine = create_engine(
+        url.difference_update_query([POOLER]),
+        pool_size=kept,
+        max_overflow=max_connections - kept,
         pool_pre_ping=True,
         hide_parameters=True,
         json_serializer=storable_json,
-        connect_args={"connect_timeout": 5, "options": options},
+        connect_args={"connect_timeout": 5, **arguments},
     )
+    if is_pooled:
+        settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+        event.listen(engine, "begin", lambda connection: _execute(connection, f"SELECT {settings}"))
+    return engine
+
+
+def _execute(connection: Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement)
 
 
 def _sqlite(url: URL) -> Engine:

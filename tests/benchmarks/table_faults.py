@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import string
 import subprocess
 import sys
@@ -53,7 +54,7 @@ COMMANDS = {
     "scanner": (*WORKER, "scanning", "-c", "2"),
     "rescanner": (*WORKER, "rescans", "-P", "threads", "-c", "3"),
     "beat": (*CELERY, "beat", "--pidfile="),
-    "web": (sys.executable, "-m", "workers", "serve", "--port", "0"),
+    "web": (sys.executable, "-m", "workers", "serve"),
 }
 SECRET = "the-secret-of-the-store"
 IGNORED = ("source_error:repository_search", "source_error:new_repositories", "source_error:code_search")
@@ -66,7 +67,7 @@ class Service:
     def __init__(self, own: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
         self.world, self.store = own, store
         self.database_url, self.redis_socket = database_url, redis_socket
-        self.database = Database(database_url, pool_size=2)
+        self.database = Database(database_url, max_connections=2)
         names = {name.removeprefix("R8SCAN_").lower(): value for name, value in own.settings.items()}
         self.settings: Settings = load_settings(**names)
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -198,7 +199,7 @@ def faults() -> list[Fault]:
         *found,
         Fault(
             "nobody consumes a queue",
-            r"^queue_without_consumer:rescans",
+            r"^queue_without_consumer:rescans|nobody else consumes rescans",
             lambda own: own.send(signal.SIGTERM, "rescanner"),
             lambda own: own.start("rescanner"),
         ),
@@ -296,6 +297,12 @@ def run(own: Service, fault: Fault) -> tuple[str, bool]:
     return f"| {fault.name} | {times[0]} | {times[1]} | {clean} |", passed
 
 
+def free_port() -> int:
+    """Return a port on loopback on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
     """Mount a disk of 40 MB at the folder, if this user may. Yield whether it is mounted."""
@@ -330,6 +337,7 @@ def running(folder: Path) -> Iterator[tuple[Service, bool]]:
             "token_store_url": store.url,
             "token_store_secret_file": str(secret),
             "canaries": "false",
+            "web_port": str(free_port()),
         }
         with world.running(folder / "w", log_format="json", **settings) as own:
             service = Service(own, store, database_url, redis_socket)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,7 +165,7 @@ CELERY = (sys.executable, "-m", "celery", "-A", "workers")
 PROCESSES = {
     "worker": (*CELERY, "worker", "-Q", "responding", "-P", "threads", "-c", "1"),
     "beat": (*CELERY, "beat", "--pidfile="),
-    "serve": (sys.executable, "-m", "workers", "serve", "--port", "0"),
+    "serve": (sys.executable, "-m", "workers", "serve"),
 }
 
 
@@ -177,6 +178,8 @@ def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: s
         "R8SCAN_REDIS_URL": f"redis+socket://{tmp_path}/absent.sock",
         "R8SCAN_STATE_DIR": str(tmp_path / "state"),
     }
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])
     wanted = "listening on" if name == "serve" else "Redis is away"
     child = start_child(
         list(PROCESSES[name]),

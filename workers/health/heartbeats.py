@@ -94,7 +94,7 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             # Open a new connection each time. A kept one could be shared with a child that is forked meanwhile.
-            database = Database(self._settings.database_url.get_secret_value(), pool_size=1)
+            database = Database(self._settings.database_url.get_secret_value(), max_connections=1)
             try:
                 do(database)
             finally:

@@ -1,0 +1,43 @@
+"""Behind a pooler in transaction mode no option, setting or prepared statement has to outlive a transaction."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from scanner.records import schema
+from scanner.records.database import Database, parse_url
+
+LIMIT = text("SELECT setting, source FROM pg_settings WHERE name = 'statement_timeout'")
+
+
+def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgresql_url: str) -> None:
+    direct = Database(postgresql_url, max_connections=1)
+    with direct.read() as session:
+        assert session.execute(LIMIT).one() == ("20000", "client")
+    direct.close()
+    pooled = Database(f"{postgresql_url}&pooler=transaction", max_connections=1)
+    schema.upgrade(pooled)
+    for _ in range(10):
+        with pooled.write() as session:
+            assert session.execute(LIMIT).one() == ("20000", "session")
+    with pooled.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.rollback()
+        assert raw.execute("SHOW statement_timeout").fetchone() == ("0",), "it ends with its transaction"
+        assert raw.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+    pooled.close()
+
+
+def test_connections_of_a_process_are_bounded(postgresql_url: str) -> None:
+    for limit in (1, 3, 6):
+        own = Database(postgresql_url, max_connections=limit)
+        pool = own.engine.pool
+        assert pool.size() + pool._max_overflow == limit  # type: ignore[attr-defined]
+        own.close()
+
+
+def test_another_mode_of_a_pooler_is_refused() -> None:
+    with pytest.raises(ValueError, match="pooler=transaction"):
+        parse_url("postgresql://x@/x?pooler=session")

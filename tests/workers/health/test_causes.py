@@ -1,0 +1,66 @@
+"""The status names the cause of a fault: a full Redis, a mail server that takes no mail, a clock that is off."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import pytest
+import redis
+from sqlalchemy import delete, update
+
+from scanner.records.database import Database
+from scanner.records.health_models import Heartbeat
+from scanner.records.models import Notification, db_now
+from scanner.records.outbox import MAIL_SERVER_DOWN
+from scanner.records.states import Channel, NotificationState
+from scanner.settings import load_settings
+from tests.servers import redis_server
+from tests.workers.health.alive import seen
+from workers.health.overview import overview
+from workers.health.problems import Kind, Problem
+
+
+def named(database: Database, kind: Kind, **settings: str) -> list[Problem]:
+    return [one for one in overview(database, load_settings(**settings)).problems if one.kind == kind]
+
+
+def test_a_full_redis_is_not_said_to_be_away(database: Database) -> None:
+    with database.write() as session:
+        seen(session)
+        session.execute(delete(Heartbeat).where(Heartbeat.role == "beat"))
+    with redis_server() as path, closing(redis.Redis(unix_socket_path=path)) as client:
+        url = f"redis+socket://{path}"
+        assert named(database, Kind.REDIS_AWAY, redis_url=url) == []
+        client.config_set("maxmemory", 1)
+        (found,) = named(database, Kind.REDIS_AWAY, redis_url=url)
+    assert found.sentence.startswith("Redis is full")
+
+
+def test_a_mail_server_that_takes_no_mail_is_named_with_its_words_until_a_mail_is_sent(database: Database) -> None:
+    values = {"channel": Channel.EMAIL, "merge_key": "a", "recipient": "ana@example.com", "message_id": "<a@b>"}
+    error = f"{MAIL_SERVER_DOWN}mail.example.com refused the login (535)"
+    with database.write() as session:
+        session.add(
+            Notification(
+                state=NotificationState.FROZEN,
+                attempts=1,
+                next_attempt_at=db_now(60),
+                created_at=db_now(-31),
+                error=error,
+                **values,
+            )
+        )
+    (found,) = named(database, Kind.MESSAGE_WAITS)
+    assert found.sentence == f"{error}; 1 mail waits"
+    with database.write() as session:
+        session.execute(update(Notification).values(error="mail.example.com refused the recipient: greylisted"))
+    assert named(database, Kind.MESSAGE_WAITS) == [], "one recipient may be deferred for minutes"
+
+
+def test_a_clock_that_is_off_by_a_day_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert named(database, Kind.CLOCK_OFF) == []
+    real = time.time
+    monkeypatch.setattr("workers.health.machine.time.time", lambda: real() + 86400)
+    (found,) = named(database, Kind.CLOCK_OFF)
+    assert "24 hours ahead of the database's" in found.sentence
