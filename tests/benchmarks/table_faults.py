@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import psycopg
@@ -68,7 +69,7 @@ class Service:
         self.world, self.store = own, store
         self.database_url, self.redis_socket = database_url, redis_socket
         self.database = Database(database_url, max_connections=2)
-        names = {name.removeprefix("R8SCAN_").lower(): value for name, value in own.settings.items()}
+        names: dict[str, Any] = {name.removeprefix("R8SCAN_").lower(): value for name, value in own.settings.items()}
         self.settings: Settings = load_settings(**names)
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.stack = ExitStack()
@@ -150,7 +151,7 @@ class Service:
         self.leak()
 
     def refuse_tokens(self) -> None:
-        self.store.accepts = lambda _: False  # type: ignore[method-assign]
+        self.store.accepts = lambda authorization: False  # type: ignore[method-assign]
         self.leak()
 
     def fill_disk(self) -> None:
@@ -178,25 +179,9 @@ CREATE TRIGGER is_full BEFORE UPDATE OR INSERT ON heartbeats FOR EACH STATEMENT 
 
 def faults() -> list[Fault]:
     """Return the faults in the order in which they are tried."""
-    found = [
-        Fault(
-            f"{role} killed",
-            rf"^process_silent:{role} ",
-            lambda own, role=role: own.send(signal.SIGKILL, role),
-            lambda own, role=role: own.start(role),
-        )
-        for role in COMMANDS
-    ] + [
-        Fault(
-            f"{role} stopped (SIGSTOP)",
-            rf"^process_silent:{role} ",
-            lambda own, role=role: own.send(signal.SIGSTOP, role),
-            lambda own, role=role: own.send(signal.SIGCONT, role),
-        )
-        for role in COMMANDS
-    ]
     return [
-        *found,
+        *(_silence(role, "killed", signal.SIGKILL) for role in COMMANDS),
+        *(_silence(role, "stopped (SIGSTOP)", signal.SIGSTOP) for role in COMMANDS),
         Fault(
             "nobody consumes a queue",
             r"^queue_without_consumer:rescans|nobody else consumes rescans",
@@ -254,6 +239,15 @@ def faults() -> list[Fault]:
             lambda own: (own.settings.state_dir / "filler").unlink(),
         ),
     ]
+
+
+def _silence(role: str, name: str, number: signal.Signals) -> Fault:
+    """Return the fault that a process gets this signal. It is started again, or goes on."""
+
+    def end(own: Service) -> None:
+        own.start(role) if number == signal.SIGKILL else own.send(signal.SIGCONT, role)
+
+    return Fault(f"{role} {name}", rf"^process_silent:{role} ", lambda own: own.send(number, role), end)
 
 
 def shown(one: Problem) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from typing import Any
 
 import pytest
 import redis
@@ -21,7 +22,7 @@ from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
 
 
-def named(database: Database, kind: Kind, **settings: str) -> list[Problem]:
+def named(database: Database, kind: Kind, **settings: Any) -> list[Problem]:
     return [one for one in overview(database, load_settings(**settings)).problems if one.kind == kind]
 
 
