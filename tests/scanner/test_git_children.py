@@ -38,7 +38,7 @@ def test_memory_beyond_the_limit_ends_the_child_and_maps_of_files_do_not_count(t
 
 
 @pytest.mark.parametrize("ends_first", [True, False])
-def test_helpers_die_with_the_child_also_when_it_has_ended_before_them(ends_first: bool) -> None:
+def test_helpers_are_killed_even_if_the_child_ended_first(ends_first: bool) -> None:
     script = "sleep 1000 & echo $!; " + ("exit 0" if ends_first else "wait")
     with git_child(["sh", "-c", script], env=environment(), limits=READING, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None

@@ -76,7 +76,7 @@ def test_a_huge_folder_costs_a_bounded_number_of_steps(tmp_path: Path, monkeypat
     assert sum(mode(path) == 0o600 for path in tmp_path.iterdir()) == 3
 
 
-def test_a_folder_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
+def test_a_missing_folder_is_ignored(tmp_path: Path) -> None:
     make_private(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

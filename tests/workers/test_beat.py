@@ -53,7 +53,7 @@ def test_a_clock_on_the_wall_that_jumps_changes_nothing(scheduler: Any, monkeypa
     assert scheduler.sent.count("r8scan.poll") == 2 * len(KNOWN_SOURCES)
 
 
-def test_ticks_that_were_missed_are_not_made_up_for(scheduler: Any) -> None:
+def test_missed_ticks_are_not_repeated(scheduler: Any) -> None:
     scheduler.tick()
     scheduler.clock.now += 3600
     for _ in range(5):
@@ -61,7 +61,7 @@ def test_ticks_that_were_missed_are_not_made_up_for(scheduler: Any) -> None:
     assert scheduler.sent.count("r8scan.poll") == 2 * len(KNOWN_SOURCES)
 
 
-def test_while_redis_is_away_beat_is_not_seen_and_says_so_in_few_lines(
+def test_during_a_redis_outage_beat_has_no_heartbeat_and_logs_few_lines(
     scheduler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler.tick()

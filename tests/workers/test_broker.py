@@ -239,7 +239,7 @@ def test_commands_to_workers_are_not_obeyed(service: Service, fresh_token: Calla
     assert service.redis.llen("elsewhere") == 1
 
 
-def test_a_message_that_waits_to_be_delivered_again_is_not(service: Service, fresh_token: Callable[[], str]) -> None:
+def test_unacknowledged_messages_in_redis_are_not_delivered(service: Service, fresh_token: Callable[[], str]) -> None:
     victim = service.known(fresh_token())
     message = forged(REMOVED_TASK, [[victim], "abuse_report"])
     for tag, kept in (("a", json.dumps([message, "", "polling"])), ("b", "not JSON"), ("c", "[]")):
@@ -273,14 +273,14 @@ def test_a_full_redis_ends_no_worker_for_good(service: Service, fresh_token: Cal
     service.await_look(service.known(fresh_token()))
 
 
-def test_the_sweeper_decides_what_was_only_recorded(service: Service, fresh_token: Callable[[], str]) -> None:
+def test_the_sweeper_decides_recorded_reports(service: Service, fresh_token: Callable[[], str]) -> None:
     digest = service.known(fresh_token())
     service.await_look(digest)
     assert service.is_disabled(digest)
     assert service.count(Notification) == 1
 
 
-def test_what_is_old_is_tidied_away(service: Service, fresh_token: Callable[[], str]) -> None:
+def test_expired_rows_are_deleted(service: Service, fresh_token: Callable[[], str]) -> None:
     service.reported(sha256_digest(fresh_token().encode()))
     with service.database.write() as session:
         session.execute(update(Report).values(state="unknown", received_at=db_now(-31 * 86400)))
@@ -299,7 +299,7 @@ def test_every_task_that_exists_has_a_queue_and_only_polls_take_an_argument() ->
 
 
 @pytest.mark.parametrize("task", sorted(task_routes))
-def test_our_own_messages_pass(task: str) -> None:
+def test_messages_of_r8scan_are_accepted(task: str) -> None:
     queue = task_routes[task]["queue"]
     args = ["gists"] if task in ARGUMENTS else []
     passed = checked(forged(task, args, headers={"expires": "2030-01-02T03:04:05+00:00"}), queue)

@@ -10,7 +10,7 @@ from workers import bulkheads
 from workers.bulkheads import RESPONDER_THREADS, SLOTS, slot
 
 
-def test_whoever_comes_too_late_does_nothing_until_a_place_is_free() -> None:
+def test_a_task_without_a_free_slot_does_nothing() -> None:
     with ExitStack() as stack:
         assert all(stack.enter_context(slot("deliver")) for _ in range(SLOTS["deliver"]))
         with slot("deliver") as is_free:

@@ -35,7 +35,7 @@ def test_gists_are_listed_with_the_personal_token_beside_an_app(
     opened.database.close()
 
 
-def test_what_a_context_has_opened_is_closed_with_it(tmp_path: Path) -> None:
+def test_closing_a_context_closes_what_it_opened(tmp_path: Path) -> None:
     opened = Context(load_settings(state_dir=tmp_path / "state", token_store_url="http://127.0.0.1:1"))
     upgrade(opened.database)
     engine, store, github = opened.database.engine, opened.store, opened.github
@@ -47,7 +47,7 @@ def test_what_a_context_has_opened_is_closed_with_it(tmp_path: Path) -> None:
         store.look_up(["0" * 64])
 
 
-def test_what_nobody_has_used_is_not_opened_to_be_closed(tmp_path: Path) -> None:
+def test_closing_a_context_opens_nothing(tmp_path: Path) -> None:
     opened = Context(load_settings(state_dir=tmp_path / "state"))
     opened.close()
     assert not (tmp_path / "state" / "r8scan.db").exists()

@@ -27,7 +27,7 @@ STEPS = ("look_up", "_finish", "_settle_canaries", "settle_reports", "_recover_s
 
 
 @pytest.mark.parametrize("broken", STEPS)
-def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
+def test_a_failed_step_does_not_prevent_the_sweeper_from_waking_tasks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     done: list[str] = []
@@ -47,9 +47,7 @@ def test_a_step_that_fails_does_not_keep_the_sweep_from_ringing(
     assert "a housekeeping step failed" in caplog.text
 
 
-def test_a_sighting_that_cannot_be_dealt_with_costs_the_others_nothing(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sighting_that_fails_does_not_affect_the_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     with database.write() as session:
         rows = [ImportedToken(digest, "", "ci", "ana", ("ana@example.com",)) for digest in (GOOD, BAD)]
         ImportRun.begin().write(session, rows)

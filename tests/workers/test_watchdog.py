@@ -109,7 +109,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_hung_job_is_failed_in_sight_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
+def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
         # The job has failed before, so this is its last claim.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
@@ -128,7 +128,7 @@ def test_a_hung_job_is_failed_in_sight_and_the_others_are_done(tmp_path: Path, r
         assert service.ends == ([EXIT_STATUS] if pool == "threads" else [])
 
 
-def test_a_hung_poll_loses_its_turn_and_the_source_is_polled_again(tmp_path: Path, redis_socket: str) -> None:
+def test_a_hung_poll_loses_its_lease_and_the_source_is_polled_again(tmp_path: Path, redis_socket: str) -> None:
     with running(tmp_path, redis_socket, "--pool", "threads", "-c", "2", "-Q", "polling") as service:
 
         def polls_over_time() -> int:
@@ -157,7 +157,7 @@ def test_a_process_ends_also_while_c_code_holds_the_interpreters_lock() -> None:
     assert b"Timeout" in ended.stderr
 
 
-def test_neighbours_are_given_back_before_the_end(database: Database) -> None:
+def test_other_rows_are_released_before_the_process_ends(database: Database) -> None:
     with database.write() as session:
         hung, neighbour = (jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="test") for _ in range(2))
     claimed = [jobs.claim_next(database, JobKind.PUSHES) for _ in range(2)]

@@ -84,7 +84,7 @@ def test_the_same_alert_twice_changes_nothing(database: Database, tmp_path: Path
         (None, f"{WEB}/x", "other", None, None),
     ],
 )
-def test_a_source_says_what_kind_of_place_it_is(
+def test_the_source_of_an_alert_determines_the_kind_of_place(
     source: object, url: str, kind: str, repository: str | None, path: str | None, fresh_token: Token
 ) -> None:
     body = json.dumps([record(fresh_token(), source=source, url=url)]).encode()
@@ -129,7 +129,7 @@ def test_githubs_hash_stays_sha256_when_the_store_has_a_pepper(fresh_token: Toke
     assert alert.candidate.digest != alert.token_hash
 
 
-def test_what_there_is_no_time_for_is_recorded_and_not_labelled(
+def test_alerts_without_time_are_recorded_and_not_labelled(
     database: Database, tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alerts, "RECORDS_AT_ONCE", 2)
@@ -141,7 +141,7 @@ def test_what_there_is_no_time_for_is_recorded_and_not_labelled(
     assert sorted(states) == ["unchecked"] * 5 + ["unknown"] * 2
 
 
-def test_a_database_that_is_away_makes_no_false_positive(
+def test_an_unavailable_database_labels_no_false_positive(
     database: Database, tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> None:
@@ -156,7 +156,7 @@ def test_a_database_that_is_away_makes_no_false_positive(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"5", b"[" * 200_000, b"\xff\xfe"])
-def test_what_is_no_list_is_told_without_repeating_it(body: bytes) -> None:
+def test_a_body_that_is_not_a_list_is_refused_without_repeating_it(body: bytes) -> None:
     with pytest.raises(NotAlerts, match="the body is not"):
         parse_alerts(body, sha256_digest, WEB)
 
@@ -175,7 +175,7 @@ json_values = st.recursive(
         max_size=8,
     )
 )
-def test_no_record_costs_its_siblings(records: list[Any]) -> None:
+def test_a_bad_record_does_not_affect_the_others(records: list[Any]) -> None:
     good = record("r8_" + "x" * 36 + "1")
     for position in (0, len(records)):
         mixed = [*records[:position], good, *records[position:]]

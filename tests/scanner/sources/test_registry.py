@@ -18,7 +18,7 @@ def test_for_every_kind_of_job_there_is_a_task() -> None:
     assert set(TASKS_OF_JOBS) == {"pushes", "files", *KINDS}
 
 
-def test_what_polls_bring_may_be_dropped_and_nothing_else() -> None:
+def test_only_jobs_of_polls_may_be_dropped() -> None:
     assert droppable_priorities(JobKind.PUSHES) == (92, 95, 100, 110, 115, 120, 200)
     assert droppable_priorities(JobKind.FILES) == (100, 120, 130)
     assert droppable_priorities(JobKind.REPOSITORY) == (100, 200)

@@ -10,7 +10,7 @@ from scanner.records.database import Database
 from scanner.sources.shared_budget import DatabaseLedger
 
 
-def test_what_is_written_is_read_and_replaced(database: Database) -> None:
+def test_budgets_and_circuits_are_stored_and_replaced(database: Database) -> None:
     one, other = DatabaseLedger(database), DatabaseLedger(database)
     first = RateBudget("token", "core", 5000, 12, 1_800_000_000.25, 1_800_000_100.5, "rate_limited")
     one.write_budget(first)

@@ -82,7 +82,7 @@ def test_a_record_is_what_the_contract_says(store: HttpStore) -> None:
 
 
 @respx.mock
-def test_what_could_not_be_checked_is_not_unknown(store: HttpStore) -> None:
+def test_unchecked_digests_are_not_unknown(store: HttpStore) -> None:
     respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [GOOD], "not_checked": [OTHER]}))
     assert store.look_up([DIGEST, OTHER]).not_checked == {OTHER}
 
@@ -113,7 +113,7 @@ def test_many_digests_go_in_several_requests(store: HttpStore) -> None:
         httpx.Response(404),
     ],
 )
-def test_whatever_breaks_the_contract_is_unavailable_at_once(store: HttpStore, answer: httpx.Response) -> None:
+def test_a_violation_of_the_contract_means_unavailable(store: HttpStore, answer: httpx.Response) -> None:
     route = respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answer)
     with pytest.raises(StoreUnavailable) as caught:
         store.look_up([DIGEST])
@@ -149,7 +149,7 @@ def test_a_record_that_breaks_the_contract_is_asked_for_again_and_costs_its_sibl
 
 
 @respx.mock
-def test_no_name_is_what_a_database_refuses(store: HttpStore) -> None:
+def test_names_contain_only_characters_that_a_database_accepts(store: HttpStore) -> None:
     account = {
         "id": "a\0",
         "name": "\ud800 Ana",
@@ -196,7 +196,7 @@ def test_an_answer_that_drips_has_one_deadline(monkeypatch: pytest.MonkeyPatch) 
     "failure",
     [httpx.Response(500), httpx.Response(503), httpx.Response(429), httpx.ReadTimeout("x"), httpx.ConnectError("x")],
 )
-def test_what_passes_by_itself_is_asked_again(store: HttpStore, failure: Any) -> None:
+def test_transient_failures_are_retried(store: HttpStore, failure: Any) -> None:
     route = respx.post(f"{URL}/v1/tokens/disable")
     route.side_effect = [
         failure,
@@ -220,7 +220,7 @@ def test_what_passes_by_itself_is_asked_again(store: HttpStore, failure: Any) ->
         {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": 5},
     ],
 )
-def test_a_disable_that_is_not_answered_as_it_should_is_not_believed(store: HttpStore, body: Any) -> None:
+def test_a_malformed_answer_to_a_disable_means_unavailable(store: HttpStore, body: Any) -> None:
     respx.post(f"{URL}/v1/tokens/disable").mock(return_value=answered(body))
     with pytest.raises(StoreUnavailable):
         store.disable(DIGEST, key="k", reason="r", cause="public_repository")
@@ -324,14 +324,14 @@ def broken(name: str) -> dict[str, Callable[..., Any]]:
         "its time changes",
     ],
 )
-def test_a_store_that_breaks_a_rule_is_told_which(name: str) -> None:
+def test_the_check_names_the_broken_rule(name: str) -> None:
     with reference(**broken(name)) as reference_store:
         found = [rule for rule in rules(reference_store) if not rule.is_kept]
     assert found
     assert all(rule.advice for rule in found)
 
 
-def test_a_store_that_takes_any_secret_is_told() -> None:
+def test_the_check_reports_a_store_that_accepts_any_secret() -> None:
     with reference(accepts=lambda given: True) as reference_store:
         names = [rule.name for rule in rules(reference_store) if not rule.is_kept]
     assert names == ["a client without the secret is refused (401)"]
@@ -357,7 +357,7 @@ def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLCo
         yield reference_store, with_ours, without
 
 
-def test_a_store_that_knows_us_by_our_certificate_is_asked_and_disables(authority: Authority) -> None:
+def test_a_store_with_mutual_tls_looks_up_and_disables(authority: Authority) -> None:
     with behind_tls(authority) as (server_store, tls, without), closing(HttpStore(server_store.url, tls=tls)) as store:
         assert set(store.look_up([DIGEST, OTHER]).records) == {DIGEST}
         assert store.disable(DIGEST, key="k", reason="r", cause="public_repository").result == "disabled"
@@ -366,7 +366,7 @@ def test_a_store_that_knows_us_by_our_certificate_is_asked_and_disables(authorit
                 stranger.look_up([DIGEST])
 
 
-def test_a_store_that_knows_us_by_our_certificate_keeps_every_rule(authority: Authority) -> None:
+def test_a_store_with_mutual_tls_obeys_every_rule(authority: Authority) -> None:
     with behind_tls(authority) as (server_store, tls, without):
         check = conformance.check(server_store.url, None, known=DIGEST, may_disable=True, tls=tls, stranger_tls=without)
         found = list(check)
@@ -375,20 +375,20 @@ def test_a_store_that_knows_us_by_our_certificate_keeps_every_rule(authority: Au
     assert "a client without a certificate is refused" in {rule.name for rule in found}
 
 
-def test_a_store_that_asks_for_no_certificate_after_all_is_told(authority: Authority) -> None:
+def test_the_check_reports_a_store_that_accepts_clients_without_certificate(authority: Authority) -> None:
     with behind_tls(authority) as (server_store, tls, _):
         check = conformance.check(server_store.url, None, tls=tls, stranger_tls=tls)
         assert [rule.name for rule in check if not rule.is_kept] == ["a client without a certificate is refused"]
 
 
-def test_nobody_there_is_told_rule_by_rule() -> None:
+def test_an_unreachable_store_is_reported_rule_by_rule() -> None:
     found = list(conformance.check("http://127.0.0.1:9", None))
     found += conformance.check("http://127.0.0.1:9", None, stranger_tls=ssl.create_default_context())
     assert found
     assert not any(rule.is_kept for rule in found)
 
 
-def test_the_contract_names_what_the_code_asks() -> None:
+def test_the_contract_describes_every_request_of_the_code() -> None:
     contract = yaml.safe_load((Path(__file__).parents[3] / "docs/token-store-openapi.yaml").read_text())
     assert set(contract["paths"]) == {conformance.LOOKUP, conformance.DISABLE, conformance.CANARY}
     body = contract["paths"][conformance.LOOKUP]["post"]["requestBody"]["content"]["application/json"]["schema"]

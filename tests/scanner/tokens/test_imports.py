@@ -76,7 +76,7 @@ def test_no_text_crashes_the_import(text: str) -> None:
     rows(f"email,account,name,token\n{text}")
 
 
-def test_importing_again_updates_names_and_owners_and_never_revives(
+def test_a_repeated_import_updates_names_and_owners_and_enables_no_token(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     digest = sha256_digest(fresh_token().encode())

@@ -42,7 +42,7 @@ def http_store(_: Database) -> Iterator[TokenStore]:
 
 
 @pytest.mark.parametrize("opened", [sql_store, http_store])
-def test_a_look_up_tells_live_disabled_and_unknown_tokens_apart(database: Database, opened: Opened) -> None:
+def test_a_look_up_distinguishes_live_disabled_and_unknown_tokens(database: Database, opened: Opened) -> None:
     with opened(database) as store:
         found = store.look_up([LIVE, DISABLED, UNKNOWN])
         assert store.look_up([]).records == {}

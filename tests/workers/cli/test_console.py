@@ -15,7 +15,7 @@ from workers.web.console import users
 PASSWORD = "correct horse battery staple"
 
 
-def test_a_person_is_added_listed_changed_and_removed(r8scan: Run, tmp_path: Path) -> None:
+def test_a_user_is_added_listed_changed_and_removed(r8scan: Run, tmp_path: Path) -> None:
     assert r8scan("db", "upgrade").returncode == 0
     added = r8scan("console", "user", "add", "Ana", "--role", "operator", stdin=f"{PASSWORD}\n")
     assert (added.returncode, added.stdout) == (0, "ana may sign in as operator\n")

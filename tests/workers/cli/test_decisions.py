@@ -61,7 +61,7 @@ def only_line(result: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_a_token_is_brought_back_with_a_reason(r8scan: Run, stored: Database, leaked: str) -> None:
+def test_a_token_is_enabled_with_a_reason(r8scan: Run, stored: Database, leaked: str) -> None:
     del stored
     digest = sha256_digest(leaked.encode())
     assert r8scan("tokens", "enable", "--sha256", digest).returncode == 2

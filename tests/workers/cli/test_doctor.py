@@ -17,7 +17,7 @@ def test_a_wrong_setting_is_the_only_line(r8scan: Run) -> None:
     assert "R8SCAN_ENFORCE" in found["sentence"]
 
 
-def test_every_fault_of_a_service_that_is_away_has_one_line_without_a_secret(r8scan: Run) -> None:
+def test_doctor_prints_one_line_without_secrets_for_each_fault(r8scan: Run) -> None:
     secrets = {
         "R8SCAN_GITHUB_TOKEN": "hunter2-github",
         "R8SCAN_SMTP_URL": "smtp://mailer:hunter2-mail@127.0.0.1:1",

@@ -51,7 +51,7 @@ def test_preview_writes_every_kind_of_mail_in_three_forms(tmp_path: Path, monkey
     assert message["Auto-Submitted"] == "auto-generated"
 
 
-def test_preview_into_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+def test_preview_into_an_invalid_folder_prints_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert "cannot write the previews" in error_line(run("preview", str(tmp_path / "file" / "mails")))
 
@@ -154,13 +154,13 @@ def test_a_returned_mail_from_a_file_that_is_not_ours_is_one_line(tmp_path: Path
     )
 
 
-def test_what_is_no_notification_is_one_line(tmp_path: Path, state: Database) -> None:
+def test_a_file_that_is_no_notification_is_a_one_line_error(tmp_path: Path, state: Database) -> None:
     (tmp_path / "mail").write_bytes(b"Subject: I am away\n\nUntil Monday.\n")
     assert "not recorded: it is no delivery status notification" in error_line(run("bounced", str(tmp_path / "mail")))
     assert "cannot read" in error_line(run("bounced", str(tmp_path / "gone")))
 
 
-def test_a_returned_mail_waits_at_the_server_while_the_database_or_the_sending_is_not_ready(
+def test_bounced_asks_the_mail_server_to_retry_while_the_database_or_the_sending_is_not_ready(
     tmp_path: Path, state: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mail").write_bytes(bounce(row(state, leak(state)).message_id))

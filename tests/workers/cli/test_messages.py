@@ -57,7 +57,7 @@ def test_the_check_of_a_store_names_the_file_that_it_cannot_read(r8scan: Run, tm
     assert done.stderr == f"r8scan: {missing} cannot be read (No such file or directory)\n"
 
 
-def test_a_store_that_is_away_is_told_once(r8scan: Run) -> None:
+def test_an_unavailable_store_is_reported_once(r8scan: Run) -> None:
     done = r8scan("store", "check", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
@@ -66,7 +66,7 @@ def test_a_store_that_is_away_is_told_once(r8scan: Run) -> None:
     ]
 
 
-def test_a_template_folder_that_is_missing_is_told_once(r8scan: Run, tmp_path: Path) -> None:
+def test_a_missing_template_folder_is_reported_once(r8scan: Run, tmp_path: Path) -> None:
     done = r8scan("email", "check", env={"R8SCAN_EMAIL_TEMPLATES_DIR": str(tmp_path / "nope")})
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -75,7 +75,7 @@ def test_a_template_folder_that_is_missing_is_told_once(r8scan: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("wanted", ["", "xyz", "-"])
-def test_what_is_no_beginning_of_an_id_is_told(r8scan: Run, state: Database, wanted: str) -> None:
+def test_a_malformed_id_is_a_one_line_error(r8scan: Run, state: Database, wanted: str) -> None:
     done = r8scan("incidents", "show", "--", wanted)
     line = f'r8scan: "{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list\n'
     assert (done.returncode, done.stderr) == (1, line)

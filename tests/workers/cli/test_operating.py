@@ -39,7 +39,7 @@ def state(tmp_path: Path) -> Database:
     return migrated
 
 
-def test_a_service_that_was_never_started_is_told(r8scan: Run, state: Database) -> None:
+def test_the_status_reports_a_service_that_was_never_started(r8scan: Run, state: Database) -> None:
     done = r8scan("status", "--json")
     assert done.returncode == 1
     kinds = [one["kind"] for one in json.loads(done.stdout)["problems"]]
@@ -117,7 +117,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
         assert part in shown
 
 
-def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Database) -> None:
+def test_problems_are_named_and_set_the_exit_status(r8scan: Run, state: Database) -> None:
     with state.write() as session:
         session.add(SourceState(source="public_events", next_poll_at=db_now(-900), last_success_at=db_now(-900)))
         session.add(SourceState(source="gists", next_poll_at=db_now(60), error="x rejects y: replace it"))
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_named_and_makes_the_exit_status(r8scan: Run, state: Da
     ],
     ids=["terminal", "terminal-json", "pipe"],
 )
-def test_watching_shows_it_again_and_again_until_it_is_interrupted(
+def test_watching_repeats_the_status_until_it_is_interrupted(
     state: Database, tmp_path: Path, options: tuple[str, ...], mark: bytes, opened: Callable[[], tuple[int, int]]
 ) -> None:
     terminal, its_side = opened()
@@ -220,7 +220,7 @@ def test_watching_shows_it_again_and_again_until_it_is_interrupted(
         (("cancel", "4711"), "there is no job 4711"),
     ],
 )
-def test_a_target_that_is_none_is_told_in_one_line(
+def test_a_malformed_target_is_a_one_line_error(
     r8scan: Run, state: Database, arguments: tuple[str, ...], line: str
 ) -> None:
     done = r8scan("rescan", *arguments)
@@ -263,7 +263,7 @@ def test_every_kind_of_target_becomes_one_job_that_can_be_listed_and_cancelled(r
         (("--from", "2026-01-01T00", "--to", "2026-11-01T00"), "hours apart"),
     ],
 )
-def test_hours_that_are_none_are_told_in_one_line(
+def test_malformed_hours_are_a_one_line_error(
     r8scan: Run, state: Database, arguments: tuple[str, ...], line: str
 ) -> None:
     done = r8scan("backfill", *arguments, env={"R8SCAN_ARCHIVE_URL": "https://archive.example"})
@@ -280,7 +280,7 @@ def test_hours_are_queued_once(r8scan: Run, state: Database) -> None:
     assert json.loads(r8scan(*arguments, env=env).stdout)["jobs"] == first
 
 
-def test_incidents_are_filtered_and_what_is_left_out_is_told(r8scan: Run, state: Database) -> None:
+def test_filtered_incidents_are_listed_with_the_number_of_others(r8scan: Run, state: Database) -> None:
     with state.write() as session:
         for number, action in enumerate(("disabled", "protected", "protected")):
             session.add(

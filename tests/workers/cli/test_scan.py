@@ -44,7 +44,7 @@ def test_a_file_is_found_with_line_and_column_and_the_token_is_not_shown(
         assert token not in shown.stdout + shown.stderr
 
 
-def test_clean_is_said_with_how_much_was_read(r8scan: Run, tmp_path: Path) -> None:
+def test_a_clean_scan_says_how_much_was_read(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("nothing")
     result = r8scan("scan", ".")
     assert result.returncode == 0
@@ -101,7 +101,7 @@ def test_a_work_tree_says_that_its_history_was_not_read_until_it_is(
     assert (bundled["path"], bundled["commit"]) == ("a.txt", first)
 
 
-def test_what_cannot_be_read_is_told_by_count_and_exit_status(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_unread_files_are_counted_and_set_the_exit_status(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04" + os.urandom(100))
     result = r8scan("scan", ".")
@@ -188,7 +188,7 @@ def test_a_store_behind_http_is_asked_and_not_changed(
     assert http_store.calls == ["lookup"]
 
 
-def test_a_token_that_the_store_cannot_look_up_now_is_not_said_to_be_unknown(
+def test_a_token_that_the_store_cannot_check_now_is_not_called_unknown(
     r8scan: Run, tmp_path: Path, fresh_token: Token, http_store: ReferenceStore
 ) -> None:
     (tmp_path / "a").write_text(fresh_token())
@@ -197,7 +197,7 @@ def test_a_token_that_the_store_cannot_look_up_now_is_not_said_to_be_unknown(
     assert line["known"] == "not_checked"
 
 
-def test_a_store_that_is_away_is_one_line(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_an_unavailable_store_is_a_one_line_error(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     (tmp_path / "a").write_text(fresh_token())
     result = r8scan("scan", "a", "--known", env={"R8SCAN_TOKEN_STORE_URL": "http://127.0.0.1:1"})
     assert result.returncode == 1

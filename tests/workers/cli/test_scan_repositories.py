@@ -194,7 +194,7 @@ def test_a_token_in_the_name_of_a_file_or_folder_is_found(r8scan: Run, tmp_path:
     assert found(alone) == {digest(tokens[1])}
 
 
-def test_what_was_not_read_is_named_in_every_format(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_unread_items_are_named_in_every_format(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     in_name = fresh_token()
     for number in range(25):
         (tmp_path / f"f{number:02}").write_text(POINTER)

@@ -78,7 +78,7 @@ def test_an_address_is_shown_without_its_password(url: str, masked: str) -> None
     assert "pw" not in masked
 
 
-def test_a_test_mail_says_what_became_of_it(r8scan: Run, tmp_path: Path) -> None:
+def test_a_test_mail_reports_its_result(r8scan: Run, tmp_path: Path) -> None:
     done = r8scan("email", "test", "me@vendor.example", env={"R8SCAN_SMTP_URL": f"maildir://{tmp_path}/mail"})
     assert done.returncode == 0
     assert "written into Maildir" in done.stdout

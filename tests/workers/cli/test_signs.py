@@ -73,7 +73,7 @@ def test_tokens_are_found_in_any_file_and_none_is_printed(
     assert live(r8scan) == 0
 
 
-def test_wrong_words_are_refused_before_anything_is_read(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+def test_wrong_options_are_refused_before_anything_is_read(r8scan: Run, fresh_token: Callable[[], str]) -> None:
     token = with_tokens(r8scan, fresh_token, 1)[0]
     for arguments in (("--sign", "Not A Word"), ("--sign", "x", "--key", "k" * 300)):
         result = r8scan("report", "-", *arguments, stdin=token)
@@ -104,7 +104,7 @@ def test_the_brake_holds_releases_and_rejects(r8scan: Run, fresh_token: Callable
     assert live(r8scan) == 2
 
 
-def test_usage_is_taken_in_and_judged(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
+def test_usage_is_stored_and_judged(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
     token = with_tokens(r8scan, fresh_token, 1)[0]
     (tmp_path / "listed.txt").write_text("203.0.113.0/25\n")
     now = datetime.now(UTC).isoformat()

@@ -64,7 +64,7 @@ def test_a_token_is_added_from_standard_input(r8scan: Run, fresh_token: Callable
     assert r8scan("tokens", "add", stdin="nonsense\n").returncode == 1
 
 
-def test_a_token_is_protected_and_not_any_more(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+def test_a_token_is_protected_and_unprotected(r8scan: Run, fresh_token: Callable[[], str]) -> None:
     upgraded(r8scan)
     r8scan("tokens", "add", stdin=f"{fresh_token()}\n")
     assert r8scan("tokens", "protect", "1").returncode == 0
@@ -93,7 +93,7 @@ def test_an_incident_is_listed_and_shown(r8scan: Run, tmp_path: Path, fresh_toke
     assert whole["notifications"][0]["recipient"] == "ana@example.com"
 
 
-def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path) -> None:
+def test_a_mistake_prints_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
     cases: list[tuple[tuple[str, ...], dict[str, str], str]] = [
         (("tokens", "list"), {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}, "r8scan db upgrade"),
@@ -118,7 +118,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(r8scan: Run, tmp_path: Path)
         assert "Traceback" not in result.stderr
 
 
-def test_a_store_that_knows_us_by_our_certificate_passes_its_check(r8scan: Run, tmp_path: Path) -> None:
+def test_a_store_with_mutual_tls_passes_its_check(r8scan: Run, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server, client_certificate = authority.issue("server"), authority.issue("client")
     store = ReferenceStore("")
@@ -136,7 +136,7 @@ def test_a_store_that_knows_us_by_our_certificate_passes_its_check(r8scan: Run, 
     assert store.tokens["a" * 64]["disabled_at"]
 
 
-def test_a_database_that_is_no_database_is_one_line(r8scan: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_a_one_line_error(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "r8scan.db").write_text("not a database " * 100)
     result = r8scan("tokens", "list")
@@ -167,7 +167,7 @@ def test_the_installed_command_does_what_the_forked_one_does(r8scan: Run, argume
     assert "--json" in arguments or first[2] == second[2]
 
 
-def test_it_tells_its_version_and_helps_with_examples(r8scan: Run) -> None:
+def test_the_command_prints_its_version_and_help_with_examples(r8scan: Run) -> None:
     assert r8scan("--version", installed=True).stdout.startswith("r8scan 0.")
     for command in (("tokens", "import"), ("tokens", "add"), ("incidents", "show"), ("rescan", "repo"), ("run",)):
         assert "Example" in r8scan(*command, "--help").stdout, command

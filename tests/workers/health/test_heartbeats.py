@@ -96,7 +96,7 @@ def test_the_alive_file_is_as_old_as_the_last_sign_of_the_consuming_thread(
     assert "taken no messages for 61 s" in str(alive.problem(settings.alive_file))
 
 
-def test_a_process_that_ends_by_itself_leaves_no_row(
+def test_a_process_that_ends_normally_leaves_no_row(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.health.heartbeats.WRITE_SECONDS", 0.05)
@@ -109,7 +109,7 @@ def test_a_process_that_ends_by_itself_leaves_no_row(
     assert silent_seconds(database) == []
 
 
-def test_a_database_that_is_away_is_told_once(tmp_path: Path, pulse: Pulse, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unavailable_database_is_logged_once(tmp_path: Path, pulse: Pulse, caplog: pytest.LogCaptureFixture) -> None:
     heart = Heart(load_settings(database_url=f"postgresql://x@/x?host={tmp_path}"), process("poller"), pulse)
     pulse.work()
     for _ in range(3):

@@ -80,7 +80,7 @@ def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
     assert "Ab1" not in exposition(database, load_settings()).decode(), "no hint, no digest"
 
 
-def test_a_database_that_is_away_is_a_scrape_that_says_so(tmp_path: Path) -> None:
+def test_a_scrape_reports_an_unavailable_database(tmp_path: Path) -> None:
     found = scraped(Database(f"postgresql://nobody@/none?host={tmp_path}"))
     assert found["r8scan_up",] == 0
     assert found["r8scan_problem", "database_away"] == 1

@@ -96,7 +96,7 @@ def test_a_queue_that_nobody_ever_consumed_is_named(polled: Database, settings: 
     ]
 
 
-def test_where_nothing_runs_this_is_the_problem_and_github_is_not_blamed(database: Database) -> None:
+def test_a_service_that_does_not_run_is_the_problem_and_not_github(database: Database) -> None:
     settings = load_settings(sources="public_events", smtp_url="smtp://x", operator_email="o@v.example")
     settings = settings.model_copy(update={"email_from": "r8scan@vendor.example"})
     with database.write() as session:
@@ -109,7 +109,7 @@ def test_where_nothing_runs_this_is_the_problem_and_github_is_not_blamed(databas
     assert (problem.kind, problem.sentence) == (Kind.NOT_RUNNING, "no process of the service was seen for 10 minutes")
 
 
-def test_a_redis_that_is_away_is_named_and_not_the_workers_that_wait_for_it(
+def test_an_unavailable_redis_is_named_and_not_the_workers(
     polled: Database, settings: Settings, tmp_path: Path
 ) -> None:
     away = settings.model_copy(update={"redis_url": type(settings.redis_url)(f"redis+socket://{tmp_path}/no.sock")})

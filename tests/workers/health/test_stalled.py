@@ -43,7 +43,7 @@ def polled(database: Database) -> LeasedPoll:
     return turn
 
 
-def test_work_that_gets_on_is_no_problem(database: Database) -> None:
+def test_work_with_progress_is_no_problem(database: Database) -> None:
     claimed(database)
     polled(database)
     assert problems(database, "gists") == []

@@ -65,7 +65,7 @@ def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str,
     return run
 
 
-def test_a_problem_is_told_once_after_it_has_lasted_and_once_when_it_is_over(look: Callable[..., object]) -> None:
+def test_a_lasting_problem_is_reported_once_and_its_end_once(look: Callable[..., object]) -> None:
     assert look(AWAY) == []
     assert look(AWAY, later=60) == [], "it may pass by itself"
     assert look(AWAY, later=121) == [("problem", "redis_away")]
@@ -74,30 +74,34 @@ def test_a_problem_is_told_once_after_it_has_lasted_and_once_when_it_is_over(loo
     assert look() == []
 
 
-def test_a_problem_that_passes_by_itself_is_never_told(look: Callable[..., object]) -> None:
+def test_a_short_problem_is_never_reported(look: Callable[..., object]) -> None:
     assert look(AWAY) == []
     assert look() == []
     assert look(AWAY) == []
 
 
-def test_a_decision_that_waits_is_told_at_once(look: Callable[..., object]) -> None:
+def test_a_waiting_decision_is_reported_at_once(look: Callable[..., object]) -> None:
     assert look(BRAKE) == [("decision", "brake_closed")]
     assert look(BRAKE) == []
 
 
-def test_what_no_channel_takes_is_told_at_the_next_look(look: Callable[..., object], channel: Recorder) -> None:
+def test_a_message_that_no_channel_accepts_is_sent_at_the_next_look(
+    look: Callable[..., object], channel: Recorder
+) -> None:
     channel.is_away = True
     assert look(BRAKE) == []
     channel.is_away = False
     assert look(BRAKE) == [("decision", "brake_closed")]
 
 
-def test_of_several_processes_one_tells(look: Callable[..., object], channel: Recorder, database: Database) -> None:
+def test_only_one_of_several_processes_reports(
+    look: Callable[..., object], channel: Recorder, database: Database
+) -> None:
     assert look(BRAKE) == [("decision", "brake_closed")]
     telling.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
 
 
-def test_settings_are_not_told(look: Callable[..., object]) -> None:
+def test_problems_of_settings_are_not_reported(look: Callable[..., object]) -> None:
     unset = Problem(Kind.OPERATOR_NOT_SET, "nobody is told", "set it")
     assert look(unset) == []
     assert look(unset, later=600) == []
@@ -123,7 +127,7 @@ def test_slack_gets_text_without_markup(respx_mock: respx.MockRouter) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 403, 500])
-def test_a_receiver_that_refuses_it_was_not_told(respx_mock: respx.MockRouter, status: int) -> None:
+def test_a_refused_message_counts_as_not_sent(respx_mock: respx.MockRouter, status: int) -> None:
     respx_mock.post("https://hooks.example/T/B").mock(return_value=Response(status))
     with pytest.raises(OperatorNotTold, match=str(status)):
         SlackChannel("https://hooks.example/T/B").tell(NEWS)

@@ -85,17 +85,17 @@ def test_a_gateway_that_was_away_too_long_forgets_everything(
 
 
 @pytest.mark.parametrize("after", ["", "-1", "1.5", "x", "9" * 19, "１"])
-def test_a_cursor_that_is_none_is_refused(context: Context, serve: Serve, after: str) -> None:
+def test_a_malformed_cursor_is_refused(context: Context, serve: Serve, after: str) -> None:
     answer = serve(gateways.routes(context)).get("/disabled", params={"after": after}, headers=HEADERS)
     assert answer.status_code == 400
     assert "after" in answer.json()["error"]
 
 
-def test_only_who_has_the_key_may_ask(context: Context, serve: Serve) -> None:
+def test_a_request_without_the_key_is_refused(context: Context, serve: Serve) -> None:
     client = serve(gateways.routes(context))
     assert client.get("/disabled").status_code == 401
     assert client.get("/disabled", headers={"Authorization": "Bearer wrong"}).status_code == 401
 
 
-def test_without_a_key_in_the_settings_there_is_no_such_door() -> None:
+def test_without_a_key_in_the_settings_the_endpoint_does_not_exist() -> None:
     assert gateways.routes(Context(load_settings())) == []

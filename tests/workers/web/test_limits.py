@@ -39,7 +39,7 @@ class Visitors:
         return self.table.admit(host, lambda: self.closed.append(name or host))
 
 
-def test_an_address_that_is_full_loses_its_own_oldest_waiting_connection() -> None:
+def test_an_address_at_its_limit_loses_its_oldest_waiting_connection() -> None:
     visitors = Visitors(ConnectionTable(total=10, per_address=2))
     first, second = visitors.come("203.0.113.1", "first"), visitors.come("203.0.113.1", "second")
     assert first is not None
@@ -50,7 +50,7 @@ def test_an_address_that_is_full_loses_its_own_oldest_waiting_connection() -> No
     assert visitors.come("203.0.113.2") is not None
 
 
-def test_a_connection_that_is_being_answered_is_never_given_up() -> None:
+def test_a_connection_that_is_being_answered_is_never_evicted() -> None:
     visitors = Visitors(ConnectionTable(total=10, per_address=2))
     for _ in range(2):
         entry = visitors.come("203.0.113.1")
@@ -99,7 +99,7 @@ def test_a_trusted_proxy_may_hold_more_than_an_address_may() -> None:
     assert visitors.closed == []
 
 
-def test_released_seats_leave_nothing_behind() -> None:
+def test_released_connections_leave_nothing_behind() -> None:
     visitors = Visitors(ConnectionTable(total=3, per_address=3))
     entries = [visitors.come(f"203.0.113.{number}") for number in range(3)]
     for entry in (*entries, *entries):
@@ -161,7 +161,7 @@ def test_the_table_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(limiter) == 100
 
 
-def test_bodies_share_the_memory_and_the_largest_of_the_heaviest_network_is_given_up() -> None:
+def test_bodies_share_memory_and_the_largest_of_the_heaviest_network_is_evicted() -> None:
     budget = BodyBudget(limit=100)
     heavy = [budget.open(f"198.51.100.{number}") for number in range(2)]
     light = budget.open("192.0.2.1")
@@ -202,7 +202,7 @@ def test_a_pool_refuses_what_exceeds_its_threads_and_queue_and_takes_more_when_i
 
 
 @pytest.mark.parametrize("value", ["*", "10.0.0.0/8,*", "0.0.0.0/0", "::/0", "", ",", "nonsense", "10.0.0.1,,10.0.0.2"])
-def test_proxies_are_named_and_never_everybody(value: str) -> None:
+def test_a_trusted_proxy_must_not_be_the_whole_internet(value: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings(web_trusted_proxies=value)
     assert "R8SCAN_WEB_TRUSTED_PROXIES" in str(refused.value)

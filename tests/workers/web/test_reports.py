@@ -92,7 +92,7 @@ def test_reports_disable_and_bad_ones_are_named(client: httpx.Client, database: 
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer x", f"Basic {KEY}", "Bearer", "Bearer \xe9", f"Bearer {KEY}x"])
-def test_without_the_key_nothing_is_taken(client: httpx.Client, database: Database, authorization: str) -> None:
+def test_without_the_key_every_request_is_refused(client: httpx.Client, database: Database, authorization: str) -> None:
     headers = {b"Authorization": authorization.encode("latin-1")}
     body = {"reports": [{"digest": "a" * 64, "sign": "x"}]}
     assert client.post("/reports", json=body, headers=headers).status_code == 401
@@ -100,13 +100,13 @@ def test_without_the_key_nothing_is_taken(client: httpx.Client, database: Databa
     assert count(database, Report) == 0
 
 
-def test_without_a_key_being_set_there_is_no_such_address(database: Database) -> None:
+def test_without_a_key_in_the_settings_the_endpoints_do_not_exist(database: Database) -> None:
     context = Context(load_settings(database_url=SecretStr(database.url.render_as_string(hide_password=False))))
     assert [route.path for route in web.routes(context)] == ["/leaked-token"]
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"{}", b'{"reports": []}', b"[" * 100_000, b"\xff"])
-def test_what_is_no_report_is_refused(client: httpx.Client, body: bytes) -> None:
+def test_a_malformed_report_is_refused(client: httpx.Client, body: bytes) -> None:
     answer = client.post("/reports", content=body, headers=HEADERS)
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
@@ -147,7 +147,7 @@ def test_usage_that_is_sent_again_under_its_key_is_added_once(
     assert (refused.status_code, count(database, UsageHour)) == (400, 1)
 
 
-def test_usage_that_is_stored_is_not_wanted_again_because_deciding_failed(
+def test_stored_usage_is_accepted_even_if_deciding_fails(
     client: httpx.Client, database: Database, ours: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
@@ -172,7 +172,7 @@ def test_a_found_token_is_disabled_and_the_answer_is_the_same_for_any(
         assert session.execute(select(Incident.cause)).scalar_one() == "public_repository"
 
 
-def test_a_form_does_as_well(client: httpx.Client, database: Database, ours: str) -> None:
+def test_a_form_is_accepted(client: httpx.Client, database: Database, ours: str) -> None:
     body = urlencode({"token": f" {ours} "})
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     assert client.post("/leaked-token", content=body, headers=headers).status_code == 202
@@ -212,12 +212,12 @@ def test_tokens_in_lists_are_counted_one_by_one(client: httpx.Client, fresh_toke
 
 
 @pytest.mark.parametrize("body", [{}, {"token": 3}, {"token": "x"}, {"token": "x", "url": []}, []])
-def test_what_is_no_token_is_refused(client: httpx.Client, database: Database, body: object) -> None:
+def test_a_malformed_token_is_refused(client: httpx.Client, database: Database, body: object) -> None:
     assert client.post("/leaked-token", json=body).status_code == 400
     assert count(database, Report) == 0
 
 
-def test_whoever_asks_too_often_has_to_wait(client: httpx.Client, fresh_token: Callable[[], str]) -> None:
+def test_a_client_above_its_rate_is_refused(client: httpx.Client, fresh_token: Callable[[], str]) -> None:
     for _ in range(25):
         answer = client.post("/leaked-token", json={"token": fresh_token()})
         if answer.status_code == 429:
@@ -226,7 +226,7 @@ def test_whoever_asks_too_often_has_to_wait(client: httpx.Client, fresh_token: C
     assert answer.headers["retry-after"] == "60"
 
 
-def test_a_database_that_is_away_is_told_and_nothing_more(serve: Serve, tmp_path: Path) -> None:
+def test_an_unavailable_database_is_reported_without_details(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "r8scan.db"
     path.write_bytes(b"this is no database, however long it is looked at" * 100)
     context = Context(load_settings(database_url=SecretStr(f"sqlite:///{path}"), report_key=SecretStr(KEY)))
@@ -236,7 +236,7 @@ def test_a_database_that_is_away_is_told_and_nothing_more(serve: Serve, tmp_path
     context.database.close()
 
 
-def test_no_raw_token_stays_or_comes_back(
+def test_no_raw_token_is_stored_or_returned(
     client: httpx.Client,
     database: Database,
     ours: str,

@@ -79,7 +79,7 @@ def known(database: Database, token: str) -> None:
         ImportRun.begin().write(session, [row])
 
 
-def test_a_find_of_old_has_its_public_address(
+def test_a_find_in_old_history_has_its_public_address(
     database: Database, workplace: Make, fresh_token: Token, rescan: Callable[[], Responded | None], settings: Settings
 ) -> None:
     token = fresh_token()
@@ -142,7 +142,7 @@ def test_an_outage_is_waited_for(
     assert rescan() is not None
 
 
-def test_a_rescan_that_failed_comes_back_at_no_set_time_and_what_we_refuse_ourselves_is_no_failure(
+def test_retries_of_a_rescan_are_spread_and_refusals_by_the_gate_are_no_failures(
     database: Database,
     client: GitHub,
     workplace: Make,
@@ -185,9 +185,7 @@ def test_a_cancelled_rescan_ends_and_leaves_nothing(
     assert not list((settings.state_dir / FOLDER).iterdir())
 
 
-def test_a_clone_stops_when_it_is_told_to(
-    client: GitHub, sandbox: SandboxGitHub, workplace: Make, tmp_path: Path
-) -> None:
+def test_a_clone_stops_on_request(client: GitHub, sandbox: SandboxGitHub, workplace: Make, tmp_path: Path) -> None:
     workplace().commit("first")
     stop = threading.Event()
     stop.set()
@@ -220,7 +218,7 @@ def cloned(client: GitHub, sandbox: SandboxGitHub, folder: Path) -> GitHubError:
         (Response(b"0010ERR no way\n0000"), Unavailable, "clone_failed"),
     ],
 )
-def test_what_stops_a_clone_has_its_name(
+def test_each_reason_that_ends_a_clone_has_a_name(
     client: GitHub, sandbox: SandboxGitHub, tmp_path: Path, answer: Response, error: type[GitHubError], reason: str
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -229,7 +227,7 @@ def test_what_stops_a_clone_has_its_name(
     assert (type(found), found.reason) == (error, reason)
 
 
-def test_a_clone_obeys_limits_and_tells_of_them(client: GitHub, sandbox: SandboxGitHub, tmp_path: Path) -> None:
+def test_a_clone_obeys_rate_limits_and_reports_them(client: GitHub, sandbox: SandboxGitHub, tmp_path: Path) -> None:
     sandbox.create_repository("ana/app")
     sandbox.faults["git"].append(lambda: Response(status_code=429))
     assert cloned(client, sandbox, tmp_path / "m.git").asked
@@ -248,7 +246,7 @@ def test_clones_that_fail_count_for_the_circuit(client: GitHub, sandbox: Sandbox
     assert cloned(client, sandbox, tmp_path / "m.git").reason == "circuit_open"
 
 
-def test_a_blocked_repository_is_told_from_one_that_is_not_there(
+def test_a_blocked_repository_is_distinguished_from_a_missing_one(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -270,7 +268,7 @@ def test_a_blocked_repository_is_told_from_one_that_is_not_there(
     assert job(database, job_id).counts == {"error_blocked": 1}
 
 
-def test_what_a_crash_left_is_removed_and_what_is_in_use_is_kept(settings: Settings) -> None:
+def test_abandoned_mirrors_are_removed_and_used_ones_kept(settings: Settings) -> None:
     root = settings.state_dir / FOLDER
     for name in ("job-1-dead", "job-2-alive"):
         (root / name / "mirror.git").mkdir(parents=True)
@@ -300,7 +298,7 @@ def enqueue(database: Database, target: Target) -> int:
         return manual.queue(session, target).id
 
 
-def test_what_a_force_push_left_behind_is_found(
+def test_commits_replaced_by_a_force_push_are_scanned(
     database: Database, workplace: Make, fresh_token: Token, rescan: Callable[[], Responded | None]
 ) -> None:
     token = fresh_token()
@@ -388,7 +386,9 @@ def unreached(client: GitHub, sandbox: SandboxGitHub, workplace: Make, tmp_path:
 
 
 @pytest.mark.parametrize("answer", [Response(status_code=503), Response(status_code=403)])
-def test_an_outage_makes_no_commit_gone(unreached: Unreached, sandbox: SandboxGitHub, answer: Response) -> None:
+def test_an_outage_does_not_mark_a_commit_as_gone(
+    unreached: Unreached, sandbox: SandboxGitHub, answer: Response
+) -> None:
     sandbox.faults["git"].append(lambda: answer)
     with pytest.raises((Unavailable, Forbidden)) as caught:
         unreached.fetch()
@@ -396,7 +396,9 @@ def test_an_outage_makes_no_commit_gone(unreached: Unreached, sandbox: SandboxGi
     assert unreached.fetch() == Fetched(1, 0, 0)
 
 
-def test_an_app_that_gets_no_token_makes_no_commit_gone(unreached: Unreached, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_without_a_token_does_not_mark_a_commit_as_gone(
+    unreached: Unreached, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(_: object) -> str:
         raise Unavailable("http_502", "the App's token cannot be had")
 
@@ -405,7 +407,7 @@ def test_an_app_that_gets_no_token_makes_no_commit_gone(unreached: Unreached, mo
         unreached.fetch()
 
 
-def test_a_commit_that_is_refused_in_other_words_is_not_taken_for_gone(
+def test_a_commit_refused_with_another_message_is_not_marked_as_gone(
     unreached: Unreached, sandbox: SandboxGitHub
 ) -> None:
     sandbox.faults["git"].append(lambda: Response(b"0010ERR no way\n0000"))
@@ -413,35 +415,33 @@ def test_a_commit_that_is_refused_in_other_words_is_not_taken_for_gone(
     assert unreached.fetch("1" * 40) == Fetched(1, 1, 0)
 
 
-def test_a_limit_is_waited_for_with_the_mirror_in_hand(unreached: Unreached, sandbox: SandboxGitHub) -> None:
+def test_a_rate_limit_is_waited_for_without_losing_the_mirror(unreached: Unreached, sandbox: SandboxGitHub) -> None:
     sandbox.faults["git"].extend([lambda: Response(status_code=429)] * 3)
     assert unreached.fetch() == Fetched(1, 0, 0)
     assert unreached.stop.waits == [60.0] * 3
 
 
-def test_a_limit_that_does_not_lift_leaves_the_rest_unread(unreached: Unreached, sandbox: SandboxGitHub) -> None:
+def test_a_lasting_rate_limit_leaves_the_rest_unread(unreached: Unreached, sandbox: SandboxGitHub) -> None:
     sandbox.faults["git"].extend([lambda: Response(status_code=429)] * 100)
     assert unreached.fetch() == Fetched(0, 0, 1)
     assert sum(unreached.stop.waits) <= mirrors.MAX_WAIT_SECONDS
 
 
-def test_who_waits_for_a_limit_stops_when_told_to(unreached: Unreached, sandbox: SandboxGitHub) -> None:
+def test_waiting_for_a_rate_limit_stops_on_request(unreached: Unreached, sandbox: SandboxGitHub) -> None:
     sandbox.faults["git"].append(lambda: Response(status_code=429))
     unreached.stop.wait = lambda timeout=None: True  # type: ignore[method-assign]  # it is set meanwhile
     with pytest.raises(MirrorStopped):
         unreached.fetch()
 
 
-def test_the_search_for_commits_that_are_there_has_an_end(
-    unreached: Unreached, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_search_for_existing_commits_is_limited(unreached: Unreached, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirrors, "MAX_FETCHES", 5)
     found = unreached.fetch(*(f"{number:040x}" for number in range(1, 9)))
     assert found.got + found.gone < 9
     assert found.unread == 9 - found.got - found.gone
 
 
-def test_unreached_commits_that_were_not_read_are_told(
+def test_unread_unreachable_commits_are_counted(
     database: Database, workplace: Make, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirrors, "MAX_FETCHES", 0)
@@ -456,7 +456,7 @@ def test_unreached_commits_that_were_not_read_are_told(
     assert (done.state, done.counts["unread_unreached_commits"]) == ("partial", 1)
 
 
-def test_what_people_wrote_is_read_page_by_page(
+def test_issues_comments_and_other_texts_are_read_page_by_page(
     database: Database,
     sandbox: SandboxGitHub,
     fresh_token: Token,
@@ -483,7 +483,7 @@ def test_what_people_wrote_is_read_page_by_page(
     assert found["release"].published_at is not None
 
 
-def test_a_step_that_breaks_off_goes_on_at_its_page(
+def test_an_interrupted_step_continues_at_its_page(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -512,7 +512,7 @@ def test_a_step_that_breaks_off_goes_on_at_its_page(
     assert job(database, job_id).progress["counts"]["issues"] == 350
 
 
-def test_a_repository_that_is_asked_for_while_it_is_read_is_read_on_and_then_once_more(
+def test_a_rescan_requested_during_a_rescan_runs_afterwards(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -536,7 +536,7 @@ def test_a_repository_that_is_asked_for_while_it_is_read_is_read_on_and_then_onc
     assert len(clones) == 4
 
 
-def test_a_limit_is_waited_for_without_counting_as_failure(
+def test_waiting_for_a_rate_limit_is_no_failure(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -549,7 +549,7 @@ def test_a_limit_is_waited_for_without_counting_as_failure(
         assert (job(database, job_id).state, job(database, job_id).failures) == ("queued", 0)
 
 
-def test_what_cannot_be_listed_is_told_and_the_rest_is_read(
+def test_a_list_that_cannot_be_read_is_counted_and_the_rest_is_read(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -561,7 +561,7 @@ def test_what_cannot_be_listed_is_told_and_the_rest_is_read(
     assert (done.state, done.counts["unread_releases"], done.counts["error_forbidden"]) == ("partial", 1, 1)
 
 
-def test_a_part_that_stays_out_of_reach_does_not_keep_the_rest_from_being_read(
+def test_an_unreachable_part_does_not_prevent_reading_the_rest(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -576,7 +576,7 @@ def test_a_part_that_stays_out_of_reach_does_not_keep_the_rest_from_being_read(
     assert done.counts["releases"] == 1
 
 
-def test_a_part_that_ends_its_worker_does_not_keep_the_rest_from_being_read(
+def test_a_part_that_kills_its_worker_does_not_prevent_reading_the_rest(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.create_repository("ana/app")
@@ -630,7 +630,7 @@ def test_everything_of_an_owner_becomes_a_job(
     assert {child.state for child in children} == {"done"}
 
 
-def test_reviews_are_read_and_what_is_in_no_list_is_counted(
+def test_reviews_are_read_and_unlisted_discussions_are_counted(
     database: Database,
     sandbox: SandboxGitHub,
     fresh_token: Token,
@@ -683,7 +683,7 @@ def test_reviews_are_read_though_an_hours_budget_is_smaller_than_a_page_of_pull_
     assert (done.state, done.counts["reviews"]) == ("done", 108 + 12 * 150)
 
 
-def test_a_cancelled_owner_leads_to_nothing_more(
+def test_a_cancelled_owner_rescan_queues_no_further_jobs(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.create_repository("ana/one")
@@ -701,7 +701,7 @@ def test_a_cancelled_owner_leads_to_nothing_more(
         assert [one.state for one in session.execute(select(ScanJob)).scalars()] == ["cancelled"]
 
 
-def test_a_repository_that_waits_already_is_hastened_and_waited_for_by_its_owner(
+def test_a_waiting_repository_job_becomes_urgent_and_joins_the_owners_rescan(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
     sandbox.create_repository("ana/one")
@@ -719,7 +719,7 @@ def test_a_repository_that_waits_already_is_hastened_and_waited_for_by_its_owner
     assert job(database, waiting).state == "done"
 
 
-def test_a_repository_that_became_public_is_read_though_its_owners_rescan_is_cancelled(
+def test_a_repository_that_became_public_is_read_even_if_its_owners_rescan_is_cancelled(
     database: Database, sandbox: SandboxGitHub, rescan: Callable[[], Responded | None]
 ) -> None:
     for name in ("ana/one", "ana/two"):
@@ -736,7 +736,7 @@ def test_a_repository_that_became_public_is_read_though_its_owners_rescan_is_can
 
 
 @pytest.mark.parametrize("target", [Target("owner", "nobody"), Target("gist", "abc"), Target("repository", "no/body")])
-def test_what_is_not_there_fails_in_one_line(
+def test_a_missing_target_fails_with_one_line(
     database: Database, rescan: Callable[[], Responded | None], target: Target
 ) -> None:
     job_id = enqueue(database, target)
@@ -747,5 +747,5 @@ def test_what_is_not_there_fails_in_one_line(
     assert target.name in str(failed.error)
 
 
-def test_asking_twice_is_one_job(database: Database) -> None:
+def test_two_requests_queue_one_job(database: Database) -> None:
     assert enqueue(database, Target("owner", "Ana")) == enqueue(database, Target("owner", "ana"))

@@ -121,7 +121,7 @@ def test_the_text_is_fetched_again_by_its_address_and_its_token_is_found(
         COMMENT + "x" * 999,
     ],
 )
-def test_an_address_that_is_none_of_the_api_is_never_asked(
+def test_an_address_outside_the_api_is_never_fetched(
     api: respx.Router, database: Database, github: GitHub, tmp_path: Path, fresh_token: Callable[[], str], url: str
 ) -> None:
     api.get("/events").respond(json=[comment_event(1, encoded(fresh_token()), url)])

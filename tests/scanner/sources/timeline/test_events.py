@@ -126,7 +126,7 @@ def test_a_created_ref_is_resolved_later(ref_type: str) -> None:
     assert push.ref == {"branch": "refs/heads/v1", "tag": "refs/tags/v1", "repository": ""}[ref_type]
 
 
-def test_a_deleted_branch_leaves_nothing_to_do() -> None:
+def test_a_deleted_branch_queues_nothing() -> None:
     found = read(event("PushEvent", {"ref": "refs/heads/x", "before": BEFORE, "head": "0" * 40}))
     assert found.pushes == []
     assert found.counts["deletions"] == 1
@@ -147,7 +147,7 @@ def test_a_repository_that_became_public_is_read_whole() -> None:
         ({"type": "MysteryEvent"}, "unknown_type"),
     ],
 )
-def test_what_cannot_be_used_is_counted_by_reason(changes: dict[str, Any], reason: str) -> None:
+def test_unusable_events_are_counted_by_reason(changes: dict[str, Any], reason: str) -> None:
     found = read(event("PushEvent", {"ref": "refs/heads/x", "before": BEFORE, "head": HEAD}) | changes)
     assert found.pushes == []
     assert found.counts[reason] == 1

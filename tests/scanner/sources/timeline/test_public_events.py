@@ -194,7 +194,7 @@ def test_new_events_behind_a_known_one_are_not_lost(api: respx.Router, github: G
     assert not brought.has_gap
 
 
-def test_ids_that_go_backwards_are_new_all_the_same(api: respx.Router, github: GitHub) -> None:
+def test_descending_ids_count_as_new(api: respx.Router, github: GitHub) -> None:
     api.get("/events").mock(side_effect=pages([push(900), push(901)]))
     cursor = poll_pages(github, Cursor()).cursor
     api.get("/events").mock(side_effect=pages([push(3), push(901)]))
@@ -224,7 +224,7 @@ def test_a_page_that_failed_is_still_owed_when_the_first_one_has_not_changed(api
     assert again.cursor.owed_pages == ()
 
 
-def test_a_burst_of_503_on_the_second_page_is_outlasted_within_the_poll(api: respx.Router, github: GitHub) -> None:
+def test_a_burst_of_503_on_the_second_page_is_retried_within_the_poll(api: respx.Router, github: GitHub) -> None:
     serve, failures = pages(full(200), full(100), full(0)), [503, 502]
 
     def bursts(request: httpx.Request) -> httpx.Response:
@@ -432,7 +432,7 @@ def test_an_event_that_cannot_be_read_hides_none_of_its_page(
     assert (report.error, report.events, report.candidates) == (None, 3, 2)
 
 
-def test_an_error_is_recorded_and_tried_again_ever_later(
+def test_an_error_is_recorded_and_retried_with_growing_delays(
     api: respx.Router, database: Database, polled: Callable[[], PollReport]
 ) -> None:
     api.get("/events").mock(return_value=httpx.Response(401))
@@ -445,7 +445,7 @@ def test_an_error_is_recorded_and_tried_again_ever_later(
     assert (state(database).failures, state(database).error) == (0, None)
 
 
-def test_what_the_database_cannot_take_waits_in_the_spool(
+def test_events_wait_in_the_spool_while_the_database_is_unavailable(
     api: respx.Router,
     database: Database,
     polled: Callable[[], PollReport],
@@ -493,7 +493,7 @@ def problems(database: Database, state_dir: Path) -> list[Problem]:
     return found.problems
 
 
-def test_a_list_that_never_changes_again_is_noticed_behind_its_etag(
+def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
 ) -> None:
     route = api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30)))
@@ -548,16 +548,14 @@ def test_a_clock_that_differs_from_githubs_hides_no_gap_and_makes_no_list_old(
     assert "stale_list" not in state(database).counts
 
 
-def test_a_date_that_is_none_is_not_believed(
-    api: respx.Router, database: Database, polled: Callable[[], PollReport]
-) -> None:
+def test_a_malformed_date_is_ignored(api: respx.Router, database: Database, polled: Callable[[], PollReport]) -> None:
     for date in ("Fri, 31 Dec 9999 23:59:59 -1400", "Thu, 01 Jan 1970 00:00:00 GMT", "soon"):
         api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30), date=date))
         polled()
     assert "stale_list" not in state(database).counts
 
 
-def test_a_slow_poll_keeps_its_turn(
+def test_a_slow_poll_keeps_its_lease(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
@@ -583,7 +581,7 @@ def test_a_slow_poll_keeps_its_turn(
     assert polled().jobs == 1
 
 
-def test_what_a_poll_brought_that_lost_its_turn_is_read_all_the_same(
+def test_events_of_a_poll_that_lost_its_lease_are_still_queued(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], fresh_token: Callable[[], str]
 ) -> None:
     def overtaken(request: httpx.Request) -> httpx.Response:
@@ -600,7 +598,7 @@ def test_what_a_poll_brought_that_lost_its_turn_is_read_all_the_same(
         assert session.execute(select(Sighting.state)).scalars().all() == ["unchecked"]
 
 
-def test_a_poll_that_failed_comes_back_at_no_set_time(
+def test_retries_of_a_failed_poll_are_spread(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leased_poll, "spread", lambda seconds: seconds + 5000)

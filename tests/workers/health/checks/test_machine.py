@@ -26,7 +26,7 @@ def test_a_database_with_the_tables_of_this_version_is_ok(database: Database) ->
     assert "can be written" in machine.check_database(database)
 
 
-def test_a_database_that_is_newer_or_cannot_be_reached_is_told(database: Database) -> None:
+def test_a_newer_or_unreachable_database_fails_the_check(database: Database) -> None:
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(Wrong, match="newer than this program") as newer:
@@ -37,7 +37,7 @@ def test_a_database_that_is_newer_or_cannot_be_reached_is_told(database: Databas
     assert "hunter2" not in away.value.sentence
 
 
-def test_beat_must_have_been_seen_just_now(database: Database) -> None:
+def test_beat_must_have_sent_a_heartbeat_recently(database: Database) -> None:
     context = context_of(database)
     with pytest.raises(Wrong, match="no beat was ever seen: nothing is polled"):
         machine.check_beat(context)

@@ -74,7 +74,7 @@ def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
         outside.check_mail(context_of())
 
 
-def test_an_empty_token_store_and_one_that_is_away_are_wrong(database: Database) -> None:
+def test_an_empty_or_unavailable_token_store_fails_the_check(database: Database) -> None:
     context = context_of(database_url=database.url.render_as_string(hide_password=False))
     with pytest.raises(Wrong, match="no leak can be recognised"):
         outside.check_store(context)
@@ -85,7 +85,7 @@ def test_an_empty_token_store_and_one_that_is_away_are_wrong(database: Database)
     away.close()
 
 
-def test_a_channel_is_only_connected_to_unless_a_message_is_asked_for(tmp_path: Path) -> None:
+def test_a_channel_gets_a_message_only_on_request(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"
         (channel,) = context_of(operator_slack_url=url).operator_channels

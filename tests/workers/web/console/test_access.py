@@ -56,13 +56,13 @@ def test_without_a_session_every_page_leads_to_the_sign_in(client: httpx.Client,
         assert answer.headers["Location"].startswith("/console/sign-in?next=%2Fconsole%2F"), address
 
 
-def test_without_a_session_nothing_is_done(client: httpx.Client, context: Context) -> None:
+def test_without_a_session_no_action_is_executed(client: httpx.Client, context: Context) -> None:
     for address in addresses(context, "POST"):
         answer = client.post(address, data={"reason": "mine"})
         assert (answer.status_code, answer.headers["Location"]) == (303, "/console/sign-in"), address
 
 
-def test_a_viewer_can_do_nothing_but_look(viewer: httpx.Client, context: Context) -> None:
+def test_a_viewer_can_change_nothing(viewer: httpx.Client, context: Context) -> None:
     for address in addresses(context, "POST"):
         if address in FOR_VIEWERS:
             continue
@@ -99,7 +99,7 @@ def test_without_fetch_metadata_the_origin_has_to_be_this_host(operator: httpx.C
     assert answer.headers["Location"] == f"/console/incidents/{one}?said=closed"
 
 
-def test_a_forged_cookie_is_refused_without_a_question_to_the_database(
+def test_a_forged_cookie_is_refused_without_a_query(
     client: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_in(client, "ana")
@@ -138,7 +138,7 @@ def test_a_session_ends_with_sign_out_time_idleness_and_a_changed_credential(
             assert answer.status_code == 303, number
 
 
-def test_a_role_that_is_taken_away_is_gone_at_the_next_click(operator: httpx.Client, own_database: Database) -> None:
+def test_a_removed_role_is_lost_at_the_next_request(operator: httpx.Client, own_database: Database) -> None:
     with own_database.write() as session:
         session.execute(update(ConsoleUser).values(role=Role.VIEWER))
     assert operator.post("/console/decisions/reject", data={}).status_code == 403
@@ -295,7 +295,7 @@ def test_without_the_setting_there_is_no_console(own_database: Database) -> None
 
 
 @pytest.mark.parametrize("name", ["", "A b", "-x", "x" * 65, "ä", "operator"])
-def test_a_name_that_is_none_is_refused(own_database: Database, name: str) -> None:
+def test_a_malformed_name_is_refused(own_database: Database, name: str) -> None:
     with own_database.write() as session, pytest.raises(BadUser):
         users.add(session, name, users.hash_password(PASSWORD), Role.VIEWER, who="operator:test")
 

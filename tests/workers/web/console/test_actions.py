@@ -41,7 +41,7 @@ def test_closing_reopening_and_a_note_are_in_the_audit_with_the_person(
         assert (found.who, found.incident_id) == ("console:ana", one)
 
 
-def test_what_does_not_fit_how_things_stand_is_refused_in_words(
+def test_an_impossible_action_is_refused_with_a_reason(
     operator: httpx.Client, context: Context, own_database: Database
 ) -> None:
     one = newest_incident(context, action=Decision.DISABLED, state=IncidentState.OPEN)
@@ -52,7 +52,7 @@ def test_what_does_not_fit_how_things_stand_is_refused_in_words(
     assert state_of(own_database, one) == IncidentState.OPEN
 
 
-def test_a_mail_is_sent_again_to_the_addresses_of_today(
+def test_a_mail_is_sent_again_to_the_current_addresses(
     operator: httpx.Client, context: Context, own_database: Database, woken: list[str]
 ) -> None:
     with own_database.read() as session:
@@ -64,7 +64,7 @@ def test_a_mail_is_sent_again_to_the_addresses_of_today(
     assert woken == ["outbox"]
 
 
-def test_a_token_comes_back_and_is_disabled_by_hand_with_an_address_as_evidence(
+def test_a_token_is_enabled_and_disabled_with_an_address_as_evidence(
     operator: httpx.Client, context: Context, own_database: Database
 ) -> None:
     one = newest_incident(context, action=Decision.DISABLED, state=IncidentState.OPEN)
@@ -132,7 +132,7 @@ def test_the_brake_is_not_released_when_it_holds_more_than_the_page_said(
         assert session.execute(select(Brake.closed_at)).scalar_one() is not None
 
 
-def test_a_bulk_action_counts_asks_and_leaves_out_what_came_later(
+def test_a_bulk_action_asks_for_confirmation_and_leaves_out_later_incidents(
     operator: httpx.Client, context: Context, own_database: Database
 ) -> None:
     data = {"act": "close", "action": "disabled", "state": "open", "account": "ana"}
@@ -160,7 +160,7 @@ def test_a_bulk_action_counts_asks_and_leaves_out_what_came_later(
         assert session.execute(others).scalar_one() > 0
 
 
-def test_a_bulk_action_says_what_could_not_be_done_and_why(operator: httpx.Client, context: Context) -> None:
+def test_a_bulk_action_reports_refused_incidents_with_the_reason(operator: httpx.Client, context: Context) -> None:
     data = {"act": "close", "account": "ana", "moment": context_now(context), "reason": "samples"}
     first = operator.post("/console/incidents/bulk/confirmed", data=data)
     again = operator.post("/console/incidents/bulk/confirmed", data=data)

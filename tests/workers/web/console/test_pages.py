@@ -45,7 +45,7 @@ def test_every_page_answers_and_loads_nothing_from_elsewhere(viewer: httpx.Clien
             assert tag != "script" or loaded, path
 
 
-def test_what_strangers_wrote_is_shown_and_never_markup(viewer: httpx.Client, context: Context) -> None:
+def test_text_of_strangers_is_never_markup(viewer: httpx.Client, context: Context) -> None:
     incident = f"/console/incidents/{newest_incident(context, token_name=HOSTILE)}"
     for path in (*PAGES, incident):
         page = viewer.get(path).text
@@ -64,7 +64,7 @@ def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewe
     assert "Repositories with most incidents" in page
 
 
-def test_an_incident_tells_where_it_stood_and_who_was_told(viewer: httpx.Client, context: Context) -> None:
+def test_the_page_of_an_incident_shows_places_and_notifications(viewer: httpx.Client, context: Context) -> None:
     page = whole(viewer.get(f"/console/incidents/{newest_incident(context, action='disabled')}").text)
     assert re.search(r"found in \w+/[\w-]+ and \d+ more places, and disabled [\d.]+ s after it became public", page)
     assert "Open on GitHub" in page
@@ -96,7 +96,7 @@ def test_a_mail_is_shown_as_its_owner_got_it_in_a_frame_that_can_do_nothing(
     assert html.headers["X-Frame-Options"] == "SAMEORIGIN"
 
 
-def test_what_is_not_there_is_a_page_that_says_so(viewer: httpx.Client) -> None:
+def test_a_missing_page_says_so(viewer: httpx.Client) -> None:
     for path in ("/console/incidents/x", f"/console/incidents/{'0' * 32}", "/console/mails/x", "/console/nothing"):
         answer = viewer.get(path)
         assert answer.status_code == 404, path
