@@ -106,6 +106,8 @@ def _token_at(content: bytes, start: int) -> Iterator[Finding]:
         if match is not None:
             yield Finding(match[0], start, match.end())
             continue
+        if patterns.end_of_word.match(content, start + 1):
+            continue
         match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
         if match is not None:
             finding = _units_finding(match, patterns)

@@ -64,6 +64,19 @@ breaks (in mail, in editors, inside JSON strings), a backslash before a line bre
 terminal or of a table's cell, and the end of one string literal up to the beginning of the next."""
 
 
+def end_of_word_expression(form: TokenFormat) -> bytes:
+    """Return a pattern of markup after the first letter of a prefix that shows that no token begins with the letter.
+
+    It matches a tag that cannot stand inside a word, and tags that another letter follows. In HTML, nearly every word
+    before a closing tag ends so, and `units_expression` takes ten times as long to find that out.
+    """
+    if len(form.prefix) < 2:
+        return rb"(?!)"
+    second = regex.escape(form.prefix[1].encode(), special_only=True)
+    other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z]" % second
+    return rb"(?!%b)<(?!\x00)|(?:<[^<>]{0,320}+>){1,5}+(?:%b)" % (_INLINE_TAG, other)
+
+
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
     """Return the pattern of one letter's escapes; `tag`: its tag characters (U+E0000 and on) in UTF-8."""
     return rb"""(?:

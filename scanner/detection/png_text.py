@@ -26,6 +26,8 @@ def png_members(container: Container) -> Iterator[Member]:
             if part.left:
                 container.meter.note("member_size")
             yield _text_member(container, header[4:], chunk)
+        if header[4:] == b"IEND":
+            return  # what follows the picture, often a line break, is no chunk
         part.skip()
         read_up_to(stream, 4)
 

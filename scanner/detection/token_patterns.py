@@ -11,7 +11,14 @@ from typing import NamedTuple, TypeAlias
 
 import regex
 
-from scanner.detection.joints import body_codes, decimal_code, decimal_units_expression, hex_code, units_expression
+from scanner.detection.joints import (
+    body_codes,
+    decimal_code,
+    decimal_units_expression,
+    end_of_word_expression,
+    hex_code,
+    units_expression,
+)
 from scanner.detection.token_formats import TokenFormat, active_formats, derived_from_formats
 
 _GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
@@ -30,6 +37,7 @@ class TokenPatterns(NamedTuple):
     Attributes:
         plain: The token as it is.
         units: Any character may be escaped, and joints may stand between two; captures are named `unit` and `joint`.
+        end_of_word: Markup after the first letter that shows that the letter begins no token.
         hexadecimal: Hexadecimal digits without anything between them.
         hex_list: Hexadecimal numbers with separators between them; the body's numbers are captured as `unit`.
         decimal_list: The same with decimal numbers.
@@ -48,6 +56,7 @@ class TokenPatterns(NamedTuple):
     form: TokenFormat
     plain: Pattern
     units: Pattern
+    end_of_word: Pattern
     hexadecimal: Pattern
     hex_list: Pattern
     decimal_list: Pattern
@@ -73,6 +82,7 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
         form=form,
         plain=regex.compile(form.expression.encode()),
         units=regex.compile(units_expression(form), regex.VERBOSE),
+        end_of_word=regex.compile(end_of_word_expression(form)),
         hexadecimal=regex.compile(b"".join(map(hex_code, prefix)) + hex_body + count),
         hex_list=regex.compile(rb"(?:0x)?" + hex_list + count),
         decimal_list=regex.compile(decimal_list + count),

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sqlalchemy.exc import DBAPIError
-
 from scanner.detection import redact
-from scanner.records import versions
-from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
-from scanner.records.versions import WrongVersion
-from scanner.settings import SettingsError, load_settings
-from scanner.tokens.protocol import StoreUnavailable
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The disk is full, the user's share of it is used up, or it is read-only."""
@@ -23,9 +16,17 @@ class UserError(Exception):
 
 def explain(err: BaseException) -> str | None:
     """Return the line to print, or None if the error is a bug in r8scan."""
+    if isinstance(err, UserError):
+        return redact(" ".join(str(err).split()))
     # Import late: every command imports this module, and few of them fail.
+    from sqlalchemy.exc import DBAPIError
+
+    from scanner.records.database import DatabaseUnavailable, is_unavailable
     from scanner.records.retention import NotErasable
+    from scanner.records.versions import WrongVersion
     from scanner.response.operator_actions import NotPossible
+    from scanner.settings import SettingsError
+    from scanner.tokens.protocol import StoreUnavailable
 
     if isinstance(err, WrongVersion):
         return redact(str(err))
@@ -39,7 +40,7 @@ def explain(err: BaseException) -> str | None:
     if isinstance(err, OSError) and err.errno in DISK_ERRORS:
         place = f" ({err.filename})" if err.filename else ""
         return redact(f"the disk cannot be written: {err.strerror}{place}; make room, or move R8SCAN_STATE_DIR")
-    if isinstance(err, UserError | SettingsError | NotPossible | NotErasable):
+    if isinstance(err, SettingsError | NotPossible | NotErasable):
         return redact(" ".join(str(err).split()))
     if isinstance(err, StoreUnavailable):
         return redact(f"the token store is away ({err}): try again later")
@@ -53,6 +54,8 @@ def explain(err: BaseException) -> str | None:
 
 def _database_setting() -> str:
     """Return the setting that says where the database is: by default it is in the state folder."""
+    from scanner.settings import SettingsError, load_settings
+
     try:
         settings = load_settings(use_state=False)
     except SettingsError:
@@ -62,6 +65,12 @@ def _database_setting() -> str:
 
 def _wrong_version() -> str | None:
     """Return an error message if the database has tables of another version, which can make SQL fail."""
+    from sqlalchemy.exc import DBAPIError
+
+    from scanner.records import versions
+    from scanner.records.database import Database, DatabaseUnavailable
+    from scanner.settings import SettingsError, load_settings
+
     try:
         database = Database(load_settings(use_state=False).database_url.get_secret_value())
         with database.read() as session:

@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from workers.cli.tables import FittedTable
+    from workers.cli.tables import FittedTable
 
 WIDTH_OF_PIPES = 1000
 """Width in characters if there is neither a terminal nor the variable COLUMNS: programs read one row per line."""
@@ -19,12 +20,16 @@ WIDTH_OF_PIPES = 1000
 
 def console() -> Console:
     """Return a console on standard output, as wide as the terminal."""
+    from rich.console import Console  # late: a scan without findings prints no table
+
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(soft_wrap=False, highlight=False, width=WIDTH_OF_PIPES if is_pipe else None)
 
 
 def errors() -> Console:
     """Return a console on standard error, for progress and summaries."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -55,6 +60,8 @@ def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
     """Return a table to be printed with others. Print it with `crop=False`."""
+    from workers.cli.tables import FittedTable
+
     cells = tuple(tuple(plain(value) for value in row) for row in rows)
     return FittedTable(title, tuple(columns), cells, tuple(optional))
 

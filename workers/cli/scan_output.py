@@ -7,10 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
+from typing import TYPE_CHECKING, Any
 
 from scanner import __version__
 from scanner.detection import Candidate, redact
@@ -18,10 +15,23 @@ from workers.cli import output
 from workers.cli.scan_run import NotRead, Progress, ScanRun
 from workers.health.problems import counted
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "leaked-api-token"
 MAX_NAMED_ON_TERMINAL = 20
 """Unread items that the summary names. JSON and SARIF name them all."""
+
+
+class _Hidden:
+    """Progress that is not shown."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        del what, total
+
+    def advance(self, objects: int, size: int, hits: int) -> None:
+        del objects, size, hits
 
 
 class _Shown:
@@ -47,8 +57,14 @@ class _Shown:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show a progress bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Hidden()
+        return
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[detail]}"))
-    with Bar(*columns, console=output.errors(), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Bar(*columns, console=output.errors(), transient=True) as bar:
         yield _Shown(bar)
 
 
@@ -153,18 +169,21 @@ def _sarif_result(candidate: Candidate) -> dict[str, Any]:
 def _summary(run: ScanRun) -> None:
     what = [counted(run.files, "file")] if run.files else []
     what += [counted(run.objects, "git object")] if run.objects else []
-    errors = output.errors()
     found = f"{len(run.candidates)} found" if run.candidates else "no token found"
-    errors.print(f"{found} in {' and '.join(what) or 'nothing'} ({_size(run.bytes)})", markup=False, soft_wrap=True)
+    _say(f"{found} in {' and '.join(what) or 'nothing'} ({_size(run.bytes)})")
     for reason, count in sorted(run.unread.items()):
-        errors.print(f"not read: {count} × {reason.replace('_', ' ')}", markup=False, soft_wrap=True)
+        _say(f"not read: {count} × {reason.replace('_', ' ')}")
     for item in run.not_read[:MAX_NAMED_ON_TERMINAL]:
-        errors.print(f"  {output.plain(_named(item))}", markup=False, soft_wrap=True)
+        _say(f"  {output.plain(_named(item))}")
     more = len(run.not_read) - MAX_NAMED_ON_TERMINAL
     if more > 0:
-        errors.print(f"  and {more} more: --format json names them all", markup=False, soft_wrap=True)
+        _say(f"  and {more} more: --format json names them all")
     for note in run.notes:
-        errors.print(f"note: {output.plain(redact(note))}", markup=False, soft_wrap=True)
+        _say(f"note: {output.plain(redact(note))}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _named(item: NotRead) -> str:

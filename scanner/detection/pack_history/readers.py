@@ -100,6 +100,8 @@ def read_packs(
         on_progress: Called with the objects that were read and their total.
         deadline: When reading ends. The remaining objects are counted under its reason.
     """
+    if deadline.is_over:
+        return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
     with _server(_folders(git_dir)) as server:
         try:
             plan = server.plan(deadline)

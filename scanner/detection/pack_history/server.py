@@ -150,11 +150,13 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
     """Read the units that are asked for, until the other end is closed."""
+    gc.disable()  # the objects of a unit form no cycles, and looking for some takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         (number,) = UNIT.unpack(raw)
         if number >= len(history.units):
             return
         _read_unit(connection, history.units[number])
+        gc.collect()
         messages.send_frame(connection, Frame(DONE))
 
 

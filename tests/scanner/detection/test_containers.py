@@ -266,3 +266,10 @@ def test_an_archive_in_an_archive_of_another_kind_is_opened() -> None:
     content = ar((b"control.tar.gz", gzip.compress(tarred(zipped(TEXT), name="x.jar"))))
     (candidate,) = found(scan(content))
     assert candidate.container == "a.bin!/control.tar.gz!/control.tar!/x.jar!/b/c.txt"
+
+
+def test_what_follows_the_end_of_a_picture_is_no_damage() -> None:
+    picture = png(b"nothing")
+    assert picture.endswith(b"IEND" + zlib.crc32(b"IEND").to_bytes(4))
+    for rest in (b"", b"\n", b"twelve bytes"):
+        assert not scan(picture + rest).unread

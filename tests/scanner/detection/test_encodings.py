@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.detection import Candidate, Detector, Document, Place, sha256_digest
+from scanner.detection.token_patterns import token_patterns
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
 DETECTOR = Detector()
@@ -171,3 +172,34 @@ def test_needles_in_any_order_never_hide_a_token(pieces: list[bytes]) -> None:
 def test_text_shorter_than_a_token_has_no_candidate(text: str) -> None:
     if sum(letter.isalnum() for letter in text) < 39:
         assert candidates_of(text.encode()) == ()
+
+
+PARTS = (
+    "</a>",
+    "<b>",
+    "</b >",
+    "<div>",
+    "</",
+    "<",
+    ">",
+    " ",
+    "8",
+    "_",
+    "x",
+    "0",
+    "\r",
+    "\n",
+    "\0",
+    "|",
+    "&#56;",
+    "<\0ab\0",
+)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=8), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_markup_that_ends_a_word_hides_no_token(parts: list[str], goes_on: bool) -> None:
+    (patterns,) = token_patterns()
+    content = f"r{''.join(parts)}{'8' * goes_on}_{'a1B' * 13}".encode()
+    if patterns.end_of_word.match(content, 1):
+        assert patterns.units.match(content) is None

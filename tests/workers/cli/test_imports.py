@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from scanner.detection import sha256_digest
+from scanner.detection.token_formats import DEFAULT_FORMATS, active_formats
 from scanner.records.database import Database
 from scanner.records.schema import upgrade
+from scanner.settings import SettingsError, load_settings
+from workers.cli import scan_sources
 
 HEAVY = (
     "scanner.detection.detector",
@@ -24,6 +28,17 @@ HEAVY = (
     "starlette",
     "uvicorn",
 )
+SERVICE = (
+    "email_validator",
+    "numpy",
+    "pydantic_settings",
+    "rich",
+    "scanner.records",
+    "scanner.settings",
+    "sqlalchemy",
+    "structlog",
+)
+"""What a scan without findings does not need. Typer itself imports pydantic."""
 PROBE = f"""
 import sys
 sys.argv = ["r8scan", *sys.argv[1:]]
@@ -71,3 +86,23 @@ def imported(tmp_path: Path, *command: str) -> list[str]:
     probe = [sys.executable, "-c", PROBE, *command]
     done = subprocess.run(probe, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     return done.stderr.splitlines()
+
+
+def test_a_scan_imports_no_database_no_settings_and_no_tables(tmp_path: Path) -> None:
+    (tmp_path / "clean.txt").write_text("nothing")
+    program = PROBE.replace(repr(HEAVY), repr((*SERVICE, *HEAVY[1:])))
+    probe = [sys.executable, "-c", program, "scan", "--history", str(tmp_path)]
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(probe, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[:2] == ["no token found in 1 file (7 B)", "imported:"]
+
+
+def test_the_settings_of_a_scan_without_variables_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("R8SCAN_")]:
+        monkeypatch.delenv(name)
+    settings = load_settings(read_dotenv=False, use_state=False)
+    assert settings.digester() is sha256_digest is scan_sources._digester()
+    assert settings.token_formats == DEFAULT_FORMATS == active_formats()
+    monkeypatch.setenv("r8scan_token_format", "x")
+    with pytest.raises(SettingsError):
+        scan_sources._digester()
