@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class AnnouncingReport:
-    """How many rows one run sent, deferred and failed."""
+    """The result of one run: the numbers of sent, deferred and failed rows."""
 
     sent: int = 0
     deferred: int = 0

@@ -22,7 +22,7 @@ _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 
 
 class BounceOutcome(Enum):
-    """What a bounce changed, with the sentence that the command prints."""
+    """The effect of a bounce, with the sentence that the command prints."""
 
     FAILED = "recorded: the mail has failed"
     UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"

@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class DeliveryReport:
-    """What one run did, in rows.
+    """The result of one run, in numbers of rows.
 
     Attributes:
         claimed: All rows that the run tried: those that were sent, deferred, failed or lost, and one that was

@@ -90,7 +90,7 @@ def _upgraded(url: str) -> None:
 
 @pytest.fixture
 def postgresql_url(postgresql: str) -> Iterator[str]:
-    """A database of its own."""
+    """Return the URL of an empty PostgreSQL database for one test."""
     with _created(postgresql, f"test_{os.getpid()}_{next(_numbers)}") as url:
         yield url
 

@@ -100,7 +100,7 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
-    """Pages that differ from others only by their rows: for pictures, not for tests."""
+    """Yield pages that differ from others only by their rows. They are needed for pictures, not for tests."""
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         hostile = newest.where(Incident.token_name.like("<img%")).limit(1)

@@ -30,7 +30,7 @@ MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 16_000
 MAX_LINE_CHARACTERS = 64_000
 MAX_REDACTED_CHARACTERS = 64 * 1024
-"""Of one value: the rest is dropped unread, which bounds what a hostile value costs."""
+"""Characters of one value that are redacted. The rest is dropped unread, which limits the cost of a hostile value."""
 MAX_TOKEN_CHARACTERS = 4096
 """The end of a slice, where a token may have lost its own end, is dropped: no encoded token is longer."""
 MAX_ITEMS = 50
@@ -180,7 +180,9 @@ def _representation(value: object) -> str:
 
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
-    """Bytes as text: in UTF-16 every second byte of a token is zero, which the representation would spell out."""
+    """Return bytes as text. In UTF-16 every second byte of a token is zero, so its representation would not be
+    recognised.
+    """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
     return clean_text(text + ("\0" if len(value) > len(some) else ""), MAX_VALUE_CHARACTERS)

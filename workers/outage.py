@@ -47,7 +47,7 @@ class Outage:
 
     @property
     def lasts(self) -> bool:
-        """Whether the thing was away when it was last used."""
+        """Return whether the service was unavailable at the latest attempt."""
         return self._began is not None
 
     def worked(self) -> None:

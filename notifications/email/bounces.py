@@ -45,7 +45,7 @@ class NotABounce(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """What a server says about one mail. `action` is a word of RFC 3464, section 2.3.3, in lower case."""
+    """A server's report about one mail. `action` is a word of RFC 3464, section 2.3.3, in lower case."""
 
     message_id: str
     action: str

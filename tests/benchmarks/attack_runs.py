@@ -44,8 +44,9 @@ COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "ref
 
 @dataclass(slots=True)
 class Row:
-    """What one input cost. Seconds, MB. `has_neighbour`: a leak lies beside it. `failure` is what went
-    wrong besides limits, empty for nothing.
+    """The cost of one input in seconds and MB.
+
+    `has_neighbour` says that a leak is beside it. `failure` is an error other than a reached limit, or empty.
     """
 
     name: str

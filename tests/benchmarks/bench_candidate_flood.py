@@ -121,7 +121,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path) -> dict[str, Any]:
     began, began_cpu = time.monotonic(), time.process_time()
     limits = PackLimits(pack_bytes=PACK_BYTES)
     for kind in KINDS:
-        # What takes long becomes a job of the second kind.
+        # A push that takes long becomes a job of the second kind.
         push_scan.scan_next(database, github, detector, Policy(), limits=limits, threads=8, state_dir=folder, kind=kind)
     seconds, cpu = time.monotonic() - began, time.process_time() - began_cpu
     done.set()

@@ -43,7 +43,7 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """What one run came to. Times are seconds from a push."""
+    """The results of one run. Times are seconds from a push."""
 
     pushes: int
     known: dict[int, float] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Run:
 
 @contextmanager
 def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Iterator[str]:
-    """The prepared GitHub as a process of its own: its address."""
+    """Run the prepared GitHub in its own process, and yield its address."""
     options = {"pushes": pushes, "rate": RATE, "leaks": leaks, "lag": lag, "new": NEW_A_SECOND, "out": folder}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", "tests.benchmarks.discovery_github", *arguments])

@@ -42,7 +42,7 @@ LIST_SIZE = 100
 
 
 class DiscoveryGitHub(Firehose):
-    """What is visible when, where, and what is left of each quota."""
+    """A GitHub that decides what each listing shows at a given time, and counts the quotas."""
 
     def __init__(self, pushes: list[Prepared], rate: float, lag: float, new: float, address: str = "") -> None:
         super().__init__(pushes, rate, 0.0)

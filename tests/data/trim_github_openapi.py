@@ -43,7 +43,7 @@ LICENCE = (
 
 
 def trimmed(described: dict[str, Any]) -> dict[str, Any]:
-    """The operations, with all that they refer to."""
+    """Return the operations, with everything that they refer to."""
     operations: dict[str, Any] = {}
     for name in OPERATIONS:
         method, path = name.split(" ")
@@ -66,14 +66,14 @@ def trimmed(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(response: dict[str, Any], described: dict[str, Any]) -> Any:
-    """What an answer's JSON has to be; None for an answer without."""
+    """Return the schema of an answer's JSON, None if the answer has none."""
     content = _resolved(response, described).get("content", {})
     media = content.get("application/json") or next((content[one] for one in sorted(content)), None)
     return None if media is None or "schema" not in media else _plain(media["schema"])
 
 
 def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
-    """What the value refers to, where it only refers to it."""
+    """Return the target of a reference, and any other value unchanged."""
     while "$ref" in value:
         found: Any = described
         for part in value["$ref"].removeprefix("#/").split("/"):
@@ -83,7 +83,7 @@ def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any
 
 
 def _plain(value: Any, *, is_names: bool = False) -> Any:
-    """The schema without texts, in JSON Schema's words. `is_names`: its keys are names of properties, not words."""
+    """Return the schema without texts, as JSON Schema. `is_names` says that its keys are names of properties."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if not isinstance(value, dict):
@@ -101,7 +101,7 @@ def _plain(value: Any, *, is_names: bool = False) -> Any:
 
 
 def _referred(value: Any) -> set[str]:
-    """Names of the schemas that are referred to."""
+    """Return the names of the referenced schemas."""
     if isinstance(value, list):
         return {name for one in value for name in _referred(one)}
     if not isinstance(value, dict):

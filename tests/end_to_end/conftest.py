@@ -22,7 +22,7 @@ def surroundings(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def polling(surroundings: World) -> Callable[[], bool]:
-    """Whether the service has polled at least once."""
+    """Return a function that says whether the service has polled at least once."""
 
     def ask() -> bool:
         with surroundings.database.read() as session:
@@ -39,13 +39,13 @@ def disabled(surroundings: World, digest: str) -> bool:
 
 
 def idle(surroundings: World) -> bool:
-    """Whether every job that was queued has ended."""
+    """Return whether every queued job has ended."""
     with surroundings.database.read() as session:
         return session.execute(select(ScanJob.id).where(ScanJob.state.in_(("queued", "running")))).first() is None
 
 
 def told(surroundings: World) -> int:
-    """How often an owner was told of an incident."""
+    """Return the number of sent notifications to owners."""
     with surroundings.database.read() as session:
         statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
         return len(session.execute(statement).all())

@@ -1,4 +1,4 @@
-"""What the service promises, kept by the processes that run in production."""
+"""The promises of the service, tested with the processes that run in production."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sen
 
 
 def processes(pid: int) -> dict[str, list[int]]:
-    """The service's processes by name: the celery command's role, redis, and pool children."""
+    """Return the service's processes by name: the celery command's role, redis, and pool children."""
     found: dict[str, list[int]] = {}
     stack = [pid]
     while stack:
@@ -56,7 +56,7 @@ def told_in_log(surroundings: World, number: int) -> None:
 
 
 def leak(surroundings: World, token: str, number: int) -> None:
-    """A repository of its own with a token in it, pushed."""
+    """Push a token to a new repository."""
     name = f"ana/app{number}"
     surroundings.github.create_repository(name)
     work = surroundings.workplace(name, f"work{number}")

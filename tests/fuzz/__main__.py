@@ -53,7 +53,7 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
 
 
 def main() -> int:
-    """Run every target in turn; the number that failed decides."""
+    """Run every target. Return 1 if one failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")

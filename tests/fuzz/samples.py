@@ -36,20 +36,20 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 @functools.cache
 def containers(family: str) -> tuple[bytes, ...]:
-    """A container of each kind in the family."""
+    """Return a container of each kind in the family."""
     beginnings = FAMILIES[family]
     return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))
 
 
 @functools.cache
 def encoded() -> tuple[bytes, ...]:
-    """The token in every encoding that is read."""
+    """Return the token in every encoding that is found."""
     return tuple(encode(TOKEN, random.Random(7)) for encode in ENCODINGS.values())
 
 
 @functools.cache
 def needles() -> tuple[bytes, ...]:
-    """What the matcher looks for, and what may stand between the letters of a token."""
+    """Return the needles, and the joints that may separate two letters of a token."""
     from scanner.detection.needles import needle_groups
 
     found = [needle.text for group in needle_groups() for needle in group]
@@ -59,7 +59,7 @@ def needles() -> tuple[bytes, ...]:
 
 @functools.cache
 def packs() -> tuple[bytes, ...]:
-    """A pack of a push, and one of deltas."""
+    """Return a pack of a push, and one of deltas."""
     objects = Objects()
     blob = objects.add("blob", CONTENT)
     tree = objects.add("tree", b"100644 a.py\0" + bytes.fromhex(blob))
@@ -72,14 +72,14 @@ def packs() -> tuple[bytes, ...]:
 
 
 def deltas() -> tuple[bytes, ...]:
-    """Deltas of `CONTENT * 4`."""
+    """Return deltas of `CONTENT * 4`."""
     size = len(CONTENT) * 4
     copy = length(size) + length(size) + b"\x90" + bytes([size])
     return copy, length(size) + length(3) + b"\3abc", length(size) + length(size * 2) + (b"\x90" + bytes([size])) * 2
 
 
 def answers() -> tuple[bytes, ...]:
-    """What a git server answers: refs, a pack in the side-band, capabilities."""
+    """Return answers of a git server: refs, a pack in the side-band, capabilities."""
     from tests.benchmarks.firehose import pkt_line
 
     oid = "0123456789abcdef" * 2 + "01234567"
@@ -94,7 +94,7 @@ def answers() -> tuple[bytes, ...]:
 
 
 def mails() -> tuple[bytes, ...]:
-    """Notifications of a mail server."""
+    """Return notifications of a mail server."""
     parts = (
         b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b\r\n"
         b"Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 no\r\n\r\n",
@@ -106,20 +106,20 @@ def mails() -> tuple[bytes, ...]:
 
 
 def usage() -> tuple[bytes, ...]:
-    """Usage records."""
+    """Return usage records."""
     full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
     return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Bodies that Python's JSON parser reads, and some that it refuses: too deep, or with too many digits."""
+    """Return bodies that Python's JSON parser reads, and some that it refuses: too deep, or with too many digits."""
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000
     return (b'[{"id": "1", "n": [1, 2.5e3, null, "\\u0041"]}]', b"[" + deep + b", 1]", b'{"n": ' + digits + b"}", deep)
 
 
 def reader_answers() -> tuple[bytes, ...]:
-    """What a reader sends of a pack: an object that it gives back, then all that it found."""
+    """Return messages of a reader about a pack: a deferred object, then the findings."""
     oid = "ab" * 20
     scan = {
         "hits": [[oid, "blob", [[TOKEN.decode(), 1, 2, ["plain"], []]]]],

@@ -17,7 +17,7 @@ KEPT_HEAD = 8
 
 @st.composite
 def edited(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
-    """One of the samples after a few edits."""
+    """Draw one of the samples after a few edits."""
     content = bytearray(draw(st.sampled_from(samples)))
     for _ in range(draw(st.integers(0, MAX_EDITS))):
         if len(content) <= KEPT_HEAD:
@@ -49,18 +49,18 @@ def _edit(draw: st.DrawFn, content: bytearray, at: int) -> None:
 
 @st.composite
 def joined(draw: st.DrawFn, words: Sequence[bytes]) -> bytes:
-    """A text of the words, each repeated a few times, in any order."""
+    """Draw a text of the words, each repeated a few times, in any order."""
     parts = draw(st.lists(st.tuples(st.sampled_from(words), st.integers(1, MAX_REPEATS)), max_size=30))
     return b"".join(word * count for word, count in parts) + draw(st.binary(max_size=20))
 
 
 def any_text() -> st.SearchStrategy[str]:
-    """Text of any characters, lone surrogates and NUL too."""
+    """Return a strategy for text of any characters, lone surrogates and NUL included."""
     return st.text(st.characters(codec=None), max_size=60)
 
 
 def any_json() -> st.SearchStrategy[Any]:
-    """A decoded JSON value of any shape."""
+    """Return a strategy for decoded JSON values of any shape."""
     leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), any_text())
     return st.recursive(
         leaves,
@@ -70,6 +70,6 @@ def any_json() -> st.SearchStrategy[Any]:
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An object with all or some of these fields, each of which may also be any other JSON value."""
+    """Return a strategy for objects with some of these fields. A field may also have any other JSON value."""
     loose = {name: st.one_of(strategy, any_json()) for name, strategy in fields.items()}
     return st.one_of(st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=loose))

@@ -27,7 +27,7 @@ from tests.fuzz.strategies import any_json, any_text, edited, joined, record
 MAX_EXPANDED = 4 << 20
 MAX_ENTRIES = 2_000
 MAX_STEPS = 200_000
-"""How often the clock may be read while one content is read; it is read at each step that is paid for."""
+"""Limit of the readings of the clock for one content. The clock is read at each charged step."""
 WEB_URL = "https://github.example"
 LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1 << 20, piece_bytes=256 << 10)
 
@@ -42,7 +42,7 @@ class Target:
 
 
 def read(content: bytes) -> None:
-    """The engine reads the content: no exception, bounded expansion, bounded steps."""
+    """Check that the engine reads the content without an exception, with bounded expansion and steps."""
     ticks = itertools.count()
     meter = Meter(LIMITS, len(content), clock=lambda: next(ticks) / MAX_STEPS)
     found = all_findings(content, "fuzz", meter)
@@ -55,7 +55,7 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """The detector agrees with itself: the batch prefilter sees whatever the detector finds."""
+    """Check that the batch prefilter reports every content in which the detector finds a token."""
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
     assert offsets == sorted(offsets)
@@ -64,7 +64,7 @@ def scan(content: bytes) -> None:
 
 
 def redacted(content: bytes) -> None:
-    """Redaction never raises, is the same a second time, and leaves no plain token."""
+    """Check that redaction never raises, does not change its own result, and leaves no plain token."""
     text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
     once = redact(text)
     assert redact(once) == once
@@ -72,7 +72,7 @@ def redacted(content: bytes) -> None:
 
 
 def pack(content: bytes) -> None:
-    """A pack is read and scanned with all its trees and commits."""
+    """Check that a pack is read and scanned with all its trees and commits."""
     from scanner.detection.packs import PackLimits
     from scanner.github.git_protocol import ReceivedPack
     from scanner.sources.pushes.objects import read_pack
@@ -84,7 +84,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """A reader scans a pack, and what it says of it is what the process that asked takes."""
+    """Check that the process accepts the answer of a reader that scanned the pack."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -105,7 +105,7 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Whatever a reader that was taken over sends is an answer, or is none."""
+    """Check that any bytes from a reader are accepted as an answer or refused."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -119,7 +119,7 @@ def reader_answer(content: bytes) -> None:
 
 
 def hostile_json(body: bytes) -> None:
-    """A body becomes a value of limited depth if Python's parser refuses it, or is not JSON."""
+    """Check that a body is parsed to a value of limited depth, or refused as no JSON."""
     from scanner.github.hostile_json import parse_json
 
     with suppress(ValueError):
@@ -127,7 +127,7 @@ def hostile_json(body: bytes) -> None:
 
 
 def delta(content: bytes) -> None:
-    """A delta gives an object of the declared size, or is damaged."""
+    """Check that a delta yields an object of the declared size, or is damaged."""
     from scanner.detection.pack_codec import DamagedPack, apply_delta
 
     try:
@@ -138,7 +138,7 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """A git server's answer is split into lines, whatever pieces it comes in."""
+    """Check that a git server's answer is split into lines, in whatever pieces it arrives."""
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 
@@ -154,7 +154,7 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """An event of any shape gives documents, or is none."""
+    """Check that an event of any shape yields documents, or is counted as unusable."""
     from scanner.sources.timeline.events import Found, parse_event, read_event
 
     found = Found()
@@ -166,7 +166,7 @@ def event(value: Any) -> None:
 
 
 def alerts(body: bytes) -> None:
-    """A body is a list of alerts, or is refused."""
+    """Check that a body is parsed as a list of alerts, or refused."""
     from scanner.sources.alerts import NotAlerts, TooManyAlerts, parse_alerts
 
     try:
@@ -178,7 +178,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Keys and signatures of any shape are refused, never accepted."""
+    """Check that keys and signatures of any shape are refused."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts
@@ -192,7 +192,7 @@ def signature(parts: tuple[Any, str, str, bytes]) -> None:
 
 
 def gist(value: Any) -> None:
-    """A gist of any shape gives files and candidates."""
+    """Check that a gist of any shape yields files and candidates."""
     from collections import Counter
 
     from scanner.sources.gists.poll import read_gist
@@ -208,7 +208,7 @@ def _github() -> GitHub:
 
 
 def search_result(value: Any) -> None:
-    """A result of code search of any shape gives files and candidates."""
+    """Check that a result of code search of any shape yields files and candidates."""
     from scanner.github.search import parse_result
     from scanner.sources.code_search.poll import Results, read_result
 
@@ -217,7 +217,7 @@ def search_result(value: Any) -> None:
 
 
 def comparison(patch: str) -> None:
-    """A patch of any shape gives as many lines as numbers."""
+    """Check that a patch of any shape yields as many lines as numbers."""
     from scanner.github.compare import new_side
 
     text, numbers = new_side(patch)
@@ -225,7 +225,7 @@ def comparison(patch: str) -> None:
 
 
 def bounce(content: bytes) -> None:
-    """A mail is a notification, or is none."""
+    """Check that a mail is read as a notification, or refused."""
     from notifications.email.bounces import NotABounce, read_bounce
 
     try:
@@ -236,7 +236,7 @@ def bounce(content: bytes) -> None:
 
 
 def usage(content: bytes) -> None:
-    """A line is a usage record, or is bad; its address is nowhere in it."""
+    """Check that a line is read as a usage record without its address, or refused."""
     from datetime import UTC, datetime
 
     from scanner.compromise.networks import NetworkList
@@ -252,7 +252,7 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """A report of any shape is recorded in bounds, or is bad."""
+    """Check that a report of any shape is recorded within its limits, or refused."""
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 
@@ -269,7 +269,7 @@ def report(value: Any) -> None:
 
 
 def archive_hour(content: bytes) -> None:
-    """An hour of archived events gives lines, or fails in a documented way."""
+    """Check that an hour of archived events yields lines, or fails in a documented way."""
     from scanner.github import event_files
     from scanner.github.errors import GitHubError
 
@@ -334,7 +334,7 @@ def _json_bytes(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 
 
 def targets() -> list[Target]:
-    """Every target."""
+    """Return every target."""
     import gzip
 
     hour = gzip.compress(b'{"id": "1"}\n{"id": "2"}\n' * 20)

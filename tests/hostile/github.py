@@ -63,7 +63,7 @@ class HostileGitHub(Firehose):
         self._gists.insert(0, {**gist, "html_url": f"{self.url}/gist/{gist_id}", "description": None})
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Status, further headers, body."""
+        """Return status, further headers and body."""
         json_type = b"Content-Type: application/json\r\n"
         path = target.partition(b"?")[0]
         if path == b"/api/events":

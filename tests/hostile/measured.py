@@ -23,7 +23,7 @@ from typing import Any
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 10
-"""What a reader of hostile content may take."""
+"""The limit of processor time for a reader of hostile content."""
 MAX_MEMORY_MB = 400
 SAFETY_MEMORY_MB = 1500
 """Address space of the measured process: above what is allowed, so that the figure shows; below what hurts."""
@@ -191,7 +191,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(request: dict[str, Any], send: int) -> None:
-    """In the fork: work and write the result; ends the process."""
+    """Do the work in the fork, write the result and end the process."""
     told: dict[str, Any]
     try:
         content = Path(request["path"]).read_bytes()

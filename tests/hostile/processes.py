@@ -19,7 +19,7 @@ _CLEAR_PEAK = "5"
 
 @dataclass(slots=True)
 class Cost:
-    """What one process has cost: seconds of CPU since the measurement began, and its peak memory in MB."""
+    """The cost of one process: seconds of CPU since the measurement began, and its peak memory in MB."""
 
     name: str
     is_reader: bool
@@ -35,7 +35,7 @@ class Costs:
     by_pid: dict[int, Cost] = field(default_factory=dict)
 
     def most_of_a_reader(self) -> float:
-        """Seconds of CPU of the reader that took most."""
+        """Return the CPU seconds of the reader that used the most."""
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
@@ -117,7 +117,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Those of the processes that still run and are not zombies."""
+    """Return the processes that still run and are not zombies."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

@@ -11,7 +11,7 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """A bare repository of the input, with one more commit, on a branch of its own, that holds the neighbour."""
+    """Create a bare repository of the input, and commit the other leak on a separate branch."""
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
         width, depth = map(int, content.split()[1:])
@@ -26,7 +26,7 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
 
 
 def _bomb(folder: Path, width: int, depth: int, neighbour: bytes) -> str:
-    """Trees inside trees, `width` names in each for the one below; beside the topmost one a file with the neighbour."""
+    """Write nested trees with `width` names for the tree below, and a file with the other leak at the top."""
     entries: list[bytes] = []
 
     def add(kind: int, word: bytes, content: bytes) -> bytes:

@@ -70,7 +70,7 @@ class Service:
         return digest
 
     def disabled_at(self) -> dict[str, float]:
-        """When each token was disabled, by digest."""
+        """Return when each token was disabled, by digest."""
         statement = select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None))
         with self.database.read() as session:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
@@ -83,7 +83,7 @@ class Service:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Everything that was counted so far, of all sources."""
+        """Return the counters of all sources so far."""
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())
@@ -188,7 +188,7 @@ def _has_polled(database: Database) -> bool:
 
 
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
-    """When each of the tokens was disabled; those that were not in time (seconds) are missing."""
+    """Wait up to `timeout` seconds for the tokens. Return when each was disabled; the others are missing."""
     deadline = time.monotonic() + timeout
     while True:
         found = {digest: at for digest, at in service.disabled_at().items() if digest in digests}

@@ -13,7 +13,10 @@ from tests.hostile.measured import Measured, Measurer
 from tests.hostile.registry import HostileInput
 
 MAX_EDGE_CPU_SECONDS = 1
-"""What a text may take in a process that is no reader. The system counts whole seconds; the table measures finer."""
+"""The limit of CPU for a text in a process that is not a reader.
+
+The system counts whole seconds; the table is more exact.
+"""
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -351,7 +351,7 @@ def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(dat
     rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
 
     def lose(envelope: Envelope) -> None:
-        """Another worker takes the last one."""
+        """Let another worker take the last row."""
         assert envelope.recipient != "owner5@acme.example"
         with database.write() as session:
             session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))

@@ -1,4 +1,4 @@
-"""What fails for a moment is tried again, and an outage does not fill the log."""
+"""Momentary failures are retried, and an outage does not fill the log."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ NAME = "beat"
 
 @pytest.fixture
 def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
-    """Waits until the only child has ended and looks after it once; whether it was started again."""
+    """Return a function that waits for the child's end, revives once, and says whether the child was restarted."""
     # It prints one line and ends.
     monkeypatch.setattr(supervisor, "services", lambda _: [Service(NAME, ("--version",))])
     parent = Supervisor(load_settings())

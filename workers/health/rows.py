@@ -56,7 +56,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """What is left of a credential's quota for one of GitHub's resources."""
+    """The rest of a credential's quota for one of GitHub's resources."""
 
     credential: str
     resource: str

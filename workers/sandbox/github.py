@@ -233,5 +233,5 @@ class SandboxGitHub:
 
 
 def _now() -> dict[str, str]:
-    """The times of what somebody writes now."""
+    """Return the time fields of a text that is written now."""
     return dict.fromkeys(("created_at", "updated_at"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

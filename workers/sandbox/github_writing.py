@@ -1,4 +1,4 @@
-"""What the sandbox's GitHub lets a program write by the REST API: a file of a repository, and a file of a gist."""
+"""Writes by the sandbox's REST API: a file of a repository, and a file of a gist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.sandbox.github_api import Answers
 
 
 def routes(own: Answers) -> list[Route]:
-    """Routes of what can be written."""
+    """Return the routes of the writes."""
     writing = Writing(own)
     return [
         Route("/api/repos/{owner}/{name}/contents/{file}", writing.file, methods=["GET", "PUT"]),
@@ -32,7 +32,7 @@ class Writing:
         self._own, self._github = own, own.github
 
     async def file(self, request: Request) -> Response:
-        """https://docs.github.com/rest/repos/contents: a new content needs the id of the old one."""
+        """Write a file. A change needs the id of the old content: https://docs.github.com/rest/repos/contents."""
         repository = self._own.find(request)
         refused = self._own.refused(request, "contents")
         if refused is not None or repository is None:
@@ -59,7 +59,7 @@ class Writing:
             self._github.pushed(repository, git_backend.changes(before, git_backend.refs(repository.path)))
 
     async def gist(self, request: Request) -> Response:
-        """https://docs.github.com/rest/gists/gists#update-a-gist"""
+        """Change a file of a gist: https://docs.github.com/rest/gists/gists#update-a-gist."""
         refused = self._own.refused(request, "gists")
         found = next((gist for gist in self._github.gists if gist.id == request.path_params["id"]), None)
         if refused is not None or found is None or "authorization" not in request.headers:

@@ -96,7 +96,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, table: Connec
 
 
 async def _show_life() -> None:
-    """Say each second that the loop which answers requests goes round."""
+    """Record each second that the loop that answers requests makes progress."""
     while True:
         pulse.current().work()
         await asyncio.sleep(1.0)

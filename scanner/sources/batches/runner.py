@@ -163,7 +163,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # Nothing of the page was asked for: it stays as it is until GitHub may be asked again.
+        # No request was sent for this page, so requeue it unchanged until GitHub may be asked again.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return

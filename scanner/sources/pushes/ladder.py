@@ -71,7 +71,7 @@ def _continued(push: Push, known: RememberedTips | None) -> Plan:
 
 
 def _discovered(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
-    """Plan a push of which a listing shows at most the default branch's tip."""
+    """Plan a push from a listing, which shows at most the default branch's tip."""
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])

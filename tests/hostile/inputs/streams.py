@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def repeated(packer: Any, block: bytes, count: int) -> bytes:
-    """`count` blocks through a compressor object, without ever holding them all."""
+    """Compress `count` blocks without holding them all in memory."""
     return b"".join([*(packer.compress(block) for _ in range(count)), packer.flush()])
 
 

@@ -171,7 +171,7 @@ def text_markup() -> bytes:
 
 
 def in_base64(content: bytes) -> bytes:
-    """gzip in base64 with the least possible letters."""
+    """Return gzip in base64 with as few letters as possible."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return base64.b64encode(packer.compress(content) + packer.flush())
 

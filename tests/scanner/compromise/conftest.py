@@ -1,4 +1,4 @@
-"""What tests of reports share: tokens in the store, and counts of rows."""
+"""Fixtures for tests of reports: tokens in the store, and counts of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scanner.tokens.registry import ImportRun
 
 @pytest.fixture
 def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., str]:
-    """Puts a fresh token into the store and returns it, raw."""
+    """Return a function that puts a fresh token into the store and returns the raw token."""
 
     def make(account: str = "ana") -> str:
         token = fresh_token()
@@ -34,7 +34,7 @@ def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., s
 
 @pytest.fixture
 def dump(database: Database) -> Callable[[], str]:
-    """Everything that the database holds, as text."""
+    """Return the whole content of the database as text."""
 
     def read() -> str:
         tables = MetaData()
@@ -48,7 +48,7 @@ def dump(database: Database) -> Callable[[], str]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Everything that is logged, unredacted: our own code must not rely on the formatter."""
+    """Record all log lines without redaction, because the code must not rely on the formatter."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""Whoever has a token may say so: it is disabled, and nothing in the answer says whether it was one of ours."""
+"""Anybody may report a token that they found: it is disabled, and the answer does not reveal whether it was real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each rule says of an hour, and that one which only flags never asks for more."""
+"""The result of each usage rule for an hour. A rule in mode `flag` never asks to disable."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Pages in which every cell begins one byte after the last."""
+    """Return a database with pages in which each cell begins one byte after the one before."""
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)
     count = 200

@@ -22,7 +22,7 @@ MAX_STEP_BYTES = 1 << 20
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Contents that repeat a needle: alone, with joints between, and before a truncated token."""
+    """Return contents that repeat a needle: alone, with joints between, and before a truncated token."""
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
     cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]

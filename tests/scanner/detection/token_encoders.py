@@ -100,7 +100,10 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 
 
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
-    """Base64 of a compressed text. With `prose`, so much text that no compressor leaves the token as it is."""
+    """Return base64 of a compressed text.
+
+    With `prose`, the text is so long that no compressor leaves the token readable.
+    """
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         if prose:

@@ -1,4 +1,4 @@
-"""Whatever is pasted from a browser leads to what it shows, or to one line that says what to give."""
+"""A pasted address has the target that it shows, or is refused with one line that says what to give instead."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture(scope="module")
 def keys() -> tuple[str, str]:
-    """A private and a public key in PEM form."""
+    """Return a private and a public key in PEM form."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

@@ -1,4 +1,4 @@
-"""What GitHub said once is obeyed by every later request; a host that fails is left alone, but for one try a minute."""
+"""Later requests obey the limits in GitHub's answers. A failing host gets only one request a minute."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TRIVIAL = "query { rateLimit { cost } }"
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Our client with a credential, without which GitHub answers no query."""
+    """Yield a client with a credential, which GitHub requires for queries."""
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     yield client
     client.close()

@@ -23,7 +23,7 @@ from workers.sandbox.workplace import Workplace
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -36,7 +36,7 @@ def github(silent: str) -> Iterator[GitHub]:
 
 
 def helpers() -> list[psutil.Process]:
-    """The git processes below this one; `git clone` speaks HTTP by a helper of its own."""
+    """Return the git processes below this one. `git clone` starts a helper for HTTP."""
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 

@@ -1,4 +1,4 @@
-"""What gateways are told of disabled tokens, and that a cursor never loses one."""
+"""Announcements for gateways: their content, and cursors that never miss one."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ TRIGGERS = ("audit_only_grows", "audit_is_not_emptied")
 
 @pytest.fixture
 def five(database: Database) -> Database:
-    """A database whose audit has the entries 1 to 5, written by three transactions."""
+    """Return a database whose audit has the entries 1 to 5, written by three transactions."""
     for whats in (("first",), ("second", "third"), ("fourth", "fifth")):
         with database.write() as session:
             audit.record_all(session, [Entry(what, {"what": what, "n": 1.5}) for what in whats], who="operator:ana")

@@ -28,7 +28,7 @@ def owner(number: int, incident_id: uuid.UUID, occasion: Occasion = Occasion.DIS
 
 
 def told(database: Database) -> dict[str, int]:
-    """Incidents by recipient, over all of their mails."""
+    """Return the incidents by recipient, over all of their mails."""
     with database.read() as session:
         rows = session.execute(
             select(Notification.recipient, func.count(NotificationSubject.id))

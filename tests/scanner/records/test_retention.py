@@ -1,4 +1,4 @@
-"""What is old is forgotten, what is under way is not, and what is kept of an account can be erased."""
+"""Old data is deleted, unfinished incidents are kept, and the data of an account can be erased."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) 
 
 
 def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
-    """An account with a token, an incident and a row in every table that knows of it; the incident's id."""
+    """Create an account with a token, an incident and a row in every table about it. Return the incident's id."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     with database.write() as session:
         account = Account(name=name, created_at=db_now())

@@ -1,4 +1,4 @@
-"""What the database could not take is on disk until it can."""
+"""Entries wait on disk while the database is unavailable, and are committed afterwards."""
 
 from __future__ import annotations
 

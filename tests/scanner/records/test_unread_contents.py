@@ -1,4 +1,4 @@
-"""What was not read is kept by name for a while, and never fills the database."""
+"""Unread contents are recorded by name for a limited time and in a limited number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators decide by hand holds, is on record, and is undone only by something new."""
+"""Decisions of operators stay in force, are audited, and are reversed only by a new place or report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WHO = "operator:ana"
 
 @pytest.fixture
 def token(database: Database, fresh_token: Callable[[], str]) -> str:
-    """One that the store knows."""
+    """Return a token that the store knows."""
     raw = fresh_token()
     row = ImportedToken(sha256_digest(raw.encode()), hint_of(raw.encode()), "ci", "acme", ("a@acme.example",))
     with database.write() as session:

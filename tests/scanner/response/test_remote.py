@@ -415,7 +415,7 @@ def test_an_unavailable_store_is_asked_only_for_the_first_of_many(
 
 
 def many(reference: ReferenceStore, count: int = 12) -> list[str]:
-    """Further tokens of the store, by digest."""
+    """Add further tokens to the store, and return their digests."""
     digests = [f"{number:064x}" for number in range(1, count + 1)]
     for digest in digests:
         reference.add(digest)
@@ -498,7 +498,7 @@ def test_a_disable_that_is_being_written_does_not_count_as_enabled_again(databas
 
 
 def until_somebody_waits(database: Database) -> None:
-    """Until a transaction waits for the lock of another."""
+    """Wait until a transaction waits for the lock of another one."""
     while True:
         with database.read() as session:
             if session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():

@@ -1,4 +1,4 @@
-"""What happens to a leaked token, and how often."""
+"""The response to a leaked token: what happens, and how often."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """A policy with tokens in our database, or behind HTTP."""
+    """Return a function that makes a policy with the SQL store, or with a store behind HTTP."""
     from scanner.tokens.http import HttpStore
 
     reference = ReferenceStore("the-secret")
@@ -108,7 +108,7 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Two tokens; one where each costs calls over HTTP, and a crash before and after each of them."""
+    """Return two tokens, or one with the HTTP store, where each call adds two crash points."""
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
 
@@ -122,7 +122,7 @@ def run(database: Database, policy: Policy) -> None:
 
 
 def recover(database: Database, policy: Policy) -> None:
-    """What comes after a crash: the job's lease ends and it is done again; the sweeper looks at what is due."""
+    """Recover from a crash: the job's lease ends and the job is done again, and the sweeper processes due rows."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Sighting).values(next_check_at=db_now()))
@@ -138,7 +138,7 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """The caller, who got no answer, reports again; the sweeper looks at what is due."""
+    """Recover from a crash: the caller got no answer and reports again, and the sweeper processes due rows."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Report).values(next_check_at=db_now()))

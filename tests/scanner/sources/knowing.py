@@ -1,4 +1,4 @@
-"""What several tests of sources need: a token that the store knows, and what became of it."""
+"""Helpers for tests of sources: a token that the store knows, and its state."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Whatever waits for its time has it now."""
+    """Make everything that waits for a time due now."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

@@ -111,7 +111,7 @@ def private_key() -> tuple[str, str]:
 
 
 def fill(sandbox: SandboxGitHub, workplace: Make) -> tuple[str, str]:
-    """Something of everything that there is on a GitHub; the first and the last commit of ana/app."""
+    """Create an object of every kind on the sandbox's GitHub. Return the first and the last commit of ana/app."""
     work = workplace("ana/app")
     work.write("app.py", "REPLICATE = 'r8_'\n")
     first = work.commit("first")
@@ -175,7 +175,7 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
     for event in events:
         payload = dict(event["payload"])
         if payload.get("ref_type") == "repository":
-            # The description wants text; GitHub's page on event types says null, and so it is seen.
+            # The description requires text. GitHub's page on event types says null, which GitHub really sends.
             assert payload["ref"] is None
             payload["ref"] = ""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", event["type"]).lower()

@@ -1,4 +1,4 @@
-"""What one worker learns of budgets and hosts, every other worker reads from the rows."""
+"""Workers share what they learn about budgets and hosts through rows in the database."""
 
 from __future__ import annotations
 

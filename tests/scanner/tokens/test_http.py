@@ -269,7 +269,7 @@ def test_a_server_that_hangs_up_in_mid_body_is_unavailable() -> None:
 
 @contextmanager
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
-    """The reference store, with methods replaced."""
+    """Run the reference store with some methods replaced."""
     reference_store = ReferenceStore("the-secret")
     reference_store.add(DIGEST)
     for name, method in changes.items():
@@ -294,7 +294,7 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Ways in which a vendor's store may be wrong."""
+    """Return the replaced methods of a store that breaks a rule."""
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
     count = iter(range(100))
@@ -344,7 +344,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
-    """A store that knows clients by their certificates alone; TLS with ours, and without any."""
+    """Run a store that authenticates clients by certificate.
+
+    Yield it with TLS contexts with and without our certificate.
+    """
     server, client = authority.issue("server"), authority.issue("client")
     reference_store = ReferenceStore("")
     reference_store.add(DIGEST)

@@ -27,7 +27,7 @@ POLICY = Policy(mail_domain="vendor.example")
 
 @pytest.fixture
 def stored(r8scan: Run, tmp_path: Path) -> Iterator[Database]:
-    """The database that the commands use."""
+    """Yield the database that the commands use."""
     assert r8scan("db", "upgrade").returncode == 0
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     yield database

@@ -14,7 +14,7 @@ ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
 
 
 def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __version__) -> Process:
-    """A process with the queues of its role."""
+    """Return a process with the queues of its role."""
     return Process(role, host, pid, tuple(queue for queue, consumer in QUEUES.items() if consumer == role), version)
 
 

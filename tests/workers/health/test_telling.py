@@ -53,7 +53,7 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Looks so many seconds after the look before, with these problems; what was told."""
+    """Return a function that looks after some seconds with these problems, and returns the sent messages."""
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:
         with database.write() as session:

@@ -29,7 +29,7 @@ class Clock:
 
 
 class Visitors:
-    """The connections of a table, and which of them were closed."""
+    """Clients of a connection table. It records which connections were closed."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self.table = table

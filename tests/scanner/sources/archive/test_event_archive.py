@@ -1,4 +1,4 @@
-"""What the polls missed comes from the archive: streamed, once, resumed where it stopped, behind everything else."""
+"""The archive queues events that the polls missed, once and with the lowest priority, and resumes where it stopped."""
 
 from __future__ import annotations
 

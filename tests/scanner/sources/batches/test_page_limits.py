@@ -34,7 +34,7 @@ def push_of(repository: str, before: str = "a" * 40, head: str = "b" * 40, repos
 
 @pytest.fixture
 def scan(database: Database, client: GitHub, tmp_path: Path) -> Callable[[], bool]:
-    """Does the next job; False when there is none."""
+    """Return a function that does the next job and returns False if there is none."""
 
     def once() -> bool:
         response = push_scan.scan_next(

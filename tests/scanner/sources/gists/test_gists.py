@@ -217,7 +217,10 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
-    """A poll that failed at a page of a long list; what makes the next one do so as well, after some new gists."""
+    """Let a poll fail at a page of a long list.
+
+    Return a function that makes the next poll fail as well, after new gists.
+    """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"
     source.poll()

@@ -1,4 +1,4 @@
-"""What failed together comes back apart, and never before it may."""
+"""Retries of requests that failed together are spread, and never earlier than allowed."""
 
 from __future__ import annotations
 

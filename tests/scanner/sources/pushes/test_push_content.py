@@ -1,4 +1,4 @@
-"""Whatever a push added is read, by git's own protocol, from a real git server."""
+"""Everything that a push added is read by git's protocol from a real git server."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_each_answer_of_git_has_a_reason(
 
 
 def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
-    """What git would answer, without its end."""
+    """Return git's answer without its end."""
     repository = sandbox.find("ana/app")
     assert repository is not None
     asked = [

@@ -340,7 +340,7 @@ def test_a_worker_that_lost_its_lease_closes_no_job_and_nobody_is_notified_twice
 
 
 def waiting(bench: Bench) -> list[tuple[int, list[int]]]:
-    """Of each job that waits: how many items it has, and their tries."""
+    """Return for each waiting job the number of its items, and their attempts."""
     found = [job.target["pushes"] for job in bench.jobs() if job.state == "queued"]
     return [(len(pushes), [one["tries"] for one in pushes]) for pushes in found]
 
@@ -363,7 +363,7 @@ def test_a_page_refused_by_the_gate_stays_whole_and_counts_no_attempt(
 
 
 def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
-    """git refuses the next push, which is left to the REST API."""
+    """Make git refuse the next push, so that the REST API is used."""
     refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
     sandbox.faults["git"].append(answer or refusal)
 

@@ -1,4 +1,4 @@
-"""What is remembered of a repository is bounded, keeps what is needed longest, and survives being stored."""
+"""The remembered tips of a repository are limited, the needed ones are kept longest, and they can be stored."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def push(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """A timeline of pages, with an ETag for each."""
+    """Return a timeline of pages, with an ETag for each."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])
@@ -89,7 +89,7 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """A list whose newest event is `newest` seconds old, over so many seconds."""
+    """Return a list of events whose newest one is `newest` seconds old, spread over `seconds`."""
     return [push(start + n, created_at=ago(newest + seconds * n / count)) for n in range(count)]
 
 

@@ -33,7 +33,7 @@ FROM_HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="session")
 def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A filled database with a viewer and an operator, to copy: filling takes most of a test's time."""
+    """Return a filled database with a viewer and an operator. Tests copy it, because filling takes long."""
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
     database = Database(f"sqlite:///{path}")
@@ -72,7 +72,7 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tasks that were asked for; there is no broker here."""
+    """Return the list of woken tasks. There is no broker in these tests."""
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -83,14 +83,14 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def client(context: Context) -> Iterator[httpx.Client]:
-    """Somebody who is not signed in."""
+    """Yield a client that is not signed in."""
     with client_of(context) as connected:
         yield connected
 
 
 @contextmanager
 def client_of(context: Context, **headers: str) -> Iterator[httpx.Client]:
-    """A client of a real server on loopback, which believes what the client says of its own address."""
+    """Yield a client of a real server on loopback that trusts the client's X-Forwarded-For."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(application(context), log_config=None, lifespan="off", ws="none")

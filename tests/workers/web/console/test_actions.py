@@ -1,4 +1,4 @@
-"""What an operator decides in the console is done by the same steps as on the command line, and named in the audit."""
+"""Actions in the console have the same effect as on the command line, and are in the audit."""
 
 from __future__ import annotations
 

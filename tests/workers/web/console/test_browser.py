@@ -19,7 +19,7 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # The markup is the same in every look: only what colours and widths can break is looked at again.
+    # The markup is the same in every look, so repeat only the rules that depend on colours and widths.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )

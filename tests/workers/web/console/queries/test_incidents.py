@@ -20,7 +20,7 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """What the rows say of one incident, read without the filters."""
+    """The data of one incident, read from the rows without the filters."""
 
     def __init__(self, session: Session, incident: Incident) -> None:
         self.row = incident
