@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from functools import cached_property
 from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import SecurityWarning
+from sqlalchemy.exc import DBAPIError
 
 from scanner import __version__
 from scanner.child_processes import die_with_parent
@@ -17,6 +19,7 @@ from scanner.private_folders import create_files_privately
 from scanner.records.database import is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
+from scanner.records.versions import WrongVersion
 from scanner.settings import SettingsError
 from workers import broker, outage, watchdog
 from workers.context import MAX_CHILD_CONNECTIONS, current_context, forget_context
@@ -27,7 +30,38 @@ from workers.queues import BEAT, QUEUES, role_of
 # Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+VERSION_SECONDS = 60.0
+
 _log = logging.getLogger(__name__)
+
+
+class _NewerDatabase:
+    """Tells whether tasks fail because another version has upgraded the database meanwhile: one line a minute."""
+
+    def __init__(self) -> None:
+        self._checked_at = -VERSION_SECONDS
+        self._is_newer = False
+
+    def is_cause(self) -> bool:
+        """Return whether the database is newer than this program. It is asked once a minute."""
+        now = time.monotonic()
+        if now - self._checked_at >= VERSION_SECONDS:
+            self._checked_at = now
+            try:
+                current_context().check_version()
+                self._is_newer = False
+            except WrongVersion as err:
+                self._is_newer = True
+                _log.error("no task can be done: %s", err)
+        return self._is_newer
+
+
+_newer = _NewerDatabase()
+
+
+def fails_by_newer_database(err: BaseException) -> bool:
+    """Return whether a statement failed because a newer version has upgraded the database. That is logged here."""
+    return isinstance(err, DBAPIError) and _newer.is_cause()
 
 
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
@@ -42,6 +76,8 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
         except SpoolFull as err:
             _log.error("%s: %s", self.name, err)
         except Exception as err:
+            if fails_by_newer_database(err):
+                return None
             if not is_unavailable(err):
                 raise
             outage.database.failed(err)
@@ -112,7 +148,8 @@ def _logs(**_: Any) -> None:
     programs.say_as(context.settings.log_format)
     try:
         context.check()
-    except SettingsError as err:  # Celery would print a traceback
+        context.check_version()
+    except (SettingsError, WrongVersion) as err:  # Celery would print a traceback
         print(last_line(str(err)), file=sys.stderr)  # noqa: T201 - the process ends with it
         raise SystemExit(1) from None
 

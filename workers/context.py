@@ -23,6 +23,7 @@ from scanner.detection.packs import PackLimits
 from scanner.github.client import App, GitHub, connect
 from scanner.github.request_rate import RateBounds
 from scanner.isolation import shared_pool
+from scanner.records import versions
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
 from scanner.records.states import Channel
@@ -57,6 +58,18 @@ class Context:
         """
         self.settings.digester()
         _ = self.logo
+
+    def check_version(self) -> None:
+        """Refuse a database of a newer version. It opens a connection of its own, which no forked child inherits.
+
+        Raises:
+            WrongVersion: the database is newer than this program. The message is one line.
+        """
+        database = Database(self.settings.database_url.get_secret_value(), max_connections=1)
+        try:
+            versions.check(database)
+        finally:
+            database.close()
 
     def close(self) -> None:
         """Close the connections that were opened. The caller must own the context, and nothing may use it any more."""

@@ -9,6 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from scanner.records.database import Database, is_unavailable
+
 _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -29,6 +31,23 @@ def present(session: Session) -> str | None:
         if "alembic_version" not in str(err.orig):
             raise
         return None
+
+
+def check(database: Database) -> None:
+    """Refuse a database that a newer version of r8scan has upgraded. One that is away is not refused: it may come back.
+
+    Raises:
+        WrongVersion: the database is newer than this program.
+    """
+    try:
+        with database.read() as session:
+            revision = present(session)
+    except Exception as err:
+        if not is_unavailable(err):
+            raise
+        return
+    if revision is not None and revision > wanted():
+        raise WrongVersion(": ".join(problem(revision) or ()))
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:

@@ -32,6 +32,7 @@ def serve(
 
     settings = load_settings()
     settings.digester()
+    current_context().check_version()
     configure_logging(settings)
     try:
         listening = listen(host or settings.web_host, port or settings.web_port)

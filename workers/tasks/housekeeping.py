@@ -22,7 +22,7 @@ from scanner.sources.recall import marks
 from scanner.sources.rescan import mirror_folders
 from scanner.sources.rescan import run as rescan
 from workers import bulkheads
-from workers.celery import app
+from workers.celery import app, fails_by_newer_database
 from workers.context import current_context
 from workers.tasks.polling import look_up
 from workers.tasks.reporting import settle_reports
@@ -51,7 +51,7 @@ def _guarded(step: Callable[[], object]) -> None:
     try:
         step()
     except Exception as err:
-        if is_unavailable(err):
+        if is_unavailable(err) or fails_by_newer_database(err):
             raise
         _log.exception("a housekeeping step failed and will be retried: %s", getattr(step, "__name__", step))
 
