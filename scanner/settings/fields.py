@@ -201,6 +201,21 @@ class Settings(BaseSettings):
     """Serve the console under `/console/`, for people who sign in."""
     console_password_hash: SecretStr | None = None
     """An argon2id hash from `r8scan console hash`. With it, the user `operator` can sign in without a database row."""
+    console_url: HttpUrl | None = None
+    """The public address of the console, such as https://r8scan.example.com. Identity providers lead back to it."""
+    oidc_issuer: HttpUrl | None = None
+    """The OpenID Connect provider by which people sign in to the console. Without it, they use passwords."""
+    oidc_client_id: str | None = Field(default=None, min_length=1, max_length=255)
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: str = Field(default="openid profile email", pattern=r"^openid( [\x21\x23-\x5b\x5d-\x7e]+)*$")
+    oidc_role_claim: str = Field(default="groups", min_length=1, max_length=255)
+    """The claim whose values give roles. A dot enters an object: `realm_access.roles`."""
+    oidc_operators: Annotated[tuple[str, ...], NoDecode] = ()
+    """Values of that claim that make an operator, separated by commas."""
+    oidc_viewers: Annotated[tuple[str, ...], NoDecode] = ()
+    """Values of that claim that make a viewer, separated by commas."""
+    oidc_name_claim: str = Field(default="email", min_length=1, max_length=255)
+    """The claim that names the person in the audit. Without it, the provider's own id of them is used."""
     console_session_hours: int = Field(default=12, ge=1, le=168)
     """Hours after which a session of the console ends, even if it is in use."""
     console_idle_minutes: int = Field(default=60, ge=5, le=1440)
@@ -225,7 +240,7 @@ class Settings(BaseSettings):
         del settings_cls, file_secret_settings
         return init_settings, with_files(env_settings), with_plain_token(with_files(dotenv_settings))
 
-    @field_validator("sources", "github_hosts", mode="before")
+    @field_validator("sources", "github_hosts", "oidc_operators", "oidc_viewers", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -287,6 +302,10 @@ class Settings(BaseSettings):
             raise ValueError("R8SCAN_ANNOUNCE_WEBHOOK_SECRET must be set: announcements by webhook are signed")
         if self.operator_webhook_url and not self.operator_webhook_secret:
             raise ValueError("R8SCAN_OPERATOR_WEBHOOK_SECRET must be set: what is posted to the operator is signed")
+        if self.oidc_issuer and not (self.oidc_client_id and self.console_url):
+            raise ValueError("R8SCAN_OIDC_ISSUER needs R8SCAN_OIDC_CLIENT_ID and R8SCAN_CONSOLE_URL: set them too")
+        if self.oidc_issuer and not (self.oidc_operators or self.oidc_viewers):
+            raise ValueError("R8SCAN_OIDC_OPERATORS or R8SCAN_OIDC_VIEWERS must name who may sign in to the console")
         if self.digest == "hmac-sha256" and self.digest_key_file is None:
             raise ValueError("R8SCAN_DIGEST_KEY_FILE must name the key's file when R8SCAN_DIGEST is hmac-sha256")
         checks = (

@@ -21,6 +21,7 @@ SECRETS = (
     "OPERATOR_WEBHOOK_SECRET",
     "OPERATOR_SLACK_URL",
     "CONSOLE_PASSWORD_HASH",
+    "OIDC_CLIENT_SECRET",
     "CANARY_GITHUB_TOKEN",
 )
 """Secrets that may also be given by the name of a file that contains them: R8SCAN_<NAME>_FILE."""

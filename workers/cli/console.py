@@ -109,7 +109,7 @@ def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose ses
     from workers.web.console import users
 
     with opened_context() as context, context.database.write() as session:
-        number = users.end_sessions(session, name.strip().lower())
+        number = users.end_sessions(session, name.strip()) or users.end_sessions(session, name.strip().lower())
         audit.record(session, "console_sessions_ended", {"user": name, "sessions": number}, who=operator_name())
     typer.echo(f"{number} session{'' if number == 1 else 's'} ended")
 

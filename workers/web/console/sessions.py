@@ -21,7 +21,7 @@ from scanner.records.console_models import ConsoleKey, ConsoleSession
 from scanner.records.models import db_now
 from scanner.records.states import Role
 from scanner.settings import Settings
-from workers.web.console import users
+from workers.web.console import oidc, users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
@@ -72,8 +72,11 @@ def secret_of(cookie: str, key: bytes) -> str | None:
     return secret if secret and hmac.compare_digest(signed(secret, key), cookie) else None
 
 
-def begin(session: Session, person: SignedIn, settings: Settings, network: str) -> str:
-    """Begin a session in the caller's writing transaction and return its secret. Old sessions are removed."""
+def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
+    """Begin a session in the caller's writing transaction and return its secret. Old sessions are removed.
+
+    `subject` is the id of a person whom an identity provider has let in; the audit keeps it.
+    """
     secret = secrets.token_urlsafe(32)
     session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at < db_now()))
     newest = (
@@ -95,7 +98,8 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str) 
         expires_at=db_now(settings.console_session_hours * 3600),
     )
     session.execute(row)
-    audit.record(session, "console_signed_in", {"network": network, "role": person.role}, who=f"console:{person.name}")
+    evidence = {"network": network, "role": person.role, **({"subject": subject} if subject else {})}
+    audit.record(session, "console_signed_in", evidence, who=f"console:{person.name}")
     return secret
 
 
@@ -136,6 +140,10 @@ def end(session: Session, person: Person) -> None:
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
     """Return the current role of the session's person, None if the credential has changed or was removed."""
+    if found.name.startswith(oidc.NAME_PREFIX):
+        # The provider told the role at sign-in. Other settings end the session.
+        is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
+        return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)
     if now is None or not hmac.compare_digest(users.fingerprint(now[0]), found.credential):
         return None

@@ -1,6 +1,9 @@
-"""Sign-in by password, and sign-out. Rate limits are checked before any hashing."""
+"""Sign-in by password or identity provider, and sign-out. Rate limits are checked before any hashing."""
 
 from __future__ import annotations
+
+from functools import partial
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -9,6 +12,7 @@ from starlette.routing import Route
 from scanner.compromise.networks import rate_keys
 from workers.web import refusals
 from workers.web.console import rendering, sessions, users
+from workers.web.console.oidc_sign_in import BEGIN, OidcSignIn
 from workers.web.console.protections import comes_from_here, is_encrypted, is_exposed, local_path
 from workers.web.console.serving import MAX_FORM_BYTES, SIGN_IN, Console, View, cookie_name, form_of
 from workers.web.console.users import BadUser, SignedIn
@@ -32,11 +36,15 @@ class SignIn:
         self._hashing = Pool(threads=1, queue=16)
         self._networks = RateLimiter(*ATTEMPTS)
         self._names = RateLimiter(*ATTEMPTS_ON_A_NAME)
+        self._oidc: OidcSignIn | None = None
+        if console.context.settings.oidc_issuer is not None:
+            self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)
 
     def routes(self) -> list[Route]:
         """Return the routes; they are the only ones that answer without a session, besides static files."""
         console = self._console
         return [
+            *(self._oidc.routes() if self._oidc else []),
             Route(SIGN_IN, console.protected(self._show), methods=["GET"]),
             Route(SIGN_IN, console.protected(self._take), methods=["POST"]),
             Route("/console/sign-out", console.action(sign_out, for_viewers=True), methods=["POST"]),
@@ -77,21 +85,25 @@ class SignIn:
         context = self._console.context
         with context.database.read() as session:
             has_users = users.anybody(session, context.settings)
+            has_passwords = context.settings.console_password_hash is not None or bool(users.listed(session))
         values = {
             "next": back,
             "error": error,
             "has_users": has_users,
             "is_exposed": is_exposed(request),
+            "oidc": f"{BEGIN}?{urlencode({'next': back})}" if self._oidc else "",
+            "provider": urlsplit(context.settings.oidc_issuer or "").hostname,
+            "has_passwords": has_passwords,
         }
         return HTMLResponse(rendering.render("sign_in.html", values), status)
 
 
-def begin_session(console: Console, request: Request, person: SignedIn, back: str) -> Response:
+def begin_session(console: Console, request: Request, person: SignedIn, back: str, subject: str = "") -> Response:
     """Begin a session for an authenticated person, and redirect to the page that they requested."""
     settings = console.context.settings
     with console.context.database.write() as session:
         key = sessions.signing_key(session)
-        secret = sessions.begin(session, person, settings, network_of(request))
+        secret = sessions.begin(session, person, settings, network_of(request), subject)
     console.remember_key(key)
     response = RedirectResponse(back, 303)
     response.set_cookie(

@@ -113,7 +113,7 @@ def listed(session: Session) -> list[ConsoleUser]:
 
 def anybody(session: Session, settings: Settings) -> bool:
     """Return whether there is any user."""
-    is_set = settings.console_password_hash is not None
+    is_set = settings.console_password_hash is not None or settings.oidc_issuer is not None
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
 
