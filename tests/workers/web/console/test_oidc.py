@@ -178,7 +178,7 @@ class Forging(Provider):
 
     def _asked(self, method: str, address: str, **given: Any) -> dict[str, Any]:
         base = self._issuer
-        return {
+        answers: dict[str, dict[str, Any]] = {
             f"{base}/.well-known/openid-configuration": {
                 "issuer": base,
                 "authorization_endpoint": f"{base}/a",
@@ -187,18 +187,19 @@ class Forging(Provider):
             },
             f"{base}/t": {"id_token": self.token, "token_type": "Bearer"},
             f"{base}/k": {"keys": [KEY.as_dict(private=False)]},
-        }[address]
+        }
+        return answers[address]
 
 
 def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(oidc_context: Context) -> None:
     flow = Flow.begin()
     issuer = oidc_context.settings.oidc_issuer
-    good = {"iss": issuer, "aud": "r8scan", "sub": "ana", "exp": 4_000_000_000, "iat": 1_700_000_000}
+    good: dict[str, Any] = {"iss": issuer, "aud": "r8scan", "sub": "ana", "exp": 4_000_000_000, "iat": 1_700_000_000}
     good |= {"nonce": flow.nonce, "groups": ["r8-operators"]}
     rs256 = {"alg": "RS256"}
     person, subject = Forging(oidc_context, rs256, good, KEY).person(flow, "code")
     assert (person.name, subject) == ("oidc:ana", "ana")
-    forged = {
+    forged: dict[str, tuple[dict[str, Any], dict[str, Any], RSAKey]] = {
         "issuer": (rs256, {**good, "iss": "https://elsewhere.example"}, KEY),
         "audience": (rs256, {**good, "aud": "another-client"}, KEY),
         "audiences": (rs256, {**good, "aud": ["r8scan", "another"], "azp": "another"}, KEY),
