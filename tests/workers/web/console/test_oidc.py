@@ -26,7 +26,7 @@ from workers.context import Context
 from workers.sandbox.world import until
 from workers.web.console.oidc import Flow, OidcError, Provider, is_safe_address, name_of
 
-USERS = {
+USERS: dict[str, dict[str, Any]] = {
     "ana": {"email": "ana@example.com", "email_verified": True, "groups": ["staff", "r8-operators"]},
     "vera": {"email": "vera@example.com", "email_verified": False, "groups": ["r8-viewers"]},
     "otto": {"email": "otto@example.com", "groups": ["staff"]},
