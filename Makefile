@@ -102,16 +102,20 @@ sbom: $(DEVELOPMENT)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("r8scan needs Python 3.11 or later; set PYTHON=...") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	@echo "Creating a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): requirements.lock requirements-redis.lock pyproject.toml | $(VENV)/bin/python
-	$(PIP_INSTALL) --require-hashes -r requirements.lock
-	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@echo "Installing the locked packages into $(VENV), once: about half a minute"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@echo "Installing r8scan"
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@sh .ci/redis-server $(BIN)
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.lock $(RUNTIME)
-	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@echo "Installing the packages for tests and checks, once"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 clean:

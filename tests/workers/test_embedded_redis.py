@@ -60,3 +60,17 @@ def test_without_any_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(embedded_redis.RedisUnavailable, match="R8SCAN_REDIS_URL"):
         embedded_redis.server_binary()
+
+
+def test_the_servers_of_the_system_come_before_the_one_of_the_virtual_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in (("venv", "redis-server"), ("system", "valkey-server")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("#!/bin/sh\n")
+        (tmp_path / folder / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "python"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/venv:{tmp_path}/system")
+    assert embedded_redis.server_binary() == f"{tmp_path}/system/valkey-server"
+    (tmp_path / "system" / "valkey-server").unlink()
+    assert embedded_redis.server_binary() == f"{tmp_path}/venv/redis-server"

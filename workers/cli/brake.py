@@ -62,7 +62,7 @@ def release(as_json: JsonOption = False) -> None:
         output.json_lines([{"released": len(ids), **counts}])
     else:
         detail = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in sorted(counts.items()))
-        typer.echo(f"{len(ids)} released" + (f": {detail}" if detail else ""))
+        typer.echo(f"{counted(len(ids), 'report is', 'reports are')} released" + (f": {detail}" if detail else ""))
 
 
 @app.command()
@@ -76,4 +76,4 @@ def reject(as_json: JsonOption = False) -> None:
     if as_json:
         output.json_lines([{"rejected": number}])
     else:
-        typer.echo(f"{number} rejected; nothing was disabled")
+        typer.echo(f"{counted(number, 'report is', 'reports are')} rejected; nothing was disabled")

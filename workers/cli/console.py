@@ -16,6 +16,7 @@ from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
+from workers.health.problems import counted
 
 app = Group("Who may sign in to the console.")
 user_app = Group("People who sign in with a password.")
@@ -111,7 +112,7 @@ def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose ses
     with opened_context() as context, context.database.write() as session:
         number = users.end_sessions(session, name.strip()) or users.end_sessions(session, name.strip().lower())
         audit.record(session, "console_sessions_ended", {"user": name, "sessions": number}, who=operator_name())
-    typer.echo(f"{number} session{'' if number == 1 else 's'} ended")
+    typer.echo(f"{counted(number, 'session')} ended")
 
 
 @app.command("hash")

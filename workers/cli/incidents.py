@@ -288,7 +288,10 @@ def _print(session: Session, incident: Incident) -> None:
     output.table(
         "Notifications",
         ("channel", "about", "to", "state", "attempts", "sent", "error"),
-        ((n.channel, occasion, n.recipient, n.state, n.attempts, n.sent_at, n.error) for n, occasion in messages),
+        (
+            (n.channel, occasion, n.recipient, output.message_state(n.state), n.attempts, n.sent_at, n.error)
+            for n, occasion in messages
+        ),
         empty="Nobody was told.",
     )
     output.table(

@@ -66,6 +66,13 @@ def fitted(
     return FittedTable(title, tuple(columns), cells, tuple(optional))
 
 
+def message_state(state: str) -> str:
+    """Return the state of a message in words. A message is frozen when the first attempt to send it begins."""
+    from scanner.records.states import NotificationState  # late: a scan needs no records
+
+    return "in delivery" if state == NotificationState.FROZEN else str(state)
+
+
 def ago(at: datetime | None, now: datetime) -> str | None:
     """Return how long ago something happened, for people; None for nothing."""
     if at is None:

@@ -14,10 +14,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from scanner.records.states import NotificationState
 from scanner.settings import load_settings
 from workers.cli import output
 from workers.cli.opening import opened_database
+from workers.cli.output import message_state
 from workers.health.overview import overview
 from workers.health.problems import counted
 from workers.health.rows import IncidentRow, Overview, SourceRow
@@ -224,15 +224,8 @@ def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:
     return ((row.kind, row.state, row.jobs, _span(row.oldest_seconds)) for row in found.queues)
 
 
-_OUTBOX_WORDS = {NotificationState.FROZEN: "in delivery"}
-"""The state of a mail whose text is fixed, because an attempt to send it has begun."""
-
-
 def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
-    return (
-        (row.channel, _OUTBOX_WORDS.get(row.state, row.state), row.rows, _span(row.oldest_seconds))
-        for row in found.outbox
-    )
+    return ((row.channel, message_state(row.state), row.rows, _span(row.oldest_seconds)) for row in found.outbox)
 
 
 def _table(

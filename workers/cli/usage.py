@@ -19,6 +19,7 @@ from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.cli.streams import BadLines, opened
 from workers.context import Context
+from workers.health.problems import counted
 
 BATCH = 10_000
 
@@ -57,7 +58,7 @@ def usage(
         output.json_lines([{"records": taken, "bad": bad.count, "bad_lines": bad.numbers, "decisions": dict(decided)}])
     else:
         detail = "".join(f", {number} {word.replace('_', ' ')}" for word, number in sorted(decided.items()))
-        typer.echo(f"{taken} records, {bad.count} bad{detail}")
+        typer.echo(f"{counted(taken, 'record')}, {bad.count} bad{detail}")
     if bad.count:
         raise typer.Exit(1)
 

@@ -11,7 +11,17 @@ from scanner.records import versions
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import db_now
 from scanner.settings import Settings
-from workers.health import broker_state, canaries, incidents, machine, messages, processes, reading, sources, work
+from workers.health import (
+    broker_state,
+    canaries,
+    incidents,
+    machine,
+    messages,
+    processes,
+    reading,
+    sources,
+    work,
+)
 from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
 from workers.queues import BEAT

@@ -17,6 +17,7 @@ from scanner.records.models import db_now
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 from scanner.settings import Settings
 from scanner.sources.canaries.ways import SOURCE as CANARY
+from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS
 from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
 
@@ -54,7 +55,7 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
         recall = measured.get(name)
         found.sources.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
         if state is not None and name in settings.sources:
-            found.problems += [*_problems(state, found.at), *_behind(row)]
+            found.problems += [*_problems(state, found.at), *_behind(row), *_clock(state)]
         found.problems += [
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
             for what, number in _dropped(tallied).items()
@@ -124,6 +125,15 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
         else "nothing; the newest pushes are read first"
     )
     yield Problem(Kind.SOURCE_BEHIND, sentence, todo, subject=row.source)
+
+
+def _clock(state: SourceState) -> Iterator[Problem]:
+    """Yield the problem that the poller's clock differed from GitHub's when GitHub answered last."""
+    seconds = float(state.cursor.get("clock_seconds") or 0.0)
+    if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
+        word = "behind" if seconds > 0 else "ahead of"
+        sentence = f"the poller's clock is {span(abs(seconds))} {word} GitHub's"
+        yield Problem(Kind.CLOCK_OFF, sentence, "synchronise it, with NTP", subject="github")
 
 
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:

@@ -46,6 +46,7 @@ class Cursor:
         credential: The label of the credential for which GitHub issued the ETags.
         is_stale: GitHub served an outdated list.
         texts_at: When pages 2 and 3 are due, in seconds since the epoch.
+        clock_seconds: GitHub's clock minus ours at the last answer.
     """
 
     known_ids: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class Cursor:
     credential: str = ""
     is_stale: bool = False
     texts_at: float = 0.0
+    clock_seconds: float = 0.0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cursor:
@@ -64,6 +66,7 @@ class Cursor:
             credential=str(value.get("credential", "")),
             is_stale=bool(value.get("is_stale")),
             texts_at=float(value.get("texts_at", 0.0)),
+            clock_seconds=float(value.get("clock_seconds", 0.0)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class Cursor:
             "credential": self.credential,
             "is_stale": self.is_stale,
             "texts_at": round(self.texts_at, 1),
+            "clock_seconds": round(self.clock_seconds),
         }
 
 
@@ -157,7 +161,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
     events: dict[str, Event] = {}
     interval, error, owed = DEFAULT_INTERVAL, None, list[int]()
     pushes, texts = EventList(was_known=bool(known)), EventList(was_known=bool(known))
-    at = datetime.now(UTC)
+    at, clock_seconds = datetime.now(UTC), cursor.clock_seconds
     page = 1
     while page <= PAGES:
         try:
@@ -168,7 +172,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
             owed, error = list(range(page, PAGES + 1)), err
             break
         interval = _interval(answer.response, interval)
-        at = _time(answer.response)
+        at, clock_seconds = _time(answer.response), server_time(answer.response) - time.time()
         if answer.etag:
             etags[str(page)] = answer.etag
         counts["requests"] += 1
@@ -187,7 +191,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
     # Make the texts due a little early, so that a poll at the full interval does not just miss them.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
-    after = Cursor(ids, etags, tuple(owed), cursor.credential, texts_at=texts_at)
+    after = Cursor(ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds)
     if not are_texts_due:
         # Texts on page 1 show no gap in pages 2 and 3, which this poll has not read.
         texts.was_known = False

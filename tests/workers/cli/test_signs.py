@@ -96,10 +96,10 @@ def test_the_brake_holds_releases_and_rejects(r8scan: Run, fresh_token: Callable
     shown = json.loads(r8scan("brake", "status", "--json", env=env).stdout)
     assert (shown["held"], shown["per_minute"], bool(shown["closed_at"])) == (2, 2, True)
     assert "2 reports are held" in r8scan("brake", "status", env=env).stdout
-    assert r8scan("brake", "release", env=env).stdout == "2 released: 2 disabled\n"
+    assert r8scan("brake", "release", env=env).stdout == "2 reports are released: 2 disabled\n"
     assert live(r8scan) == 2
     r8scan("report", "--sign", "abuse_report", stdin="\n".join(tokens[4:]), env=env | {"R8SCAN_BRAKE_PER_MINUTE": "0"})
-    assert "2 rejected" in r8scan("brake", "reject", env=env).stdout
+    assert "2 reports are rejected" in r8scan("brake", "reject", env=env).stdout
     assert json.loads(r8scan("brake", "status", "--json").stdout)["closed_at"] is None
     assert live(r8scan) == 2
 

@@ -14,6 +14,7 @@ from scanner.settings import load_settings
 from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.repository_search.windows import Plan
 from workers.health.overview import overview
+from workers.health.problems import Kind
 
 PLAN = Plan(until=1000, settle=72.5, behind=[(100, 199), (300, 349)], compared=(700, 701)).to_json()
 PLACE = ListPosition(newest=9000, owed=[(7000, 8000)]).to_json()
@@ -35,3 +36,13 @@ def test_a_cursor_is_shown_where_it_says_more_than_the_counts(
     (row,) = overview(database, load_settings(state_dir=tmp_path, sources=[source])).sources
     assert {key: row.cursor[key] for key in shown} == shown
     assert bool(row.cursor) == bool(shown)
+
+
+def test_a_clock_that_differs_from_githubs_is_told_with_its_direction(database: Database, tmp_path: Path) -> None:
+    cursor = {"clock_seconds": 86_400}
+    with database.write() as session:
+        state = SourceState(source="public_events", cursor=cursor, next_poll_at=db_now(60), last_success_at=db_now())
+        session.add(state)
+    found = overview(database, load_settings(state_dir=tmp_path, sources=["public_events"]))
+    (told,) = [one for one in found.problems if one.kind == Kind.CLOCK_OFF]
+    assert told.sentence == "the poller's clock is 24 hours behind GitHub's"

@@ -546,6 +546,7 @@ def test_a_clock_that_differs_from_githubs_hides_no_gap_and_makes_no_list_old(
     polled()
     assert len(gaps(database)) == 1
     assert "stale_list" not in state(database).counts
+    assert abs(state(database).cursor["clock_seconds"] - ahead) < 30, "the status tells of it"
 
 
 def test_a_malformed_date_is_ignored(api: respx.Router, database: Database, polled: Callable[[], PollReport]) -> None:
