@@ -74,7 +74,7 @@ class Description:
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Record a difference for everything in the value that the schema does not allow."""
+        """Record a difference for each part of the value that the schema does not allow."""
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):
             self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")

@@ -2,7 +2,7 @@
 
 The real queue, shedding and claims run on SQLite; reading a push takes its place in a clock of requests. Leaks are
 planted by the distribution below, whose figures are assumptions and are not taken from the weights. A second run, for
-information, plants leaks whose owners do not have the name of an account. Exit status 1: a promise was not kept.
+information, plants leaks whose owners do not have the name of an account. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_attention [--quick]
 """
 
@@ -34,16 +34,16 @@ QUEUE_MAX_PUSHES = 10_000
 CUSTOMERS = 200
 LANGUAGES = ("Python", "JavaScript", "TypeScript", "Java", "C++", "HTML", "Rust", "PHP", None)
 
-# Of all pushes: assumptions.
+# # Shares of all pushes. These are assumptions.
 MACHINE_SHARE, FORK_SHARE, CUSTOMER_SHARE, VENDOR_SHARE = 0.25, 0.15, 0.005, 0.0005
-# Of pushes that leak. A token has an account, and accounts are made by signing in with GitHub, so most owners have its
-# name; first pushes are 45 of 85 leaks by push (docs/coverage/inputs.toml).
+# Shares of pushes that leak. A token has an account, and accounts are made by signing in with GitHub, so most owners
+# have its name; first pushes are 45 of 85 leaks by push (docs/coverage/inputs.toml).
 LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.53, 0.6, 0.25, 0.02
 
 
 @dataclass(frozen=True)
 class Shares:
-    """How often each trait comes among some pushes."""
+    """The frequency of each trait among some pushes."""
 
     machine: float
     new: float

@@ -1,6 +1,6 @@
 """The blinding run: planted leaks in a firehose, mixed with hostile pushes, events, comments, gists and alerts.
 
-Every leak must be found, soon, with nothing hung and no process left behind. Exit status 1: a promise was not kept.
+Every leak must be found, soon, with nothing hung and no process left behind. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_blinding [--quick]
 """
 

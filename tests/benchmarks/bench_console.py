@@ -41,7 +41,7 @@ FILL = Path(__file__).with_name("console_rows.sql")
 
 
 def main() -> int:
-    """Fill, ask, compare with the targets; the exit status."""
+    """Fill the database, time each page and compare the times with the targets. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fifty thousand incidents")
     parser.add_argument("--incidents", type=int)
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def fill(database: Database, number: int) -> None:
-    """Write the rows by the database itself."""
+    """Fill the tables by statements that generate the rows in the database."""
     started = time.monotonic()
     lines = (line for line in FILL.read_text(encoding="utf-8").splitlines() if not line.startswith("--"))
     for statement in "\n".join(lines).split(";\n"):
@@ -82,7 +82,7 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets) -> None:
-    """Time each page many times. What several people share for some seconds is read anew each time, and timed apart."""
+    """Time each page many times. Cached values are read again each time and timed separately."""
     console = Console(context, BodyBudget())
     for name, load in (
         ("overview, once in 3 s", console.overview.refresh),

@@ -1,7 +1,7 @@
-"""Discovery at the firehose's rate with one credential's quotas: which pushes become known, how soon, at what cost.
+"""Discovery at the firehose's rate with one credential's quotas: the share of pushes found, the delay and the cost.
 
 70 pushes a second and 230 new repositories a minute, a search index that lags by 60 s, pushes on page 1 of the event
-timeline only. Exit status 1: a promise was not kept.
+timeline only. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_discovery
 """
 
@@ -79,7 +79,7 @@ def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Itera
 
 
 def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
-    """Run the service while pushes flow, and until what the index learns last is read."""
+    """Run the service while pushes arrive, and until the last indexed push was read."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     pushes = int(RATE * seconds)
     try:

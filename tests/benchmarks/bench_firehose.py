@@ -1,6 +1,6 @@
 """The service against a timeline at firehose speed: leaks found, time to disable, pushes a second, memory, processor.
 
-Answers are prepared in advance, so that git's own work does not count. Exit status 1: a promise was not kept.
+Answers are prepared in advance, so that git's own work does not count. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_firehose
 """
 

@@ -1,7 +1,7 @@
 """Throughput by number of worker processes, with answers that take 100 ms, on PostgreSQL, Redis and Celery.
 
-One process is what more of them are compared with, in the same run. Exit status 1: a promise was not kept.
-Run: python -m tests.benchmarks.bench_scaling [--pushes N]
+Several processes are compared with one in the same run. Exit status 1: a target was missed. Run: python -m
+tests.benchmarks.bench_scaling [--pushes N]
 """
 
 from __future__ import annotations

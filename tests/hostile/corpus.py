@@ -17,7 +17,7 @@ FAMILIES = (archives, streams, documents, git, texts, edges)
 
 
 def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileInput]:
-    """Return the inputs that are delivered in one of these ways; the large ones only if they are asked for."""
+    """Return the inputs that are delivered in one of these ways; the large ones only on request."""
     found = (one for one in INPUTS.values() if one.delivery in deliveries)
     return [one for one in found if with_large or not one.is_large]
 

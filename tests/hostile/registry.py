@@ -11,7 +11,7 @@ from typing import Literal
 Delivery = Literal[
     "file",  # a file that `r8scan scan` reads, and a blob of a push or a file of a gist
     "history",  # a fast-import stream of a repository that `r8scan scan --history` reads
-    "pack",  # what a git server answers to a fetch
+    "pack",  # a git server's answer to a fetch
     "comment",  # the body of an issue comment in a page of events
     "event",  # the JSON of one event in a page of events
     "alert",  # the body of a signed alert

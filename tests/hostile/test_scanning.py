@@ -15,7 +15,7 @@ from tests.hostile.registry import HostileInput
 from tests.hostile.repositories import make_repository
 
 MAX_SECONDS = 500.0
-"""So long, and the command hangs: nothing is measured by it."""
+"""A command that takes longer hangs. It is not a limit of the measurement."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,7 +23,7 @@ FAMILIES = sorted({one.family for one in inputs_for("file")})
 
 
 def scan(target: Path, *options: str) -> tuple[set[str], str]:
-    """Return the digests that the command prints and what it says of what was not read."""
+    """Return the digests and the unread items that the command prints."""
     environment = {**os.environ, "R8SCAN_STATE_DIR": str(target.parent / "state")}
     done = commands.forked(
         ["scan", str(target), "--format", "json", *options], environment, target.parent, "", seconds=MAX_SECONDS

@@ -174,7 +174,7 @@ def test_refused_announcements_are_retried_after_the_others(database: Database) 
     channel = Kept(unreadable=bad)
     for _ in range(3):
         announce_due(database, {Channel.WEBHOOK: channel})
-        with database.write() as session:  # two seconds go by
+        with database.write() as session:  # two seconds pass
             at = {"next_attempt_at": db_now(-1)}
             let_go = Notification.error.is_(None) & (Notification.state == "frozen")
             session.execute(update(Notification).where(let_go).values(**at))
@@ -332,7 +332,7 @@ def test_an_answer_older_than_the_announcement_is_not_cached() -> None:
     cache: Cache
 
     def is_live(digest: str) -> bool:
-        cache.forget(digest)  # comes in while the store answers
+        cache.forget(digest)  # an announcement arrives while the store answers
         return True
 
     cache = Cache(is_live)

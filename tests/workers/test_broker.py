@@ -314,7 +314,7 @@ def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str, monkeypatch
     client = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
     client.flushdb()
     before = client.info("memory")["used_memory"]
-    monkeypatch.setattr("kombu.transport._transport_cache", {})  # another test may have asked before `install`
+    monkeypatch.setattr("kombu.transport._transport_cache", {})  # another test may have filled it before `install`
     broker.install()
     with Celery("beat", broker=url, set_as_current=False).connection_for_write() as connection:
         producer = connection.Producer()

@@ -44,7 +44,7 @@ def without_own_addresses(body: str) -> str:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_attackers_string_becomes_a_link_in_any_mail(name: str) -> None:
     for lure in LURES:
-        # As after a restart: facts that were frozen earlier hold what was sent then.
+        # Use facts that were stored and read again, as after a restart of the service.
         frozen = MailFacts.from_json(json.loads(json.dumps(poisoned(SAMPLES[name], lure).to_json())))
         mail = render_strictly(frozen, IDENTITY)
         reader = read(mail)

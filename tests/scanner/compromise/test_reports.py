@@ -283,7 +283,7 @@ def test_the_brake_also_holds_reports_that_are_decided_again(database: Database,
 
 
 class _Answering:
-    """A store that does something while it is asked."""
+    """A store that runs a function during a look-up."""
 
     def __init__(self, database: Database, do: Callable[[], None]) -> None:
         self._database, self._do = database, do

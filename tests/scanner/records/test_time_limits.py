@@ -35,7 +35,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job and work on it until its lease is lost, as hung work that can still be told to stop."""
+    """Claim the next job and work on it until its lease is lost, like hung work that still notices a stop."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -117,7 +117,7 @@ def test_a_job_beside_a_hung_one_is_released_without_a_failure(database: Databas
     assert (left.failures, left.leased_until) == (0, None)
     again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
-    jobs.release(database, job.lease)  # who lost it gives back nothing
+    jobs.release(database, job.lease)  # a worker that lost the lease releases nothing
     assert state(database, job_id).leased_until is not None
 
 

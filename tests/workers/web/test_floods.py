@@ -85,7 +85,7 @@ def test_a_second_head_has_a_time_limit_as_well(connect: Connect) -> None:
 def test_a_body_that_is_dripped_is_answered_and_not_waited_for(
     connect: Connect, sandbox: SandboxGitHub, server: httpx.Client
 ) -> None:
-    assert alert(sandbox, server, b"[]").status_code == 200  # the keys are known now
+    assert alert(sandbox, server, b"[]").status_code == 200  # now the server knows GitHub's keys
     connection = connect(signed_head(sandbox, 1000) + b"[")
     assert connection.recv(100).startswith(b"HTTP/1.1 408")
 

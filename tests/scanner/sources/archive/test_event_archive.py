@@ -177,7 +177,7 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading.work()
     assert (route.call_count, len(jobs_of(reading.database, "pushes"))) == (1, 21)
     while reading.hour().state != "done":
-        # One page of pushes is done at a time.
+        # Only one page of pushes is processed at a time.
         with reading.database.write() as session:
             first = session.execute(select(ScanJob.id).where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == "queued"))
             session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))

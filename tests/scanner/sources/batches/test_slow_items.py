@@ -35,7 +35,7 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """Reads a content only if it may take ENOUGH_SECONDS; otherwise it spends what it may take and finds nothing."""
+    """A reader that finds tokens only if it may take ENOUGH_SECONDS. Otherwise it spends its time and finds nothing."""
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())

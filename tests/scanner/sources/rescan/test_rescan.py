@@ -341,7 +341,7 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
 
 
 class Patient(threading.Event):
-    """Is told to wait, and notes how long; time passes meanwhile on the gate's clock."""
+    """A wait function that records the seconds and advances the gate's clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -355,7 +355,7 @@ class Patient(threading.Event):
 
 @dataclass
 class Unreached:
-    """A mirror, and a commit that no ref of its repository reaches any more."""
+    """A mirror, and a commit that no ref of its repository reaches."""
 
     client: GitHub
     url: str

@@ -29,7 +29,7 @@ COMMENT = f"{API}/repos/ana/app/issues/comments/7"
 
 
 class LateReader(InProcessReader):
-    """Reads nothing in time."""
+    """A reader that reads nothing in time."""
 
     def __init__(self) -> None:
         super().__init__(Limits())

@@ -303,7 +303,7 @@ def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUI
 
 
 def _search(term: str) -> ColumnElement[bool]:
-    """Return what a word in the search field may mean: each meaning has an index, and none reads all incidents."""
+    """Return the conditions for a search term. Each condition uses an index, so that none reads all incidents."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return Incident.digest == low
@@ -324,7 +324,7 @@ def _search(term: str) -> ColumnElement[bool]:
 
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the condition that the owner was told at a mail address, or that the account is named by it."""
+    """Return the condition that the owner was notified at a mail address, or that the account has this name."""
     criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)
