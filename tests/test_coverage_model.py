@@ -217,7 +217,8 @@ def test_what_an_installation_measured_replaces_assumptions(inputs: Inputs) -> N
     search = changed.repository_search
     assert search.indexed_share == pytest.approx(0.9)
     assert (search.settle_seconds, search.window_seconds) == (90.0, 12)
-    # Half of them within 300 s and all within 900 s: on a logarithmic scale, from 100 s.
+    # Half of the pushes were indexed within 300 s and all within 900 s. On a logarithmic scale, the range begins at 100
+    # s.
     assert search.lag_earliest_seconds == pytest.approx(100)
     assert search.lag_latest_seconds == pytest.approx(900)
     assert changed.firehose.events_per_second == pytest.approx(9_849_600 / 86_400 / inputs.firehose.push_share)

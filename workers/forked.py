@@ -47,7 +47,7 @@ LIBRARIES = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
 )
-"""What Celery and SQLAlchemy import when they start."""
+"""Modules that Celery and SQLAlchemy import when they start."""
 FAILED = 70
 """Exit status of a fork that ends by an exception."""
 WAIT_SECONDS = 0.02

@@ -1,6 +1,6 @@
 """Canary tokens: texts and packs that contain a fresh token, to test the way from a find to the disable.
 
-A canary is read like any other content. The raw token exists in the returned content alone, and is stored nowhere.
+A canary is read like any other content. The raw token exists only in the returned content and is never stored.
 """
 
 from __future__ import annotations

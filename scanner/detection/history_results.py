@@ -1,4 +1,4 @@
-"""What the readers of a history return: objects with candidates, objects that were not read, and counts."""
+"""The results of reading a history: objects with candidates, unread objects, and counts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class HistoryShard:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
-        """Count and name what was not read of an object."""
+        """Count and name the unread parts of an object."""
         for reason, count in unread.items():
             self.note(oid, object_type, reason, count)
 

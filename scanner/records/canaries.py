@@ -21,7 +21,7 @@ UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 
 def is_no_canary() -> ColumnElement[bool]:
-    """Return the SQL condition that an incident counts: canary tokens are no leaks."""
+    """Return the SQL condition that an incident is not about a canary token."""
     return Incident.cause != Cause.CANARY
 
 

@@ -55,7 +55,7 @@ def fill_list_columns(engine: Engine) -> None:
 
 
 BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns}
-"""What has to be done before a revision. The upgrade stops at the revision before it and runs this first."""
+"""Functions to run before a revision. The upgrade stops at the revision before it and runs the function first."""
 
 
 def _in_batches(connection: Connection, table: str, statements: tuple[str, ...]) -> None:

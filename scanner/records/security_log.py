@@ -1,7 +1,8 @@
 """The security log: one line for each security event, written after the commit of the transaction that records it.
 
-Every audit entry is a line, and so is what the audit does not keep: new public places, announcements, refusals. Lines
-contain ids, names of sources and counts. Addresses of people and free text stay in the audit, where they can be erased.
+Every audit entry is a line. So are events that the audit does not keep: new public places, announcements and refusals.
+Lines contain ids, names of sources and counts. Addresses of people and free text stay in the audit, where they can be
+erased.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ FIELDS = frozenset(
         "user",
     }
 )
-"""What a line may contain besides kind, person, incident and job. Other values may name people or quote them."""
+"""The fields that a line may contain besides kind, person, incident and job. Other values may name or quote people."""
 _WAITING = "r8scan_security_lines"
 
 _log = logging.getLogger(LOGGER)

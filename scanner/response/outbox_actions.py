@@ -1,4 +1,4 @@
-"""What an operator does with messages of the outbox that failed. Mails to owners: `operator_actions.resend`."""
+"""Operator actions on failed messages of the outbox. For mails to owners, see `operator_actions.resend`."""
 
 from __future__ import annotations
 

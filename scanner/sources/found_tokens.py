@@ -1,4 +1,4 @@
-"""What a job found, as an operator asks for it: how many tokens, how many of them work, and what was done.
+"""The finds of a job for the operator: the number of tokens, how many of them work, and what was done.
 
 The digests are kept in the job's progress until the job ends. Its counts then hold only numbers.
 """

@@ -136,7 +136,7 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream of what was read already and what follows it."""
+    """A stream of the bytes that were read already, followed by the rest."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

@@ -78,7 +78,7 @@ class FittedTable:
         return grid
 
     def _stacked(self, width: int) -> Iterator[Text]:
-        """Yield each row as lines of name and value. Values that have nothing to say are left out."""
+        """Yield each row as lines of name and value. Empty values are left out."""
         names = [" ".join(column.split()) for column in self.columns]
         indent = max(map(len, names)) + 4
         yield Text(self.title, style="bold italic")

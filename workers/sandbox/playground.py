@@ -71,7 +71,7 @@ class _Watched:
         self._waiting.append((leak, time.time()))
 
     def look(self) -> None:
-        """Tell the outcome of leaks that were decided, and mails that arrived, since the last look."""
+        """Print the outcome of leaks that were decided, and the mails that arrived, since the last look."""
         for _ in range(len(self._waiting)):
             leak, since = self._waiting.popleft()
             outcome = self._outcome(leak, since)

@@ -1,1 +1,1 @@
-"""The reader of a repository's packs without git: each object is made once, by processes of its own."""
+"""The reader of a repository's packs without git. Separate processes make each object once."""

@@ -1,1 +1,4 @@
-"""Canary tokens: fresh tokens of nobody, planted on a schedule, whose way to the disable is measured."""
+"""Canary tokens: fresh tokens without an owner, planted on a schedule.
+
+The time from planting to the disable is measured.
+"""

@@ -1,6 +1,7 @@
-"""Making of canary tokens: a token is made where it is read or published, and the token store is told its digest.
+"""Creation of canary tokens. A token is created where it is read or published, and its digest is registered in the
+store.
 
-The raw token lives in the returned content alone. A repeated call makes another token, and forgets the first.
+The raw token exists only in the returned content. A repeated call creates another token and replaces the first.
 """
 
 from __future__ import annotations

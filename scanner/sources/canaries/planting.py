@@ -1,4 +1,4 @@
-"""Planting of the next canary of each way when it is due, and the end of those that were decided on."""
+"""Planting of due canaries, one schedule for each way, and the end of canaries that were decided on."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _wait_after(settings: Settings, newest: Canary) -> float:
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
-    # While one is on its way, a second one would only wait behind it.
+    # While one canary is under way, a second one would only wait behind it.
     return max(interval, ways.PATIENCE[newest.way].lost) if newest.state == CanaryState.PLANTED else interval
 
 

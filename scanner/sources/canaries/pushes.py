@@ -25,7 +25,7 @@ from scanner.sources.pushes.push import Push, PushReading
 from scanner.tokens.protocol import StoreUnavailable
 
 BAND: Likelihood = "likely"
-"""A canary waits among the pushes that a leak is most probably in."""
+"""A canary is queued with the pushes that most probably contain a leak."""
 
 
 def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
     """Return an event with a comment for each canary that waits for a poll. Return none if that is impossible now.
 
-    A poll goes on without its canary if the database or the token store is away: the canary is then late, and says so.
+    A poll goes on without its canary if the database or the token store is away: the canary then counts as late.
     """
     found: list[Event] = []
     try:

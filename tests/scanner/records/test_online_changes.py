@@ -1,4 +1,4 @@
-"""Large tables are changed in short transactions, and an upgrade that broke off goes on where it stopped."""
+"""Large tables are changed in short transactions, and an interrupted upgrade continues where it stopped."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_upgrade_that_broke_off_goes_on(postgresql_url: str, monkeypatch: pyt
         with pytest.raises(ConnectionError):
             schema.upgrade(database)
     assert schema.current_revision(database) == "0019"
-    # What `CREATE INDEX CONCURRENTLY` leaves behind when it is interrupted.
+    # An interrupted `CREATE INDEX CONCURRENTLY` leaves an invalid index.
     run(
         database,
         "CREATE INDEX ix_incidents_without_mail ON incidents (id)",

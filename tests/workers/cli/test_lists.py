@@ -31,7 +31,7 @@ TOKENS = 5
 
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
-    """Five tokens of two accounts that leaked in two repositories, the last one long ago."""
+    """Leak five tokens of two accounts in two repositories, the last one long ago."""
     assert r8scan("tokens", "list").stdout == "No tokens yet: r8scan tokens import FILE\n"
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     digests = [f"{number:064x}" for number in range(TOKENS)]

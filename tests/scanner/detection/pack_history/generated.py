@@ -1,4 +1,4 @@
-"""Small repositories with packs of every kind, and what git says that they hold."""
+"""Small repositories with packs of every kind, and their objects as git lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A canary takes the whole way to its disable, tells nobody, counts as no incident, and leaves no raw token behind."""
+"""A canary is disabled in the same way as a leak, notifies nobody, counts as no incident, and leaves no raw token."""
 
 from __future__ import annotations
 

@@ -368,7 +368,7 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
 
 @only_sqlite
 def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # a third of the requests, which cost the test its time
+    monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # needs a third of the requests, so that the test is faster
     search.poll()
     pushed = {f"ana/app{number}": search.now + number * 700 for number in range(120)}
     for name, at in pushed.items():
