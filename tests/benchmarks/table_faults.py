@@ -221,10 +221,10 @@ def faults() -> list[Fault]:
             lambda own: own.store.__dict__.pop("accepts"),
         ),
         Fault(
-            "GitHub's quota used up",
-            r"^source_error:public_events.*(limit|quota)",
+            "GitHub's quota used up (its end injected: it ends with the hour)",
+            r"^requests_limited.*used up",
             lambda own: setattr(own.world.github, "rate_limit", 0),
-            lambda own: setattr(own.world.github, "rate_limit", 5000),
+            lambda own: own.in_database("UPDATE budgets SET resets_at = now()"),
         ),
         Fault(
             "clock off by a day (the status's own clock, injected)",
@@ -270,12 +270,12 @@ def run(own: Service, fault: Fault) -> tuple[str, bool]:
     said: list[str] = []
 
     def is_named() -> bool:
-        said[:] = [shown(one) for one in own.problems() if re.search(fault.says, shown(one))]
+        said[:] = [one.sentence for one in own.problems() if re.search(fault.says, shown(one))]
         return bool(said)
 
     fault.begin(own)
     named = seconds_until(is_named)
-    words = said[0].partition(" ")[2] if said else "; ".join(map(shown, own.problems()))
+    words = said[0] if said else "; ".join(map(shown, own.problems()))
     if said and own.problems()[:1] and not re.search(fault.says, shown(own.problems()[0])):
         words += f" (after: {own.problems()[0].key})"
     fault.end(own)
@@ -287,6 +287,7 @@ def run(own: Service, fault: Fault) -> tuple[str, bool]:
     clean = re.sub(r"process \d+", "process N", re.sub(r"\([\w.-]+, process", "(HOST, process", words)).replace(
         "|", "/"
     )
+    clean = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", re.sub(r"/tmp/r8pg-\w+", "FOLDER", clean))
     clean = clean.replace(str(own.settings.state_dir), "STATE").replace(own.redis_socket, "SOCKET")
     return f"| {fault.name} | {times[0]} | {times[1]} | {clean} |", passed
 

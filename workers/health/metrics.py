@@ -6,6 +6,7 @@ They are right for any number of processes and restarts.
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from workers.health.rows import Overview
 
 DAY_SECONDS = 24 * 3600
 MAX_DELAYS = 20_000
+BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 21600, 86400)
+"""Upper bounds of delays, in seconds."""
 QUANTILES = ("0.5", "0.95", "0.99")
 
 Sample = tuple[tuple[str, ...], float]
@@ -95,6 +98,12 @@ METRICS = (
     Described("incidents", "counter", "Incidents, by what was done about the token", ("action", "cause")),
     Described("waiting_decisions", "gauge", "What waits for the operator", ("what",)),
     Described("delay_seconds", "gauge", "Quantiles over 24 hours, by stage", ("stage", "quantile")),
+    Described(
+        "delays_bucket",
+        "gauge",
+        "Incidents of 24 hours with a delay up to `le` seconds, by stage: for `histogram_quantile`, without `rate`",
+        ("stage", "le"),
+    ),
 )
 _BY_NAME = {one.name: one for one in METRICS}
 
@@ -263,8 +272,10 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
     stages = {
         "visible_to_disabled": disable_delays(session, DAY_SECONDS),
         "visible_to_seen": _visible_to_seen(session),
+        "seen_to_disabled": _seen_to_disabled(session),
         "disabled_to_mailed": _disabled_to_mailed(session),
     }
+    yield "delays_bucket", [((stage, le), number) for stage, one in stages.items() for le, number in _buckets(one)]
     yield (
         "delay_seconds",
         [
@@ -274,6 +285,24 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
             for quantile in QUANTILES
         ],
     )
+
+
+def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
+    """Yield the upper bounds, and how many of the sorted delays are not above them."""
+    for bound in BUCKETS:
+        yield str(bound), float(bisect_right(delays, bound))
+    yield "+Inf", float(len(delays))
+
+
+def _seen_to_disabled(session: Session) -> list[float]:
+    statement = (
+        select(func.min(Exposure.seen_at), Incident.disabled_at)
+        .join(Incident, Incident.id == Exposure.incident_id)
+        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-DAY_SECONDS))
+        .group_by(Incident.id, Incident.disabled_at)
+        .limit(MAX_DELAYS)
+    )
+    return sorted(max((at - seen).total_seconds(), 0.0) for seen, at in session.execute(statement) if at and seen)
 
 
 def _visible_to_seen(session: Session) -> list[float]:

@@ -22,6 +22,8 @@ from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
 
 HOURS = 24
+MIN_WAIT_SECONDS = 120.0
+"""Quotas that are full again sooner, such as those of searches, are meant to be used up."""
 MAX_BEHIND_SECONDS = 1800
 """A source with more seconds of pushes to catch up on is named as a problem."""
 SILENT_AFTER = timedelta(minutes=10)
@@ -184,6 +186,12 @@ def _budgets(session: Session, found: Overview) -> None:
         if row.resource == "credential" and blocked:
             sentence = f"GitHub rejects the credential {row.credential}"
             found.problems.append(Problem(Kind.CREDENTIAL_REJECTED, sentence, "replace it", subject=row.credential))
+        wait = (row.resets_at - found.at).total_seconds() if row.resets_at else 0.0
+        if row.limit and row.remaining == 0 and wait > MIN_WAIT_SECONDS:
+            sentence = f"GitHub's quota {row.resource} of {row.credential} is used up: requests wait for {span(wait)}"
+            todo = "use a credential that nothing else uses"
+            subject = f"{row.credential} {row.resource}"
+            found.problems.append(Problem(Kind.REQUESTS_LIMITED, sentence, todo, subject=subject))
         found.budgets.append(
             BudgetRow(
                 credential=row.credential,

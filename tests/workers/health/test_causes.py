@@ -14,6 +14,7 @@ from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import Notification, db_now
 from scanner.records.outbox import MAIL_SERVER_DOWN
+from scanner.records.source_models import BudgetState
 from scanner.records.states import Channel, NotificationState
 from scanner.settings import load_settings
 from tests.servers import redis_server
@@ -57,6 +58,24 @@ def test_a_mail_server_that_takes_no_mail_is_named_with_its_words_until_a_mail_i
     with database.write() as session:
         session.execute(update(Notification).values(error="mail.example.com refused the recipient: greylisted"))
     assert named(database, Kind.MESSAGE_WAITS) == [], "one recipient may be deferred for minutes"
+
+
+@pytest.mark.parametrize(("seconds", "remaining", "number"), [(1800, 0, 1), (1800, 1, 0), (60, 0, 0), (-1, 0, 0)])
+def test_a_quota_that_is_used_up_for_long_is_named(
+    database: Database, seconds: float, remaining: int, number: int
+) -> None:
+    values = {
+        "credential": "R8SCAN_GITHUB_TOKEN",
+        "resource": "core",
+        "limit": 5000,
+        "remaining": remaining,
+        "reason": "",
+    }
+    with database.write() as session:
+        session.add(BudgetState(resets_at=db_now(seconds), updated_at=db_now(), **values))
+    found = named(database, Kind.REQUESTS_LIMITED)
+    assert len(found) == number
+    assert all("is used up: requests wait for 30 minutes" in one.sentence for one in found)
 
 
 def test_a_clock_that_is_off_by_a_day_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

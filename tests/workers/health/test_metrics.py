@@ -74,6 +74,10 @@ def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
     assert found["r8scan_recall_marks", "public_events", "60"] == 100
     assert found["r8scan_incidents_total", "disabled", "public_repository"] == 3
     assert found["r8scan_delay_seconds", "visible_to_disabled", "0.5"] == pytest.approx(2, abs=0.01)
+    in_buckets = [found["r8scan_delays_bucket", "visible_to_disabled", le] for le in ("1", "2", "5", "+Inf")]
+    assert in_buckets == [1, 2, 3, 3]
+    assert found["r8scan_delays_bucket", "seen_to_disabled", "1"] == 3
+    assert found["r8scan_delays_bucket", "disabled_to_mailed", "+Inf"] == 0
     assert found["r8scan_problem", "operator_not_set"] == 1
     assert found["r8scan_problem", "process_silent"] == 0
     assert {key[0] for key in found} <= NAMES
