@@ -302,7 +302,7 @@ def _seen_to_disabled(session: Session) -> list[float]:
         .group_by(Incident.id, Incident.disabled_at)
         .limit(MAX_DELAYS)
     )
-    return sorted(max((at - seen).total_seconds(), 0.0) for seen, at in session.execute(statement) if at and seen)
+    return sorted(max((at - seen).total_seconds(), 0.0) for seen, at in session.execute(statement) if at)
 
 
 def _visible_to_seen(session: Session) -> list[float]:
