@@ -232,3 +232,23 @@ def test_with_four_workers_all_connections_fit_the_default_of_postgresql() -> No
         total += (own + OTHER_CONNECTIONS) * (4 if name == "worker" else 1)
     assert total <= default - reserved
     assert f"at most {total} connections" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_every_setting_is_passed_and_the_addresses_are_required() -> None:
+    for name in OURS:
+        service = OURS[name]
+        assert service["env_file"] == [".env"]
+        for variable in ("R8SCAN_EMAIL_FROM", "R8SCAN_OPERATOR_EMAIL"):
+            assert re.fullmatch(rf"\$\{{{variable}:\?[^}}]+\}}", service["environment"][variable]), name
+
+
+def test_profiles_bring_monitoring_and_a_mailbox_with_files_that_exist() -> None:
+    profiles = {name: service["profiles"] for name, service in COMPOSE["services"].items() if "profiles" in service}
+    assert profiles == {"mailbox": ["development"], "prometheus": ["monitoring"], "grafana": ["monitoring"]}
+    for config in COMPOSE["configs"].values():
+        assert (ROOT / config["file"]).is_file()
+    for name in ("prometheus", "grafana"):
+        assert {one["source"] for one in COMPOSE["services"][name]["configs"]} <= set(COMPOSE["configs"])
+    scraped = yaml.safe_load((ROOT / "docs" / "monitoring" / "prometheus.yml").read_text())["scrape_configs"][0]
+    assert scraped["static_configs"][0]["targets"] == ["web:8080"]
+    assert "/run/secrets/metrics_key" in str(scraped["authorization"])

@@ -28,7 +28,7 @@ from workers import embedded_redis, forked
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
 from workers.context import forget_context
 from workers.forked import Child
-from workers.health import pulse
+from workers.health import pulse, systemd
 from workers.health.machine import configuration
 
 DRAIN_SECONDS = 30.0
@@ -163,9 +163,11 @@ class Supervisor:
                         **asdict(configuration(self._settings)),
                     },
                 )
+                notifier = systemd.own()
                 while not self._stop.wait(0.2):
                     self._end_deaf()
                     self._revive()
+                    notifier.alive()
             finally:
                 self._drain()
 

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from workers.health import systemd
+from workers.health.systemd import Notifier
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -21,18 +24,22 @@ class Mark:
 class Pulse:
     """The moments at which the thread last worked and last tried to reach the broker. Safe to read from any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, notifier: Notifier | None = None) -> None:
         self._clock = clock
+        self._notifier = notifier or systemd.own()
         self.worked: Mark | None = None
         self.tried = self._now()
 
     def work(self) -> None:
         """Record that the broker answered the thread, or that the thread needs no message because its pool is full."""
         self.worked = self._now()
+        self._notifier.alive()
 
     def try_to_connect(self) -> None:
         """Record that the thread is trying to reach the broker, so that it does not count as stuck during an outage."""
         self.tried = self._now()
+        if self.worked is not None:
+            self._notifier.alive()
 
     @property
     def latest(self) -> Mark:

@@ -1,0 +1,80 @@
+"""The previous version goes on working beside the next schema: a migration adds, and takes nothing away."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from scanner.records import schema, versions
+from scanner.records.database import Database
+
+FIRST = 19
+"""The first revision that this holds for. No version before it was released."""
+DESTRUCTIVE = re.compile(
+    r"\b(DROP\s+(TABLE|COLUMN|SCHEMA)|RENAME\s+(TO|COLUMN)|ALTER\s+COLUMN|TRUNCATE|DELETE\s+FROM"
+    r"|ADD\s+CONSTRAINT|CREATE\s+UNIQUE\s+INDEX)\b",
+    re.IGNORECASE,
+)
+ADDED = re.compile(r"ADD\s+COLUMN\s+(?P<definition>.*)", re.IGNORECASE | re.DOTALL)
+ALLOWED: dict[str, str] = {}
+"""Revisions that may do more, with the reason why older code does not notice."""
+
+
+def problems(statements: list[str]) -> list[str]:
+    """Return the statements that code of the previous version would notice."""
+    found = []
+    for statement in statements:
+        # A new table is nobody's yet: what its own definition demands does not matter.
+        if re.match(r"\s*(CREATE TABLE|UPDATE alembic_version|INSERT INTO alembic_version)", statement):
+            continue
+        added = ADDED.search(statement)
+        is_demanding = added and "NOT NULL" in added["definition"] and "DEFAULT" not in added["definition"]
+        if DESTRUCTIVE.search(statement) or is_demanding:
+            found.append(statement)
+    return found
+
+
+def test_each_migration_only_adds(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    schema.upgrade_to(database, f"{FIRST - 1:04d}")
+    for number in range(FIRST, int(versions.wanted()) + 1):
+        revision = f"{number:04d}"
+        statements: list[str] = []
+
+        def keep(*given: Any, kept: list[str] = statements) -> None:
+            kept.append(str(given[2]))
+
+        event.listen(database.engine, "before_cursor_execute", keep)
+        schema.upgrade_to(database, revision)
+        event.remove(database.engine, "before_cursor_execute", keep)
+        assert statements, revision
+        assert revision in ALLOWED or problems(statements) == [], revision
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *("DROP TABLE incidents", "ALTER TABLE incidents DROP COLUMN hint", "ALTER TABLE a RENAME TO b"),
+        *("ALTER TABLE a RENAME COLUMN x TO y", "ALTER TABLE a ALTER COLUMN x SET NOT NULL"),
+        *("ALTER TABLE a ALTER COLUMN x TYPE INTEGER", "ALTER TABLE a ADD COLUMN x INTEGER NOT NULL"),
+        *("ALTER TABLE a ADD CONSTRAINT c CHECK (x > 1)", "CREATE UNIQUE INDEX i ON a (x)", "delete from incidents"),
+    ],
+)
+def test_what_takes_away_or_demands_is_noticed(statement: str) -> None:
+    assert problems([statement]) == [statement]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *("ALTER TABLE a ADD COLUMN x INTEGER", "ALTER TABLE a ADD COLUMN x BOOLEAN DEFAULT false NOT NULL"),
+        *("CREATE TABLE a (x INTEGER NOT NULL, CONSTRAINT pk PRIMARY KEY (x))", "CREATE INDEX i ON a (x)"),
+        "DROP INDEX i",
+    ],
+)
+def test_what_only_adds_is_allowed(statement: str) -> None:
+    assert problems([statement]) == []

@@ -1,0 +1,57 @@
+"""systemd hears from the thread that works, and from no other."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.health import systemd
+from workers.health.pulse import Pulse
+from workers.health.systemd import INTERVAL_SECONDS, Notifier
+
+
+@pytest.fixture(params=["path", "abstract"])
+def listening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    address = str(tmp_path / "notify") if request.param == "path" else f"@r8scan-{os.getpid()}-{tmp_path.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as own:
+        own.bind(address.replace("@", "\0", 1) if address.startswith("@") else address)
+        yield own, address
+
+
+def heard(listening: socket.socket) -> list[str]:
+    found = []
+    while True:
+        try:
+            found.append(listening.recv(1000).decode())
+        except BlockingIOError:
+            return found
+
+
+def test_a_process_is_ready_when_it_works_and_feeds_the_watchdog_only_by_working(
+    listening: tuple[socket.socket, str],
+) -> None:
+    own, address = listening
+    now = [0.0]
+    pulse = Pulse(clock=lambda: now[0], notifier=Notifier(address, clock=lambda: now[0]))
+    pulse.try_to_connect()
+    assert heard(own) == []
+    pulse.work()
+    pulse.work()
+    assert heard(own) == ["READY=1\nWATCHDOG=1"]
+    now[0] += INTERVAL_SECONDS * 10
+    assert heard(own) == []
+    pulse.work()
+    assert heard(own) == ["WATCHDOG=1"]
+    now[0] += INTERVAL_SECONDS
+    pulse.try_to_connect()
+    assert heard(own) == ["WATCHDOG=1"]
+
+
+def test_without_systemd_nothing_is_sent_and_a_broken_socket_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    systemd.own().alive()
+    Notifier("/no/such/socket").alive()

@@ -1,0 +1,45 @@
+"""Messages to systemd: READY once the process works, then WATCHDOG while it goes on working.
+
+They are sent by the thread that does the work (`pulse`), never by a helper thread: a process that takes no messages any
+more stops sending, and systemd starts it again. https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+INTERVAL_SECONDS = 5.0
+"""Messages are at most this frequent. `WatchdogSec` of a unit must be several times as long."""
+
+
+class Notifier:
+    """Sends to the socket that systemd has named in NOTIFY_SOCKET. Without it, does nothing."""
+
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        # An address that begins with @ is in the abstract namespace.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._clock = clock
+        self._sent_at: float | None = None
+
+    def alive(self) -> None:
+        """Say that the calling thread has just made progress."""
+        now = self._clock()
+        if not self._address or (self._sent_at is not None and now - self._sent_at < INTERVAL_SECONDS):
+            return
+        is_first, self._sent_at = self._sent_at is None, now
+        self._send("READY=1\nWATCHDOG=1" if is_first else "WATCHDOG=1")
+
+    def _send(self, message: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as own:
+            try:
+                own.sendto(message.encode(), self._address)
+            except OSError:
+                return  # systemd is away or busy: a watchdog that hears nothing for long does its work
+
+
+def own() -> Notifier:
+    """Return the notifier of this process."""
+    return Notifier(os.environ.get("NOTIFY_SOCKET", ""))
