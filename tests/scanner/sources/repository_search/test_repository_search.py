@@ -380,3 +380,21 @@ def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, m
     found = accounted_for(search, pushed)
     assert found["gap"] == 0
     assert found["queued"] == len(pushed)
+
+
+@only_sqlite
+def test_windows_that_the_points_do_not_pay_for_are_left_to_the_rest_search(search: Searching) -> None:
+    search.sandbox.points_limit, search.sandbox.repository_search_limit = 40, 500
+    pushed: dict[str, float] = {}
+    for _ in range(16):
+        for number in range(5):
+            name = f"ana/app{len(pushed)}"
+            pushed[name] = search.now - number
+            search.push(name, ago=number)
+        search.poll(15)
+    counts = search.state.counts
+    assert counts["windows_left_to_rest"] > 0
+    assert search.state.error is None, "no point was asked for in vain"
+    assert counts["rest_requests"] > counts["windows_left_to_rest"] / 2
+    settled = {name for name, at in pushed.items() if at < search.now - 90}
+    assert settled <= set(search.names)

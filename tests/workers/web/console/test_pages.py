@@ -58,7 +58,7 @@ def test_text_of_strangers_is_never_markup(viewer: httpx.Client, context: Contex
 
 def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewer: httpx.Client) -> None:
     page = whole(viewer.get("/console/").text)
-    assert re.search(r"Disabling leaked tokens, 4 of \d sources polled, the brake is closed", page)
+    assert re.search(r"Disabling leaked tokens, 3 of \d sources polled, the brake is closed", page)
     assert "holds 9 reports" in page
     assert "2 protected tokens stand in public" in page
     assert "Repositories with most incidents" in page
