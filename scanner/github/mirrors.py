@@ -135,6 +135,24 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
     return [line.split(b" ")[0].decode() for line in lines if line.endswith(b" missing")]
 
 
+def branches_and_tags(folder: Path) -> list[str]:
+    """Return the objects that the mirror's branches and tags point to, HEAD's first. Return none if git cannot tell."""
+    with tempfile.TemporaryFile() as answers:
+        form = "--format=%(if)%(HEAD)%(then)HEAD%(else)ref%(end) %(objectname)"
+        command = ["git", f"--git-dir={folder}", "for-each-ref", form, "refs/heads", "refs/tags"]
+        limits = replace(READING, file_bytes=MAX_ANSWER_BYTES)
+        with git_child(command, env=git_environment(None, ""), limits=limits, stdout=answers) as child:
+            try:
+                status = child.wait(MAX_CHECK_SECONDS)
+            except subprocess.TimeoutExpired:
+                status = -1
+        if status != 0:
+            return []  # its next push is then read without remembered tips
+        answers.seek(0)
+        lines = answers.read(MAX_ANSWER_BYTES).decode("ascii", "replace").splitlines()
+    return [oid for _, oid in sorted((line.partition(" ")[::2] for line in lines), key=lambda one: one[0] != "HEAD")]
+
+
 def fetch_commits(
     github: GitHub,
     url: str,

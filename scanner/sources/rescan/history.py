@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from scanner.detection import Candidate, Place, PlaceKind
 from scanner.detection.git_processes import GitError
@@ -20,6 +21,9 @@ from scanner.github.urls import blob_url, commit_url, git_url, is_own_page, is_r
 from scanner.records.unread_contents import NotRead
 from scanner.response.respond import Response
 from scanner.sources.batches.not_read import not_read_object
+from scanner.sources.pushes import memory as push_memory
+from scanner.sources.pushes.push import Push
+from scanner.sources.pushes.tips import TipsRead
 from scanner.sources.rescan.mirror_folders import mirror_folder
 from scanner.sources.rescan.steps import Work
 
@@ -37,8 +41,12 @@ def read_repository(work: Work) -> Response:
         # The REST API cannot list discussions, so count them as unread.
         work.counts["unread_discussions"] = 1
     tips = _activity_tips(work, name)
-    candidates = _scan(work, url, tips, base)
-    return work.respond([_placed(candidate, base, work.github.web_url, name, "repository") for candidate in candidates])
+    found = _scan(work, url, tips, base)
+    response = work.respond(
+        [_placed(candidate, base, work.github.web_url, name, "repository") for candidate in found.candidates]
+    )
+    _remember(work, name, repository_id, found)
+    return response
 
 
 def read_wiki(work: Work) -> Response:
@@ -50,8 +58,12 @@ def read_wiki(work: Work) -> Response:
     """
     name, repository_id = repository_of(work.github, work.job.target)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
-    candidates = _scan(work, git_url(work.github.web_url, f"{name}.wiki"), (), base)
-    return work.respond([_placed(candidate, base, work.github.web_url, name, "wiki") for candidate in candidates])
+    found = _scan(work, git_url(work.github.web_url, f"{name}.wiki"), (), base)
+    response = work.respond(
+        [_placed(candidate, base, work.github.web_url, name, "wiki") for candidate in found.candidates]
+    )
+    _remember(work, f"{name}.wiki", repository_id, found)
+    return response
 
 
 def read_gist(work: Work) -> Response:
@@ -67,8 +79,8 @@ def read_gist(work: Work) -> Response:
     if not is_own_page(work.github.web_url, url) or not is_own_page(work.github.web_url, page):
         raise Malformed("unexpected_json", "the gist's description cannot be used")
     base = Place("gist", url=redact(str(page)), published_at=_published(work.job.target))
-    candidates = _scan(work, str(url), (), base)
-    return work.respond([replace(candidate, place=_in_gist(candidate.place, base)) for candidate in candidates])
+    found = _scan(work, str(url), (), base)
+    return work.respond([replace(candidate, place=_in_gist(candidate.place, base)) for candidate in found.candidates])
 
 
 def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
@@ -96,7 +108,26 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
     return full_name, found_id, value
 
 
-def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> list[Candidate]:
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What was found in a history. `tips`: its branches and tags, HEAD's first; empty unless all of it was read."""
+
+    candidates: list[Candidate]
+    tips: list[str]
+
+
+def _remember(work: Work, name: str, repository_id: int, found: _History) -> None:
+    """Remember that all of the repository was read, so that its next push brings what is new and nothing else."""
+    if not found.tips:
+        return
+    head = found.tips[0]
+    read = TipsRead(tuple(found.tips), is_read=True, default=head, is_whole=True, lists_refs=True)
+    push = Push(name, repository_id, "0" * len(head), head, "", "", _published(work.job.target), "create")
+    with work.database.write() as session:
+        push_memory.remember(session, [(push, read)], urlsplit(work.github.web_url).netloc)
+
+
+def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> _History:
     """Clone the repository, fetch the commits that no ref reaches, and scan every object.
 
     Args:
@@ -127,6 +158,7 @@ def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> list[Cand
                 on_progress=lambda done, total: work.report("scanning", done, total),
                 stop=work.lost,
             )
+            ends = [] if history.unread else mirrors.branches_and_tags(mirror)
         except GitError as err:
             raise GitHubError("mirror_unreadable", f"the mirror cannot be read: {err}") from err
     if work.lost.is_set():
@@ -136,7 +168,7 @@ def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> list[Cand
     work.counts["objects"] += history.objects
     work.counts["bytes"] += history.bytes
     work.counts["candidates"] += len(history.candidates)
-    return history.candidates
+    return _History(history.candidates, ends)
 
 
 def _not_read(part: UnreadPart, base: Place) -> NotRead:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import select, update
@@ -33,7 +34,9 @@ from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
 from scanner.settings import Settings, load_settings
-from scanner.sources.rescan import conversations, manual, owners
+from scanner.sources.pushes import memory as push_memory
+from scanner.sources.pushes.push import Push
+from scanner.sources.rescan import conversations, history, manual, owners
 from scanner.sources.rescan import run as rescan_module
 from scanner.sources.rescan.mirror_folders import FOLDER, remove_abandoned
 from scanner.sources.rescan.run import rescan_next
@@ -749,3 +752,44 @@ def test_a_missing_target_fails_with_one_line(
 
 def test_two_requests_queue_one_job(database: Database) -> None:
     assert enqueue(database, Target("owner", "Ana")) == enqueue(database, Target("owner", "ana"))
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_repository_that_was_read_whole_is_remembered_up_to_its_branches_and_tags(
+    database: Database,
+    workplace: Make,
+    rescan: Callable[[], Responded | None],
+    client: GitHub,
+    monkeypatch: pytest.MonkeyPatch,
+    is_damaged: bool,
+) -> None:
+    work = workplace()
+    work.write("a.py", "one")
+    head = work.commit("one")
+    work.git("tag", "-a", "v1", "-m", "one")
+    work.git("checkout", "-q", "-b", "other")
+    other = work.commit("two")
+    work.push("main", "other", "v1")
+    if is_damaged:
+        scanned = history.scan_history
+
+        def partly(*arguments: Any, **options: Any) -> Any:
+            return replace(scanned(*arguments, **options), unread={"blob_too_large": 1})
+
+        monkeypatch.setattr(history, "scan_history", partly)
+    queue(database)
+    while rescan() is not None:
+        pass
+    push = Push("ana/app", 1001, "0" * 40, "", "", "", None, "push")
+    host = urlsplit(client.web_url).netloc
+    with database.read() as session:
+        found = list(push_memory.recall(session, [push], host).values())
+    if is_damaged:
+        assert found == []
+        return
+    tag = work.git("rev-parse", "v1").strip()
+    assert {tip.oid for tip in found[0].tips} == {head, other, tag}
+    assert [tip.oid for tip in found[0].tips if tip.is_default] == [head]
+    assert found[0].is_whole
+    assert found[0].has_read(other)
