@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -775,7 +776,7 @@ def test_a_repository_that_was_read_whole_is_remembered_up_to_its_branches_and_t
         scanned = history.scan_history
 
         def partly(*arguments: Any, **options: Any) -> Any:
-            return replace(scanned(*arguments, **options), unread={"blob_too_large": 1})
+            return replace(scanned(*arguments, **options), unread=Counter(blob_too_large=1))
 
         monkeypatch.setattr(history, "scan_history", partly)
     queue(database)
