@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 from starlette.responses import JSONResponse, Response
 
 from scanner.detection import Detector, sha256_digest
+from scanner.detection.history import scan_history
 from scanner.detection.token_formats import hint_of
 from scanner.github import mirrors
 from scanner.github.addresses import Target
@@ -773,10 +774,9 @@ def test_a_repository_that_was_read_whole_is_remembered_up_to_its_branches_and_t
     other = work.commit("two")
     work.push("main", "other", "v1")
     if is_damaged:
-        scanned = history.scan_history
 
         def partly(*arguments: Any, **options: Any) -> Any:
-            return replace(scanned(*arguments, **options), unread=Counter(blob_too_large=1))
+            return replace(scan_history(*arguments, **options), unread=Counter(blob_too_large=1))
 
         monkeypatch.setattr(history, "scan_history", partly)
     queue(database)
