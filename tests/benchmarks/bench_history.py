@@ -1,4 +1,7 @@
-"""A whole history, everything on, against git itself and against Kingfisher; wall time as ratios, memory in MB.
+"""A whole history, everything on, against git itself and against Kingfisher.
+
+Wall time and processor time are ratios to one `git cat-file` of the same round, and medians of the rounds. Processor
+time varies less on a busy machine.
 
 Run: python -m tests.benchmarks.bench_history [--quick]   (BENCH_REPO=path of a repository; else one is generated)
 """
@@ -15,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from scanner.git_children import environment
 from tests.benchmarks import kingfisher
@@ -24,9 +28,11 @@ from tests.processes import family
 OURS = (
     "import sys, pathlib; from scanner.detection import Detector; "
     "from scanner.detection.history import scan_history; "
-    "h = scan_history(pathlib.Path(sys.argv[1]), Detector()); "
+    "from scanner.isolation import shared_pool; "
+    "h = scan_history(pathlib.Path(sys.argv[1]), Detector(reader=shared_pool()), readers=int(sys.argv[2])); "
     "print(h.objects, h.bytes, len(h.candidates), dict(h.unread))"
 )
+CAT_FILE = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--batch")
 
 
 def generated() -> Path:
@@ -59,8 +65,16 @@ def git_dir(path: Path) -> Path:
     return path / ".git" if (path / ".git").is_dir() else path
 
 
-def timed(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Return the seconds, and the largest anonymous memory in MB of any single process of the command."""
+class Run(NamedTuple):
+    """Seconds by the clock and of all processors, and the largest anonymous memory in MB of any single process."""
+
+    wall: float
+    processor: float
+    memory: float
+
+
+def timed(command: list[str], cwd: Path) -> Run:
+    """Run a command."""
     begin = time.perf_counter()
     child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
     peak, done = [0.0], threading.Event()
@@ -71,11 +85,12 @@ def timed(command: list[str], cwd: Path) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    child.wait()
+    _, _, usage = os.wait4(child.pid, 0)
+    child.returncode = 0
     seconds = time.perf_counter() - begin
     done.set()
     watcher.join()
-    return seconds, peak[0]
+    return Run(seconds, usage.ru_utime + usage.ru_stime, peak[0])
 
 
 def _anonymous(pid: int) -> float:
@@ -98,8 +113,9 @@ def main() -> None:
     git = ["git", f"--git-dir={git_folder}"]
     with tempfile.TemporaryDirectory() as folder:
         contestants = {
-            "git cat-file --batch, 1 process": [*git, "cat-file", "--batch-all-objects", "--unordered", "--batch"],
-            "r8scan, 2 readers": [sys.executable, "-c", OURS, str(git_folder)],
+            "git cat-file --batch, 1 process": [*git, *CAT_FILE],
+            "r8scan, 1 reader": [sys.executable, "-c", OURS, str(git_folder), "1"],
+            "r8scan, 2 readers": [sys.executable, "-c", OURS, str(git_folder), "2"],
         }
         if not quick:
             contestants["git log -p --all"] = [*git, "log", "-p", "--all"]
@@ -107,15 +123,20 @@ def main() -> None:
             rule = kingfisher.write_rule(Path(folder))
             contestants["Kingfisher, one rule"] = kingfisher.command(program, repository, rule)
             contestants["Kingfisher --turbo, one rule"] = kingfisher.command(program, repository, rule, "--turbo")
-        results: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+        results: dict[str, list[Run]] = {name: [] for name in contestants}
         for _ in range(1 if quick else 3):
             for name, command in contestants.items():
                 results[name].append(timed(command, Path.cwd()))
     first = next(iter(results))
     for name, runs in results.items():
-        ratio = statistics.median(a / b for (a, _), (b, _) in zip(runs, results[first], strict=True))
-        seconds, peak = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
-        print(f"  {name:<34} {seconds:6.2f} s   {ratio:5.2f} of cat-file   {peak:5.0f} MB anonymous, largest process")
+        pairs = list(zip(runs, results[first], strict=True))
+        wall = statistics.median(run.wall / floor.wall for run, floor in pairs)
+        processor = statistics.median(run.processor / floor.processor for run, floor in pairs)
+        seconds, peak = statistics.median(run.wall for run in runs), max(run.memory for run in runs)
+        print(
+            f"  {name:<34} {seconds:6.2f} s   {wall:5.2f} of cat-file by the clock, {processor:5.2f} of its processor"
+            f" time   {peak:5.0f} MB anonymous, largest process"
+        )
 
 
 if __name__ == "__main__":

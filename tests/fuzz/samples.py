@@ -8,6 +8,8 @@ import gzip
 import json
 import random
 import struct
+import tempfile
+from pathlib import Path
 
 from tests.benchmarks.firehose import Objects
 from tests.hostile.inputs.git import OFFSET_DELTA, delta_entry, entry_head, length, pack_of, plain_entry
@@ -69,6 +71,18 @@ def packs() -> tuple[bytes, ...]:
     delta = length(len(base)) + length(len(base) + 3) + b"\x90" + bytes([len(base)]) + b"\3abc"
     first = plain_entry(base)
     return objects.pack(), pack_of([first, delta_entry(delta, len(first))]), pack_of([entry_head(OFFSET_DELTA, 4)])
+
+
+@functools.cache
+def indexes() -> tuple[bytes, ...]:
+    """The indexes of the first two packs, as git writes them."""
+    from workers.sandbox.git_backend import git
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, pack in enumerate(packs()[:2]):
+            Path(folder, f"{number}.pack").write_bytes(pack)
+            git("index-pack", f"{number}.pack", cwd=Path(folder))
+        return tuple(Path(folder, f"{number}.idx").read_bytes() for number in range(2))
 
 
 def deltas() -> tuple[bytes, ...]:

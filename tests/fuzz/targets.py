@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -102,6 +104,28 @@ def pack_in_reader(content: bytes) -> None:
     assert received.scan.unread == answer.scan.unread
     assert received.scan.locations == answer.scan.locations
     assert [hit.oid for hit in received.scan.hits] == [hit.oid for hit in answer.scan.hits]
+
+
+def pack_of_history(files: tuple[bytes, bytes]) -> None:
+    """Every entry that an index names is made once or left to git, whatever the index and the pack say."""
+    from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, plan_history
+    from scanner.detection.pack_history.index import UnusualPack, open_packs
+    from scanner.detection.pack_history.reading import FamilyReader
+
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, written in zip(("pack", "idx"), files, strict=True):
+            Path(folder, f"a.{suffix}").write_bytes(written)
+        try:
+            opened = list(open_packs([Path(folder)]))
+        except UnusualPack:
+            return
+    plan = plan_history(opened)
+    seen = [number for pack in plan.packs for number in pack.rest.tolist()]
+    for unit in plan.units:
+        for number, _, content in FamilyReader(unit).objects():
+            assert content is None or len(content) <= MAX_OBJECT_BYTES
+            seen.append(number)
+    assert sorted(seen) == list(range(len(opened[0][1].kinds)))
 
 
 def reader_answer(content: bytes) -> None:
@@ -333,6 +357,15 @@ def _json_bytes(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     return values.map(lambda value: json.dumps(value).encode())
 
 
+def _pack_and_index(number: int) -> st.SearchStrategy[tuple[bytes, bytes]]:
+    pack, index = samples.packs()[number], samples.indexes()[number]
+    return st.one_of(
+        st.tuples(edited((pack,)), st.just(index)),
+        st.tuples(st.just(pack), edited((index,))),
+        st.tuples(edited((pack,)), edited((index,))),
+    )
+
+
 def targets() -> list[Target]:
     """Return every target."""
     import gzip
@@ -345,6 +378,7 @@ def targets() -> list[Target]:
         Target("redact", st.one_of(joined(samples.needles()), edited(samples.encoded())), redacted),
         Target("pack", edited(samples.packs()), pack),
         Target("pack_in_reader", edited(samples.packs()), pack_in_reader),
+        Target("pack_of_history", st.one_of(*map(_pack_and_index, range(2))), pack_of_history),
         Target("reader_answer", edited(samples.reader_answers()), reader_answer),
         Target("hostile_json", st.one_of(edited(samples.json_bodies()), _json_bytes(any_json())), hostile_json),
         Target("delta", edited(samples.deltas()), delta),
