@@ -23,7 +23,7 @@ from scanner.detection.token_formats import TokenFormat, active_formats, derived
 
 _GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
 _COMMA = rb"[\s,;]{1,40}+"
-# Two bytes a letter, as exports of the Windows registry write text: `72,00,38,00`, lines ended by a backslash.
+# UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at line ends.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
 _BREAK = rb"[%=&\\\\\"'`\r\n<|?}\xe2\xc2\xef\xcd\xf3\x1b]"
 

@@ -68,7 +68,7 @@ def _in_batches(connection: Connection, table: str, statements: tuple[str, ...])
 
 
 def _build_index(connection: Connection, name: str, definition: str) -> None:
-    """Build the index without locking out writers. One that an interrupted build has left behind is invalid."""
+    """Build the index without blocking writers. Replace an invalid index that an interrupted build left."""
     is_valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
     found = connection.execute(is_valid, {"name": name}).scalar_one_or_none()
     if found is False:

@@ -164,7 +164,7 @@ def _queue_earlier(
 def _count(reading: PushReading, outcome: ItemOutcome[Push]) -> None:
     outcome.counts["candidates"] += len(reading.candidates)
     outcome.is_slow = reading.is_slow
-    # If the gate refused a further request, the push waits for its turn like one that was not read at all.
+    # If the gate refused a further request, the push is queued again like one that was not read at all.
     outcome.error = reading.refusal
     if reading.is_slow:
         return  # the slow job reads the rest, or counts it as unread
