@@ -62,7 +62,7 @@ class Service:
         return self.process.pid, self.web.pid
 
     def register(self, token: str, email: str = "ana@example.com") -> str:
-        """Make the token one of the vendor's; its digest."""
+        """Register the token with the vendor and return its digest."""
         digest = sha256_digest(token.encode())
         row = ImportedToken(digest, hint_of(token.encode()), "ci", email, (email,))
         with self.database.write() as session:

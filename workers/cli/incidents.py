@@ -39,7 +39,7 @@ CAUSES = ", ".join(Cause)
 
 
 class GroupBy(StrEnum):
-    """By what incidents are counted."""
+    """The property by which incidents are counted."""
 
     repository = "repository"
     account = "account"

@@ -37,7 +37,7 @@ class Notifier:
             try:
                 own.sendto(message.encode(), self._address)
             except OSError:
-                return  # systemd is away or busy: a watchdog that hears nothing for long does its work
+                return  # systemd is unavailable or busy; its watchdog ends a process that it does not hear from
 
 
 def own() -> Notifier:

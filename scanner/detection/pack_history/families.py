@@ -33,7 +33,8 @@ class PackPlan:
     """One pack, ready to be read.
 
     Attributes:
-        children: Numbers of the deltas, ordered by their base. Those of one base that have no deltas come last.
+        children: Numbers of the deltas, ordered by their base. Deltas of one base that are not a base themselves come
+            last.
         starts: For each entry, the position of its first delta in `children`; one more at the end.
         repeats: Whether an earlier pack has the same object.
         rest: Entries that git has to read.

@@ -1,6 +1,6 @@
-"""A crash after any single statement, or before or after any call of the store: then recovery, and all is as if not.
+"""A crash after any single statement, or before or after any call of the store, changes nothing after the recovery.
 
-Every token disabled, its owner told once, nothing lost, with both stores, on both databases.
+Every token is disabled, its owner notified once, and nothing lost, with both stores and on both databases.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from scanner.response import sightings
 def record(
     database: Database, repository: str, count: int, state: SightingState = SightingState.UNKNOWN, source: str = "test"
 ) -> list[str]:
-    """Record sightings of invented tokens in one repository; their digests."""
+    """Record sightings of invented tokens in one repository, and return their digests."""
     digests = [hashlib.sha256(f"{repository} {state} {number}".encode()).hexdigest() for number in range(count)]
     place = Place("file", url=f"https://github.com/{repository}", repository=repository, path="a.py")
     with database.write() as session:

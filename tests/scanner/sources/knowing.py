@@ -14,7 +14,7 @@ from scanner.tokens.registry import ImportRun
 
 
 def know(database: Database, token: str) -> str:
-    """Make the token one of the vendor's; its digest."""
+    """Register the token with the vendor and return its digest."""
     digest = sha256_digest(token.encode())
     with database.write() as session:
         row = ImportedToken(digest, hint_of(token.encode()), "ci", "ana", ("ana@example.com",))
