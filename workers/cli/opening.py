@@ -13,6 +13,9 @@ from scanner.settings import Settings, load_settings
 if TYPE_CHECKING:
     from workers.context import Context
 
+MAX_EMPTY_BYTES = 64 << 10
+"""A larger SQLite file has tables, so it need not be opened to see it."""
+
 
 @contextmanager
 def opened_context(*, read_dotenv: bool = True, creates_tables: bool = True) -> Iterator[Context]:
@@ -53,12 +56,24 @@ def create_default_tables(settings: Settings) -> None:
     if not settings.is_default_database:
         return
     file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
-    try:
-        if file.exists() and file.stat().st_size:
-            return
-    except OSError:
-        return  # opening the database says why
+    if not _is_empty(file):
+        return
     from scanner.records import schema  # late: alembic is needed only here
 
     with closing(Database(settings.database_url.get_secret_value())) as database:
         schema.upgrade(database)
+
+
+def _is_empty(file: Path) -> bool:
+    """Return whether the file is missing, or a database without a table, as an interrupted first start leaves it."""
+    import sqlite3
+
+    try:
+        if not file.exists() or not (size := file.stat().st_size):
+            return True
+        if size > MAX_EMPTY_BYTES:
+            return False
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+    except (OSError, sqlite3.Error):
+        return False  # opening the database says why

@@ -46,11 +46,22 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return the state of each digest in the token store: live, disabled, unknown, or not_checked without an answer."""
+    """Return the state of each digest in the token store: live, disabled, unknown, or not_checked without an answer.
+
+    A scan may have taken hours, so a store that cannot be asked must not discard its findings.
+    """
+    from workers.cli.errors import explain
     from workers.cli.opening import opened_context
 
-    with opened_context(read_dotenv=False) as context:
-        found = context.store.look_up(set(digests))
+    try:
+        with opened_context(read_dotenv=False) as context:
+            found = context.store.look_up(set(digests))
+    except Exception as err:
+        line = explain(err)
+        if line is None:
+            raise
+        typer.echo(f"the findings were not looked up: {line}", err=True)
+        return dict.fromkeys(digests, "not_checked")
     states = {digest: "disabled" if record.disabled_at else "live" for digest, record in found.records.items()}
     states |= dict.fromkeys(found.not_checked - states.keys(), "not_checked")
     return {digest: states.get(digest, "unknown") for digest in digests}

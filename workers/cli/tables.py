@@ -37,7 +37,7 @@ class FittedTable:
         """Choose the layout for the width that is there."""
         del console
         shown = list(range(len(self.columns)))
-        for name in ("", *self.optional):
+        for name in (None, *self.optional):
             shown = [number for number in shown if self.columns[number] != name]
             widths = self._widths(shown, options.max_width)
             if widths is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -141,6 +143,13 @@ def test_a_table_wraps_between_words_then_leaves_out_columns_then_stacks_rows() 
     assert "place  -" not in stacked
 
 
+def test_a_column_without_a_name_is_shown() -> None:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(FittedTable("Timeline", ("at", ""), (("now", "the detail"),)))
+    assert "the detail" in captured.get()
+
+
 def test_times_and_days_are_words() -> None:
     now = datetime(2026, 11, 30, 12, tzinfo=UTC)
     assert ago(now - timedelta(seconds=90), now) == "90 s ago"
@@ -162,6 +171,14 @@ def test_an_empty_default_database_gets_its_tables_and_no_other_does(r8scan: Run
     assert current_revision(made) is not None
     made.close()
     assert r8scan("db", "current").returncode == 0
+
+
+def test_a_default_database_without_tables_gets_them_too(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    with closing(sqlite3.connect(tmp_path / "state" / "r8scan.db")) as begun:
+        begun.execute("PRAGMA journal_mode = WAL")
+    assert (tmp_path / "state" / "r8scan.db").stat().st_size > 0
+    assert r8scan("incidents", "list").stdout == "No incidents.\n"
 
 
 def test_an_older_default_database_is_not_upgraded_silently(r8scan: Run, tmp_path: Path) -> None:

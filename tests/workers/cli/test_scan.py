@@ -197,12 +197,13 @@ def test_a_token_that_the_store_cannot_check_now_is_not_called_unknown(
     assert line["known"] == "not_checked"
 
 
-def test_an_unavailable_store_is_a_one_line_error(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_an_unavailable_store_discards_no_finding(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     (tmp_path / "a").write_text(fresh_token())
-    result = r8scan("scan", "a", "--known", env={"R8SCAN_TOKEN_STORE_URL": "http://127.0.0.1:1"})
+    env = {"R8SCAN_TOKEN_STORE_URL": "http://127.0.0.1:1"}
+    result = r8scan("scan", "a", "--known", "--format", "json", env=env)
     assert result.returncode == 1
-    assert result.stderr.startswith("r8scan: the token store is away (")
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("the findings were not looked up: the token store is away (")
+    assert [line["known"] for line in found(result)] == ["not_checked"]
 
 
 @pytest.mark.parametrize("arguments", [("no-such-file",), ("a", "no-such-file")])
