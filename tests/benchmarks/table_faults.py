@@ -65,11 +65,13 @@ IGNORED = ("source_error:repository_search", "source_error:new_repositories", "s
 class Service:
     """The running service, the servers around it, and the ways to break them."""
 
-    def __init__(self, own: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
-        self.world, self.store = own, store
+    def __init__(self, service: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
+        self.world, self.store = service, store
         self.database_url, self.redis_socket = database_url, redis_socket
         self.database = Database(database_url, max_connections=2)
-        names: dict[str, Any] = {name.removeprefix("R8SCAN_").lower(): value for name, value in own.settings.items()}
+        names: dict[str, Any] = {
+            name.removeprefix("R8SCAN_").lower(): value for name, value in service.settings.items()
+        }
         self.settings: Settings = load_settings(**names)
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.stack = ExitStack()
@@ -185,58 +187,60 @@ def faults() -> list[Fault]:
         Fault(
             "nobody consumes a queue",
             r"^queue_without_consumer:rescans|nobody else consumes rescans",
-            lambda own: own.send(signal.SIGTERM, "rescanner"),
-            lambda own: own.start("rescanner"),
+            lambda service: service.send(signal.SIGTERM, "rescanner"),
+            lambda service: service.start("rescanner"),
         ),
-        Fault("Redis away", r"^redis_away.*does not answer", lambda own: own.redis.close(), Service.start_redis),
+        Fault(
+            "Redis away", r"^redis_away.*does not answer", lambda service: service.redis.close(), Service.start_redis
+        ),
         Fault("Redis full", r"^redis_away.*is full", Service.fill_redis, Service.empty_redis),
         Fault(
             "database away",
             r"^database_away",
-            lambda own: own.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false'),
-            lambda own: own.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true'),
+            lambda service: service.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false'),
+            lambda service: service.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true'),
         ),
         Fault(
             "database read-only",
             r"^database_read_only.*read-only",
-            lambda own: own.administer('ALTER DATABASE "{name}" SET default_transaction_read_only = on'),
-            lambda own: own.administer('ALTER DATABASE "{name}" RESET default_transaction_read_only'),
+            lambda service: service.administer('ALTER DATABASE "{name}" SET default_transaction_read_only = on'),
+            lambda service: service.administer('ALTER DATABASE "{name}" RESET default_transaction_read_only'),
         ),
         Fault(
             "database full (error injected)",
             r"^database_read_only.*No space left",
-            lambda own: own.in_database(FULL_DATABASE),
-            lambda own: own.in_database("DROP TRIGGER is_full ON heartbeats; DROP FUNCTION is_full()"),
+            lambda service: service.in_database(FULL_DATABASE),
+            lambda service: service.in_database("DROP TRIGGER is_full ON heartbeats; DROP FUNCTION is_full()"),
         ),
         Fault(
             "mail server refuses",
             r"^message_waits.*421|^message_waits.*no mail can be sent",
             Service.refuse_mails,
-            lambda own: own.world.mailbox.faults.clear(),
+            lambda service: service.world.mailbox.faults.clear(),
         ),
         Fault(
             "token store refuses",
             r"^store_away",
             Service.refuse_tokens,
-            lambda own: own.store.__dict__.pop("accepts"),
+            lambda service: service.store.__dict__.pop("accepts"),
         ),
         Fault(
             "GitHub's quota used up (its end injected: it ends with the hour)",
             r"^requests_limited.*used up",
-            lambda own: setattr(own.world.github, "rate_limit", 0),
-            lambda own: own.in_database("UPDATE budgets SET resets_at = now()"),
+            lambda service: setattr(service.world.github, "rate_limit", 0),
+            lambda service: service.in_database("UPDATE budgets SET resets_at = now()"),
         ),
         Fault(
             "clock off by a day (the status's own clock, injected)",
             r"^clock_off.*24 hours ahead",
-            lambda own: setattr(own, "clock_off", 86400.0),
-            lambda own: setattr(own, "clock_off", 0.0),
+            lambda service: setattr(service, "clock_off", 86400.0),
+            lambda service: setattr(service, "clock_off", 0.0),
         ),
         Fault(
             "disk full",
             r"^disk_full",
             Service.fill_disk,
-            lambda own: (own.settings.state_dir / "filler").unlink(),
+            lambda service: (service.settings.state_dir / "filler").unlink(),
         ),
     ]
 
@@ -244,10 +248,10 @@ def faults() -> list[Fault]:
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
     """Return the fault that a process gets this signal. It is started again, or goes on."""
 
-    def end(own: Service) -> None:
-        own.start(role) if number == signal.SIGKILL else own.send(signal.SIGCONT, role)
+    def end(service: Service) -> None:
+        service.start(role) if number == signal.SIGKILL else service.send(signal.SIGCONT, role)
 
-    return Fault(f"{role} {name}", rf"^process_silent:{role} ", lambda own: own.send(number, role), end)
+    return Fault(f"{role} {name}", rf"^process_silent:{role} ", lambda service: service.send(number, role), end)
 
 
 def shown(one: Problem) -> str:
@@ -265,30 +269,30 @@ def seconds_until(ready: Callable[[], bool]) -> float | None:
     return time.monotonic() - began
 
 
-def run(own: Service, fault: Fault) -> tuple[str, bool]:
+def run(service: Service, fault: Fault) -> tuple[str, bool]:
     """Try one fault. Return its row of the table, and whether it passed."""
     said: list[str] = []
 
     def is_named() -> bool:
-        said[:] = [one.sentence for one in own.problems() if re.search(fault.says, shown(one))]
+        said[:] = [one.sentence for one in service.problems() if re.search(fault.says, shown(one))]
         return bool(said)
 
-    fault.begin(own)
+    fault.begin(service)
     named = seconds_until(is_named)
-    words = said[0] if said else "; ".join(map(shown, own.problems()))
-    if said and own.problems()[:1] and not re.search(fault.says, shown(own.problems()[0])):
-        words += f" (after: {own.problems()[0].key})"
-    fault.end(own)
-    cleared = seconds_until(lambda: not own.problems())
+    words = said[0] if said else "; ".join(map(shown, service.problems()))
+    if said and service.problems()[:1] and not re.search(fault.says, shown(service.problems()[0])):
+        words += f" (after: {service.problems()[0].key})"
+    fault.end(service)
+    cleared = seconds_until(lambda: not service.problems())
     passed = named is not None and named <= LIMIT_SECONDS and cleared is not None and cleared <= LIMIT_SECONDS
     if cleared is None:
-        words += f" (left: {'; '.join(map(shown, own.problems()))})"
+        words += f" (left: {'; '.join(map(shown, service.problems()))})"
     times = [f"{one:.0f} s" if one is not None else "never" for one in (named, cleared)]
     clean = re.sub(r"process \d+", "process N", re.sub(r"\([\w.-]+, process", "(HOST, process", words)).replace(
         "|", "/"
     )
     clean = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", re.sub(r"/tmp/r8pg-\w+", "FOLDER", clean))
-    clean = clean.replace(str(own.settings.state_dir), "STATE").replace(own.redis_socket, "SOCKET")
+    clean = clean.replace(str(service.settings.state_dir), "STATE").replace(service.redis_socket, "SOCKET")
     return f"| {fault.name} | {times[0]} | {times[1]} | {clean} |", passed
 
 
@@ -351,12 +355,12 @@ def main() -> int:
     parser.add_argument("--quiet-minutes", type=float, default=QUIET_SECONDS / 60)
     wanted = parser.parse_args()
     rows, failed = [], 0
-    with tempfile.TemporaryDirectory(prefix="r8faults-") as name, running(Path(name)) as (own, is_small):
-        print(f"first without a problem after {seconds_until(lambda: not own.problems())} s", flush=True)
+    with tempfile.TemporaryDirectory(prefix="r8faults-") as name, running(Path(name)) as (service, is_small):
+        print(f"first without a problem after {seconds_until(lambda: not service.problems())} s", flush=True)
         seen = set()
         until = time.monotonic() + wanted.quiet_minutes * 60
         while time.monotonic() < until:
-            seen |= {shown(one) for one in own.problems()}
+            seen |= {shown(one) for one in service.problems()}
             time.sleep(1)
         rows.append(f"| {wanted.quiet_minutes:g} quiet minutes | - | - | {'; '.join(sorted(seen)) or 'no problem'} |")
         print(rows[-1], flush=True)
@@ -364,7 +368,7 @@ def main() -> int:
         for fault in faults():
             if wanted.only not in fault.name or (fault.name == "disk full" and not is_small):
                 continue
-            row, passed = run(own, fault)
+            row, passed = run(service, fault)
             rows.append(row)
             failed += not passed
             print(row, "" if passed else "FAILED", flush=True)

@@ -65,15 +65,15 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Ro
 
 def cells(row: Row, now: datetime) -> Sequence[Any]:
     """Return the cells of a row, in the order of COLUMNS."""
-    own = row.incident
+    incident = row.incident
     where = row.repository or row.where
     return (
-        str(own.id)[:8],
-        own.hint,
-        own.account_name,
-        own.action,
-        output.ago(own.detected_at, now),
-        output.ago(own.disabled_at, now),
+        str(incident.id)[:8],
+        incident.hint,
+        incident.account_name,
+        incident.action,
+        output.ago(incident.detected_at, now),
+        output.ago(incident.disabled_at, now),
         f"{where} and {row.places - 1} more" if row.places > 1 else where or "-",
         row.places,
         ", ".join(row.mails) or "-",
@@ -84,5 +84,8 @@ def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """Yield each row as a JSON object, with the states of all mails, also of those to the operator."""
     states = incident_records.mail_states(session, [row.incident for row in rows])
     for row in rows:
-        own = row.incident
-        yield {**incident_records.summary(own, states[own.id], row.places), "repository": row.repository or None}
+        incident = row.incident
+        yield {
+            **incident_records.summary(incident, states[incident.id], row.places),
+            "repository": row.repository or None,
+        }

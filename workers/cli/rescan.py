@@ -161,9 +161,9 @@ def _repository(text: str) -> str:
 
 def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     """Return the name of an address's target if it is of one of these kinds."""
-    own = load_settings()
+    settings = load_settings()
     try:
-        target = parse_address(text, own.github_web_url, own.github_api_url)
+        target = parse_address(text, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
         raise UserError(f"{text} is not understood: {todo}, or paste its address") from err
     if target.kind not in kinds:

@@ -33,9 +33,9 @@ class Notifier:
         self._send("READY=1\nWATCHDOG=1" if is_first else "WATCHDOG=1")
 
     def _send(self, message: str) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as own:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
             try:
-                own.sendto(message.encode(), self._address)
+                listener.sendto(message.encode(), self._address)
             except OSError:
                 return  # systemd is unavailable or busy; its watchdog ends a process that it does not hear from
 

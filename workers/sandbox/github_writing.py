@@ -16,9 +16,9 @@ from workers.sandbox.github import Repository
 from workers.sandbox.github_api import Answers
 
 
-def routes(own: Answers) -> list[Route]:
+def routes(answers: Answers) -> list[Route]:
     """Return the routes of the writes."""
-    writing = Writing(own)
+    writing = Writing(answers)
     return [
         Route("/api/repos/{owner}/{name}/contents/{file}", writing.file, methods=["GET", "PUT"]),
         Route("/api/gists/{id}", writing.gist, methods=["PATCH"]),
@@ -28,8 +28,8 @@ def routes(own: Answers) -> list[Route]:
 class Writing:
     """Answers that change something."""
 
-    def __init__(self, own: Answers) -> None:
-        self._own, self._github = own, own.github
+    def __init__(self, answers: Answers) -> None:
+        self._own, self._github = answers, answers.github
 
     async def file(self, request: Request) -> Response:
         """Write a file. A change needs the id of the old content: https://docs.github.com/rest/repos/contents."""

@@ -32,10 +32,10 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
 
 def test_connections_of_a_process_are_bounded(postgresql_url: str) -> None:
     for limit in (1, 3, 6):
-        own = Database(postgresql_url, max_connections=limit)
-        pool = own.engine.pool
+        database = Database(postgresql_url, max_connections=limit)
+        pool = database.engine.pool
         assert pool.size() + pool._max_overflow == limit  # type: ignore[attr-defined]
-        own.close()
+        database.close()
 
 
 def test_another_mode_of_a_pooler_is_refused() -> None:

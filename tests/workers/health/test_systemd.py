@@ -17,9 +17,9 @@ from workers.health.systemd import INTERVAL_SECONDS, Notifier
 @pytest.fixture(params=["path", "abstract"])
 def listening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
     address = str(tmp_path / "notify") if request.param == "path" else f"@r8scan-{os.getpid()}-{tmp_path.name}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as own:
-        own.bind(address.replace("@", "\0", 1) if address.startswith("@") else address)
-        yield own, address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
+        listener.bind(address.replace("@", "\0", 1) if address.startswith("@") else address)
+        yield listener, address
 
 
 def heard(listening: socket.socket) -> list[str]:

@@ -15,15 +15,15 @@ def test_a_flood_of_refusals_is_a_bounded_number_of_lines_that_counts_them_all(
 ) -> None:
     caplog.set_level(logging.INFO, security_log.LOGGER)
     now = [0.0]
-    own = Refusals(clock=lambda: now[0])
+    limited = Refusals(clock=lambda: now[0])
     for _ in range(10_000):
-        own.add("alert_refused", "203.0.113.0/24", "the signature is wrong")
-    own.add("sign_in_refused", "203.0.113.0/24", "wrong name or password")
+        limited.add("alert_refused", "203.0.113.0/24", "the signature is wrong")
+    limited.add("sign_in_refused", "203.0.113.0/24", "wrong name or password")
     assert len(caplog.records) == MAX_LINES + 1, "another kind has lines of its own"
     now[0] += PERIOD_SECONDS
-    own.flush()
-    own.flush()
+    limited.flush()
+    limited.flush()
     (last,) = caplog.records[MAX_LINES + 1 :]
     assert last.__dict__["refusals"] == 10_000 - MAX_LINES
-    own.add("alert_refused", "203.0.113.0/24", "the signature is wrong")
+    limited.add("alert_refused", "203.0.113.0/24", "the signature is wrong")
     assert caplog.records[-1].__dict__["network"] == "203.0.113.0/24", "the next minute begins anew"

@@ -86,7 +86,7 @@ def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub) -> Push:
-    """Push what lies in the working copy; the push."""
+    """Push the working copy, and return the push."""
     before = work.head()
     work.commit("more")
     work.push()

@@ -91,7 +91,7 @@ def worker(database: Database, client: GitHub, tmp_path: Path) -> Worker:
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
-    """Push these files; the push."""
+    """Push these files, and return the push."""
     before = work.head()
     for name, content in files.items():
         work.write(name, content)

@@ -49,15 +49,15 @@ def show(view: View) -> Response:
 
 def retry(view: View) -> Response:
     """Queue a failed message once more. An owner's mail goes to the addresses that the token store names today."""
-    own = view.context
-    with own.database.read() as session:
+    context = view.context
+    with context.database.read() as session:
         message = session.get(Notification, view.path_id())
         if message is None:
             raise NotThere
         is_owners = message.channel == Channel.EMAIL and message.state == NotificationState.FAILED
         digests = {subject.incident.digest for subject in message.subjects} if is_owners else set()
-    found = own.store.look_up(digests)
-    with own.database.write() as session:
+    found = context.store.look_up(digests)
+    with context.database.write() as session:
         message = session.get(Notification, view.path_id())
         if message is None:
             raise NotThere
@@ -69,7 +69,7 @@ def retry(view: View) -> Response:
                 raise NotPossible("the token store does not know the token, or does not answer")
             reason = "tried again from the outbox"
             operator_actions.resend(
-                session, incident, token, domain=own.policy.mail_domain, who=view.person.who, reason=reason
+                session, incident, token, domain=context.policy.mail_domain, who=view.person.who, reason=reason
             )
     wake_outbox()
     return view.go(PATH, said="retried")
