@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from notifications.email.render import MailIdentity, render
+from notifications.email.samples import samples
 from scanner import tls
 from scanner.child_processes import die_with_parent
 from scanner.records.database import Database
@@ -118,12 +120,14 @@ def import_everything() -> int:
 
 
 def warm_up(database: Database, settings: Settings) -> None:
-    """Do once what each service would do for itself: load the trusted authorities, prepare the queries of the status.
+    """Do once what each service would do for itself: load trusted authorities, prepare queries, compile templates.
 
     The garbage collector then leaves all of it alone. Nothing here opens a connection that a fork would inherit.
     """
     tls.trusted()
     overview(database, settings)
+    for _, facts in samples():
+        render(facts, MailIdentity(sender="r8scan@localhost"))
     database.close()
     gc.collect()
     gc.freeze()

@@ -227,7 +227,7 @@ def faults() -> list[Fault]:
         Fault(
             "GitHub's quota used up (its end injected: it ends with the hour)",
             r"^requests_limited.*used up",
-            lambda service: setattr(service.world.github, "rate_limit", 0),
+            lambda service: setattr(service.world.github, "rate_limit", 1),
             lambda service: service.in_database("UPDATE budgets SET resets_at = now()"),
         ),
         Fault(
