@@ -65,12 +65,12 @@ IGNORED = ("source_error:repository_search", "source_error:new_repositories", "s
 class Service:
     """The running service, the servers around it, and the ways to break them."""
 
-    def __init__(self, service: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
-        self.world, self.store = service, store
+    def __init__(self, surroundings: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
+        self.world, self.store = surroundings, store
         self.database_url, self.redis_socket = database_url, redis_socket
         self.database = Database(database_url, max_connections=2)
         names: dict[str, Any] = {
-            name.removeprefix("R8SCAN_").lower(): value for name, value in service.settings.items()
+            name.removeprefix("R8SCAN_").lower(): value for name, value in surroundings.settings.items()
         }
         self.settings: Settings = load_settings(**names)
         self.children: dict[str, subprocess.Popen[bytes]] = {}

@@ -88,7 +88,7 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
         history.packs.append(plan)
         history.objects += len(is_rooted) - len(rest) - (0 if repeats is None else int((repeats & is_rooted).sum()))
         families.append((plan, *_weighed(entries, roots, is_rooted, repeats)))
-        entries.bases = np.empty(0, np.int32)  # `children` has taken their place
+        entries.bases = np.empty(0, np.int32)  # no longer needed: `children` replaces them
     total = sum(int(weights.sum()) for _, _, weights in families)
     target = max(total // UNITS, MIN_UNIT_BYTES)
     for plan, numbers, weights in families:

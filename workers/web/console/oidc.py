@@ -254,9 +254,9 @@ def credential(settings: Settings) -> str:
 
 
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
-    """Return the person's name for the audit: the claim of the settings, or the provider's own id of them.
+    """Return the person's name for the audit: the value of the configured claim, or the provider's id of the person.
 
-    A mail address that the provider calls unverified could be somebody else's, so it is not used.
+    An unverified mail address could belong to another person, so it is not used.
     """
     given = claims.get(settings.oidc_name_claim)
     is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified") is False
