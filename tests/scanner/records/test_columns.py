@@ -25,7 +25,7 @@ def test_every_text_column_escapes_its_text() -> None:
     for table in Base.metadata.tables.values():
         for column in table.columns:
             if isinstance(column.type, types.Enum):
-                continue  # it takes no words but its own
+                continue  # an enum's column accepts only the enum's values
             if isinstance(column.type, types.String) or (
                 isinstance(column.type, types.TypeDecorator) and isinstance(column.type.impl_instance, types.String)
             ):

@@ -128,7 +128,7 @@ def flow_cookie(request: Request) -> str:
 
 
 def flow_of(cookie: str) -> tuple[Flow | None, str]:
-    """Return the flow that a cookie belongs to, and the page that was wanted."""
+    """Return the sign-in flow of a cookie, and the page that the person requested."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return None, local_path("")

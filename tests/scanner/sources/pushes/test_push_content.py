@@ -349,7 +349,7 @@ def test_a_truncated_pack_is_requested_again_even_if_a_later_request_is_empty(
 ) -> None:
     work = workplace()
     before = work.commit("first")
-    work.write("a", os.urandom(300_000))  # more than one line of git's, of which the last is lost
+    work.write("a", os.urandom(300_000))  # several lines of git's answer, so that only the last one is lost
     head = work.commit("a")
     work.push()
     sandbox.faults["git"].extend([lambda: cut_off(sandbox, before, head), lambda: Response(status_code=404)])

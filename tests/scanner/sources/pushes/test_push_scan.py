@@ -1,4 +1,4 @@
-"""A page of pushes is read, responded to and closed; what fails comes again, and nothing is lost on the way."""
+"""A page of pushes is read, responded to and closed. Failed pushes are retried, and nothing is lost."""
 
 from __future__ import annotations
 
