@@ -169,7 +169,11 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        inside = tuple(replace(found, container=found.container[prefix:]) for found in result.candidates)
+        # Share the candidates that stay the same: there may be thousands.
+        inside = tuple(
+            replace(found, container=found.container[prefix:]) if found.container else found
+            for found in result.candidates
+        )
         digest = hashlib.sha256(content).digest()
         self._costly.remember(digest, len(content), KnownContent(inside, result.unread, expanded))
 

@@ -197,5 +197,7 @@ def _read_alone(
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
         reasons = tuple(sorted(result.unread))
         scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
-    if taken := limits.take(result.candidates):
+    # A flood in plain text was counted before, so take a few candidates in any case. The last limit takes them first.
+    taken = list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)
+    if taken:
         scan.hits.append(PackHit(item.oid, item.type, taken))

@@ -163,6 +163,12 @@ def test_a_flood_of_invented_tokens_hides_no_leak_beside_it(count: int) -> None:
     assert bool(scan.unread[OVER_LIMIT] or scan.unread["findings_over_limit"]) is (count > 10_000)
 
 
+def test_a_flood_hides_no_leak_in_an_object_that_is_read_alone() -> None:
+    flood = b"\n".join(random_token(CHANCE) for _ in range(9_000))
+    scan = scanned(pushed(flood, gzip.compress(LEAK)), SlowReader())
+    assert {candidate.digest for candidate in scan.hits[0].found} == {DIGEST}
+
+
 def test_a_pack_beyond_its_time_counts_as_unread() -> None:
     ticks = iter(range(1_000_000))
     reader = Reader(clock=lambda: next(ticks) / 100)
