@@ -165,7 +165,7 @@ CELERY = (sys.executable, "-m", "celery", "-A", "workers")
 PROCESSES = {
     "worker": (*CELERY, "worker", "-Q", "responding", "-P", "threads", "-c", "1"),
     "beat": (*CELERY, "beat", "--pidfile="),
-    "serve": (sys.executable, "-m", "workers", "serve"),
+    "serve": (sys.executable, "-m", "workers", "serve", "--port", "0"),
 }
 
 
@@ -178,24 +178,25 @@ def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: s
         "R8SCAN_REDIS_URL": f"redis+socket://{tmp_path}/absent.sock",
         "R8SCAN_STATE_DIR": str(tmp_path / "state"),
     }
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])
     wanted = "listening on" if name == "serve" else "Redis is away"
-    child = start_child(
-        list(PROCESSES[name]),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert child.stdout is not None
-    with child.stdout as output:
-        printed = []
-        for line in output:
-            printed.append(line.decode())
-            if wanted in printed[-1]:
-                break
-        child.terminate()
-        printed += [line.decode() for line in output]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        # The option goes before the setting, whose port is in use.
+        environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])
+        child = start_child(
+            list(PROCESSES[name]),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert child.stdout is not None
+        with child.stdout as output:
+            printed = []
+            for line in output:
+                printed.append(line.decode())
+                if wanted in printed[-1]:
+                    break
+            child.terminate()
+            printed += [line.decode() for line in output]
     child.wait(60)
     events = [json.loads(line)["event"] for line in printed]
     assert len([event for event in events if wanted in event]) == 1

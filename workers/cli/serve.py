@@ -13,7 +13,10 @@ from workers.cli.errors import UserError
 
 def serve(
     host: Annotated[str, typer.Option(show_default="R8SCAN_WEB_HOST", help="Where to listen.")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port.")] = 0,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port; 0: one that is free."),
+    ] = None,
 ) -> None:
     """Serve alerts of GitHub's secret scanning, reports, usage and found tokens over HTTP. Ctrl-C stops.
 
@@ -22,6 +25,7 @@ def serve(
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """
     from workers import watchdog
+    from workers.cli.opening import create_default_tables
     from workers.context import current_context
     from workers.health import heartbeats, telling
     from workers.logs import configure_logging
@@ -32,10 +36,11 @@ def serve(
 
     settings = load_settings()
     settings.digester()
+    create_default_tables(settings)
     current_context().check_version()
     configure_logging(settings)
     try:
-        listening = listen(host or settings.web_host, port or settings.web_port)
+        listening = listen(host or settings.web_host, settings.web_port if port is None else port)
     except CannotListen as err:
         raise UserError(str(err)) from err
     with listening:
