@@ -47,7 +47,7 @@ def list_canaries(
 
 @app.command("plant")
 def plant(
-    way: Annotated[CanaryWay, typer.Argument(help="Where to plant it.")] = CanaryWay.PUSHES,
+    way: Annotated[CanaryWay, typer.Argument(metavar="WAY", help="Where to plant it.")] = CanaryWay.PUSHES,
     as_json: JsonOption = False,
 ) -> None:
     """Plant a canary now. The running service finds and disables it; `r8scan canary list` shows when.

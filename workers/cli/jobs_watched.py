@@ -105,7 +105,7 @@ _DONE: Mapping[str, str] = {
 def result_text(job: ScanJob) -> str:
     """Return how a job ended, with what it read."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
-    counts = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in read.items())
+    counts = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
 
 
