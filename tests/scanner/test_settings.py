@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from scanner.detection import sha256_digest
-from scanner.settings import Settings, SettingsError, load_settings
+from scanner.settings import SECRETS, Settings, SettingsError, load_settings
 
 
 def test_nothing_has_to_be_set(tmp_path: Path) -> None:
@@ -108,3 +109,12 @@ def test_every_setting_is_in_the_documentation() -> None:
         # Thresholds of a rule stand in one row with it: `R8SCAN_USAGE_DORMANT` with `…_DAYS`.
         rule, _, threshold = written.rpartition("_")
         assert written in pages or (rule in pages and f"`…_{threshold}`" in pages), written
+
+
+def test_every_setting_is_documented_by_its_whole_name_and_nothing_else_is() -> None:
+    pages = Path(__file__).parents[2] / "docs"
+    text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(pages.glob("*.md")))
+    named = set(re.findall(r"`(R8SCAN_[A-Z][A-Z_]*[A-Z])`", text))
+    known = {f"R8SCAN_{field.upper()}" for field in Settings.model_fields}
+    assert known - named == set()
+    assert named - known - {f"R8SCAN_{secret}_FILE" for secret in SECRETS} == set()
