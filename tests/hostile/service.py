@@ -177,7 +177,7 @@ def _started(
 
 
 def _address(log: Path) -> str | None:
-    found = re.search(rb"listening on (http://\S+)", log.read_bytes())
+    found = re.search(rb"listening on (http://[\w.:]+)", log.read_bytes())
     return found[1].decode() if found else None
 
 

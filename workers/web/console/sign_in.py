@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 from urllib.parse import urlencode, urlsplit
 
@@ -24,7 +25,9 @@ from workers.web.requests import RequestRefused, client_of, network_of
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 """Rates of sign-in attempts from one network, and from all."""
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
-"""Rate of sign-in attempts for one name, from all networks."""
+"""Rate of sign-in attempts for one name, from all networks that this name has not signed in from before."""
+MAX_KNOWN_NETWORKS = 1_000
+"""Pairs of a name and a network that signed in. Strangers who guess a name must not keep its owner out."""
 WRONG = "The name or the password is wrong."
 
 
@@ -36,6 +39,7 @@ class SignIn:
         self._hashing = Pool(threads=1, queue=16)
         self._networks = RateLimiter(*ATTEMPTS)
         self._names = RateLimiter(*ATTEMPTS_ON_A_NAME)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._oidc: OidcSignIn | None = None
         if console.context.settings.oidc_issuer is not None:
             self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)
@@ -67,7 +71,7 @@ class SignIn:
             name = users.folded_name(form.get("name", "")[:100])
         except BadUser:
             return await self._console.intake.run(self._page, request, back, WRONG, 401)
-        if not self._names.admit([name]):
+        if (name, network_of(request)) not in self._known and not self._names.admit([name]):
             raise RequestRefused(429, "too many attempts for this name: wait a minute", retry_after=RATE_RETRY_SECONDS)
         return await self._hashing.run(self._check, request, name, form.get("password", ""), back)
 
@@ -79,6 +83,10 @@ class SignIn:
         if person is None:
             refusals.own.add("sign_in_refused", network_of(request), "wrong name or password")
             return self._page(request, back, WRONG, 401)
+        # Only the thread that checks passwords changes the table.
+        self._known[name, network_of(request)] = None
+        while len(self._known) > MAX_KNOWN_NETWORKS:
+            self._known.popitem(last=False)
         return begin_session(self._console, request, person, back)
 
     def _page(self, request: Request, back: str, error: str = "", status: int = 200) -> Response:

@@ -183,6 +183,19 @@ def test_guesses_are_slowed_down_by_network_and_by_name(context: Context) -> Non
     assert answers == [401] * 10 + [429] * 2
 
 
+def test_strangers_who_guess_a_name_do_not_keep_its_owner_out(context: Context) -> None:
+    def attempt(client: httpx.Client, network: int, password: str) -> int:
+        headers = {"X-Forwarded-For": f"10.0.{network}.1"}
+        data = {"name": "ana", "password": password}
+        return client.post("/console/sign-in", data=data, headers=headers).status_code
+
+    with client_of(context) as client:
+        assert attempt(client, 200, PASSWORD) == 303
+        assert [attempt(client, number, "guess") for number in range(22)][-1] == 429
+        assert attempt(client, 201, PASSWORD) == 429
+        assert attempt(client, 200, PASSWORD) == 303
+
+
 def test_a_password_does_not_travel_in_the_clear_over_a_public_network(context: Context) -> None:
     with client_of(context, **{"X-Forwarded-For": "8.8.8.8"}) as client:
         assert "plain HTTP" in client.get("/console/sign-in").text
