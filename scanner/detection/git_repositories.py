@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from scanner.detection import git_formats
 from scanner.detection.git_processes import GitError
 from scanner.git_children import RECEIVING, environment, git_child
 
@@ -40,7 +41,6 @@ MAX_UNBUNDLE_SECONDS = 3600.0
 
 _FANOUT = re.compile(r"[0-9a-f]{2}")
 _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_SHA256 = re.compile(rb"^[ \t]*objectformat[ \t]*=[ \t]*\"?sha256", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -48,12 +48,13 @@ class Repository:
     """A repository that git may read: `git_dir` is a folder of ours.
 
     `refs` holds name and object id of each ref; the id of a symbolic ref is empty. `unread` counts what cannot be read,
-    by reason.
+    by reason. `stored` counts loose objects and packs by the bytes of their object ids.
     """
 
     git_dir: Path
     refs: list[tuple[bytes, bytes]] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
+    stored: Counter[int] = field(default_factory=Counter)
 
 
 def git_dir_of(path: Path) -> Path | None:
@@ -145,23 +146,33 @@ def _lay_out(repository: Repository, common: Path) -> None:
     folder = repository.git_dir
     (folder / "refs").mkdir()
     (folder / "HEAD").write_text("ref: refs/heads/none\n")
-    config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n"
-    if _SHA256.search(_start(common / "config", MAX_CONFIG)):
-        config += "[extensions]\n\tobjectformat = sha256\n"
-    (folder / "config").write_text(config)
     if (common / "shallow").is_file():
         repository.unread["shallow_clone"] += 1
         (folder / "shallow").symlink_to((common / "shallow").absolute())
     others = _object_folders(common / "objects", repository.unread)
-    _link(common / "objects", folder / "objects", repository.unread)
+    _link(common / "objects", folder / "objects", repository)
     (folder / "objects" / "info").mkdir()
     for number, other in enumerate(others):
-        _link(other, folder / f"alternate-{number}", repository.unread)
+        _link(other, folder / f"alternate-{number}", repository)
     listed = "".join(f"{folder}/alternate-{number}\n" for number in range(len(others)))
     (folder / "objects" / "info" / "alternates").write_text(listed)
+    config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n"
+    if _object_format(repository, _start(common / "config", MAX_CONFIG)) == git_formats.SHA256:
+        config += "[extensions]\n\tobjectformat = sha256\n"
+    (folder / "config").write_text(config)
 
 
-def _link(objects: Path, folder: Path, unread: Counter[str]) -> None:
+def _object_format(repository: Repository, config: bytes) -> int:
+    """Return the configured format, or the other one if all objects have it. Count the objects that git ignores."""
+    chosen = git_formats.configured(config)
+    other = git_formats.SHA1 + git_formats.SHA256 - chosen
+    if repository.stored[other] and not repository.stored[chosen]:
+        return other
+    repository.unread["object_format_differs"] += repository.stored[other]
+    return chosen
+
+
+def _link(objects: Path, folder: Path, repository: Repository) -> None:
     """Link the packs and loose objects of an object folder, and nothing else: not its list of alternates.
 
     Link only regular files: git would wait forever for the other end of a named pipe.
@@ -170,16 +181,30 @@ def _link(objects: Path, folder: Path, unread: Counter[str]) -> None:
     try:
         with os.scandir(objects) as entries:
             names = [entry.name for entry in entries if _FANOUT.fullmatch(entry.name) or entry.name == "pack"]
-        for name in names:
-            _link_files(objects / name, folder / name, unread)
     except OSError as err:
         raise GitError("the folder of its objects cannot be read") from err
+    for name in names:
+        try:
+            _link_files(objects / name, folder / name, repository)
+        except OSError:
+            repository.unread["object_folder_unreadable"] += 1
 
 
-def _link_files(source: Path, target: Path, unread: Counter[str]) -> None:
+def _link_files(source: Path, target: Path, repository: Repository) -> None:
+    unread = repository.unread
     with os.scandir(source) as entries:
         files = {entry.name: entry.is_file() for entry in entries}
     unread["partial_clone"] = int(unread["partial_clone"] or any(name.endswith(".promisor") for name in files))
+    for name, is_regular in files.items():
+        if source.name != "pack":
+            form = git_formats.of_loose_object(name) if is_regular else None
+        elif not is_regular or not name.endswith(".pack"):
+            continue
+        else:
+            form = git_formats.of_index((source / name).with_suffix(".idx"))
+            unread["pack_index_damaged"] += form is None and files.get(f"{name[:-5]}.idx", False)
+        if form is not None:
+            repository.stored[form] += 1
     if all(files.values()):
         target.symlink_to(source.absolute())
         return

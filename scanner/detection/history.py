@@ -78,6 +78,8 @@ def scan_history(
         history.unread.update(repository.unread)
         read = _read(repository, detector, readers, on_progress, deadline)
         history.unread.update(read.unread)
+        if not read.objects and not read.named and not +read.unread:
+            history.unread["objects_not_listed"] += repository.stored.total()
         history.objects, history.bytes = read.objects, read.bytes
         placed = ("blob", "tree")
         wanted = {hit.oid for hit in read.hits if hit.type in placed}

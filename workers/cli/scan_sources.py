@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scanner.detection import Candidate, Detector, Digester, Place, redact, sha256_digest
+from scanner.detection.git_formats import of_index
 from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.isolation import shared_pool
 from workers.cli.errors import UserError
@@ -24,12 +25,9 @@ from workers.cli.scan_streams import Readable, StreamRead, scan_stream
 
 FILES_A_BATCH = 512
 
-_OBJECT_FILE = re.compile(
-    r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?"
-    r"|pack/(?:pack-[0-9a-f]+\.(?:pack|idx|rev|bitmap|keep|mtimes|promisor)|multi-pack-index[\w.-]*)"
-    r"|info/commit-graph|info/commit-graphs/[\w.-]+"
-)
-"""Files below `objects` that git reads or derives: https://git-scm.com/docs/gitrepository-layout"""
+_LOOSE_OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?")
+_PACK = re.compile(r"(pack/pack-[0-9a-f]+)\.(?:pack|idx)")
+"""Files below `objects` that git reads: https://git-scm.com/docs/gitrepository-layout"""
 
 
 def scan_all(
@@ -172,11 +170,11 @@ class _Walk:
         return True
 
     def _beside_objects(self, objects: Path) -> Iterator[Path]:
-        """Yield files below a repository's `objects` that do not belong to git."""
+        """Yield files below a repository's `objects` that the reader of histories does not read."""
         for root, _, names in os.walk(objects, onerror=self._unreadable):
             for name in sorted(names):
                 path = Path(root) / name
-                if not _OBJECT_FILE.fullmatch(path.relative_to(objects).as_posix()):
+                if not _is_read_by_git(objects, path.relative_to(objects).as_posix()):
                     yield path
 
     def _unreadable(self, error: OSError) -> None:
@@ -193,6 +191,14 @@ class _Walk:
             place = Place("file_name", path=str(folder / name))
             found += _placed(list(result.candidates) if result else [], place)
         return [replace(candidate, line=0, column=0) for candidate in found]
+
+
+def _is_read_by_git(objects: Path, name: str) -> bool:
+    """Return whether a file below `objects` is a loose object, or a pack or its index if both exist."""
+    pack = _PACK.fullmatch(name)
+    if pack is None:
+        return _LOOSE_OBJECT.fullmatch(name) is not None
+    return (objects / f"{pack[1]}.pack").is_file() and of_index(objects / f"{pack[1]}.idx") is not None
 
 
 def _scan_file(detector: Detector, path: Path) -> StreamRead:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scanner.detection import Detector, git_repositories, history, history_reader, sha256_digest
+from scanner.detection import Detector, git_formats, git_repositories, history, history_reader, sha256_digest
 from scanner.detection.git_processes import Deadline, GitError, killed_at, started
 from scanner.detection.git_repositories import opened, unbundled
 from scanner.detection.history import HistoryScan, scan_history
@@ -123,6 +123,82 @@ def test_the_configuration_given_to_git_is_only_ours(work: Workplace) -> None:
         assert not (repository.git_dir / "hooks").exists()
         folder = repository.git_dir
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(
+    ("form", "config"),
+    [
+        ("sha1", "[foo]\n\tobjectformat = sha256\n"),
+        ("sha1", "[extensions]\n\tobjectformat = sha256\n"),
+        ("sha256", "[extensions] objectformat = sha256\n"),
+        ("sha256", '[a][Extensions]\n# x\nobjectformat = sha1\nObjectFormat="sha256" ; y\n'),
+        ("sha256", ""),
+    ],
+)
+def test_the_object_format_is_that_of_the_objects_whatever_the_configuration_says(
+    tmp_path: Path, fresh_token: Token, form: str, config: str, is_packed: bool
+) -> None:
+    token = fresh_token()
+    git("init", "-q", f"--object-format={form}", "--template=", tmp_path / "made")
+    work = Workplace(tmp_path / "made", "nowhere")
+    work.write("a", token)
+    work.commit("x")
+    if is_packed:
+        work.git("repack", "-adq")
+    (work.path / ".git" / "config").write_text(config)
+    result = scanned(work.path / ".git")
+    assert (digests(result), result.unread) == ({digest(token)}, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (b"[foo]\nobjectformat = sha256", 20),
+        (b"[extensions] objectformat = sha256", 32),
+        (b'[EXTENSIONS]\n ObjectFormat = "sha256" # x', 32),
+        (b"[extensions]\n# objectformat = sha256", 20),
+        (b"[extensions]\nobjectformat = sha256\nobjectformat = sha1", 20),
+        (b'[extensions "x"]\nobjectformat = sha256', 20),
+    ],
+)
+def test_the_configured_object_format_is_parsed_as_git_does(config: bytes, size: int) -> None:
+    assert git_formats.configured(config) == size
+
+
+def test_objects_of_the_other_format_are_counted(work: Workplace) -> None:
+    work.commit("x")
+    (work.path / ".git" / "objects" / "ab").mkdir(exist_ok=True)
+    (work.path / ".git" / "objects" / "ab" / ("c" * 62)).write_text("x")
+    assert scanned(work.path / ".git").unread == {"object_format_differs": 1}
+
+
+def test_a_damaged_index_is_counted(work: Workplace) -> None:
+    work.commit("x")
+    for end in ("pack", "idx"):
+        (work.path / ".git" / "objects" / "pack" / f"pack-ab.{end}").write_text("x")
+    assert scanned(work.path / ".git").unread == {"pack_index_damaged": 1}
+
+
+def test_objects_that_are_stored_but_not_listed_are_counted(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    work.commit("x")
+    monkeypatch.setattr(history, "list_objects", lambda *_, **__: history_reader.ObjectList())
+    assert scanned(work.path / ".git").unread == {"objects_not_listed": 2}
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_a_fan_out_folder_that_is_none_costs_only_itself(work: Workplace, fresh_token: Token, kind: str) -> None:
+    token = fresh_token()
+    work.write("a", token)
+    work.commit("x")
+    objects = work.path / ".git" / "objects"
+    place = next(path for number in range(256) if not (path := objects / f"{number:02x}").exists())
+    if kind == "file":
+        place.write_text("x")
+    else:
+        place.symlink_to("/nonexistent")
+    result = scanned(work.path / ".git")
+    assert (digests(result), result.unread) == ({digest(token)}, {"object_folder_unreadable": 1})
 
 
 def alternates(work: Workplace, *lines: str) -> None:

@@ -166,7 +166,40 @@ def test_a_repository_that_git_cannot_read_is_named(r8scan: Run, tmp_path: Path)
     (tmp_path / "d.git" / "HEAD").write_text("ref: refs/heads/main\n")
     (tmp_path / "d.git" / "objects" / "pack").write_text("no folder")
     result = scan(r8scan, "d.git")
-    assert (not_read(result), result.returncode) == ([("repository_unreadable", "d.git")], 2)
+    assert (not_read(result), result.returncode) == ([("object_folder_unreadable", "d.git")], 2)
+
+
+@pytest.mark.parametrize("name", ["pack/pack-ab.keep", "pack/pack-ab.pack", "pack/pack-ab.idx", "info/commit-graph"])
+def test_files_among_the_objects_that_git_does_not_read_are_scanned(
+    r8scan: Run, tmp_path: Path, fresh_token: Token, name: str
+) -> None:
+    token = fresh_token()
+    repository(tmp_path / "repo", "nothing")
+    file = tmp_path / "repo" / ".git" / "objects" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(token)
+    assert digest(token) in found(scan(r8scan, "repo", "--history"))
+
+
+def test_a_pack_without_an_index_is_read_as_a_file(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+    token = fresh_token()
+    work = repository(tmp_path / "repo", token)
+    work.git("repack", "-adq")
+    (index,) = (tmp_path / "repo" / ".git" / "objects" / "pack").glob("*.idx")
+    index.unlink()
+    assert digest(token) in found(scan(r8scan, "repo", "--history"))
+
+
+def test_files_that_git_derives_from_objects_are_no_false_alarm(
+    r8scan: Run, tmp_path: Path, fresh_token: Token
+) -> None:
+    token = fresh_token()
+    work = repository(tmp_path / "repo", token)
+    work.git("repack", "-adbq")
+    work.git("commit-graph", "write", "--reachable")
+    work.git("multi-pack-index", "write")
+    result = scan(r8scan, "repo", "--history")
+    assert (found(result), not_read(result), result.returncode) == ({digest(token)}, [], 1)
 
 
 def test_pointers_to_large_files_are_named_in_folders_and_histories(r8scan: Run, tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The object format of a repository, SHA-1 or SHA-256: what its configuration says and what its objects show."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+SHA1, SHA256 = 20, 32
+"""Bytes of an object id."""
+
+_SECTION = re.compile(rb"[ \t]*\[([\w.-]*)(?:[ \t]+(\"(?:[^\"\\]|\\.)*\"))?\]")
+_SETTING = re.compile(rb"[ \t]*objectformat[ \t]*=[ \t]*\"?(\w*)", re.IGNORECASE)
+_LOOSE = {38: SHA1, 62: SHA256}
+
+
+def configured(config: bytes) -> int:
+    """Return the bytes of an object id by `extensions.objectFormat`, as git parses it: the last one counts."""
+    section = value = b""
+    for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
+        position = 0
+        while head := _SECTION.match(line, position):
+            section, position = head[1].lower() + (head[2] or b""), head.end()
+        setting = _SETTING.match(line, position)
+        if setting and section == b"extensions":
+            value = setting[1].lower()
+    return SHA256 if value == b"sha256" else SHA1
+
+
+def of_loose_object(name: str) -> int | None:
+    """Return the bytes of an object id by the name of a file in a fan-out folder, or None if it is not an object."""
+    return _LOOSE.get(len(name)) if re.fullmatch(r"[0-9a-f]+", name) else None
+
+
+def of_index(path: Path) -> int | None:
+    """Return the bytes of an object id in the index of a pack, or None if git would refuse the index or it is empty."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            state = os.fstat(file.fileno())
+            head = file.read(1032) if stat.S_ISREG(state.st_mode) else b""
+    except OSError:
+        return None
+    has_version = head.startswith(b"\xfftOc")
+    if len(head) < 1032 or (has_version and head[4:8] != b"\0\0\0\2"):
+        return None
+    count = int.from_bytes(head[1028:1032] if has_version else head[1020:1024])
+    for size in (SHA1, SHA256) if count else ():
+        least = 1032 + count * (size + 8) + 2 * size if has_version else 1024 + count * (size + 4) + 2 * size
+        # Version 2 has eight more bytes for each offset beyond 2 GB. The first object of a pack has none.
+        most = least + 8 * (count - 1) if has_version else least
+        if least <= state.st_size <= most:
+            return size
+    return None
