@@ -16,8 +16,12 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
     with direct.read() as session:
         assert session.execute(LIMIT).one() == ("20000", "client")
     direct.close()
-    pooled = Database(f"{postgresql_url}&pooler=transaction", max_connections=1)
-    schema.upgrade(pooled)
+    url = f"{postgresql_url}&pooler=transaction"
+    # One connection holds the lock of upgrades, another one upgrades.
+    upgraded = Database(url, max_connections=2)
+    schema.upgrade(upgraded)
+    upgraded.close()
+    pooled = Database(url, max_connections=1)
     for _ in range(10):
         with pooled.write() as session:
             assert session.execute(LIMIT).one() == ("20000", "session")

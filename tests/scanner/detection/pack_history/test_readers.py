@@ -35,8 +35,18 @@ def digests(history: HistoryScan) -> list[str]:
     return sorted(candidate.digest for candidate in history.candidates)
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True)) - BEFORE
+
+
+BEFORE: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def processes_before() -> None:
+    """Remember what other tests left running on purpose, such as servers of the whole session."""
+    BEFORE.clear()
+    BEFORE.update(psutil.Process().children(recursive=True))
 
 
 def test_packed_loose_and_borrowed_objects_are_read_once_and_placed(tmp_path: Path, fresh_token: Token) -> None:
