@@ -124,7 +124,7 @@ class WebhookOperatorChannel:
         """Post all items.
 
         Raises:
-            OperatorNotTold: the receiver cannot be reached or refuses it.
+            OperatorNotTold: the receiver cannot be reached or refuses the request.
         """
         found = [
             {
@@ -158,7 +158,7 @@ class SlackChannel:
         """Post all items as one text.
 
         Raises:
-            OperatorNotTold: the receiver cannot be reached or refuses it.
+            OperatorNotTold: the receiver cannot be reached or refuses the request.
         """
         # https://docs.slack.dev/messaging/formatting-message-text: these three begin markup.
         text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""The units and manifests of docs/deployment start what exists, with no more rights and memory than it needs."""
+"""The units and manifests of docs/deployment start existing commands, with only the rights and memory they need."""
 
 from __future__ import annotations
 

@@ -36,14 +36,14 @@ _log = logging.getLogger(__name__)
 
 
 class _NewerDatabase:
-    """Tells whether tasks fail because another version has upgraded the database meanwhile: one line a minute."""
+    """A check whether tasks fail because a newer version has upgraded the database. Logs at most one line a minute."""
 
     def __init__(self) -> None:
         self._checked_at = -VERSION_SECONDS
         self._is_newer = False
 
     def is_cause(self) -> bool:
-        """Return whether the database is newer than this program. It is asked once a minute."""
+        """Return whether the database is newer than this program. The database is asked at most once a minute."""
         now = time.monotonic()
         if now - self._checked_at >= VERSION_SECONDS:
             self._checked_at = now

@@ -75,7 +75,7 @@ def configure_logging(settings: Settings) -> None:
     for name in _CONNECTING:
         logging.getLogger(name).addFilter(_is_no_broker_error)
     logging.captureWarnings(capture=True)
-    # Python itself would print the traceback as it is.
+    # Python's own hooks would print the traceback without redaction.
     sys.excepthook = _log_uncaught
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_uncaught_in_thread

@@ -48,11 +48,11 @@ class Words:
             raise WordsError(f"`titles` has no entry `{name}`") from None
 
     def line(self, name: str, *values: Any) -> str:
-        """Return what a macro says as one line."""
+        """Return the text of a macro as one line."""
         return " ".join(self.macro(name)(*values).split())
 
     def paragraphs(self, name: str, *values: Any) -> tuple[str, ...]:
-        """Return what a macro says as paragraphs, each in one line. The macro separates them by empty lines."""
+        """Return the text of a macro as paragraphs, each in one line. The macro separates them by empty lines."""
         blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", self.macro(name)(*values)))
         return tuple(block for block in blocks if block)
 

@@ -260,7 +260,7 @@ JointKind = Literal[
 
 
 def joint_kind(joint: bytes) -> JointKind:
-    """Return the kind of a joint."""
+    """Return the kind of the bytes that interrupt a token between two characters. The first matching rule decides."""
     if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
         return "utf-16"
     if joint[0] == ord("="):

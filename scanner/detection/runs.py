@@ -134,7 +134,7 @@ class Run(NamedTuple):
         pieces = []
         for match in _PIECE.finditer(raw):
             begin, end = match.span()
-            # The letter of an escaped line break is not base64.
+            # The `n` or `r` of an escaped line break (`\n`, `\r`) is not part of the encoded text.
             if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
                 begin += 1
             pieces.append((begin, end))

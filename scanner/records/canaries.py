@@ -33,7 +33,7 @@ def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
 
 
 def newest(session: Session, way: CanaryWay) -> Canary | None:
-    """Return the newest canary of this way."""
+    """Return the newest canary that took this way, or None."""
     statement = select(Canary).where(Canary.way == way).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(1)
     return session.execute(statement).scalar_one_or_none()
 
@@ -52,7 +52,7 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
 
 
 def since_success(session: Session, way: CanaryWay) -> list[Canary]:
-    """Return the newest canary that was disabled or observed and all later ones of this way, oldest first.
+    """Return this way's newest canary that was disabled or observed, and all later ones, oldest first.
 
     Without a success, return all of them, at most MAX_SETTLED.
     """

@@ -66,7 +66,7 @@ def git_dir(path: Path) -> Path:
 
 
 class Run(NamedTuple):
-    """Seconds by the clock and of all processors, and the largest anonymous memory in MB of any single process."""
+    """Wall-clock seconds, CPU seconds, and the anonymous memory of the largest process in MB."""
 
     wall: float
     processor: float

@@ -28,7 +28,9 @@ RoleOption = Annotated[Role, typer.Option(help="A viewer reads every page; an op
 
 @user_app.command()
 def add(name: NameArgument, role: RoleOption = Role.VIEWER) -> None:
-    """Let a person sign in. The password is read from a prompt or from standard input, never from the command line.
+    """Add a user who may sign in to the console.
+
+    The password is read from a prompt or from standard input, never from the command line.
 
     Example: r8scan console user add ana --role operator
     """
@@ -72,7 +74,7 @@ def role(name: NameArgument, role: Annotated[Role, typer.Argument(metavar="ROLE"
 
 @user_app.command()
 def remove(name: NameArgument) -> None:
-    """Let a person sign in no longer. Their sessions end now.
+    """Remove a user, who can no longer sign in to the console. Their sessions end now.
 
     Example: r8scan console user remove ana
     """

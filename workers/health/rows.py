@@ -13,7 +13,7 @@ from workers.health.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """A process of the service by its heartbeat. `queues` are the queues that it consumes."""
+    """A process of the service, as its last heartbeat describes it. `queues` are the queues that it consumes."""
 
     role: str
     host: str

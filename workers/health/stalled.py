@@ -93,7 +93,7 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # Judge a job that was stopped and claimed again by its new claim.
+    # If a stopped job was claimed again, use the deadline of the new claim.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

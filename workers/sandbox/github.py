@@ -64,9 +64,9 @@ class Gist:
 
 @dataclass
 class SandboxGitHub:
-    """A simulated GitHub. `credential` is the accepted token;
+    """A simulated GitHub.
 
-    None accepts any. `faults` holds the answers to send first, by route.
+    `credential` is the accepted token; None accepts any. `faults` holds the answers to send first, by route.
     """
 
     root: Path

@@ -78,10 +78,10 @@ def send_plan(connection: socket.socket, plan: Plan) -> None:
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the plan.
+    """Receive the plan: the number of units to read, and the ids of the objects that git has to read.
 
     Raises:
-        BadMessage: the server has ended, or sent something else.
+        BadMessage: the server process has ended, or sent something else.
     """
     raw = receive(connection, PLAN.size, wait)
     try:

@@ -257,7 +257,7 @@ class _Reading:
             return next(self._units, None)
 
     def _read_unit(self, connection: socket.socket, shard: HistoryShard, for_git: bytearray) -> None:
-        """Receive and scan what a worker finds in a unit. Raises BadMessage or _Ended."""
+        """Receive a worker's messages about one unit. Scan the suspect contents. Raises BadMessage or _Ended."""
         size = self._plan.hash_bytes
         while True:
             frame = messages.receive_frame(connection, size, lambda: _go_on(self._deadline))

@@ -43,7 +43,7 @@ class PlantingContext(Protocol):
     def detector(self) -> Detector: ...
     @property
     def github_of_canaries(self) -> GitHub:
-        """The client that may write the canary repository and gist."""
+        """Return the client that may write the canary repository and gist."""
 
 
 def settle(database: Database, policy: Policy) -> int:

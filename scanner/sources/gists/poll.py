@@ -323,7 +323,7 @@ def _commit(
     now = datetime.now(UTC)
     newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
     missed = _missed(turn, brought) if known else None
-    # A rest that was recorded as a gap is not read later.
+    # If the unread rest of the list was recorded as a gap, no later poll reads it.
     owed = brought.owed if missed is None else None
     leased_poll.end(
         session,

@@ -27,7 +27,7 @@ class PollContext(Protocol):
     def github(self) -> GitHub: ...
     @property
     def github_of_gists(self) -> GitHub:
-        """The client that may list gists."""
+        """Return the client that may list gists. GitHub does not let an App list them."""
 
     @property
     def detector(self) -> Detector: ...

@@ -62,7 +62,8 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None, reading: Push
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Plan a push whose first and last commit are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # In the second case a later push went on from this one. The remembered tips reach it and would hide it.
+        # If `head` is remembered but was not read, a later push continued from it. The remembered tips reach this push,
+        # so the server would omit it if they were claimed.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
     # If `before` was never read, read it as well: we missed a push, or a force push has replaced it.

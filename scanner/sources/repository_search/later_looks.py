@@ -33,7 +33,7 @@ def due(session: Session) -> list[Look]:
 
 
 def write(session: Session, turn: Turn) -> None:
-    """Store the windows of a turn for their next look. Delete those that had their last look."""
+    """Store the windows of a turn with the time of their next search. Delete the windows whose last search is over."""
     for span, number, found in turn.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],

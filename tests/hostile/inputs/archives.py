@@ -91,7 +91,7 @@ def zip_headers_without_directory() -> bytes:
 @hostile("zip", "local headers without a directory, each claiming 4 GB of stored bytes")
 def zip_stored_sizes() -> bytes:
     head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF, 1, 0) + b"a"
-    # The packed size of zero makes the next header start right behind, the content is the rest of the file.
+    # The packed size is 0, so the next header starts right after this one. The claimed content is the rest of the file.
     return head * 20_000
 
 

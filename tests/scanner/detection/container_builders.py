@@ -169,7 +169,7 @@ def pdf_form(content: bytes) -> bytes:
 
 
 def sqlite_database(content: bytes) -> bytes:
-    """Return a database in which the value lies over the edge of two pages."""
+    """Return a database in which the value spans two pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
@@ -225,7 +225,7 @@ def loose_object(content: bytes) -> bytes:
 
 
 def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
-    """Return the `odc` form, as packages of macOS hold one."""
+    """Return a cpio archive in the octal `odc` format, which macOS packages contain."""
     parts = []
     for entry, body in ((name, content), (b"TRAILER!!!", b"")):
         numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))

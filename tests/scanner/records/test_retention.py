@@ -128,7 +128,7 @@ def test_old_audit_entries_are_deleted_and_recent_ones_kept(
 
 
 def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Record entries as they were recorded more than two years ago."""
+    """Record audit entries that are dated more than two years ago."""
     with monkeypatch.context() as patch:
         patch.setattr(audit, "db_now", lambda: db_now(OLD))
         with database.write() as session:

@@ -1,4 +1,4 @@
-"""Each record of an alert stands for itself, becomes a digest at once, and gets an honest label or none."""
+"""Records of an alert are handled independently. Each token becomes a digest at once, and gets a true label or none."""
 
 from __future__ import annotations
 

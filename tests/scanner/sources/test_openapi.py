@@ -148,7 +148,7 @@ def test_requests_and_answers_are_as_github_describes_them(
         service.fetch()
         service.rescan(Target("repository", "ana/app"), Target("gist", sandbox.gists[0].id), Target("owner", "ana"))
         service.rescan(Target("commit", "ana/app", head=last), Target("repository", "no/body"), Target("gist", "abc"))
-        # git answers with rubbish: the REST API says what the push brought.
+        # The git server's answers are malformed, so the service reads the push by the REST API.
         sandbox.faults["git"].extend([lambda: Response(b"0000")] * 8)
         service.rescan(Target("push", "ana/app", first, last))
         sandbox.faults["git"].clear()

@@ -141,7 +141,7 @@ def end(session: Session, person: Person) -> None:
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
     """Return the current role of the session's person, None if the credential has changed or was removed."""
     if found.name.startswith(oidc.NAME_PREFIX):
-        # The provider told the role at sign-in. Other settings end the session.
+        # The provider stated the role at sign-in. If its settings have changed since, the session ends.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)

@@ -44,7 +44,7 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Poll with every look due."""
+        """Make the next look at every repository due, then poll."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()

@@ -1,4 +1,4 @@
-"""The list of incidents on SQLite and on PostgreSQL: each filter finds exactly the incidents that the rows name."""
+"""The list of incidents on SQLite and on PostgreSQL: each filter finds exactly the matching incidents."""
 
 from __future__ import annotations
 
