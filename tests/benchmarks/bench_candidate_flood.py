@@ -98,7 +98,7 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
         work.write(f"f{number}.txt", "\n".join("r8_" + "".join(chosen.choices(letters, k=37)) for _ in range(count)))
     work.commit("flood")
     work.push()
-    # Let git pack without deltas, because the time of the sandbox GitHub is not measured.
+    # Repack before the measurement, because the time of the sandbox GitHub is not measured.
     subprocess.run(["git", "-C", str(repository.path), "repack", "-adq"], check=True)
     head = work.git("rev-parse", "HEAD").strip()
     pairs = ((first, before), (before, head))

@@ -83,7 +83,7 @@ class Cursor:
 
 @dataclass(slots=True)
 class EventList:
-    """The pushes or the texts of one poll.
+    """The times of the pushes, or of the texts, of one poll, and whether they overlap the poll before.
 
     Attributes:
         times: The times of its events, in order.
@@ -114,8 +114,8 @@ class TimelinePoll:
         cursor: Where this poll stopped.
         interval: Seconds between polls that GitHub asks for.
         counts: Counters of requests and events.
-        pushes: The events of page 1.
-        texts: The events of pages 2 and 3.
+        pushes: Times and overlap of the events of `PUSH_TYPES`.
+        texts: Times and overlap of all other events.
         error: Why a page after the first could not be read.
         at: The time by GitHub's clock.
     """

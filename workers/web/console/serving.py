@@ -165,7 +165,7 @@ class Console:
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
-        """Make the next page read cached values again."""
+        """Refresh the cached values, because an action has changed the data behind them."""
         self.overview.forget()
         self.waiting.forget()
 
