@@ -57,7 +57,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], found: Overview) -> list[Problem]:
-    """Return the most urgent problem of the way, or an empty list."""
+    """Return a list with the most urgent problem of this way of planting canaries, or an empty list."""
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
     todo = f"follow it: r8scan canary list; what it waits for is in r8scan status (see {_section(way)})"
     waits = next((one for one in since if one.state == CanaryState.PLANTED), None)

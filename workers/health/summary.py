@@ -13,18 +13,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.records import security_log
 from scanner.records.canaries import is_no_canary
-from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.health_models import ToldProblem
 from scanner.records.models import AuditEntry, AuditHead, Incident, Notification, db_hour, db_now
 from scanner.records.source_models import Tally
 from scanner.records.states import JobState, NotificationState
 from scanner.settings import Settings
+from workers.health.claims import claim
 from workers.health.overview import overview
 from workers.health.rows import Overview
 from workers.health.sources import SCANNED
@@ -51,7 +51,7 @@ class _Position:
 def write_due(database: Database, settings: Settings) -> bool:
     """Write the summary if a minute has passed since the last one. Return whether this process wrote it."""
     with database.write() as session:
-        if not _claim(session):
+        if not claim(session, ROW, MINUTE):
             return False
         row = session.execute(select(ToldProblem).where(ToldProblem.key == ROW)).scalar_one()
         position = _Position(**json.loads(row.sentence or "{}"))
@@ -94,19 +94,6 @@ def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
         "spool": found.spool_entries,
         "problems": [one.key for one in found.problems],
     }
-
-
-def _claim(session: Session) -> bool:
-    row = {"kind": ROW, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-MINUTE - 1)}
-    session.execute(insert_or_nothing(session, ToldProblem).values(key=ROW, **row))
-    statement = (
-        update(ToldProblem)
-        # A second less: two looks of one thread must not miss a minute by a millisecond.
-        .where(ToldProblem.key == ROW, ToldProblem.last_at < db_now(1 - MINUTE))
-        .values(last_at=db_now())
-        .execution_options(synchronize_session=False)
-    )
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
 def _entries_of_commands(session: Session, position: _Position) -> Sequence[Any]:

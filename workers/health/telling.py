@@ -14,7 +14,6 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from notifications.operator_channels import News, NewsKind, OperatorChannel, OperatorNotTold
-from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database, is_unavailable
 from scanner.records.health_models import ToldProblem
 from scanner.records.models import db_now
@@ -22,6 +21,7 @@ from scanner.settings import Settings
 from workers import outage
 from workers.context import Context
 from workers.health import summary
+from workers.health.claims import claim
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
 
@@ -64,7 +64,7 @@ def look(
 ) -> None:
     """Notify the operator of new and ended problems, unless another process looked in the last 30 seconds."""
     with database.write() as session:
-        if not _claim(session):
+        if not claim(session, _LOOKOUT, LOOK_SECONDS):
             return
     found = list(problems() if problems else overview(database, settings).problems)
     with database.write() as session:
@@ -73,19 +73,6 @@ def look(
         with database.write() as session:
             session.execute(update(ToldProblem).where(ToldProblem.key.in_(begun)).values(told_at=db_now()))
             session.execute(delete(ToldProblem).where(ToldProblem.key.in_(over)))
-
-
-def _claim(session: Session) -> bool:
-    row = {"kind": _LOOKOUT, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-LOOK_SECONDS - 1)}
-    session.execute(insert_or_nothing(session, ToldProblem).values(key=_LOOKOUT, **row))
-    statement = (
-        update(ToldProblem)
-        # Subtract a second, so that the next look of the same thread is not skipped because of a millisecond.
-        .where(ToldProblem.key == _LOOKOUT, ToldProblem.last_at < db_now(1 - LOOK_SECONDS))
-        .values(last_at=db_now())
-        .execution_options(synchronize_session=False)
-    )
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:

@@ -30,7 +30,7 @@ from scanner.detection.token_formats import parse_formats, use_formats
 MEMORY_BYTES = 400 << 20
 """RLIMIT_DATA of the server and of each worker. The mapped packs need no memory of their own and are not counted."""
 COUNT_EVERY = 4096
-"""Objects between two messages about the progress."""
+"""A worker reports its progress each time it has searched this many objects."""
 
 _FANOUT = re.compile(r"[0-9a-f]{2}")
 _LOOSE = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")

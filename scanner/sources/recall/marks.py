@@ -16,7 +16,7 @@ from scanner.sources.recall import estimates
 from scanner.sources.recall.estimates import Mark
 
 SAMPLE = 64
-"""One repository in this many is sampled: about one mark a second of all public pushes, 90,000 a day."""
+"""One in this many repositories is sampled. With all public pushes that gives about one mark a second, 90,000 a day."""
 KEPT_SECONDS = 26 * 3600
 DAY_SECONDS = 86_400
 FIRST_PUSHES_ONLY = ("new_repositories",)

@@ -135,7 +135,7 @@ class Plan:
         return given_up
 
     def next_window(self, now: float) -> Span | None:
-        """Return the next window for a first look, or None if it has not settled yet."""
+        """Return the next window for a first look, or None while the index may still lack its pushes."""
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
 

@@ -47,7 +47,7 @@ REQUESTS = (Rate(300, 1200), Rate(2000, 6000))
 OVERVIEW_SECONDS = 3.0
 FIGURES_SECONDS = 60.0
 STATEMENT_SECONDS = 5
-"""PostgreSQL cancels a search that takes longer, so that it cannot slow down the disabling of tokens."""
+"""PostgreSQL cancels a search of the console after this time, so that it cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
     # A generic plan does not know whether a filter matches one incident or nearly all of them, so it reads them all.

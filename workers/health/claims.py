@@ -1,0 +1,30 @@
+"""Claims of periodic work by one of the processes that look for problems."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from scanner.records.columns import insert_or_nothing
+from scanner.records.health_models import ToldProblem
+from scanner.records.models import db_now
+
+
+def claim(session: Session, key: str, seconds: float) -> bool:
+    """Return whether this process may do the work now, because no process has claimed it for `seconds`.
+
+    Args:
+        session: A writing transaction.
+        key: The key of the row that records the last claim, and its kind. The row is created if it is missing.
+        seconds: The time between two claims.
+    """
+    row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}
+    session.execute(insert_or_nothing(session, ToldProblem).values(key=key, **row))
+    statement = (
+        update(ToldProblem)
+        # Subtract a second, so that the next look of the same thread is not skipped because of a millisecond.
+        .where(ToldProblem.key == key, ToldProblem.last_at < db_now(1 - seconds))
+        .values(last_at=db_now())
+        .execution_options(synchronize_session=False)
+    )
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
