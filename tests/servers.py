@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -45,13 +46,18 @@ def redis_server(at: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """Run a PostgreSQL on its own socket, and yield the URL of its database `postgres`."""
+def postgresql_server(kept: Path | None = None) -> Iterator[str]:
+    """Run a PostgreSQL on its own socket, and yield the URL of its database `postgres`.
+
+    Args:
+        kept: Data folder that outlives the server. It is made if it does not exist, and used as it is otherwise.
+    """
     with tempfile.TemporaryDirectory(prefix="r8pg-") as folder:
         user = "nobody" if os.getuid() == 0 else None
         binaries = _postgresql_binaries(Path(folder), user)
-        data = Path(folder) / "data"
-        data.mkdir(mode=0o700)
+        data = kept or Path(folder) / "data"
+        is_new = not data.exists()
+        data.mkdir(mode=0o700, exist_ok=True)
         if user is not None:
             # PostgreSQL refuses to run as root, so its own folders get another owner.
             owner = pwd.getpwnam(user)
@@ -60,16 +66,17 @@ def postgresql_server() -> Iterator[str]:
         group = pwd.getpwnam(user).pw_gid if user else None
         extra_groups: list[int] | None = [] if user else None
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": folder}
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env=environment,
-            cwd=folder,
-            user=user,
-            group=group,
-            extra_groups=extra_groups,
-        )
+        if is_new:
+            subprocess.run(
+                [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                cwd=folder,
+                user=user,
+                group=group,
+                extra_groups=extra_groups,
+            )
         parent = os.getpid()
         child = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
@@ -87,7 +94,8 @@ def postgresql_server() -> Iterator[str]:
             _await(lambda: _answers(folder), child, (psycopg.OperationalError,))
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            child.kill()
+            # A data folder that is kept must not need recovery at the next start.
+            child.send_signal(signal.SIGKILL if kept is None else signal.SIGINT)
             child.wait()
 
 

@@ -22,7 +22,10 @@ MAX_ENTRIES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An event of the timeline: when it happened, who caused it, what happened and one line of detail."""
+    """An event of the timeline: when it happened, who caused it, what happened and one line of detail.
+
+    `who` is empty if r8scan cannot know it, as for the person who pushed a token.
+    """
 
     at: datetime
     who: str
@@ -48,9 +51,9 @@ def _token(incident: Incident) -> Iterator[Moment]:
     if incident.token_created_at is not None:
         yield Moment(incident.token_created_at, "token store", "token created or imported", incident.token_name)
     if incident.token_last_used_at is not None:
-        yield Moment(incident.token_last_used_at, "unknown", "token last used", "as the store told when we asked")
+        yield Moment(incident.token_last_used_at, "", "token last used", "according to the token store")
     if incident.action == Decision.ALREADY_DISABLED and incident.disabled_at is not None:
-        yield Moment(incident.disabled_at, "others", "token disabled", "before we did")
+        yield Moment(incident.disabled_at, "", "token disabled", "before r8scan found it")
 
 
 def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
@@ -59,7 +62,7 @@ def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
         where = " ".join(part for part in (row.repository, row.path, f"line {row.line}" if row.line else None) if part)
         place = f"{row.kind} {where or row.url}".strip()
         if row.published_at is not None:
-            yield Moment(row.published_at, "unknown", "became public", place)
+            yield Moment(row.published_at, "", "became public", place)
         yield Moment(row.seen_at, row.source, "seen", place)
     total, last = session.execute(
         select(func.count(), func.max(Exposure.seen_at)).where(Exposure.incident_id == incident_id)

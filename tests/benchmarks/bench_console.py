@@ -1,6 +1,6 @@
 """Every page and list of the console over 1,000,000 incidents and 5,000,000 places on PostgreSQL, server-side.
 
-Run: python -m tests.benchmarks.bench_console [--quick] [--incidents N]
+Run: python -m tests.benchmarks.bench_console [--quick] [--incidents N] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -45,22 +45,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fifty thousand incidents")
     parser.add_argument("--incidents", type=int)
+    parser.add_argument("--keep", type=Path, help="data folder of PostgreSQL to fill once and measure many times")
+    parser.add_argument("--only", default="", help="measure the pages whose name contains this")
     given = parser.parse_args()
     number = given.incidents or (QUICK_INCIDENTS if given.quick else INCIDENTS)
     rounds = QUICK_ROUNDS if given.quick else ROUNDS
     targets = Targets()
-    with postgresql_server() as url, tempfile.TemporaryDirectory(prefix="r8bench-") as folder:
+    with postgresql_server(given.keep) as url, tempfile.TemporaryDirectory(prefix="r8bench-") as folder:
         database = Database(url)
         upgrade(database)
-        fill(database, number)
+        if not is_filled(database):
+            fill(database, number)
         settings = load_settings(
             read_dotenv=False, state_dir=Path(folder), database_url=SecretStr(url), sources=("public_events",)
         )
         context = Context(settings)
         context.__dict__["database"] = database
-        measure(context, rounds, targets)
+        measure(context, rounds, targets, given.only)
         context.close()
     return targets.status()
+
+
+def is_filled(database: Database) -> bool:
+    """Return whether an earlier run filled the tables. The jobs are written last."""
+    with database.engine.connect() as connection:
+        return connection.execute(text("SELECT EXISTS (SELECT FROM scan_jobs)")).scalar_one() is True
 
 
 def fill(database: Database, number: int) -> None:
@@ -81,8 +90,8 @@ def fill(database: Database, number: int) -> None:
     print(f"  {number:,} incidents were written in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def measure(context: Context, rounds: int, targets: Targets) -> None:
-    """Time each page many times. Cached values are read again each time and timed separately."""
+def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
+    """Time each page whose name contains `only` many times. Read cached values again each time and time them apart."""
     console = Console(context, BodyBudget())
     for name, load in (
         ("overview, once in 3 s", console.overview.refresh),
@@ -96,6 +105,8 @@ def measure(context: Context, rounds: int, targets: Targets) -> None:
             took.append(1000 * (time.perf_counter() - started))
         print(f"  {name}: {min(took):.0f} ms", flush=True)
     for name, function, path, query in pages():
+        if only not in name:
+            continue
         took = [_milliseconds(console, function, path, query) for _ in range(rounds)]
         p95 = statistics.quantiles(took, n=20)[-1]
         targets.below(f"{name}, p95", p95, P95_MILLISECONDS, " ms")

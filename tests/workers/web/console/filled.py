@@ -8,14 +8,16 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from notifications.email.samples import samples
 from scanner.compromise import brake
 from scanner.records import audit
+from scanner.records.canary_models import Canary
 from scanner.records.compromise_models import Brake, Report
 from scanner.records.database import Database
+from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import (
     Account,
     ApiToken,
@@ -26,8 +28,9 @@ from scanner.records.models import (
     Recipient,
     ScanJob,
 )
-from scanner.records.source_models import BudgetState, Gap, SourceState, Tally
+from scanner.records.source_models import BudgetState, Gap, SourceState, Tally, UnreadContent
 from scanner.records.states import (
+    CanaryState,
     Cause,
     Decision,
     IncidentState,
@@ -53,6 +56,7 @@ def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid
         accounts = _accounts(session)
         ids = [_incident(session, chance, number, now, accounts) for number in range(incidents)]
         _sources(session, now)
+        _measurements(session, now)
         _jobs(session, chance, now)
         _held(session, now)
         audit.record(session, "brake_released", {"reports": 12, "closed_at": None}, who="console:ana")
@@ -240,6 +244,25 @@ def _sources(session: Session, now: datetime) -> None:
         )
 
 
+def _measurements(session: Session, now: datetime) -> None:
+    """Write the recall of a source, and a canary that was disabled."""
+    shares = {"60": [1200, 540, 0.4221, 0.4783], "3600": [1150, 1104, 0.9472, 0.9697]}
+    total = [2_150_000, 1_990_000, 2_330_000]
+    session.add(RecallMeasurement(source="public_events", shares=shares, total=total, measured_at=now))
+    session.add(
+        Canary(
+            way="texts",
+            slot=1,
+            state=CanaryState.ENDED,
+            digest=hashlib.sha256(b"filled canary").hexdigest(),
+            planted_at=now - timedelta(minutes=4),
+            ended_at=now - timedelta(minutes=4) + timedelta(seconds=1.6),
+            decision=Decision.DISABLED,
+            source="public_events",
+        )
+    )
+
+
 def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
     states = (JobState.DONE, JobState.DONE, JobState.QUEUED, JobState.RUNNING, JobState.PARTIAL, JobState.FAILED)
     for number in range(24):
@@ -267,6 +290,27 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
                 deadline_at=now + timedelta(minutes=10) if state == JobState.RUNNING else None,
                 leased_until=now + timedelta(seconds=30) if state == JobState.RUNNING else None,
                 finished_at=now if is_over else None,
+            )
+        )
+    session.flush()
+    partial = select(ScanJob.id).where(ScanJob.state == JobState.PARTIAL).order_by(ScanJob.id).limit(1)
+    for number, path in enumerate(("models/weights.bin", HOSTILE)):
+        place = {
+            "kind": "file",
+            "repository": "lab42/diffusion-notes",
+            "path": path,
+            "url": f"https://github.com/lab42/diffusion-notes/blob/main/{number}",
+            "git_object": hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest(),
+        }
+        session.add(
+            UnreadContent(
+                source="public_events",
+                job_id=session.execute(partial).scalar_one(),
+                reasons="too_large,reader_deadline" if number else "too_large",
+                content_digest="",
+                size=0 if number else 48_000_000,
+                place=place,
+                seen_at=now,
             )
         )
 

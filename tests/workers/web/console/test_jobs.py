@@ -95,3 +95,17 @@ def test_a_viewer_changes_no_job(viewer: httpx.Client, own_database: Database) -
         assert answer.status_code == 403, path
     assert job(own_database, running).state == JobState.RUNNING
     assert number_of(own_database) == before
+
+
+def test_what_a_job_could_not_read_is_listed_with_reason_and_place(
+    viewer: httpx.Client, own_database: Database
+) -> None:
+    with own_database.read() as session:
+        statement = select(ScanJob.id).where(ScanJob.state == JobState.PARTIAL).order_by(ScanJob.id).limit(1)
+        partial = session.execute(statement).scalar_one()
+    page = viewer.get(f"/console/jobs/{partial}").text
+    assert "models/weights.bin" in page
+    assert "too large, reader deadline" in page
+    assert 'href="https://github.com/lab42/diffusion-notes/blob/main/0"' in page
+    assert "<img src=x" not in page
+    assert f'href="/console/jobs/{partial}#unread"' in viewer.get("/console/jobs").text

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import httpx
 
-from tests.workers.web.console.conftest import newest_incident
+from tests.workers.web.console.conftest import newest_incident, signed_in
 from tests.workers.web.console.filled import HOSTILE
 from workers.context import Context
 
@@ -106,3 +106,27 @@ def test_a_missing_page_says_so(viewer: httpx.Client) -> None:
 def test_a_page_that_refreshes_itself_asks_for_itself_with_its_filter(viewer: httpx.Client) -> None:
     page = viewer.get("/console/incidents?action=disabled&state=open").text
     assert 'hx-get="/console/incidents?state=open&amp;action=disabled"' in page
+
+
+def test_sources_show_measured_recall_with_its_interval_and_canaries(viewer: httpx.Client) -> None:
+    for path in ("/console/", "/console/sources"):
+        page = whole(viewer.get(path).text)
+        assert "95 to 97 %" in page, path
+        assert "within 1 h" in page, path
+        assert "texts" in page, path
+    page = whole(viewer.get("/console/sources").text)
+    assert "Of 1 200 pushes that other sources saw: 42 to 48 % within 1 min" in page
+    assert "2 150 000 (1 990 000 to 2 330 000)" in page
+    assert "not measured" in page
+
+
+def test_the_first_page_has_the_buttons_of_the_brake_for_operators_only(client: httpx.Client, context: Context) -> None:
+    forms = "/console/decisions/release", "/console/decisions/reject"
+    assert not any(form in signed_in(client, context, "vera").get("/console/").text for form in forms)
+    assert all(form in signed_in(client, context, "ana").get("/console/").text for form in forms)
+
+
+def test_the_timeline_names_no_actor_where_none_is_known(viewer: httpx.Client, context: Context) -> None:
+    page = whole(viewer.get(f"/console/incidents/{newest_incident(context)}").text)
+    assert "became public 20" in page
+    assert "by unknown" not in page

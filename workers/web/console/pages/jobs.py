@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scanner.github.addresses import parse_address
-from scanner.records import audit, jobs
+from scanner.records import audit, jobs, unread_contents
 from scanner.records.models import ScanJob
 from scanner.records.states import JobState
 from scanner.response.operator_actions import NotPossible
@@ -14,11 +14,14 @@ from scanner.sources.rescan.manual import queue
 from workers.wake import TASKS_OF_JOBS, wake
 from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
+from workers.web.console.rendering import link_of
 from workers.web.console.serving import BadRequest, Console, NotThere, View
 
 PATH = "/console/jobs"
 MAX_ADDRESS = 2000
 RETRY_PRIORITY = 10
+MAX_UNREAD_SHOWN = 100
+"""Contents that a page lists. `r8scan jobs show` names all that are recorded."""
 CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.DROPPED)
 
 
@@ -53,6 +56,7 @@ def show(view: View) -> Response:
             errors=lists.job_errors(session),
             target_of=target_text,
             can_be_retried=CAN_BE_RETRIED,
+            unread_of=number_unread,
             is_open=lambda job: job.state in jobs.OPEN_STATES,
         )
 
@@ -63,11 +67,15 @@ def show_one(view: View) -> Response:
         job = session.get(ScanJob, view.path_number())
         if job is None:
             raise NotThere
+        unread = unread_contents.of_job(session, job.id)
         return view.page(
             "job.html",
             job=job,
             target=target_text(job),
             children=lists.children_of(session, job.id),
+            unread=unread[:MAX_UNREAD_SHOWN],
+            unread_more=len(unread) - MAX_UNREAD_SHOWN,
+            link_of=lambda url: link_of(url, view.context.settings),
             can_be_retried=job.state in CAN_BE_RETRIED,
             is_open=job.state in jobs.OPEN_STATES,
         )
@@ -121,6 +129,11 @@ def retry(view: View) -> Response:
         kind = job.kind
     wake(TASKS_OF_JOBS.get(kind, "r8scan.rescan"))
     return view.go(f"{PATH}/{new_id}", said="queued")
+
+
+def number_unread(job: ScanJob) -> int:
+    """Return how many contents the job could not read, for any reason."""
+    return sum(int(value) for key, value in job.counts.items() if key.startswith("unread_"))
 
 
 def target_text(job: ScanJob) -> str:

@@ -12,6 +12,7 @@ from scanner.settings import Settings
 from workers.health.problems import Kind, counted
 from workers.health.rows import Overview
 from workers.web.console import charts
+from workers.web.console.pages import sources
 from workers.web.console.queries import incidents
 from workers.web.console.queries.decisions import Waiting
 from workers.web.console.queries.incidents import Filter
@@ -43,6 +44,8 @@ def show(view: View) -> Response:
             age=(view.console.now() - found.at).total_seconds(),
             max_age=MAX_AGE_SECONDS,
             lights=lights(found),
+            canary_problems=sources.canary_problems(found),
+            recall_of=sources.shown_recall,
             figures=figures,
             rows=newest.rows,
             bars=charts.bars(figures.days, "Incidents a day"),
