@@ -180,8 +180,9 @@ def _representation(value: object) -> str:
 
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
-    """Return bytes as text. In UTF-16 every second byte of a token is zero, so its representation would not be
-    recognised.
+    """Return bytes as text.
+
+    In UTF-16 every second byte of a token is zero, so its representation would not be recognised.
     """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")

@@ -1,7 +1,7 @@
 """The brake: a quota on disables by report or usage rule. When it is exceeded, disables wait for an operator.
 
-It prevents that one mistaken report of ten thousand digests causes an outage. Tokens that were found in public, or
-whose reporter proved possession, are never held.
+It prevents an outage after one mistaken report of ten thousand digests. Tokens that were found in public, or whose
+reporter proved possession, are never held.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ def numbered_lines(file: TextIO, max_length: int) -> Iterator[tuple[int, str | N
 
     Args:
         file: The stream. It is never read whole.
-        max_length: Characters of the longest line. None stands for the text of a longer line.
+        max_length: Maximum number of characters. The text of a longer line is None.
     """
     number = 0
     while line := file.readline(max_length + 1):

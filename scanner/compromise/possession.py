@@ -108,7 +108,7 @@ def public_url(url: str, web_url: str) -> str:
     """Return the URL without tokens. Unless it is a permalink of this GitHub, make it unusable as a link.
 
     Raises:
-        BadReport: This is not a valid https URL.
+        BadReport: The text is not a valid https URL.
     """
     if not url:
         return ""

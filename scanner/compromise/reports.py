@@ -159,7 +159,7 @@ def read_lines(
         file: The lines. Open it with errors="surrogateescape", so that bytes that are not UTF-8 make only their own
             line malformed.
         digester: Makes the digest of a token.
-        else_find: Finds tokens in a line that is neither a token nor a digest.
+        else_find: Called with a line that is neither a token nor a digest; returns the tokens in it.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
@@ -207,7 +207,10 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired unknown and decided reports. Held and undecided reports stay. Return the number deleted."""
+    """Delete expired unknown and decided reports.
+
+    Held and undecided reports stay. Return the number of deleted reports.
+    """
     unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_RETENTION_DAYS * 86400))
     decided = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (
         Report.received_at < db_now(-SETTLED_RETENTION_DAYS * 86400)

@@ -109,7 +109,7 @@ def settle_due(
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
     """Decide again on reports whose token stayed live because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection since, and nobody may ever report the token again.
+    The operator may have changed the mode or removed the protection since, and the token may never be reported again.
     """
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):
@@ -157,7 +157,10 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Reset reports to undecided, unless someone has decided on their incident since. Return the ids of the others."""
+    """Reset reports to undecided, except those on whose incident someone has decided since.
+
+    Return the ids of the reset reports.
+    """
     still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
         undecided = session.execute(
@@ -171,9 +174,9 @@ def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
 
 
 def _stayed_live() -> tuple[ColumnElement[bool], ...]:
-    """Return SQL conditions on a report and its incident: it asked for a disable, but the decision kept the token live.
+    """Return SQL conditions that select reports which asked for a disable but whose token stayed live.
 
-    An incident on which someone has decided since is excluded.
+    They exclude a report if its incident was decided on again after the report.
     """
     return (
         Report.state == ReportState.SETTLED,

@@ -113,7 +113,7 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 
 
 def _end_of_chunk(digests: Sequence[str]) -> int:
-    """Return the end of a chunk. It keeps digests with the same prefix together, since the cursor is a prefix."""
+    """Return the end of a chunk. Digests with the same prefix stay together, because the cursor is a prefix."""
     end = min(TOKENS_PER_TRANSACTION, len(digests))
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
         end += 1
@@ -138,7 +138,7 @@ def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum
 
 
 def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, UsageBaseline]:
-    """Create missing baselines, and lock and return all. Concurrent feeds of one token are thus added up."""
+    """Create missing baselines, and lock and return all. Concurrent calls about one token therefore add up."""
     rows = [{"digest": digest, "hour_count": 0, "hours": 0, "total": 0, "peak": 0} for digest in digests]
     session.connection().execute(insert_or_nothing(session, UsageBaseline), rows)
     statement = (
@@ -210,7 +210,7 @@ def _hour_of_usage(hour: datetime, whole: HourSum) -> HourOfUsage:
 
 
 def _reports(digest: str, hour: datetime, hits: Iterable[RuleHit]) -> Iterator[NewReport]:
-    """Yield one report for each rule that matched. The key makes it unique for the token, rule, mode and hour."""
+    """Yield one report for each rule that matched. Its key is unique for the token, rule, mode and hour."""
     for hit in hits:
         yield NewReport(
             subject=Subject(digest),

@@ -104,7 +104,10 @@ def judge(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> list[RuleHi
 
 
 def _dormant(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Match a token that is used often after many days without use. It needs an earlier use on record."""
+    """Match a token that is used often after many days without use.
+
+    A token that was never used before does not match.
+    """
     if rules.dormant == RuleMode.OFF or history.previous_hour is None or hour.count < rules.dormant_count:
         return
     unused = hour.hour - history.previous_hour
@@ -132,7 +135,7 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Match far more records than the token's active hours have on average, and more than any of them has."""
+    """Match an hour with far more records than the average active hour of the token, and more than its busiest hour."""
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

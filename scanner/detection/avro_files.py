@@ -1,5 +1,6 @@
-"""Reader of Avro object container files. A file has a schema, then blocks of records; each block is compressed
-separately.
+"""Reader of Avro object container files.
+
+A file has a schema, then blocks of records; each block is compressed separately.
 
 Format: https://avro.apache.org/docs/1.12.0/specification/#object-container-files.
 """

@@ -31,8 +31,9 @@ class Remaining(NamedTuple):
 
 
 class ScanBudget:
-    """The budget of a group of documents: processor seconds, bytes read and tokens found. Safe to share between
-    threads.
+    """The budget of a group of documents: processor seconds, bytes read and tokens found.
+
+    Safe to share between threads.
 
     A document may exceed the remainder by its own limits at most. Everything spent is also taken from `within`, the
     budget of a larger group.

@@ -18,8 +18,9 @@ OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """The limits on the candidates of one push or page. Candidates beyond them are counted by reason. Safe to share
-    between threads.
+    """The limits on the candidates of one push or page.
+
+    Candidates beyond them are counted by reason. Safe to share between threads.
     """
 
     def __init__(self) -> None:

@@ -61,8 +61,9 @@ _FORMATS: dict[ContainerKind, _Format] = {
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """Return the kind of container that `content` is, or None. A text costs only a few
-    comparisons; other contents are searched for compressed streams.
+    """Return the kind of container that `content` is, or None.
+
+    A text costs only a few comparisons; other contents are searched for compressed streams.
 
     Args:
         content: the whole content, or its first 512 bytes at least.

@@ -22,8 +22,8 @@ or page."""
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result for one content: candidates without a place, container paths relative to it, and
-    unread counts.
+    """The cached result for one content: candidates without a place, container paths relative to it, and unread
+    counts.
     """
 
     candidates: tuple[Candidate, ...]
@@ -32,8 +32,9 @@ class KnownContent:
 
 
 class CostlyContents:
-    """The results of the latest MAX_CONTENTS slow contents of a process, keyed by SHA-256. Safe to share between
-    threads.
+    """The results of the latest MAX_CONTENTS slow contents of a process, keyed by SHA-256.
+
+    Safe to share between threads.
     """
 
     def __init__(self) -> None:

@@ -105,8 +105,9 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """A decompressor whose library cannot limit its output. It gets its input in small steps, which limits
-    the output.
+    """A decompressor whose library cannot limit its output.
+
+    It gets its input in small steps, which limits the output.
     """
 
     def __init__(self) -> None:

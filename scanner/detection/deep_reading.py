@@ -80,8 +80,9 @@ class DeepReader(Protocol):
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the findings in the objects of a pack. The answer has a `failure` if the pack cannot be scanned at
-        all.
+        """Return the findings in the objects of a pack.
+
+        The answer has a `failure` if the pack cannot be scanned at all.
         """
 
 

@@ -47,8 +47,9 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a binary content contains a stream that `embedded_members` can read. The work is linear in its
-    size.
+    """Return whether a binary content contains a stream that `embedded_members` can read.
+
+    The work is linear in its size.
     """
     return is_binary(content) and (_is_raw_deflate(content) or next(_proven(content, 0), None) is not None)
 

@@ -265,8 +265,9 @@ _LOOKS = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Search a crowded window for tokens of one kind. `regex` advances in C, which is faster than a look at
-    each hit.
+    """Search a crowded window for tokens of one kind.
+
+    `regex` advances in C, which is faster than a look at each hit.
     """
     meter.spend(_SEARCH_STEPS * (end - begin) * len(token_patterns()))
     if kind == "token":

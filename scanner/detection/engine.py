@@ -94,8 +94,9 @@ def findings_after(
 
 
 def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]:
-    """Return every token in the text of `content` and in its decoded runs. The content itself is not opened as a
-    container.
+    """Return every token in the text of `content` and in its decoded runs.
+
+    The content itself is not opened as a container.
     """
     seen = glance(content)
     return [] if seen is None else _text_findings_after(seen, content, meter, depth)
@@ -141,8 +142,9 @@ def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int)
 
 
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a decoded run. In a picture or font, only plain tokens count: other needles
-    occur by chance.
+    """Return the tokens in a decoded run.
+
+    In a picture or font, only plain tokens count: other needles occur by chance.
     """
     decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
@@ -231,8 +233,9 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a member larger than one piece. Containers that cannot be streamed are opened if they fit in
-    memory.
+    """Return the tokens in a member larger than one piece.
+
+    Containers that cannot be streamed are opened if they fit in memory.
     """
     kind = container_kind(head)
     if kind is not None:
@@ -270,8 +273,9 @@ def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[F
 
 
 def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens that markup tags interrupt. Word processors write such tags when parts of a word are formatted
-    differently.
+    """Return the tokens that markup tags interrupt.
+
+    Word processors write such tags when parts of a word are formatted differently.
     """
     pieces = []
     at = 0

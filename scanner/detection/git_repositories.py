@@ -246,8 +246,9 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
 
 
 def _start(path: Path, size: int) -> bytes:
-    """Return the beginning of a regular file, or nothing if it cannot be read. Opening a named pipe would block
-    forever.
+    """Return the beginning of a regular file, or nothing if it cannot be read.
+
+    Opening a named pipe would block forever.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

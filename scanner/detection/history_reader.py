@@ -174,8 +174,9 @@ def _read_range(
     shard: HistoryShard,
     deadline: Deadline,
 ) -> int:
-    """Read objects until the end of the range or of git's output. Return the index of the first object that was not
-    read.
+    """Read objects until the end of the range or of git's output.
+
+    Return the index of the first object that was not read.
     """
     arguments = ["cat-file", "--batch", "--buffer"]
     with started(git_dir, arguments) as child, killed_at(deadline, child):

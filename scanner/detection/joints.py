@@ -219,8 +219,9 @@ UnitKind = Literal[
 
 
 def unit_kind(unit: bytes) -> UnitKind:
-    """Return the name of the escape in which `unit` is written. A unit of one byte is not escaped and must not be
-    passed.
+    """Return the name of the escape in which `unit` is written.
+
+    A unit of one byte is not escaped and must not be passed.
     """
     if unit[0] == ord("%"):
         return "percent"

@@ -12,8 +12,9 @@ from scanner.detection.token_formats import has_right_checksum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits per document. What is not read because of a limit is counted in `ScanResult.unread`, under the reason in
-    brackets.
+    """Limits per document.
+
+    What is not read because of a limit is counted in `ScanResult.unread`, under the reason in brackets.
 
     Attributes:
         depth: Nested layers of containers and decoded runs (`container_depth`).

@@ -32,8 +32,9 @@ class _Output:
         self._pay(len(piece))
 
     def copy(self, distance: int, length: int) -> None:
-        """Append `length` bytes that begin `distance` bytes before the end. They may include bytes that this call
-        appends.
+        """Append `length` bytes that begin `distance` bytes before the end.
+
+        They may include bytes that this call appends.
         """
         start = len(self.content) - distance
         if distance <= 0 or start < 0:

@@ -183,8 +183,9 @@ def may_hold(content: bytes) -> bool:
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Return sorted offsets of hits and of possible long runs. A crowded window has one offset per length
-    of a token.
+    """Return sorted offsets of hits and of possible long runs.
+
+    A crowded window has one offset per length of a token.
     """
     offsets: list[int] = []
     spots: list[int] = []

@@ -1,5 +1,6 @@
-"""Recognition of media and compressed content in decoded runs, by their first bytes. The engine treats these
-differently.
+"""Recognition of media and compressed content in decoded runs, by their first bytes.
+
+The engine treats these differently.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ def is_media(content: bytes) -> bool:
 
 
 def needs_opening(content: bytes) -> bool:
-    """Return whether the content is a container, a compressed stream or a picture. Nothing is decompressed
-    to find out.
+    """Return whether the content is a container, a compressed stream or a picture.
+
+    Nothing is decompressed to find out.
     """
     if content.startswith(_ZLIB) or content.startswith(b"H4sI") or is_media(content):
         return True

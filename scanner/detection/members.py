@@ -129,8 +129,9 @@ def read_up_to(stream: Readable, size: int) -> bytes:
 
 
 def shown_name(name: str | bytes) -> str:
-    """Return a member's name as text of at most 300 characters. Invalid bytes are replaced, control characters become
-    spaces.
+    """Return a member's name as text of at most 300 characters.
+
+    Invalid bytes are replaced, control characters become spaces.
     """
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     text = text.encode("utf-8", "replace").decode("utf-8")

@@ -59,8 +59,9 @@ _DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n")
 
 
 class Needle(NamedTuple):
-    """One needle. Its `kind` selects the closer look. For `run` and `stream`, a base64 group begins `lead` bytes after
-    its start.
+    """One needle.
+
+    Its `kind` selects the closer look. For `run` and `stream`, a base64 group begins `lead` bytes after its start.
     """
 
     text: bytes
@@ -90,8 +91,9 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the needle of a plain prefix. It has at most four bytes, so that few joints and escapes can
-    interrupt it.
+    """Return the needle of a plain prefix.
+
+    It has at most four bytes, so that few joints and escapes can interrupt it.
     """
     return prefix[:_PLAIN_BYTES]
 

@@ -19,8 +19,9 @@ _STREAM, _ROOT = 2, 5
 
 
 class _Header(NamedTuple):
-    """The fields of the header ([MS-CFB] 2.2) that are used here. Sector sizes are in bytes; other fields are sector
-    numbers.
+    """The fields of the header ([MS-CFB] 2.2) that are used here.
+
+    Sector sizes are in bytes; other fields are sector numbers.
     """
 
     sector_bytes: int

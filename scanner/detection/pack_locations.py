@@ -99,8 +99,9 @@ def _path(name: str, folder: _Folder | None) -> str:
 
 
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
-    """Yield mode, name and object id of each entry up to the first damaged one. Submodules are left out: their commits
-    are in other repositories.
+    """Yield mode, name and object id of each entry up to the first damaged one.
+
+    Submodules are left out: their commits are in other repositories.
     """
     position, end = 0, len(content)
     while position < end:

@@ -210,8 +210,9 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield the objects, each base before its deltas, depth first and without recursion. Each object is
-    yielded once.
+    """Yield the objects, each base before its deltas, depth first and without recursion.
+
+    Each object is yielded once.
     """
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()

@@ -30,8 +30,9 @@ _RC4_KEY_SIZES = (5, 7, 8, 10, 16)
 
 
 class Decryption(NamedTuple):
-    """The key of a document. `method` is `V2` (RC4), `AESV2` or `AESV3`, or `Identity` for streams that are not
-    encrypted.
+    """The key of a document.
+
+    `method` is `V2` (RC4), `AESV2` or `AESV3`, or `Identity` for streams that are not encrypted.
     """
 
     key: bytes
@@ -69,8 +70,9 @@ class Decryption(NamedTuple):
 
 
 class _Decrypted:
-    """A stream that is decrypted as it is read. The padding of the last block is kept: readers of the content ignore
-    it.
+    """A stream that is decrypted as it is read.
+
+    The padding of the last block is kept: readers of the content ignore it.
     """
 
     def __init__(self, stream: Readable, decryptor: CipherContext) -> None:

@@ -24,8 +24,9 @@ OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
-    """Return a stream with its filters undone, or None if a filter is unknown. It is decoded and charged as
-    it is read.
+    """Return a stream with its filters undone, or None if a filter is unknown.
+
+    It is decoded and charged as it is read.
     """
     if len(filters) > _MAX_FILTERS:
         return None
@@ -81,8 +82,9 @@ def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
 
 
 def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of whole groups, the last of which may be shorter. Stop at a group that is not a
-    32-bit number.
+    """Yield the bytes of whole groups, the last of which may be shorter.
+
+    Stop at a group that is not a 32-bit number.
     """
     pieces: list[bytes] = []
     for part in _ZEROS.split(letters):

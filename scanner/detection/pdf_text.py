@@ -139,8 +139,9 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the codes, with U+FFFD in place of half a code at the end. The line feed after a text object stays as it
-    is.
+    """Return the codes, with U+FFFD in place of half a code at the end.
+
+    The line feed after a text object stays as it is.
     """
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 

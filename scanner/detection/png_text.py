@@ -10,8 +10,9 @@ from scanner.detection.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
-    """Yield one member per text chunk, named by its type and keyword. The meter is charged as compressed
-    text is read.
+    """Yield one member per text chunk, named by its type and keyword.
+
+    The meter is charged as compressed text is read.
     """
     stream = readable(container.source)
     if read_up_to(stream, 8) != PNG:

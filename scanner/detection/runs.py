@@ -86,8 +86,8 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return how many letters a token of `length` bytes has when encoded twice in base64, rounded up to
-    whole groups.
+    """Return how many letters a token of `length` bytes has when encoded twice in base64, rounded up to whole
+    groups.
     """
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
@@ -226,8 +226,9 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the beginning of the base64 group of which `letters` letters precede `start`. Line breaks may separate
-    them.
+    """Return the beginning of the base64 group of which `letters` letters precede `start`.
+
+    Line breaks may separate them.
     """
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
@@ -237,8 +238,9 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether a token that is encoded twice in base64 may begin at a `run` needle. Only the next letters are
-    decoded.
+    """Return whether a token that is encoded twice in base64 may begin at a `run` needle.
+
+    Only the next letters are decoded.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -363,8 +365,9 @@ def run_spots(content: bytes) -> list[int]:
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """Return whether the run has long lines. Encoders break lines at 60 letters and more; lists of words have shorter
-    ones.
+    """Return whether the run has long lines.
+
+    Encoders break lines at 60 letters and more; lists of words have shorter ones.
     """
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
@@ -392,8 +395,9 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters to drop at the beginning of the run. Letters that precede the encoded data shift every
-    group.
+    """Return how many letters to drop at the beginning of the run.
+
+    Letters that precede the encoded data shift every group.
     """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)

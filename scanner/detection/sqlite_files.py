@@ -42,8 +42,9 @@ class _Page(NamedTuple):
 
 
 def sqlite_members(container: Container) -> Iterator[Member]:
-    """Yield the texts of every table, about 1 MB per member and one value per line. Each long or binary value is a
-    member of its own.
+    """Yield the texts of every table, about 1 MB per member and one value per line.
+
+    Each long or binary value is a member of its own.
 
     Every b-tree page is read once. This includes pages that no table owns any more: they hold deleted rows.
     """

@@ -172,8 +172,9 @@ def _is_almost_header(block: bytes) -> bool:
 
 
 def _number(field: bytes) -> int | None:
-    """Return a number in octal digits, or in base 256 if its first bit is set. Return None if it is invalid or
-    negative.
+    """Return a number in octal digits, or in base 256 if its first bit is set.
+
+    Return None if it is invalid or negative.
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")

@@ -33,8 +33,9 @@ def has_directory(content: bytes) -> bool:
 
 
 def directory(content: bytes) -> tuple[int, int, int] | None:
-    """Return the offsets of the directory's start and end, and the number of bytes before the archive. None without a
-    directory.
+    """Return the offsets of the directory's start and end, and the number of bytes before the archive.
+
+    None without a directory.
     """
     end = content.rfind(_END_MAGIC)
     while end >= 0:

@@ -46,8 +46,9 @@ class _Entry(NamedTuple):
 
 
 def zip_members(container: Container) -> Iterator[Member]:
-    """Yield every file of a zip. A damaged file is counted, its readable text is still yielded, and so are the files
-    after it.
+    """Yield every file of a zip.
+
+    A damaged file is counted, its readable text is still yielded, and so are the files after it.
     """
     content = whole(container)
     archive = _Archive(container, content)
@@ -104,8 +105,9 @@ class _Archive:
         return int(local + _LOCAL.size + name_size + extra_size)
 
     def members_by_local_headers(self) -> Iterator[Member]:
-        """Yield the files of a zip whose directory is truncated or damaged. Files that were read already
-        are left out.
+        """Yield the files of a zip whose directory is truncated or damaged.
+
+        Files that were read already are left out.
         """
         content = self._content
         at = content.find(_LOCAL_MAGIC)
@@ -215,8 +217,9 @@ class _Checked:
 
 
 def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int]:
-    """Return packed size and offset of a zip64 entry. Its extra field lists only the values that do not fit
-    elsewhere.
+    """Return packed size and offset of a zip64 entry.
+
+    Its extra field lists only the values that do not fit elsewhere.
     """
     at = 0
     while at + 4 <= len(extra):

@@ -144,8 +144,9 @@ def _become_nobody() -> bool:
 
 
 def _landlock(library: ctypes.CDLL) -> bool:
-    """Withhold every right over files, and TCP and signals if the kernel supports it. Return whether Landlock is in
-    force.
+    """Withhold every right over files, and TCP and signals if the kernel supports it.
+
+    Return whether Landlock is in force.
     """
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
@@ -179,8 +180,9 @@ def _seccomp(library: ctypes.CDLL) -> bool:
 
 
 def _program(architecture: _Architecture) -> bytes:
-    """Return the filter, a classic BPF program over `struct seccomp_data`. Numbers of the x32 interface match no
-    allowed one.
+    """Return the filter, a classic BPF program over `struct seccomp_data`.
+
+    It also refuses x32 system calls: their numbers have bit 30 set, so none of them equals an allowed number.
     """
     count = len(architecture.allowed)
     steps = [

@@ -31,7 +31,10 @@ _SIZE = struct.Struct("<I")
 
 
 class Request(NamedTuple):
-    """A request to read a content. `name` begins the path of each finding in it; the other fields limit the cost."""
+    """A request to read a content.
+
+    `name` is the first part of the path of each finding; the other fields limit the cost.
+    """
 
     content: bytes
     name: str

@@ -1,5 +1,6 @@
-"""A reader: a confined process that opens the contents that it receives and returns the findings. The fork server
-starts it.
+"""A reader: a confined process that opens the contents that it receives and returns the findings.
+
+The fork server starts it.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class ReaderPool:
             name: The name of the content: the first part of the container path of each finding.
             seconds: Processor time that may be spent, at most what the limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
-            patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
+            patience: Seconds to wait for a free reader. If none becomes free, `reader_busy` is counted as unread.
 
         Raises:
             ReadersUnavailable: No reader can be started.

@@ -1,4 +1,4 @@
-"""Rows of canary tokens: planted, made known, ended, purged. Each function works in the caller's transaction."""
+"""Rows of canary tokens: plant, find, end and purge them. Each function works in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
 
 
 def newest(session: Session, way: CanaryWay) -> Canary | None:
-    """Return the newest canary that took this way, or None."""
+    """Return the newest canary that was planted this way, or None."""
     statement = select(Canary).where(Canary.way == way).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(1)
     return session.execute(statement).scalar_one_or_none()
 
 
 def waiting(session: Session, way: CanaryWay) -> list[int]:
-    """Return the ids of planted canaries that nobody has found yet, oldest first.
+    """Return the ids of planted canaries that no source has found yet, oldest first.
 
-    The token of one may have been made by a worker that was killed before it stored its finds.
+    A canary without a digest is included: a worker may have published its token and then been killed before it stored
+    the digest.
     """
     is_found = or_(
         select(Sighting.id).where(Sighting.digest == Canary.digest).exists(),

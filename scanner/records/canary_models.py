@@ -13,11 +13,14 @@ from scanner.records.states import CanaryState, CanaryWay, Decision, column_of
 
 
 class Canary(Base):
-    """One canary token. It never holds the raw token, which exists only where it is planted.
+    """One canary token. The row never holds the raw token, which exists only where it is planted.
 
-    `slot`: the number of the planting interval since the epoch, so that two workers plant one canary and not two; for
-    one that an operator asked for, a negative number. `digest`: None until the token was made. `place`: its public
-    address, if it has one. `source`: the source that saw it first.
+    Attributes:
+        slot: The number of the planting interval since the epoch. It is unique, so that two workers plant only one
+            canary in an interval. Negative for a canary that an operator asked for.
+        digest: None until the token was made.
+        place: Its public address, if it has one.
+        source: The source that saw it first.
     """
 
     __tablename__ = "canaries"

@@ -86,7 +86,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StorableText(TypeDecorator[str]):
-    """Text that may come from a stranger. Characters that PostgreSQL rejects are escaped."""
+    """Text that may be hostile. Characters that PostgreSQL rejects are escaped."""
 
     impl = types.String
     cache_ok = True

@@ -43,8 +43,9 @@ class ConsoleSession(Base):
 
 
 class ConsoleKey(Base):
-    """The key that signs session cookies, in one row. It is created at the first sign-in and shared by all web
-    processes.
+    """The key that signs session cookies, in one row.
+
+    It is created at the first sign-in and shared by all web processes.
     """
 
     __tablename__ = "console_keys"

@@ -20,7 +20,9 @@ from scanner.records.columns import storable_json
 BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
 POOLER, TRANSACTION = "pooler", "transaction"
-"""`?pooler=transaction` in a PostgreSQL URL: before the server is a pooler in transaction mode, such as PgBouncer."""
+"""`?pooler=transaction` in a PostgreSQL URL: clients reach the server through a pooler in transaction mode, such as
+PgBouncer.
+"""
 _DEADLOCK = "40P01"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
@@ -75,8 +77,8 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Open a transaction that writes. It commits at the end of the block; an exception rolls it back.
 
-        Keep the block short and do no other I/O in it. On SQLite, the transaction takes the write lock when it begins:
-        one that reads first and writes later fails with "locked" despite the busy timeout.
+        Keep the block short and do no other I/O in it. On SQLite, the transaction takes the write lock when it begins.
+        A transaction that reads first and writes later would fail with "locked" despite the busy timeout.
         """
         engine = self.engine.execution_options(r8scan_writes=True)
         with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -103,11 +105,11 @@ def is_unavailable(err: BaseException) -> bool:
 
 def _postgresql(url: URL, max_connections: int) -> Engine:
     is_pooled = url.query.get(POOLER) == TRANSACTION
-    # Limit the time of statements. One that hangs would still run after its worker's lease has expired.
+    # Limit the time of statements. A hung statement would still run after its worker's lease has expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
-    # The next transaction may run on another connection of the pooler, which knows no statement prepared on this one.
-    # A pooler refuses options at the start of a session, and keeps no setting from one transaction to the next.
+    # A pooler may run the next transaction on another connection, on which this statement was never prepared. It also
+    # refuses options at the start of a session, and keeps no setting from one transaction to the next.
     arguments = {"prepare_threshold": None} if is_pooled else options
     kept = (max_connections + 1) // 2
     engine = create_engine(

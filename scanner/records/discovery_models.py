@@ -44,7 +44,10 @@ class NewRepository(Base):
 
 
 class PushMark(Base):
-    """A push that a source has seen in one of the sampled repositories. The other sources are measured by it."""
+    """A push that a source has seen in one of the sampled repositories.
+
+    The recall of the other sources is measured by it.
+    """
 
     __tablename__ = "push_marks"
 

@@ -11,8 +11,9 @@ from scanner.records.models import Base
 
 
 class Heartbeat(Base):
-    """A process of the service. `seen_at`: when the thread that consumes its queues last made progress, by the
-    database's clock.
+    """A process of the service.
+
+    `seen_at`: when the thread that consumes its queues last made progress, by the database's clock.
 
     A process that ends normally deletes its row, so an old row means that the process was killed or hangs.
     """
@@ -30,7 +31,7 @@ class Heartbeat(Base):
 
 
 class ToldProblem(Base):
-    """A current problem. `told_at` is when the operator was notified, None while the problem is too recent for that."""
+    """A current problem. `told_at` is when the operator was notified; None while the problem is too new for a mail."""
 
     __tablename__ = "told_problems"
 

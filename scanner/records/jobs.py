@@ -1,4 +1,7 @@
-"""The queue of scan jobs: workers claim a job by lease, then finish, defer or split it. Ignores what a job does."""
+"""The queue of scan jobs: workers claim a job by lease, then finish, defer or split it.
+
+It does not know what a job does.
+"""
 
 from __future__ import annotations
 
@@ -298,7 +301,7 @@ def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: st
             job.lease.write(session, begun_at=None, failures=0)
             defer(session, job, delay=delay, error=error)
     except IntegrityError:
-        # A job with the same dedupe key was queued meanwhile. It may be due earlier, so keep both.
+        # A job with the same dedupe key was queued since this job was claimed. It may be due earlier, so keep both.
         job.lease.write(session, failures=0)
         defer(session, job, delay=delay, error=error)
 
@@ -314,12 +317,9 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job and its children that nobody else asked for.
+    """Cancel a job, and its children that no other job or operator asked for.
 
-    The job is cancelled first. A worker that is adding children has then either committed them, or fails to.
-
-    Returns:
-        The ids of the cancelled jobs.
+    Cancel the parent first. A worker that is adding children has either committed them by then, or fails to.
     """
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (

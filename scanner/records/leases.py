@@ -1,7 +1,7 @@
 """Leases on rows: a worker claims a row, renews the lease while it works, and cannot write once the lease is lost.
 
 A claim is one conditional UPDATE by the database's clock. The row's `attempts` is the fencing token: every later write
-requires that it is unchanged. This module ignores what the rows mean.
+requires that it is unchanged. This module does not know what the rows mean.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
     Args:
         database: The rows' database.
         held: The leases, all of one table.
-        seconds_left: Seconds until the work counts as hung. It is written to tables that have a deadline.
+        seconds_left: Seconds until the work counts as hung. Written to the deadline column, if the table has one.
 
     Returns:
         False if all of the leases were lost or released.

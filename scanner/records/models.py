@@ -352,7 +352,7 @@ class ScanJob(Base):
     """When the oldest item that the job reads became public."""
     parent_id: Mapped[int | None] = mapped_column(Id, index=True)
     is_shared: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    """Whether someone besides the parent job has asked for this job. It is then not cancelled with its parent."""
+    """Whether an operator or another job has also asked for this job. If so, it is not cancelled with its parent."""
     created_at: Mapped[datetime]
     begun_at: Mapped[datetime | None]
     """When the job was first claimed. None again if it was requeued before anything was read."""

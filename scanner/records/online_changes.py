@@ -1,7 +1,7 @@
-"""Changes of large PostgreSQL tables that run beside the working service, before the migration that relies on them.
+"""Changes of large PostgreSQL tables that run while the service works, before the migration that relies on them.
 
-A migration is one transaction: filling a column of 5,000,000 rows in it would lock them for minutes. Each step here
-commits by itself and can be repeated, so an upgrade that was interrupted goes on where it stopped.
+A migration is one transaction. Filling a column of 5,000,000 rows in it would lock them for minutes. Each step here
+commits separately and can be repeated, so an interrupted upgrade continues where it stopped.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _in_batches(connection: Connection, table: str, statements: tuple[str, ...])
 
 
 def _build_index(connection: Connection, name: str, definition: str) -> None:
-    """Build the index without blocking writers. Replace an invalid index that an interrupted build left."""
+    """Build the index without blocking writers. Replace an invalid index that an interrupted build left behind."""
     is_valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
     found = connection.execute(is_valid, {"name": name}).scalar_one_or_none()
     if found is False:

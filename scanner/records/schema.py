@@ -38,7 +38,7 @@ def upgrade_to(database: Database, revision: str) -> str | None:
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
-            # Alembic does not know the revision, and would end with a traceback.
+            # Report the unknown revision here. Alembic would end with a traceback.
             sentence, todo = versions.problem(before) or ("", "")
             raise versions.WrongVersion(f"{sentence}: {todo}")
         if database.is_postgresql:
@@ -65,8 +65,9 @@ def _migrate(database: Database, revision: str) -> None:
 def _only_one(database: Database) -> Iterator[None]:
     """Let one process upgrade at a time. SQLite's own write lock is enough there.
 
-    The lock is a transaction's, because PgBouncer may give a session to others. It is asked for again and again: a
-    statement that waits for it would hold a snapshot, for which `CREATE INDEX CONCURRENTLY` waits in turn.
+    The lock belongs to a transaction, because PgBouncer may give a session to other clients. Try to take it repeatedly
+    instead of waiting in one statement: a waiting statement would hold a snapshot, and `CREATE INDEX CONCURRENTLY`
+    waits until all older snapshots are gone.
     """
     if not database.is_postgresql:
         yield
@@ -80,7 +81,7 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # Any statement after it: until then the connection keeps the snapshot of its last query.
+    # Run any statement: until then, the connection keeps the snapshot of its last query.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

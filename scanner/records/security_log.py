@@ -60,7 +60,7 @@ _thread = threading.local()
 
 @contextmanager
 def of_job(job_id: int | None) -> Iterator[None]:
-    """Name the job in the lines that this thread writes in the block."""
+    """Name this job in all lines that this thread writes while the block runs."""
     before = current_job()
     _thread.job = job_id
     try:
@@ -70,7 +70,7 @@ def of_job(job_id: int | None) -> Iterator[None]:
 
 
 def current_job() -> int | None:
-    """Return the job that this thread works on; None if it works on none."""
+    """Return the job that this thread works on; None outside a job."""
     found: int | None = getattr(_thread, "job", None)
     return found
 
@@ -87,8 +87,8 @@ def write(
 
     Args:
         kind: What happened, as in the audit: "token_disabled".
-        fields: Its values. Those that are not in `FIELDS` are left out.
-        who: Who did it; None for an event that nobody did.
+        fields: Further values of the line. Names that are not in `FIELDS` are left out.
+        who: The person or process that did it; None if there is none.
         incident_id: The incident, if there is one.
         level: The level of the line.
     """
@@ -100,7 +100,7 @@ def write(
     if (job := current_job()) is not None:
         extra["job"] = job
     extra |= {name: value for name, value in fields.items() if name in FIELDS and value is not None}
-    # A log record refuses names that it has itself.
+    # `logging` refuses extra fields with the names of a log record's own attributes.
     _log.log(level, kind.replace("_", " "), extra=extra)
 
 

@@ -35,10 +35,12 @@ class SourceState(Base):
 
 
 class RepositoryTips(Base):
-    """What was read of a repository: the commits up to which everything is accounted for.
+    """The tips of a repository: the commits up to which all commits were read or counted as unread.
 
-    `tips`: for each a byte of flags and its id, see `scanner.sources.pushes.tips`. `pushed_at`: the time of the newest
-    push that was read; `refs_listed_at`: when all refs were compared with the tips.
+    Attributes:
+        tips: For each tip, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
+        pushed_at: The time of the newest push that was read.
+        refs_listed_at: When all refs were last compared with the tips.
     """
 
     __tablename__ = "repository_tips"

@@ -76,7 +76,7 @@ def remove_abandoned(state_dir: Path) -> int:
                 path.unlink()
                 removed += 1
         except FileNotFoundError:
-            continue  # its process has just finished and renamed it
+            continue  # its process has just finished the file and renamed it
     return removed
 
 

@@ -54,7 +54,7 @@ class Cause(StrEnum):
 
 
 class CanaryWay(StrEnum):
-    """Where a canary token is planted, and so which way it takes until it is disabled."""
+    """Where a canary token is planted. This decides which source can find it."""
 
     TEXTS = "texts"
     """In the texts of the next poll of public events: reader, look-up, token store."""
@@ -134,7 +134,7 @@ class Channel(StrEnum):
 
 
 class Occasion(StrEnum):
-    """Why a notification reports an incident. Nobody is notified twice of an incident on the same occasion."""
+    """Why a notification reports an incident. A recipient is notified of an incident only once on the same occasion."""
 
     DISABLED = "disabled"
     ALREADY_DISABLED = "already_disabled"

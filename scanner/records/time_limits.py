@@ -1,6 +1,6 @@
 """Time limits by kind of work: how long a worker may renew its lease before the work counts as hung.
 
-These limits are a last resort. Requests, git exchanges and reader processes have shorter deadlines.
+These limits are the last resort. Requests, git exchanges and reader processes have shorter deadlines of their own.
 """
 
 from __future__ import annotations

@@ -34,10 +34,12 @@ def present(session: Session) -> str | None:
 
 
 def check(database: Database) -> None:
-    """Refuse a database that a newer version of r8scan has upgraded. One that is away is not refused: it may come back.
+    """Raise an error if a newer version of r8scan has upgraded the database.
+
+    Return without an error while the database cannot be reached, because it may come back.
 
     Raises:
-        WrongVersion: the database is newer than this program.
+        WrongVersion: The database is newer than this program.
     """
     try:
         with database.read() as session:

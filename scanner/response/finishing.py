@@ -67,7 +67,7 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the store no longer knows the token. A replica of the store that lags may give that answer."""
+        """Whether the store no longer knows the token. A replica of the store that lags behind may wrongly say so."""
         return self.disabled is not None and (self.record is None or self.disabled.result == Decision.UNKNOWN)
 
     @property
@@ -77,7 +77,10 @@ class _CallResult:
 
     @property
     def is_final(self) -> bool:
-        """Whether to record the answer. A doubtful answer is final after `MAX_DOUBTFUL_ANSWERS` of them."""
+        """Whether to record the answer.
+
+        A doubtful answer is recorded after it was given `MAX_DOUBTFUL_ANSWERS` times.
+        """
         return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
 
@@ -254,7 +257,10 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
 
 
 def _record_from_incident(incident: Incident) -> TokenRecord:
-    """Build the record of a token that its store no longer returns. It has no recipients, only the operator is told."""
+    """Build the record of a token that its store no longer returns.
+
+    It has no recipients, so only the operator is notified.
+    """
     return TokenRecord(
         id=incident.token_id,
         digest=incident.digest,

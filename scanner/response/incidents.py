@@ -45,8 +45,8 @@ class IncidentPlaces:
 def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Incident]:
     """Lock and return the open incidents of tokens, by digest.
 
-    An operator who closes one at this moment does so before or after this transaction. Every transaction locks
-    incidents in the order of digests, so that two of them do not deadlock.
+    The locks make an operator who closes an incident wait for this transaction. Every transaction locks incidents in
+    the order of digests, so that two of them do not deadlock.
     """
     statement = (
         select(Incident)
@@ -78,7 +78,10 @@ def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> 
 
 
 def done(cause: Cause, what: str) -> str:
-    """Return the name of an audit entry and a line of the security log: canaries must not count as tokens there."""
+    """Return the name of what was done, for the audit and the security log.
+
+    Canaries get names of their own, so that they do not count as tokens.
+    """
     return f"{'canary' if cause == Cause.CANARY else 'token'}_{what}"
 
 

@@ -78,13 +78,17 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
     _audit(session, "token_enabled_by_hand", digest, who=who, reason=cleaned_reason)
-    # An open incident that only observed the token would be decided on again, because of its old places.
+    # Close an open incident that only observed the token. Otherwise `decide_again` would disable the token because of
+    # its old places.
     incidents.close_reenabled(session, incidents.open_incidents(session, [digest]).values())
     return True
 
 
 def protect_token(session: Session, digest: str, *, protected: bool, who: str) -> None:
-    """Protect a token of the SQL store, or remove its protection. Finds of a protected token only alert an operator."""
+    """Protect a token of the SQL store, or remove its protection.
+
+    A find of a protected token only notifies the operator.
+    """
     sql.protect(session, digest, protected=protected)
     _audit(session, "token_protected_by_hand" if protected else "token_unprotected", digest, who=who)
 
@@ -95,10 +99,10 @@ def annotate(session: Session, incident: Incident, *, who: str, text: str) -> No
 
 
 def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
-    """Name the person who looks after the incident; an empty name removes it.
+    """Record the person who handles the incident. An empty name removes the person.
 
     Raises:
-        NotPossible: The name is too long, or the person has the incident already.
+        NotPossible: The name is too long, or the person is already assigned.
     """
     name = redact(" ".join(to.split()))
     if len(name) > MAX_ASSIGNEE or not name.isprintable():

@@ -15,11 +15,11 @@ from scanner.response.operator_actions import NotPossible
 def retry(session: Session, message: Notification, *, who: str) -> None:
     """Queue a failed announcement, or a failed mail to the operator, once more. Its three days begin anew.
 
-    An announcement keeps its content and its id, so a gateway that has it already can tell. A mail to the operator
-    gathers its facts again, because its incidents may have changed.
+    An announcement keeps its content and its id, so a gateway recognizes one that it already has. A mail to the
+    operator gathers its facts again, because its incidents may have changed.
 
     Raises:
-        NotPossible: The message did not fail, has nobody to go to, or a newer one to the same recipient waits.
+        NotPossible: The message did not fail, it has no recipient, or a newer message to the same recipient is waiting.
     """
     session.refresh(message, with_for_update=True)
     if message.state != NotificationState.FAILED:

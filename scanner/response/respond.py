@@ -96,7 +96,7 @@ def respond(
 ) -> Response:
     """Look the candidates up and respond, in several transactions if there are many. A repeated call changes nothing.
 
-    If the database is unavailable, its error is raised and the caller must repeat the call.
+    If the database is unavailable, this raises the database's error, and the caller must repeat the call.
     """
     total = Response()
     likely, crowd = split_crowd(candidates)
@@ -125,9 +125,9 @@ def _respond_in_batches(
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Return the candidates of the likeliest MAX_SIGHTINGS tokens, and those of all others.
+    """Separate the candidates of the MAX_SIGHTINGS likeliest tokens from those of all other tokens.
 
-    Tokens in an object or text with few of them are likelier than those in one with many.
+    A token in an object or text with few candidates is likelier to be real than one among many.
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []
@@ -141,7 +141,7 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 def leave_out_unknown(
     session: Session, crowd: Sequence[Candidate], found: LookUp, source: str, response: Response
 ) -> list[Candidate]:
-    """Return the candidates of `crowd` that the store knows or could not be asked about. Count the others."""
+    """Return the candidates of `crowd` that the store knows or could not be asked about. Count the other ones."""
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)
     tallies.add(session, source, {NOT_RECORDED: left_out})
@@ -151,7 +151,7 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return the fields that all candidates of one object or text have in common."""
+    """Return the fields that identify the object or text in which a candidate was found."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
@@ -288,7 +288,7 @@ def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:
 
 
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:
-    """Return the end of a batch. It keeps the candidates of one digest together, unless they alone exceed the limit."""
+    """Return the end of a batch. Candidates of one digest stay together, unless they alone exceed the limit."""
     end = min(start + MAX_CANDIDATES_PER_TRANSACTION, len(ordered))
     if end < len(ordered) and ordered[end].digest == ordered[start].digest:
         return end

@@ -91,7 +91,7 @@ def _defer_next(database: Database) -> int:
 def decide_again(database: Database, *, policy: Policy) -> Response:
     """Decide again on public tokens that stayed live because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection since, and no source may ever find the token again.
+    The operator may have changed the mode or removed the protection since, and a source may never find the token again.
     Incidents for which nothing has changed keep their action.
     """
     is_observing = policy.enforce == EnforceMode.OBSERVE

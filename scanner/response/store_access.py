@@ -198,7 +198,8 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
     """Move tokens to `not_checked` that r8scan disabled while the store's answer was under way.
 
-    The stale answer says that the token is live. Taken as current, it would mean that someone enabled the token again.
+    The stale answer says that the token is live. Used as it is, it would look as if an operator had enabled the token
+    again.
     """
     known = [digest for digest in digests if digest in found.records]
     # Lock the incidents before reading them. If another worker is completing one, wait for it.

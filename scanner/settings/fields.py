@@ -29,7 +29,9 @@ from scanner.settings.names import PREFIX
 GITHUB = "https://github.com"
 ANONYMOUS_GIT_RATE, GIT_RATE, MAX_GIT_RATE = 2.0, 5.0, 100.0
 """Git requests a second to github.com: the first rate without and with a credential, and the highest rate. GitHub
-publishes no limit, but has refused anonymous requests since September 2026. 100 a second read every public push."""
+publishes no limit, but has refused anonymous requests since September 2026. 100 requests a second are enough to read
+every public push.
+"""
 OWN_GIT_RATE = 1000.0
 """Git requests a second to a self-hosted installation, whose operator knows its limits."""
 KNOWN_SOURCES = ("public_events", "repository_search", "new_repositories", "code_search", "gists", "event_archive")
@@ -135,7 +137,7 @@ class Settings(BaseSettings):
     metrics_key: SecretStr | None = Field(default=None, min_length=16)
     """The key with which Prometheus scrapes `/metrics`. Without it, `/metrics` is off."""
     gateway_key: SecretStr | None = Field(default=None, min_length=16)
-    """The key with which gateways ask over HTTP what was disabled. Without it, they cannot ask."""
+    """The key with which gateways fetch the list of disabled tokens over HTTP. Without it, they cannot."""
 
     token_formats: Annotated[tuple[TokenFormat, ...], NoDecode] = DEFAULT_FORMATS
     """The format of a token, such as `r8_[0-9A-Za-z]{37}`. Separate several formats by commas."""
@@ -200,7 +202,9 @@ class Settings(BaseSettings):
     console: bool = True
     """Serve the console under `/console/`, for people who sign in."""
     console_password_hash: SecretStr | None = None
-    """An argon2id hash from `r8scan console hash`. With it, the user `operator` can sign in without a database row."""
+    """An argon2id hash from `r8scan console hash`. If it is set, the user `operator` can sign in without a database
+    row.
+    """
     console_url: HttpUrl | None = None
     """The public address of the console, such as https://r8scan.example.com. Identity providers lead back to it."""
     oidc_issuer: HttpUrl | None = None
@@ -209,13 +213,15 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = None
     oidc_scopes: str = Field(default="openid profile email", pattern=r"^openid( [\x21\x23-\x5b\x5d-\x7e]+)*$")
     oidc_role_claim: str = Field(default="groups", min_length=1, max_length=255)
-    """The claim whose values give roles. A dot enters an object: `realm_access.roles`."""
+    """The claim whose values decide the role. A dot selects a member of an object: `realm_access.roles`."""
     oidc_operators: Annotated[tuple[str, ...], NoDecode] = ()
-    """Values of that claim that make an operator, separated by commas."""
+    """Values of that claim that give the role of an operator, separated by commas."""
     oidc_viewers: Annotated[tuple[str, ...], NoDecode] = ()
-    """Values of that claim that make a viewer, separated by commas."""
+    """Values of that claim that give the role of a viewer, separated by commas."""
     oidc_name_claim: str = Field(default="email", min_length=1, max_length=255)
-    """The claim that names the person in the audit. Without it, the provider's own id of them is used."""
+    """The claim that names the person in the audit. If the claim is missing, the provider's id of the person is
+    used.
+    """
     console_session_hours: int = Field(default=12, ge=1, le=168)
     """Hours after which a session of the console ends, even if it is in use."""
     console_idle_minutes: int = Field(default=60, ge=5, le=1440)
@@ -327,7 +333,7 @@ class Settings(BaseSettings):
         object.__setattr__(self, name, value)
 
     def git_rates(self) -> tuple[float, float]:
-        """Return the first and the highest rate of git requests a second. They are low only for github.com."""
+        """Return the first and the highest rate of git requests a second. The defaults are low only for github.com."""
         if self.github_web_url != GITHUB:
             start = maximum = OWN_GIT_RATE
         else:
@@ -340,7 +346,7 @@ class Settings(BaseSettings):
 
     @property
     def polled_sources(self) -> tuple[str, ...]:
-        """Return the sources that are on and have what they need: the archive is polled only if its address is set."""
+        """Return the sources that are switched on and configured: the archive is polled only if its address is set."""
         return tuple(name for name in self.sources if name != "event_archive" or self.archive_url is not None)
 
     @property

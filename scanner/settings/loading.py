@@ -29,7 +29,7 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
         overrides: Values that take precedence over all others.
 
     Raises:
-        SettingsError: A setting is wrong or misspelt, or others can write to `.env` or own the state folder.
+        SettingsError: A setting is wrong or misspelt, or another user can write to `.env` or owns the state folder.
     """
     try:
         dotenv = _dotenv() if read_dotenv else None

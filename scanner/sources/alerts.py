@@ -33,13 +33,16 @@ SOURCE = "partner_alerts"
 MAX_RECORDS = 10_000
 MAX_COMMAS = 40 * MAX_RECORDS
 MAX_BRACES = 4 * MAX_RECORDS
-"""The braces and commas are counted before the body is parsed: as objects, 10 MB of empty values would take a gigabyte.
-A record has one brace and three commas, and some more in its address."""
+"""Counted as braces and commas before the body is parsed, because 10 MB of empty values would take a gigabyte as
+objects. A record has one brace and three commas, and a few more may occur in its address.
+"""
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 UNKNOWN_HINT = "…"
 RECORDS_AT_ONCE = 2_000
 ANSWER_SECONDS = 20.0
-"""GitHub waits 30 seconds for the answer. Alerts that are not done by then are stored, and looked up right after."""
+"""GitHub waits 30 seconds for the answer. Alerts that are not looked up by then are stored, and looked up right after
+the answer.
+"""
 
 _BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
 _COMMIT = re.compile(r"/([^/]+/[^/]+)/commit/([0-9a-f]{40}(?:[0-9a-f]{24})?)")
@@ -62,13 +65,13 @@ KINDS: dict[str, PlaceKind] = {
     "wiki_content": "wiki_page",
     "wiki_commit": "wiki_page",
     "npm": "package",
-    # A person submitted it to GitHub. It need not have been public.
+    # A person submitted the token to GitHub, so it need not have been public.
     "manual_submission": "submission",
 }
 
 
 class NotAlerts(Exception):
-    """The body is not a list of alerts. The message says what is wrong without repeating any of it."""
+    """The body is not a list of alerts. The message says what is wrong and repeats nothing of the body."""
 
 
 class TooManyAlerts(Exception):
@@ -108,7 +111,7 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
         NotAlerts: The body is not a list of alerts.
         TooManyAlerts: The body has more than MAX_RECORDS records.
     """
-    # Refuse all of them: if a part were accepted, GitHub would not send the rest again.
+    # Refuse all records. If a part were accepted, GitHub would not send the rest again.
     too_many = TooManyAlerts(f"the body holds more than {MAX_RECORDS} records: send them in parts")
     if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
         raise too_many
@@ -141,8 +144,8 @@ def answer_alerts(
 ) -> Verdict:
     """Respond to the alerts, and return the feedback for GitHub.
 
-    A token that the store knows is a `true_positive`. A token that it does not know is a `false_positive`. An alert for
-    which there was no time gets no label. Raises the database's error if the database is unavailable.
+    A token that the store knows is a `true_positive`. A token that it does not know is a `false_positive`. An alert
+    that could not be looked up in time gets no label. Raises the database's error if the database is unavailable.
     """
     deadline = clock() + ANSWER_SECONDS
     verdict = Verdict()
@@ -169,7 +172,7 @@ def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) 
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
         counts["unusable_record"] += 1
         return None
-    # Ignore `type` when judging the token, because alerts have come with swapped types.
+    # Ignore `type` when judging the token, because GitHub has sent alerts with swapped types.
     raw = token.strip().encode("utf-8", "surrogatepass")
     token_type = _token_type(record.get("type"))
     is_of_form = is_token(raw.decode("utf-8", "replace"))
@@ -177,7 +180,7 @@ def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) 
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
-        # A string of another form gets no hint: the hint of a short string would contain all of it.
+        # Give no hint of a string that is not a token: the hint of a short string would contain all of it.
         candidate=Candidate(digester(raw), hint_of(raw) if is_of_form else UNKNOWN_HINT, _place(record, web_url)),
     )
 
@@ -218,7 +221,9 @@ def _place(record: dict[str, Any], web_url: str) -> Place:
 
 
 def _is_shown(url: str) -> bool:
-    """Return whether a mail may show the address: HTTP or HTTPS, printable, not too long, and without a user name."""
+    """Return whether a mail may show the address: HTTP or HTTPS, printable, of limited length, and without a user
+    name.
+    """
     if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False
     try:
@@ -231,7 +236,7 @@ def _is_shown(url: str) -> bool:
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
     """Return the alert's label by the token store's answer, or None if the store was not asked."""
     digest = alert.candidate.digest
-    # No union of the sets: it would copy both for each of thousands of alerts.
+    # Do not unite the two sets: that would copy both for each of thousands of alerts.
     if digest in done.known_digests:
         label = "true_positive"
     elif digest in done.unknown_digests:

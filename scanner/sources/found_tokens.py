@@ -1,6 +1,6 @@
-"""The finds of a job for the operator: the number of tokens, how many of them work, and what was done.
+"""The tokens that a job has found, for the operator: their number, how many of them work, and what was done.
 
-The digests are kept in the job's progress until the job ends. Its counts then hold only numbers.
+The digests are kept in the job's progress until the job ends. After that, only numbers remain in its counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from scanner.records.states import Decision
 from scanner.response.respond import Response
 
 MAX_KEPT = 1000
-"""Digests that one job keeps. Progress is written every few seconds, so it must stay small. Further tokens are handled
-as all others, but the counts of the job leave them out and say so by `tokens_uncounted`."""
+"""Digests that one job keeps. Progress is written every few seconds, so it must stay small. Further tokens get the same
+response, but the job's counts leave them out and contain `tokens_uncounted`.
+"""
 DIGESTS_A_QUERY = 200
 PREFIX = "tokens_"
 NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", "uncounted"
@@ -35,13 +36,13 @@ class FoundTokens:
 
     @classmethod
     def from_json(cls, value: Any) -> FoundTokens:
-        """Return what an earlier step of the job has written."""
+        """Return the tokens from the progress that an earlier step of the job has written."""
         if not isinstance(value, Mapping):
             return cls()
         return cls(set(value.get("known", ())), set(value.get("unknown", ())), bool(value.get("is_full")))
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for the progress of the job."""
+        """Return the tokens as JSON for the job's progress."""
         return {"known": sorted(self.known), "unknown": sorted(self.unknown), "is_full": self.is_full}
 
     def add(self, response: Response) -> None:
@@ -57,9 +58,9 @@ class FoundTokens:
         self.is_full = self.is_full or len(new) > room
 
     def counts(self, session: Session, job_id: int) -> Counter[str]:
-        """Return the number of tokens by what was done, each name with PREFIX.
+        """Return the number of tokens by what was done with them. Each name begins with PREFIX.
 
-        Tokens that were disabled since the job was queued count as disabled now.
+        Tokens that were disabled since the job was queued count as disabled by this job.
         """
         begun = session.execute(select(ScanJob.created_at).where(ScanJob.id == job_id)).scalar_one()
         found: Counter[str] = Counter({UNKNOWN: len(self.unknown), UNCOUNTED: int(self.is_full)})

@@ -21,7 +21,7 @@ from scanner.records.source_models import BudgetState, CircuitState, ResourceRat
 
 
 class DatabaseLedger:
-    """The ledger's rows in `budgets`, `circuits` and `resource_rates`. Each method raises what the database raises."""
+    """The ledger's rows in `budgets`, `circuits` and `resource_rates`. Each method raises the database's errors."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,11 +56,11 @@ class DatabaseLedger:
         is_due = or_(
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
-            # No gate sets a time so far ahead, so a clock has jumped.
+            # A gate never sets a time so far ahead, so the clock must have jumped. Ignore the stored time.
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
-            # There is no row yet if the database could not be reached when the circuit opened.
+            # The row is missing if the database could not be reached when the circuit opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
     def update_rate(

@@ -42,9 +42,11 @@ def check(
     tls: ssl.SSLContext | None = None,
     stranger_tls: ssl.SSLContext | None = None,
 ) -> Iterator[Rule]:
-    """Check rule by rule. `known`: the digest of a token of the store's, live if `may_disable`: it is disabled then.
+    """Check the rules one after another.
 
-    `stranger_tls`: TLS without our certificate, for a store that knows us by nothing else; then without `secret`.
+    `known` is the digest of a token of the store. With `may_disable`, it must be live, because a rule disables it.
+    `stranger_tls` is a TLS context without our certificate, for a store that identifies us by the certificate alone;
+    `secret` is then not sent.
     """
     with (
         httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http,
@@ -116,8 +118,8 @@ class _Check:
                 _expect(answer, 401)
 
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
-        """Check that the store refuses a client without a certificate, by a failed handshake or by a status. nginx
-        answers 400.
+        """Check that the store refuses a client without a certificate: by a failed handshake, or by a status (nginx
+        sends 400).
         """
         self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}

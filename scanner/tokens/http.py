@@ -163,7 +163,8 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
         except StoreUnavailable as err:
             warning = warning or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
-            # If the record's digest is unreadable as well, it may be any of them, so none counts as unknown.
+            # If the record's digest is unreadable too, it may be any of the digests asked for, so none of them counts
+            # as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record

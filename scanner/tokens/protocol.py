@@ -36,7 +36,7 @@ class TokenRecord:
 class LookUp:
     """The answer to a look-up. A digest that is neither in `records` nor in `not_checked` is unknown to the store.
 
-    `warning` says which part of the answer was not usable; it is empty if all was.
+    `warning` says which part of the answer was unusable. It is empty if the whole answer was usable.
     """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)
@@ -73,7 +73,10 @@ class TokenStore(Protocol):
 
 
 class RemoteStore(Protocol):
-    """A token store outside our database. It cannot join a transaction, so each disable is recorded before its call."""
+    """A token store outside our database.
+
+    It cannot join a transaction, so r8scan records each disable before it calls the store.
+    """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Look up the digests, as `TokenStore.look_up` does."""
@@ -86,7 +89,9 @@ class RemoteStore(Protocol):
         """
 
     def register_canary(self, digest: str, *, hint: str) -> None:
-        """Add a live token without owner and rights, to test the way to its disable. A repeated call does nothing.
+        """Add a live token without an owner or rights, to test whether it is found and disabled.
+
+        A repeated call does nothing.
 
         Raises:
             StoreUnavailable: the store refused it, or did not answer.

@@ -23,8 +23,9 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return running jobs and polls that are near their time limit, and those that were stopped at it. A stopped job is
-    reported until it is done or failed, a stopped poll until the source's next successful poll.
+    """Return running jobs and polls that are near their time limit, and those that were stopped at it.
+
+    A stopped job is reported until it is done or failed, a stopped poll until the source's next successful poll.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []

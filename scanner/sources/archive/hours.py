@@ -1,6 +1,6 @@
 """The step that reads an hour of the event archive. It skips events that were seen, and waits while queues are full.
 
-The archive is late and not complete either, but it has events that the polls missed.
+The archive is late and incomplete as well, but it has events that the polls missed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
 IDS_A_QUERY = 500
 QUEUE_SHARE, START_SHARE = 0.5, 0.25
-"""Shares of the pushes that may wait. Above the first, reading the archive pauses, because new pushes go first. It
-resumes below the second, which is lower because each resumption fetches the file from its beginning."""
+"""Shares of the limit of waiting pushes. Above the first share, reading the archive pauses, because new pushes go
+first. It resumes below the second share, which is lower because each resumption fetches the file from its beginning.
+"""
 REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
-"""Types of events that lead to jobs. Only their ids are stored: reading the text of other events twice is cheap."""
+"""Types of events that lead to jobs. Only the ids of these events are stored: reading the text of other events twice is
+cheap.
+"""
 REMEMBERED_FOR = timedelta(hours=48)
 """Ids of older events are not stored. Months of them would overload the database."""
 WAIT_SECONDS = 60.0
@@ -107,7 +110,7 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 
 
 def reopen(session: Session, hours: Collection[str]) -> None:
-    """Mark these hours as not read and reopen their gaps, because jobs of them were dropped.
+    """Mark these hours as not read and reopen their gaps, because some of the jobs that came from them were dropped.
 
     `hours` are in the format of the jobs' targets.
     """
@@ -216,12 +219,15 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
 
 
 def _touches(hour: datetime) -> ColumnElement[bool]:
-    """Return the condition for gaps of the event timeline in this hour. The archive cannot fill other sources' gaps."""
+    """Return the condition for gaps of the event timeline in this hour.
+
+    The archive cannot fill gaps of other sources.
+    """
     return and_(Gap.source == "public_events", Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
 
 
 def _fill_gaps(session: Session, hour: datetime) -> None:
-    """Mark the gaps as filled whose hours have all been read."""
+    """Mark each gap as filled if all of its hours have been read."""
     open_gaps = select(Gap).where(Gap.filled_at.is_(None), _touches(hour))
     for gap in session.execute(open_gaps).scalars().all():
         keys = [one.isoformat() for one in hours_between(gap.from_at, gap.until_at)]

@@ -1,4 +1,4 @@
-"""The source that queues hours of the event archive for reading: those in which the timeline has gaps."""
+"""The source that queues hours of the event archive: it queues the hours in which the event timeline has gaps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _poll(database: Database, turn: LeasedPoll) -> PollReport:
 
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
-    """Queue a job for this hour and return its id, or None if one waits or runs already."""
+    """Queue a job for this hour and return its id, or None if such a job is already waiting or running."""
     if open_hour(session, hour) is not None:
         return None
     target = {"hour": hour.isoformat()}

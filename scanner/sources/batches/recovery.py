@@ -1,4 +1,6 @@
-"""Recovery of the spool: it stores in the database what was found while the database could not be reached."""
+"""Recovery of the spool: it commits findings to the database that were saved in files while the database could not be
+reached.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def take_back(database: Database, state_dir: Path) -> int:
     """Commit every entry of the spool to the database as candidates and jobs. Return the number of entries."""
 
     def take(kind: str, content: dict[str, Any]) -> None:
-        del kind  # the keys of the content show what it contains
+        del kind  # the content's own keys show what it contains
         candidates = [candidate_from_json(value) for value in content.get("candidates", ())]
         found = Found(pushes=[Push.from_json(value) for value in content.get("pushes", ())])
         for name, repository_id, at in content.get("repositories", ()):

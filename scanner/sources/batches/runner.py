@@ -37,7 +37,9 @@ MAX_TRIES = 8
 MAX_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
 SLOW_KINDS = {JobKind.PUSHES: JobKind.SLOW_PUSHES, JobKind.FILES: JobKind.SLOW_FILES}
-"""For each kind of job, the kind that reads a single slow item, so that the rest of its page need not wait for it."""
+"""For each kind of job, the kind of job that reads a single slow item, so that the other items of the page need not
+wait for it.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class ItemOutcome(Generic[T]):
             as an attempt.
         is_partial: A part of the item was not read.
         is_cut_off: The answer was cut off, so a retry may read the rest.
-        is_damaged: The content was corrupt. One retry may help.
+        is_damaged: The content was corrupt, perhaps only in transit, so it is retried once.
         is_slow: The item takes too long for a page. A slow job reads it.
     """
 
@@ -113,7 +115,7 @@ def work(
         LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # An item of this page may have killed the worker. In jobs of their own, the other items can succeed.
+        # One of the items may have killed the worker. In jobs of their own, the other items can succeed.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:
@@ -148,7 +150,10 @@ def first_visible(items: Sequence[T]) -> datetime | None:
 def _read_all(
     job: ClaimedJob, items: Sequence[T], read: Callable[[T], ItemOutcome[T]], threads: int, lost: threading.Event
 ) -> list[ItemOutcome[T]]:
-    """Read each item independently. If one hits a rate limit, the gate blocks the others that share that budget."""
+    """Read each item independently.
+
+    If an item hits a rate limit, the gate refuses the requests of all items that share its budget.
+    """
 
     def one(item: T) -> ItemOutcome[T]:
         if lost.is_set():
@@ -163,7 +168,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # No request was sent for this page, so requeue it unchanged until GitHub may be asked again.
+        # No request was sent for this page. Requeue it unchanged, due when GitHub accepts requests again.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return
@@ -186,7 +191,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     if job.source == "rescan":
-        # Only an operator who waits for the job asks what it found, so other jobs save the queries.
+        # Count tokens only for jobs of operators, who ask what was found. Other jobs save the queries.
         found = FoundTokens()
         for outcome in outcomes:
             found.add(outcome.response)
@@ -271,7 +276,7 @@ def _wait(err: GitHubError) -> float:
 def _delay(item: Item, err: GitHubError) -> float:
     """Return the seconds until the next attempt. All MAX_TRIES attempts together take longer than an hour's outage.
 
-    After a rate limit, wait for as long as GitHub asks, and twice as long after each further attempt.
+    After a rate limit, wait for as long as GitHub asks. Double the wait after each further attempt.
     """
     if isinstance(err, RateLimited | BadCredential):
         wait = (err.retry_after or 60.0) * 2.0**item.tries

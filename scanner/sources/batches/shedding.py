@@ -1,7 +1,7 @@
 """Load shedding: if more jobs wait than can be read in time, the least likely ones are dropped, oldest first.
 
 Without it, a backlog would only grow, and every leak in it would be found too late. Dropped items are counted by
-reason. Their events count as not seen, so that the event archive can bring them again.
+reason. Their events count as not seen, so that the source `archive` can queue them again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
     """Drop waiting jobs of a kind while they contain more than `most_items` pushes, files or repositories.
 
-    Count and drop only jobs of polls that no worker has begun. Retries are kept, because a worker has begun to read
-    their items. Jobs of operators do not count, so that they do not displace jobs of polls.
+    Count and drop only jobs that a poll has queued and no worker has begun. Keep retries, because a worker has begun to
+    read their items. Jobs of operators are not counted, so that they do not displace jobs of polls.
 
     Returns:
         The number of items in the dropped jobs.

@@ -1,5 +1,6 @@
-"""Creation of canary tokens. A token is created where it is read or published, and its digest is registered in the
-store.
+"""Creation of canary tokens.
+
+A token is created where it is read or published, and its digest is registered in the store.
 
 The raw token exists only in the returned content. A repeated call creates another token and replaces the first.
 """
@@ -19,10 +20,10 @@ def make(database: Database, policy: Policy, digester: Digester, canary_id: int)
     """Make the token of a planted canary, and register it. Return None if the canary has ended or is gone.
 
     Raises:
-        StoreUnavailable: The token store does not take it. The canary keeps no token, so that it is made again.
+        StoreUnavailable: The token store refuses the token. The canary keeps no token, so that the next call makes one.
     """
     content = fresh_canary(digester)
-    # Write the digest first: a token that is live must already be known as a canary's.
+    # Write the digest first: r8scan must know the digest as a canary's before the token is live.
     if not _write(database, policy, canary_id, content.digest, None):
         return None
     try:

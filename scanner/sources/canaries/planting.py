@@ -1,4 +1,4 @@
-"""Planting of due canaries, one schedule for each way, and the end of canaries that were decided on."""
+"""Planting of due canaries on one schedule for each way, and closing of canaries on which the response has decided."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scanner.sources.canaries.making import make
 from scanner.tokens.protocol import StoreUnavailable
 
 SLOT_SECONDS = 60
-"""Two workers that plant within the same slot plant one canary."""
+"""Seconds of a planting interval. Two workers that plant within the same interval plant one canary."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class PlantingContext(Protocol):
 
 
 def settle(database: Database, policy: Policy) -> int:
-    """End the canaries whose tokens were decided on. Return their number."""
+    """End the canaries on whose tokens the response has decided. Return their number."""
     with database.write() as session:
         ended = canaries.end(session)
         policy.access.forget_canaries(session, ended)
@@ -55,7 +55,7 @@ def settle(database: Database, policy: Policy) -> int:
 
 
 def plant_due(context: PlantingContext) -> list[CanaryWay]:
-    """Plant a canary in each way that is on and due. Return the ways."""
+    """Plant a canary in each way that is switched on and due. Return these ways."""
     return [way for way in CanaryWay if not ways.reason_off(context.settings, way) and _plant_if_due(context, way)]
 
 
@@ -76,11 +76,11 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return the seconds from the newest canary of a way to the next one."""
+    """Return the seconds to wait after the newest canary of a way before the next one is planted."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
-    # While one canary is under way, a second one would only wait behind it.
+    # While a canary has not been found yet, a second one would only wait behind it.
     return max(interval, ways.PATIENCE[newest.way].lost) if newest.state == CanaryState.PLANTED else interval
 
 

@@ -40,7 +40,7 @@ def read(database: Database, policy: Policy, push: Push, detector: Detector, lim
     """Make the canary's token and scan a pack that contains it, as if a git server had sent it.
 
     Raises:
-        Unavailable: The token store does not take the token. The job is tried again.
+        Unavailable: The token store refuses the token. The job is tried again.
     """
     reading = PushReading(budget=ScanBudget.for_push(None))
     try:

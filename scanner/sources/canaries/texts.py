@@ -22,9 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
-    """Return an event with a comment for each canary that waits for a poll. Return none if that is impossible now.
+    """Return an event with a comment for each canary that waits for a poll.
 
-    A poll goes on without its canary if the database or the token store is away: the canary then counts as late.
+    If the database or the token store is unavailable, return no events. The poll goes on without its canary, which then
+    counts as late.
     """
     found: list[Event] = []
     try:

@@ -1,4 +1,6 @@
-"""The ways that canaries take: which are on, how often one is planted, and when one is late or lost. Pure."""
+"""The ways in which canaries are planted: which are switched on, how often a canary is planted, and when it counts as
+late or lost. Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,10 @@ class Patience:
 PATIENCE: Mapping[CanaryWay, Patience] = {
     # Without a credential, events are polled about every three minutes.
     CanaryWay.TEXTS: Patience(late=600, lost=3600),
-    # It is queued as a likely push: two minutes are promised, and retries take longer.
+    # Canaries are queued as likely pushes. The service promises to read those within two minutes, and retries take
+    # longer.
     CanaryWay.PUSHES: Patience(late=300, lost=3600),
-    # GitHub's search index lags, by how much GitHub does not say.
+    # GitHub's search index lags, and GitHub does not say by how much.
     CanaryWay.REPOSITORY: Patience(late=1800, lost=24 * 3600),
     # Gists are listed once a minute.
     CanaryWay.GIST: Patience(late=900, lost=24 * 3600),
@@ -41,7 +44,7 @@ WORDS: Mapping[CanaryWay, str] = {
 
 
 def reason_off(settings: Settings, way: CanaryWay) -> str:
-    """Return why no canary takes this way, or an empty string if one does."""
+    """Return why no canary is planted in this way, or an empty string if canaries are planted."""
     if not settings.canaries:
         return "R8SCAN_CANARIES is false"
     if settings.token_store_url and not settings.token_store_canaries:

@@ -1,6 +1,6 @@
 """The source that polls GitHub's code search. A poll sends one request, ten a minute, in rounds through the queries.
 
-It scans the text around each match at once, which mostly contains the token. It fetches the file itself once per blob.
+It scans the text around each match at once, because the token is mostly there. It fetches each file once per blob.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def read_result(result: SearchResult, github: GitHub, detector: Detector, found:
         found.counts["unusable_result"] += 1
         return
     place = _place(result, name, path, sha, github.web_url)
-    # A name that contains a token must not be stored. The id leads to the same repository.
+    # Do not store a name that contains a token. The id leads to the same repository.
     address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
     file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
     text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]
@@ -147,7 +147,7 @@ def read_result(result: SearchResult, github: GitHub, detector: Detector, found:
 
 
 def _take_known(session: Session, found: Results) -> None:
-    """Add the candidates of blobs that were read before in another place, and do not fetch those again."""
+    """Add the candidates of blobs that were already read in another place, and do not fetch these blobs again."""
     listed = [*found.files, *(file for file, _ in found.hits)]
     known = remote_files.known_hits(session, [file.key for file in listed if file.key])
     for file in listed:
@@ -159,7 +159,7 @@ def _take_known(session: Session, found: Results) -> None:
 
 
 def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
-    """Fetch the few files whose fragments contain candidates at once, so that the mail can name the line."""
+    """Fetch at once the few files whose fragments contain candidates, so that the mail can name the line."""
     for number, (file, candidates) in enumerate(found.hits):
         found.counts["candidates_in_fragments"] += len(candidates)
         placed = candidates
@@ -200,7 +200,7 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(turn: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round, or a new one if it has ended or if the queries were changed."""
+    """Return the current round, or a new one if the round has ended or the queries have changed."""
     cursor = turn.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])

@@ -1,7 +1,9 @@
-"""The rounds of code search: a round asks every query once. A query with too many results is split by file size. Pure.
+"""The rounds of code search: a round searches for every query once.
+
+A query with too many results is split by file size. Pure.
 
 A shard is a query and a range of file sizes. The size is the only qualifier that splits results without overlap and
-completely. The shards are read page by page and in turn, so that a large query does not hold up the others.
+completely. The round reads one page of each shard in turn, so that a large query does not hold up the others.
 https://docs.github.com/rest/search/search#about-search
 """
 
@@ -47,7 +49,8 @@ class SearchShard:
     def halves(self) -> tuple[SearchShard, SearchShard]:
         """Return two shards that together have the same files.
 
-        Split at the geometric mean: most files are small, so that both halves have about as many results.
+        Split at the geometric mean of the sizes. Most files are small, so both halves then have about equally many
+        results.
         """
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)

@@ -135,7 +135,7 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return the stored candidates of a content with another place of the same content."""
+    """Return the stored candidates of a content with the place of another file that has the same content."""
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
 
@@ -201,7 +201,7 @@ class _Reader:
         self.found: dict[RemoteFile, list[Candidate]] = {}
         self._database, self._github, self._detector = database, github, detector
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
-        # Files with the same content wait until the first of them is read.
+        # Files with the same content wait until one of them has been read.
         self._is_shared = len(files) > 1
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
@@ -217,7 +217,7 @@ class _Reader:
             return outcome, () if content is None else self._scanned(file, content, outcome)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """Return the content's candidates if this job or another one has read it, else None."""
+        """Return the content's candidates if this job or another one has already read it, else None."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
@@ -227,7 +227,7 @@ class _Reader:
             return known_hits(session, [file.key]).get(file.key)
 
     def _fetched(self, file: RemoteFile, outcome: ItemOutcome[RemoteFile]) -> bytes | None:
-        """Return the content, or None. Then `outcome` has the reason."""
+        """Return the content. If it cannot be fetched, return None and put the reason into `outcome`."""
         try:
             return fetch(self._github, file)
         except GitHubError as err:
@@ -258,7 +258,7 @@ class _Reader:
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:
             outcome.is_partial = True
-            # Other files of the page have spent the shared budget. A retry reads this file with a budget of its own.
+            # Other files of the page have used up the shared budget. A retry reads this file with a budget of its own.
             outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:
             self.found[file] = candidates

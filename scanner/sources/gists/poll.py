@@ -1,4 +1,6 @@
-"""The source that polls public gists. A poll reads the list of new and changed gists until it overlaps with the last.
+"""The source that polls public gists.
+
+A poll reads the list of new and changed gists until it reaches gists that the last poll has read.
 
 GitHub lists at most 3,000 gists, the most recently changed first:
 https://docs.github.com/rest/gists/gists#list-public-gists
@@ -46,10 +48,14 @@ FIRST_PAGES = 3
 RESERVE = 0.5
 """The share of the REST budget that is left to the event timeline. Missed events are lost; gists stay listed longer."""
 OVERLAP = timedelta(seconds=120)
-"""Each poll asks for gists from this long before the newest known one, because their order is not strict."""
+"""Each poll asks for gists that changed from this long before the newest known change, because their order is not
+strict.
+"""
 KNOWN_KEPT = 4000
 MAX_OWED_POLLS = 10
-"""Record a gap after this many polls failed to read the rest of the list. Each goes on where the last one failed."""
+"""Record a gap after this many polls failed to read the rest of the list. Each poll continues where the one before it
+failed.
+"""
 MAX_FILE_BYTES = 10 * 1024 * 1024
 """Limit of a file at a raw address. Larger files are only available in a clone."""
 MAX_FILES = 300
@@ -148,14 +154,15 @@ def _poll(database: Database, github: GitHub, detector: Detector, turn: LeasedPo
 def list_new(
     github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
-    """Read pages of the list until one has nothing new. If a page after the first fails, return its error.
+    """Read pages of the list until a page has nothing new. If a page after the first fails, return its error.
 
     Args:
         github: The client.
         known: The versions that earlier polls have read.
         newest_seen_at: The time of the newest change that was read.
-        owed: The rest of a list that an earlier poll could not read. Then only the list's end counts as an overlap: the
-            versions that the failed poll did read are known, but older ones may not be.
+        owed: The rest of a list that an earlier poll could not read. Then only the end of the list counts as an
+            overlap: a known version shows only that the failed poll has read this page, not that earlier polls have
+            read the older ones.
 
     Raises:
         GitHubError: The first page could not be read.
@@ -182,7 +189,7 @@ def list_new(
         brought.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(brought.versions)
         following = next_page(github, response)
-        # The list begins before the newest known gist, so its end is an overlap too.
+        # The list begins before the newest known gist, so reaching its end counts as an overlap.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
@@ -200,7 +207,7 @@ def list_new(
 
 def _still_owed(since: str, page: int, brought: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
     """Return the rest of the list after this poll failed at `page`. `before`: the rest after the last poll."""
-    # Join what the two polls have read only if they overlap.
+    # Join the spans that the two polls have read only if they overlap.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*brought.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
@@ -254,7 +261,7 @@ def read_gist(
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
     """Return the key of a file's content. An update of a gist lists all its files again, most of them unchanged.
 
-    The id in a raw address is that of the blob. If GitHub changes it to the commit's id, the name in the key still
+    The id in a raw address is the blob's. If GitHub changes it to the commit's id, the name in the key still
     distinguishes the files.
     """
     try:
@@ -290,7 +297,7 @@ def _fetch_what_must_not_be_stored(
     counts: Counter[str],
     budget: ScanBudget,
 ) -> list[RemoteFile]:
-    """Read the files whose address contains a token now, because no row may contain it. Return the other files."""
+    """Fetch at once the files whose address contains a token, because no row may contain it. Return the other files."""
     others, fetched = [], 0
     for file in files:
         if redact(file.url) == file.url:
@@ -323,7 +330,7 @@ def _commit(
     now = datetime.now(UTC)
     newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
     missed = _missed(turn, brought) if known else None
-    # If the unread rest of the list was recorded as a gap, no later poll reads it.
+    # If the unread rest of the list was recorded as a gap, no later poll needs to read it.
     owed = brought.owed if missed is None else None
     leased_poll.end(
         session,
@@ -346,7 +353,7 @@ def _commit(
 def _missed(turn: LeasedPoll, brought: GistPoll) -> MissedSpan | None:
     """Return the gap if gists were missed: the list no longer contains them, or too many polls could not read it."""
     before = _owed(turn)
-    # The rest that an earlier poll owed is older than everything that it read.
+    # The unread rest that an earlier poll left is older than everything that it read.
     covered = (parse_time(before.since) if before else None) or turn.newest_seen_at
     oldest = brought.owed.until if brought.owed else min(brought.times, default=None)
     is_left = brought.owed.polls >= MAX_OWED_POLLS if brought.owed else not brought.overlaps

@@ -1,4 +1,6 @@
-"""Reading of the list of public repositories by id, with overlap. After a pause, new repositories are listed first.
+"""Reading of the list of public repositories by id, overlapping with the poll before.
+
+After a pause, the newest repositories are listed first.
 
 It sends requests but does not use the database. https://docs.github.com/rest/repos/repos#list-public-repositories
 """
@@ -23,8 +25,9 @@ DEEP_OVERLAP_IDS = 2000
 DEEP_SECONDS = 300.0
 """Interval at which the longer overlap is listed."""
 MAX_PAGES = 20
-"""Limit of the pages of one poll. At 230 repositories a minute, 20 pages are eight minutes. More than that is left only
-by a pause."""
+"""Limit of the pages of one poll. At 230 repositories a minute, 20 pages are eight minutes. Only a pause leaves more
+than that.
+"""
 OWED_PAGES = 10
 """Limit of the pages that one poll catches up on."""
 OWED_RESERVE = 0.5
@@ -133,7 +136,9 @@ class Listing:
         return reached, False
 
     def _jump(self, github: GitHub, reached: int) -> None:
-        """Jump to the newest repository, and catch up on the ids between later, so that new ones need not wait."""
+        """Jump to the newest repository, and catch up later on the ids in between, so that new repositories need not
+        wait.
+        """
         newest = self._newest(github, reached)
         start, self.place.newest = reached, newest
         if newest - start > MAX_OWED_IDS:

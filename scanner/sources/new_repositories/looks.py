@@ -1,4 +1,4 @@
-"""Looks at new repositories until their first push: requests by node id (a hundred a point), and stored rows."""
+"""Looks at new repositories until their first push, by node id. One GraphQL point pays for a hundred of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scanner.records.models import db_now
 LOOKS_AFTER = (60, 300, 900, 3600, 21_600)
 """Seconds from the listing to each look. Most repositories get their first push within minutes."""
 LOOK_AGAIN_SECONDS = 60
-"""A look that GitHub cut short is repeated after this time."""
+"""A look for which GitHub sent a partial answer is repeated after this time."""
 MAX_LOOKS = 1000
 """Limit of the repositories that one poll looks at: ten queries."""
 

@@ -39,7 +39,10 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """Poll if it is due. `vendor`: the vendor's name; repositories that mention it are read first. `wait` sleeps."""
+    """Poll if the source is due.
+
+    `vendor` is the vendor's name: repositories that mention it are read first. `wait` sleeps.
+    """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)
     )
@@ -52,7 +55,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # The two have separate quotas, so one goes on if the other fails.
+    # Listing and looks have separate quotas, so each continues if the other fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),
@@ -93,7 +96,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if listing.found else None,
-        # Leave out the waiting time: the gate enforces it for each of the two quotas.
+        # Leave out the waiting time, because the gate enforces it for each of the two quotas.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:
@@ -108,7 +111,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError) -> PollRep
 
 
 def _error_of(action: Callable[[], None]) -> GitHubError | None:
-    """Return the error that stopped the action, if any."""
+    """Run the action. Return the GitHubError that stopped it, or None."""
     try:
         action()
     except GitHubError as err:

@@ -8,5 +8,8 @@ MAX_SHARE = 0.25
 
 
 def spread(seconds: float) -> float:
-    """Return the delay plus up to MAX_SHARE of it. It is never shorter, because GitHub may have asked for it."""
+    """Return the delay plus up to MAX_SHARE of it.
+
+    The result is never shorter than the delay, because GitHub may have asked for that delay.
+    """
     return seconds * random.uniform(1.0, 1.0 + MAX_SHARE)  # noqa: S311 - an attacker gains nothing by guessing it

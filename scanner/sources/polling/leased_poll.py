@@ -60,8 +60,8 @@ class LeasedPoll:
     def budget(self) -> ScanBudget:
         """Return the budget for scanning all texts of this poll.
 
-        After MAX_POLLS_OVER_TIME, it is spent from the start. The text that makes the polls hang is then counted as
-        unread, and the source goes on.
+        After MAX_POLLS_OVER_TIME polls over time, return an empty budget. The text that makes the polls hang is then
+        counted as unread, and the source continues.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:
@@ -164,7 +164,7 @@ def end(
         counts: Added to the source's counters.
         newest: The time of the newest item seen. None: unchanged.
         missed: The gap that the poll found, if any.
-        error: Why a part of the poll failed, for the status. Its `retry_after` sets the time of the next poll.
+        error: Why a part of the poll failed, for the status. Its `retry_after` decides when the next poll is due.
 
     Raises:
         LeaseLost: Another worker has taken the lease since.
@@ -229,7 +229,7 @@ def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> b
             .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
             .values(
                 leased_until=None,
-                # A new fencing token that no worker holds: the hung poll cannot write any more.
+                # Set a new fencing token that no worker holds, so that the hung poll cannot write any more.
                 attempts=SourceState.attempts + 1,
                 failures=min(state.failures + 1, MAX_FAILURES),
                 next_poll_at=db_now(spread(min(2.0**state.failures, MAX_BACKOFF_SECONDS))),
@@ -253,7 +253,10 @@ def release(database: Database, turn: LeasedPoll) -> None:
 
 
 def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """Record what a source has missed. The event archive or an operator may fill the gap later."""
+    """Record a span of time in which a source has missed events.
+
+    The event archive or an operator may fill the gap later.
+    """
     session.add(
         Gap(
             source=source,

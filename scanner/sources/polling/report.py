@@ -16,7 +16,7 @@ class PollReport:
     error: str | None = None
 
     def plus(self, other: PollReport) -> PollReport:
-        """Return the sum of two polls of one source. The error is that of the later poll, `other`."""
+        """Return the sum of two reports of one source, with the error of the later report `other`."""
         return PollReport(
             self.polled or other.polled,
             self.events + other.events,

@@ -22,7 +22,7 @@ def _compared(github: GitHub, repository: str, before: str, head: str) -> Compar
     except NotFound as err:
         if not before or err.reason != "not_found":
             raise
-        # After a force push, the old commit is gone. Read the new one alone.
+        # After a force push, the old commit may be gone. Read only the new commit.
         comparison = compare(github, repository, "", head)
         comparison.unread["between_commits"] += 1
         return comparison

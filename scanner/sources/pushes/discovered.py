@@ -1,4 +1,4 @@
-"""Queueing of discovered pushes: a source knows that they happened, but not from which commit they began.
+"""Queueing of discovered pushes. Their source knows that they happened, but not which commit came before them.
 
 A listing of repositories shows the time of the latest push, and at best the default branch's tip. A source only reports
 what the listing shows. This module decides the order of reading, and the reader decides how to read a push.
@@ -63,7 +63,10 @@ class DiscoveredPush:
 
 
 def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
-    """Queue jobs that read the pushes, in the caller's transaction, for this source. Return the number of jobs."""
+    """Queue jobs that read the pushes, in the caller's transaction, under this source's name.
+
+    Return the number of jobs.
+    """
     marks.record(session, source, ((push.repository_id, push.pushed_at, push.is_new) for push in pushes))
     owners = known_owners(session, {push.owner for push in pushes})
     queued = [_push(push, owners) for push in pushes]
@@ -81,7 +84,7 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
-    """Return the push in the form that the reader takes. Without a tip, the reader lists the refs."""
+    """Return the push in the reader's format. Without a tip, the reader lists the refs."""
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     owner = found.owner.lower()
     likelihood = likelihood_of(

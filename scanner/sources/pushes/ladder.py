@@ -1,11 +1,12 @@
-"""The choice of what to fetch for a push: the ladder, whose first rung is the most exact and cheapest one.
+"""The choice of what to fetch for a push: a ladder of plans (rungs). The first rung is the most exact and the cheapest.
 
 To claim a commit is to tell the server that we have it (git's "have"). The server never sends what a claimed commit
-reaches, so a plan may only claim commits whose content was read, counted as unread, or queued. The rungs are:
+reaches, so a plan may only claim commits whose content was read, counted as unread, or queued. The rungs are, in the
+order in which they are tried:
 
 1. remembered: claim the repository's remembered tips. This is exact.
-2. before: for a repository that is seen for the first time, claim the commit from which the push went on. It was not
-   read, so a job of its own (kind "earlier") reads it later.
+2. before: for a repository that is seen for the first time, claim the commit that was the tip before the
+   push. It was not read, so a job of its own (kind "earlier") reads it later.
 3. whole: read a new or small repository completely.
 4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
    the oldest of them. Never claim a second parent, because that would hide merged and imported history. Do not ask by
@@ -28,8 +29,9 @@ from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_PARENTS = 10
-"""Commits to read of a branch about which nothing is known. Older ones were most likely pushed long ago, and each costs
-bytes: 10 of 8,000 took 32 kB."""
+"""How many commits to read of a branch about which nothing is known. Older commits were most likely pushed long ago.
+Each commit costs bytes: the newest 10 of a branch with 8,000 took 32 kB.
+"""
 SKELETON = PackLimits(
     pack_bytes=2 << 20, inflated_bytes=32 << 20, object_bytes=1 << 20, held_bytes=4 << 20, objects=4000
 )
@@ -62,11 +64,11 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None, reading: Push
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Plan a push whose first and last commit are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # If `head` is remembered but was not read, a later push continued from it. The remembered tips reach this push,
-        # so the server would omit it if they were claimed.
+        # If `head` is remembered but was not read, a later push has continued from it. The remembered tips then reach
+        # this push. If they were claimed, the server would omit its commits.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
-    # If `before` was never read, read it as well: we missed a push, or a force push has replaced it.
+    # If `before` was never read, read it as well: either we missed a push, or a force push has replaced it.
     wants = [oid for oid in (push.head, push.before) if not known.holds(oid)]
     return Plan(wants, known.oids, before=push.before)
 
@@ -76,7 +78,7 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None, readin
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
-        # The default branch has not moved, so another ref has.
+        # The default branch has not moved, so the push went to another ref.
         return _changed(_refs(github, push), known, reading)
     if push.is_new or not push.head:
         refs = _refs(github, push)
@@ -92,7 +94,8 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None, readin
 def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
     """Plan a created branch, tag or repository. Its event names no commit.
 
-    Claim no other ref than the default branch: branches that one push creates would hide each other's content.
+    Claim only the default branch. Other branches may come from the same push, and claiming them would hide their
+    content.
     """
     refs = _refs(github, push)
     if not refs.oids:
@@ -103,7 +106,7 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: 
     # The stored name is redacted, so redact the listed ones before comparing.
     wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
     if not wants and refs.is_truncated:
-        # The list ends before this ref, so ask for the ref alone. Of a redacted name, the server knows nothing.
+        # The list ends before this ref, so ask for this ref alone. The server does not know a redacted name.
         named = _refs(github, push, prefix=push.ref)
         wants = [oid for name, oid in named.oids.items() if name == push.ref]
     if not wants:
@@ -148,7 +151,8 @@ def _tips(refs: Refs) -> Iterator[str]:
 def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
     default = "" if push.kind == "earlier" else tip
     if not _can_filter(github, push.repository):
-        # Without a filter, the server would send the commits with all their files. So read everything, once.
+        # Without a filter, the server would send the commits with all their files. In that case read the whole
+        # repository once.
         return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
     boundary = _boundary(github, push, tip)
     if boundary is None:
@@ -157,7 +161,9 @@ def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str]
 
 
 def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
-    """Return the newest commit of the first-parent line that is not read, or None if the line ends before it."""
+    """Return the newest commit of the first-parent line that is left out, or None if the line is too short to leave one
+    out.
+    """
     received = git_protocol.fetch(
         github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
     )

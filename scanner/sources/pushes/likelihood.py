@@ -25,7 +25,9 @@ PRIORITIES: dict[Likelihood, int] = {
 """Priorities of the jobs that read the pushes. The lowest number goes first."""
 
 EARLIER_PRIORITY = 120
-"""Priority of commits from which a push went on. They are older than queued pushes, and newer than the archive's."""
+"""Priority of commits that were the tip before a push. They are older than queued pushes, and newer than the
+archive's.
+"""
 PUSH_PRIORITIES = (*PRIORITIES.values(), EARLIER_PRIORITY)
 ARCHIVE_PRIORITY = 200
 """Priority of pushes from the event archive. They are old, so everything else goes first."""
@@ -95,7 +97,7 @@ def _is_machine(evidence: Evidence) -> bool:
     return evidence.actor.lower() in _MACHINES or _MACHINE_NAME.search(evidence.actor) is not None
 
 
-# The points are estimates, not measurements. Compare them with the counts of finds by band in `r8scan status --json`.
+# The points are estimates. Compare them with the counts of finds by band in `r8scan status --json`.
 WEIGHTS: tuple[Weight, ...] = (
     Weight("machine", -60, "machines copy and update; people type tokens", _is_machine),
     Weight(

@@ -45,7 +45,7 @@ def scan_texts(
 ) -> list[Candidate]:
     """Return the candidates in names and descriptions. Add to `counts` what was not read, by reason.
 
-    Scan all texts joined, and one by one only if the joined text has candidates. Nearly none does.
+    Scan the joined text of all repositories. Only if it has candidates, which is rare, scan the texts one by one.
     """
     documents = list(_documents(repositories, web_url))
     joined = b"\n\n".join(document.content for document in documents)

@@ -18,7 +18,9 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips, TipsRead, advanced, decoded, encoded
 
 KEPT_DAYS = 180
-"""A repository without a push for this long is forgotten. Its next push is read from its own `before`."""
+"""A repository without a push for this long is forgotten. Its next push is then read as that of an unknown repository,
+from the push's own `before`.
+"""
 MAX_DELETED_AT_ONCE = 5000
 
 Key = tuple[str, int]
@@ -62,7 +64,9 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 
 
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
-    """Forget repositories that expired, and the oldest ones above `max_rows`. Delete a bounded number of each.
+    """Delete the rows of repositories that expired, and the oldest rows beyond `max_rows`.
+
+    Delete a limited number of both.
 
     Returns:
         The numbers of expired repositories and of those above the limit that were deleted.

@@ -63,7 +63,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """A function that sets the place of candidates of one object. It redacts the names in the place once."""
+    """Sets the place of the candidates of one object. It redacts the names in the place only once."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
@@ -102,7 +102,7 @@ class _Placer:
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
-    """Return when the object became public. A created ref may contain commits that are newer than its creation."""
+    """Return when the object became public. A created ref may contain commits that were pushed after its creation."""
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):
         return max(push.published_at, committed)

@@ -1,4 +1,6 @@
-"""Known owners of repositories: those who have leaked a token before, and those with the name of an account."""
+"""Known owners of repositories: owners that have leaked a token before, and owners whose name is also the name of an
+account.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,14 @@ NAMES_A_STATEMENT = 500
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""A valid owner's name. Other text from an event may be text that a database refuses."""
+"""A valid owner's name. A database may refuse other text from an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """Names of known owners in lower case. Accounts of a token store behind HTTP are only known from incidents."""
+    """Names of known owners in lower case. r8scan knows the accounts of a token store behind HTTP only from
+    incidents.
+    """
 
     leaked: frozenset[str] = field(default_factory=frozenset)
     with_account: frozenset[str] = field(default_factory=frozenset)

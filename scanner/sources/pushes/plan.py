@@ -14,11 +14,11 @@ class Plan:
 
     Attributes:
         wants: Commits or tags to read.
-        haves: Commits to claim: the server does not send what they reach.
+        haves: Commits to claim. The server does not send objects that are reachable from them.
         rung: The rung's name, for counters.
         earlier: Claimed commits that were not read. They need a job of their own.
         may_miss: What this rung may miss: "other_refs", "older_commits".
-        before: The commit from which the push went on.
+        before: The tip before the push.
         default: The default branch's tip.
         is_whole: The whole history of the wanted commits is read.
         lists_refs: All refs were listed, and all that are not remembered are wanted.

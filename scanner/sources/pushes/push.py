@@ -25,14 +25,14 @@ class Push:
     Attributes:
         repository: Owner and name, redacted, because names can contain a token.
         repository_id: GitHub's id of the repository, if it is known.
-        before: The commit from which the push went on. Zeros: unknown or none.
+        before: The tip before the push. Zeros: unknown or none.
         head: The last commit. Empty: unknown.
         ref: The full name of the ref, redacted.
         ref_type: What an event created: "repository", "branch" or "tag". Empty for a push.
         published_at: The time of the push.
-        kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": all that
-            `head` reaches and `before` does not, named by an operator; the change of `head` itself is read first.
-            "earlier": the history from which another push went on. "canary": a canary token, whose number is `head`.
+        kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": all that `head`
+            reaches and `before` does not, named by an operator; the change of `head` itself is read first. "earlier":
+            the history before another push. "canary": a canary token, whose number is `head`.
         tries: Failed attempts to read it.
         likelihood: The likelihood that it contains a leaked token.
         is_new: The repository was created recently.
@@ -92,7 +92,7 @@ class PushReading:
         bytes: Bytes of packs that were received.
         is_cut_off: The answer was cut off, so a retry may read the rest.
         is_damaged: The pack was corrupt, perhaps only in transit.
-        is_first_look: A slow push is left to a slow job.
+        is_first_look: The reading stops early if it takes long, and a slow job reads the push.
         is_slow: The push took too long for a first look.
         refusal: The gate's error if it refused a further request locally.
         budget: The scan budget that all documents of the push share.

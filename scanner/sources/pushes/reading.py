@@ -57,7 +57,7 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and reading.budget.is_spent_by_others:
-        # Other pushes of the page have spent the shared budget. A retry reads this push with a budget of its own.
+        # Other pushes of the page have used up the shared budget. A retry reads this push with a budget of its own.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading
@@ -92,12 +92,13 @@ def _read(
     try:
         _read_objects(github, push, plan.wants, plan.haves, plan.refs, limits, detector, reading)
         if parents:
-            # The named commit was read above by itself. Its history follows, which may fail without losing it.
+            # The named commit was read above. Its history is fetched separately, so that a failure here does not lose
+            # the commit.
             _read_objects(github, push, parents, [], plan.refs, limits, detector, reading)
     except GitHubError as err:
         if not reading.objects:
             raise
-        # Keep what the first request brought, although a later one failed.
+        # Keep the content of the first request, although a later request failed.
         reading.unread[f"second_request_{err.reason}"] += 1
         reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
         reading.refusal = None if err.asked else err
@@ -134,7 +135,7 @@ def _read_objects(
 def _named(github: GitHub, push: Push) -> Push:
     """Return the push with its repository's name and id. Ask GitHub if one of them is missing.
 
-    A name that holds a token is stored redacted; an operator gives no id.
+    A name that contains a token is stored in redacted form. A push named by an operator has no id.
     """
     if is_repository_name(push.repository) and (push.repository_id is not None or push.kind != "commit"):
         return push
@@ -150,7 +151,10 @@ def _named(github: GitHub, push: Push) -> Push:
 
 
 def _parents(github: GitHub, push: Push) -> list[str]:
-    """Return the commit's parents. Return none if the REST API fails: then git is asked for everything at once."""
+    """Return the commit's parents.
+
+    Return an empty list if the REST API fails. The caller then asks git for everything at once.
+    """
     url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
     try:
         _, value = get_json(github, url, params={"per_page": 1}, expected=dict)
@@ -175,9 +179,9 @@ def _ask_for_less(
 ) -> None:
     """Fetch again after an answer that exceeded the limit: without large blobs, and with every other branch claimed.
 
-    For a commit that an operator names, or an earlier push, claim no refs: branches already contain the commit, so the
-    server would send nothing. For a push, another branch may contain the commit as well. If the answer lacks the wanted
-    commits, ask again and claim only what is known. The reading stays partial.
+    Claim no refs for a commit named by an operator or for an "earlier" push: a branch already contains its commits, so
+    the server would send nothing. For a push, another branch may contain the commit as well. If the answer lacks the
+    wanted commits, ask again and claim only what is known. The reading stays partial.
     """
     claims_refs = push.kind not in ("commit", "earlier")
     if refs is None and claims_refs:

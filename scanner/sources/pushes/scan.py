@@ -30,7 +30,7 @@ from scanner.sources.pushes.reading import read_push
 from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_CANDIDATES = 100
-"""This many candidates of a push get a response before the others are looked up."""
+"""r8scan responds to this many candidates of a push before it looks the others up."""
 
 
 def scan_next(
@@ -137,7 +137,7 @@ def _is_read(push: Push, known: RememberedTips) -> bool:
 def _queue_earlier(
     session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
 ) -> None:
-    """Queue a job for the commits that were claimed but not read, unless a push of this page has read them.
+    """Queue a job for the commits that were claimed but not read, unless another push of this page has read them.
 
     Each such commit is remembered, so it is queued only once.
     """

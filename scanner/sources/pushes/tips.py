@@ -25,7 +25,7 @@ class Tip:
     Attributes:
         oid: Its object id in hex.
         is_read: Everything that was new in it was read, so the same push need not be read again.
-        is_superseded: A later push went on from it. It is kept to recognize a push that a second source shows.
+        is_superseded: A later push has replaced it. It is kept to recognize its push when a second source shows it.
         is_default: The default branch pointed to it.
     """
 
@@ -81,7 +81,7 @@ class TipsRead:
     Attributes:
         tips: Commits that were read.
         is_read: They were read completely. Otherwise the rest is counted as unread.
-        before: The commit from which the push went on, if it is known.
+        before: The tip before the push, if it is known.
         default: The default branch's tip, if it is known.
         is_whole: The whole history has now been read.
         lists_refs: All refs were compared with the remembered tips.

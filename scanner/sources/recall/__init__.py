@@ -1,1 +1,4 @@
-"""Measurement of each source's recall: pushes that one source sees are marks by which the others are measured."""
+"""Measurement of each source's recall.
+
+A push that one source sees is a mark by which the other sources are measured.
+"""

@@ -1,8 +1,8 @@
 """Estimates from marks: a source's recall with its confidence interval, and the total by capture-recapture. Pure.
 
-Both assume that the marks are a fair sample of what the source should see. If two sources favour the same pushes, the
-share is too high and the total is too low. Each source may favour other pushes: that does no harm. The total's interval
-allows for a common preference up to COMMON_BIAS; no number of marks shows how large it is.
+Both assume that the marks are a fair sample of what the source should see. If two sources prefer the same pushes, the
+share is too high and the total is too low. Sources that prefer different pushes do no harm. The total's interval allows
+for a common preference up to COMMON_BIAS; the marks cannot show how large that preference is.
 """
 
 from __future__ import annotations
@@ -14,21 +14,27 @@ from dataclasses import dataclass
 Z = 1.959964
 """Half width of a 95 % confidence interval in standard deviations."""
 TOTAL_Z = 2.1
-"""The same for a total. With Z, 93.5 to 95 % of simulated intervals contain the total, because few marks are shared."""
+"""The same for a total. In simulations with Z, only 93.5 to 95 % of the intervals contain the total, because the
+sources share few marks.
+"""
 COMMON_BIAS = 0.05
-"""The total's interval allows for sources whose chances to see a push have a covariance of up to this share of the
-product of their means. By chance alone the interval of a day would be below 2 % wide, which would be too sure."""
+"""The total's interval allows for two sources that tend to see the same pushes: their chances to see a push may have a
+covariance of up to this share of the product of their means. Without this allowance, the interval of a day would be
+less than 2 % wide and claim more certainty than there is.
+"""
 HORIZONS = (60, 300, 900, 3600, 86_400)
 """For each of these times after a push (seconds), the share of marks is measured that the source has seen by then."""
 MAX_MARK_AGE = 600.0
-"""A push that a source saw more than this many seconds late is not a mark: late pushes are not a fair sample."""
+"""A push that a source showed more than this many seconds late is not a mark, because late pushes are not a fair
+sample.
+"""
 SLACK_SECONDS = 2.0
 """Two listings may give times for the same push that differ by this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A push that a source has seen. Times are in seconds since the epoch. `is_new`: the repository is new."""
+    """A push that a source has seen. Its times are in seconds since the epoch. `is_new`: the repository is new."""
 
     repository_id: int
     pushed_at: float
@@ -115,7 +121,7 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
     Args:
         marks: Marks of the other sources.
         catches: Marks of the source itself.
-        now: Seconds since the epoch. Only marks older than a horizon count for it.
+        now: Seconds since the epoch. For each horizon, only marks that are older than the horizon are counted.
     """
     fair = [mark for mark in marks if mark.seen_at - mark.pushed_at <= MAX_MARK_AGE]
     waited = delays(fair, catches)

@@ -1,4 +1,4 @@
-"""Stored marks: every source that shows pushes records them, a task compares them, and they expire after a day."""
+"""Stored marks. Every source that shows pushes records marks, a task compares them, and they expire after a day."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from scanner.sources.recall import estimates
 from scanner.sources.recall.estimates import Mark
 
 SAMPLE = 64
-"""One in this many repositories is sampled. With all public pushes that gives about one mark a second, 90,000 a day."""
+"""One repository in this many is sampled. If all public pushes are seen, that gives about one mark a second, 90,000 a
+day.
+"""
 KEPT_SECONDS = 26 * 3600
 DAY_SECONDS = 86_400
 FIRST_PUSHES_ONLY = ("new_repositories",)

@@ -1,7 +1,7 @@
 """The source that polls repository search by windows of push time.
 
 It searches a window as soon as GitHub's index has settled, and again later for pushes that were indexed late. After a
-pause it catches up on the windows that were left out.
+pause, it catches up on the windows of that time.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 
@@ -131,7 +131,8 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, turn: Turn
             for missed in turn.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=turn.plan.to_json())
-            # The gate enforces GitHub's waiting time. Poll earlier, because the other search has a quota of its own.
+            # The gate enforces GitHub's waiting time. Poll earlier, because the other one of the two searches has its
+            # own quota.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
     return PollReport(polled=True, error=error.reason)

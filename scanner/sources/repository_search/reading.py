@@ -20,7 +20,9 @@ MAX_PAGES = 10
 PROBED_SECONDS = 3600
 """A probe searches this far back for the index's newest entry."""
 SHORT_SHARE = 0.01
-"""No further pass is made if at most this share is missing. Repositories that are pushed again leave the span."""
+"""No further pass is made if at most this share is missing: some repositories leave the span because they are pushed
+again.
+"""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,10 @@ class WindowReading:
 
 
 def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
-    """Read the first page of a span. Return its count and results, and the next page's cursor. Raises GitHubError."""
+    """Read the first page of a span.
+
+    Return GitHub's count, the results, and the next page's cursor. Raises GitHubError.
+    """
     reading = WindowReading()
     page = repositories.search(github, words(span))
     reading.counts["requests"] += 1
@@ -75,7 +80,8 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     for number in range(1, MAX_PASSES + 1):
         before = reading.total
         _read_pages(github, span, after, reading)
-        # A repository that is pushed again leaves the span. The ones behind it move up, so the next page may skip one.
+        # A repository that is pushed again leaves the span, and all later results move up. So the next page may skip a
+        # result.
         missing = max(min(reading.total, MAX_RESULTS) - len(reading.found), before - reading.total)
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break
@@ -85,7 +91,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         reading.add(page)
         after = page.after
     if reading.total > MAX_RESULTS:
-        # A second cannot be split. Sorted in the opposite order, the search shows as many results again.
+        # A span of one second cannot be split. The opposite sort order shows as many further results.
         _read_pages(github, span, "", reading, newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading

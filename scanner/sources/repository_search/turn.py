@@ -1,4 +1,4 @@
-"""One turn of repository search: it searches the most urgent spans first, up to a limit of requests and time.
+"""One turn (poll) of repository search. It searches the most urgent spans first, up to a limit of requests and time.
 
 It sends requests but does not use the database.
 """
@@ -26,7 +26,7 @@ MAX_SECONDS = 12.0
 PROBE_SECONDS = 60.0
 """Interval of the probes for the index's newest entry."""
 COMPARE_SECONDS = 600.0
-"""Interval of the comparisons with the REST search, which show whether this credential sees everything by GraphQL."""
+"""Interval of the comparisons with the REST search. They show whether GraphQL shows everything to this credential."""
 COMPARE_AGAIN_SECONDS = 10.0
 """Interval after a comparison whose window had too few repositories to decide."""
 MIN_COMPARED = 20
@@ -34,7 +34,7 @@ MIN_COMPARED = 20
 PARTIAL_SHARE = 0.5
 """If GraphQL shows less than this share of the REST search's count, it shows only a part."""
 SPARE = 1.15
-"""Later looks are made only if the points until the reset pay for this many times the first looks."""
+"""Later looks are made only if the points left until the reset pay for all first looks this many times over."""
 NODE_POINTS_A_SECOND = 0.2
 """Points that are left to the source of new repositories, which needs about 690 an hour."""
 
@@ -241,7 +241,7 @@ class Turn:
     def _is_over_budget(self) -> bool:
         """Return whether to leave this window to the REST search.
 
-        That is the case if the points left until the reset do not pay for all windows. Then a share of them is left.
+        If the points left until the reset do not pay for all windows, leave a share of the windows to the REST search.
         """
         pace = self.github.gate.seconds_a_request("graphql")
         if self.plan.is_partial and self.clock() < self.plan.compare_at:
@@ -255,7 +255,7 @@ class Turn:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the points until the reset pay for more than the first looks."""
+        """Return whether the points left until the reset pay for later looks besides all first looks."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

@@ -20,9 +20,9 @@ MAX_BEHIND_WIDTH = 600
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
 """Seconds from a window's end to its first look: the search index needs some time to learn of a push."""
 SETTLE_MARGIN = 2.0
-"""Seconds that are added to the index's lag."""
+"""Seconds that are added to the index's measured lag."""
 MIN_PROBED_RATE = 1.0
-"""From this many pushes a second, the age of the index's newest entry shows the index's lag."""
+"""At a rate of at least this many pushes a second, the age of the index's newest entry shows the index's lag."""
 LOOKS_AFTER = (120, 900, 3600)
 """A window is searched again this many seconds after its first look, for pushes that were indexed late."""
 SAMPLE_EVERY = 8
@@ -30,7 +30,9 @@ SAMPLE_EVERY = 8
 WORTH_READING = 0.02
 """Above this share of late entries, every window is read completely at this look."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""Shares of late entries at the first later look. Above the first, first looks come later; below the second, sooner."""
+"""Shares of a window's entries that appear only at the first later look. Above the first share, later windows are first
+looked at later. Below the second share, they are looked at sooner.
+"""
 SOONER = 0.9
 """Factor of the wait after each sampled window that was complete at its first look."""
 THIN = 0.5
@@ -144,7 +146,10 @@ class Plan:
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Move a window to `behind`, because the points of this hour do not pay for it. The REST search reads it."""
+        """Move a window to `behind`, because the points of this hour do not pay for it.
+
+        The REST search reads it later.
+        """
         self.behind.append(window)
         self.until = window[1] + 1
 

@@ -117,7 +117,7 @@ class _History:
 
 
 def _remember(work: Work, name: str, repository_id: int, found: _History) -> None:
-    """Remember that all of the repository was read, so that its next push brings what is new and nothing else."""
+    """Remember that the whole repository was read, so that only what is new in its next push will be read."""
     if not found.tips:
         return
     head = found.tips[0]

@@ -53,7 +53,9 @@ def remove_abandoned(state_dir: Path) -> int:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Lock the root folder, so that no other process sees a new mirror folder that has no lock of its own yet."""
+    """Lock the root folder, so that no other process takes a new mirror folder for an abandoned one before it has its
+    lock.
+    """
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -39,7 +39,9 @@ CREDENTIAL_RETRY_SECONDS = 600.0
 RESERVE = 0.2
 """The share of the REST budget that is left to polling."""
 MAX_TRIES = jobs.MAX_FAILURES - 1
-"""An optional step is skipped after this many attempts without progress, before the whole job would fail."""
+"""An optional step is skipped after this many attempts without progress, one attempt before the whole job would
+fail.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ def _work(
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
     if step.optional and job.failures >= MAX_TRIES:
-        # No attempt could record an error: the step ends its worker.
+        # Earlier attempts could not record an error, because the step ended their workers.
         _log.warning("rescan: a step failed too often and is skipped", extra={"job": job.id, "step": step.name})
         with database.write() as session:
             _pass_over(session, job, number, counts, FoundTokens.from_json(job.progress.get("found")))

@@ -1,4 +1,4 @@
-"""The context of a step of a rescan: its job, counters, progress and lease, and its way to respond to candidates."""
+"""The context of a step of a rescan: its job, counters, progress, lease, and access to the response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotNow(GitHubError):
-    """The step has to wait `retry_after` seconds for a reason that is not GitHub's fault."""
+    """The step has to wait `retry_after` seconds for a reason other than an error of GitHub's."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Work:
         return response
 
     def leave_unread(self, *documents: NotRead | None) -> None:
-        """Note documents that were not read completely, for the rows that operators see. None is ignored."""
+        """Note documents that were not read completely, for the rows that operators see. Skip None."""
         room = MAX_ROWS_PER_JOB - len(self.not_read)
         self.not_read += [document for document in documents if document is not None][:room]
 
@@ -99,7 +99,7 @@ class Work:
         self.counts_there = Counter(self.counts)
 
     def checkpoint(self, at: Mapping[str, Any]) -> None:
-        """Record that the step has reached this position. After a crash, the next attempt goes on from there.
+        """Record that the step has reached this position. After a crash, the next attempt continues from there.
 
         Raises:
             LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.

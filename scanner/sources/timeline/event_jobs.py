@@ -88,14 +88,14 @@ def enqueue_found(
 
 
 def _brought_by(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return the target's fields by which the archive can bring these things again if the job is dropped."""
+    """Return the fields of a job's target by which the archive can find its events again if the job is dropped."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
 
 
 def remember_events(session: Session, events: Sequence[Event]) -> None:
-    """Store the events' ids, so that the archive's file of this hour does not bring the events again."""
+    """Store the events' ids, so that the archive's file of this hour does not lead to the same jobs again."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:
         statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())
@@ -103,7 +103,7 @@ def remember_events(session: Session, events: Sequence[Event]) -> None:
 
 
 def forget_events(session: Session, ids: Collection[str]) -> None:
-    """Forget these events, because the jobs that they led to were dropped. The archive may bring them again."""
+    """Delete the ids of these events, because their jobs were dropped. The archive may then queue them again."""
     ordered = sorted(ids)
     for start in range(0, len(ordered), IDS_A_STATEMENT):
         listed = SeenEvent.id.in_(ordered[start : start + IDS_A_STATEMENT])

@@ -243,9 +243,9 @@ def _read_wiki(event: Event, found: Found) -> None:
 
 
 def _documents(event: Event, web_url: str, api_url: str, counts: Counter[str]) -> Iterator[Document]:
-    """Yield all texts of the event. Objects with a page of their own come first, then all other text.
+    """Yield all texts of the event: first the texts of objects that have a page of their own, then all other texts.
 
-    The other text is placed at the repository.
+    The place of the other texts is the repository.
     """
     own_objects = _TEXT_OBJECTS.get(event.type, {})
     for key, kind in own_objects.items():

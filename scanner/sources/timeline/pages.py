@@ -26,7 +26,9 @@ PAGE_SIZE = 100
 PUSH_TYPES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 """Types of the events on page 1. All other events contain texts."""
 TEXTS_EARLY_SECONDS = 0.5
-"""Pages 2 and 3 are due this much early. Otherwise a poll at the full interval could come just before they are due."""
+"""Pages 2 and 3 become due this many seconds early. Otherwise a poll at the full interval could come just before they
+are due.
+"""
 NEARLY_FULL = 90
 """If GitHub sends no Link header, a page with this many events has a next page. GitHub omits some events of a page."""
 IDS_KEPT = 3000
@@ -189,11 +191,11 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
         # Also read the pages that failed in the last poll, even if page 1 has not changed.
         page = next((number for number in cursor.owed_pages if number > page), PAGES + 1)
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
-    # Make the texts due a little early, so that a poll at the full interval does not just miss them.
+    # Make the texts due slightly early. Otherwise a poll at the full interval could come just before they are due.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
     after = Cursor(ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds)
     if not are_texts_due:
-        # Texts on page 1 show no gap in pages 2 and 3, which this poll has not read.
+        # Events with texts on page 1 cannot show a gap in pages 2 and 3, which this poll has not read.
         texts.was_known = False
     return TimelinePoll(list(events.values()), after, interval, counts, pushes, texts, error, at)
 

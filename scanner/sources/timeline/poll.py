@@ -103,13 +103,13 @@ def _poll(
     found = Found(newest_repository_id=newest_repository_id(brought.events), owners=owners)
     for event in brought.events:
         read_event(event, github.web_url, found, github.api_url)
-    # Not counted as events, and without an id: nothing else must be told of them.
+    # Keep canaries out of the event counts and give them no id: no other part may notice them.
     planted = Found()
     for event in canaries():
         read_event(event, github.web_url, planted)
     found.documents += planted.documents
     candidates = _scan(detector, found)
-    # Spread a small budget over its hour: polls every few minutes see more than a burst of polls and then none.
+    # Spread a small budget over its hour: polls every few minutes see more than a burst of polls followed by none.
     pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
     interval = max(brought.interval if seconds is None else seconds, pace)
     try:
@@ -117,7 +117,7 @@ def _poll(
             with database.write() as session:
                 return _commit(session, turn, brought, found, candidates, interval)
         except LeaseLost:
-            # Another worker has written the cursor, but it need not have seen the same events. Keep these as well.
+            # Another worker has written the cursor, but may not have seen the same events. Keep these events as well.
             _log.warning("public events: another worker polled meanwhile; its cursor counts, these events are kept too")
             with database.write() as session:
                 return _take(session, brought, found, candidates)
@@ -128,7 +128,10 @@ def _poll(
 
 
 def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
-    """Return the known owners. Return none if the database is unavailable: the events then go to the spool."""
+    """Return the known owners.
+
+    Return no owners if the database is unavailable: the events are then saved in the spool.
+    """
     try:
         with database.read() as session:
             return known_owners(session, {event.repository.partition("/")[0] for event in events})
@@ -180,7 +183,7 @@ def _commit(
     is_stale = _is_stale(newest, brought, _usual(brought.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
-        # Drop the ETags: with them, GitHub could answer for ever that the stale list has not changed.
+        # Drop the ETags. With them, GitHub could answer forever that the stale list has not changed.
         cursor = replace(cursor, etags={}, is_stale=True)
     counts["stale_list"] += is_stale
     for one in (missed, texts_missed):

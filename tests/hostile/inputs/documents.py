@@ -155,8 +155,8 @@ def sqlite_overflow_loop() -> bytes:
 
 @hostile("SQLite", "3,200 rows that all claim one chain of 40 MB", large=True)
 def sqlite_shared_chain() -> bytes:
-    """Return an interior page, leaves of eight cells each, and one chain of overflow pages to which every
-    cell points.
+    """Return an interior page, leaves of eight cells each, and one chain of overflow pages to which every cell
+    points.
     """
     size, leaves, links, local = 4096, 400, 10_000, 489
     connection = sqlite3.connect(":memory:", isolation_level=None)

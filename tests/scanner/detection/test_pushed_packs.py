@@ -1,5 +1,6 @@
-"""A small pack is scanned in the process that received it, others in a reader. Both find the same, and a flood hides no
-leak.
+"""A small pack is scanned in the process that received it, others in a reader.
+
+Both find the same, and a flood hides no leak.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A reader's answer about a pack arrives whole and is checked. A reader that was taken over can lie, but cannot harm
-others.
+"""A reader's answer about a pack arrives whole and is checked.
+
+A reader that was taken over can lie, but cannot harm others.
 """
 
 from __future__ import annotations

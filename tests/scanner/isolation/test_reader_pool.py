@@ -1,5 +1,6 @@
-"""Confined readers find what the in-process reader finds. A reader that hangs is killed, recorded, and
-delays no other.
+"""Confined readers find what the in-process reader finds.
+
+A reader that hangs is killed, recorded, and delays no other.
 """
 
 from __future__ import annotations

@@ -66,8 +66,10 @@ class Result:
 
 
 def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[Result]:
-    """Run the checks and yield their results in order. Independent checks run at the same time. A check that does not
-    end in time counts as failed, and its thread is abandoned.
+    """Run the checks and yield their results in order.
+
+    Independent checks run at the same time. A check that does not end in time counts as failed, and its thread is
+    abandoned.
     """
     done: dict[str, Result] = {}
     waiting = list(checks)

@@ -66,8 +66,9 @@ class Cached(Generic[T]):
 
 
 class Refreshed(Generic[T]):
-    """A cache that a background thread refreshes when the value is older than `seconds`. Only the first request waits
-    for the value. At most one refresh runs at a time.
+    """A cache that a background thread refreshes when the value is older than `seconds`.
+
+    Only the first request waits for the value. At most one refresh runs at a time.
     """
 
     def __init__(

@@ -176,8 +176,10 @@ def unprotect(view: View) -> Response:
 
 
 def disable(view: View) -> Response:
-    """Disable the token by a report with an address as evidence. The brake does not hold decisions of a person. The
-    owner is mailed and gateways are notified, with either kind of token store.
+    """Disable the token by a report with an address as evidence.
+
+    The brake does not hold decisions of a person. The owner is mailed and gateways are notified, with either kind of
+    token store.
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:

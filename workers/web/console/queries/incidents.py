@@ -42,8 +42,9 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
 
 
 class BadFilter(ValueError):
-    """The filter is malformed. It is refused and not ignored, because a bulk action with a wider filter would change
-    more.
+    """The filter is malformed.
+
+    It is refused and not ignored, because a bulk action with a wider filter would change more.
     """
 
 
