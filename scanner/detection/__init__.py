@@ -1,6 +1,6 @@
 """Bytes in, candidates out. Pure: no database, no network, no settings; the only place that ever holds a raw token.
 
-The names are imported when they are first used: most commands need the digests of tokens, but not the detector.
+Public names are imported at their first use, because most commands need the digests of tokens but not the detector.
 """
 
 from __future__ import annotations

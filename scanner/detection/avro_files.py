@@ -25,7 +25,7 @@ _CODECS = {
 
 
 class _Cursor:
-    """A read position in the file. A read past the end of the file raises UnreadableError."""
+    """A read position in the file. Reading past the end of the file raises UnreadableError."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self.content, self.at = content, at

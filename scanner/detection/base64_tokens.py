@@ -1,7 +1,7 @@
 """Tokens that are encoded once in base64: one pattern per alignment, with joints allowed between any two letters.
 
-Alphanumeric bytes produce few base64 letters. A match is therefore nearly always a token, and a repeated needle fails
-within eight letters. `runs` decodes longer runs and nested base64.
+Only few base64 letters can encode alphanumeric bytes. A match is therefore nearly always a token, and a needle without
+a token fails within eight letters. `runs` decodes longer runs and nested base64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
-"""Steps charged for matching one form at one place: up to twenty microseconds if the pattern fails after some letters.
+"""Steps charged for matching one form at one place.
+
+Matching takes up to 20 µs if the pattern fails only after some letters.
 """
 
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
@@ -39,12 +41,14 @@ def _letter(indexes: set[int]) -> bytes:
 
 
 class _Body:
-    """Patterns of the base64 letters that bytes of one alphabet can give, by their place in a group of three bytes."""
+    """Patterns of base64 letters that can encode bytes of one alphabet, by the letter's place in a group of three
+    bytes.
+    """
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The possible top two bits of a byte, which the third base64 letter of a group encodes. An alphabet of one case
-        # has only one value.
+        # The possible top two bits of a byte: the third base64 letter of a group encodes them. For an alphabet of one
+        # case there is only one value.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
@@ -52,13 +56,17 @@ class _Body:
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern of a second letter after which the token ends, so that its last four bits are
-        arbitrary.
+        """Return the pattern of a second letter after which the token ends.
+
+        Its last four bits do not belong to the token.
         """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern of the letters of the middle byte; the third begins with two bits that are in `tops`."""
+        """Return the pattern of the second and third letter of a group.
+
+        The last byte of the group begins with two bits that are in `tops`.
+        """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
             lower.setdefault(frozenset(byte & 15 for byte in self._bytes if byte >> 4 == upper), []).append(upper)
@@ -79,7 +87,7 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the third and fourth letter where the byte before belongs to the prefix."""
+        """Return the pattern of the third and fourth letter if the byte before them belongs to the prefix."""
         ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
@@ -100,8 +108,9 @@ class Base64Form(NamedTuple):
         token: The pattern of the decoded token.
         pattern: The whole encoded token, with joints; each letter is captured as `unit`.
         lead: Letters that complete the first group. In the content, that group also encodes bytes before the token.
-        likely: A quick pattern for where `pattern` may match: `regex` takes 50 µs to start matching `pattern`.
-        begins: The same for `re`, to test one place.
+        likely: A quick pattern that finds where `pattern` may match. It comes first, because `regex` takes 50 µs to
+            start matching `pattern`.
+        begins: The same pattern for `re`, to test a single place.
     """
 
     needle: bytes
@@ -139,7 +148,7 @@ def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
 def base64_forms() -> tuple[Base64Form, ...]:
     """Return the form of each active format at each alignment.
 
-    The patterns are compiled at the first use. That takes half a second, and most commands scan nothing.
+    The patterns are compiled at the first use, because that takes half a second and most commands scan nothing.
     """
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
@@ -176,7 +185,7 @@ def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:
     if token is None:
         return
     start = match.start()
-    # The letter before the needle holds bits of the token's first byte, so it belongs to the encoded token.
+    # The letter before the needle encodes some bits of the token's first byte, so it belongs to the encoded token.
     if form.lead and start and match.string[start - 1] in _LETTERS:
         start -= 1
     yield Finding(token[0], start, match.end(), ("base64",))

@@ -10,12 +10,14 @@ import threading
 from typing import NamedTuple
 
 SPENT = "budget"
-"""The reason under which a document counts as unread once the budget of its push, page or poll is spent."""
+"""The unread reason of documents that were not read because the budget of their push, page or poll was spent."""
 PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
 """The budget of one push: processor seconds, bytes and tokens. A pack of 32 MiB holds about 200 MiB of text."""
 FIRST_LOOK_SECONDS = 0.15
-"""Processor seconds for one push or file of a page, before it is moved to the slow jobs. Ordinary ones take some
-milliseconds."""
+"""Processor seconds for one push or file of a page, before it is moved to the slow jobs.
+
+An ordinary push or file takes some milliseconds.
+"""
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000
 """The budget of a page of pushes, files or comments, or of a batch of the archive. It is far below the time limit of a
 page."""
@@ -23,7 +25,7 @@ POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
-    """The remainder of a budget. No value is below zero."""
+    """What is left of a budget. No value is below zero."""
 
     seconds: float
     work: int
@@ -31,12 +33,10 @@ class Remaining(NamedTuple):
 
 
 class ScanBudget:
-    """The budget of a group of documents: processor seconds, bytes read and tokens found.
+    """A budget that several documents share: processor seconds, bytes read and tokens found. Threads may share it.
 
-    Safe to share between threads.
-
-    A document may exceed the remainder by its own limits at most. Everything spent is also taken from `within`, the
-    budget of a larger group.
+    The last document may exceed the budget, but only by that document's own limits. Whatever is spent here is also
+    subtracted from `within`, the budget of a larger group.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:
@@ -52,7 +52,7 @@ class ScanBudget:
 
     @classmethod
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the budget of one push or file in a page of many. The others must not wait for it long."""
+        """Return the budget of one push or file in a page of many, so that the others do not wait long for it."""
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
@@ -98,7 +98,7 @@ class ScanBudget:
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether only the larger group's budget is spent. Read alone, these documents would have had more."""
+        """Whether only the larger group's budget is spent. If so, these documents can be read in a job of their own."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

@@ -1,4 +1,4 @@
-"""Canary tokens: texts and packs that contain a fresh token, to test the way from a find to the disable.
+"""Canary tokens: texts and packs that contain a fresh token, to test whether a leaked token is found and disabled.
 
 A canary is read like any other content. The raw token exists only in the returned content and is never stored.
 """

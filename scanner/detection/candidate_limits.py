@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from scanner.detection.documents import Candidate
 
 MAX_DIGESTS = 5_000
-"""Distinct tokens of a push or page. A page of the token store's answers holds a thousand."""
+"""Distinct tokens of a push or page. One request to the token store has up to a thousand."""
 MAX_PLACES = 100
 """Places of one token in a push or page. A mail names a handful."""
 MAX_CANDIDATES = 10_000
@@ -35,10 +35,10 @@ class CandidateLimits:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
     def admits(self, key: Hashable) -> bool:
-        """Return whether one more place of the token is within the limits; count it otherwise.
+        """Return whether one more place of the token is within the limits. If not, count it.
 
         Args:
-            key: The token's digest, or anything else that is the same for all places of a token.
+            key: The token's digest, or another value that all places of one token have in common.
         """
         with self._lock:
             return self._admits(key)

@@ -9,7 +9,7 @@ from scanner.detection import decompressors
 from scanner.detection.decompressors import BrokenStreamError, Codec, Decompressor
 from scanner.detection.members import Container, Member, Readable, UnreadableError, readable
 
-# Reads begin small, so that an archive of many tiny files does not copy a whole chunk for each.
+# The first read is small, so that an archive of many tiny files does not copy a whole chunk for each of them.
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
@@ -46,7 +46,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """Bytes that were taken from the source and belong to nothing that was read."""
+        """Bytes that were taken from the source but are not part of the stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:

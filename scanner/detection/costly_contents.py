@@ -43,7 +43,10 @@ class CostlyContents:
         self._lock = threading.Lock()
 
     def has_size(self, size: int) -> bool:
-        """Return whether a content of this size may be cached. Contents of other sizes need no digest."""
+        """Return whether the cache may have a content of this size.
+
+        For other sizes, the caller need not compute the digest.
+        """
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:

@@ -36,7 +36,7 @@ class Codec(NamedTuple):
     Attributes:
         magic: The first bytes of each stream; empty if a file holds only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
-        closed: The stream marks its own end, so that input which ends before the mark is truncated.
+        closed: The stream marks its own end. Input that ends before the mark is truncated.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """zlib's decompressor. It keeps a copy of its state, from which the output before an error is recovered."""
+    """zlib's decompressor. It keeps a copy of its state, so that the output before an error can be recovered."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -88,7 +88,8 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
             pieces.append(piece)
             if not piece:
                 break
-    # zlib reports a wrong checksum in the step that returns the last byte, unless the input ends between the two.
+    # zlib reports a wrong checksum in the step that returns the last byte, unless the input ends between that byte and
+    # the checksum.
     try:
         pieces.extend(inner.decompress(data[at : at + 1]) for at in range(len(data)))
     except zlib.error:
@@ -131,7 +132,7 @@ class _Stepped:
 
 
 class _Zstd(_Stepped):
-    """One frame of Zstandard (RFC 8878), skippable ones included."""
+    """One frame of Zstandard (RFC 8878). Skippable frames are included."""
 
     def __init__(self) -> None:
         import zstandard

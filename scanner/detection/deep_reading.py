@@ -1,4 +1,4 @@
-"""Reading in depth: opening, decoding and long searches, as opposed to the quick look that every content gets.
+"""Reading in depth: opening containers, decoding, and long searches. Every content first gets only a quick look.
 
 This module has the interface and the implementation inside this process. `scanner.isolation` has the implementation
 with confined processes.
@@ -28,8 +28,11 @@ from scanner.detection.packs import LATE, PackObject, read_pack
 from scanner.detection.prefilter import fallback_tokens, plain_only
 
 QUICK_SECONDS = 0.2
-"""Processor seconds for opening one object of a pack in a reader. Nearly all need less. An object that needs more is
-sent back and read alone, so that an object that kills its reader hides no other."""
+"""Processor seconds for opening one object of a pack in a reader.
+
+Nearly all objects need less. An object that needs more is sent back and given to a reader of its own. If it kills that
+reader, the other objects are still read.
+"""
 MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5
 """Share of a pack's time for opening objects. The rest is for finding plain tokens in all objects."""
@@ -59,7 +62,7 @@ class DeepReading:
 
 
 class DeepReader(Protocol):
-    """The interface for reading contents in depth. Implementations are safe to share between threads."""
+    """The interface for reading contents in depth. Threads may share an implementation."""
 
     def read(
         self,
@@ -76,7 +79,7 @@ class DeepReader(Protocol):
             name: The name of the content: the first part of the container path of each finding.
             seconds: Processor time that may be spent, at most what the reader's limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the reader's limits allow.
-            patience: Seconds to wait for a free reader. Where there is none, `reader_busy` is counted as unread.
+            patience: Seconds to wait for a free reader. If none becomes free, `reader_busy` is counted as unread.
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
@@ -102,7 +105,7 @@ class InProcessReader:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """See `DeepReader.read`. `patience` is ignored: nothing has to wait."""
+        """See `DeepReader.read`. `patience` is ignored, because this reader is never busy."""
         del patience
         limits = self.limits.reduced(seconds, expanded_bytes)
         begun = self._clock()
@@ -121,7 +124,10 @@ class InProcessReader:
     def scan_pack(
         self, content: bytes, request: PackRequest, defer: Callable[[DeferredObject], None]
     ) -> PackScan[Finding]:
-        """Scan a pack. `defer` takes each object that has to be read alone, at once: it is not kept here."""
+        """Scan a pack.
+
+        Call `defer` immediately with each object that needs a reader of its own; do not keep the object here.
+        """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
         opening = _Opening(self, request, defer, lambda: deadline - self._clock())
@@ -129,7 +135,7 @@ class InProcessReader:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Return the findings in an object without opening it."""
+    """Return the findings in an object that can be found without opening it."""
     del item
     verdict = plain_only(content)
     if verdict.needs_reader:
@@ -162,7 +168,10 @@ class _Opening:
         self._deferred = self._deferred_bytes = 0
 
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        """Return the findings in an object that has to be opened, or send the object back."""
+        """Open an object and return the findings in it.
+
+        If that takes too long, send the object back and return nothing.
+        """
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):
             return _look_of(reading, content)
@@ -177,7 +186,7 @@ class _Opening:
         left = min(self._seconds, self._time_left())
         if left <= 0:
             return DeepReading((), {LATE: 1})
-        # Searching text is safe, unlike opening, so it may take longer here.
+        # Searching text is safe, unlike opening a container, so it may take longer here.
         most = MANY_HITS_SECONDS if plain_only(content).reason == "many_hits" else QUICK_SECONDS
         try:
             reading = self._reader.read(content, OBJECT_NAME, seconds=min(most, left))

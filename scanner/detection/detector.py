@@ -47,20 +47,20 @@ class ScanResult:
 
     @property
     def ran_out_of_budget(self) -> bool:
-        """Whether time ran out because of other documents and not because of this one."""
+        """Whether the time ran out because other documents had used up the shared budget."""
         return SPENT in self.unread or "reader_busy" in self.unread
 
 
 class Detector:
     """The detector of tokens in bytes. Safe to share between threads; it keeps no raw tokens.
 
-    Every content gets a quick, linear look in this process. Contents that must be opened, decoded or searched at length
-    go to `reader`. The default reader works in this process and is for trusted contents. The service uses confined
-    processes.
+    Every content gets a quick, linear look in this process. A content that must be opened, decoded or searched at
+    length is passed to `reader`. The default reader works in this process and is only for trusted contents. The service
+    uses confined processes.
 
     Args:
         digester: How a raw token becomes a digest.
-        limits: What one document may cost when no `reader` is given.
+        limits: What one document may cost. Only used without `reader`.
         clock: Counts seconds for these limits.
         reader: Reads in depth.
     """
@@ -85,11 +85,13 @@ class Detector:
     def scan(
         self, document: Document, budget: ScanBudget | None = None, *, patience: float | None = None
     ) -> ScanResult:
-        """Return every occurrence of a token in the document in order of position, those in containers last.
+        """Return every occurrence of a token in the document in the order of positions.
+
+        Occurrences in containers come last.
 
         Args:
-            budget: What the documents of one push, page or poll may cost together. Once it is spent, only what lies in
-                plain text is found, and the document counts as unread.
+            budget: What the documents of one push, page or poll may cost together. Once it is spent, only tokens in
+                plain text are found, and the document counts as unread.
             patience: Seconds to wait while all readers are busy with other contents.
         """
         content = document.content
@@ -121,7 +123,9 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Scan bytes for which `plain_only` returned `verdict`, in depth if the verdict demands it.
+        """Finish the scan of bytes for which `plain_only` has returned `verdict`.
+
+        Read them in depth if the verdict requires it.
 
         The candidates have no place yet. For the other arguments see `scan`.
         """
@@ -157,7 +161,7 @@ class Detector:
             if reading.unread and reading.seconds >= left.seconds:
                 reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
-            # Reading in depth failed or did not begin. Find plain tokens all the same.
+            # Reading in depth failed or did not begin. Return at least the tokens in plain text.
             reading = replace(reading, findings=tuple(located(fallback_tokens(content), content)))
         return reading
 
@@ -169,7 +173,7 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # Share the candidates that stay the same: there may be thousands.
+        # Use one object for all candidates that stay unchanged, because there may be thousands.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates

@@ -1,4 +1,4 @@
-"""Digests: what replaces a raw token as soon as it was found or given."""
+"""Digests of tokens. A digest replaces the raw token as soon as it is found, imported or reported."""
 
 from __future__ import annotations
 

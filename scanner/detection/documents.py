@@ -40,7 +40,8 @@ PlaceKind = Literal[
 class Place:
     """The public place of a document, with an address that a person can open.
 
-    A `submission` has no public place: somebody gave the token to GitHub, and GitHub does not say where it was found.
+    A `submission` has no public place: a person submitted the token to GitHub, and GitHub does not say where it was
+    found.
 
     Every string may be hostile until it is redacted.
 

@@ -1,7 +1,7 @@
 """Carver of compressed streams and zip archives from files of unknown format.
 
-Programs, caches, game archives, scientific data and version control files store compressed parts after headers of their
-own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its first bytes
+Programs, caches, game archives, scientific data and version control files store compressed parts behind headers of
+their own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its first bytes
 decompress.
 """
 
@@ -25,11 +25,13 @@ HEAD_BYTES = 4096
 
 _TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
 _PROOF_BYTES = 1024
-"""A stream is accepted if it inflates to this many bytes, or earlier to its end with a right checksum. Of random bytes
-after a magic number, one case in fifty inflates to 64 bytes, and practically none to this many."""
+"""A stream is accepted if it inflates to this many bytes, or if it ends earlier with a correct checksum.
+
+Random bytes after a magic number inflate to 64 bytes in one case of fifty, and practically never to this many.
+"""
 
 _MIN_BYTES_OF_DAMAGED_STREAM = 1024
-"""An error after fewer bytes shows a magic number by chance, and is not counted as damage."""
+"""An error after fewer bytes means that the magic number occurred by chance. It is not counted as damage."""
 
 _MAX_GUESSES = 20_000
 """Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
@@ -55,7 +57,7 @@ def holds_streams(content: bytes) -> bool:
 
 
 def is_binary(content: bytes) -> bool:
-    """Return whether a control character at the beginning of the content shows that it is no text."""
+    """Return whether a control character at the beginning of the content shows that it is not text."""
     return bool(content[:HEAD_BYTES].translate(None, _TEXT))
 
 
@@ -115,7 +117,7 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
 
 
 def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and magic number of each accepted stream in `content[begin:]`."""
+    """Yield the offset and the magic number of each accepted stream in `content[begin:]`."""
     view = memoryview(content)
     guesses = 0
     for base in range(begin, len(content), 1 << 20):

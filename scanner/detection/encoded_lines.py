@@ -9,7 +9,7 @@ from typing import NamedTuple
 import regex
 
 LINE_STARTS = frozenset((b"be", b"li", b"de"))
-"""The first two bytes of the headers below. No compressed stream in base64 begins with them."""
+"""The first two bytes of the headers below. No compressed stream in base64 begins with these bytes."""
 
 MAX_BLOCK_BYTES = 16 << 20
 """Bytes of one block that are decoded. The rest of a longer block is not decoded."""
@@ -44,7 +44,7 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
 
 
 def _uudecoded(line: bytes) -> bytes:
-    """Return the bytes of one line. Its first letter encodes their number."""
+    """Return the bytes of one line. The first letter of the line encodes their number."""
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
@@ -62,7 +62,9 @@ def _padded(line: bytes, size: int) -> bytes:
 
 
 def _patch_decoded(line: bytes) -> bytes:
-    """Return the bytes of one line (git's `base85.c`): a letter for their number, then groups of five letters."""
+    """Return the bytes of one line: a letter encodes their number, and groups of five letters follow (git's
+    `base85.c`).
+    """
     size = line[0] - 64 if line[0] < 97 else line[0] - 70
     try:
         return base64.b85decode(line[1 : 1 + len(line[1:]) // 5 * 5])[:size]

@@ -19,7 +19,7 @@ from scanner.detection.token_formats import derived_from_formats
 from scanner.detection.token_patterns import Match, Pattern, TokenPatterns, token_patterns
 
 MAX_WRAPS = 2
-"""Line breaks inside one token. A wrapped token has no more; a column of short words has many."""
+"""Line breaks inside one token. A wrapped token has at most this many. A column of short words has more."""
 
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1000,
@@ -34,13 +34,18 @@ LOOK_STEPS: dict[Kind, int] = {
 """Steps charged for one look at a hit of each kind, ten nanoseconds each, as measured on repeated needles."""
 
 _SEARCH_STEPS = 8
-"""Steps charged per byte of a window that patterns search. They fail in C at each needle of a crowd."""
+"""Steps charged per byte of a window that patterns search.
+
+In a window with many needles, the patterns fail quickly, in C.
+"""
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 
 _SPLIT_SPAN = 1024
 _SPLIT_LINES = 6
-"""Largest distance, in bytes and in lines, between two literals of one program that hold the prefix and the rest."""
+"""Largest distance, in bytes and in lines, between two string literals of one program, of which one has the prefix and
+the other has the rest of the token.
+"""
 
 MAX_ENCODED_BYTES = 4096
 """Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of
@@ -58,7 +63,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token that is written at one of the window's hits; `run` and `stream` needles are left to `runs`.
+    """Yield every token at one of the window's hits, except for `run` and `stream` needles, which `runs` handles.
 
     Plain tokens come first and cost no work.
 
@@ -128,7 +133,9 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose prefix is a literal of its own at `start`, its rest another literal a few lines below."""
+    """Yield the token whose prefix is a string literal at `start` and whose rest is another literal a few lines
+    below.
+    """
     prefix = patterns.lone_prefix.match(content, start)
     if prefix is None:
         return
@@ -184,7 +191,10 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 
 
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
-    """Yield the token if it is one: the patterns of other encodings accept every letter and digit."""
+    """Yield the match if it is a token.
+
+    The patterns of encoded tokens accept every letter and digit, so check it here.
+    """
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))
 

@@ -1,4 +1,6 @@
-"""The engine: matcher, encodings, runs and containers combined, applied again to whatever they decode.
+"""The engine.
+
+It combines matcher, encodings, runs and containers, and applies them again to the content that they decode.
 
 It knows no digests and no places.
 """
@@ -39,15 +41,20 @@ UNOPENED = b""
 """The token of a finding that marks a span which was not opened: see `Limits.opens`."""
 
 _PROVEN_BYTES = 1024
-"""A stream inside a run must yield this many bytes before an error in it counts as damage: shorter ones are chance."""
+"""A stream inside a run must yield this many bytes before an error in it counts as damage.
+
+A shorter stream is a coincidence.
+"""
 
 _TAG = regex.compile(rb"<[^<>]{0,4096}+>")
 
 
 class Glance(NamedTuple):
-    """Everything in a content that may contain a token. For most contents there is nothing, and no Glance is made.
+    """Everything in a content that may contain a token.
 
-    `windows` can be iterated once. `run_spots` is complete only after that.
+    Most contents have nothing of the kind, and no Glance is made for them.
+
+    `windows` can be iterated only once. `run_spots` is complete only after that iteration.
     """
 
     windows: Iterator[Window]
@@ -57,11 +64,11 @@ class Glance(NamedTuple):
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """Return what needs a closer look in `content`, or None if it contains no token. Every byte is searched."""
+    """Return what needs a closer look in `content`, or None if it contains no token. This searches every byte."""
     spots: list[int] = []
     hits = windows(content, None if inside_run else spots)
     first = next(hits, None)
-    # Inside a decoded run, look at short runs too: text that was encoded once is often encoded twice.
+    # Inside a decoded run, look at short runs too, because text that was encoded once is often encoded twice.
     if inside_run:
         spots = run_spots(content)
     codec = wide_codec(content)
@@ -72,7 +79,7 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Return every token in `content` and in its members, each place once.
+    """Return every token in `content` and in its members. Each place is returned once.
 
     Findings outside a member have no line and column yet; see `located`.
     """
@@ -112,7 +119,8 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             _decode(runs_in(content, window, meter), found, meter, depth)
         _decode(long_runs(content, seen.run_spots, meter), found, meter, depth)
     except LimitReachedError as stop:
-        # In each window, plain tokens are read first. So only those of the windows after the last one are missing.
+        # Plain tokens are read first in each window. So only the plain tokens of the windows after the last one are
+        # missing.
         meter.note_limit(stop)
         _admit(plain_tokens(content, done, len(content), meter), found, meter)
     if seen.codec is not None and depth >= meter.limits.depth:
@@ -144,7 +152,7 @@ def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int)
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     """Return the tokens in a decoded run.
 
-    In a picture or font, only plain tokens count: other needles occur by chance.
+    In a picture or font, only plain tokens count, because needles of other encodings occur there by chance.
     """
     decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
@@ -181,7 +189,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries fail on hostile bytes in every way there is; it is counted, not hidden
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # The letters only looked like the beginning of a stream, so do not count the error as damage.
+        # The base64 letters only looked like the beginning of a stream, so do not count the error as damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()
     return found
@@ -227,7 +235,7 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
             pieces.append(piece)
             missing -= len(piece)
     except LimitReachedError as stop:
-        # Its traceback would keep the pieces in memory until the garbage collector finds the cycle of frames.
+        # Drop the traceback. It would keep the pieces in memory until the garbage collector finds the cycle of frames.
         return b"".join(pieces), stop.with_traceback(None)
     return b"".join(pieces), None
 

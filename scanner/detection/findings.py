@@ -84,7 +84,7 @@ def located(
 def distinct(findings: list[Finding]) -> list[Finding]:
     """Return one finding per token and place.
 
-    If spans of one token overlap, keep the one with the simplest encoding.
+    If spans of the same token overlap, keep the span with the simplest encoding.
     """
     if len(findings) < 2:
         return findings

@@ -1,4 +1,4 @@
-"""The object format of a repository, SHA-1 or SHA-256: what its configuration says and what its objects show."""
+"""The object format of a repository, SHA-1 or SHA-256, determined from its configuration and from its objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOSE = {38: SHA1, 62: SHA256}
 
 
 def configured(config: bytes) -> int:
-    """Return the bytes of an object id by `extensions.objectFormat`, as git parses it: the last one counts."""
+    """Return the size of an object id in bytes by `extensions.objectFormat`. As in git, the last such line counts."""
     section = value = b""
     for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
         position = 0
@@ -29,12 +29,18 @@ def configured(config: bytes) -> int:
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the bytes of an object id by the name of a file in a fan-out folder, or None if it is not an object."""
+    """Return the size of an object id in bytes by the name of a file in a fan-out folder.
+
+    None if the file is not an object.
+    """
     return _LOOSE.get(len(name)) if re.fullmatch(r"[0-9a-f]+", name) else None
 
 
 def of_index(path: Path) -> int | None:
-    """Return the bytes of an object id in the index of a pack, or None if git would refuse the index or it is empty."""
+    """Return the size of an object id in bytes in the index of a pack.
+
+    None if the index is empty or git would refuse it.
+    """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             state = os.fstat(file.fileno())
@@ -47,7 +53,7 @@ def of_index(path: Path) -> int | None:
     count = int.from_bytes(head[1028:1032] if has_version else head[1020:1024])
     for size in (SHA1, SHA256) if count else ():
         least = 1032 + count * (size + 8) + 2 * size if has_version else 1024 + count * (size + 4) + 2 * size
-        # Version 2 has eight more bytes for each offset beyond 2 GB. The first object of a pack has none.
+        # Version 2 has eight more bytes for each offset beyond 2 GB. The first object of a pack never needs them.
         most = least + 8 * (count - 1) if has_version else least
         if least <= state.st_size <= most:
             return size

@@ -22,14 +22,15 @@ _REASONS = {
     "delta_damaged": "damaged",
     "memory": "memory",
 }
-"""Reasons of a pack, and what they are called for a document."""
+"""Reasons for unread objects of a pack, and the names of these reasons for a document."""
 _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
     """The work on a pack, charged to the meter of its document.
 
-    Finding the entries may use half of what is left, because the objects are inflated a second time when they are made.
+    Finding the entries may use half of the remaining budget, because each object is inflated a second time when it is
+    made.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -59,7 +60,7 @@ def pack_members(container: Container) -> Iterator[Member]:
     """Yield every object of a pack except trees, named by type and id, with its deltas applied.
 
     Raises:
-        UnreadableError: the rest of the pack is damaged. What precedes the damage was yielded.
+        UnreadableError: the rest of the pack is damaged. Objects before the damage were yielded.
         LimitReachedError: the document has used up a limit.
     """
     content, meter = whole(container), container.meter

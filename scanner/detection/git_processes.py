@@ -75,7 +75,7 @@ def started(
 def lines(
     git_dir: Path, arguments: Sequence[str], deadline: Deadline, *, separator: bytes = b"\n", stdin: bytes = b""
 ) -> Iterator[bytes]:
-    """Yield git's output in pieces as they arrive.
+    """Run git and yield its output in pieces as they arrive.
 
     A thread writes `stdin`, and a watcher kills git at the deadline, so neither side can wait forever.
 
@@ -104,7 +104,7 @@ def lines(
 
 @contextmanager
 def killed_at(deadline: Deadline, child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Kill the child when the deadline is over, so that a read from its pipe ends."""
+    """Kill the child process at the deadline, so that a blocked read from its pipe ends."""
     done = threading.Event()
 
     def watch() -> None:

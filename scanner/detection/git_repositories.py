@@ -1,7 +1,7 @@
 """Access to an untrusted repository: its object folders and refs are shown to git without its own configuration.
 
-Git runs programs that a repository's configuration names, so git must never read that configuration. Git gets a folder
-of ours instead, with our configuration and links to the object folders. This module reads the refs.
+Git runs programs that a repository's configuration names, so git must never read that configuration. r8scan makes a
+folder for git instead, with its own configuration and links to the object folders. This module reads the refs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ MAX_ALTERNATES = 50
 """Alternate object folders of one repository. Alternates may name further alternates; git itself stops at a depth of
 five."""
 MAX_LOOSE_REFS = 5_000
-"""Refs in files of their own that are opened. Of further ones, only the names are read: git packs refs regularly."""
+"""How many refs in files of their own are opened.
+
+Of further files, only the names are read. There are few such files, because git packs refs regularly.
+"""
 MAX_REFS = 1_000_000
 MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
@@ -45,7 +48,7 @@ _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 @dataclass(slots=True)
 class Repository:
-    """A repository that git may read: `git_dir` is a folder of ours.
+    """A repository that git may read. `git_dir` is a folder that r8scan has made.
 
     `refs` holds name and object id of each ref; the id of a symbolic ref is empty. `unread` counts what cannot be read,
     by reason. `stored` counts loose objects and packs by the bytes of their object ids.
@@ -88,7 +91,7 @@ def _gitdir_in(file: Path) -> Path | None:
 
 
 def _small(path: Path) -> bytes:
-    """Return the first line of a small file, or nothing if it cannot be read."""
+    """Return the first line of a small file, or an empty value if it cannot be read."""
     return _start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
 
 
@@ -114,7 +117,7 @@ def opened(git_dir: Path) -> Iterator[Repository]:
 
 @contextmanager
 def unbundled(bundle: Path) -> Iterator[Path]:
-    """Unpack a bundle into a repository of ours while the block runs.
+    """Unpack a bundle into a temporary repository while the block runs.
 
     Raises:
         GitError: the bundle is damaged, or it is thin: it needs objects that it does not contain.
@@ -163,7 +166,10 @@ def _lay_out(repository: Repository, common: Path) -> None:
 
 
 def _object_format(repository: Repository, config: bytes) -> int:
-    """Return the configured format, or the other one if all objects have it. Count the objects that git ignores."""
+    """Return the configured format, or the other format if all objects have that one.
+
+    Count the objects that git ignores.
+    """
     chosen = git_formats.configured(config)
     other = git_formats.SHA1 + git_formats.SHA256 - chosen
     if repository.stored[other] and not repository.stored[chosen]:
@@ -217,7 +223,7 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the alternates of an object folder and their alternates, each once.
+    """Return the alternates of an object folder, and the alternates of those, each once.
 
     Leave out folders of another owner: a repository must not choose which folders of other users are read.
     """
@@ -246,7 +252,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
 
 
 def _start(path: Path, size: int) -> bytes:
-    """Return the beginning of a regular file, or nothing if it cannot be read.
+    """Return the beginning of a regular file, or an empty value if it cannot be read.
 
     Opening a named pipe would block forever.
     """

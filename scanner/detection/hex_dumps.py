@@ -131,8 +131,9 @@ def _found(lines: Iterator[re.Match[bytes] | None]) -> Iterator[Finding]:
 
 
 def _size(line: re.Match[bytes], following: re.Match[bytes] | None) -> int:
-    """Return how many bytes a line has, computed from the offset of the next line: its text column may look like more
-    bytes.
+    """Return the number of bytes in a line, computed from the offset of the next line.
+
+    The text column may look like further bytes.
     """
     if line["record"] is not None:
         return int(line["record"], 16)

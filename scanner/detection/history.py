@@ -106,7 +106,7 @@ def _read(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> HistoryShard:
-    """Read every object: large packs with the reader of this project, and everything else with git.
+    """Read every object: large packs with `pack_history`, and everything else with git.
 
     Raises:
         GitError: git cannot list the objects.
@@ -123,7 +123,7 @@ def _read(
     except GitError:
         if not deadline.is_over:
             raise
-        # Without the list, the number of objects is known only if the packs were read.
+        # Without git's list, the number of objects is known only if the packs were read.
         remaining = len(packs.rest) if packs is not None else 1
         read = HistoryShard(unread=Counter({deadline.reason: remaining}))
     else:

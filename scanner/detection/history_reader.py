@@ -99,7 +99,10 @@ def read_objects(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> HistoryShard:
-    """Read all objects with several readers. At the deadline, the remaining objects are counted under its reason."""
+    """Read all objects with several readers.
+
+    At the deadline, count the remaining objects as unread, with the deadline's reason.
+    """
     bounds = _bounds(listed, readers)
     shards = [HistoryShard() for _ in bounds]
     failures: list[BaseException] = []
@@ -216,7 +219,7 @@ class _Blocks:
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return up to `size` bytes, or a block. There are fewer only at the end."""
+        """Return up to `size` bytes, or one block by default. Return fewer bytes only at the end."""
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -287,7 +290,8 @@ class _Parser:
             if is_lfs_pointer(probe):
                 self._shard.note(*self._object(), "lfs_pointer")
         else:
-            # A container is recognised at the beginning or the end of a text, and anywhere in other contents.
+            # In a text, only the beginning and the end can show a container. In other contents, a container may begin
+            # anywhere.
             probe = data[start : min(start + HEAD_BYTES, end)]
             probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None

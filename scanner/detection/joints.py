@@ -21,7 +21,7 @@ _ZERO_WIDTH = (
 )
 # Colours and other sequences of a terminal (ECMA-48), raw or escaped in a string.
 _ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
-# Only elements that format part of a word; a table's cell or a paragraph ends it.
+# Only elements that format part of a word. A table's cell or a paragraph ends the word.
 _INLINE_TAG = (
     rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
     rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
@@ -29,14 +29,14 @@ _INLINE_TAG = (
 _RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
 # One event of a terminal recording (asciicast version 2) ends, the next begins.
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
-# A terminal wraps: the letter at the edge is written again in the first column, or a space in its place.
+# When a terminal wraps, it writes the letter at the edge again in the first column, or a space in its place.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
 _NEXT_CELL = rb"[\ \t]{0,40}+\|[\ \t]*+\r?\n[\ \t]*+\|(?:[\ \t]{0,40}+\|){0,8}+[\ \t]{0,40}+"
 # Lengths that formats write between pieces of a text: blocks of GIF, packed words of Cap'n Proto, records of Excel 97.
 _LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
 _NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
-# An underscore only at the end of a line, where Visual Basic continues the line with it. Elsewhere it may belong to the
-# token.
+# Accept an underscore only at the end of a line, where Visual Basic uses it to continue the line. Elsewhere it may
+# belong to the token.
 _GLUE = rb"(?:[\s+.&,~|()<>\[\]{}$]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
@@ -59,16 +59,19 @@ JOINT = rb"""
     b"word": _NEXT_ENCODED_WORD,
     b"length": _LENGTH_BYTE,
 }
-"""A joint: what may separate two letters of one token. Zero-width characters, the escaped zeros of UTF-16, soft line
-breaks (in mail, in editors, inside JSON strings), a backslash before a line break, colours and markup, the edge of a
-terminal or of a table's cell, and the end of one string literal up to the beginning of the next."""
+"""A joint: characters that may separate two letters of one token.
+
+Zero-width characters, the escaped zeros of UTF-16, soft line breaks (in mail, in editors, inside JSON strings), a
+backslash before a line break, colours and markup, the edge of a terminal or of a table's cell, and the end of one
+string literal up to the beginning of the next.
+"""
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
     """Return a pattern of markup after the first letter of a prefix that shows that no token begins with the letter.
 
     It matches a tag that cannot stand inside a word, and tags that another letter follows. In HTML, nearly every word
-    before a closing tag ends so, and `units_expression` takes ten times as long to find that out.
+    before a closing tag ends in this way, and `units_expression` would take ten times as long to find that out.
     """
     if len(form.prefix) < 2:
         return rb"(?!)"
@@ -78,7 +81,10 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
-    """Return the pattern of one letter's escapes; `tag`: its tag characters (U+E0000 and on) in UTF-8."""
+    """Return the pattern of one letter's escapes.
+
+    `tag` is the pattern of its tag characters (U+E0000 and on) in UTF-8.
+    """
     return rb"""(?:
         %%(?:25)*+ %(hex)s | = %(hex)s
       | \\+x(?:00)?+ %(hex)s | \\+u00 %(hex)s | \\+u\{0*+ %(hex)s \} | \\+U000000 %(hex)s | \\+ %(oct)s
@@ -93,8 +99,8 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 
 
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
-# At the beginning of a continued line, a hyphen marks a list item or comment. It may belong to the token if a format
-# has hyphens.
+# At the beginning of a continued line, a hyphen marks a list item or a comment. If a token format has hyphens, the
+# hyphen may also belong to the token.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 

@@ -19,7 +19,8 @@ class Limits:
     Attributes:
         depth: Nested layers of containers and decoded runs (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: The same as a multiple of the document's size, checked from `ratio_floor` bytes on (`expansion_ratio`).
+        ratio: The same limit as a multiple of the document's size. It applies above `ratio_floor` bytes
+            (`expansion_ratio`).
         entries: Members, streams and objects (`entries`).
         seconds: Seconds in containers and decoded runs (`seconds`). The document's own bytes are always searched whole.
         member_bytes: The largest part held in memory; longer text is read in pieces (`member_size`).
@@ -27,7 +28,7 @@ class Limits:
         work: Steps of patterns and decoding, about ten nanoseconds each; at most `work_floor + work_per_byte` times the
             document's size (`work`).
         findings: Different tokens (`findings_over_limit`).
-        repeats: Further occurrences of them (`repeats_over_limit`).
+        repeats: Further occurrences of these tokens (`repeats_over_limit`).
         opens: False for text that is about to be logged or stored: a container in it is not opened, but reported as a
             finding of `UNOPENED`.
     """
@@ -49,7 +50,7 @@ class Limits:
     opens: bool = True
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
-        """Return these limits, reduced to at most so many seconds and expanded bytes. None leaves a limit as it is."""
+        """Return these limits, reduced to at most so many seconds and expanded bytes. None keeps a limit unchanged."""
         return replace(
             self,
             seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
@@ -58,7 +59,7 @@ class Limits:
 
 
 STEPS_PER_RUN = 1_000
-"""Steps that a decoded run is charged at least: searching even a short run takes about ten microseconds."""
+"""The minimum number of steps charged for a decoded run: searching even a short run takes about ten microseconds."""
 
 
 class LimitReachedError(Exception):
@@ -103,7 +104,7 @@ class Meter:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Charge `size` bytes that were read from a container. They also raise the limit of work.
+        """Charge `size` bytes that were read from a container. Bytes that were read also raise the limit of work.
 
         Raises:
             LimitReachedError: a limit of the document is reached.

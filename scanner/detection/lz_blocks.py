@@ -5,7 +5,7 @@ from __future__ import annotations
 from scanner.detection.limits import Meter
 from scanner.detection.members import UnreadableError
 
-# Bytes and steps between two charges to the meter.
+# The meter is charged once for this many bytes and steps, because a charge for each would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
 
@@ -70,12 +70,12 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
 
     Args:
         block: the compressed bytes.
-        meter: pays for the output.
-        before: the 64 kB of output before this block that it may refer to.
+        meter: Is charged for the output.
+        before: The last 64 kB of output before this block, to which the block may refer.
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than a member may be.
-        LimitReachedError: the document has used up a bound.
+        LimitReachedError: the document has used up a limit.
     """
     with _Output(meter, before) as output:
         at = 0

@@ -15,7 +15,7 @@ _LZ4_WINDOW = 64 << 10
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
-# Bytes of all strings in the table. Text needs far fewer. Input of one repeated byte makes each string longer than the
+# Bytes of all strings in the table. Text needs far fewer. If the input repeats one byte, each string is longer than the
 # last.
 _MAX_LZW_TABLE_BYTES = 32 << 20
 

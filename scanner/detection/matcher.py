@@ -21,13 +21,13 @@ WINDOW = 256 << 10
 from the processor's cache."""
 
 CROWDED = 1_000
-"""Above this many hits in one window, searching it with `regex` is faster than a look at each hit."""
+"""Above this many hits in one window, searching the window with `regex` is faster than examining each hit."""
 
 DECODED = frozenset[Kind](("run", "stream"))
-"""Kinds whose hits lead to runs that are decoded."""
+"""Kinds of needles whose hits lead to a run of letters that is decoded."""
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
-"""Kinds that no pattern can search for. Their hits are always listed, however many there are."""
+"""Kinds of needles for which there is no pattern. Their hits are always listed, however many there are."""
 
 RUN_STRIDE = 64
 RUN_SAMPLES = 32
@@ -40,7 +40,7 @@ _Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]
 _OTHER_BYTES = bytes(
     0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\\\r\n") else 1 for byte in range(256)
 )
-# A backslash belongs to a run only as part of a line break that is escaped inside a JSON string.
+# A backslash belongs to a run only as part of an escaped line break inside a JSON string.
 _ESCAPED_BREAKS = (b"\\n", b"\\r")
 _NO_BREAK = re.compile(rb"\\(?![nr\\])")
 _BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
@@ -80,8 +80,8 @@ def _automaton(needles: tuple[Needle, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     texts = [needle.text for needle in needles]
-    # The default kind of match is thirty times slower. With this kind, hits never overlap, so `_hidden` looks for the
-    # others.
+    # The default kind of match is thirty times slower. With this kind, hits never overlap, so `_hidden` looks for hits
+    # that another hit covers.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
     hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
     return Automaton(built.find_matches_as_indexes, needles, hiding, max(map(len, texts)))
@@ -173,11 +173,14 @@ def longest_needle() -> int:
 
 
 def may_hold(content: bytes) -> bool:
-    """Return whether a needle occurs in `content`. Without one, only a container or a long run can contain a token."""
+    """Return whether a needle occurs in `content`.
+
+    Without a needle, a token can only be in a container or in a long run.
+    """
     if len(content) <= WINDOW:
         return any(automaton.find(content) for automaton in automata())
     view, size = memoryview(content), WINDOW + longest_needle() - 1
-    # Search window by window: a text full of needles is decided by its first window.
+    # Search window by window: the first window decides for a text full of needles.
     parts = (view[begin : begin + size] for begin in range(0, len(content), WINDOW))
     return any(automaton.find(part) for part in parts for automaton in automata())
 
@@ -221,13 +224,13 @@ def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
     while at >= 0:
         stop = sampled.find(b"\x01", at)
         stop = stop if stop >= 0 else len(sampled)
-        # A byte between two samples may end a run. A run that is long enough contains at least one of these offsets.
+        # A byte between two samples may end a run. At least one of these offsets is inside any run that is long enough.
         yield from range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
         at = sampled.find(_RUN_MARK, stop)
 
 
 def is_run_at(content: bytes, spot: int) -> bool:
-    """Return whether the next bytes are base64 letters and line breaks, plain or escaped, and nothing else."""
+    """Return whether the next bytes are base64 letters and line breaks, plain or escaped, and no other bytes."""
     sample = content[spot : spot + RUN_STRIDE]
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:

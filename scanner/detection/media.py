@@ -1,6 +1,6 @@
 """Recognition of media and compressed content in decoded runs, by their first bytes.
 
-The engine treats these differently.
+The engine accepts only plain tokens in media, and opens containers.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class Readable(Protocol):
     """A stream of bytes that is read forwards only."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, and nothing at the end of the stream."""
+        """Return at most `size` bytes. Return no bytes at the end of the stream."""
 
 
 Source = bytes | Readable
@@ -77,7 +77,7 @@ class Bounded:
         return piece
 
     def skip(self) -> None:
-        """Skip the bytes that are left, or as many as the stream has."""
+        """Skip the remaining bytes, or as many of them as the stream has."""
         while self.left and self.read(1 << 20):
             continue
 

@@ -1,8 +1,9 @@
 """The needles: byte strings that show where a token may begin in each encoding. `matcher` searches for them.
 
 They are derived from the prefix of each token format, such as `r8_`. Base64 of a prefix has three forms, by the place
-of the token in its group of three bytes; those three, written in base64 again, give nine more. The rest are the prefix
-in hexadecimal and decimal lists, escapes of its first letter, and joints and escapes after a plain beginning of it.
+of the token in its group of three bytes; each of the three, encoded in base64 again, has three more, nine in all. The
+other needles are the prefix in lists of hexadecimal or decimal numbers, escapes of its first letter, and its first
+letters followed by a joint or an escape.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _AFTER_LETTERS = (
 """The first bytes of a joint or an escape."""
 
 # Templates of dumps, filled with the hexadecimal digits of the first three letters and, as {3}, the first digit of the
-# third. They cover the places where a dump separates bytes: between groups, and at the offset of the next line.
+# third. In them, a dump separates the bytes between groups, or by the offset of the next line.
 _LISTS: tuple[str, ...] = (
     "{0},00,{1}",
     "0x{0}",
@@ -70,13 +71,13 @@ class Needle(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return the letters that base64 of any text with one of the cores in it has in common, at each alignment.
+    """Return, for each alignment, the base64 letters that every text with one of the cores has in common.
 
     Args:
         cores: Byte strings of one length.
 
     Returns:
-        For each alignment the letters, and the place of the first in its group of four.
+        For each alignment, the letters, and the place of the first letter in its group of four.
     """
     found = []
     for alignment in range(3):
@@ -99,7 +100,9 @@ def plain_needle(prefix: bytes) -> bytes:
 
 
 def _token_needles(prefix: bytes) -> list[Needle]:
-    """Return the plain prefix, its first letter escaped, and its beginnings followed by a joint or an escape."""
+    """Return the needles of a prefix: the plain prefix, its escaped first letter, and its first letters before a joint
+    or escape.
+    """
     first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
@@ -119,7 +122,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         b"\\%03d\\" % first[0],
         b"\\x00%02x" % first[0],
     ]
-    # Arrays of characters, recordings of a terminal, colours, markup, grapheme joiners and tag characters.
+    # Needles for arrays of characters, terminal recordings, colours, markup, grapheme joiners and tag characters.
     texts += [first + between + second for between in (b"','", b"', '", b'","', b'", "')]
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
@@ -137,7 +140,8 @@ def _byte_needles(prefix: bytes) -> list[Needle]:
     lower = tuple(b"%02x" % byte for byte in prefix[:3])
     cases = _in_both_cases(*lower)
     needles = [Needle(b"".join(digits), "hex") for digits in cases]
-    # `xxd` and similar programs write lower-case digits, Intel HEX upper-case. The templates in _LISTS occur in both.
+    # `xxd` and similar programs write lower-case digits, Intel HEX writes upper-case digits. Use the templates in
+    # _LISTS with both.
     texts = [template.format(*_texts(digits)) for template in _LISTS for digits in cases]
     texts += [template.format(*_texts(lower)) for template in _LOWER_LISTS]
     texts += [template.format(*_texts(cases[-1])) for template in _UPPER_LISTS]
@@ -230,7 +234,10 @@ def _ordered(needles: list[Needle], seed: int) -> tuple[Needle, ...]:
 
 
 class _Group:
-    """The needles of one automaton. None begins with another, since the automaton reports only one hit per offset."""
+    """The needles of one automaton.
+
+    No needle begins with another one, because the automaton reports only one hit per offset.
+    """
 
     def __init__(self) -> None:
         self.needles: list[Needle] = []
@@ -266,9 +273,9 @@ def _groups(needles: list[Needle], seed: int) -> Iterator[tuple[Needle, ...]]:
 def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     """Return the needles of the active token formats, one group per automaton.
 
-    An automaton with up to 64 needles is searched with vector instructions. The order decides which needles share a
-    bucket there, and with it the speed, by a factor of two. For the default format, the seeds and the division into
-    groups are the best of some dozens on real source (`bench_detection --tune`).
+    An automaton with up to 64 needles is searched with vector instructions. The order of the needles decides which of
+    them share a bucket, which changes the speed by a factor of two. For the default format, the seeds and the groups
+    are the fastest of some dozens that were measured on real source code (`bench_detection --tune`).
     """
     formats = [(form, form.prefix.encode()) for form in active_formats()]
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]

@@ -30,7 +30,7 @@ MAX_ONE_OBJECT = 32 << 20
 MAX_DEPTH = 4_096
 """Nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_PATH = 4_096
-"""Characters of a path, the longest that Linux opens. Of a longer path, the end is kept."""
+"""Characters of a path, the longest that Linux opens. A longer path is cut at its beginning."""
 MAX_RESTARTS = 20
 """Times that git may exit at a damaged object before the search for places ends."""
 
@@ -39,7 +39,7 @@ MAX_ENTRIES_A_ROUND = 1_000_000
 
 _COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
-"""Object ids per request. They fit into a pipe, so git and this process cannot wait for each other forever."""
+"""Object ids per request. So many ids fit into a pipe, so git and this process cannot wait for each other forever."""
 MAX_HEAD = 200
 """Bytes of the header line before a content: id, type and size."""
 
@@ -53,7 +53,7 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """A path, with surrogates for bytes that are not UTF-8, and a commit."""
+    """A path and a commit. In the path, surrogates stand for bytes that are not UTF-8."""
 
     path: str | None
     commit: str | None
@@ -83,7 +83,9 @@ class _Folder(NamedTuple):
 def locate(
     repository: Repository, list_commits: Callable[[], ObjectList], wanted: Collection[str], deadline: Deadline
 ) -> ObjectPlaces:
-    """Return places for the wanted blobs and trees. Commits that refs reach are searched first, then the others.
+    """Return the places of the wanted blobs and trees.
+
+    Search the commits that refs reach first, then the other commits.
 
     Args:
         repository: The repository.
@@ -122,7 +124,7 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
             else:
                 yield commit, text
     except GitError:
-        # A parent is missing or damaged. The list of objects still has the commits, in another order.
+        # A parent is missing or damaged. The list of all objects still has the commits, in another order.
         places.is_complete = places.is_complete and not deadline.is_over
 
 
@@ -176,7 +178,7 @@ class _Walk:
             self._seen.update(fresh)
 
     def _read_all(self, fresh: dict[bytes, Sequence[_Entry]], objects: _Objects) -> None:
-        """Read the trees and the trees below them that are new. Their relevant entries are added to `fresh`."""
+        """Read the trees and the trees below them that are new. Add their relevant entries to `fresh`."""
         level, kept = list(fresh), 0
         for _ in range(MAX_DEPTH):
             following: list[bytes] = []
@@ -199,13 +201,13 @@ class _Walk:
         self.places.is_complete = False
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries that are wanted, and the folders that no earlier round visited."""
+        """Return the tree's entries that are wanted, and its folders that no earlier round visited."""
         if content is None:
             self.places.is_complete = False
             return []
         seen, missing = self._seen, self._missing
         if missing.isdisjoint(self._ids.findall(content)):
-            # This is the case for nearly all trees. Most contain files only and are parsed in C.
+            # Nearly all trees have no wanted entry. Most of them contain only files, which one search in C shows.
             if _FOLDER_MODE not in content:
                 return []
             return [
@@ -280,7 +282,10 @@ class _Objects:
         self._stack.close()
 
     def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the content of each id, None for an object that cannot be read. Exhaust it before the next call."""
+        """Yield the content of each id, None for an object that cannot be read.
+
+        Exhaust the generator before the next call.
+        """
         for start in range(0, len(oids), _IDS_A_REQUEST):
             asked = oids[start : start + _IDS_A_REQUEST]
             while asked:

@@ -61,7 +61,10 @@ def ole_members(container: Container) -> Iterator[Member]:
 
 
 class _CompoundFile:
-    """One file, read along its chains of sectors. No chain is followed further than the size of its stream requires."""
+    """One file, read along its chains of sectors.
+
+    A chain is followed only as far as the size of its stream requires.
+    """
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         self._content, self._meter = content, meter
@@ -71,7 +74,7 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the directory's entries. Also read the root's stream, which contains all small streams."""
+        """Return the directory's entries. Also load the root's stream, which contains all small streams."""
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content)))
         entries = []
         for at in range(0, len(directory) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
@@ -94,8 +97,11 @@ class _CompoundFile:
         return b"".join(self._mini[number * size : (number + 1) * size] for number in chain)[: entry.size]
 
     def _fat_sectors(self) -> list[int]:
-        """Return the sectors of the allocation table. The header lists the first 109, a chain of sectors the rest."""
-        # Take a repeated sector only once, so that the table is never larger than the file.
+        """Return the sectors of the allocation table.
+
+        The header lists the first 109 of them, and a chain of sectors lists the rest.
+        """
+        # Keep a repeated sector only once, so that the table is never larger than the file.
         found = dict.fromkeys(self._header.difat)
         sector, seen = self._header.first_difat, set[int]()
         while sector < _END_OF_CHAIN and sector not in seen:

@@ -1,7 +1,7 @@
 """The codec of git packs: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`).
 
-Pushed packs, packs inside documents and the packs of a history are all read with these functions. Every declared size
-is checked before memory is taken for it.
+Pushed packs, packs inside documents and the packs of a history are all read with these functions. They check each
+declared size before they allocate memory for it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ OBJECT_TYPES: dict[int, ObjectType] = {1: "commit", 2: "tree", 3: "blob", 4: "ta
 OFFSET_DELTA, NAMED_DELTA = 6, 7
 
 COMMAND_COST = 8
-"""Bytes that one byte of a delta is charged in addition to its output: a command of two bytes takes 50 nanoseconds."""
+"""Bytes charged for each byte of a delta in addition to its output: a command of two bytes takes 50 nanoseconds."""
 
 _SLICE = 64 * 1024
-_StreamError = cast("type[Exception]", isal_zlib.error)  # its stub says that it is an exception, not a class
+_StreamError = cast("type[Exception]", isal_zlib.error)  # its stub says that it is an exception, but it is a class
 _MAX_SHIFT = 60
 _MAX_DISTANCE = 1 << 48
 
@@ -93,7 +93,7 @@ def _distance(pack: Buffer, position: int) -> tuple[int, int]:
 
 
 def inflate_entry(data: Buffer, size: int) -> bytes:
-    """Return the inflated bytes of a zlib stream whose end is known: `data` holds the stream and nothing before it.
+    """Return the inflated bytes of the zlib stream at the beginning of `data`. `data` must contain its end.
 
     Args:
         data: The stream. Bytes after its end are ignored.
@@ -106,7 +106,7 @@ def inflate_entry(data: Buffer, size: int) -> bytes:
     try:
         content: bytes = inflater.decompress(data, size + 1)
         if not inflater.eof and len(content) == size:
-            # The output is complete. The rest of the input holds at most the end of the stream and its checksum.
+            # The output is complete. The rest of the input has at most the end of the stream and its checksum.
             content += inflater.decompress(inflater.unconsumed_tail, 1)
     except _StreamError as err:
         raise DamagedPack("pack_damaged") from err
@@ -130,7 +130,7 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
         DamagedPack: the stream is invalid, cut off, or of another size.
     """
     inflater = isal_zlib.decompressobj()
-    content = io.BytesIO()  # it gives its bytes away without a second copy
+    content = io.BytesIO()  # BytesIO returns its bytes without a second copy
     produced = 0
     slice_bytes = min(max(size + 64, 256), _SLICE)
     feed: Buffer = b""
@@ -162,7 +162,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
         base: The object that the delta copies from.
         delta: Its two sizes and its commands.
         limit: The largest result in bytes.
-        spend: Takes the cost in bytes, and raises to refuse the work.
+        spend: Called with the cost in bytes. Raises an exception to refuse the work.
 
     Raises:
         DamagedPack: the delta is invalid or does not belong to the base, or its result is larger than the limit.

@@ -1,4 +1,7 @@
-"""Locations of a pack's blobs in the repository: path, and the commit that introduced them. Looked up for hits only."""
+"""Locations of a pack's blobs in the repository: path, and the commit that introduced them.
+
+They are looked up only for objects with findings.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ from scanner.detection.packs import PackObject
 MAX_DEPTH = 4_096
 """Nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_ENTRIES = 2_000_000
-"""Tree entries that are searched for one pack, which takes some seconds."""
+"""Tree entries that are searched for one pack. So many take some seconds."""
 MAX_PARENTS = 64
-"""Parents of one commit that are read. The largest merge in Linux has 66, and sorting commits needs no more."""
+"""Parents of one commit that are read.
+
+The largest merge in Linux has 66, and sorting commits does not need all parents.
+"""
 MAX_PATH = 4_096
-"""Characters of a path, the longest that Linux opens. Of a longer path, the end is kept."""
+"""Characters of a path, the longest that Linux opens. A longer path is cut at its beginning."""
 
 _TREE_MODE, _SUBMODULE_MODE = b"40000", b"160000"
 _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
@@ -25,7 +31,7 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path, with surrogates for bytes that are not UTF-8, a commit, and the time that the commit itself states."""
+    """A path, a commit, and the commit's own time. In the path, surrogates stand for bytes that are not UTF-8."""
 
     path: str
     commit: str
@@ -51,7 +57,7 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """Return the first location of each wanted blob or tree that a commit of the pack reaches.
+    """Return the first location of each wanted blob or tree that is reachable from a commit of the pack.
 
     Commits are visited parents first, and every tree of the pack once. The first commit that contains a tree introduced
     its entries.

@@ -1,7 +1,7 @@
 """Scan of the objects of one pack: finds tokens, and the paths and commits of the objects that contain them.
 
-It serves both ways of scanning a pack: in the process that received it, where the results are candidates, and in a
-reader, where they are raw findings. The caller passes the function that scans one object. No processes, no network.
+A pack is scanned either in the process that received it, with candidates as the results, or in a reader, with raw
+findings. The caller passes the function that scans one object. This module starts no process and uses no network.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ T = TypeVar("T")
 OBJECT_NAME = "document"
 """The name of an object in container paths, because its own path is not known while it is read."""
 MAX_CROWD = 64
-"""Objects with more findings than this come last, so that a flood of findings in one object hides no leak in another.
+"""Objects with more findings than this come last, so that a flood of findings in one object does not hide a leak in
+another.
 """
 MAX_NOT_READ = 100
 """Unread objects of one pack that are recorded one by one. Further ones are only counted."""
 POSTPONED_BYTES = 48 << 20
-"""Bytes of objects that wait in memory to be opened until all others were scanned. Further ones are opened at once."""
+"""Limit of the bytes of objects that wait in memory until all others were scanned.
+
+Further objects are opened at once.
+"""
 KEPT_BYTES = 64 << 20
 """Bytes of the trees and commits of one pack that are kept in memory to find paths."""
 
@@ -42,7 +46,7 @@ class Look(Generic[T]):
         unread: Counts of what was not read, by reason.
         content_digest: SHA-256 in hex if a part of the object was not read, else empty.
         is_deferred: Another reader reads the object later, so its place is needed as well.
-        is_postponed: The object has to be opened. That is done after all others were scanned.
+        is_postponed: The object has to be opened, after all other objects were scanned.
     """
 
     found: Sequence[T] = ()
@@ -113,13 +117,13 @@ def scan_objects(
     """Scan every object of a pack, then find the places of the objects with findings.
 
     Args:
-        pack: The pack. None of its objects was taken yet.
+        pack: The pack. Its iteration must not have begun.
         look: Scans one object, and returns None if nothing was found and everything was read. It gets the object's
             content; for a tree, the names in it.
         key: Returns the same value for all findings of one token.
         wants: Object ids. The result says which of them the pack contains.
         open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
-            one hides no plain token in another.
+            object does not hide a plain token in another.
     """
     scanner = _Scanner[T](key, wants)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -172,7 +176,7 @@ class _Scanner(Generic[T]):
             scan.unread["lfs_pointer"] += 1
 
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
-        """Add the result of scanning one object of `size` bytes. Large numbers of findings are added last."""
+        """Add the result of scanning one object of `size` bytes. Objects with many findings are added last."""
         scan = self._scan
         self._wanted.add(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
@@ -222,7 +226,8 @@ class PackRequest:
         hash_name: sha1 or sha256.
         wants: Object ids. The answer says which of them the pack contains.
         seconds: Processor seconds for the pack.
-        opens: False: find plain tokens only, and send back every object that has to be opened.
+        opens: Whether to open objects. If not, find plain tokens only, and send back every object that has to be
+            opened.
     """
 
     limits: PackLimits

@@ -51,9 +51,11 @@ class PackObject:
 
 
 OBJECT_COST = 1024
-"""Bytes of `inflated_bytes` that one object is charged in addition to its own. It takes about ten microseconds."""
+"""Bytes charged to `inflated_bytes` for each object in addition to its own bytes: an object takes about ten
+microseconds.
+"""
 LATE = "seconds"
-"""The reason under which objects are counted that were not read because the pack's time was over."""
+"""The unread reason of objects that were not read before the pack's time was over."""
 
 
 class WorkBudget:
@@ -61,7 +63,7 @@ class WorkBudget:
 
     Args:
         room: Bytes of work.
-        is_late: Whether the time for the pack is over; asked before each step.
+        is_late: Returns whether the time for the pack is over. Called before each step.
     """
 
     def __init__(self, room: int, is_late: Callable[[], bool] | None = None) -> None:
@@ -83,7 +85,7 @@ class WorkBudget:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """The position of an object's compressed data, its inflated size, and its data if they are kept."""
+    """The position of an object's compressed data, its inflated size, and the inflated data if it is kept."""
 
     offset: int
     type: int
@@ -148,14 +150,15 @@ def read_pack(
     is_late: Callable[[], bool] | None = None,
     budget: WorkBudget | None = None,
 ) -> PackReading:
-    """Read a pack up to the limits. No content makes this raise.
+    """Read a pack up to the limits. It never raises, whatever the content is.
 
     Args:
-        content: The pack; of one that is larger than `limits.pack_bytes`, the beginning.
+        content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
         limits: What the pack may cost.
         hash_name: sha1 or sha256, by the repository.
-        is_late: Whether the time for the pack is over; asked before each step. The rest is counted as `LATE`.
-        budget: The work that the pack may take, if it is not `limits.inflated_bytes` and `is_late`.
+        is_late: Returns whether the time for the pack is over. Called before each step. The remaining objects are then
+            counted as `LATE`.
+        budget: The work that the pack may take. By default, `limits.inflated_bytes` and `is_late` limit it.
     """
     reading = PackReading(limits, hash_name, budget=budget or WorkBudget(limits.inflated_bytes, is_late))
     reading.pack = memoryview(content)[: limits.pack_bytes]
@@ -197,7 +200,10 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
 
 
 def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
-    """Return the entry at `start` and the position after it, which is known only after inflating."""
+    """Return the entry at `start` and the position after it.
+
+    That position is known only after the data was inflated.
+    """
     kind, size, base, data_at = entry_head(pack, start, hash_size)
     if isinstance(base, int):
         base = start - base

@@ -53,7 +53,7 @@ def pdf_members(container: Container) -> Iterator[Member]:
             continue
         if filters:
             yield Member(name, decoded)
-        # Skip pixels: they show no text, and the strings that occur in them by chance cost the most.
+        # Skip pixels. They contain no text, and the strings that occur in them by chance would cost the most time.
         for text in texts.read(name, decoded) if _IMAGE.search(header) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
@@ -80,8 +80,8 @@ def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         begin = match.end()
         end = content.find(b"endstream", begin)
         at = end if end >= 0 else len(content)
-        # Look back no further than the previous stream. Otherwise one dictionary would be read again for each of the
-        # next streams.
+        # Look back no further than the previous stream. Otherwise the same dictionary would be read again for each of
+        # the following streams.
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
         if at - begin > 2 or content[begin:at].strip():

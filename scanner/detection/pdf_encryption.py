@@ -1,6 +1,6 @@
 """Decryption of PDFs that open without a password: they use the standard security handler with an empty user password.
 
-ISO 32000-1, 7.6, and ISO 32000-2 for revision 6. Other passwords are never tried.
+ISO 32000-1, 7.6, and ISO 32000-2 for revision 6. r8scan never tries other passwords.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _method(dictionary: bytes, default: str) -> str:
 
 
 def _number(dictionary: bytes, name: bytes, default: int) -> int:
-    # The dictionary of the crypt filter also has a length, in bytes. The key's length is outside it.
+    # Remove the dictionary of the crypt filter before the search. It has a length of its own, in bytes, which is not
+    # the key's length.
     outside = re.sub(rb"/CF\s{0,8}<<.{0,1000}?>>\s{0,8}>>", b"", dictionary, flags=re.DOTALL)
     found = re.search(rb"/" + name + _NUMBER, outside)
     return int(found[1]) if found else default

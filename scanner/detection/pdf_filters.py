@@ -1,4 +1,7 @@
-"""The filters of PDF streams (ISO 32000-1, 7.4). Each decodes piece by piece and charges the meter for its output."""
+"""The filters of PDF streams (ISO 32000-1, 7.4).
+
+Each filter decodes piece by piece and charges the meter for its output.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +63,14 @@ class _Decoded:
 
 
 def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of ASCII85: five letters are four bytes, `z` is four zeros, and `~` ends the data."""
+    """Yield the bytes of ASCII85. Five letters encode four bytes, `z` encodes four zeros, and `~` ends the data."""
     held = b""
     ended = False
     while not ended and (chunk := stream.read(_CHUNK)):
         body, tilde, _rest = chunk.partition(b"~")
         ended = bool(tilde)
         held += _NO_ASCII85.sub(b"", body)
-        # A `z` is allowed between groups only, so whole groups end after each five letters.
+        # A `z` is allowed between groups only, so every five letters before it are a whole group.
         whole, held = _whole_groups(held)
         yield from _groups(whole, meter)
     if held:

@@ -24,7 +24,7 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# Codes of one map, which are at most 65,536, and maps of one document, whose fonts share few.
+# Limits of the codes in one map, which has at most 65,536, and of the maps in one document. Its fonts share few maps.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_GLYPH_BYTES = 8 << 20
@@ -40,8 +40,8 @@ class _CMap(NamedTuple):
 class TextOfDocument:
     """The strings of codes that a document shows, and the maps of its fonts.
 
-    The font that a map belongs to is named in objects that are often compressed. Therefore each map is tried on each
-    string. A wrong map only produces other letters.
+    The objects that say which font a map belongs to are often compressed. Therefore each map is tried on each string. A
+    wrong map only produces wrong letters.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -69,7 +69,7 @@ class TextOfDocument:
                 self._shown.append((name, strings))
 
     def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and text of each stream by each map. Call it after all streams were added."""
+        """Yield the name and text of each stream, decoded with each map. Call it after all streams were added."""
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))

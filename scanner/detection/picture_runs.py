@@ -59,7 +59,8 @@ class _Letters:
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
-        # Without a line break in the first letters there is none at all, or the headers will turn out invalid.
+        # If the first letters have no line break, assume that there is none. If there is one later, the headers will be
+        # invalid.
         head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))

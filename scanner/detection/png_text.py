@@ -28,7 +28,7 @@ def png_members(container: Container) -> Iterator[Member]:
                 container.meter.note("member_size")
             yield _text_member(container, header[4:], chunk)
         if header[4:] == b"IEND":
-            return  # what follows the picture, often a line break, is no chunk
+            return  # bytes after the picture, often a line break, are not a chunk
         part.skip()
         read_up_to(stream, 4)
 

@@ -1,7 +1,7 @@
 """The in-process part of detection. It takes linear time, opens nothing and decodes at most a few kilobytes.
 
-Most contents need no more: they are clean or contain plain tokens only. `plain_only` returns that verdict, or that a
-reader must scan the content.
+Most contents need nothing else, because they have no tokens or only plain ones. `plain_only` returns either this
+verdict or the verdict that a reader must scan the content.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ CLEAN = PlainVerdict()
 
 
 def plain_only(content: bytes) -> PlainVerdict:
-    """Scan `content` as far as is safe in the process that received it.
+    """Scan `content` as far as that is safe in the process that received it.
 
     The work is linear in the size: the matcher, and a limited number of looks of limited length. The scan ends at the
     first window that needs a reader. It never raises.
@@ -112,7 +112,7 @@ def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
 def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the plain tokens in `content`, the first MAX_FALLBACK_TOKENS distinct ones.
 
-    Used for contents that could not be read in depth. Tokens that are visible in plain text must be found in any case.
+    Used for contents that could not be read in depth. Tokens in plain text must be found in any case.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

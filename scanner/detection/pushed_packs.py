@@ -1,7 +1,7 @@
 """Scans of pushed packs: small ones in this process within a counted budget, others in a reader.
 
-Ordinary pushes are small, and scanning them in this process is cheapest. As soon as a pack turns out to cost more than
-a fraction of a second, it is handed to a reader, a process that can be killed.
+Ordinary pushes are small, and scanning them in this process is cheapest. As soon as a pack costs more than a fraction
+of a second, it is passed to a reader, which is a process that can be killed.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ IN_PROCESS = PackLimits(
 )
 """Limits on a pack in this process, together about 0.2 s of processor time. Most pushes have fewer than 100 objects."""
 MAX_TREE_BYTES = 2 << 20
-"""Bytes of trees, which cost more than other bytes: an entry of 30 bytes takes a microsecond to read and another to
-locate."""
+"""Bytes of trees.
+
+They cost more than other bytes: an entry of 30 bytes takes a microsecond to read, and another one to locate.
+"""
 MAX_READER_CALLS = 32
 """Objects of one pack that are sent to a reader one by one, at half a millisecond each."""
 MAX_CANDIDATES = 2_000
 """Candidates of one pack in this process. A pack with more goes to a reader, which handles floods."""
 MIN_SECONDS = 0.5
-"""Processor seconds for a pack whose budget is spent. They suffice to find plain tokens."""
+"""Processor seconds for a pack after its budget is spent: enough to find plain tokens."""
 MAX_SECONDS = 8.0
 """Processor seconds of a reader for one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
@@ -72,11 +74,11 @@ def scan_pack(
 
     Args:
         detector: Looks at objects, and has the reader.
-        content: The pack; the beginning of one that is larger than the limit.
+        content: The pack, or its beginning if it is larger than the limit.
         limits: What the pack may cost in a reader.
-        budget: What the push may cost. Once it is spent, only what lies in plain text is found.
+        budget: What the push may cost. Once it is spent, only tokens in plain text are found.
         hash_name: sha1 or sha256.
-        wants: Ids of objects of which the caller wants to know whether the pack holds them.
+        wants: Ids of objects. The result says which of them the pack contains.
 
     Raises:
         ReadersUnavailable: No reader can be started.
@@ -90,7 +92,7 @@ def scan_pack(
 def _in_process(
     detector: Detector, content: bytes, limits: PackLimits, budget: ScanBudget, hash_name: str, wants: Collection[str]
 ) -> PackScan[Candidate]:
-    """Return the candidates, found in this process.
+    """Scan the pack in this process and return the candidates.
 
     Raises:
         _TooCostly: the pack needs a reader. The cost until then is limited.
@@ -109,7 +111,7 @@ def _in_process(
 
 
 class _Looks:
-    """The look at objects in this process, up to a limited cost."""
+    """Scans objects in this process, up to a limited cost."""
 
     def __init__(self, detector: Detector, budget: ScanBudget) -> None:
         self._detector, self._budget = detector, budget
@@ -156,7 +158,7 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
         scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # The budget ended the reading, not the limit of the reader.
+        # The push's budget ended the reading, not the reader's own limit.
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
@@ -191,13 +193,14 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 def _read_alone(
     detector: Detector, item: DeferredObject, budget: ScanBudget, scan: PackScan[Candidate], limits: CandidateLimits
 ) -> None:
-    """Read an object alone that took the pack's reader too long."""
+    """Read an object that took too long for the pack's reader, in a reader of its own."""
     result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
     scan.unread.update(result.unread)
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
         reasons = tuple(sorted(result.unread))
         scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
-    # A flood in plain text was counted before, so take a few candidates in any case. The last limit takes them first.
+    # A flood in plain text was already counted, so keep a few candidates in any case. `take` checks the remaining
+    # limits.
     taken = list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)
     if taken:
         scan.hits.append(PackHit(item.oid, item.type, taken))

@@ -23,8 +23,11 @@ _LIMITS = Limits(
     findings=1_000,
     opens=False,
 )
-"""One text may cost about 0.1 s, however long it is. The rest is withheld. Steps are the limit, not seconds, so that
-the same text is masked in the same way on a slow machine."""
+"""One text may cost about 0.1 s, however long it is.
+
+The rest is withheld. The limit is in steps and not in seconds, so that a slow machine masks the same text in the same
+way.
+"""
 
 _MAX_ROUNDS = 8
 """Rounds of masking. A hint may form a new token with the text beside it, so the text is masked until
@@ -72,7 +75,7 @@ def _masked(raw: bytes) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield start, end and replacement of each span, in order of the starts. Spans may overlap."""
+    """Yield the start, end and replacement of each span, in the order of the starts. Spans may overlap."""
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:

@@ -25,8 +25,10 @@ from scanner.detection.token_formats import derived_from_formats, max_token_leng
 from scanner.detection.token_patterns import plain_prefixes
 
 NESTED_SPAN = 512
-"""Bytes decoded after a needle of nested base64. A token of 40 bytes has 76 letters when encoded twice, and line breaks
-need the rest."""
+"""Bytes decoded after a needle of nested base64.
+
+A token of 40 bytes has 76 letters when it is encoded twice. The rest is room for line breaks.
+"""
 
 # Letters of a run that are decoded to test for a stream. Most runs fail on the shorter head.
 _HEAD_LETTERS = (160, 4096)
@@ -42,7 +44,7 @@ _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _MAX_GAP = 24
 _MAX_GLUE = 64
-"""Letters that may precede a stream within the same run. A needle further inside a run is a coincidence."""
+"""How many letters of the same run may precede a stream. A needle further inside a run is a coincidence."""
 
 _PROOF_BYTES = 64
 """Inflated bytes that prove a stream, unless it ends earlier. Random bytes rarely inflate to so many."""
@@ -53,7 +55,7 @@ _INSIDE_STEPS = 200
 _INSIDE_SPAN = 4096
 _HEAD_STEPS = 500
 _HEAD_STEPS_PER_LETTER = 20
-"""Steps of ten nanoseconds charged per look, as measured on repeated needles."""
+"""Steps of ten nanoseconds charged for each letter that is examined, as measured on repeated needles."""
 
 _LONG_PROOF_BYTES = 512
 """Inflated bytes that prove a stream in a run that is longer than its head."""
@@ -71,7 +73,7 @@ _ZIP_HEADER = 30
 _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
 _MAX_ZIP_NAME_LENGTH = 1024
 _NESTED_LOOK = 96
-# Matched backwards from the end, so that it fails at once if no line break is near.
+# Matched backwards from the end, so that it fails immediately if no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _WIDE = rb"%c\x00"
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
@@ -106,13 +108,13 @@ def _short_run() -> re.Pattern[bytes]:
 
 @derived_from_formats
 def _nested_likely() -> regex.Pattern[bytes]:
-    """Return the pattern of a decoded run that is base64 again, or begins with a token in UTF-16."""
+    """Return a pattern that matches a decoded run which is base64 again or begins with a token in UTF-16."""
     wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
     return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
 
 
 class Run(NamedTuple):
-    """A decoded run. `raw` are its encoded bytes, which begin at `start` in the content."""
+    """A decoded run. `raw` has its encoded bytes, which begin at `start` in the content."""
 
     decoded: bytes
     encoding: str
@@ -148,9 +150,9 @@ class Run(NamedTuple):
 
 
 def decoded_base64(raw: bytes) -> bytes:
-    """Return the bytes that base64 of either alphabet encodes. Joints and an incomplete end are dropped."""
+    """Return the bytes that base64 of either alphabet encodes. Drop joints and an incomplete last group."""
     if b"\\" in raw:
-        # A doubled backslash leaves one backslash, which the translation below drops.
+        # A doubled backslash leaves one backslash. The translation below drops it.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4
@@ -167,7 +169,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # Offsets before which a token was decoded whole already, by the alignment of its groups (offset modulo four).
+    # For each alignment of the groups (offset modulo four): up to which offset the content was already decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -197,13 +199,13 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             elif content[begin : begin + 2] in LINE_STARTS:
                 continue
             elif _is_inside_run(content, begin):
-                # Every other needle on the same line of letters is inside the run too.
+                # All further needles in the same line of letters are inside the run too.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # This stream may be a coincidence in letters that precede the real one, so test needles near it as
+                # This stream may be a coincidence in letters before the real stream, so test the needles near it as
                 # well.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
@@ -226,9 +228,9 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the beginning of the base64 group of which `letters` letters precede `start`.
+    """Return the beginning of the base64 group that has `letters` letters before `start`.
 
-    Line breaks may separate them.
+    Line breaks may be among them.
     """
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
@@ -248,8 +250,9 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether a compressed stream in base64 begins at `begin`: a run must begin there, and its head must
-    inflate. Return the same for a block of uuencode or of a git patch.
+    """Return whether a compressed stream in base64, uuencode or a git patch begins at `begin`.
+
+    A run must begin there, and its first bytes must inflate.
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
@@ -281,7 +284,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        # A run that continues may have megabytes. Decoding those costs more than a stronger proof.
+        # A run that continues may have megabytes. A stronger proof costs less than decoding them in vain.
         proof = _LONG_PROOF_BYTES if size == letters else _PROOF_BYTES
         opens = meter.limits.opens
         begins = _begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
@@ -301,8 +304,9 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
-    """Return whether a zip, a gzip or zlib stream, or base64 of gzip begins here, None if the head is too short to
-    decide.
+    """Return whether a zip, gzip or zlib stream, or gzip in base64, begins here.
+
+    Return None if the head is too short to decide.
 
     Without `inflate`, only the header is tested.
     """
@@ -333,7 +337,7 @@ def _begins_zip(head: bytes) -> bool:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded runs of base64 or hex at `spots`, those of `min_run_length()` letters and more.
+    """Yield the decoded runs of base64 or hex at `spots` that have at least `min_run_length()` letters.
 
     Raises:
         LimitReachedError: the document has used up what it may cost.
@@ -360,7 +364,10 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Return where runs of `min_run_length()` letters and more begin; slower than the matcher's look at long runs."""
+    """Return where runs of at least `min_run_length()` letters begin.
+
+    This is slower than the matcher's search for long runs.
+    """
     return [match.start() for match in _short_run().finditer(content)]
 
 
@@ -390,14 +397,14 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, shifted)
             if is_media(decoded):
-                # The magic number proves the alignment of the groups.
+                # The magic number has proved the alignment of the groups.
                 break
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
     """Return how many letters to drop at the beginning of the run.
 
-    Letters that precede the encoded data shift every group.
+    Letters before the encoded data shift every group.
     """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)

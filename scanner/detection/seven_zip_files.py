@@ -36,8 +36,8 @@ _DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
     b"\x03\x04\x01",
     b"\x04\xf7\x11\x01",
 )
-# Filters of program code by id, and the decoder of each in the `bcj` package. No library undoes those of ARM64 and
-# RISC-V. They leave text unchanged, so they are skipped.
+# Filters of program code by id, and the decoder of each in the `bcj` package. No library can undo the filters of ARM64
+# and RISC-V. These leave text unchanged, so they are skipped.
 _BRANCH_FILTERS = {
     b"\x04": "BCJDecoder",
     b"\x05": "PPCDecoder",

@@ -213,7 +213,7 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     if not simple:
         if any(coder.method == AES for coder in coders):
             raise UnreadableError("encrypted")
-        # A coder with several inputs (BCJ2). The block is skipped when it is opened.
+        # The block has a coder with several inputs (BCJ2). Opening the block will fail, and it is then skipped.
         return coders, list(range(count)), max(packed_streams, 2)
     # The coder whose input is not bound reads the packed stream. Each output leads to the input that is bound to it.
     after = {output: number for number, output in bound.items()}

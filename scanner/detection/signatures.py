@@ -1,7 +1,7 @@
 """The signatures of containers: their first bytes, and the checks that prove the format.
 
-A magic number of a few letters also occurs at the beginning of ordinary text, which would then be counted as a damaged
-container. Therefore each short magic number requires a valid header.
+A magic number of a few letters also occurs at the beginning of ordinary text. Such a text must not be counted as a
+damaged container, so each short magic number requires a valid header.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ContainerKind = Literal[
     "embedded",
     "unsupported",
 ]
-"""`unsupported` stands for containers that are not read, only counted."""
+"""`unsupported` stands for containers that are only counted, because they cannot be read."""
 
 
 class Signature(NamedTuple):
@@ -57,12 +57,12 @@ class Signature(NamedTuple):
 
 
 def _is_zlib(content: bytes) -> bool:
-    """Return whether a deflate stream begins after two bytes. Text fails within its first bytes."""
+    """Return whether a deflate stream begins after two bytes. Decompressing text fails within its first bytes."""
     inflater = zlib.decompressobj()
     try:
         return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
     except zlib.error as error:
-        # Only the checksum is missing or wrong: the bytes before it were a stream.
+        # If only the checksum is missing or wrong, the bytes before it were a stream.
         return "incorrect data check" in str(error)
 
 

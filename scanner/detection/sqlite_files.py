@@ -108,9 +108,9 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return the table of each page, in the order of each tree. The table is None for pages to leave out.
+        """Return the table of each page, in the order of each tree. For pages to leave out, the table is None.
 
-        Pages of ordinary indexes are left out: they repeat what the tables hold.
+        Pages of ordinary indexes are left out, because they repeat content of the tables.
         """
         owners: dict[int, str | None] = {}
         schema = self._tree(1, "sqlite_schema", owners)
@@ -217,7 +217,7 @@ class _Database:
         return content.decode(self.encoding, "replace").encode("utf-8", "replace")
 
     def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
-        """Return the record of a cell, joined from its overflow pages, and the record's size on the page itself."""
+        """Return the record of a cell, joined with its overflow pages, and the size of the part on the page itself."""
         content, usable = self._content, self.usable
         size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
         if kind == _LEAF_TABLE:
@@ -268,7 +268,10 @@ def _has_long_value(record: bytes) -> bool:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the variable-length integer at an offset, and the offset after it. A truncated one ends with the data."""
+    """Return the variable-length integer at an offset, and the offset after it.
+
+    If the integer is truncated, that is the end of the data.
+    """
     value = 0
     for _ in range(8):
         if at >= len(data):

@@ -131,7 +131,7 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the names and the size in a PAX header, and how many of its bytes are records.
+    """Return the names and the size in a PAX header, and how many of its bytes are valid records.
 
     Parsing stops at the first invalid record. A record is `LENGTH KEY=VALUE\\n`, where LENGTH counts the whole record.
     """

@@ -1,4 +1,4 @@
-"""Token formats: what a token of this vendor looks like. The only module that knows.
+"""Token formats: what a token of this vendor looks like. No other module knows that.
 
 Everything that depends on the form of a token is derived from `active_formats()`: needles, patterns, hints, code search
 queries and the checks at every edge. A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
@@ -19,9 +19,12 @@ LETTERS_AND_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lower
 MIN_PREFIX_LENGTH, MAX_PREFIX_LENGTH = 3, 20
 """A shorter prefix occurs by chance in every file. A longer one is a sentence, not a prefix."""
 MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 20, 128
-"""Characters of a whole token. The upper bound keeps a token within one close look, whatever its encoding."""
+"""Characters of a whole token.
+
+The maximum is so low that a token in any encoding fits into the bytes that are read after a hit.
+"""
 MIN_BODY_BITS = 64
-"""A body with fewer possible values could be guessed from its digest."""
+"""The minimum entropy of a body. With less, the token could be guessed from its digest."""
 MAX_FORMATS = 8
 """Each format adds about 120 needles, so that eight cost about as much as eight scans."""
 MAX_SETTING_LENGTH = 1000
@@ -197,7 +200,7 @@ def active_formats() -> tuple[TokenFormat, ...]:
 
 def use_formats(formats: Iterable[TokenFormat]) -> None:
     """Make these the formats of this process. Call it at the start, before other threads scan."""
-    # A global, since the alternative is a parameter of every call of redact().
+    # This is a global, because the alternative is a further parameter of every call of redact().
     global _active
     wanted = tuple(formats)
     if wanted == _active:

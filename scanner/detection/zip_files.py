@@ -120,7 +120,7 @@ class _Archive:
                 self._meter.enter()
                 name = content[at + _LOCAL.size : at + _LOCAL.size + min(name_size, _MAX_NAME_BYTES)]
                 data = at + _LOCAL.size + name_size + extra_size
-                # With bit 3, checksum and sizes follow the data.
+                # If bit 3 is set, the checksum and the sizes follow the data.
                 known = not flags & 8
                 size = packed if known or method == _STORED else 0
                 yield from self._member(_Entry(name, flags, method, data, size, checksum if known else None))
@@ -136,7 +136,8 @@ class _Archive:
             self._meter.note("encrypted")
             return
         if entry.flags & 1:
-            # Protected Android packages set the bit although nothing is encrypted. The checksum shows it.
+            # Protected Android packages set the bit of encryption although nothing is encrypted. A right checksum shows
+            # that.
             plain = self._plain_in_spite_of_flag(entry)
             if plain is None:
                 self._meter.note("encrypted")
@@ -177,7 +178,8 @@ class _Archive:
         except UnreadableError:
             return None
         most = self._meter.limits.member_bytes
-        # An error is expected here. It only proves that the file is encrypted.
+        # Reading encrypted bytes as plain ones fails. That shows only that the file is encrypted, so do not count it as
+        # damage.
         damage = self._meter.unread["damaged"]
         plain = read_up_to(stream, most + 1)
         self._meter.unread["damaged"] = damage
