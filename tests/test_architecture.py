@@ -12,9 +12,10 @@ ROOT = Path(__file__).parent.parent
 # Each package, and the packages that it may import.
 MAY_IMPORT = {
     "scanner.child_processes": set(),
+    "scanner.confinement": {"scanner.child_processes"},
     "scanner.git_children": {"scanner.child_processes"},
-    "scanner.detection": {"scanner.child_processes", "scanner.git_children"},
-    "scanner.isolation": {"scanner.child_processes", "scanner.detection"},
+    "scanner.detection": {"scanner.child_processes", "scanner.confinement", "scanner.git_children"},
+    "scanner.isolation": {"scanner.child_processes", "scanner.confinement", "scanner.detection"},
     "scanner.permalinks": set(),
     "scanner.retries": set(),
     "scanner.tls": set(),

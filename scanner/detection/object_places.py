@@ -151,8 +151,10 @@ class _Walk:
         self._seen: set[bytes] = set()
         self._read = 0
         self._is_useful = False
-        self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})" % hash_bytes, re.DOTALL)
-        self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})" % hash_bytes, re.DOTALL)
+        # The last alternative takes all that follows the first damaged entry, as one match with empty groups. Without
+        # it, a search would begin again at each byte of the rest, in quadratic time.
+        self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})|.++" % hash_bytes, re.DOTALL)
+        self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})|.++" % hash_bytes, re.DOTALL)
 
     @property
     def is_done(self) -> bool:
@@ -206,7 +208,10 @@ class _Walk:
             self.places.is_complete = False
             return []
         seen, missing = self._seen, self._missing
-        if missing.isdisjoint(self._ids.findall(content)):
+        ids = self._ids.findall(content)
+        if ids and not ids[-1]:
+            self.places.is_complete = False
+        if missing.isdisjoint(ids):
             # Nearly all trees have no wanted entry. Most of them contain only files, which one search in C shows.
             if _FOLDER_MODE not in content:
                 return []

@@ -11,19 +11,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import pkgutil
 import selectors
 import signal
 import socket
 import struct
 import sys
-from importlib import import_module
 
-import scanner.detection
 from scanner.child_processes import die_with_parent
 from scanner.detection.base64_tokens import base64_findings_at, base64_forms
 from scanner.detection.limits import Limits
-from scanner.detection.matcher import automata
+from scanner.detection.loading import load_decoders
 from scanner.detection.token_formats import parse_formats, use_formats
 from scanner.isolation import reader
 
@@ -34,23 +31,6 @@ COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")
 SLOW_NICENESS = 5
 REAP_SECONDS = 2.0
-
-_LIBRARIES = ("bcj", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
-"""The libraries that decoders import at their first use."""
-_CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii", "latin-1", "cp437", "utf-16", "utf-32")
-
-
-def warm_up() -> None:
-    """Load everything that readers need. A confined reader cannot open files."""
-    for decoder in pkgutil.iter_modules(scanner.detection.__path__):
-        import_module(f"scanner.detection.{decoder.name}")
-    for module in _LIBRARIES:
-        import_module(module)
-    for codec in _CODECS:
-        "".encode(codec).decode(codec, "replace")
-    automata()
-    for form in base64_forms():
-        list(base64_findings_at(form.needle, 0))
 
 
 def main(descriptor: int, formats: str) -> None:
@@ -65,7 +45,9 @@ def main(descriptor: int, formats: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     os.chdir("/")
-    warm_up()
+    load_decoders()
+    for form in base64_forms():
+        list(base64_findings_at(form.needle, 0))  # compiles the patterns
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=descriptor)

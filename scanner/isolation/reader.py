@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
 from scanner.isolation import messages, pack_messages
-from scanner.isolation.confinement import confine
+from scanner.confinement import confine
 
 MEMORY_BYTES = 320 << 20
 """Bytes of address space beyond what the fork server has loaded. The whole process stays below 400 MB."""

@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import re
-import resource
 import signal
 import socket
 from pathlib import Path
@@ -18,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from scanner.child_processes import die_with_parent
-from scanner.detection.matcher import automata
+from scanner.confinement import HISTORY_CPU_SECONDS, confine, confine_to_reading
+from scanner.detection.loading import load_decoders
 from scanner.detection.pack_history import messages
 from scanner.detection.pack_history.families import HistoryPlan, Unit, plan_history
 from scanner.detection.pack_history.index import PackFile, UnusualPack, open_packs, sortable
@@ -28,7 +28,7 @@ from scanner.detection.pack_history.search import Search
 from scanner.detection.token_formats import parse_formats, use_formats
 
 MEMORY_BYTES = 400 << 20
-"""RLIMIT_DATA of the server and of each worker. The mapped packs need no memory of their own and are not counted."""
+"""Limit of the server's memory and of each worker's. Mapped packs need no memory of their own and are not counted."""
 COUNT_EVERY = 4096
 """A worker reports its progress each time it has searched this many objects."""
 
@@ -47,8 +47,7 @@ def main(descriptor: int, formats: str, folders: list[str]) -> None:
     use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for kind, value in ((resource.RLIMIT_DATA, MEMORY_BYTES), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-        _limit(kind, value)
+    confine_to_reading(MEMORY_BYTES)
     control = socket.socket(fileno=descriptor)
     with contextlib.suppress(OSError):
         try:
@@ -56,7 +55,7 @@ def main(descriptor: int, formats: str, folders: list[str]) -> None:
         except (UnusualPack, OSError, MemoryError):
             messages.send_plan(control, Plan(False, 20, 0, 0, b""))
             return
-        automata()
+        load_decoders()
         gc.collect()
         gc.freeze()
         messages.send_plan(control, plan)
@@ -67,12 +66,6 @@ def main(descriptor: int, formats: str, folders: list[str]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
             os.waitpid(worker, 0)
-
-
-def _limit(kind: int, value: int) -> None:
-    hard = resource.getrlimit(kind)[1]
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (value, value))
 
 
 def _planned(folders: list[Path]) -> tuple[HistoryPlan, Plan]:
@@ -141,6 +134,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
     try:
         die_with_parent(server)
         control.close()
+        confine(MEMORY_BYTES, HISTORY_CPU_SECONDS)
         with contextlib.suppress(OSError):
             _work(connection, history)
             status = 0
