@@ -31,6 +31,7 @@ def start_child(
     env: Mapping[str, str] | None = None,
     own_group: bool = False,
     death_signal: signal.Signals = signal.SIGKILL,
+    stdin: int | IO[Any] | None = subprocess.DEVNULL,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
     pass_fds: Sequence[int] = (),
@@ -45,6 +46,7 @@ def start_child(
         env: The environment. None: that of this process.
         own_group: Start the child in a process group of its own, so that a terminal's Ctrl-C does not reach it.
         death_signal: The signal.
+        stdin: As for subprocess.Popen.
         stdout: As for subprocess.Popen.
         stderr: As for subprocess.Popen.
         pass_fds: As for subprocess.Popen.
@@ -53,7 +55,7 @@ def start_child(
     return subprocess.Popen(
         list(command),
         env=None if env is None else dict(env),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         pass_fds=pass_fds,

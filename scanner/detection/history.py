@@ -15,10 +15,11 @@ from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate, Document, Place, PlaceKind
 from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline, GitError
 from scanner.detection.git_repositories import Repository, opened
-from scanner.detection.history_reader import COMMIT, list_objects, read_objects
+from scanner.detection.history_reader import list_objects, read_objects
 from scanner.detection.history_results import HistoryShard, ObjectHit, UnreadHistoryObject
-from scanner.detection.object_places import ObjectPlace, ObjectPlaces, locate
+from scanner.detection.object_places import ObjectPlace, ObjectPlaces
 from scanner.detection.pack_history.readers import PacksRead, has_large_packs, read_packs
+from scanner.detection.place_process import locate
 from scanner.detection.redaction import redact
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
@@ -86,9 +87,7 @@ def scan_history(
         wanted |= {item.oid for item in read.named if item.type in placed}
         places = ObjectPlaces()
         if wanted:
-            places = locate(
-                repository, lambda: list_objects(repository.git_dir, deadline, only=COMMIT), wanted, deadline
-            )
+            places = locate(repository, wanted, deadline)
         history.unread["places_not_found"] += 0 if places.is_complete else len(wanted) - len(places.found)
         for hit in read.hits:
             where = places.found.get(hit.oid, _NOWHERE)

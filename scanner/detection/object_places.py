@@ -19,7 +19,7 @@ from typing import IO, NamedTuple, cast
 
 from scanner.detection.git_processes import Deadline, GitError, killed_at, lines, started
 from scanner.detection.git_repositories import Repository
-from scanner.detection.history_reader import COMMIT, ObjectList
+from scanner.detection.history_reader import COMMIT, list_objects
 
 MAX_TREES = 3_000_000
 """Distinct trees of one history. Each takes about 100 bytes of memory."""
@@ -81,7 +81,10 @@ class _Folder(NamedTuple):
 
 
 def locate(
-    repository: Repository, list_commits: Callable[[], ObjectList], wanted: Collection[str], deadline: Deadline
+    repository: Repository,
+    wanted: Collection[str],
+    deadline: Deadline,
+    on_found: Callable[[str, ObjectPlace], None] = lambda *_: None,
 ) -> ObjectPlaces:
     """Return the places of the wanted blobs and trees.
 
@@ -89,15 +92,15 @@ def locate(
 
     Args:
         repository: The repository.
-        list_commits: Lists all objects, or all commits, if the commits that refs reach are not enough. May raise
-            GitError.
         wanted: Object ids.
         deadline: When the search ends.
+        on_found: Called with each id and its place, as soon as it is known.
     """
-    walk = _Walk(wanted, len(next(iter(wanted), "")) // 2)
-    with _Objects(repository.git_dir, deadline) as objects:
+    walk = _Walk(wanted, len(next(iter(wanted), "")) // 2, on_found)
+    git_dir = repository.git_dir
+    with _Objects(git_dir, deadline) as objects:
         try:
-            for commits in (_reached(repository, walk.places, deadline), _listed(list_commits, objects)):
+            for commits in (_reached(repository, walk.places, deadline), _listed(git_dir, objects, deadline)):
                 while not walk.is_done and (some := list(islice(commits, _COMMITS_A_ROUND))):
                     walk.visit(some, objects)
         except (_GaveUp, GitError):
@@ -128,9 +131,11 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
         places.is_complete = places.is_complete and not deadline.is_over
 
 
-def _listed(list_commits: Callable[[], ObjectList], objects: _Objects) -> Iterator[tuple[str, str]]:
-    """Yield every commit of the database, from the end of the packs, since git stores the newest first."""
-    listed = list_commits()
+def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
+    """Yield every commit of the database, from the end of the packs, since git stores the newest first. Raises
+    GitError.
+    """
+    listed = list_objects(git_dir, deadline, only=COMMIT)
     numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
     while some := [listed.oid(number) for number in islice(numbers, _IDS_A_REQUEST)]:
         contents = zip(some, objects.read(some), strict=True)
@@ -145,8 +150,9 @@ class _Walk:
     afterwards, in memory, and only if the round contains a wanted object.
     """
 
-    def __init__(self, wanted: Iterable[str], hash_bytes: int) -> None:
+    def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
         self.places = ObjectPlaces()
+        self._on_found = on_found
         self._missing = {bytes.fromhex(oid) for oid in wanted}
         self._seen: set[bytes] = set()
         self._read = 0
@@ -251,7 +257,8 @@ class _Walk:
     def _place(self, oid: bytes, folder: _Folder | None, commit: str) -> None:
         if oid in self._missing:
             self._missing.discard(oid)
-            self.places.found[oid.hex()] = ObjectPlace(_path(folder), commit)
+            place = self.places.found[oid.hex()] = ObjectPlace(_path(folder), commit)
+            self._on_found(oid.hex(), place)
 
 
 def _path(folder: _Folder | None) -> str:

@@ -11,10 +11,10 @@ import socket
 import time
 from collections.abc import Mapping
 
+from scanner.confinement import confine
 from scanner.detection.deep_reading import DeepReading, InProcessReader
 from scanner.detection.limits import Limits
 from scanner.isolation import messages, pack_messages
-from scanner.confinement import confine
 
 MEMORY_BYTES = 320 << 20
 """Bytes of address space beyond what the fork server has loaded. The whole process stays below 400 MB."""

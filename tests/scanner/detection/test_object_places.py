@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from scanner.detection import Detector, object_places, sha256_digest
+from scanner.detection import Detector, history, object_places, sha256_digest
 from scanner.detection.history import HistoryScan, scan_history
 from scanner.detection.object_places import _Objects
 from workers.sandbox.git_backend import git
 
 Token = Callable[[], str]
 PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
+
+
+@pytest.fixture(autouse=True)
+def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search for places in this process, where its limits can be changed and its reads counted."""
+    monkeypatch.setattr(history, "locate", object_places.locate)
 
 
 @pytest.fixture
@@ -129,3 +137,20 @@ def test_a_name_that_is_not_utf8_is_kept(bare: Path, fresh_token: Token) -> None
     commit(bare, tree(bare, f"100644 blob {blob(bare, fresh_token())}\t{name}"))
     (found,) = scanned(bare).candidates
     assert found.place.path == name
+
+
+PARSING = """
+import resource
+from scanner.detection.object_places import _Walk
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+whole = b"100644 leak\\0" + bytes(range(20))
+walk = _Walk([bytes(range(20)).hex()], 20, lambda *_: None)
+print(walk._entries_of(whole + b"00000 " * 400_000), walk.places.is_complete)
+print(walk._entries_of(b"00000 x\\0" * 400_000)[:0])
+"""
+
+
+def test_a_damaged_tree_costs_linear_time_and_keeps_the_entries_before_the_damage() -> None:
+    # With work that grows by the square, the kernel ends the process: these sizes would take half an hour.
+    run = subprocess.run([sys.executable, "-c", PARSING], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [f"[(b'leak', {bytes(range(20))!r}, False)] False", "[]"]
