@@ -32,7 +32,7 @@ GIVE_UP_AFTER = timedelta(days=3)
 MAX_SINGLE_SEND_SECONDS = 8.0
 """Time for sending a refused batch row by row. With two more requests of full length it is shorter than a lease."""
 MAX_REFUSED = 5
-"""Stop after this many single refusals without one acceptance: then the receiver is broken, not the announcements."""
+"""Stop after this many single refusals without an acceptance: the receiver must be broken, not the announcements."""
 MAX_ERROR_LENGTH = 500
 MAX_ROWS_GIVEN_UP = 1000
 GAVE_UP = "gave up after 3 days"
@@ -101,7 +101,7 @@ def _send_singly(
     taken = refused = 0
     for number, one in enumerate(claimed):
         if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
-            # These rows are due sooner than the refused ones, so the next batch does not begin with the refused ones.
+            # Make these rows due sooner than the refused ones, so that the next batch does not begin with refused rows.
             _give_back(database, claimed[number:], report)
             return bool(taken)
         try:
@@ -130,7 +130,7 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_Claimed]:
-    """Claim a batch. The same transaction schedules the next attempt, in case this worker dies."""
+    """Claim a batch. Schedule the next attempt in the same transaction, in case this worker dies."""
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
         held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *_due(channel))}
@@ -159,7 +159,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the rows were sent. Return how many of them this worker still held."""
+    """Record that the rows were sent. Return how many of the rows this worker still held."""
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -232,7 +232,10 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Update the rows that this worker still holds and return how many. The new holder settles the others."""
+    """Update the rows that this worker still holds and return how many.
+
+    The workers that now hold the other rows settle those.
+    """
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):
         lost = len(claimed) - len(written)

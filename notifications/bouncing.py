@@ -1,4 +1,7 @@
-"""Bounces: a mail that a server accepted and later returned becomes a failed row, and the operator is notified."""
+"""Recording of bounces.
+
+If a server has accepted a mail and later returned it, its row fails and the operator is notified.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,8 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Bounce
             return BounceOutcome.UNCHANGED
         if row.state in OPEN:
             return BounceOutcome.EARLY
-        # The condition is repeated: two bounces of one mail may arrive at once, and only one may notify the operator.
+        # Repeat the condition here. Two bounces of one mail may arrive at the same time, and only one may notify the
+        # operator.
         settled = session.execute(
             update(Notification)
             .where(Notification.id == row.id, Notification.state == NotificationState.SENT)

@@ -42,9 +42,9 @@ class Claimed:
         is_new: This claim froze the facts.
         subjects: The incidents in the mail, each with the occasion on which it is reported.
         now: The database's time at the claim.
-        delay: Seconds until the next attempt, should this one fail.
-        begin_by: The latest moment to begin sending, by `time.monotonic`. Sending takes at most `send_seconds`,
-            which leaves `RECORD_SECONDS` of the lease.
+        delay: Seconds until the next attempt if this one fails.
+        begin_by: The latest moment to begin sending, by `time.monotonic`. Sending takes at most `send_seconds`, which
+            leaves `RECORD_SECONDS` of the lease.
     """
 
     lease: Lease
@@ -68,15 +68,16 @@ class Claimed:
 
 
 def is_open() -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for mails that are neither sent nor failed."""
+    """Return the SQL conditions that select mails which are neither sent nor failed."""
     return (Notification.channel.in_(CHANNELS), Notification.state.in_(OPEN))
 
 
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
     """Return the keys of due mails, in groups that are claimed together.
 
-    The first mail is a group of its own: if the mail server is away, the others are not frozen yet and can still take
-    more incidents. A mail that was tried before is a group of its own, too: if it kills its worker, it blocks no other.
+    The first mail is a group of its own. If the mail server is unavailable, the other mails are not frozen yet and can
+    still take more incidents. A mail that was tried before is a group of its own too. If it kills its worker, it blocks
+    no other mail.
     """
     if limit <= 0:
         return []
@@ -145,8 +146,8 @@ def claim(
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
     """Release rows that were not sent, so that they are due at once.
 
-    Facts that this claim froze are discarded and read again next time, because a mail's three days begin with the
-    first attempt to send it.
+    Discard the facts that this claim froze; the next claim reads them again. A mail's three days begin with the first
+    attempt to send it, and this was no attempt.
     """
     if not untried:
         return
@@ -157,7 +158,10 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Renew the leases of the remaining rows after a slow server used up their time. Return those still held."""
+    """Renew the leases of the remaining rows after a slow server used up their time.
+
+    Return the rows that are still held.
+    """
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
     begin_by = _begin_by(rest[0].send_seconds)
@@ -193,7 +197,7 @@ class _FactsRead:
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the facts of each row: the frozen ones if it has them, else new ones."""
+    """Return the facts of each row: the frozen facts if the row has them, else newly read ones."""
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

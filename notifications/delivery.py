@@ -44,7 +44,10 @@ SEND_SECONDS = 20.0
 GIVE_UP_AFTER = timedelta(days=3)
 """Counted from the moment the facts were frozen, which is the first attempt to send the mail."""
 MAX_ATTEMPTS = 200
-"""Twice the attempts that fit into three days of backoff. It ends a row that kills its worker each time."""
+"""Twice the attempts that fit into three days of backoff.
+
+This limit ends a row that kills its worker at each attempt.
+"""
 MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
 
@@ -59,7 +62,7 @@ class DeliveryReport:
         claimed: All rows that the run tried: those that were sent, deferred, failed or lost, and one that was
             interrupted when the database became unavailable.
         lost: Rows whose lease went to another worker.
-        held_back: Due rows that were deferred without an attempt, because the mail server was away.
+        held_back: Due rows that were deferred without an attempt, because the mail server was unavailable.
     """
 
     claimed: int = 0
@@ -84,14 +87,14 @@ def deliver_due(
     jitter: Callable[[], float] = _jitter,
     send_seconds: float = SEND_SECONDS,
 ) -> DeliveryReport:
-    """Send due mails. An error in one row does not stop the others. A mail server that is away ends the run.
+    """Send due mails. An error in one row does not stop the others. An unavailable mail server ends the run.
 
     Args:
         database: Where the outbox is.
         transport: How mails are sent.
         identity: Sender, brand and templates.
-        limit: Most mails in this run.
-        rate: Most mails per minute, over all workers.
+        limit: Maximum number of mails in this run.
+        rate: Maximum number of mails per minute, over all workers.
         jitter: Returns the factor for the backoff of one row.
         send_seconds: The longest time that sending one mail may take.
 
@@ -152,7 +155,7 @@ def _deliver_all(
     """Send the rows of one claim.
 
     Raises:
-        TransportDown: the mail server is away. The rows not yet sent were released.
+        TransportDown: The mail server is unavailable. The rows that were not sent yet were released.
     """
     rest = list(claimed)
     while rest:
@@ -180,7 +183,7 @@ def _deliver(
     """Send one mail and record its outcome.
 
     Raises:
-        TransportDown: the mail server is away. The row was deferred.
+        TransportDown: the mail server is unavailable. The row was deferred.
         LeaseLost: another worker claimed the row after this lease expired.
     """
     report.claimed += 1
@@ -234,7 +237,10 @@ def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) 
 
 
 def _record_sent(database: Database, claimed: Claimed, template_error: str | None) -> None:
-    """Record that the mail was sent. Retry while the database is unavailable, or else the mail would be sent twice."""
+    """Record that the mail was sent.
+
+    Retry while the database is unavailable: without the record, the mail would be sent twice.
+    """
     for tries_left in reversed(range(MAX_RECORD_ATTEMPTS)):
         try:
             with database.write() as session:
@@ -302,7 +308,8 @@ def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: M
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    if claimed.channel == Channel.EMAIL:  # claimed with the row: erasing an account deletes both together
+    # this id was claimed with the row, because erasing an account deletes both together
+    if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
         audit_mail(session, claimed, what, **evidence)
@@ -327,13 +334,15 @@ def _audit(
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
-    """Defer every other due mail, so that thousands of rows do not each discover that the server is away.
+    """Defer every other due mail.
+
+    Otherwise each of thousands of rows would have to discover that the server is unavailable.
 
     Return how many were deferred.
     """
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
-    # Skip locked rows: waiting for them in a different order than their holder locked them would be a deadlock.
+    # Skip locked rows. Waiting for them could deadlock, because another transaction may lock rows in a different order.
     due = select(Notification.id).where(*is_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
     with database.write() as session:
         result = session.execute(

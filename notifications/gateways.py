@@ -21,7 +21,7 @@ MAX_STREAM_ENTRIES = 100_000
 """Approximate number of entries that the stream keeps. A gateway gets older announcements over HTTP."""
 SEND_SECONDS = 10.0
 TEMPORARY_STATUSES = (408, 425, 429, 502, 503, 504)
-"""HTTP statuses that say the receiver is busy, and nothing about the content of the request."""
+"""HTTP statuses which mean that the receiver is busy. They say nothing about the content of the request."""
 SIGNATURE_HEADER = "R8scan-Signature"
 TIMESTAMP_HEADER = "R8scan-Timestamp"
 
@@ -100,7 +100,7 @@ class WebhookChannel:
 
         Raises:
             AnnouncementUndelivered: the receiver cannot be reached, or its status says that it is busy.
-            AnnouncementRefused: it answered with any other status than 2xx.
+            AnnouncementRefused: Its status is any other than 2xx.
         """
         body = json.dumps({"announcements": list(batch)}, separators=(",", ":")).encode()
         timestamp = str(int(time.time()))

@@ -30,7 +30,7 @@ NewsKind = Literal["problem", "decision", "over", "test"]
 
 
 class OperatorNotTold(Exception):
-    """A channel could not deliver the message. The error is one line."""
+    """A channel could not deliver the message. The error's text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class OperatorChannel(Protocol):
         """Send all items as one message.
 
         Raises:
-            OperatorNotTold: the channel did not take it.
+            OperatorNotTold: The channel did not accept the message.
         """
 
 
@@ -83,7 +83,7 @@ class MailChannel:
         """Send one mail.
 
         Raises:
-            OperatorNotTold: the mail server did not take it.
+            OperatorNotTold: The mail server did not accept the mail.
         """
         send_mail(self._transport, self._identity, self._recipient, subject_of(news), text_of(news))
 
@@ -92,7 +92,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     """Send a plain text mail now.
 
     Raises:
-        OperatorNotTold: the mail server did not take it, or an address is wrong.
+        OperatorNotTold: The mail server did not accept the mail, or an address is wrong.
     """
     message = EmailMessage()
     try:

@@ -14,7 +14,7 @@ from workers.health import heartbeats, pulse
 from workers.outage import Outage
 
 RETRY_SECONDS = 1.0
-"""Pause after a tick could not be sent. All entries wait, because each attempt may take seconds."""
+"""Pause after a tick that could not be sent. All entries wait, because each attempt may take seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,10 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send one tick. Return False if the broker is unavailable; Celery itself would log a traceback each time."""
+        """Send one tick.
+
+        Return False if the broker is unavailable, and log that in one line instead of Celery's traceback.
+        """
         pulse.current().try_to_connect()
         try:
             self.apply_async(entry, producer=self.producer, advance=False)

@@ -1,8 +1,8 @@
 """The Redis broker, treated as untrusted: every message is checked and rebuilt before Celery sees it.
 
 A message contains the name of a task and, for a poll, the name of a source. Celery would also obey callbacks, chains,
-time limits, start times, compression and other serializers in a message. They are dropped here. Any other message is
-refused, with one line in the log.
+time limits, start times, compression and other serializers in a message. This module drops those. It refuses any other
+message, with one line in the log.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from workers import outage
 from workers.health import pulse
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
-"""Tasks that take exactly one argument, with its possible values. All other tasks take none."""
+"""Tasks that take exactly one argument, with its possible values. All other tasks take no argument."""
 MAX_WAITING = 100
-"""Limit of the messages in one queue, a kilobyte each. Each only wakes a task, so more of them have no effect."""
+"""Limit of the messages in one queue, a kilobyte each.
+
+A message only wakes a task, so more messages would have no effect.
+"""
 MAX_BODY_CHARACTERS = 4096
 """Limit of a body in base64. Real bodies have about 120 characters."""
 
@@ -33,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class MessageRefused(Exception):
-    """No r8scan process sends such a message. The text says what is wrong, without repeating its content."""
+    """No r8scan process sends such a message. The exception's text says what is wrong without repeating the message."""
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
@@ -126,8 +129,8 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
 class _Unacknowledged(virtual.QoS):
     """The unacknowledged messages, kept in memory only and never redelivered. The sweeper wakes their tasks again.
 
-    Kombu's own class writes them into Redis. A full Redis would then end the worker, and anything that another client
-    writes there would be delivered as a message.
+    Kombu's own class stores them in Redis. A full Redis would then end the worker, and data that another client writes
+    there would be delivered as a message.
     """
 
     restore_at_shutdown = False
@@ -135,7 +138,7 @@ class _Unacknowledged(virtual.QoS):
     def can_consume(self) -> bool:
         """Return whether one more message may be taken.
 
-        A worker with a full pool counts as alive although it takes none.
+        A worker with a full pool takes no messages, but counts as alive.
         """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
@@ -151,7 +154,7 @@ class _Unacknowledged(virtual.QoS):
 
 
 class _Channel(redis.Channel):
-    """A channel that survives messages that are not JSON. Each of them would otherwise end a worker."""
+    """A channel that drops messages that are not JSON. Otherwise, each such message would end a worker."""
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
 
@@ -186,7 +189,9 @@ class _Channel(redis.Channel):
                     _log.warning("a key in Redis was removed: %s is a queue, and the key was no list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Send a message, and drop the oldest ones above MAX_WAITING: without a consumer, expired ones stay queued."""
+        """Send a message, and drop the oldest ones above MAX_WAITING. Without a consumer, even expired messages stay
+        queued.
+        """
         super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu has few types
         with self.conn_or_acquire() as client:
             client.ltrim(queue, 0, MAX_WAITING - 1)

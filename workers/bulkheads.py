@@ -25,7 +25,7 @@ SLOTS = {
 RESCANNER_THREADS = 3
 """The slots of rescans and slow scans together, so that rescans of large repositories leave a thread to slow pushes."""
 RESPONDER_THREADS = 16
-"""More than the slots of all kinds in this process, so that the sweeper always has a thread."""
+"""More threads than the slots of all kinds in this process, so that the sweeper always has a thread."""
 
 _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items()}
 

@@ -36,14 +36,17 @@ _log = logging.getLogger(__name__)
 
 
 class _NewerDatabase:
-    """A check whether tasks fail because a newer version has upgraded the database. Logs at most one line a minute."""
+    """A check whether tasks fail because a newer version has upgraded the database.
+
+    It logs at most one line a minute.
+    """
 
     def __init__(self) -> None:
         self._checked_at = -VERSION_SECONDS
         self._is_newer = False
 
     def is_cause(self) -> bool:
-        """Return whether the database is newer than this program. The database is asked at most once a minute."""
+        """Return whether the database is newer than this program. Ask the database at most once a minute."""
         now = time.monotonic()
         if now - self._checked_at >= VERSION_SECONDS:
             self._checked_at = now
@@ -60,7 +63,7 @@ _newer = _NewerDatabase()
 
 
 def fails_by_newer_database(err: BaseException) -> bool:
-    """Return whether a statement failed because a newer version has upgraded the database. That is logged here."""
+    """Return whether a statement failed because a newer version has upgraded the database. If so, log it."""
     return isinstance(err, DBAPIError) and _newer.is_cause()
 
 
@@ -85,7 +88,10 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
 
 
 class App(Celery):  # type: ignore[misc]  # celery has no types
-    """The app with our own worker and beat, which print nothing past the log. Senders of messages import neither."""
+    """The Celery app with our own worker and beat, which print only through the log.
+
+    A process that only sends messages imports neither.
+    """
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
@@ -143,7 +149,8 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
-    from workers import programs  # late: a sender of messages needs neither worker nor beat
+    # imported here, because a process that only sends messages needs neither worker nor beat
+    from workers import programs
 
     programs.say_as(context.settings.log_format)
     try:

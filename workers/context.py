@@ -38,9 +38,9 @@ from workers import outage
 MAX_CONNECTIONS = 6
 """Connections to the database of one process with threads. Threads wait for one: a transaction takes milliseconds."""
 MAX_CHILD_CONNECTIONS = 3
-"""Those of one child of a prefork pool, which does one task at a time."""
+"""Connections to the database of one child of a prefork pool, which does one task at a time."""
 OTHER_CONNECTIONS = 1
-"""The heartbeat of a process has a connection of its own, for moments."""
+"""Further connections of a process: its heartbeat opens one for a moment."""
 
 
 @dataclass
@@ -60,7 +60,9 @@ class Context:
         _ = self.logo
 
     def check_version(self) -> None:
-        """Refuse a database of a newer version. It opens a connection of its own, which no forked child inherits.
+        """Raise an error if a newer version has upgraded the database.
+
+        Use a separate connection, which no forked child inherits.
 
         Raises:
             WrongVersion: the database is newer than this program. The message is one line.
@@ -104,7 +106,9 @@ class Context:
 
     @cached_property
     def github_of_canaries(self) -> GitHub:
-        """Return the client that writes canaries. It shares no limits with the others, because its account is another.
+        """Return the client that writes canaries.
+
+        It shares no limits with the other clients, because it uses another account.
 
         Raises:
             SettingsError: no credential is set.
@@ -132,7 +136,7 @@ class Context:
         return tuple(one for one in (self._app, self._token) if one)
 
     def lone_client(self, credential: App | str | None) -> GitHub:
-        """Return a client for a check. It does not use the limits that all workers share. The caller must close it."""
+        """Return a client for a check. It ignores the limits that all workers share. The caller must close it."""
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 

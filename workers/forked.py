@@ -1,7 +1,7 @@
 """Services as forks of the supervisor: they share its memory instead of importing all code again.
 
-A fork runs the code that the supervisor has read. Once the files on disk differ from it, as after an upgrade,
-`is_current` says so, and the supervisor starts a fresh interpreter instead.
+A fork runs the code that the supervisor has imported. If the files on disk have changed since, as after an upgrade,
+their `fingerprint` differs, and the supervisor starts a fresh interpreter instead.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LIBRARIES = (
 )
 """Modules that Celery and SQLAlchemy import when they start."""
 FAILED = 70
-"""Exit status of a fork that ends by an exception."""
+"""Exit status of a fork that an exception ends."""
 WAIT_SECONDS = 0.02
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 """Signals for which the supervisor has handlers."""
@@ -120,9 +120,9 @@ def import_everything() -> int:
 
 
 def warm_up(database: Database, settings: Settings) -> None:
-    """Do once what each service would do for itself: load trusted authorities, prepare queries, compile templates.
+    """Load trusted authorities, prepare queries and compile templates once, so that not each service has to do it.
 
-    The garbage collector then leaves all of it alone. Nothing here opens a connection that a fork would inherit.
+    Exclude all of these objects from garbage collection. Nothing here opens a connection that a fork would inherit.
     """
     tls.trusted()
     overview(database, settings)
@@ -151,13 +151,14 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     """Run `main` in a forked process, in a session of its own, which ends when this process ends.
 
     Args:
-        main: What the process does. It ends when this returns or raises SystemExit.
-        environment: Variables that it has besides those of this process.
+        main: The function of the process. The process ends when it returns or raises SystemExit.
+        environment: Environment variables that the process gets besides those of this process.
     """
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # A signal that arrives before the child has its own handlers waits for them: those of the parent would swallow it.
+    # A signal may arrive before the child has its own handlers. Block it until then: the parent's handlers, which the
+    # child inherits, would swallow it.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:
@@ -175,7 +176,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     except BaseException:  # noqa: BLE001 - below are the frames of the supervisor
         _log.critical("a service ends: an exception was not caught", exc_info=True)
     finally:
-        # Not sys.exit: the frames below belong to the supervisor, and would stop the other services.
+        # Do not use sys.exit: the frames below belong to the supervisor, and would stop the other services.
         os._exit(status)
 
 

@@ -32,7 +32,10 @@ MAX_LINE_CHARACTERS = 64_000
 MAX_REDACTED_CHARACTERS = 64 * 1024
 """Characters of one value that are redacted. The rest is dropped unread, which limits the cost of a hostile value."""
 MAX_TOKEN_CHARACTERS = 4096
-"""The end of a slice, where a token may have lost its own end, is dropped: no encoded token is longer."""
+"""Characters that are dropped at the end of a slice, because a token may have been cut off there.
+
+No encoded token is longer.
+"""
 MAX_ITEMS = 50
 MAX_DEPTH = 4
 MAX_INTEGER_BITS = 256
@@ -82,9 +85,9 @@ def configure_logging(settings: Settings) -> None:
 
 
 def last_line(message: str) -> str:
-    """Return the line with which a process ends that cannot start: as JSON if the log is to be JSON.
+    """Return the error line of a process that cannot start, in the format of the log.
 
-    The settings may be what is wrong, so ask the environment alone.
+    Read the format only from the environment, because the settings may be the error.
     """
     text = redact(f"r8scan: {message}")
     if os.environ.get("R8SCAN_LOG_FORMAT", "").lower() != "json":
@@ -94,7 +97,9 @@ def last_line(message: str) -> str:
 
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
-    """Leave out Celery's line about an attempt to reach Redis, and count the attempt in the outage, which has few."""
+    """Drop Celery's line about an attempt to reach Redis, and count the attempt in the outage, which logs fewer
+    lines.
+    """
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
     is_about_broker = "Cannot connect to" in text or "Connection error" in text or "Connection to broker" in str(first)
@@ -147,7 +152,7 @@ def _text(value: str) -> str:
 
 
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Redact and bound every value; exceptions and stacks come after, since they may be longer."""
+    """Redact and bound every value. Exceptions and stacks are handled later, because they may be longer."""
     later = ("exc_info", "stack_info")
     return {key: value if key in later else clean_value(value) for key, value in event.items()}
 
@@ -201,7 +206,7 @@ def clean_text(value: str, longest: int) -> str:
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Redacts the whole line once more: a token may have been spread over several values."""
+    """A formatter that redacts the whole line once more, because a token may be spread over several values."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -1,4 +1,6 @@
-"""An outage in the log: a line when it begins, lines at growing intervals while it lasts, and one when it is over."""
+"""The log of an outage: a line when it begins, lines at growing intervals while it lasts, and a line when it is
+over.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +63,6 @@ class Outage:
 
 
 broker = Outage(logging.getLogger("workers.broker"), "Redis", "what is due waits in its row")
-"""Redis, for this process."""
+"""The outage of Redis, as this process sees it."""
 database = Outage(logging.getLogger("workers.database"), "the database", "finds and events wait in the spool")
-"""The database, for this process. It is over when a transaction has been committed."""
+"""The outage of the database, as this process sees it. It is over when a transaction has been committed."""

@@ -1,4 +1,6 @@
-"""Celery's worker and beat, without the texts that they print past the log: banners, and words at a shutdown."""
+"""Celery's worker and beat, without the texts that they would print outside the log: banners, and words at a
+shutdown.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def say(message: str, _: object = None) -> None:
     try:
         os.write(2, f"{line}\n".encode())
     except OSError:
-        return  # nobody reads standard error any more; the shutdown goes on
+        return  # nobody reads standard error any more, but the shutdown continues
 
 
 def _event(message: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`r8scan run`, the whole service on one machine: starts the embedded Redis, the workers and beat, and restarts them.
 
-It does no other work. Each child does what the same process of a larger deployment does; it is a fork, which shares the
-memory of the imported code (`workers.forked`).
+It does no other work. Each child does the work of the same process in a larger deployment. It is a fork, which shares
+the memory of the imported code (`workers.forked`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_RESTART_DELAY_SECONDS = 30.0
 DEAF_SECONDS = 120.0
 """A process that does not touch its alive file for this long is killed.
 
-A stuck process normally ends itself earlier, but one that is stopped or stuck in C code cannot.
+A stuck process normally ends itself earlier, but a process that is stopped or stuck in C code cannot.
 """
 STABLE_SECONDS = 60.0
 """A process that ends after running this long is restarted without a delay."""
@@ -216,7 +216,7 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}"
 
     def _end_deaf(self) -> None:
-        """Kill processes that take no messages or are stopped. They are restarted like any process that ends."""
+        """Kill processes that no longer take messages or are stopped. They are restarted like any process that ends."""
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -285,7 +285,7 @@ def run_celery(arguments: Sequence[str]) -> None:
     from celery.bin.celery import main
 
     forget_context()
-    pulse.current().try_to_connect()  # what the supervisor did before is no sign of this process
+    pulse.current().try_to_connect()  # the attempts of the supervisor before the fork do not count for this process
     sys.argv = ["celery", *arguments]
     main()
 

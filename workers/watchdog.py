@@ -22,7 +22,7 @@ from scanner.records.leases import HeldLeases
 from scanner.records.time_limits import GRACE_SECONDS, MAX_STEP_SECONDS, PAGE_SECONDS, POLL_SECONDS
 
 EXIT_STATUS = 70
-"""EX_SOFTWARE of sysexits.h. It tells an end by the watchdog from a crash in the supervisor's log."""
+"""EX_SOFTWARE of sysexits.h. In the supervisor's log, it distinguishes an end by the watchdog from a crash."""
 CHECK_INTERVAL_SECONDS = 1.0
 FROZEN_INTERPRETER_SECONDS = 60.0
 """If no Python code has run for this long, C code holds the interpreter lock, and faulthandler ends the process."""
@@ -39,7 +39,7 @@ TASK_SECONDS = {
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
-"""Limits of whole tasks. Work under a lease has its own, lower limit; these also cover the code around it."""
+"""Limits of whole tasks. Work under a lease has its own, lower limit. These limits also cover the code around it."""
 DEFAULT_TASK_SECONDS = 600.0
 
 _log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # This row does not hang. Release it, so that another worker takes it at once.
+                # The work on this row does not hang. Release the row, so that another worker can take it at once.
                 keeping.release()
 
 

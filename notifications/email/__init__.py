@@ -1,1 +1,1 @@
-"""Mails: facts of incidents rendered to subject, text and HTML, and the ways to hand them over."""
+"""Mails: the facts of incidents, their rendering as subject, text and HTML, and the transports that send them."""

@@ -1,7 +1,7 @@
 """The reader of bounces: delivery status notifications (RFC 3464) about mails that a server accepted and returned.
 
-Anybody can send one. The reader limits its size, cleans its text, and identifies the mail by its Message-ID alone,
-which only the recipient of that mail knows.
+Anybody can send a bounce. The reader limits its size and cleans its text. It identifies the returned mail only by the
+Message-ID, which only the mail's recipient knows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
 
-# The time of the standard library's parser grows with these sizes, for some with their square. Real bounces stay far
+# The time of the standard library's parser grows with these sizes, sometimes with their square. Real bounces stay far
 # below the limits.
 MAX_LINES = 20_000
 """1 MB of base64 in lines of 76 characters has 14,000."""
@@ -54,7 +54,7 @@ class Bounce:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether the server gave up. It may report a status of class 4 after trying for days."""
+        """Return whether the server gave up. After trying for days, it may give up with a status of class 4."""
         return self.action == "failed" and not self.status.startswith("2")
 
     @property

@@ -32,7 +32,7 @@ class SocketWatchdog:
 
     @property
     def left(self) -> float:
-        """Return the seconds left, at least 0.01: a socket time-out of 0 would mean "do not block"."""
+        """Return the remaining seconds, at least 0.01. A socket time-out of 0 would mean "do not block"."""
         return max(self._deadline - time.monotonic(), 0.01)
 
     @property
@@ -60,7 +60,7 @@ class SocketWatchdog:
     def _expire(self) -> None:
         self.has_expired = True
         if self._guarded is not None:
-            with contextlib.suppress(OSError):  # closed by the other side already
+            with contextlib.suppress(OSError):  # the other side has already closed it
                 self._guarded.shutdown(socket.SHUT_RDWR)
 
 

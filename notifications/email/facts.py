@@ -15,7 +15,7 @@ MAX_PLACES = 20
 MAX_TOKENS = 10
 """Tokens described in full in one mail, because mail services cut off mails at about 100 kB."""
 MAX_SHORT_TOKENS = 200
-"""Further tokens listed in one line each. Beyond them the mail gives only their number."""
+"""Further tokens listed in one line each. Of more tokens, the mail gives only the number."""
 
 OPERATOR_OCCASIONS = (
     *(Occasion.PROTECTED, Occasion.BRAKE_CLOSED, Occasion.FLAGGED, Occasion.OBSERVED, Occasion.UNDELIVERABLE),
@@ -67,7 +67,8 @@ class TokenFacts:
         places: The first of `places_total` places.
         undelivered: The first of `undelivered_total` failed mails to the owner. For the operator only.
         signs: The newest compromise reports, one line each. For the operator only.
-        brought_back_at: When an operator enabled the token again, if it still worked when the facts were frozen.
+        brought_back_at: When an operator enabled the token again. None unless it still worked when the facts were
+            frozen.
     """
 
     incident_id: str

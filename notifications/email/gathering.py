@@ -1,4 +1,7 @@
-"""The facts of mails, read from the database: rows of many mails in a few queries, then each mail's facts by itself."""
+"""The facts of mails, read from the database.
+
+A few queries read the rows of many mails, from which the facts of each mail are made separately.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ _CONVERSATION = {
 }
 
 _NOT_PUBLIC = "submission"
-"""The kind of an exposure without a place: somebody gave the token to GitHub. No mail says that it stood in public."""
+"""The kind of an exposure without a public place: a person submitted the token to GitHub.
+
+No mail says that it was public.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return the cause as a mail may name it: a token that was only given to GitHub was not found in public."""
+        """Return the cause that a mail may name. A token that was only submitted to GitHub was not found in public."""
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
@@ -152,7 +158,7 @@ def _urgency(occasion: str) -> int:
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the most specific variant whose words are true of every token in the mail."""
+    """Return the most specific variant whose text is true of every token in the mail."""
     if channel == Channel.OPERATOR:
         return "operator"
     if occasions == {Occasion.ALREADY_DISABLED}:
@@ -234,7 +240,10 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Return, by incident, when an operator enabled the token again. Only tokens in the SQL store that still work."""
+    """Return, by incident, when an operator enabled the token again.
+
+    Include only tokens of the SQL store that still work.
+    """
     statement = (
         select(AuditEntry.incident_id, func.max(AuditEntry.at))
         .join(Incident, Incident.id == AuditEntry.incident_id)
@@ -250,7 +259,7 @@ def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> di
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:
-    """Return the newest compromise reports of an incident, one line each: the sign, the reporter and their note."""
+    """Return the newest compromise reports of an incident, one line each: the sign, the reporter and the note."""
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
     return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))

@@ -1,4 +1,6 @@
-"""The content of one mail in reading order. The text body and the HTML body both print it, so they cannot differ.
+"""The content of one mail in reading order.
+
+The text body and the HTML body are both made from it, so their content cannot differ.
 
 Everything in a `Page` is plain text, cleaned and bounded. A body that is not plain text must escape it.
 """
@@ -30,7 +32,7 @@ class WordsError(ValueError):
 class Words:
     """What the templates of one variant say: its macros by name, and its section titles.
 
-    The variant's own macro or title comes first, then the shared one.
+    A macro or title of the variant takes precedence over the shared one.
     """
 
     macro: Callable[[str], Macro]
@@ -106,7 +108,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One mail: headline, introduction, the sections `before` the groups, the groups, the sections `after` them."""
+    """One mail: headline, introduction, the sections `before` the groups, the groups, and the sections `after` the
+    groups.
+    """
 
     language: str
     notice: str

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of one mode. Text on `card` and `panel` is `text`, `muted` or `accent`. Text on `page` is `muted`."""
+    """The colours of one mode.
+
+    Text on `card` and `panel` has the colour `text`, `muted` or `accent`. Text on `page` has the colour `muted`.
+    """
 
     page: str
     card: str

@@ -72,7 +72,10 @@ class _Policy(EmailPolicy):
 
 
 class _Headers(HeaderRegistry):
-    """The standard library's registry with a cache. The original creates a new class for each header of each mail."""
+    """The standard library's registry with a cache.
+
+    The standard library itself creates a new class for each header of each mail.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +194,9 @@ def compose(
 
 
 def _attach_logo(message: EmailMessage, logo: Logo) -> None:
-    """Combine the HTML and the logo in one part (multipart/related, RFC 2387), so it is not listed as an attachment."""
+    """Combine the HTML and the logo in one part (multipart/related, RFC 2387), so that mail programs do not list the
+    logo as an attachment.
+    """
     html = message.get_body(("html",))
     assert isinstance(html, EmailMessage)  # noqa: S101 - `compose` has just added it
     html.add_related(

@@ -1,4 +1,6 @@
-"""The SMTP transport: one connection per run, one deadline per mail, and refusals sorted by who has to act."""
+"""The SMTP transport: one connection per run, one deadline per mail, and refusals sorted by their cause: the recipient,
+the settings or the server.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ class _Client(smtplib.SMTP):
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
         super().__init__(local_hostname=_own_name())
-        # `starttls` checks the certificate against this name. smtplib sets it only if it connects by itself.
+        # `starttls` checks the certificate against this name. smtplib sets the name only if it opens the connection
+        # itself.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -86,7 +89,7 @@ class SmtpConnection:
         """Connect and log in, and send nothing.
 
         Args:
-            deadline: The end of it, by `time.monotonic`.
+            deadline: The end of the exchange, by `time.monotonic`.
 
         Raises:
             TransientFailure: the server cannot be used now, or its settings are wrong.
@@ -208,7 +211,7 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # Without a name smtplib asks the name server, and that has no time-out.
+    # Set a name. Without it, smtplib would ask the name server, and that request has no time-out.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

@@ -36,7 +36,7 @@ _HARMLESS_IN_FOLDERS = frozenset({"py"})
 
 
 def unlinked(text: str) -> str:
-    """Return the text with everything broken that a mail program could turn into a link.
+    """Return the text with brackets wherever a mail program could make a link.
 
     Applying it to its own result changes nothing.
     """

@@ -1,7 +1,7 @@
-"""The view model of a mail: its facts, cleaned once, as everything that prints a mail receives them.
+"""The view model of a mail: its facts after cleaning. Code that prints a mail receives only this view.
 
-Every string in a `MailView` is cleaned, bounded, and written so that mail programs do not turn it into a link. Page
-and templates only see this view, so neither can print a raw string by mistake.
+Every string in a `MailView` is cleaned, bounded, and written so that mail programs do not turn it into a link. Neither
+the page nor a template can therefore print a raw string by mistake.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def mail_view(facts: MailFacts, web_url: str) -> MailView:
 
 def _token_view(token: TokenFacts, web_url: str) -> TokenView:
     places = tuple(
-        # The link is derived from the raw address: the cleaned one is shortened and no longer leads anywhere.
+        # Make the link from the raw address, because the cleaned address is shortened and no longer leads to the place.
         PlaceView(**_cleaned_fields(place), link=safe_link(place.url, web_url, place.kind))
         for place in token.places
     )

@@ -81,7 +81,7 @@ def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
 
 
 def shorten(value: str, longest: int) -> str:
-    """Return the value with its middle replaced by `…`, because both ends of a path say where it is."""
+    """Return the value with its middle replaced by `…`. Both ends stay, because both ends of a path are informative."""
     if len(value) <= longest:
         return value
     tail = longest // 2
@@ -89,11 +89,11 @@ def shorten(value: str, longest: int) -> str:
 
 
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
-    """Return the address, percent-encoded, if a mail may link to it; None where it is only shown.
+    """Return the address, percent-encoded, if a mail may link to it; None if the mail only shows it.
 
-    A link leads to the watched GitHub, to a file at a commit, a commit or a gist: content that cannot be changed. For
-    kinds of place that only this service finds by reading GitHub, it may also lead to other pages of a repository, such
-    as an issue. For any other kind, the reporter of the token may have chosen the address.
+    A link leads to the watched GitHub, to a file at a commit, a commit or a gist: content that cannot be changed. If
+    only this service can have found the place, by reading GitHub, the link may also lead to other pages of a
+    repository, such as an issue. For any other kind, the reporter of the token may have chosen the address.
 
     Args:
         url: The address of a place.

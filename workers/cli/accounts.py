@@ -19,7 +19,7 @@ app = Group("Erase all data about an account.")
 
 @app.callback()
 def _group() -> None:
-    """Keep the group a group, although it has only one command."""
+    """Make typer keep `accounts` as a group although it has only one command."""
 
 
 @app.command()

@@ -29,32 +29,32 @@ SERVICE, ANSWERS, ACTIONS, TRY = "The service", "What happened", "What you decid
 COMMANDS = {
     "run": Entry("run", "run", SERVICE, "Run everything on this machine: Redis, workers and beat."),
     "serve": Entry("serve", "serve", SERVICE, "Serve alerts, reports, found tokens and the console over HTTP."),
-    "doctor": Entry("doctor", "doctor", SERVICE, "Try everything that the service needs, and say what to do."),
+    "doctor": Entry("doctor", "doctor", SERVICE, "Test everything that the service needs, and say what to do."),
     "settings": Entry("settings", "settings", SERVICE, "Show every setting, its value and where it comes from."),
     "db": Entry("database", "", SERVICE, "Create or upgrade the tables of the database."),
-    "status": Entry("status", "status", ANSWERS, "Show whether it works, what it misses, and what waits for you."),
-    "incidents": Entry("incidents", "", ANSWERS, "List and show what was found, done and mailed; note, close, resend."),
+    "status": Entry("status", "status", ANSWERS, "Show whether the service works, what it misses, and what waits for you."),
+    "incidents": Entry("incidents", "", ANSWERS, "List and show incidents; add a note, close one, or resend its mail."),
     "jobs": Entry("jobs", "", ANSWERS, "List and show jobs, what they found and could not read."),
-    "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed it."),
-    "canary": Entry("canary", "", ANSWERS, "List the canary tokens that prove the way to the disable; plant one."),
+    "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed the audit."),
+    "canary": Entry("canary", "", ANSWERS, "List the canary tokens that test the service, or plant one."),
     "report": Entry("report", "report", ACTIONS, "Disable compromised tokens, given in any file."),
     "rescan": Entry("rescan", "", ACTIONS, "Read a repository, owner, gist, commit, push or address again."),
     "backfill": Entry("backfill", "backfill", ACTIONS, "Read past hours of the event archive."),
     "brake": Entry("brake", "", ACTIONS, "Release or reject reports that wait for your decision."),
     "tokens": Entry("tokens", "", ACTIONS, "Import, list, disable, enable and protect tokens."),
-    "usage": Entry("usage", "usage", ACTIONS, "Take in records of how tokens were used."),
+    "usage": Entry("usage", "usage", ACTIONS, "Store records of how tokens were used."),
     "accounts": Entry("accounts", "", ACTIONS, "Erase all data about an account."),
     "email": Entry("email", "", ACTIONS, "Send a test mail, preview the mails, record a bounce."),
-    "console": Entry("console", "", ACTIONS, "Say who may sign in to the console."),
+    "console": Entry("console", "", ACTIONS, "Manage who may sign in to the console."),
     "store": Entry("store", "", ACTIONS, "Check a token store behind HTTP."),
-    "demo": Entry("run", "demo", TRY, "Watch one leak being found, disabled and mailed, on this machine alone."),
-    "sandbox": Entry("run", "sandbox", TRY, "Keep a GitHub, a mailbox and a console running, to push leaks at."),
+    "demo": Entry("run", "demo", TRY, "Show how a leak is found, disabled and mailed, on this machine alone."),
+    "sandbox": Entry("run", "sandbox", TRY, "Run a local GitHub, mailbox and console, so that you can cause leaks."),
     "scan": Entry("scan", "scan", TRY, "Find tokens in any files and git histories, offline."),
 }
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name. Asking for one imports its module, because importing all takes seconds."""
+    """The commands by name. Looking a command up imports its module, because importing all modules takes seconds."""
 
     def __getitem__(self, name: str) -> Any:
         return _loaded(COMMANDS[name], name)
@@ -127,7 +127,10 @@ def run() -> None:
 
 
 def _last_line(line: str) -> str:
-    """Return the line with which the process ends. What runs as a service writes it in the format of its log."""
+    """Return the error line with which the process ends.
+
+    A command that runs as a service writes it in the format of its log.
+    """
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact
 

@@ -59,8 +59,8 @@ def list_(
 def verify() -> None:
     """Check the hash chain of the audit. An entry that was changed, removed, inserted or moved breaks it.
 
-    Exit status 1 and one line name the broken entry. Store the last hash elsewhere: somebody with write access to the
-    database can compute the whole chain again, and only that hash shows it.
+    Exit status 1 and one line name the broken entry. Store the last hash elsewhere: a person with write access to the
+    database can compute the whole chain again, and only the stored hash reveals that.
 
     Example: r8scan audit verify
     """

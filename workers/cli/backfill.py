@@ -27,11 +27,11 @@ def backfill(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object an hour.")] = False,
 ) -> None:
-    """Read these hours of the event archive, without events that were seen before. Needs R8SCAN_ARCHIVE_URL.
+    """Read these hours of the event archive, except events that were seen before. Needs R8SCAN_ARCHIVE_URL.
 
     An interrupted backfill continues by itself. Calling the command again watches the hours that are being read, and
-    skips hours that were read completely. With --again it reads those once more for new events.
-    Exit status: 0 all read, 1 an hour failed, 2 read in part.
+    skips hours that were read completely. With --again it reads those hours once more, for new events. Exit status: 0
+    all read, 1 an hour failed, 2 read in part.
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
     """

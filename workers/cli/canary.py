@@ -25,7 +25,8 @@ def list_canaries(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest canaries: where each was planted, which source saw it, and how long its disable took.
+    """List the newest canaries: where each was planted, which source saw it, and how long it took until it was
+    disabled.
 
     Example: r8scan canary list --limit 5
     """

@@ -13,7 +13,9 @@ app = Group("The database's tables and their version.")
 
 @app.command()
 def upgrade() -> None:
-    """Upgrade the database to the tables of this version. Repeating it, or running it twice at once, is safe.
+    """Upgrade the database to the tables of this version.
+
+    Repeating the command, or running it twice at the same time, is safe.
 
     Example: R8SCAN_DATABASE_URL=postgresql://r8scan@db/r8scan r8scan db upgrade
     """

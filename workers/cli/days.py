@@ -11,10 +11,10 @@ _DAYS_AGO = re.compile(r"(\d{1,4})d")
 
 
 def day(text: str, option: str, *, now: datetime | None = None) -> str:
-    """Return the day as ISO text, in UTC; "" for no day.
+    """Return the day as ISO text, in UTC. Without a day, return an empty text.
 
     Raises:
-        UserError: the text is no day.
+        UserError: The text is not a day.
     """
     today = (now or datetime.now(UTC)).date()
     word = text.strip().lower()

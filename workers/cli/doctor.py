@@ -24,10 +24,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a check.")] = False,
     send: Annotated[bool, typer.Option("--send", help="Send a test message to the operator's channels.")] = False,
 ) -> None:
-    """Try everything that the service needs: database, Redis, workers, GitHub, mail, token store, clock and disk.
+    """Test everything that the service needs: database, Redis, workers, GitHub, mail, token store, clock and disk.
 
-    Changes nothing, and sends no message without --send. Each check has a time limit.
-    Exit status: 0 all checks passed, 1 one failed.
+    Changes nothing, and sends no message without --send. Each check has a time limit. Exit status: 0 all checks passed,
+    1 one failed.
 
     Example: r8scan doctor --json | jq -r 'select(.state == "failed") | .todo'
     """
@@ -99,5 +99,5 @@ def _channels(context: Context, *, send: bool) -> Iterator[Check]:
     from workers.health.checks.check import Check
 
     for channel in context.operator_channels:
-        if channel.address or send:  # the login of mail is a check of its own
+        if channel.address or send:  # the login of the mail server has a check of its own
             yield Check(f"operator's {channel.name}", partial(outside.check_channel, channel, send=send))

@@ -77,5 +77,5 @@ def _wrong_version() -> str | None:
             wrong = versions.problem(versions.present(session))
         database.close()
     except (SettingsError, DatabaseUnavailable, DBAPIError):
-        return None  # the first error is the one to show
+        return None  # print the first error instead
     return ": ".join(wrong) if wrong else None

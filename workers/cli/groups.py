@@ -1,4 +1,4 @@
-"""Commands and groups of commands whose help the terminal's width alone wraps."""
+"""Typer commands and groups whose help text wraps at the terminal's width, not at the line breaks of the source."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ _LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n) *")
 
 
 class Command(TyperCommand):
-    """A command. Lines of a paragraph of its docstring are joined, and arguments are shown as they are declared."""
+    """A command.
+
+    Its help joins the lines of each paragraph of the docstring, and shows arguments as they are declared.
+    """
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.help = _LINE_BREAK.sub(" ", inspect.cleandoc(self.help or ""))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line: NAME, where typer writes {NAME}, and [NAME], where it writes [[NAME]]."""
+        """Return the parts of the usage line. Write NAME and [NAME] where typer would write {NAME} and [[NAME]]."""
         return [_BRACES.sub(_argument, piece) for piece in super().collect_usage_pieces(ctx)]
 
 

@@ -18,7 +18,10 @@ ROWS_PER_PAGE = 200
 MAX_COUNTED = 100_000
 COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "repository", "places", "mail")
 OPTIONAL = ("places", "disabled", "token", "account")
-"""Columns that a narrow terminal does not show. What was done, when, where, and whether the owner knows stay."""
+"""Columns that a narrow terminal does not show.
+
+The action, the time, the place and the state of the owner's mail are always shown.
+"""
 
 
 class MailState(StrEnum):
@@ -43,12 +46,13 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
 
 
 def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Row], str]:
-    """Return the newest incidents of the filter, and how many there are if not all are returned, else "".
+    """Return the newest incidents of the filter, and the total number as text if not all are returned, else an empty
+    text.
 
     Args:
-        session: Where they are read.
+        session: A reading transaction.
         wanted: The filter.
-        limit: How many to return at most; None for all.
+        limit: The maximum number of incidents; None for all.
     """
     rows: list[Row] = []
     cursor = ""
@@ -81,7 +85,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
 
 
 def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Yield each row as a JSON object, with the states of all mails, also of those to the operator."""
+    """Yield each row as a JSON object, with the states of all mails, including those to the operator."""
     states = incident_records.mail_states(session, [row.incident for row in rows])
     for row in rows:
         incident = row.incident

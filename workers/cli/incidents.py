@@ -68,7 +68,7 @@ def list_(
     until: Annotated[str, typer.Option(help="Detected on this day or before.")] = "",
     search: Annotated[str, typer.Option("--search", "-q", help="The beginning of a hint, name, id or address.")] = "",
 ) -> None:
-    """List incidents, the newest first. Standard error says how many there are if not all are shown.
+    """List incidents, the newest first. If not all are shown, standard error says how many there are.
 
     Examples: r8scan incidents list --since today --action disabled; r8scan incidents list --mail failed
     """
@@ -167,7 +167,7 @@ def close(incident_id: IdArgument, reason: ReasonOption) -> None:
 def reopen(incident_id: IdArgument, reason: ReasonOption) -> None:
     """Open a closed incident again. This disables nothing: use r8scan tokens disable or r8scan report for that.
 
-    Example: r8scan incidents reopen 1f3c --reason "it was no sample after all"
+    Example: r8scan incidents reopen 1f3c --reason "it was not a sample after all"
     """
     _decide(
         incident_id,

@@ -27,7 +27,7 @@ INTERRUPTED = 130
 def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
     """Show progress until the job and all jobs that it queued have ended, and return them.
 
-    Ctrl-C ends the display only: the job goes on, and one line says how to watch or cancel it.
+    Ctrl-C ends only the display. The job continues, and one line says how to watch or cancel it.
     """
     try:
         return _watched(database, job_id)
@@ -99,7 +99,7 @@ _DONE: Mapping[str, str] = {
     "already_disabled": "disabled by its owner before",
     "unknown": "unknown to the token store",
 }
-"""What the counts of a job say of its tokens, in the order in which an operator wants to know it."""
+"""The words for the counts of a job's tokens, the most important first."""
 
 
 def result_text(job: ScanJob) -> str:
@@ -126,7 +126,7 @@ def found_text(finished: Sequence[ScanJob]) -> str:
 
 
 def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
-    """Yield what could not be read, by reason, and how to see each of it."""
+    """Yield lines about what could not be read: its number by reason, and the command that lists it."""
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}
         if reasons:

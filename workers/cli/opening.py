@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workers.context import Context
 
 MAX_EMPTY_BYTES = 64 << 10
-"""A larger SQLite file has tables, so it need not be opened to see it."""
+"""A SQLite file of at least this size has tables, so it need not be opened to find that out."""
 
 
 @contextmanager
@@ -76,4 +76,4 @@ def _is_empty(file: Path) -> bool:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
     except (OSError, sqlite3.Error):
-        return False  # opening the database says why
+        return False  # opening the database will give the reason

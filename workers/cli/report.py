@@ -45,9 +45,9 @@ def report(
 ) -> None:
     """Report compromised tokens. Each is disabled at once and its owner mailed, until the disable quota is reached.
 
-    The file may be a list of tokens or of their SHA-256 digests, one a line, or anything else: a log, a dump, an
-    archive. All tokens in it are found, in every encoding and container that r8scan reads. Tokens are never read from
-    the command line and never printed.
+    The file may be a list of tokens or of their SHA-256 digests, one per line, or any other file, such as a log, a dump
+    or an archive. r8scan finds all tokens in it, in every encoding and container that it reads. Tokens are never read
+    from the command line and never printed.
 
     Repeating a report does nothing, even if a token was enabled again since: use another --note or --key for a new
     report. Exit status: 0 all was reported, 1 no token or a bad line, 2 something in the file could not be read.

@@ -22,7 +22,7 @@ from workers.cli.scan_streams import scan_stream
 from workers.cli.streams import BadLines
 
 HEAD_BYTES = 64 << 10
-"""The beginning of the input, which decides what it is."""
+"""Bytes at the beginning of the input, which decide whether it is a list."""
 BATCH = 1000
 DIGEST_LINE = "digest"
 """The kind of a subject that was given as a digest. The kinds of tokens are the detector's encodings."""
@@ -47,7 +47,7 @@ class ReportInput:
 def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
     """Read the file, or standard input for -, and pass the subjects to `take` in batches.
 
-    A list is read line by line, however long it is. Of any other file all tokens are passed at its end.
+    A list is read line by line, however long it is. The tokens of any other file are all passed at its end.
 
     Raises:
         UserError: the file cannot be read.

@@ -210,6 +210,6 @@ def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
         for line in jobs_watched.unread_lines(everything):
             typer.echo(line, err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
-    # A push from the timeline may be gone when it is read. A target that an operator names must exist.
+    # A target named by an operator must exist. Only a push from the timeline may be gone when it is read.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

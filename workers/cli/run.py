@@ -43,10 +43,10 @@ def run(
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's folder with its state and mails.")] = False,
 ) -> None:
-    """Watch a leak being found on a local GitHub: the token is pushed and disabled, and its owner mailed.
+    """Show how r8scan finds a leak on a local GitHub: a token is pushed, it is disabled, and its owner gets a mail.
 
-    It needs no network, credentials or servers, and changes nothing outside its own folder. Exit status 0 if every
-    step worked.
+    It needs no network, credentials or servers, and changes nothing outside its own folder. Exit status 0 if every step
+    worked.
     """
     from workers.sandbox.demo import tell
 
@@ -56,9 +56,9 @@ def demo(
 def sandbox(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the sandbox's folder with its state and mails.")] = False,
 ) -> None:
-    """Keep a GitHub, a vendor's API, a mailbox, the service and its console running, to push leaks at.
+    """Run a local GitHub, a vendor's API, a mailbox, the service and its console, so that you can cause leaks.
 
-    Cause leaks of several kinds by typing their name, on a page, or with curl, and watch what r8scan does. It needs no
+    Cause a leak by typing the name of its kind, on a page, or with curl, and watch what r8scan does. It needs no
     network, credentials or servers, and changes nothing outside of its own folder. Ctrl-C ends all.
 
     Example: r8scan sandbox

@@ -46,9 +46,10 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return the state of each digest in the token store: live, disabled, unknown, or not_checked without an answer.
+    """Return the state of each digest in the token store: live, disabled, unknown, or not_checked.
 
-    A scan may have taken hours, so a store that cannot be asked must not discard its findings.
+    All are `not_checked` if the store does not answer. A scan may have taken hours, so that must not discard its
+    findings.
     """
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context

@@ -56,7 +56,7 @@ class _Shown:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
+    """Show a progress bar if the output is a terminal."""
     if not sys.stderr.isatty():
         yield _Hidden()
         return
@@ -101,7 +101,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """Return the JSON object of an unread item. Its field `not_read`, the reason, tells it from a finding."""
+    """Return the JSON object of an unread item. Its field `not_read` has the reason; a finding has no such field."""
     return {
         "not_read": item.reason,
         "count": item.count,

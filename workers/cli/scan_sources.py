@@ -60,9 +60,10 @@ def scan_all(
 
 
 def _digester() -> Digester:
-    """Return the function that hashes tokens, and activate the token formats, as the variables of the service say.
+    """Return the function that hashes tokens, and activate the token formats, both by the environment variables.
 
-    Without such variables the defaults hold. Reading settings would take longer than scanning a folder.
+    Without such variables, use the defaults and do not load the settings: that would take longer than scanning a
+    folder.
 
     Raises:
         SettingsError: A setting is wrong or misspelt.
@@ -118,16 +119,17 @@ def _take(run: ScanRun, shown: Progress, path: str, read: StreamRead) -> None:
 class _Walk:
     """A walk over every file below a path, including hidden ones, and the repositories among them.
 
-    It does not follow links, but reads their targets as text. It leaves a repository's object database to the reader
-    of histories. `bare` repositories consist of a history only, so it is always read. `work_trees` have their git
-    directory in `.git`, or are inside one, like the submodules of a clone.
+    It does not follow links, but reads their targets as text. It leaves a repository's object database to the reader of
+    histories. `bare` lists repositories without a work tree; their history is always read. `work_trees` lists
+    repositories with their git directory in `.git`, or inside the git directory of another one, like the submodules of
+    a clone.
     """
 
     path: Path
     detector: Detector
     run: ScanRun
     histories: Histories | None
-    """The reader of histories, or None if they are not wanted."""
+    """The reader of histories, or None if histories are not to be scanned."""
     bare: list[tuple[Path, Path]] = field(default_factory=list)
     work_trees: list[tuple[Path, Path]] = field(default_factory=list)
     has_lost_history: bool = False

@@ -28,7 +28,7 @@ class StreamRead(NamedTuple):
 
 
 def scan_stream(detector: Detector, stream: Readable, path: str) -> StreamRead:
-    """Scan the stream to its end. The end of `path` helps to tell what it contains."""
+    """Scan the stream to its end. The file name extension of `path` helps to recognize the content."""
 
     def read(size: int) -> bytes:
         parts: list[bytes] = []

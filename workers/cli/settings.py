@@ -1,4 +1,4 @@
-"""`r8scan settings`: the values in effect, where each comes from; secrets are masked."""
+"""`r8scan settings`: the values in effect, and where each comes from. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scanner.settings.names import origin
 from workers.cli import output
 
 URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")
-"""Secrets that are addresses. Everything but the password in them may be shown."""
+"""Secrets that are addresses. All parts of them may be shown except the password."""
 
 
 def settings(
@@ -44,7 +44,7 @@ def described(loaded: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def shown(field: str, value: Any) -> str:
-    """Return a value for people. Of a secret address, show all but the password; mask any other secret."""
+    """Return a value for people. Mask the password in a secret address, and the whole value of any other secret."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr):

@@ -66,7 +66,7 @@ def as_json_object(found: Overview) -> dict[str, Any]:
 
 def _watch(look: Any) -> None:
     def screen() -> RenderableType:
-        # Problems come first, because the end may not fit on the terminal.
+        # Print problems first, because the end may not fit on the terminal.
         found = look()
         return Group(*_problems(found), _screen(found))
 
@@ -157,7 +157,9 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return the gaps with what they hid by reason, and for how long a source still has to catch up."""
+    """Return lines about gaps: the estimated number of missed events by reason, and how much a source still has to
+    catch up on.
+    """
     reasons = ", ".join(f"~{number} {reason}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
     parts = [f"{one.gaps_24h} ({reasons})"] if one.gaps_24h else []
@@ -200,7 +202,7 @@ def _rate_rows(found: Overview) -> Iterable[Sequence[Any]]:
 def _canary_rows(found: Overview) -> Iterable[Sequence[Any]]:
     for row in found.canaries:
         if row.off and not row.planted_at:
-            continue  # `r8scan canary list` says why
+            continue  # `r8scan canary list` shows the reason
         took, waits = _span(row.seconds), _span(row.waiting_seconds)
         yield (
             row.way,
@@ -236,7 +238,7 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum as text, with the two commonest reasons."""
+    """Return the sum of the counts as text, with the two commonest reasons."""
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]

@@ -34,7 +34,7 @@ def opened(file: str) -> Iterator[TextIO]:
 
 
 class BadLines:
-    """The lines that were skipped. All are counted, and the first ones are named."""
+    """The lines of the input that were skipped. All are counted, and the first ones are printed."""
 
     NAMED = 100
 
@@ -43,7 +43,7 @@ class BadLines:
         self.numbers: list[int] = []
 
     def add(self, number: int, reason: object) -> None:
-        """Count the line, and print why it was skipped, unless too many lines were named already."""
+        """Count the line, and print why it was skipped, unless too many lines were printed already."""
         self.count += 1
         if self.count <= self.NAMED:
             self.numbers.append(number)

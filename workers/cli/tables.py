@@ -34,7 +34,7 @@ class FittedTable:
     optional: tuple[str, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose the layout for the width that is there."""
+        """Choose the layout for the terminal's width."""
         del console
         shown = list(range(len(self.columns)))
         for name in (None, *self.optional):

@@ -1,4 +1,4 @@
-"""`r8scan tokens`: the SQL token store by hand."""
+"""`r8scan tokens`: an operator's actions on the SQL token store."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def disable(
     ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
 ) -> None:
-    """Disable one token by hand. Its owner is not mailed.
+    """Disable one token. Its owner gets no mail.
 
     Example: r8scan tokens disable --sha256 9f86d081…
     """
@@ -203,7 +203,7 @@ def enable(
     ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
 ) -> None:
-    """Bring a disabled token back. Only a new place or a new report disables it again; old places do not.
+    """Enable a disabled token again. Only a new place or a new report disables it once more; old places do not.
 
     Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
     """
@@ -221,7 +221,7 @@ def protect(
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Take the protection away again.")] = False,
 ) -> None:
-    """Have finds of this token page the operator instead of disabling it.
+    """Protect a token: if it is found, notify the operator instead of disabling it.
 
     Example: r8scan tokens protect 42
     """

@@ -1,4 +1,7 @@
-"""Tests of the broker, and of whether the database can be written. They explain why processes are silent."""
+"""Tests whether the broker works and whether the database can be written.
+
+Their results explain why processes are silent.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def messages(settings: Settings) -> dict[str, int] | None:
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return how many messages wait in each queue. Raises what the Redis client raises."""
+    """Return how many messages wait in each queue. Raises the errors of the Redis client."""
     with connected(settings) as client, client.pipeline(transaction=False) as pipe:
         for queue in QUEUES:
             pipe.llen(queue)
@@ -72,7 +75,7 @@ def write_refusal(database: Database) -> str | None:
             session.execute(update(Heartbeat).values(version=Heartbeat.version))
     except Exception as err:
         if is_conflict(err):
-            return None  # another process wrote the same rows, so they can be written
+            return None  # another process is writing the same rows, so the database can be written
         if not is_unavailable(err) and "read-only" not in str(err):
             raise
         return reason(err)

@@ -1,4 +1,6 @@
-"""Canaries: when each way was last proved from planting to the disable, and what is wrong if it was not."""
+"""The part of the status about canaries: when a canary of each way was last found and disabled, and the problem if that
+was too long ago.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ MISSED_INTERVALS = 3
 
 
 def read(session: Session, settings: Settings, found: Overview) -> None:
-    """Add a row for each way, and a problem for each way that is on and was not proved in time."""
+    """Add a row for each way, and a problem for each way that is switched on but whose canary was not disabled in
+    time.
+    """
     for way in CanaryWay:
         off = ways.reason_off(settings, way)
         since = canaries.since_success(session, way)

@@ -22,7 +22,7 @@ def claim(session: Session, key: str, seconds: float) -> bool:
     session.execute(insert_or_nothing(session, ToldProblem).values(key=key, **row))
     statement = (
         update(ToldProblem)
-        # Subtract a second, so that the next look of the same thread is not skipped because of a millisecond.
+        # Subtract a second, so that the same thread does not skip its next run because of a millisecond.
         .where(ToldProblem.key == key, ToldProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)

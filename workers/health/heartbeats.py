@@ -1,4 +1,4 @@
-"""The heartbeat of this process: a row for the status and a file for health checks. It ends a process that is stuck.
+"""The heartbeat of this process: a row for the status and a file for health checks. It ends a stuck process.
 
 A separate thread writes it, so that a hanging database does not delay the thread that consumes messages. The heartbeat
 says when the consuming thread last made progress (`workers.health.pulse`), not just that the process exists.
@@ -134,13 +134,13 @@ def start(settings: Settings, role: str, queues: tuple[str, ...] = (), end: Call
 
 
 def request_stop() -> None:
-    """See `Heart.request_stop`; does nothing where none was started."""
+    """Call `Heart.request_stop`, if a heartbeat was started."""
     if _current is not None:
         _current.request_stop()
 
 
 def stop() -> None:
-    """See `Heart.stop`; does nothing where none was started."""
+    """Call `Heart.stop`, if a heartbeat was started."""
     if _current is not None:
         _current.stop()
 

@@ -35,7 +35,10 @@ def read(session: Session, found: Overview) -> None:
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
-    """Return the sorted delays from visible to disabled, in seconds, of the last `seconds`; at most 20,000."""
+    """Return the sorted delays from visible to disabled, in seconds, of tokens disabled in the last `seconds`.
+
+    At most 20,000.
+    """
     newest = (
         select(Incident.id, Incident.disabled_at)
         .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-seconds), is_no_canary())
@@ -43,8 +46,8 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
         .limit(MAX_DELAYS)
         .subquery()
     )
-    # Ignore places that were found after the disable. They are often much older, and did not delay it.
-    # A look-up for each incident: for a join with a group, PostgreSQL read the places of all incidents.
+    # Ignore places that were found after the disable. They are often much older, and did not delay it. Use a look-up
+    # for each incident. With a join and a group, PostgreSQL would read the places of all incidents.
     first_public = (
         select(func.min(Exposure.published_at))
         .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)

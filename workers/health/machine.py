@@ -46,7 +46,7 @@ def read(settings: Settings, found: Overview) -> None:
 
 
 def read_settings(settings: Settings, found: Overview) -> None:
-    """Add problems for settings with which the service would silently be useless."""
+    """Add problems for settings that silently make the service useless."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
@@ -60,7 +60,7 @@ def read_settings(settings: Settings, found: Overview) -> None:
 
 
 def read_clock(found: Overview) -> None:
-    """Add the problem that this machine's clock differs from the database's, by whose clock all leases run."""
+    """Add the problem that this machine's clock differs from the database's, which decides when leases end."""
     seconds = time.time() - found.at.timestamp()
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         word = "ahead of" if seconds > 0 else "behind"
@@ -85,7 +85,7 @@ def _disk(settings: Settings, found: Overview) -> None:
     try:
         usage = shutil.disk_usage(settings.state_dir)
     except OSError:
-        return  # the folder does not exist yet: nothing was ever written
+        return  # the folder does not exist yet, because nothing was ever written
     found.disk_free_bytes, found.disk_free_share = usage.free, usage.free / usage.total if usage.total else 0.0
     if usage.free < MIN_FREE_BYTES and found.disk_free_share < MIN_FREE_SHARE:
         sentence = f"the disk of {settings.state_dir} has {usage.free / 1024**2:,.0f} MB left"

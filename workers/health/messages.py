@@ -44,7 +44,7 @@ def _outbox(session: Session, found: Overview) -> None:
             Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS),
         ),
     )
-    # One query for each condition: for an OR of them, PostgreSQL reads the whole table.
+    # Use one query for each condition. For an OR of the conditions, PostgreSQL would read the whole table.
     counts = [
         select(Notification.channel, Notification.state, func.count(), func.min(due_since))
         .where(condition)
@@ -69,7 +69,10 @@ def _outbox(session: Session, found: Overview) -> None:
 
 
 def _mail_server(session: Session, found: Overview) -> None:
-    """Add the problem that the mail server takes no mail, in its own words. It ends when the next mail is sent."""
+    """Add the problem that the mail server accepts no mail, with the server's own words.
+
+    It is over when the next mail is sent.
+    """
     is_down = (
         Notification.channel.in_((Channel.EMAIL, Channel.OPERATOR)),
         Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN)),
@@ -80,7 +83,7 @@ def _mail_server(session: Session, found: Overview) -> None:
     ).one()
     if number and (found.at - since).total_seconds() > LATE_SECONDS:
         sentence = f"{error}; {counted(number, 'mail waits', 'mails wait')}"
-        # In the place of what follows from it.
+        # Remove the problems that only follow from this one.
         found.problems = [one for one in found.problems if one.kind != Kind.MESSAGE_WAITS]
         todo = "they are sent when it takes mails again; try it with r8scan email test"
         found.problems.append(Problem(Kind.MESSAGE_WAITS, sentence, todo, since, Channel.EMAIL))

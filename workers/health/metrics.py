@@ -1,6 +1,6 @@
 """Prometheus metrics, read from the database at each scrape.
 
-They are right for any number of processes and restarts.
+They are correct for any number of processes and after restarts.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
     """Yield each source's recall: the share of the other sources' pushes that it saw.
 
-    Nothing before the first measurement.
+    Yield nothing before the first measurement.
     """
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (
@@ -211,7 +211,7 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield what canaries have shown, of the ways that are on."""
+    """Yield the metrics of canaries, for the ways that are switched on."""
     on = [one for one in found.canaries if not one.off]
     yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
     ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
@@ -288,7 +288,7 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield the upper bounds, and how many of the sorted delays are not above them."""
+    """Yield each upper bound, and how many of the sorted delays are at most that long."""
     for bound in BUCKETS:
         yield str(bound), float(bisect_right(delays, bound))
     yield "+Inf", float(len(delays))

@@ -12,7 +12,7 @@ PAGE = "docs/problems.md"
 class Kind(StrEnum):
     """The kinds of problems. The values are a contract: alerts and dashboards use them."""
 
-    # Nothing works without these.
+    # While one of these lasts, nothing works.
     DATABASE_AWAY = "database_away"
     DATABASE_VERSION = "database_version"
     DATABASE_READ_ONLY = "database_read_only"
@@ -38,7 +38,7 @@ class Kind(StrEnum):
     CREDENTIAL_REJECTED = "credential_rejected"
     REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"
-    # Canaries: the way from a find to the disable, tested.
+    # Canaries: tests of whether a leak is found and disabled.
     CANARY_LOST = "canary_lost"
     CANARY_LATE = "canary_late"
     CANARY_NOT_PLANTED = "canary_not_planted"

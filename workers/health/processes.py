@@ -19,7 +19,7 @@ SILENT_SECONDS = 30.0
 FORGOTTEN_SECONDS = 3600.0
 """After this time, a silent process is no problem if another process has its role: it was removed on purpose."""
 STARTING_SECONDS = 30.0
-"""Processes may be silent for this long after the service was started."""
+"""After the service was started, processes may be silent for this long."""
 
 
 def read(session: Session, found: Overview) -> None:
@@ -41,7 +41,7 @@ def read(session: Session, found: Overview) -> None:
 
 
 def judge(database: Database, settings: Settings, found: Overview) -> None:
-    """Add the problems of processes. If many are silent for one cause, add only the cause.
+    """Add the problems of processes. If several are silent for one common cause, add only the cause.
 
     Redis and the database are tested only if a process is silent.
     """
@@ -96,7 +96,7 @@ def _silences(found: Overview) -> Iterator[Problem]:
 
 
 def _is_superseded(one: ProcessRow, others: list[ProcessRow]) -> bool:
-    """Return whether a process of the same role was started on the same host after this one was seen last."""
+    """Return whether a process of the same role was started on the same host after this process was last seen."""
     return any(other.role == one.role and other.host == one.host and other.started_at > one.seen_at for other in others)
 
 

@@ -15,7 +15,7 @@ from workers.health.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment by two clocks: the monotonic clock for ages, the wall clock for the times of files."""
+    """A moment on two clocks: the monotonic clock for ages, and the wall clock for the times of files."""
 
     monotonic: float
     wall: float
@@ -43,7 +43,7 @@ class Pulse:
 
     @property
     def latest(self) -> Mark:
-        """Return the later of the two moments."""
+        """Return the later one of the two moments."""
         worked = self.worked
         return self.tried if worked is None or worked.monotonic < self.tried.monotonic else worked
 

@@ -43,7 +43,7 @@ def read(session: Session, found: Overview) -> None:
 def _bands(session: Session, found: Overview) -> None:
     """Add the pushes of each band that were read, dropped and are waiting, and the tokens found.
 
-    They show whether the weights are right.
+    These numbers show whether the weights of the likelihood are right.
     """
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():

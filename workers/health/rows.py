@@ -27,10 +27,12 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source. Counts are of the last 24 hours but for `since_start`.
+    """A source. Counts are of the last 24 hours, except for `since_start`.
 
-    `recall`: by seconds from a push, of how many pushes that other sources saw how many were seen, and the bounds of
-    the 95 % interval of that share. `total`: all pushes of a day by estimate, and the bounds of its interval.
+    Attributes:
+        recall: By seconds after a push: the pushes that other sources saw, how many of them this source saw, and the
+            bounds of the 95 % interval of that share.
+        total: The estimated number of all pushes of a day, and the bounds of its interval.
     """
 
     source: str
@@ -69,7 +71,7 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class RateRow:
-    """The rate of requests that all workers share, a second: allowed, and sent in the latest whole minute."""
+    """The requests a second of all workers together: the allowed rate, and the rate in the latest complete minute."""
 
     credential: str
     resource: str
@@ -81,7 +83,9 @@ class RateRow:
 
 @dataclass(frozen=True, slots=True)
 class BandRow:
-    """Pushes of one band of likelihood: read, known tokens in them, and dropped unread in 24 hours; waiting now."""
+    """Pushes of one band of likelihood: in 24 hours, the numbers read, of known tokens in them, and dropped unread; and
+    the number waiting now.
+    """
 
     band: str
     read_24h: int
@@ -92,10 +96,13 @@ class BandRow:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """Canaries of one way. `off`: why none takes it, or an empty string.
+    """Canaries of one way. Numbers are of the last 24 hours.
 
-    `seconds` and `source`: of the newest one that was disabled, from planting to the disable, and the source that saw
-    it. `waiting_seconds`: for how long the oldest one since then has waited. Numbers are of the last 24 hours.
+    Attributes:
+        off: Why no canary is planted in this way, or an empty string.
+        seconds: Time from planting to the disable, of the newest canary that was disabled.
+        source: The source that saw that canary.
+        waiting_seconds: For how long the oldest later canary has waited.
     """
 
     way: str
@@ -145,7 +152,7 @@ class RescanRow:
 
 @dataclass(frozen=True, slots=True)
 class StalledRow:
-    """A job or poll without progress, or stopped at its time limit. `seconds_left` is until it is stopped."""
+    """A job or poll without progress, or stopped at its time limit. `seconds_left` is the time until it is stopped."""
 
     what: str
     name: str
@@ -190,7 +197,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Waiting decisions of the operator: their numbers, and when the oldest began to wait."""
+    """Decisions that wait for the operator: their numbers, and since when the oldest has waited."""
 
     brake_closed_at: datetime | None = None
     held: int = 0

@@ -23,7 +23,7 @@ from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
 
 HOURS = 24
 MIN_WAIT_SECONDS = 120.0
-"""Quotas that are full again sooner, such as those of searches, are meant to be used up."""
+"""A quota that is full again sooner, such as that of searches, is meant to be used up, and is not a problem."""
 MAX_BEHIND_SECONDS = 1800
 """A source with more seconds of pushes to catch up on is named as a problem."""
 SILENT_AFTER = timedelta(minutes=10)
@@ -32,7 +32,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """Gaps of one source, and by reason the estimate of what they hid."""
+    """Gaps of one source, and the estimated number of missed events by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # see `stalled`
         todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
-        if separator:  # the error itself says what to do
+        if separator:  # the error already says what to do
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
@@ -114,7 +114,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
-    """Yield a problem if a source has much to catch up on: nothing of it is missed yet, but it is late."""
+    """Yield a problem if a source has much to catch up on. These pushes are late, but not missed."""
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:
         return
@@ -130,7 +130,7 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _clock(state: SourceState) -> Iterator[Problem]:
-    """Yield the problem that the poller's clock differed from GitHub's when GitHub answered last."""
+    """Yield a problem if the poller's clock differed from GitHub's at GitHub's latest answer."""
     seconds = float(state.cursor.get("clock_seconds") or 0.0)
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         word = "behind" if seconds > 0 else "ahead of"

@@ -18,7 +18,9 @@ from workers.health.rows import StalledRow
 NEAR_SHARE = 0.5
 """A job or poll without progress is reported after this share of its time limit, before it is stopped."""
 TAKE_OVER_SECONDS = 120.0
-"""After a lease ended at its deadline, a worker claims the work again within this time, unless there is no worker."""
+"""Within this time after a lease has ended at its deadline, a worker claims the work again, unless there is no
+worker.
+"""
 MAX_NAMED = 20
 
 

@@ -1,7 +1,7 @@
 """The summary of each minute in the log, and what operators did on the command line.
 
-The processes that look for problems take turns: a row says when the last summary was written and how far
-the log has come. Commands have no log of their own, so their audit entries are logged here.
+Of the processes that look for problems, only one writes each summary. A row in the database records when the last
+summary was written, and up to where it has logged. Commands have no log, so their audit entries are logged here.
 """
 
 from __future__ import annotations
@@ -33,16 +33,21 @@ MINUTE = 60.0
 ROW = "summary"
 """The key of the row, and its kind. `last_at`: the last summary. `sentence`: a `_Position` as JSON."""
 COMMANDS = "operator"
-"""How the audit names who runs a command: see `workers.cli.operators`. Console and workers log by themselves."""
+"""The beginning of the name that the audit gives to a person who runs a command; see `workers.cli.operators`.
+
+The console and the workers write their own log.
+"""
 MAX_ENTRIES = 1000
-"""Audit entries that one summary reads; the next one goes on."""
+"""Audit entries that one summary reads. The next summary continues after them."""
 
 _log = logging.getLogger("r8scan.summary")
 
 
 @dataclass
 class _Position:
-    """Up to where the log has come: the last audit entry of a command, and what was read by the hour."""
+    """The position of the log: the last audit entry of a command that was logged, and the hourly counters at that
+    time.
+    """
 
     audit: int | None = None
     read: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -70,7 +75,7 @@ def write_due(database: Database, settings: Settings) -> bool:
 
 
 def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
-    """Return what was done in the last minute, and what waits now."""
+    """Return the fields of a summary: the work of the last minute, and the work that waits now."""
     since = db_now(-MINUTE)
     actions = (
         select(Incident.action, func.count())
@@ -97,7 +102,9 @@ def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
 
 
 def _entries_of_commands(session: Session, position: _Position) -> Sequence[Any]:
-    """Return the audit entries that commands have written since the last summary, and move on past them."""
+    """Return the audit entries that commands have written since the last summary, and advance the position after
+    them.
+    """
     last_id = session.execute(select(AuditHead.last_id)).scalar_one()
     begin = last_id if position.audit is None else position.audit
     position.audit = min(last_id, begin + MAX_ENTRIES)

@@ -1,7 +1,7 @@
 """Messages to systemd: READY once the process works, then WATCHDOG while it goes on working.
 
-They are sent by the thread that does the work (`pulse`), never by a helper thread: a process that takes no messages any
-more stops sending, and systemd starts it again. https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+The thread that does the work (`pulse`) sends them itself. So a process that no longer takes messages stops sending
+them, and systemd restarts it. https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Notifier:
         self._sent_at: float | None = None
 
     def alive(self) -> None:
-        """Say that the calling thread has just made progress."""
+        """Tell systemd that the calling thread has just made progress."""
         now = self._clock()
         if not self._address or (self._sent_at is not None and now - self._sent_at < INTERVAL_SECONDS):
             return
@@ -37,7 +37,7 @@ class Notifier:
             try:
                 listener.sendto(message.encode(), self._address)
             except OSError:
-                return  # systemd is unavailable or busy; its watchdog ends a process that it does not hear from
+                return  # systemd is unavailable or busy. Its watchdog ends a process that sends nothing
 
 
 def own() -> Notifier:

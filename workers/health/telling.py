@@ -27,13 +27,16 @@ from workers.health.problems import Kind, Problem
 
 LOOK_SECONDS = 30.0
 LASTING_SECONDS = 120.0
-"""A shorter problem is not reported, such as a process that is being restarted."""
+"""Problems shorter than this are not reported, for example a process that is being restarted."""
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS, Kind.OWNER_UNDELIVERABLE)
 """Problems that wait for the operator's decision. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
-"""Problems of settings. They cannot begin while the service runs: its start and the status report them."""
+"""Problems of settings.
+
+They cannot begin while the service runs, so they are reported at its start and in the status.
+"""
 _LOOKOUT = "lookout"
-"""The key of the row whose `last_at` is the time of the latest look by any process."""
+"""The key of the row whose `last_at` is the time at which any process last looked for problems."""
 _NO_PROBLEMS = (_LOOKOUT, summary.ROW)
 
 _log = logging.getLogger(__name__)
@@ -62,7 +65,7 @@ def look(
     channels: Sequence[OperatorChannel],
     problems: Callable[[], Sequence[Problem]] | None = None,
 ) -> None:
-    """Notify the operator of new and ended problems, unless another process looked in the last 30 seconds."""
+    """Notify the operator of new and ended problems, unless another process has done so in the last 30 seconds."""
     with database.write() as session:
         if not claim(session, _LOOKOUT, LOOK_SECONDS):
             return
@@ -76,7 +79,7 @@ def look(
 
 
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
-    """Update the rows. Return, by key, the problems to report now, and the reported ones that are over."""
+    """Update the rows. Return, by key, the problems to report now, and the reported problems that are over."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(ToldProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
@@ -101,7 +104,7 @@ def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], d
 
 
 def _tell(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
-    """Send the message on every channel. Return whether one accepted it; otherwise the next look sends it again."""
+    """Send the message on every channel. Return whether a channel accepted it. If not, the next call sends it again."""
     was_told = False
     for channel in channels:
         try:

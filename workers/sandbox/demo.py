@@ -1,6 +1,6 @@
 """The demonstration of `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail.
 
-Only GitHub is simulated. Everything else is what runs in production.
+Only GitHub is simulated. All other parts are the same as in production.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StepFailed(Exception):
 
 
 class _Story:
-    """A printer of steps, with the seconds since the start."""
+    """Prints each step with the seconds since the start."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,6 +1,7 @@
 """An example of an API gateway that caches authentications: by webhook, by stream, and by `GET /disabled`.
 
-It forgets an announced token at once, and catches up after an outage. Copy from it; the tests and the demo run it.
+It forgets an announced token at once, and catches up after an outage. Vendors may copy from it. The tests and the demo
+run it.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def following(
             both are retried every `pause` seconds.
     """
     # Retries inside the client would hide an outage, and the announcements that were missed during it.
-    connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # its types cover more than it answers
+    connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # the library's types are too wide
     last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
 

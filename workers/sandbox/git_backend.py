@@ -126,7 +126,7 @@ def backend(
 def commit_files(
     path: Path, files: dict[str, bytes], message: str, branch: str = "main", parent: str | None = None
 ) -> str:
-    """Commit these files, without folders, as all that the branch holds. Return the commit's id."""
+    """Commit these files as the whole content of the branch. Folders are not supported. Return the commit's id."""
     listed = b""
     for name, content in files.items():
         blob = git("hash-object", "-w", "--stdin", cwd=path, content=content).strip()

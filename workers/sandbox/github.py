@@ -89,7 +89,7 @@ class SandboxGitHub:
     index: RepositoryIndex = field(default_factory=RepositoryIndex)
     by_number: dict[int, Repository] = field(default_factory=dict)
     strange_lists: bool = False
-    """Whether lists of repositories contain null and repeated entries, as on GitHub."""
+    """Whether lists of repositories contain null and repeated entries, as GitHub's lists sometimes do."""
     graphql: GraphQL = field(init=False)
     """The GraphQL API, set when the server starts."""
     gists: list[Gist] = field(default_factory=list)
@@ -172,7 +172,7 @@ class SandboxGitHub:
         return self.emit("PublicEvent", repository, {})
 
     def pushed(self, repository: Repository, changes: list[git_backend.RefChange]) -> list[str]:
-        """Show a push on the timeline as GitHub does: new refs as CreateEvents, gone ones as DeleteEvents."""
+        """Show a push on the timeline as GitHub does: new refs as CreateEvents, deleted refs as DeleteEvents."""
         shown: list[str] = []
         kinds = {(True, False): "branch_creation", (False, True): "branch_deletion", (False, False): "push"}
         for change in changes:

@@ -127,7 +127,7 @@ def node_id(repository: Repository) -> str:
 
 
 def push_now(github: SandboxGitHub, name: str, tip: str, *, at: float | None = None) -> Repository:
-    """Record that somebody pushed this tip, in a repository that need not exist on the disk."""
+    """Record a push of this tip. The repository need not exist on the disk."""
     moment = time.time() if at is None else at
     repository = github.repositories.get(name.lower()) or github.list_repository(name, created_at=moment)
     repository.tip, repository.pushed_at = tip, moment

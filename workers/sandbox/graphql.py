@@ -1,7 +1,7 @@
 """The GraphQL API of the sandbox's GitHub: repository search and nodes, with GitHub's limits.
 
-It knows the two queries that r8scan sends, by the field they ask for; a test holds these queries and the answers
-against GitHub's published schema.
+It answers the two queries that r8scan sends, which it distinguishes by the requested field. A test validates these
+queries and the answers against GitHub's published schema.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def application(cause: Callable[[str], Leak], lines: Sequence[str], mailbox: Mai
 
     Args:
         cause: Causes a leak of a kind.
-        lines: What has happened so far, shown below the buttons.
+        lines: Returns the lines about earlier leaks, which the page shows below the buttons.
         mailbox: The mails to show.
         console_url: The address of the console, for the link.
     """

@@ -1,4 +1,7 @@
-"""Leaks that somebody can cause in the sandbox: each publishes a fresh token of an invented person in one way."""
+"""Leaks that a user of the sandbox can cause.
+
+Each kind publishes a fresh token of an invented person in another way.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class UnknownKind(Exception):
 
 
 class Leaks:
-    """Causes leaks, one at a time."""
+    """Causes leaks, one after another."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -109,7 +112,10 @@ class Leaks:
         return f"{repository}, file {path}"
 
     def gist(self, repository: str, token: str, number: int) -> str:
-        """Publish a gist. Nothing announces gists, so the service finds them when it lists them, once a minute."""
+        """Publish a gist.
+
+        GitHub has no event for gists, so the service finds them in its list of gists, which it reads once a minute.
+        """
         owner = repository.partition("/")[0]
         gist = self._world.github.create_gist({f"example{number}.py": HISTORY.format(token).encode()}, owner)
         return f"gist {gist.id} of {owner}"

@@ -39,7 +39,7 @@ LOOK_SECONDS = 0.1
 MAX_LINES = 200
 MAX_TYPED = 4096
 MAX_WAITING = 1000
-"""Leaks whose outcome is still looked for; the oldest is forgotten first."""
+"""Leaks whose outcome is still awaited. Above this number, the oldest is forgotten."""
 
 
 class NotReady(Exception):
@@ -60,7 +60,7 @@ class _Journal:
 
 
 class _Watched:
-    """Waits for what the service does about each leak, and tells it once."""
+    """Waits until the service has responded to each leak, and prints the outcome once."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal
@@ -187,12 +187,12 @@ def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
             try:
                 selector.register(sys.stdin, selectors.EVENT_READ)
             except (OSError, ValueError):
-                return  # a file or nothing: nobody types
+                return  # standard input is a file or empty, so no person types
             rest = b""
             while not ended.is_set():
                 if not selector.select(0.2):
                     continue
-                # Not readline: its buffer may hold a second line of which the selector knows nothing.
+                # Do not use readline: its buffer may hold a second line that the selector does not see.
                 part = os.read(sys.stdin.fileno(), MAX_TYPED)
                 if not part:
                     return

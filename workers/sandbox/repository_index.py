@@ -31,7 +31,7 @@ class RepositoryIndex:
         self._lock = threading.Lock()
 
     def push(self, repository: int, at: float) -> None:
-        """Record a push at this time. A search shows it after its lag."""
+        """Record a push at this time. A search shows it after its lag is over."""
         with self._lock:
             lag = self.lag(self._random) if callable(self.lag) else self.lag
             if self._random.random() >= self.lost:

@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class ReferenceStore:
-    """The tokens by digest, in the form of the contract. `calls` counts the requests."""
+    """The tokens by digest, in the contract's JSON form. `calls` counts the requests."""
 
     secret: str
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class ReferenceStore:
 
     @contextmanager
     def unsure(self) -> Iterator[None]:
-        """Answer `not_checked` for every digest while the block runs."""
+        """Make the store answer `not_checked` for every digest while the block runs."""
         self._is_unsure = True
         try:
             yield
@@ -86,7 +86,8 @@ class ReferenceStore:
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
         """Disable a token and keep the key.
 
-        Repeat the answer for the same key; for any other key, return the first one.
+        For the same key, repeat the earlier answer. For another key, answer that the token was already disabled, with
+        the first key.
         """
         with self._lock:
             self.calls.append("disable")

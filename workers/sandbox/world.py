@@ -34,7 +34,7 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """The surroundings of one service. Everything is in `folder`; the service's state is in `folder/state`."""
+    """The surroundings of one service. All files are in `folder`; the service's state is in `folder/state`."""
 
     folder: Path
     github: SandboxGitHub
@@ -79,7 +79,7 @@ class World:
     def service(
         self, *arguments: str, command: str = "run", log: Path | None = None, **more: str
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `r8scan run`, or another command that stays, in its own process for the block."""
+        """Run `r8scan run`, or another command that keeps running, in its own process while the block runs."""
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
             child = start_child(

@@ -47,7 +47,7 @@ def sweep() -> None:
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Run one step. Log its error, so that the other steps still run. An unavailable database ends them all."""
+    """Run one step. Log its error, so that the other steps still run. An unavailable database ends all steps."""
     try:
         step()
     except Exception as err:
@@ -86,7 +86,7 @@ def _shed_sightings() -> None:
 
 
 def _wake_due() -> None:
-    """Shed jobs above the limits, and wake the task of every kind of row that is due."""
+    """Drop jobs above the limits, and wake the task of every kind of row that is due."""
     context = current_context()
     with context.database.write() as session:
         shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)

@@ -28,7 +28,7 @@ from workers.web.requests import RequestRefused, client_of, guarded, network_of
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_SUSPECT_BYTES = 256 * 1024
-"""Limit of a body from a network that has sent wrong signatures. GitHub's networks never do."""
+"""Limit of a body from a network that has sent wrong signatures. GitHub never sends a wrong signature."""
 RETRY_SECONDS = 60
 MAX_WAITING_FOR_KEYS = 64
 """Limit of requests that wait while GitHub is asked for its keys. A waiting request holds no thread and no body."""
@@ -78,7 +78,7 @@ class _Alerts:
         try:
             await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
         except Forged:
-            # GitHub's keys are public, so anybody can name one and make the service read a whole body for nothing.
+            # GitHub's keys are public, so anybody can name one and make the service read a whole body in vain.
             self._forgers.admit(networks)
             raise
 

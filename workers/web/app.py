@@ -1,4 +1,4 @@
-"""The web application: which routes there are, and the limit on the number of headers."""
+"""The web application: its routes, and the limit on the number of headers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workers.web.console import mount
 from workers.web.requests import error_answer
 
 MAX_HEADERS = 64
-"""A proxy adds some ten to those of a client."""
+"""Limit of the headers of one request. A proxy adds about ten to those of a client."""
 
 
 def application(context: Context) -> ASGIApp:
-    """Return everything that the service answers over HTTP."""
+    """Return the application with all routes of the service."""
     budget = BodyBudget()
     routes = [
         *health.routes(context),

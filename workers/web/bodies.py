@@ -1,7 +1,7 @@
 """Limits on the bodies of requests: each has a maximum size and time, and all share a limited amount of memory.
 
-The memory is shared fairly. When the bodies in flight exceed it, the largest body of the network that holds most is
-evicted. So a small body gets through while others send many large ones.
+The memory is shared fairly. When the bodies in flight exceed it, the network that holds most of it loses its largest
+body. So a small body gets through while other networks send many large ones.
 """
 
 from __future__ import annotations

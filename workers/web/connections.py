@@ -1,8 +1,9 @@
 """The table of open connections: limited in total and per address, and shared fairly among networks.
 
-It does not touch sockets. A connection that waits for its client costs that client nothing, so it is evicted first:
-when an address or the server is full, the oldest waiting connection of the network with the most connections is closed
-to admit a new one. So a client that sends its request at once is served during any flood of silent connections.
+It does not touch sockets. A connection that waits for its client is evicted first, because a flood of such connections
+costs an attacker nothing. When an address or the server is full, the network with the most connections loses the one
+that has waited longest, and the new one is admitted. So a client that sends its request at once is served during any
+flood of silent connections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The intake of a route: rate limit, body and thread pool, in the order that costs least for a request it refuses."""
+"""The intake of a route: rate limit, body and thread pool. Their order makes a refused request as cheap as possible."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return the announcements after a cursor. Return 410 with a new cursor if older ones were deleted.
+    """Return the announcements after a cursor. If announcements after it were deleted, return 410 with a new cursor.
 
-    A gateway that gets 410 may have missed some, so it must discard its whole cache.
+    A gateway that gets 410 may have missed announcements, so it must discard its whole cache.
     """
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")

@@ -83,7 +83,10 @@ class HealthCheck:
         return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
-        """Return whether an accepted report has waited too long, which is a failure of the workers."""
+        """Return whether an accepted report has waited too long for its decision.
+
+        In that case the workers do not work.
+        """
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
         )

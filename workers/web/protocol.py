@@ -17,7 +17,10 @@ from workers.web.connections import ConnectionEntry, ConnectionTable
 HEAD_SECONDS = 5.0
 """Limit from the connection, or from the first byte of a further request, to the end of the request's head."""
 REQUEST_SECONDS = 45.0
-"""Limit for a body, in case the application's own limit fails. That one is lower and is answered with 408."""
+"""Limit for a body, in case the application's own limit fails.
+
+The application's limit is lower, and it answers with 408.
+"""
 ANSWER_SECONDS = 120.0
 """Limit for producing the answer and for the client to receive it."""
 LINGER_SECONDS = 2.0
@@ -33,7 +36,7 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The transport that uvicorn uses. It closes through the protocol, which lingers if a body was refused."""
+    """The transport that uvicorn uses. It closes through the protocol, which waits a moment if a body was refused."""
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
         self._inner = inner
@@ -99,7 +102,7 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # Do not wait for the rest of a refused body: the next request could only follow after it.
+            # Do not wait for the rest of a refused body, after which the next request would follow.
             self.server_state.total_requests += 1
             self.finish()
             return

@@ -59,7 +59,9 @@ class RateLimiter:
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
-        """Take `cost` from the client's buckets and the shared one. If one has too little, take nothing, return False.
+        """Take `cost` from the client's buckets and the shared one.
+
+        If a bucket has too little, take nothing and return False.
 
         Args:
             keys: The client's networks, the narrowest first (see `rate_keys`).

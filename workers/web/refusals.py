@@ -1,6 +1,6 @@
-"""Refused requests in the security log: a line for each, and above a limit one line a minute that counts them.
+"""Refused requests in the security log. Each gets a line, and above a limit, one line a minute counts them.
 
-Anybody can send such requests, so nobody may fill the log with them.
+The limit prevents an attacker from filling the log with such requests.
 """
 
 from __future__ import annotations
@@ -57,4 +57,4 @@ class Refusals:
 
 
 own = Refusals()
-"""Those of this process."""
+"""The refusals of this process."""

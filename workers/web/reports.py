@@ -40,9 +40,13 @@ REPORTS_BYTES = 1024 * 1024
 MAX_REPORTS = 1000
 USAGE_BYTES = 8 * 1024 * 1024
 MAX_USAGE_LINES = 250_000
-"""The shortest record has some 40 bytes, so a body of usage holds no more. Empty lines cost as much as others."""
+"""Limit of the lines in one body.
+
+The shortest record has about 40 bytes, so a body has no more records than this. Empty lines cost as much as records, so
+they count as well.
+"""
 POSSESSION_BYTES = 256 * 1024
-"""A thousand tokens with addresses of some 200 characters."""
+"""Limit of a body: a thousand tokens with addresses of about 200 characters."""
 BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
 """Rate of requests to `/leaked-token` from one network, and from all networks, in this process."""
@@ -176,7 +180,8 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
     """Record the tokens and return the ids of their reports.
 
-    The decision follows after the answer. It takes longer for a real token, which would tell a caller that it is real.
+    The decision follows after the answer. It takes longer for a real token, so its duration would tell the caller that
+    the token is real.
     """
     settings = context.settings
     try:

@@ -55,7 +55,7 @@ def client_of(request: Request) -> str:
 
 
 def network_of(request: Request) -> str:
-    """Return the client's network as it is kept and logged: a prefix, never the whole address."""
+    """Return the client's network for storage and logs: a prefix, never the whole address."""
     return rate_keys(client_of(request))[-1]
 
 

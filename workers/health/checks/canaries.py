@@ -1,4 +1,4 @@
-"""The check of canaries: whether each way that is on was proved lately, from planting to the disable."""
+"""The check of canaries: whether a canary of each way that is switched on was disabled recently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.health.problems import span
 
 
 def check_canaries(context: Context) -> str:
-    """Return when each way was last proved."""
+    """Return when a canary of each way was last disabled."""
     found = empty(context.settings)
     with context.database.read() as session:
         canaries.read(session, context.settings, found)

@@ -23,7 +23,7 @@ class State(StrEnum):
     OK = "ok"
     FAILED = "failed"
     OFF = "off"
-    """The settings do not use what it checks."""
+    """The settings do not use the thing that it checks."""
     SKIPPED = "skipped"
     """A check that it depends on has failed."""
 
@@ -37,7 +37,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """The settings do not use what would be checked. The text names the setting that would."""
+    """The settings do not use the thing that is checked. The text names the setting that would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Check:
     Attributes:
         name: The thing that is checked.
         ask: Runs the check and returns one line with the result. Raises Wrong or Off.
-        needs: Names of checks that must pass first, because this one would only repeat their failure.
+        needs: Names of checks that must pass first. Without them, this check would only repeat their failure.
     """
 
     name: str
@@ -85,7 +85,7 @@ def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[
 
 
 class _Attempt:
-    """A check in a thread, which does not keep the process alive."""
+    """A check that runs in a daemon thread, so that it does not keep the process alive."""
 
     def __init__(self, check: Check) -> None:
         self._ended = threading.Event()

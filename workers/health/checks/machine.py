@@ -79,7 +79,7 @@ def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str
     try:
         response, _ = get_json(github, f"{github.api_url}/rate_limit", expected=dict)
     except GitHubError:
-        pass  # the check of GitHub says why
+        pass  # the check of GitHub gives the reason
     else:
         compared.append("GitHub's")
         _compare("GitHub's", server_time(response) - clock())

@@ -1,4 +1,7 @@
-"""The round trip through a worker of each queue: a task that answers by a key in Redis."""
+"""The round trip through a worker of each queue.
+
+A task is sent to the queue, and the worker answers by a key in Redis.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 MAX_AGE_SECONDS = 30.0
 """A request waits for a new value if the old one is older than this.
 
-Nobody has looked meanwhile, and old values would mislead.
+Such a value is from a time when nobody looked at the page, and would mislead.
 """
 MAX_WAIT_SECONDS = 2.0
 """How long a request waits for a new value. Then it gets the old value, whose age the page shows."""
@@ -90,7 +90,10 @@ class Refreshed(Generic[T]):
         self._is_outdated = False
 
     def get(self) -> T:
-        """Return the newest value. Raises what the first `load` raises; a later failure is logged and tried again."""
+        """Return the newest value.
+
+        If the first `load` raises, raise the same exception. A later failure is logged and tried again.
+        """
         with self._lock:
             kept, now = self._kept, self._clock()
             is_due = kept is None or self._is_outdated or now - max(kept[0], self._tried_at) >= self._seconds

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: bars for a daily number, and two lines of seconds.
+"""Charts as inline SVG: bars for daily numbers, and two lines for durations in seconds.
 
 Colours come from the style sheet by class.
 """
@@ -16,7 +16,7 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a bar for each day. The label contains the main figures for users of screen readers."""
+    """Return a bar for each day. The label has the main figures, for users of screen readers."""
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"

@@ -1,6 +1,6 @@
-"""OpenID Connect: the provider's discovery, the address to sign in at, and who an authorization code stands for.
+"""OpenID Connect: the provider's discovery, the address for signing in, and the exchange of a code for a person.
 
-Authorization code flow with PKCE, state and nonce. It knows nothing of requests and sessions: see `oidc_sign_in`.
+It implements the authorization code flow with PKCE, state and nonce. `oidc_sign_in` handles requests and sessions.
 https://openid.net/specs/openid-connect-core-1_0.html
 """
 
@@ -31,13 +31,13 @@ from workers.web.console.users import SignedIn, fingerprint
 
 CALLBACK = "/console/sign-in/oidc/callback"
 NAME_PREFIX = "oidc:"
-"""In the audit, before the name that the provider gives. No user with a password can have such a name."""
+"""The audit puts this before the name that the provider gives. No user with a password can have such a name."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Signatures with a public key only: `none` and those with the client's secret are refused."""
 TIMEOUT_SECONDS = 10.0
 METADATA_SECONDS = 3600.0
 KEYS_AGAIN_SECONDS = 60.0
-"""Unknown keys make us ask for the provider's keys again, at most this often."""
+"""If a key is unknown, the provider's keys are fetched again, at most this often."""
 LEEWAY_SECONDS = 60
 MAX_ANSWER_BYTES = 512 * 1024
 MAX_NAME = 200
@@ -45,33 +45,33 @@ ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class OidcError(Exception):
-    """The provider's answer lets nobody in; the message is one line for the person and the log."""
+    """The person cannot be signed in. The message is one line for the person and for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One sign-in under way. All that the provider gets is derived from `secret`, which the browser keeps."""
+    """One sign-in under way. All values for the provider are derived from `secret`, which only the browser keeps."""
 
     secret: str
 
     @classmethod
     def begin(cls) -> Flow:
-        """Return a new one."""
+        """Return a new sign-in flow."""
         return cls(secrets.token_urlsafe(32))
 
     @property
     def state(self) -> str:
-        """Return what shows that the answer belongs to this browser."""
+        """Return the `state` parameter. It proves that the provider's answer belongs to this browser."""
         return self._derived("state")
 
     @property
     def nonce(self) -> str:
-        """Return what shows that the identity token was made for this sign-in."""
+        """Return the nonce. It proves that the identity token was made for this sign-in."""
         return self._derived("nonce")
 
     @property
     def verifier(self) -> str:
-        """Return the proof that the code is redeemed by who asked for it (PKCE)."""
+        """Return the PKCE verifier. It proves that the same client has requested and redeems the code."""
         return self._derived("verifier")
 
     def _derived(self, what: str) -> str:
@@ -79,7 +79,7 @@ class Flow:
 
 
 class Provider:
-    """The provider of the settings. Its metadata and keys are asked for when they are needed, and kept for an hour."""
+    """The configured provider. Its metadata and keys are fetched when they are needed, and kept for an hour."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.oidc_issuer is not None  # noqa: S101 - the caller has looked
@@ -110,7 +110,7 @@ class Provider:
         )
 
     def person(self, flow: Flow, code: str) -> tuple[SignedIn, str]:
-        """Redeem the code. Return who signs in, and the provider's own id of the person. Raises OidcError."""
+        """Redeem the code. Return the person, and the provider's own id of the person. Raises OidcError."""
         metadata = self._discovered()
         tokens = self._redeemed(metadata, flow, code)
         claims = self._claims(metadata, flow, tokens)
@@ -185,7 +185,10 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim that gives roles, None when there is no such claim. A dot enters objects."""
+        """Return the values of the claim that decides the role, None if it is missing.
+
+        A dot in its name selects a member.
+        """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if found is None:
             found = claims
@@ -221,7 +224,7 @@ class Provider:
             return self._keys[1]
 
     def _asked(self, method: str, address: str, **given: Any) -> dict[str, Any]:
-        """Return the JSON object that an endpoint answers. Raises OidcError."""
+        """Send a request to the provider and return the JSON object of its answer. Raises OidcError."""
         try:
             with (
                 httpx.Client(timeout=TIMEOUT_SECONDS, headers={"Accept": "application/json"}) as client,
@@ -245,7 +248,7 @@ class Provider:
 
 
 def credential(settings: Settings) -> str:
-    """Return what a session keeps of the settings that let its person in: when they change, the session ends."""
+    """Return a fingerprint of the sign-in settings for a session. When these settings change, the session ends."""
     named = (
         *(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_role_claim),
         *("|".join(settings.oidc_operators), "|".join(settings.oidc_viewers)),

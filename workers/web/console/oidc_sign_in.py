@@ -1,4 +1,7 @@
-"""Signing in by an identity provider: two addresses, between which the browser visits the provider."""
+"""Sign-in by an identity provider.
+
+The first route sends the browser to the provider, and the second receives its answer.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ ErrorPage = Callable[[Request, str, str, int], Response]
 
 
 class OidcSignIn:
-    """The two routes. Talking to the provider has threads of its own, since it may be slow."""
+    """The two routes of the sign-in.
+
+    Requests to the provider have their own threads, because the provider may be slow.
+    """
 
     def __init__(
         self, console: Console, networks: RateLimiter, begin_session: BeginSession, error_page: ErrorPage
@@ -98,13 +104,13 @@ class OidcSignIn:
         return finished(self._begin_session(request, person, back, subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
-        """Return the code that the provider has sent by this browser. Raises OidcError."""
+        """Return the code that the provider has sent through this browser. Raises OidcError."""
         given = request.query_params
         if flow is None or not hmac.compare_digest(given.get("state", "").encode(), flow.state.encode()):
             raise OidcError(STARTED_ELSEWHERE)
         if error := given.get("error"):
             raise OidcError(f"the identity provider refused: {printable(error)}")
-        # A provider that says who it is must be ours: https://www.rfc-editor.org/rfc/rfc9207
+        # If the answer names its issuer, that must be the configured provider: https://www.rfc-editor.org/rfc/rfc9207
         if given.get("iss", "").rstrip("/") not in ("", self._console.context.settings.oidc_issuer):
             raise OidcError("the answer comes from another identity provider")
         if not 0 < len(given.get("code", "")) <= MAX_CODE:
@@ -117,7 +123,7 @@ class OidcSignIn:
 
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
-        """Take the cookie of the flow back: a code and its state are good once."""
+        """Delete the flow's cookie from the browser: a code and its state are valid only once."""
         response.delete_cookie(flow_cookie(request), path="/", secure=is_encrypted(request), httponly=True)
         return response
 

@@ -49,18 +49,21 @@ def comes_from_here(request: Request) -> bool:
 
 
 def is_encrypted(request: Request) -> bool:
-    """Return whether the request came by HTTPS, as the connection or a trusted proxy says."""
+    """Return whether the request came over HTTPS, according to the connection or a trusted proxy."""
     return bool(request.url.scheme == "https")
 
 
 def is_exposed(request: Request) -> bool:
-    """Return whether the request came over plain HTTP from a public address: a password must not travel so."""
+    """Return whether the request came over plain HTTP from a public address.
+
+    A password must not be sent in this way.
+    """
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
 
 
 def protect(request: Request, response: Response) -> Response:
-    """Set the headers that every answer of the console carries; those that the answer has itself go first."""
+    """Set the protective headers of an answer. Headers that the answer already has are kept."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if is_encrypted(request):

@@ -18,7 +18,7 @@ from scanner.settings import Settings
 
 FOLDER = Path(__file__).parent
 MAX_SHOWN = 500
-"""Characters of a value that a page shows; its middle is left out beyond them."""
+"""Characters of a value that a page shows. A longer value is shown without its middle."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -59,7 +59,7 @@ def render(name: str, values: Mapping[str, Any]) -> str:
 def visible(value: Any) -> Any:
     """Return text of limited length without tokens, with hidden characters made visible.
 
-    Our own markup is unchanged.
+    Markup from our own templates is unchanged.
     """
     if value is None:
         return ""
@@ -78,7 +78,7 @@ def moment(at: datetime | None) -> Markup:
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """Return a time as its distance from now, with the exact time beside it."""
+    """Return how long ago or ahead a time is, as HTML that also has the exact time."""
     if at is None:
         return Markup('<span class="none">–</span>')
     seconds = (now - at).total_seconds()
@@ -89,7 +89,7 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration in its largest unit, with the next smaller unit if it is significant."""
+    """Return a duration in its largest unit, together with the next smaller unit if that matters."""
     if seconds is None:
         return "–"
     if seconds < 10:

@@ -50,7 +50,7 @@ STATEMENT_SECONDS = 5
 """PostgreSQL cancels a search of the console after this time, so that it cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
-    # A generic plan does not know whether a filter matches one incident or nearly all of them, so it reads them all.
+    # A generic plan does not depend on how many incidents a filter matches, so it would read them all.
     "SET LOCAL plan_cache_mode = force_custom_plan"
 )
 SIGN_IN = "/console/sign-in"
@@ -161,7 +161,7 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the database's time. It is as old as the cached overview."""
+        """Return the database's time when the cached overview was read."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
@@ -328,7 +328,7 @@ def error_page(status: int, reason: str, retry_after: int | None = None) -> Resp
 
 
 def database_error(err: Exception) -> Response:
-    """Return the page for a database that is away, or a search that took too long."""
+    """Return the error page for an unavailable database, or for a search that took too long."""
     if getattr(getattr(err, "orig", None), "sqlstate", None) == _CANCELED:
         return error_page(503, f"that took more than {STATEMENT_SECONDS} seconds and was given up: narrow the filter")
     outage.database.failed(err)

@@ -25,7 +25,7 @@ from workers.web.console import oidc, users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
-"""The time of the last action is written at most this often for each person."""
+"""The time of a person's last action is written at most once in this time."""
 MAX_SESSIONS = 20
 """Sessions of one person. The next sign-in ends the oldest one."""
 MAX_COOKIE = 200
@@ -75,7 +75,7 @@ def secret_of(cookie: str, key: bytes) -> str | None:
 def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
     """Begin a session in the caller's writing transaction and return its secret. Old sessions are removed.
 
-    `subject` is the id of a person whom an identity provider has let in; the audit keeps it.
+    `subject` is the identity provider's id of the person, if the person signed in there. The audit keeps it.
     """
     secret = secrets.token_urlsafe(32)
     session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at < db_now()))
@@ -141,7 +141,8 @@ def end(session: Session, person: Person) -> None:
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
     """Return the current role of the session's person, None if the credential has changed or was removed."""
     if found.name.startswith(oidc.NAME_PREFIX):
-        # The provider stated the role at sign-in. If its settings have changed since, the session ends.
+        # The identity provider has given the role at sign-in. If the provider's settings have changed since, the
+        # session ends.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)

@@ -27,7 +27,10 @@ ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
 """Rate of sign-in attempts for one name, from all networks that this name has not signed in from before."""
 MAX_KNOWN_NETWORKS = 1_000
-"""Pairs of a name and a network that signed in. Strangers who guess a name must not keep its owner out."""
+"""Remembered pairs of a name and a network from which it has signed in.
+
+They have no common limit with strangers, so strangers who guess passwords cannot keep the owner of a name out.
+"""
 WRONG = "The name or the password is wrong."
 
 
@@ -45,7 +48,7 @@ class SignIn:
             self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)
 
     def routes(self) -> list[Route]:
-        """Return the routes; they are the only ones that answer without a session, besides static files."""
+        """Return the routes. Besides static files, only they answer without a session."""
         console = self._console
         return [
             *(self._oidc.routes() if self._oidc else []),

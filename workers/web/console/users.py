@@ -26,7 +26,7 @@ SETTINGS_USER = "operator"
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _UNKNOWN_USER_HASH = _HASHER.hash("nobody has this password")
-"""Verified for an unknown name, so that the response time does not reveal which names exist."""
+"""The hash that is verified for an unknown name, so that the response time does not reveal which names exist."""
 
 
 class BadUser(Exception):

@@ -57,7 +57,9 @@ def reject(view: View) -> Response:
 
 
 def _require_same(view: View) -> None:
-    """Refuse if the brake holds more reports than the page showed, because the person did not agree to those."""
+    """Refuse if the brake holds more reports than the page showed, because the person has not agreed to the additional
+    ones.
+    """
     with view.context.database.read() as session:
         held = brake.status(session).held
     if str(held) != view.form.get("held"):

@@ -37,7 +37,7 @@ MAX_PLACE_MOMENTS = 10
 MAX_URL = 500
 MAX_REPORTER = 64
 SIGN = "operator_evidence"
-"""The sign of a report that an operator makes in the console."""
+"""The `sign` of a report that an operator makes in the console."""
 
 
 def routes(console: Console) -> list[Route]:
@@ -107,7 +107,7 @@ def summary(row: list_query.Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline without a line for each later place."""
+    """Return the timeline without the lines for further places."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -122,7 +122,7 @@ def note(view: View) -> Response:
 
 
 def assign(view: View) -> Response:
-    """Name the person who looks after the incident."""
+    """Assign the incident to a person."""
     with view.context.database.write() as session:
         operator_actions.assign(session, _incident(view, session), who=view.person.who, to=view.form.get("to", ""))
     return _back(view, "assigned")

@@ -59,7 +59,7 @@ def show(view: View) -> Response:
 
 
 def sentence(found: Overview, settings: Settings, waiting: Waiting) -> str:
-    """Return in one sentence what the service does now."""
+    """Return one sentence about the present state of the service."""
     mode = "Disabling leaked tokens" if settings.enforce == EnforceMode.DISABLE else "Observing only, disabling nothing"
     wanted = [one for one in found.sources if one.is_on]
     alive = [one for one in wanted if one.last_success_at and not one.error]
@@ -89,7 +89,10 @@ PARTS = (
 
 
 def lights(found: Overview) -> list[Light]:
-    """Return the parts: red exactly when a problem of its kinds is known, green only when it was measured."""
+    """Return a light for each part.
+
+    It is red if a problem of the part's kinds is known, and green only if the part was measured.
+    """
     messages, processes = found.broker_messages, found.processes
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {

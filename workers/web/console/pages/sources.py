@@ -16,7 +16,7 @@ from workers.web.console.serving import Console, View
 CANARY_KINDS = (Kind.CANARY_LOST, Kind.CANARY_LATE, Kind.CANARY_NOT_PLANTED)
 SHOWN_HORIZON = 3600
 """Pages with one number for a source's recall show the share that it saw within this many seconds after the push, or
-within the longest measured time below it.
+within the longest shorter time that was measured.
 """
 
 
@@ -67,7 +67,7 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the recall of a source to show where there is room for one number. None if it was not measured."""
+    """Return the recall of a source that pages with only one number show. None if it was not measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 

@@ -17,7 +17,7 @@ from scanner.records.states import Decision
 DAYS = 30
 SPEED_DAYS = 14
 MAX_SAMPLED = 3000
-"""The newest disabled incidents of which the seconds until disabled are computed."""
+"""The seconds until disabled are computed for this many of the newest disabled incidents."""
 MAX_PLACES_READ = 20_000
 REPOSITORIES = 8
 
@@ -32,7 +32,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds from publication until disabled, of the incidents of one day."""
+    """Seconds from publication until the token was disabled, for the incidents of one day."""
 
     day: str
     p50: float
@@ -111,7 +111,7 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
 
 
 def _repositories(session: Session) -> list[tuple[str, int]]:
-    """Return the repositories with most incidents among the newest places of 30 days."""
+    """Return the repositories with the most incidents, counted over the newest places of the last 30 days."""
     newest = (
         select(Exposure.repository, Exposure.incident_id)
         .where(Exposure.repository.is_not(None), Exposure.seen_at > db_now(-86400 * DAYS))

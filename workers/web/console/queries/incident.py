@@ -45,9 +45,9 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
     """Return the incident with its current data, None if the id is unknown.
 
     Args:
-        session: Where to read.
-        incident_id: Which one.
-        after_place: Places follow this exposure's id.
+        session: A reading transaction.
+        incident_id: The incident.
+        after_place: Return the places after this exposure id.
     """
     incident = session.get(Incident, incident_id)
     if incident is None:
@@ -71,7 +71,7 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
 
 
 def is_open(incident: Incident) -> bool:
-    """Return whether the incident takes further places."""
+    """Return whether further places of the token join this incident."""
     return incident.state == IncidentState.OPEN
 
 

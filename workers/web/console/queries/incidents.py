@@ -1,4 +1,4 @@
-"""Incidents by filter: conditions, pages by key, counts up to a limit, and what a row of the list shows."""
+"""Incidents by filter: SQL conditions, keyset pages, counts up to a limit, and the values of a row in the list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ PAGE_ROWS = 50
 MAX_COUNTED = 1000
 """A list shows its exact length up to this number."""
 MAX_COUNTED_BY_LOOKUP = 100
-"""The same limit for filters that the database has to test for each incident, of which many may not match."""
+"""The same limit for filters that the database has to test incident by incident, although many incidents may not
+match.
+"""
 MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
 ID_CHUNK = 200
@@ -38,7 +40,10 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
     "source": (Exposure.source, Exposure.incident_id),
     "action": (Incident.action, Incident.id),
 }
-"""By what incidents can be counted, and the column with the incident's id in the same table."""
+"""The columns by which incidents can be counted.
+
+Each comes with the column of the same table that has the incident's id.
+"""
 
 
 class BadFilter(ValueError):
@@ -87,7 +92,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An incident as a list shows it. `seconds`: from the first publication known until it was disabled."""
+    """An incident as a list shows it. `seconds`: from the first known publication until the token was disabled."""
 
     incident: Incident
     places: int
@@ -110,7 +115,7 @@ class _Keys:
     """The columns that a list reads its keys from: those of the incidents, or copies of them beside another column.
 
     An index with such a copy gives the incidents of one source, repository or state of mails in the order of the list,
-    so that neither a value that nearly all have nor one that few have makes the database read all incidents.
+    so the database need not read all incidents, whether nearly all or only a few of them have the value.
     """
 
     detected_at: InstrumentedAttribute[Any]
@@ -222,7 +227,7 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return the conditions on other tables, each to be looked up by the incident's id."""
+    """Return the conditions on other tables. The database looks each of them up by the incident's id."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if _is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
@@ -242,7 +247,7 @@ def _is_repository(term: str) -> bool:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # The index alone answers for a name that it holds as a whole.
+    # For a name that the index holds completely, the condition on the index is enough.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -352,7 +357,7 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
         raise BadFilter("the place in the list is not understood: begin with its first page") from None
     if at.tzinfo is None:
         raise BadFilter("the place in the list has no time zone: begin with its first page")
-    # The first condition alone lets the index begin at the right place.
+    # The first condition lets the database begin at the right place of the index.
     return [
         keys.detected_at <= at,
         or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),

@@ -53,7 +53,10 @@ def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
 
 
 def job_errors(session: Session) -> list[tuple[str, int, int]]:
-    """Return why jobs failed, by the beginning of the error, the commonest first: reason, number, newest job."""
+    """Return why jobs failed, by the beginning of the error, the commonest first.
+
+    Each row has the reason, the number of jobs and the newest job.
+    """
     newest = (
         select(ScanJob.id, ScanJob.error)
         .where(ScanJob.state == JobState.FAILED)
@@ -108,7 +111,7 @@ def incidents_told(session: Session, messages: Sequence[Notification]) -> dict[u
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
-    """Return audit entries by who, what and incident. `people` leaves out the entries of the service itself."""
+    """Return audit entries by who, what and incident. With `people`, leave out the entries of the service itself."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
         conditions.append(AuditEntry.who == who)
