@@ -32,7 +32,7 @@ COMMANDS = {
     "doctor": Entry("doctor", "doctor", SERVICE, "Test everything that the service needs, and say what to do."),
     "settings": Entry("settings", "settings", SERVICE, "Show every setting, its value and where it comes from."),
     "db": Entry("database", "", SERVICE, "Create or upgrade the tables of the database."),
-    "status": Entry("status", "status", ANSWERS, "Show whether the service works, what it misses, and what waits for you."),
+    "status": Entry("status", "status", ANSWERS, "Show if the service works, what it misses, and what waits for you."),
     "incidents": Entry("incidents", "", ANSWERS, "List and show incidents; add a note, close one, or resend its mail."),
     "jobs": Entry("jobs", "", ANSWERS, "List and show jobs, what they found and could not read."),
     "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed the audit."),
