@@ -146,8 +146,8 @@ def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str,
 
 
 def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) -> tuple[str, ...]:
-    """Restrict this process and those that it starts: they may read files and start programs, but not write a file,
-    use a network or look into other processes.
+    """Restrict this process and those that it starts: they may read files and start programs, but not write a file, use
+    a network or look into other processes.
 
     Return the names of the measures that are in force. The process must have no other threads. It keeps its user,
     because the files that it reads may belong to that user alone.
@@ -262,8 +262,9 @@ def _only_allowed(architecture: _Architecture) -> bytes:
 
 
 def _all_but_refused(architecture: _Architecture) -> bytes:
-    """Return the filter that refuses sockets and access to other processes. It also refuses the x32 interface, whose
-    numbers would go around the list.
+    """Return the filter that refuses sockets and access to other processes.
+
+    It also refuses the x32 interface, whose numbers would go around the list.
     """
     return _program(architecture.audit, architecture.refused, _REFUSE, _SECCOMP_ALLOW, most=_FIRST_X32 - 1)
 

@@ -1,4 +1,4 @@
-"""A headless Chromium that is on the PATH, for tests and pictures of the console. Nothing is downloaded."""
+"""Runs an installed headless Chromium, for tests and pictures of the console. It downloads nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disa
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a page is looked at: the window's width in pixels, and light or dark."""
+    """The appearance of a page: the window's width in pixels, and light or dark mode."""
 
     name: str
     width: int
@@ -50,7 +50,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def window(browser: Browser, look: Look, address: str) -> BrowserContext:
-    """Open a window of this look, whose addresses begin with `address`."""
+    """Open a window with this look. `address` is the beginning of all addresses of its pages."""
     return browser.new_context(
         base_url=address,
         viewport={"width": look.width, "height": look.height},

@@ -26,7 +26,7 @@ from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
 
-# The time of one example means nothing on a machine that runs other work, so examples have no deadline.
+# Examples have no deadline, because other work on the machine changes the time of an example.
 hypothesis.settings.register_profile("r8scan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("r8scan")
 
@@ -132,7 +132,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Return a function that makes tokens that never existed. No file of the project contains one."""
+    """Return a function that makes invented tokens. No file of the project contains a token."""
 
     def make() -> str:
         return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))

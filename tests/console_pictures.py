@@ -23,12 +23,15 @@ from workers.web.console import users
 
 FOLDER = Path(__file__).parent / "pictures"
 README_PICTURE = Path(__file__).parents[1] / "docs" / "images" / "console.png"
-"""The picture of the README: `python -m tests.console_pictures --readme` takes it anew."""
+"""The picture of the README: `python -m tests.console_pictures --readme` takes it again."""
 TALLEST = 4000
 
 
 def main() -> int:
-    """Take all pictures, or only the README's; the exit status. A page that is wider than its window is an error."""
+    """Take all pictures, or only the README's, and return the exit status.
+
+    A page that is wider than its window is an error.
+    """
     if chromium_path() is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ from scanner.records.database import Database
 
 
 class Crash(BaseException):
-    """The worker is dead. No code after this runs, including clean-up code."""
+    """Simulates the death of the worker. No code after this may run, including clean-up code."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Mark a point after every statement except BEGIN, which leaves nothing behind."""
+        """Mark a point after every statement except BEGIN, because a crash there has no effect."""
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             del connection, cursor
@@ -58,7 +58,7 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
         crashed = True
     else:
         crashed = False
-    gc.collect()  # cursors live on in the frames of a traceback, and SQLite's lock with them
+    gc.collect()  # the frames of a traceback keep cursors alive, and these keep SQLite's lock
     return crashed
 
 

@@ -14,8 +14,9 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 MAX_PER_PAGE = 100
-"""The description lacks these parameters. https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
-has them."""
+"""The limit of `per_page`, which the description lacks:
+https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
+"""
 
 # GitHub also serves a repository by its id, and redirects there after a rename. The description lacks that path.
 _BY_ID = re.compile(r"/repositories/\d+(?=/|$)")
@@ -35,7 +36,7 @@ def _is_uri(value: object) -> bool:
 
 @dataclass
 class Description:
-    """The description, and which operations were used so far. `differences` has one line for each difference."""
+    """The description, and the operations that were used so far. `differences` has one line for each difference."""
 
     content: dict[str, Any]
     exercised: set[tuple[str, int]] = field(default_factory=set)

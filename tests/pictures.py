@@ -82,7 +82,7 @@ def _hostile(facts: MailFacts) -> MailFacts:
 
 
 def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, dark: bool) -> str:
-    """Take a picture of the whole mail. Return what is wrong, such as a mail wider than the window, or nothing."""
+    """Take a picture of the whole mail. Return the error, such as a mail wider than the window, or an empty text."""
     picture.unlink(missing_ok=True)
     try:
         page.write_text(_MEASURING.format(width=width, html=escape(html)), encoding="utf-8")

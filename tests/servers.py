@@ -50,7 +50,7 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
     """Run a PostgreSQL on its own socket, and yield the URL of its database `postgres`.
 
     Args:
-        kept: Data folder that outlives the server. It is made if it does not exist, and used as it is otherwise.
+        kept: A data folder to keep after the server ends. It is created if it does not exist.
     """
     with tempfile.TemporaryDirectory(prefix="r8pg-") as folder:
         user = "nobody" if os.getuid() == 0 else None
@@ -111,7 +111,7 @@ def _postgresql_binaries(folder: Path, user: str | None) -> Path:
     installed = Path(spec.origin).parent / "pginstall"
     if user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
         return installed / "bin"
-    # Below a home that only root may enter, another user could not even start it.
+    # If the package is in a home folder that only root may enter, another user could not start it, so copy it.
     copied = folder / "pginstall"
     shutil.copytree(installed, copied, symlinks=True)
     folder.chmod(0o711)

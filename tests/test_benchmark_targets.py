@@ -1,4 +1,4 @@
-"""A benchmark that misses a target names it beside its figure, and fails."""
+"""A benchmark that misses a target prints the target beside the figure, and fails."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
 
 
 def test_polling_shares_no_pool_with_anything_else() -> None:
-    """Check that a hung scan, mail or look-up takes no thread from polling."""
+    """Polling has its own pool, so that a hung scan, mail or look-up takes no thread from it."""
     from workers.supervisor import services
 
     in_compose = [re.findall(r"--queues ([\w,]+)", " ".join(service.get("command", []))) for service in OURS.values()]

@@ -1,4 +1,6 @@
-"""The coverage pages show what the model computes from its inputs, and the model obeys what is true of any coverage."""
+"""The coverage pages show the results that the model computes from its inputs, and the results are plausible for any
+input.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def test_both_pages_show_the_tables_that_the_command_prints(results: Results) ->
 
 def test_page_1_once_a_minute_is_two_percent(inputs: Inputs, results: Results) -> None:
     assert firehose.one_window_share(inputs) == pytest.approx(0.0226, abs=0.0001)
-    # Polls that fail take a little of it.
+    # Failed polls reduce the share a little.
     assert 0.02 < results.shares.uncoordinated[0] <= 0.0227
 
 
@@ -56,7 +58,7 @@ def test_repository_search_shows_most_pushes_and_fits_the_points_of_one_credenti
     assert search.points_per_hour + inputs.new_repositories.points_per_hour < inputs.limits.points_per_hour
     assert results.sources["repository_search"].seconds[0] >= search.settle_seconds
     assert listed.cost.pushes_per_second > 0.9 * inputs.firehose.events_per_second * inputs.firehose.read_share
-    # The points pay for the pages of the first looks.
+    # The GraphQL points are enough for the pages of the first looks.
     pages = 3600 * inputs.firehose.events_per_second * inputs.firehose.push_share / 100
     assert pages < search.points_per_hour
 
@@ -137,7 +139,7 @@ def test_charts_are_named_for_screen_readers_and_fit_their_frame(chart: str) -> 
     assert "prefers-color-scheme: dark" in str(root.findtext(f"{SVG}style"))
     for text in root.iter(f"{SVG}text"):
         assert 0 < float(str(text.get("y"))) < charts.HEIGHT
-        width = 6.6 * len(str(text.text))  # pixels, generously, for 13 px letters
+        width = 6.6 * len(str(text.text))  # a generous width in pixels, for letters of 13 px
         if not {"end", "middle", "title"} & set(str(text.get("class")).split()):
             assert 0 < float(str(text.get("x"))) < charts.WIDTH - width
 

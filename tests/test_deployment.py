@@ -1,4 +1,6 @@
-"""The units and manifests of docs/deployment start existing commands, with only the rights and memory they need."""
+"""The units and manifests of docs/deployment start existing commands, with only the rights and the memory that they
+need.
+"""
 
 from __future__ import annotations
 

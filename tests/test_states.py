@@ -17,7 +17,7 @@ WORDS = {member.value for enum in ENUMS for member in enum}
 NAMES = {"state", "action", "decision", "cause", "wanted", "result", "channel", "occasion", "enforce"}
 """The names of variables, attributes, columns, parameters and keys that hold a value of one of the enums."""
 JOBS = {"ScanJob", "job"}
-"""The names of what has an attribute `kind` that holds a `JobKind`. Places and objects have other kinds."""
+"""The names of objects whose attribute `kind` is a `JobKind`. Places and git objects have other kinds."""
 EXEMPT = {
     "notifications/email/samples.py": "contains invented facts in the form of JSON",
     "notifications/email/bounces.py": "parses RFC 3464, which has a field `Action`",
@@ -35,7 +35,7 @@ def modules() -> list[Path]:
 
 
 def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the strings that are compared with, assigned to or passed as a name that holds an enum value."""
+    """Yield strings that are compared with, or assigned to, or passed as, a name that holds an enum value."""
     for node in ast.walk(tree):
         yield from _words(list(_beside_a_state(node)))
     yield from _constant_words(tree)
@@ -80,7 +80,7 @@ def _holds_a_state(node: ast.expr) -> bool:
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the bare words among the nodes: alone, in a collection, or in a conditional expression."""
+    """Yield the bare strings among the nodes: alone, in a collection, or in a conditional expression."""
     for node in nodes:
         match node:
             case ast.Constant(value=str() as value) if value in WORDS and value:
@@ -104,7 +104,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the bare words of constants that contain nothing else: `OPEN = ("queued", "running")`."""
+    """Yield the strings of constants that are collections of enum values: `OPEN = ("queued", "running")`."""
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):
             words = list(_words(node.value.elts))

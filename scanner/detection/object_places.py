@@ -132,8 +132,9 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
 
 
 def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield every commit of the database, from the end of the packs, since git stores the newest first. Raises
-    GitError.
+    """Yield every commit of the database, from the end of the packs, since git stores the newest first.
+
+    Raises GitError.
     """
     listed = list_objects(git_dir, deadline, only=COMMIT)
     numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)

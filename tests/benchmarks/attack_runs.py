@@ -1,4 +1,7 @@
-"""Runs each hostile input through the program that it attacks, and measures it. `table_attacks` judges the figures."""
+"""Runs each hostile input through the program that it attacks, and measures it.
+
+`table_attacks` compares the figures with the limits.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +177,7 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that lies in a gist."""
+    """A hostile input that is published in a gist."""
 
     @property
     def neighbour(self) -> bytes:
@@ -190,7 +193,7 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
         if one.name in PUSHED:
             yield one, "push"
         if one.name in IN_GISTS:
-            # Another token: the one beside the push is disabled already.
+            # A separate input with a token of its own, because the token beside the push is already disabled.
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 
@@ -213,7 +216,7 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # GitHub's list moves on within seconds: the next input is not read together with this one.
+    # GitHub's list moves on within seconds, so clear it. Otherwise the next input would be read together with this one.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():
@@ -321,7 +324,10 @@ def left_running(folder: Path) -> list[int]:
 
 
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure redaction of texts and reading of mails, which no confined reader does, each in its own process."""
+    """Measure the redaction of texts and the reading of mails, each in its own process.
+
+    No confined reader does these.
+    """
     path = folder / "edge"
     with Measurer() as measurer:
         for one in inputs:

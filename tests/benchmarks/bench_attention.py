@@ -1,8 +1,9 @@
-"""The share of planted leaks that is found when git allows 5 requests a second of 70 pushes: by ranking alone.
+"""The share of planted leaks that is found if git allows 5 requests a second for 70 pushes a second, so that the
+ranking of the pushes decides.
 
-The real queue, shedding and claims run on SQLite; reading a push takes its place in a clock of requests. Leaks are
-planted by the distribution below, whose figures are assumptions and are not taken from the weights. A second run, for
-information, plants leaks whose owners do not have the name of an account. Exit status 1: a target was missed.
+The real queue, shedding and claims run on SQLite. Reading a push is simulated: it only takes the time of one request.
+Leaks are planted by the distribution below, whose figures are assumptions and are not taken from the weights. A second
+run, for information, plants leaks whose owners do not have the name of an account. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_attention [--quick]
 """
 
@@ -43,7 +44,7 @@ LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Shares:
-    """The frequency of each trait among some pushes."""
+    """The frequency of each trait in a group of pushes."""
 
     machine: float
     new: float
@@ -75,7 +76,7 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 
 
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Return reads and finds by band."""
+    """Simulate the reading. Return the numbers of reads and finds by band."""
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
     leaking = set(chance.sample(range(total), leaks))
@@ -101,7 +102,7 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 
 
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Run it on a new database. Return reads and finds by band."""
+    """Run the simulation on a new database. Return the numbers of reads and finds by band."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
         schema.upgrade(database)

@@ -1,6 +1,6 @@
 """The blinding run: planted leaks in a firehose, mixed with hostile pushes, events, comments, gists and alerts.
 
-Every leak must be found, soon, with nothing hung and no process left behind. Exit status 1: a target was missed.
+Every leak must be found soon, nothing may hang, and no process may be left behind. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_blinding [--quick]
 """
 
@@ -104,7 +104,7 @@ def _alert(service: Service, content: bytes, run: Run) -> None:
 
 
 def measure(leaks: int, hostile: int) -> Run:
-    """Run the service until everything was read, or the time is over."""
+    """Run the service until all content was read, or until the time is over."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-blinding-"))
     pushes = prepare(leaks * PUSHES_A_LEAK, leaks)
     tokens = [push.token for push in pushes if push.token]
@@ -154,7 +154,7 @@ def _await_rest(service: Service, digests: set[str], run: Run) -> None:
 
 
 def _has_ended(service: Service) -> bool:
-    """Return whether the service stops on SIGTERM. A hung process would prevent it."""
+    """Return whether the service stops on SIGTERM. A hung process would prevent that."""
     try:
         return service.process.wait(60) == 0
     except subprocess.TimeoutExpired:

@@ -1,8 +1,7 @@
 """The cost of scanning one push with a million invented tokens.
 
-The process has to be done within a minute, with 50 MB more than it had before, and nothing may be lost unrecorded:
-candidates beyond the limits are counted.
-Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
+The process must finish within a minute and use at most 50 MB more than before. Candidates beyond the limits must be
+counted. Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
 
 
 def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) -> dict[str, Any]:
-    """Scan an ordinary push in this process, then the other one, and return the cost of the second."""
+    """Scan an ordinary push and then the flooded one in this process. Return the cost of the flooded one."""
     scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox packs while it answers
     database, detector = Database(url), Detector(reader=shared_pool())
     github = scanner.github.client.connect(api_url, web_url, None)
@@ -124,7 +123,8 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
                 database, github, detector, Policy(), limits=limits, threads=8, state_dir=folder, kind=kind
             )
 
-    # A worker has scanned pushes before: what the first one imports and compiles is no cost of the flood.
+    # A real worker has scanned pushes before. So the first push here does the imports, which are not a cost of the
+    # flood.
     scan_one(pushes[0])
     fallback_tokens(b"r8_")
     this_process = psutil.Process()

@@ -91,7 +91,10 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
-    """Time each page whose name contains `only` many times. Read cached values again each time and time them apart."""
+    """Time each page whose name contains `only` many times.
+
+    Read cached values again each time, and measure them separately.
+    """
     console = Console(context, BodyBudget())
     for name, load in (
         ("overview, once in 3 s", console.overview.refresh),
@@ -130,7 +133,7 @@ def _milliseconds(console: Console, function: Callable[[View], Response], path: 
 
 
 def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]:
-    """Return name, function, values of the path and query of each page."""
+    """Return the name, the function, the path values and the query of each page."""
     lists = (
         *("", "state=open", "action=disabled", "action=protected", "action=observed", "cause=compromise_signs"),
         *("account=account-77", "repository=acme/popular", "repository=owner-4711/app", "repository=no/such"),

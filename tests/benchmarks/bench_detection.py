@@ -30,7 +30,10 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Return the median GB/s of each. Runs alternate, so that a slower machine slows all of them."""
+    """Return the median GB/s of each program.
+
+    Their runs alternate, so that other load on the machine affects all of them.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():

@@ -1,8 +1,8 @@
 """Discovery at the firehose's rate with one credential's quotas: the share of pushes found, the delay and the cost.
 
-70 pushes a second and 230 new repositories a minute, a search index that lags by 60 s, pushes on page 1 of the event
-timeline only. Exit status 1: a target was missed.
-Run: python -m tests.benchmarks.bench_discovery
+The simulated GitHub has 70 pushes a second, 230 new repositories a minute, a search index that lags by 60 s, and pushes
+only on page 1 of the event timeline. Exit status 1: a target was missed. Run: python -m
+tests.benchmarks.bench_discovery
 """
 
 from __future__ import annotations
@@ -47,21 +47,23 @@ class Run:
 
     pushes: int
     known: dict[int, float] = field(default_factory=dict)
-    """Seconds until it was queued, by repository."""
+    """Seconds from the push until it was queued, by repository."""
     by_source: Counter[str] = field(default_factory=Counter)
     new: int = 0
     new_known: int = 0
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
-    """Requests by resource in `used_seconds` of the flow, the first part of a run left out."""
+    """Requests by resource during `used_seconds` of the flow. The first part of the run is left out."""
     used_seconds: float = 0.0
     refused: int = 0
     seconds: float = 0.0
     memory: list[float] = field(default_factory=list)
     cursors: dict[str, object] = field(default_factory=dict)
     stages: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of each stage by its name: of each push until it was queued, of each job until begun, and until read."""
+    """Seconds of each stage, by its name: from each push until it was queued, and from each job until it was begun and
+    until it was read.
+    """
 
 
 @contextmanager
@@ -102,13 +104,13 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
 
 
 def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
-    """Wait until everything was shown and nothing waits any more. `flow`: for how long pushes flow."""
+    """Wait until all pushes were shown and none is waiting. `flow`: the seconds during which new pushes arrive."""
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []
     while time.time() - began < seconds or not _is_idle(database):
         run.memory.append(memory_mb(pid))
         elapsed = time.time() - began
-        # From one half of the flow on, each source has found its pace.
+        # Measure from the middle of the flow on, when each source has settled to its pace.
         if (not used and elapsed >= flow / 2) or (len(used) == 1 and elapsed >= flow):
             used.append((elapsed, http.get("/state").json()["used"]))
         if elapsed > seconds + 600:
@@ -140,7 +142,7 @@ def _count(database: Database, http: httpx.Client, digests: dict[str, str], run:
                 stages["reading a page"].append((finished_at - begun_at).total_seconds())
             for push in target["pushes"]:
                 if push["published_at"] is None or source == CANARY:
-                    continue  # commits from which a push went on, and canaries
+                    continue  # jobs of earlier commits, and canaries
                 number, at = push["repository_id"], created_at.timestamp()
                 published.setdefault(number, datetime.fromisoformat(push["published_at"]).timestamp())
                 if number not in first or at < first[number][0]:
@@ -170,7 +172,7 @@ def _states(database: Database) -> list[SourceState]:
 
 
 def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
-    """Print what was measured, and judge it."""
+    """Print the results and compare them with the targets."""
     known = len(run.known)
     print(f"{run.pushes} pushes in {run.seconds:.0f} s; known first by: {dict(run.by_source)}")
     delays = sorted(run.known.values())
@@ -201,7 +203,7 @@ def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
 
 
 def main() -> int:
-    """Measure; 1 when a promise is not kept."""
+    """Measure, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute, an index that lags by 20 s")
     parser.add_argument("--processes", type=int, default=2)

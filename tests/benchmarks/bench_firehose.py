@@ -47,7 +47,10 @@ from workers.sandbox.world import until
 
 MAX_P95_SECONDS = 5.0
 LEAST_RATE = 150.0
-"""Target in pushes a second, twice the real firehose. On a slow machine: `SHARE_OF_BARE` of its bare reader."""
+"""The target in pushes a second: twice the rate of the real firehose.
+
+On a slow machine, the target is instead `SHARE_OF_BARE` of the rate of the bare reader.
+"""
 SHARE_OF_BARE = 0.5
 BARE_PUSHES, BARE_THREADS = 1500, 8
 MAX_GROWTH = 1.25
@@ -67,7 +70,7 @@ class Run:
     gaps: int
     dropped: int
     served_leaks: int
-    """Leaks in the pushes that were read. At several times the firehose's speed, no poll sees some pushes."""
+    """Leaks in the pushes that were read. At several times the firehose's speed, some pushes appear in no poll."""
     unread: int
     """Pages that were not read completely, for any reason."""
 
@@ -84,7 +87,10 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """Return the memory in the last third of the run divided by that in the second. The first is a warm-up."""
+        """Return the memory in the last third of the run divided by that in the second third.
+
+        The first third is a warm-up.
+        """
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])
         return late / max(early, 1)
@@ -143,7 +149,7 @@ def register(database: Database, tokens: list[str]) -> dict[str, str]:
 
 
 def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
-    """Run the service until it has read everything that was shown."""
+    """Run the service until it has read all pushes that were shown."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with firehose(folder, pushes, rate, leaks) as address:

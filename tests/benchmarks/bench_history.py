@@ -1,7 +1,7 @@
-"""A whole history, everything on, against git itself and against Kingfisher.
+"""Speed of scanning a whole history with all features on, compared with git itself and with Kingfisher.
 
-Wall time and processor time are ratios to one `git cat-file` of the same round, and medians of the rounds. Processor
-time varies less on a busy machine.
+Wall time and processor time are divided by those of one `git cat-file` in the same round. The figures are medians of
+the rounds. Processor time varies less on a busy machine.
 
 Run: python -m tests.benchmarks.bench_history [--quick]   (BENCH_REPO=path of a repository; else one is generated)
 """

@@ -1,9 +1,8 @@
 """`r8scan serve` under a mix of attacks on loopback: answers to signed alerts, and memory.
 
-The attackers hold connections that send nothing or half a head, drip bodies, send bodies that are too large, unsigned
-alerts, and alerts with a wrong signature. They come from six networks.
-GitHub comes from one of these networks, which is the hardest case.
-Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
+The attackers keep connections open that send nothing or half a head, send bodies byte by byte, bodies that are too
+large, unsigned alerts, and alerts with a wrong signature. They come from six networks. GitHub comes from one of these
+networks, which is the hardest case. Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""From "visible in /events" to "disabled": the service on this machine against a GitHub on loopback, poll interval 1.
+"""The time from "visible in /events" to "disabled", for the service on this machine and a GitHub on loopback that
+allows a poll each second.
 
 Run: python -m tests.benchmarks.bench_latency [--leaks N]
 """

@@ -36,8 +36,9 @@ WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
 BARE_MAILS = 300
 LEAST_OF_BARE = 0.7
-"""Two workers, with outbox, leases and audit, by one process that only renders and sends: before them, and after. The
-server and the database share their processors."""
+"""The target: the rate of two workers with outbox, leases and audit, divided by that of one process that only renders
+and sends, measured before and after. The mail server and the database use the same processors.
+"""
 MAX_DELIVERY_SECONDS = 900.0
 """The run fails after this time."""
 
@@ -134,7 +135,7 @@ def bare_rate() -> float:
 def judge(
     targets: Targets, incidents: int, copies: Mapping[str, int], message_ids: int, states: Mapping[str, int]
 ) -> None:
-    """Check that every owner got one mail. `copies`: mails by recipient. `states`: outbox rows by state."""
+    """Check that every owner got exactly one mail. `copies`: mails by recipient. `states`: outbox rows by state."""
     targets.exactly("owners told", len(copies), incidents)
     targets.exactly("owners told more than once", sum(count > 1 for count in copies.values()), 0)
     targets.exactly("different Message-IDs", message_ids, incidents)

@@ -132,7 +132,8 @@ def main() -> int:
             firehose(folder, pushes, 1.0, 0, DELAY_SECONDS) as address,
         ):
             figures: dict[int, list[tuple[float, float]]] = defaultdict(list)
-            # Measure one process before and after, so that other load on the machine affects all figures.
+            # Measure a single process at the beginning and again at the end, to detect a change of the machine's load
+            # in between.
             for processes in (1, 2, 4, 1):
                 rate, cpu = measure(pushes, processes, server, redis, address, folder)
                 figures[processes].append((rate, cpu))

@@ -1,8 +1,9 @@
-"""A GitHub of prepared answers as discovery meets it: a search index that lags, a list of new repositories, quotas.
+"""A GitHub with prepared answers for the discovery sources: a search index that lags, a list of new repositories,
+quotas.
 
-It serves what `tests.benchmarks.firehose` has prepared: each push is a repository of its own. Pushes stand on page 1 of
-the event timeline only, 95 at a time.
-Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L --lag S --new R --out FOLDER
+It serves what `tests.benchmarks.firehose` has prepared: each push is a repository of its own. Pushes are only on page 1
+of the event timeline, 95 at a time. Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L
+--lag S --new R --out FOLDER
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def _refs(head: str) -> bytes:
 
 
 def new_repository_ids(pushes: int, rate: float, new: float) -> int:
-    """Return how many of the repositories are new; the same for the same arguments."""
+    """Return how many of the repositories are new. The result depends only on the arguments."""
     chance, count = random.Random(2), 0
     for _ in range(pushes):
         is_new = chance.random() < new / rate
@@ -190,7 +191,7 @@ def new_repository_ids(pushes: int, rate: float, new: float) -> int:
 
 
 def main() -> None:
-    """Prepare, write the tokens for whoever registers them, and serve."""
+    """Prepare the answers, write the tokens to a file so that they can be registered, and serve."""
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("new", float)):
         parser.add_argument(f"--{name}", type=kind, required=True)

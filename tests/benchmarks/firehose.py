@@ -1,6 +1,6 @@
 """A GitHub with prepared answers: a timeline that grows at a given rate, and a pack for every push, made in advance.
 
-Only the answering runs while something is measured: one thread, no framework, so that it takes little of the machine.
+During a measurement it only answers requests, with one thread and no framework, so that it needs little processor time.
 Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
 """
 
@@ -71,7 +71,7 @@ def source_text(chance: random.Random, lines: int = 120) -> str:
 def prepare(count: int, leaks: int, seed: int = 1) -> list[Prepared]:
     """Return this many pushes of one to three commits. `leaks` of them, spread evenly, contain a token.
 
-    One leak in three is taken back by the push's own last commit, one in three comes by a CreateEvent.
+    In one of three leaks, the push's last commit removes the token again. One of three is shown by a CreateEvent.
     """
     chance = random.Random(seed)
     texts = [source_text(chance) for _ in range(200)]

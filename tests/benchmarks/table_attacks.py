@@ -1,9 +1,10 @@
-"""The table in docs/security.md: the cost of each hostile input, what is recorded, and if a leak beside it is found.
+"""The table in docs/security.md: the cost of each hostile input, what is recorded, and whether a leak beside it is
+found.
 
-Files and histories go through the installed `r8scan scan`; texts, packs, gists, alerts and reports through the running
-service and its web server; mails through `r8scan email bounced`. Readers are told from other processes by their command
-line. Exit status 1: a limit was broken.
-Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
+The installed `r8scan scan` reads the files and histories. The running service and its web server get the texts, packs,
+gists, alerts and reports. `r8scan email bounced` gets the mails. Readers are distinguished from other processes by
+their command line. Exit status 1: a limit was broken. Run: python -m tests.benchmarks.table_attacks [--write] [--only
+NAME ...] [--part scan|service|edges]
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_READER_SECONDS = 10.0
 MAX_ELSEWHERE_SECONDS = 0.5
 MAX_MEMORY_MB = 400.0
 MAX_NEIGHBOUR_SECONDS = 5.0
-"""Limit from visible to disabled in the running service. A gist may also wait for its poll, once a minute."""
+"""Seconds from visible to disabled in the running service. A gist may also wait for its poll, once a minute."""
 
 PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
     "scan": of_scan,
@@ -98,7 +99,7 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other run measures, because two at once would slow each other."""
+    """Wait until no other run of this table is measuring, because two runs would slow each other."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,9 +1,10 @@
 """The tables of docs/detection.md: which encodings and containers are found.
 
-The first is of the default token format, beside what Kingfisher finds. The second is of three other formats.
+The first table is for the default token format, and also shows what Kingfisher finds. The second is for three other
+formats.
 
-Run: python -m tests.benchmarks.table_detection [--write]   (--write puts them into docs/detection.md, the first only
-where Kingfisher is installed)
+Run: python -m tests.benchmarks.table_detection [--write]   (--write puts them into docs/detection.md; the first one
+only if Kingfisher is installed)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield section, name, token, and a file with the token in it."""
+    """Yield the section and name of each row, its token, and a file that contains the token."""
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():

@@ -1,9 +1,11 @@
-"""`make fault-table`: breaks one part of a running service after the other, and times when the status names it.
+"""`make fault-table`: breaks the parts of a running service one after another, and measures when the status names the
+fault.
 
 Real processes, started as in a larger deployment and not revived by a supervisor, on PostgreSQL and Redis, with GitHub,
-mail server and token store on loopback. A fault passes if its problem is named within 60 seconds and is gone within
-60 seconds after its end. Three faults are not real, and the table says so: a clock that is off, a full database, and
-without root a full disk. `--only TEXT` runs the faults whose name contains the text; `--write` writes the table.
+mail server and token store on loopback. A fault passes if the status names its problem within 60 seconds, and no longer
+names it 60 seconds after the fault has ended. Three faults are only simulated, and the table says so: a wrong clock, a
+full database and, without root's rights, a full disk. `--only TEXT` runs the faults whose name contains the text;
+`--write` writes the table.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ COMMANDS = {
 }
 SECRET = "the-secret-of-the-store"
 IGNORED = ("source_error:repository_search", "source_error:new_repositories", "source_error:code_search")
-"""Sources that need a credential are on by default; this GitHub has none."""
+"""Problems to ignore: sources that need a credential are on by default, and this service has no credential."""
 
 
 class Service:
@@ -246,7 +248,7 @@ def faults() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return the fault that a process gets this signal. It is started again, or goes on."""
+    """Return the fault that a process gets this signal. Afterwards the process is started again, or continued."""
 
     def end(service: Service) -> None:
         service.start(role) if number == signal.SIGKILL else service.send(signal.SIGCONT, role)
@@ -260,7 +262,7 @@ def shown(one: Problem) -> str:
 
 
 def seconds_until(ready: Callable[[], bool]) -> float | None:
-    """Return the seconds until the condition holds; None if it did not in time."""
+    """Return the seconds until the condition holds. Return None if it does not hold in time."""
     began = time.monotonic()
     while not ready():
         if time.monotonic() - began > GIVE_UP_SECONDS:

@@ -34,7 +34,7 @@ LICENCE = "# From GitHub's GraphQL schema (npm package @octokit/graphql-schema).
 
 
 def trimmed(text: str) -> str:
-    """Return the schema with no more than the types and fields of KEPT, the union of search results, and scalars."""
+    """Return the schema reduced to the types and fields of KEPT, the union of search results, and scalars."""
     document = graphql.parse(text, no_location=True)
     kept = [found for one in document.definitions if (found := _trimmed(one)) is not None]
     return LICENCE + "\n\n" + graphql.print_ast(ast.DocumentNode(definitions=tuple(kept))) + "\n"
@@ -55,7 +55,7 @@ def _trimmed(node: Any) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return the node without descriptions and directives, and without those of its parts."""
+    """Return the node without descriptions and directives, in it and in its parts."""
     parts = {
         name: tuple(_plain(part) for part in listed)
         for name in ("fields", "values", "arguments")

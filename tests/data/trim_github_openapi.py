@@ -1,10 +1,10 @@
-"""Makes `github_openapi.json` out of GitHub's published OpenAPI description: the operations that we call, no more.
+"""Makes `github_openapi.json` out of GitHub's published OpenAPI description: only the operations that r8scan calls.
 
 The description is the file `api.github.com.json` of the npm package `@octokit/openapi` (MIT licence, GitHub and the
 Octokit contributors). Texts and examples are left out, and OpenAPI 3.0's `nullable` is written as JSON Schema has it,
-so that a plain validator of JSON Schema understands what is left. `oneOf` becomes `anyOf`: the description's own
-alternatives overlap (the payload of a PublicEvent is any object), so that no real answer could fulfil it.
-Run: python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
+so that a plain validator of JSON Schema understands the result. `oneOf` becomes `anyOf`: the description's alternatives
+overlap (the payload of a PublicEvent is any object), so that no real answer could match exactly one of them. Run:
+python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LICENCE = (
 
 
 def trimmed(described: dict[str, Any]) -> dict[str, Any]:
-    """Return the operations, with everything that they refer to."""
+    """Return the operations, with all schemas that they refer to."""
     operations: dict[str, Any] = {}
     for name in OPERATIONS:
         method, path = name.split(" ")

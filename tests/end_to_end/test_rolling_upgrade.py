@@ -1,4 +1,6 @@
-"""The previous version imports, disables, queues mails and lists with the tables of this version."""
+"""With the tables of this version, the previous version can still import tokens, disable them, queue mails and list
+incidents.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from scanner.records.schema import current_revision, newest_revision
 
 ROOT = Path(__file__).parents[2]
 BEFORE_RELEASES = "3a73a9781e26fbfb9181496cfc446b7370726487"
-"""The last commit with the tables of revision 0018. It stands for the previous version until a version is tagged."""
+"""The last commit with the tables of revision 0018. It is used as the previous version until a version is tagged."""
 PARTS = ("scanner", "workers", "notifications", "celeryconfig.py")
 COMMANDS = """
 import os, sys, workers
@@ -42,7 +44,7 @@ def git(*arguments: str) -> bytes:
 
 
 def previous_version() -> str:
-    """Return the newest tag of a version that is not this commit's own, or the commit that stands for it."""
+    """Return the newest version tag that does not belong to this commit, or BEFORE_RELEASES if there is none."""
     tags = git("tag", "--list", "v*", "--sort=-version:refname", "--no-contains", "HEAD").decode().split()
     return tags[0] if tags else BEFORE_RELEASES
 

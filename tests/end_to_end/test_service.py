@@ -1,4 +1,4 @@
-"""The promises of the service, tested with the processes that run in production."""
+"""The promises of the service, tested with the same processes as in production."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def processes(pid: int) -> dict[str, list[int]]:
 
 
 def told_in_log(surroundings: World, number: int) -> None:
-    """Assert that each line of every process is JSON, and that the log tells each event of so many tokens with ids."""
+    """Assert that each log line of every process is JSON, and that the log has each event of so many tokens, with
+    ids.
+    """
     lines = [json.loads(line) for line in (surroundings.folder / "service.log").read_text().splitlines()]
     events = [line for line in lines if line["logger"] == "r8scan.security"]
     for kind in SECURITY_EVENTS:

@@ -1,4 +1,6 @@
-"""A vendor whose tokens are behind an API of their own: found, disabled there, announced, mailed."""
+"""A vendor with its own token store behind HTTP: leaked tokens are found, disabled in that store, announced and
+mailed.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ EXAMPLES_A_ROUND = 500
 
 
 def fuzz(target: Target, seconds: float, current: Path) -> None:
-    """Feed the target until the time is over; each example is written to `current` before it is tried."""
+    """Run the target on new examples until the time is over. Write each example to `current` before it is tried."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds
 

@@ -1,4 +1,4 @@
-"""Small valid samples of everything that is parsed, from which the fuzz targets start."""
+"""Small valid samples of every parsed format, from which the fuzz targets start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "files": ("Avro", "OLE", "event stream"),
     "git_files": ("git pack", "git bundle"),
 }
-"""Names of fuzz targets, and how the names of the containers begin that belong to them."""
+"""Names of fuzz targets, each with the first words of the names of its containers."""
 
 
 @functools.cache
@@ -75,7 +75,7 @@ def packs() -> tuple[bytes, ...]:
 
 @functools.cache
 def indexes() -> tuple[bytes, ...]:
-    """The indexes of the first two packs, as git writes them."""
+    """Return the indexes of the first two packs, as git writes them."""
     from workers.sandbox.git_backend import git
 
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ MAX_EDITS = 8
 MAX_REPEATS = 40
 NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 KEPT_HEAD = 8
-"""Bytes at the beginning that most edits leave alone: they say what the content is."""
+"""Bytes at the beginning that most edits do not change, because they decide the format of the content."""
 
 
 @st.composite
@@ -49,7 +49,7 @@ def _edit(draw: st.DrawFn, content: bytearray, at: int) -> None:
 
 @st.composite
 def joined(draw: st.DrawFn, words: Sequence[bytes]) -> bytes:
-    """Draw a text of the words, each repeated a few times, in any order."""
+    """Draw a text that consists of the given words, each repeated a few times, in any order."""
     parts = draw(st.lists(st.tuples(st.sampled_from(words), st.integers(1, MAX_REPEATS)), max_size=30))
     return b"".join(word * count for word, count in parts) + draw(st.binary(max_size=20))
 

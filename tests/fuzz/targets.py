@@ -1,7 +1,8 @@
-"""One fuzz target for each parser of hostile bytes: what it is fed, and what must hold.
+"""One fuzz target for each parser of hostile bytes: its input, and the conditions that must hold.
 
-A target raises nothing but AssertionError and what its parser documents, ends within counted steps, and leaves memory
-bounded. `tests/fuzz/test_targets.py` runs a slice of each, `python -m tests.fuzz` runs them for minutes.
+A target may raise only AssertionError and the exceptions that its parser documents. It must end within a limited number
+of steps and a limited memory. `tests/fuzz/test_targets.py` runs each of them briefly, and `python -m tests.fuzz` runs
+them for minutes.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that the process accepts the answer of a reader that scanned the pack."""
+    """Check that a reader's answer about the pack is accepted by the process that asked."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -107,7 +108,7 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Every entry that an index names is made once or left to git, whatever the index and the pack say."""
+    """Check that each entry of an index is made once or left to git, whatever the index and the pack contain."""
     from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.pack_history.index import UnusualPack, open_packs
     from scanner.detection.pack_history.reading import FamilyReader
@@ -143,7 +144,7 @@ def reader_answer(content: bytes) -> None:
 
 
 def hostile_json(body: bytes) -> None:
-    """Check that a body is parsed to a value of limited depth, or refused as no JSON."""
+    """Check that a body is parsed to a value of limited depth, or refused because it is not JSON."""
     from scanner.github.hostile_json import parse_json
 
     with suppress(ValueError):
@@ -151,7 +152,7 @@ def hostile_json(body: bytes) -> None:
 
 
 def delta(content: bytes) -> None:
-    """Check that a delta yields an object of the declared size, or is damaged."""
+    """Check that a delta yields an object of the declared size, or is reported as damaged."""
     from scanner.detection.pack_codec import DamagedPack, apply_delta
 
     try:
@@ -227,7 +228,7 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """Return a client that is never used: nothing that is parsed here sends a request."""
+    """Return a client that is never used, because these parsers send no request."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 

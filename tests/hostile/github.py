@@ -24,7 +24,9 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 
 class HostileGitHub(Firehose):
-    """Shows what it is given at once (`show`, `show_gist`), and the pushes of a firehose at their rate."""
+    """Shows the events and gists passed to `show` and `show_gist` at once, and the pushes of a firehose at their
+    rate.
+    """
 
     def __init__(self, pushes: list[Prepared] | None = None, rate: float = 1.0) -> None:
         super().__init__(pushes or [], rate, 0.0)
@@ -41,7 +43,9 @@ class HostileGitHub(Firehose):
         self._waiting.extend(pushes)
 
     def show_raw(self, content: bytes) -> None:
-        """Make an event visible whose JSON is `content`, as it is, with an id, a time and a repository before it."""
+        """Make an event visible whose JSON is the unchanged `content`, with an id, a time and a repository in front of
+        it.
+        """
         number = next(_numbers)
         repo = f'{{"id": {9_000_000 + number}, "name": "hostile/project{number}"}}'
         stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -93,7 +97,7 @@ class HostileGitHub(Firehose):
 
 
 def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
-    """Answer 304, as GitHub does, to a client that has this page already."""
+    """Answer 304, as GitHub does, if the client already has this page."""
     status, more, body = answer
     tag = b'"%s"' % hashlib.sha256(body).hexdigest().encode()
     if b"if-none-match: " + tag in headers.lower():
@@ -105,7 +109,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of a repository of its own that brings no pack."""
+    """Return an event of a new repository. It leads to no pack."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {

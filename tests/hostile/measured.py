@@ -1,7 +1,7 @@
 """Measurement of one piece of work in a process of its own: processor time, peak memory, and how it ended.
 
-The work runs in a fork of a small process that has imported everything, under resource limits, so that neither the
-imports nor what the tests themselves need counts. Run by `Measurer`; its messages are JSON lines.
+The work runs under resource limits in a fork of a small process that has already imported all modules. So neither the
+imports nor the memory of the tests are measured. `Measurer` starts the small process; its messages are JSON lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ MAX_CPU_SECONDS = 10
 """The limit of processor time for a reader of hostile content."""
 MAX_MEMORY_MB = 400
 SAFETY_MEMORY_MB = 1500
-"""Address space of the measured process: above what is allowed, so that the figure shows; below what hurts."""
+"""Address space of the measured process.
+
+It is above the allowed memory, so that an excess can be measured, and low enough to protect the machine.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Measured:
 
 
 class Measurer:
-    """The small process. Use as a context manager; one piece of work at a time."""
+    """Controls the small process. Use it as a context manager, for one piece of work at a time."""
 
     def __enter__(self) -> Measurer:
         parent = os.getpid()
@@ -170,7 +173,7 @@ WORK: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Do one piece of work in a fork; what it cost and how it ended."""
+    """Do one piece of work in a fork. Return its cost and how it ended."""
     receive, send = os.pipe()
     pid = os.fork()
     if not pid:

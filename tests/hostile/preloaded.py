@@ -1,4 +1,4 @@
-"""Everything that a measured piece of work imports, and the tables that are made at the first use."""
+"""Imports all modules that a measured piece of work needs, and builds the tables that are made at their first use."""
 
 import bz2
 import lzma

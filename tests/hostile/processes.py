@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 READER_SIGN = b"scanner.isolation"
-"""In the command line of the process from which readers are forked, and so in theirs. git's processes, which are
-limited and killed like readers, count as readers."""
+"""A part of the command line of the fork server, and therefore of its readers.
+
+Processes of git count as readers too, because they are limited and killed like readers.
+"""
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY_SECONDS = 0.1
 _CLEAR_PEAK = "5"
@@ -39,7 +41,7 @@ class Costs:
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the process, no reader, that took the most CPU."""
+        """Return the process that used the most CPU, except readers."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
@@ -98,7 +100,7 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # A process that has ended has no command line, and one that has just started has its parent's.
+                # A process that has ended has no command line, and a process that was just forked has its parent's.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)
@@ -110,7 +112,7 @@ def _peak_kb(pid: int) -> int:
 
 
 def _name(command: bytes) -> str:
-    """Return a short name of a process: what a worker is called, else the last part of its program."""
+    """Return a short name of a process: the name of a worker, otherwise the file name of its program."""
     words = command.split(b"\0")
     worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
     return (worker or words[0].rpartition(b"/")[2] or b"gone").decode("ascii", "replace")

@@ -26,10 +26,12 @@ Delivery = Literal[
 class HostileInput:
     """One hostile input.
 
-    `attack` says in one line what it does; `family` is the container, decoder or route that it is aimed at.
-    `holds_leak`: the leak is inside the input as well as beside it. `is_large`: takes seconds to build or to read by
-    its mere size, so that `make test` leaves it to `make attack-table`. `cannot_be_read`: no limit lets all of it be
-    read, so something must say that it was not.
+    Attributes:
+        attack: What it does, in one line.
+        family: The container, decoder or route that it attacks.
+        holds_leak: A leak is inside the input as well as beside it.
+        is_large: Its size alone makes it take seconds to build or to read, so only `make attack-table` uses it.
+        cannot_be_read: It cannot be read completely within the limits, so the result must count something as unread.
     """
 
     name: str
@@ -42,7 +44,7 @@ class HostileInput:
     cannot_be_read: bool = False
 
     def content(self) -> bytes:
-        """Return the bytes; the same in each run."""
+        """Return the input's bytes. They are the same in each run."""
         return self.build(b"key = '" + self.leak + b"'\n")
 
     @property
@@ -57,7 +59,7 @@ class HostileInput:
 
 
 def token_of(name: str) -> bytes:
-    """Return a token of the right form that never existed; the same for the same name."""
+    """Return an invented token of the right form. It depends only on the name."""
     chance = random.Random(name)
     return ("r8" + "_" + "".join(chance.choices(string.ascii_letters + string.digits, k=37))).encode()
 
@@ -69,7 +71,7 @@ INPUTS: dict[str, HostileInput] = {}
 def hostile(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
-    """Register a builder of bytes that hold no leak."""
+    """Register a builder of an input without a leak."""
 
     def register(build: Callable[[], bytes]) -> Callable[[], bytes]:
         name = build.__name__.replace("_", "-")
@@ -84,7 +86,7 @@ def hostile(
 def hostile_with_leak(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[bytes], bytes]], Callable[[bytes], bytes]]:
-    """Register a builder that puts the given leak into what it builds."""
+    """Register a builder that puts the given leak into the input."""
 
     def register(build: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
         name = build.__name__.replace("_", "-")

@@ -37,7 +37,7 @@ from workers.sandbox.world import until
 
 REPORT_KEY = "the-key-of-internal-systems"
 SAFETY_MEMORY = 3 << 30
-"""Address space of each process: so that a bomb that is not stopped does not take the machine along."""
+"""Address space of each process, so that a bomb that is not stopped does not exhaust the machine."""
 READY_SECONDS = 300.0
 SOURCES = ("public_events", "gists")
 _networks = itertools.count(1)
@@ -76,7 +76,7 @@ class Service:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
 
     def is_idle(self) -> bool:
-        """Return whether no job runs or is due; what is tried again later waits for its time."""
+        """Return whether no job runs or is due. Jobs that are retried later do not count."""
         is_due = and_(ScanJob.state == "queued", ScanJob.next_attempt_at <= db_now(1))
         statement = select(func.count()).where(or_(ScanJob.state == "running", is_due))
         with self.database.read() as session:
@@ -95,7 +95,9 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows, but for settings that this service does without."""
+        """Return the problems that `r8scan status` shows, except those about settings that this service does not
+        need.
+        """
         command = [sys.executable, "-m", "workers", "status", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         found = json.loads(done.stdout)["problems"]
@@ -119,7 +121,7 @@ class Service:
 def running(
     folder: Path, pushes: list[Prepared] | None = None, rate: float = 1.0, *, processes: int = 2
 ) -> Iterator[Service]:
-    """Run a service and its web server in an empty folder; the service has polled once."""
+    """Run a service and its web server in an empty folder. Yield them when the service has polled once."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         github = stack.enter_context(hostile_github.running(HostileGitHub(pushes, rate)))
@@ -188,7 +190,10 @@ def _has_polled(database: Database) -> bool:
 
 
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
-    """Wait up to `timeout` seconds for the tokens. Return when each was disabled; the others are missing."""
+    """Wait up to `timeout` seconds for the tokens.
+
+    Return when each token was disabled. Tokens that were not disabled are missing.
+    """
     deadline = time.monotonic() + timeout
     while True:
         found = {digest: at for digest, at in service.disabled_at().items() if digest in digests}

@@ -15,7 +15,7 @@ from tests.hostile.registry import HostileInput
 MAX_EDGE_CPU_SECONDS = 1
 """The limit of CPU for a text in a process that is not a reader.
 
-The system counts whole seconds; the table is more exact.
+The system's limit is in whole seconds. `make attack-table` measures more exactly.
 """
 
 pytestmark = pytest.mark.timeout(600)

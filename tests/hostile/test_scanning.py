@@ -1,4 +1,7 @@
-"""`r8scan scan` on hostile files, all of a family in one folder: it ends, says what was not read, finds the rest."""
+"""`r8scan scan` reads hostile files, all of one family in one folder.
+
+It ends, reports the unread contents, and finds all tokens in the others.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.hostile.registry import HostileInput
 from tests.hostile.repositories import make_repository
 
 MAX_SECONDS = 500.0
-"""A command that takes longer hangs. It is not a limit of the measurement."""
+"""A command that takes longer counts as hung. The measured limits are lower."""
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -1,4 +1,4 @@
-"""Announcements reach gateways, by a real Redis and a real HTTP server, until they are taken."""
+"""Announcements are sent to gateways, through a real Redis and a real HTTP server, until they are accepted."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Kept:
         self.batches.append(list(batch))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing, because there is no connection."""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A crash after any statement of a delivery, or before or after sending: each mail is still sent once.
 
-But for the instant between the server's acceptance and the commit: then the repeat is the same message.
+The exception is a crash between the server's acceptance and the commit: the mail is then repeated with the same
+Message-ID.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, p
 OWNERS = ("ana@acme.example", "bo@acme.example")
 LOST = "nobody@acme.example"
 SEND_SECONDS = 1.0
-"""Short against the lease of 30 seconds, so that a slow machine renews no lease, which would add crash points."""
+"""Much shorter than the lease of 30 seconds.
+
+Otherwise a slow machine would renew leases, which would add crash points.
+"""
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Dying(Post):
 def begin(database: Database) -> None:
     """Create an incident with mails to two owners, and one whose mail to its owner fails."""
     with database.write() as session:
-        # The database only lets entries of the audit be deleted up to this id.
+        # The database allows the deletion of audit entries only up to this id.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
         for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
             session.query(model).delete()
@@ -160,7 +164,7 @@ class _Channel:
         self.injected.point()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing, because there is no connection."""
 
 
 def _delivering(database: Database, post: Post) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""Delivery of outbox rows, while the mail server, custom templates and other workers misbehave."""
+"""Delivery of outbox rows while the mail server, custom templates or other workers fail."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_every_recipient_of_an_account_gets_the_mail_once_even_if_others_fail(
 ) -> None:
     people = [f"{name}@acme.example" for name in ("ana", "bob", "eve", "zoe")]
     incident_id = incident(database, [place()])
-    for _ in range(2):  # found again: no second mail
+    for _ in range(2):  # the token is found again, without a second mail
         for person in people:
             tell_owner(database, incident_id, recipient=person)
     mailbox = Mailbox(answers={people[1]: "550 5.1.1 no such mailbox", people[2]: "450 4.2.1 try later"})
@@ -281,7 +281,7 @@ def test_every_recipient_of_an_account_gets_the_mail_once_even_if_others_fail(
         assert deliver(database, transport).sent == 1
     assert sorted(mailbox.recipients) == [people[0], people[2], people[3]]
     assert len({message["Message-ID"] for message in mailbox.messages}) == 3
-    assert mailbox.connections == 2  # one a run
+    assert mailbox.connections == 2  # one connection for each run
     digest = newest(database, "operator", OPERATOR)
     assert seconds_until_next(database, digest) == pytest.approx(86_400, abs=60)
 

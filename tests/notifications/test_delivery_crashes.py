@@ -1,4 +1,6 @@
-"""Deliveries that crash, lose their lease, run at once or meet a bad row: one mail each, and no row blocks another."""
+"""Deliveries that crash, lose their lease, run at the same time or find a damaged row: each mail is sent once, and no
+row blocks another.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,7 @@ def test_a_mail_that_cannot_be_rendered_stops_no_other(
 
     monkeypatch.setattr(owner, name, trip)
     report = deliver(database, Post())
-    if where == "together":  # then each is read by itself
+    if where == "together":  # then each row is read separately
         assert report.sent == 2
         return
     assert (report.sent, report.deferred) == (1, 1)

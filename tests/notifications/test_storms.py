@@ -1,4 +1,4 @@
-"""Many finds, few mails: what an account receives when many tokens, or many forks, become public at once."""
+"""Many finds lead to few mails, if many tokens or many forks of one account become public at once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_owner_of_500_tokens_in_one_repository_gets_one_mail(
 ) -> None:
     tokens = [fresh_token() for _ in range(500)]
     known(database, *tokens)
-    for begin in range(0, 500, 100):  # as the scanner hands them over: push by push
+    for begin in range(0, 500, 100):  # as the scanner passes them on, push by push
         batch = [found(token, begin + line) for line, token in enumerate(tokens[begin : begin + 100], start=1)]
         respond(database, batch, source="public_events", policy=POLICY)
     sent = mails(database)

@@ -1,4 +1,4 @@
-"""A confined process can compute and answer, and nothing else. One that is confined to reading can start git."""
+"""A confined process can do nothing except compute and answer. One that is confined to reading can start git."""
 
 from __future__ import annotations
 

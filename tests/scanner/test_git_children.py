@@ -1,4 +1,4 @@
-"""git processes have limits, are killed with all that they started, and read no configuration of anybody else's."""
+"""git processes have limits, are killed together with their children, and read no configuration except r8scan's."""
 
 from __future__ import annotations
 

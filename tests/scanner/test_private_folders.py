@@ -1,4 +1,4 @@
-"""The state folder is ours alone, and what another user could have written is not trusted."""
+"""Only r8scan's user can read the state folder, and files that another user could have written are not trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Make files another user's: really as root, otherwise by having this process be somebody else."""
+    """Return a function that gives a file to another user.
+
+    Without root's rights, it changes this process's apparent user id instead.
+    """
 
     def give(path: Path) -> None:
         if os.geteuid() == 0:

@@ -106,7 +106,7 @@ def test_every_setting_is_in_the_documentation() -> None:
     pages = "\n".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
     for name in Settings.model_fields:
         written = f"R8SCAN_{name.upper()}"
-        # Thresholds of a rule stand in one row with it: `R8SCAN_USAGE_DORMANT` with `…_DAYS`.
+        # The documentation lists the thresholds of a rule in the rule's own row: `…_DAYS` with `R8SCAN_USAGE_DORMANT`.
         rule, _, threshold = written.rpartition("_")
         assert written in pages or (rule in pages and f"`…_{threshold}`" in pages), written
 

@@ -29,7 +29,9 @@ watchdog.current().grace_seconds = 0.5
 
 
 def _hang() -> NoReturn:
-    """Block in a system call for ever, with a child that writes nothing and would not notice the end of its parent."""
+    """Block in a system call forever, with a child process that writes nothing and would not notice its parent's
+    end.
+    """
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:
         listed.write(f"{os.getpid()}\n{child.pid}\n")

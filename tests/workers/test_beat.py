@@ -1,4 +1,4 @@
-"""Beat keeps ticking whatever the clock on the wall does."""
+"""Beat keeps its rate of ticks if the system clock is set."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Service:
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
-        """Write a message into Redis as it is, behind those that are there."""
+        """Append an unchanged message to a queue in Redis."""
         self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
 
     def known(self, token: str) -> str:
@@ -77,7 +77,7 @@ class Service:
             return session.execute(select(func.count()).select_from(model)).scalar_one()
 
     def await_look(self, digest: str) -> None:
-        """Wait until the worker decides a recorded report. It has then processed all earlier messages."""
+        """Wait until the worker has decided on a recorded report. By then it has processed all earlier messages."""
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)
         self.reported(digest)
@@ -198,7 +198,7 @@ def test_what_celery_obeys_in_a_message_is_dropped(service: Service, fresh_token
         forged("r8scan.sweep", [], headers={"id": {"$": 1}, "root_id": [], "origin": 7, "lang": "c"}),
         forged("r8scan.sweep", body=pickled, content_type="application/x-python-serialize"),
         forged("r8scan.sweep", [], content_type="application/x-python-serialize"),
-        forged("r8scan.rescan", []),  # in a queue in which it would hold up polls
+        forged("r8scan.rescan", []),  # sent to a queue in which it would delay polls
         forged("r8scan.poll", ["event_archive"], headers={"task": {}}),
         {},
         {"headers": {"task": "r8scan.sweep"}},

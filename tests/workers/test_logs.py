@@ -1,4 +1,6 @@
-"""No line of the log holds a token or a usable part of one, whatever it was made of and wherever it was cut."""
+"""No log line contains a token or a usable part of a token, whatever values the line was made from and wherever it was
+cut.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def leaks(token: str, text: str) -> bool:
 
 @pytest.fixture
 def token() -> str:
-    # Every part of it is unlike every other, so that any part that is printed is found.
+    # No part of this token occurs in it twice, so the test finds any part that is printed.
     return "r8_" + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789a"
 
 

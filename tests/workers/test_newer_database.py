@@ -1,4 +1,4 @@
-"""A database that a newer version has upgraded is one line of each process, at its start and while it runs."""
+"""If a newer version has upgraded the database, each process logs that in one line, at its start and while it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.tasks import housekeeping
 
 @pytest.fixture
 def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """A database as a later version leaves it: another revision, and a column that has gone."""
+    """Return a database as a newer version would leave it, with another revision and without one column."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     with database.write() as session:

@@ -15,8 +15,10 @@ NAME = "beat"
 
 @pytest.fixture
 def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
-    """Return a function that waits for the child's end, revives once, and says whether the child was restarted."""
-    # It prints one line and ends.
+    """Return a function that waits for the child's end, calls `_revive` once, and returns whether the child was
+    restarted.
+    """
+    # The service in this test prints one line and ends.
     monkeypatch.setattr(supervisor, "services", lambda _: [Service(NAME, ("--version",))])
     parent = Supervisor(load_settings())
     parent._start_all_services()

@@ -1,4 +1,4 @@
-"""A hung task ends only its process: the row is recorded, the pool continues, and no process is left behind."""
+"""A hung task ends only its own process. Its row is recorded, the pool continues, and no process is left behind."""
 
 from __future__ import annotations
 

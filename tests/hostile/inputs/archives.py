@@ -91,7 +91,8 @@ def zip_headers_without_directory() -> bytes:
 @hostile("zip", "local headers without a directory, each claiming 4 GB of stored bytes")
 def zip_stored_sizes() -> bytes:
     head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF, 1, 0) + b"a"
-    # The packed size is 0, so the next header starts right after this one. The claimed content is the rest of the file.
+    # The packed size is 0, so the next header starts right after this one. The declared content is the rest of the
+    # file.
     return head * 20_000
 
 
@@ -223,7 +224,7 @@ def tar_long_names() -> bytes:
 
 
 def seven_zip(header: bytes, packed: bytes = b"") -> bytes:
-    """Return a 7z file with this header and these bytes in front of it."""
+    """Return a 7z file with these bytes, followed by this header."""
     start = struct.pack("<QQL", len(packed), len(header), zlib.crc32(header))
     return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<L", zlib.crc32(start)) + start + packed + header
 
@@ -288,7 +289,7 @@ def ar_size(leak: bytes) -> bytes:
 
 
 def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: int | None = None) -> bytes:
-    """Return one cpio entry; sizes may lie."""
+    """Return one cpio entry. Its declared sizes may be wrong."""
     numbers = [1, 0o100644, 0, 0, 1, 0, len(body) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0]
     numbers[11] = numbers[11] if name_size is None else name_size
     header = b"070701" + b"".join(b"%08X" % value for value in numbers)

@@ -87,7 +87,10 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a table of one row whose schema is replaced afterwards, so that nothing computes its columns here."""
+    """Return a database with a table of one row.
+
+    The schema is replaced after the row is written, so that SQLite does not compute the columns here.
+    """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -155,8 +158,8 @@ def sqlite_overflow_loop() -> bytes:
 
 @hostile("SQLite", "3,200 rows that all claim one chain of 40 MB", large=True)
 def sqlite_shared_chain() -> bytes:
-    """Return an interior page, leaves of eight cells each, and one chain of overflow pages to which every cell
-    points.
+    """Return a database with an interior page, leaves of eight cells each, and one chain of overflow pages to which
+    every cell refers.
     """
     size, leaves, links, local = 4096, 400, 10_000, 489
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -166,7 +169,7 @@ def sqlite_shared_chain() -> bytes:
         first = connection.serialize()[:size]
     finally:
         connection.close()
-    # 489 bytes of each payload lie in the leaf, and each page of the chain holds 4,092 more.
+    # The leaf has 489 bytes of each payload, and each page of the chain has 4,092 more.
     payload = local + links * (size - 4)
     record = (_varint(6) + _varint(13 + 2 * (payload - 6))).ljust(local, b"x")
     cells = [_varint(payload) + _varint(row) + record + struct.pack(">I", leaves + 3) for row in range(1, 9)]

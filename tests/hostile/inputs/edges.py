@@ -1,4 +1,4 @@
-"""Hostile bodies for what comes by HTTP, by mail and in JSON."""
+"""Hostile HTTP bodies, mails and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SURROGATE = "\ud800"
 
 
 def event(payload: object, kind: str = "IssuesEvent") -> bytes:
-    """Return one event with this payload; the page's server gives it its id and time."""
+    """Return one event with this payload. The server that shows it adds the id and the time."""
     return json.dumps({"type": kind, "payload": payload}).encode()
 
 
@@ -75,7 +75,7 @@ def event_databases() -> bytes:
 
 
 def alert(record: dict[str, object]) -> bytes:
-    """Return a body of one record."""
+    """Return the body of an alert with one record."""
     return json.dumps([record]).encode()
 
 

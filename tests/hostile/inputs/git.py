@@ -1,7 +1,7 @@
 """Hostile packs, bundles, trees and refs of git.
 
-`pack` inputs are what a git server answers; `history` inputs are streams for `git fast-import`, or instructions of
-`git mktree`, of which `tests.hostile.repositories` makes a repository.
+`pack` inputs are answers of a git server. `history` inputs are streams for `git fast-import` or input for `git mktree`,
+from which `tests.hostile.repositories` makes a repository.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COMMIT, TREE, BLOB, OFFSET_DELTA, NAMED_DELTA = 1, 2, 3, 6, 7
 
 
 def entry_head(kind: int, size: int) -> bytes:
-    """Return the type and size in front of a pack's entry."""
+    """Return the header of a pack's entry: its type and size."""
     digits = [(kind << 4) | (size & 15)]
     size >>= 4
     while size:
@@ -27,7 +27,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """Return how far back the base of a delta stands."""
+    """Return the encoded distance from a delta back to its base."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1
@@ -36,7 +36,7 @@ def distance(value: int) -> bytes:
 
 
 def length(value: int) -> bytes:
-    """Return a size inside a delta."""
+    """Return a size in a delta's encoding."""
     digits = []
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)
@@ -52,7 +52,7 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 def plain_entry(content: bytes, kind: int = BLOB) -> bytes:
-    """Return an object as it is."""
+    """Return the pack entry of an object that is not a delta."""
     return entry_head(kind, len(content)) + zlib.compress(content, 1)
 
 
@@ -69,12 +69,12 @@ def copies(base: int, size: int) -> bytes:
 
 
 def delta_entry(delta: bytes, back: int) -> bytes:
-    """Return a delta whose base stands `back` bytes before it."""
+    """Return a delta whose base is `back` bytes before it."""
     return entry_head(OFFSET_DELTA, len(delta)) + distance(back) + zlib.compress(delta, 1)
 
 
 def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
-    """Return a pack of one object and deltas of it."""
+    """Return a pack of one object and several deltas of it."""
     entries = [plain_entry(base)]
     at = len(entries[0])
     for delta in deltas:
@@ -92,7 +92,7 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """Return the delta with a last command that copies three bytes less and inserts a number in their place."""
+    """Change the delta's last command so that it copies three bytes less, and insert a number in place of them."""
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

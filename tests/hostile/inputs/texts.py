@@ -171,7 +171,7 @@ def text_markup() -> bytes:
 
 
 def in_base64(content: bytes) -> bytes:
-    """Return gzip in base64 with as few letters as possible."""
+    """Return the content compressed with gzip and encoded in base64, in as few letters as possible."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return base64.b64encode(packer.compress(content) + packer.flush())
 

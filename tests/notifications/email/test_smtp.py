@@ -1,4 +1,4 @@
-"""The SMTP transport against real servers on loopback: accepting, refusing and hanging ones, with and without TLS."""
+"""The SMTP transport with real servers on loopback that accept, refuse or hang, with and without TLS."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Each read gets a byte before its time-out, so only a deadline for the whole exchange ends this.
+    # Send one byte before each time-out of a read, so that only a deadline for the whole exchange can end it.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)
@@ -135,7 +135,7 @@ def _drips_lines(connection: socket.socket) -> None:
 
 
 def _drips_a_handshake(connection: socket.socket) -> None:
-    # The head of a TLS record of 16 kB, and then its bytes, one by one.
+    # Send the header of a TLS record of 16 kB, and then its bytes one by one.
     connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
     while True:
         connection.sendall(b"\0")

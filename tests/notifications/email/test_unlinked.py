@@ -1,4 +1,4 @@
-"""No text from attackers becomes a link in any mail program, in every kind of mail and both bodies."""
+"""In every kind of mail and in both bodies, no text by an attacker becomes a link in a mail program."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LURES = (
 
 
 def without_own_addresses(body: str) -> str:
-    """Return the body without the operator's addresses, which are there to be typed."""
+    """Return the body without the vendor's own addresses, which owners are asked to type."""
     operator_texts = (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact))
     return re.sub("|".join(map(re.escape, operator_texts)), "", body)
 

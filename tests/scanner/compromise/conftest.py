@@ -48,7 +48,7 @@ def dump(database: Database) -> Callable[[], str]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Record all log lines without redaction, because the code must not rely on the formatter."""
+    """Record all log lines before they are redacted, because the code must not rely on the redacting formatter."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""Too many disables by report wait for an operator; nothing is lost, and public finds never wait."""
+"""Disables by reports beyond the quota wait for an operator. None is lost, and public finds never wait."""
 
 from __future__ import annotations
 

@@ -107,8 +107,8 @@ def test_a_client_above_its_limit_is_refused_and_others_are_not(
 def test_the_overall_limit_refuses_requests_and_a_flood_fills_no_table(database: Database) -> None:
     with database.write() as session:
         admitted = [rates.admit(session, f"10.0.{n}.0/24", per_client=5, overall=20) for n in range(100)]
-    # A minute admits `overall` requests, and as many more from networks without a request in that minute: 40.
-    # If a new minute begins during the loop, up to 40 more are admitted.
+    # One minute admits 20 requests (`overall`), and 20 more from networks without a request in that minute: 40. If a
+    # new minute begins during the loop, up to 40 more are admitted.
     assert 40 <= sum(admitted) <= 80
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(RequestRate)).scalar_one() <= 82

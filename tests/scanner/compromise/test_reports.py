@@ -1,4 +1,4 @@
-"""A report is recorded, disables at once, does so once, and leaves no raw token anywhere."""
+"""A report is recorded and disables its token at once and only once. No raw token is left anywhere."""
 
 from __future__ import annotations
 

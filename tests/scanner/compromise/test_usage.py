@@ -1,4 +1,4 @@
-"""Usage records: read within bounds, added up exactly, judged by each token's own history."""
+"""Usage records are read within limits, added up exactly, and judged by each token's own history."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_an_interrupted_batch_that_is_sent_again_counts_once(
     monkeypatch.setattr(usage, "_store_within", breaking)
     with pytest.raises(ConnectionError):
         store(database, sums, Rules(), batch="b" * 64)
-    # A second attempt may find that some of the records are too old by now: those are counted or not, as they were.
+    # At a second attempt, some of the records may be too old. They stay as the first attempt left them, counted or not.
     first = min(sums)
     again = {digest: hours for digest, hours in sums.items() if digest != first}
     assert store(database, again, Rules(), batch="b" * 64).repeated == 3

@@ -40,7 +40,7 @@ def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT
 
 
 def old_tar(content: bytes) -> bytes:
-    """Return the form before POSIX: no magic, only a checksum."""
+    """Return a tar archive in the form before POSIX, without a magic number and with a checksum only."""
     archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
     archive[257:512] = bytes(255)
     archive[148:156] = b" " * 8
@@ -49,7 +49,7 @@ def old_tar(content: bytes) -> bytes:
 
 
 def docx_in_runs(content: bytes) -> bytes:
-    """Return a word processor's document in which the text is formatted in pieces of seven letters."""
+    """Return a document of a word processor whose text is divided into formatted pieces of seven letters."""
     pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
     runs = b"".join(b"<w:r><w:rPr><w:b/></w:rPr><w:t>" + piece + b"</w:t></w:r>" for piece in pieces)
     return zipped(b'<?xml version="1.0"?><w:document><w:p>' + runs + b"</w:p></w:document>", "word/document.xml")
@@ -71,7 +71,7 @@ def zstandard_compressed(content: bytes) -> bytes:
 
 
 def ar(*members: tuple[bytes, bytes]) -> bytes:
-    """Return an ar archive of (name, content)."""
+    """Return an ar archive with these pairs of name and content."""
     parts = [b"!<arch>\n"]
     for name, content in members:
         parts.append(b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(content)))
@@ -145,8 +145,9 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 
 def pdf_with_glyph_numbers(content: bytes) -> bytes:
-    """Return a page in a font that numbers its glyphs from 1 in the order of their use, with the map to letters behind
-    it.
+    """Return a PDF page whose font numbers its glyphs from 1, in the order of their use.
+
+    The map to letters follows the page.
     """
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
@@ -162,7 +163,7 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
 
 
 def pdf_form(content: bytes) -> bytes:
-    """Return the value of a form's field: UTF-16 in a string with escapes, in an object stream."""
+    """Return a PDF with a form field. Its value is a string with escapes in UTF-16, in an object stream."""
     wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
     packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
     return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
@@ -225,7 +226,7 @@ def loose_object(content: bytes) -> bytes:
 
 
 def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
-    """Return a cpio archive in the octal `odc` format, which macOS packages contain."""
+    """Return a cpio archive in the octal `odc` format of macOS packages."""
     parts = []
     for entry, body in ((name, content), (b"TRAILER!!!", b"")):
         numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))
@@ -241,7 +242,7 @@ def lzip(content: bytes) -> bytes:
 
 
 def lz4_block(content: bytes) -> bytes:
-    """Return one block without matches."""
+    """Return an LZ4 block without matches."""
     length = len(content)
     head = bytes((min(length, 15) << 4,))
     if length >= 15:
@@ -269,7 +270,7 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """Return what the program `compress` writes: codes of 9 to 16 bits, in groups of eight of one width."""
+    """Return what the program `compress` writes: codes of 9 to 16 bits, in groups of eight codes of the same width."""
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
     width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
@@ -315,7 +316,7 @@ def sqlite_in_utf16(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Return LZF with a repeated run of zeros before the content, so that it becomes shorter."""
+    """Return the content in LZF, behind a run of zeros, so that the compressed form is shorter."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)
@@ -339,7 +340,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def behind_a_header(stream: bytes) -> bytes:
-    """Return a stream behind a header of a format that nobody knows, and before a trailer."""
+    """Return a stream between the header and the trailer of an unknown format."""
     return b"ACME\x01\0\0\0" + bytes(range(24)) + stream + b"\0trailer"
 
 
@@ -349,7 +350,7 @@ def raw_deflated(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """Return a file of one block with one record, a string."""
+    """Return an Avro file of one block with one record, which is a string."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
@@ -370,7 +371,7 @@ def _zigzag(number: int) -> bytes:
 
 
 def compound_file(content: bytes) -> bytes:
-    """Return an OLE file of 512-byte sectors with one stream, whose sectors lie in the wrong order."""
+    """Return an OLE file of 512-byte sectors with one stream, whose sectors are in the wrong order."""
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
@@ -463,4 +464,4 @@ CONTAINERS: dict[str, Builder] = {
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }
-"""Name of each container that must be opened: how it is built around a content."""
+"""The containers that must be opened, by name. Each builder returns the container with a given content in it."""

@@ -1,4 +1,5 @@
-"""One function per reader of hostile bytes, for fuzzers: each takes any bytes and fails only if the reader is at fault.
+"""One function per reader of hostile bytes, for fuzzers: each accepts any bytes and fails only because of a defect in
+the reader.
 
 A reader may refuse its input by UnreadableError and LimitReachedError. Every other exception is a defect, and so is
 output beyond the limits.
@@ -23,16 +24,16 @@ LIMITS = Limits(
     member_bytes=256 << 10,
     decoding_steps=200_000,
 )
-"""Small, so that a fuzzer reaches them."""
+"""Small limits, so that a fuzzer reaches them."""
 
-# A reader is charged after it read a piece. So it may exceed the limit by one piece, the largest step of a
-# decompressor.
+# A reader is charged after it has read a piece. So it may exceed the limit by one piece, which is at most the largest
+# step of a decompressor.
 _SLACK = 4 << 20
 _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read every member of a container to its end, as the engine does; return the meter that was paid."""
+    """Read every member of a container to its end, as the engine does; return the meter that was charged."""
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):
@@ -86,7 +87,7 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """Recognise the kind of any bytes without an error."""
+    """Recognise the container kind of any bytes without an error."""
     container_kind(data)
 
 
@@ -100,4 +101,4 @@ def fuzz_wide(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     name.removeprefix("fuzz_"): target for name, target in globals().items() if name.startswith("fuzz_")
 }
-"""Every target by the name of what it reads."""
+"""Every target, by the name of the format that it reads."""

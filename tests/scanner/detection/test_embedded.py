@@ -1,4 +1,4 @@
-"""Streams are carved out of unknown files only where they prove themselves, and guesses are no damage."""
+"""Streams in unknown files are accepted only if they prove themselves, and wrong guesses do not count as damage."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_alternates_are_read_and_missing_ones_counted(work: Workplace, fresh_tok
     other.commit("x")
     work.commit("y")
     alternates(work, str(other.path / ".git" / "objects"), "../../../gone", "# a comment")
-    alternates(other, str(work.path / ".git" / "objects"))  # in a circle
+    alternates(other, str(work.path / ".git" / "objects"))  # the two repositories refer to each other
     found = scanned(work.path / ".git")
     assert digests(found) == {digest(token)}
     assert found.unread == {"alternate_missing": 1}
@@ -339,7 +339,7 @@ def test_a_silent_child_is_killed_at_the_deadline(work: Workplace) -> None:
     deadline = Deadline(seconds=0)
     with started(work.path / ".git", ["cat-file", "--batch"]) as child, killed_at(deadline, child):
         assert child.stdout is not None
-        assert child.stdout.read() == b""  # it waits for input for ever, were it not killed
+        assert child.stdout.read() == b""  # if it were not killed, this would wait for input forever
     assert descendants() == []
 
 

@@ -1,4 +1,4 @@
-"""Hex dumps in the layout of every common tool are read, wherever in a line a token begins."""
+"""Hex dumps in the layout of every common tool are read, at whatever position in a line a token begins."""
 
 from __future__ import annotations
 

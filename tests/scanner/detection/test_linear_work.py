@@ -40,7 +40,7 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Return how many lines of scanner.detection run for a content, and what was paid."""
+    """Return how many lines of scanner.detection run for a content, and the charges to the meter."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -59,7 +59,7 @@ def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
 
 
 def _many_cells_to_one_chain(size: int) -> bytes:
-    """Return a database in which the cells of all rows lead to the overflow chain of the first."""
+    """Return a database in which the cells of all rows refer to the overflow chain of the first row."""
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA page_size = 512")
     connection.execute("CREATE TABLE t (a BLOB)")
@@ -74,7 +74,8 @@ def _many_cells_to_one_chain(size: int) -> bytes:
             continue
         for at in range(page + 8, page + 8 + 2 * content[page + 4], 2):
             cell = page + int.from_bytes(content[at : at + 2], "big")
-            # Payload size and row id have at most three and two bytes; the page number ends the local part.
+            # A cell has the payload size in three bytes, the row id in one or two, a local part of the payload, and
+            # then the number of the first overflow page.
             local = 39 + (20_004 - 39) % 508
             local = local if local <= 477 else 39
             number = cell + 3 + (1 if content[cell + 3] < 128 else 2) + local
@@ -97,7 +98,7 @@ def _overlapping_cells(size: int) -> bytes:
 
 
 def _overlapping_entries(size: int) -> bytes:
-    """Return a zip whose directory names one compressed file again and again."""
+    """Return a zip whose directory lists the same compressed file many times."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(10_000))

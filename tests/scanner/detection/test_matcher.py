@@ -1,4 +1,4 @@
-"""The matcher stays fast and hides no token. Hostile input costs in proportion to its size."""
+"""The matcher stays fast and hides no token. The cost of hostile input is proportional to its size."""
 
 from __future__ import annotations
 

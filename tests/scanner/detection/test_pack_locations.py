@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return the trees that were taken apart, once for each time."""
+    """Return the trees that were parsed. A tree that was parsed twice is listed twice."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

@@ -43,7 +43,7 @@ def varint(value: int) -> bytes:
 
 
 def delta(base: bytes, result: bytes) -> bytes:
-    """Return a delta that copies what both begin with and inserts the rest."""
+    """Return a delta that copies the common beginning of both objects and inserts the rest."""
     common = 0
     while common < min(len(base), len(result), 0xFFFF) and base[common] == result[common]:
         common += 1
@@ -84,7 +84,7 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Return a pack with deltas of both kinds, some before their base, and the objects in it."""
+    """Return a pack with deltas of both kinds, and its objects. Some deltas precede their base."""
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []
     objects: dict[str, bytes] = {}

@@ -1,4 +1,7 @@
-"""The in-process part finds what the engine finds, or says that a reader is needed. Ordinary source needs none."""
+"""The in-process part finds the same tokens as the engine, or says that a reader is needed.
+
+Ordinary source needs none.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A small pack is scanned in the process that received it, others in a reader.
+"""A small pack is scanned in the process that received it, and any other pack in a reader.
 
-Both find the same, and a flood hides no leak.
+Both find the same tokens, and a flood hides no leak.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def test_a_token_is_masked_in_every_encoding_of_text(name: str, seed: int, befor
     except UnicodeDecodeError:
         return
     text = before + encoded + after
-    # # A prefix before base64 makes a second token, whose hint replaces the encoding of the first.
+    # A prefix before base64 makes a second token. Its hint then replaces the encoding of the first one.
     assume(all(match[0] == token for match in plain_matches(text.encode("utf-8", "surrogatepass"))))
     masked = redact(text)
     assert token.decode() not in masked

@@ -1,4 +1,4 @@
-"""7z archives: the declarations of a header are checked before they cost anything, and blocks are read as streams."""
+"""7z archives: declared counts and sizes are checked before memory is allocated, and blocks are read as streams."""
 
 from __future__ import annotations
 

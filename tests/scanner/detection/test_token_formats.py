@@ -1,4 +1,4 @@
-"""A vendor names its token formats in one setting, and every part of the program follows it."""
+"""A vendor names its token formats in one setting, and every part of the program uses them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NEEDLES_DIGEST = "853b63d1b9eb49d43a23d02ac36f566260b34e6a19d54debc155d3a4bb56ad
 """SHA-256 of the needles of the default format, in their order. Measure the speed again before you change it."""
 
 HYPHEN_AFTER_WRAP = ("terminal recording, wrapped", "terminal recording, wrapped with the letter repeated")
-"""Not found, known: a token with hyphens that a terminal wrapped directly before a hyphen."""
+"""A known gap: a token with hyphens is not found if a terminal wrapped it directly before a hyphen."""
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_no_needle_of_an_automaton_begins_with_another(others: tuple[TokenFormat
         assert not any(later.startswith(text) for text, later in itertools.pairwise(texts))
 
 
-# In parts, because each test makes the automata of these formats anew.
+# Run in parts, because each test builds the automata of these formats again.
 @pytest.mark.parametrize("part", range(2))
 def test_each_format_is_found_in_each_encoding(part: int, others: tuple[TokenFormat, ...]) -> None:
     for name, form, seed in itertools.product(list(ENCODINGS)[part::2], others, range(2)):

@@ -18,11 +18,11 @@ BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
 MAX_STEP_BYTES = 1 << 20
-"""One payment may exceed the budget by what it pays for: a run, a window."""
+"""The last charge may exceed the budget by the size of one run or one window."""
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that repeat a needle: alone, with joints between, and before a truncated token."""
+    """Return contents that repeat a needle: alone, with joints in between, and before a truncated token."""
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
     cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]
@@ -35,15 +35,16 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Runs inside runs grow with each layer: only the budget that the layers share bounds them (see below).
+# Runs inside runs grow with each layer. Only the budget that all layers share limits them (see below).
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
-    # One row of each needle, by turns: what stands between two needles matters to all needles of a kind alike.
+    # Use one kind of content for each needle, in turn. The text between two needles has the same effect on all needles
+    # of a kind.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 14))
-        # A window with many hits is searched by patterns, which are charged differently, so the limit is not tighter.
+        # Patterns search a window with many hits, and are charged differently. So the limit here cannot be tighter.
         assert large.work <= 3 * small.work + 1_000_000, row
         assert large.expanded <= 2.5 * small.expanded + 10_000, row
 

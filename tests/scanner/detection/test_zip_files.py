@@ -40,7 +40,7 @@ def read(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:
 
 
 def one_of(method: int, packed: bytes, plain: bytes) -> bytes:
-    """Return a zip of one file whose compression zipfile does not know."""
+    """Return a zip of one file with a compression that Python's zipfile does not support."""
     content = bytearray(zipped(packed, "a", zipfile.ZIP_STORED))
     directory = content.rindex(b"PK\x01\x02")
     for at in (8, directory + 10):

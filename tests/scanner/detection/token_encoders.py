@@ -1,4 +1,4 @@
-"""Tokens written in every encoding: the tests and the tables in docs/detection.md are made from them."""
+"""Encoders that write a token in every encoding, for the tests and for the tables in docs/detection.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Encoder = Callable[[bytes, random.Random], bytes]
 
 
 def random_token(chance: random.Random, form: TokenFormat = DEFAULT_FORMATS[0]) -> bytes:
-    """Return a token of the format that nobody has."""
+    """Return an invented token of the format."""
     return form.invented(chance.choice).encode()
 
 
@@ -51,7 +51,7 @@ def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
 
 
 def _underscore(written: str) -> Encoder:
-    """Write the first character that is no letter or digit, which is an underscore in the default format, as escape."""
+    """Escape the first character that is not a letter or digit: the underscore, in the default format."""
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = next((at for at, byte in enumerate(token) if byte in b"_-"), 1)
@@ -70,7 +70,7 @@ def _instead_of_underscores(written: bytes) -> Encoder:
 
 
 def _prefix(token: bytes) -> bytes:
-    """Return the part of a token up to the last separator near its beginning."""
+    """Return the beginning of a token up to and including the last separator of its prefix."""
     return token[: max(token.rfind(b"_", 0, 10), token.rfind(b"-", 0, 10)) + 1]
 
 
@@ -102,7 +102,7 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
     """Return base64 of a compressed text.
 
-    With `prose`, the text is so long that no compressor leaves the token readable.
+    With `prose`, the text is so long that the compressed bytes do not contain the plain token.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:
@@ -271,7 +271,7 @@ ENCODINGS: dict[str, Encoder] = {
     "last letter marked (Kryo)": lambda token, chance: b"\0" + token[:-1] + bytes((token[-1] | 0x80,)) + b"\0",
     "block length inside (GIF)": lambda token, chance: b"\xff" + token[:30] + b"\x0f" + token[30:] + b"\0",
 }
-"""Name of each encoding that must be found: how a token is written in it."""
+"""The encodings that must be found, by name. Each function writes a token in its encoding."""
 
 NOT_FOUND: dict[str, Encoder] = {
     "base64 three times, short": _base64_times(3),
@@ -297,4 +297,4 @@ NOT_FOUND: dict[str, Encoder] = {
         byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
     ),
 }
-"""Encodings that are known not to be found, for the second half of the table."""
+"""Encodings that the detector is known not to find, for the second half of the table."""

@@ -1,4 +1,4 @@
-"""Every answer has its meaning, and the credential goes to its own host in its own form and nowhere else."""
+"""Every answer has its defined result. A credential is sent only to its own host, in the form for that host."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_status_304_without_an_etag_is_an_error(client: GitHub) -> None:
 
 
 class Reset(httpx.SyncByteStream):
-    """A body of which a part comes, and then the connection's end."""
+    """A body whose connection breaks after the first part."""
 
     def __iter__(self) -> Iterator[bytes]:
         yield b'{"a": [1, 2'

@@ -1,4 +1,4 @@
-"""An App's token is made, kept, and made anew before it ends; a key that is none is told in one line."""
+"""An App's token is obtained, kept, and renewed before it expires. An invalid private key is reported in one line."""
 
 from __future__ import annotations
 

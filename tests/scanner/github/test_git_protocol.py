@@ -1,4 +1,4 @@
-"""git's protocol, spoken with servers that do not mean well."""
+"""The client of git's protocol, against hostile servers."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_error_about_a_rejected_credential_does_not_contain_it(
     client = connect(sandbox.api_url, sandbox.url, "the-secret")
     sandbox.faults["git"].append(lambda: Response(status_code=401))
     with pytest.raises(Unavailable):
-        list_refs(client, "ana/app")  # it may be about the repository alone
+        list_refs(client, "ana/app")  # the answer may concern only this repository
     sandbox.credential = "another"
     with pytest.raises(BadCredential):
         get_json(client, f"{client.api_url}/events", expected=list)

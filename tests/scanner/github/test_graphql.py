@@ -1,4 +1,6 @@
-"""Queries that GitHub's published schema knows, answers as it describes them, and its limits, whatever their status."""
+"""The GraphQL queries are valid by GitHub's published schema, its answers are understood, and each limit is recognised
+by any status.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
     answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]
-    # Executed over the answer, the query gives the answer back: no field is missing, none is of another type.
+    # Execute the query on the sandbox's answer. If the result equals the answer, no field is missing or of another
+    # type.
     again = core.execute_sync(
         SCHEMA,
         core.parse(text),

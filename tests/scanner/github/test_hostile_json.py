@@ -1,4 +1,4 @@
-"""One value that Python's JSON parser refuses hides nothing of what stands beside it."""
+"""A value that Python's JSON parser refuses does not hide the values beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clone that is stopped, or is too slow, leaves no process of its own behind, however its server behaves."""
+"""A clone that is stopped or too slow leaves no process behind, however its server behaves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def github(silent: str) -> Iterator[GitHub]:
 
 
 def helpers() -> list[psutil.Process]:
-    """Return the git processes below this one. `git clone` starts a helper for HTTP."""
+    """Return the git processes that descend from this process. `git clone` starts a helper for HTTP."""
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 

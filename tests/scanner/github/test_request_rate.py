@@ -1,4 +1,4 @@
-"""The rate of requests rises while it is used up, is halved by a refusal, and is shared by all workers."""
+"""The rate of requests rises while it is used up, a refusal halves it, and all workers share it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEW = RequestRate("token", "git", 5.0, window_began_at=NOW)
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only by its own `sleep`."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Memory:
-    """A ledger with a clock of its own, as a database on another machine has."""
+    """A ledger whose clock may be ahead of the process's clock, like that of a database on another machine."""
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:
         self.clock, self.ahead, self.away = clock, ahead, False

@@ -1,4 +1,4 @@
-"""The documented sample verifies, nothing else does; keys are kept, asked for again, and never stormed for."""
+"""GitHub's documented sample verifies, and no changed one does. Keys are cached, renewed, and requested only rarely."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Confined readers find what the in-process reader finds.
+"""Confined readers find the same tokens as the in-process reader.
 
-A reader that hangs is killed, recorded, and delays no other.
+A reader that hangs is killed and recorded, and does not delay others.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def test_a_reader_that_gets_no_processor_time_is_not_late(
     answers: list[DeepReading] = []
     thread = threading.Thread(target=lambda: answers.append(own_pool.read(zipped(TEXT + b"."), "b.zip")))
     thread.start()
-    for _ in range(3):  # before the content is sent, and each time after its seconds have passed by the clock
+    # a reader may be asked before the content is sent, and each time after its seconds have passed by the clock
+    for _ in range(3):
         assert looked.acquire(timeout=60)
     waiting.resume()
     thread.join(60)
@@ -151,7 +152,7 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     content = zipped(b"never answered")
     detector.scan_bytes(content, "b.zip")
     again = detector.scan_bytes(content, "copy.zip")
-    # Without the record, another reader would have been asked and would have answered by now.
+    # Without the cached result, another reader would have read the content and answered by now.
     assert again is not None
     assert again.unread == {"reader_deadline": 1}
 

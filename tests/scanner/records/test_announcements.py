@@ -1,4 +1,4 @@
-"""Announcements for gateways: their content, and cursors that never miss one."""
+"""Announcements for gateways: their content, and cursors that never skip an announcement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listed(database: Database, after: int | None, **options: Any) -> Announcemen
 
 
 def age(database: Database, seconds: float) -> None:
-    """Let time pass for all that was announced so far."""
+    """Make all announcements so far older."""
     with database.write() as session:
         session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
 

@@ -1,4 +1,6 @@
-"""The audit: the database keeps every entry, and whoever gets around the database is found out by the hash chain."""
+"""The audit: the database refuses to change or delete an entry, and the hash chain reveals a change that bypassed the
+database's refusal.
+"""
 
 from __future__ import annotations
 

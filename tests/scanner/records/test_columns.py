@@ -1,4 +1,7 @@
-"""Every column takes whatever text or JSON a stranger writes, on both databases, and shows what it was."""
+"""Every column stores any hostile text or JSON on both databases.
+
+Characters that it cannot store stay visible as escapes.
+"""
 
 from __future__ import annotations
 

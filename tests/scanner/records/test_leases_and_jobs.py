@@ -1,4 +1,4 @@
-"""Rows are claimed by one worker at a time, and what a dead one leaves behind is claimed again."""
+"""Only one worker at a time claims a row. After a worker has died, another one claims its rows."""
 
 from __future__ import annotations
 

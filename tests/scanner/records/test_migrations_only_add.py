@@ -1,4 +1,4 @@
-"""The previous version goes on working beside the next schema: a migration adds, and takes nothing away."""
+"""The previous version still works with the next schema, because a migration only adds tables, columns and indexes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scanner.records import schema, versions
 from scanner.records.database import Database
 
 FIRST = 19
-"""The first revision that this holds for. No version before it was released."""
+"""The first revision for which this must hold. No version before it was released."""
 DESTRUCTIVE = re.compile(
     r"\b(DROP\s+(TABLE|COLUMN|SCHEMA)|RENAME\s+(TO|COLUMN)|ALTER\s+COLUMN|TRUNCATE|DELETE\s+FROM"
     r"|ADD\s+CONSTRAINT|CREATE\s+UNIQUE\s+INDEX)\b",
@@ -20,14 +20,14 @@ DESTRUCTIVE = re.compile(
 )
 ADDED = re.compile(r"ADD\s+COLUMN\s+(?P<definition>.*)", re.IGNORECASE | re.DOTALL)
 ALLOWED: dict[str, str] = {}
-"""Revisions that may do more, with the reason why older code does not notice."""
+"""Revisions that may do more than add, with the reason why older code still works."""
 
 
 def problems(statements: list[str]) -> list[str]:
-    """Return the statements that code of the previous version would notice."""
+    """Return the statements that could break code of the previous version."""
     found = []
     for statement in statements:
-        # A new table is nobody's yet: what its own definition demands does not matter.
+        # The previous version does not use a new table, so constraints in the table's own definition do not matter.
         if re.match(r"\s*(CREATE TABLE|UPDATE alembic_version|INSERT INTO alembic_version)", statement):
             continue
         added = ADDED.search(statement)

@@ -1,4 +1,6 @@
-"""Rows of the outbox for many owners at once: each told once, whoever writes or sends at the same moment."""
+"""The outbox notifies many owners at once, each of them once, even if other workers write or send at the same
+moment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behind a pooler in transaction mode no option, setting or prepared statement has to outlive a transaction."""
+"""With a pooler in transaction mode, r8scan needs no option, setting or prepared statement beyond one transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
         assert session.execute(LIMIT).one() == ("20000", "client")
     direct.close()
     url = f"{postgresql_url}&pooler=transaction"
-    # One connection holds the lock of upgrades, another one upgrades.
+    # One connection holds the lock for upgrades, and another one upgrades the tables.
     upgraded = Database(url, max_connections=2)
     schema.upgrade(upgraded)
     upgraded.close()

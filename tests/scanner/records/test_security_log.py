@@ -1,4 +1,7 @@
-"""A security event is one line in the log, once its transaction has committed, with ids and without people's words."""
+"""A security event becomes one line in the log after its transaction has committed.
+
+The line has ids and no text by people.
+"""
 
 from __future__ import annotations
 

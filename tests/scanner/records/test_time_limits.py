@@ -1,4 +1,7 @@
-"""A lease is renewed only up to the time limit of its work, and work that passes it is recorded and bounded."""
+"""A lease is renewed only up to the time limit of its work.
+
+Work that exceeds the limit is recorded, and retried a limited number of times.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job and work on it until its lease is lost, like hung work that still notices a stop."""
+    """Claim the next job and hold it until the lease is lost. This simulates hung work that still notices a stop."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -67,7 +70,10 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_failed_in_si
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """Whatever a job failed of before: a time limit leaves one more claim, in which a step can be passed over."""
+    """A time limit leaves one more claim, whatever failures the job had before.
+
+    In that claim, an optional step is skipped.
+    """
     job_id = queue(database)
     with database.write() as session:
         session.execute(update(ScanJob).values(failures=3))

@@ -45,7 +45,7 @@ def token(database: Database, fresh_token: Callable[[], str]) -> str:
 
 
 def find(database: Database, token: str, *paths: str) -> list[Incident]:
-    """Find the token in these files; all incidents afterwards, oldest first."""
+    """Find the token in these files. Return all incidents afterwards, oldest first."""
     candidates = [
         Candidate(
             sha256_digest(token.encode()),
@@ -77,7 +77,7 @@ def enable(database: Database, token: str, reason: str = "a mistake of ours") ->
 
 
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
-    """Do a step on an incident in a transaction of its own."""
+    """Run an operator action on an incident in a separate transaction."""
     with database.write() as session:
         rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())
         step(session, rows[at])

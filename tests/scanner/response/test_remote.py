@@ -1,4 +1,6 @@
-"""Responses with a store behind HTTP: outages lose nothing, workers do it once, and the owner's own disable counts."""
+"""Responses with a store behind HTTP: outages lose nothing, several workers disable a token once, and a disable by its
+owner is respected.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ DIGEST = "a" * 64
 
 
 class Away(HttpStore):
-    """A store that is away for a number of calls, by name."""
+    """A store that is unavailable for a given number of calls, by the call's name."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)
@@ -189,7 +191,7 @@ def test_a_token_that_the_store_no_longer_has_ends_visibly(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     known = reference.tokens.pop(DIGEST)
     store.away = set()
-    for _ in range(finishing.MAX_DOUBTFUL_ANSWERS - 1):  # the outage itself is no answer
+    for _ in range(finishing.MAX_DOUBTFUL_ANSWERS - 1):  # the outage itself does not count as an answer
         due_now(database)
         finish_due(database, policy=policy)
         assert [incident.action for incident in incidents(database)] == ["disabling"], "a copy may lag"
@@ -356,7 +358,7 @@ def test_reports_go_to_the_same_store(
 
 
 class Failing(HttpStore):
-    """A store that fails to disable some tokens, in whatever way."""
+    """A store that raises a given exception when it should disable certain tokens."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)
@@ -378,7 +380,7 @@ def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
-    # Not the first of the incidents, which is tried alone, whichever it is.
+    # Do not choose the first incident, because the first one is always processed alone.
     store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests
@@ -498,7 +500,7 @@ def test_a_disable_that_is_being_written_does_not_count_as_enabled_again(databas
 
 
 def until_somebody_waits(database: Database) -> None:
-    """Wait until a transaction waits for the lock of another one."""
+    """Wait until one transaction is waiting for a lock that another one holds."""
     while True:
         with database.read() as session:
             if session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():

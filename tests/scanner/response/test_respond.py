@@ -1,4 +1,4 @@
-"""The response to a leaked token: what happens, and how often."""
+"""The response to a leaked token: which actions are taken, and how often."""
 
 from __future__ import annotations
 
@@ -241,7 +241,10 @@ def test_a_failed_transaction_leaves_nothing(
 def test_two_workers_with_the_same_find_disable_once_and_mail_once(
     postgresql_url: str, fresh_token: Callable[[], str]
 ) -> None:
-    """The first holds its transaction open after disabling; the second arrives, waits, and finds it done."""
+    """The first worker keeps its transaction open after the disable.
+
+    The second one waits for it, and then finds the token disabled.
+    """
     from scanner.records import schema
 
     first, second = Database(postgresql_url), Database(postgresql_url)
@@ -341,7 +344,7 @@ def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_ask
 
 
 def test_ten_thousand_tokens_cost_no_statement_each(database: Database, fresh_token: Callable[[], str]) -> None:
-    """Ten thousand tokens at once are worked through in batches: no statement is run for each of them."""
+    """Ten thousand tokens are processed in batches, without a separate statement for each."""
 
     def statements(tokens: list[str]) -> int:
         for token in tokens:

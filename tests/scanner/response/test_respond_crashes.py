@@ -1,6 +1,6 @@
 """A crash after any single statement, or before or after any call of the store, changes nothing after the recovery.
 
-Every token is disabled, its owner notified once, and nothing lost, with both stores and on both databases.
+With both stores and on both databases, every token is disabled, its owner is notified once, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def recover_report(database: Database, policy: Policy) -> None:
 
 
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
-    """`with_places`: after a find, which leaves two places a token, and two of the stranger's."""
+    """Check the result. `with_places`: after a find, each token and the unknown token have two places."""
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()
         told = session.execute(

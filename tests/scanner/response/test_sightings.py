@@ -1,4 +1,4 @@
-"""Sightings have a total limit: the unlikeliest go first, and what was never asked about goes last."""
+"""Sightings have a total limit. The least likely ones are deleted first, and unchecked ones last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Records of an alert are handled independently. Each token becomes a digest at once, and gets a true label or none."""
+"""Records of an alert are handled independently.
+
+Each token becomes a digest at once. Its label in the feedback is correct, or missing.
+"""
 
 from __future__ import annotations
 

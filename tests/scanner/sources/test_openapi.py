@@ -1,4 +1,4 @@
-"""Every request of ours is one that GitHub describes, and the sandbox answers each as GitHub says that it would."""
+"""Every request of r8scan agrees with GitHub's published API description, and so do the sandbox's answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Make = Callable[..., Workplace]
 
 
 class Service:
-    """Our own code on one database, whose every exchange with the API is judged."""
+    """The sources on one database. Each of their exchanges with the API is checked against the description."""
 
     def __init__(self, folder: Path, sandbox: SandboxGitHub, description: Description) -> None:
         self.folder, self.sandbox, self.description = folder, sandbox, description
@@ -83,7 +83,7 @@ class Service:
 
 
 def judged(client: GitHub, description: Description) -> None:
-    """Have every exchange of the client's with the API judged."""
+    """Check each of the client's exchanges with the API against the description."""
 
     def judge(response: httpx.Response) -> None:
         if str(response.request.url).startswith(f"{client.api_url}/"):
@@ -175,7 +175,7 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
     for event in events:
         payload = dict(event["payload"])
         if payload.get("ref_type") == "repository":
-            # The description requires text. GitHub's page on event types says null, which GitHub really sends.
+            # The description requires text here. GitHub really sends null, as its page on event types says.
             assert payload["ref"] is None
             payload["ref"] = ""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", event["type"]).lower()

@@ -1,4 +1,4 @@
-"""Names and texts that no database takes cost no source anything: what stands beside them is found and recorded."""
+"""Names and texts that a database refuses harm no source: the content beside them is found and recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The HTTP store: every answer is used as the contract says, or it is "unavailable"; never "unknown"."""
+"""The HTTP store: an answer is used as the contract says, or the store counts as unavailable.
+
+It never becomes "unknown".
+"""
 
 from __future__ import annotations
 
@@ -294,7 +297,7 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Return the replaced methods of a store that breaks a rule."""
+    """Return methods for the reference store that break one rule."""
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
     count = iter(range(100))

@@ -1,4 +1,6 @@
-"""The vendor's list of tokens: good rows go in, bad ones are named, disabled tokens stay disabled."""
+"""The vendor's list of tokens: valid rows are imported, invalid rows are reported, and disabled tokens stay
+disabled.
+"""
 
 from __future__ import annotations
 

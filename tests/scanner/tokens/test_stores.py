@@ -1,4 +1,4 @@
-"""Both token stores answer a look-up in the same way: who asks does not know which of them it is."""
+"""Both token stores answer a look-up in the same way, so that callers need not know which one they have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator plants a canary, sees where it is, and is told why a way is off."""
+"""`r8scan canary`: plants a canary, shows where it is, and explains why a way is switched off."""
 
 from __future__ import annotations
 

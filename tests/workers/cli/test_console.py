@@ -1,4 +1,4 @@
-"""`r8scan console`: who may sign in, without a password on any command line or in any output."""
+"""`r8scan console` manages who may sign in. No password is on a command line or in an output."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ SERVICE = (
     "sqlalchemy",
     "structlog",
 )
-"""What a scan without findings does not need. Typer itself imports pydantic."""
+"""Modules that a scan without findings does not need. Typer itself imports pydantic."""
 PROBE = f"""
 import sys
 sys.argv = ["r8scan", *sys.argv[1:]]

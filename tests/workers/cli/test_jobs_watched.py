@@ -1,4 +1,4 @@
-"""Ctrl-C ends the display of a job, never the job, and says how to go on."""
+"""Ctrl-C ends the display of a job but not the job, and prints how to continue."""
 
 from __future__ import annotations
 

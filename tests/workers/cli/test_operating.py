@@ -1,4 +1,7 @@
-"""Status, rescans and backfill by command. Wrong input gives one line that says what to write instead."""
+"""The commands for the status, for rescans and for backfills.
+
+Wrong input gives one line that says what to write instead.
+"""
 
 from __future__ import annotations
 
@@ -181,7 +184,7 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     os.close(its_side)
     shown = b""
     try:
-        # The running command shows a problem that begins later.
+        # Wait until the running command shows a problem that began later.
         while mark not in shown:
             shown += os.read(terminal, 65536)
             assert child.poll() is None, shown

@@ -1,4 +1,7 @@
-"""An operator sees which settings are in effect and where from, without secrets; a misspelt one ends the command."""
+"""`r8scan settings` shows the settings in effect and their origins, without secrets.
+
+A misspelt setting ends the command.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a service in which every process was seen just now."""
+"""Helpers that write the heartbeats of a service in which every process is alive."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __versi
 
 
 def seen(session: Session, *roles: str, silent_seconds: float = 0, age_seconds: float = 900, pid: int = 1) -> None:
-    """Write that processes of these roles, or one of each, were seen so long ago."""
+    """Write the heartbeats of processes of these roles, or of one process of each role, with this age."""
     for role in roles or ROLES:
         heartbeats.write(session, process(role, pid), silent_seconds=silent_seconds, age_seconds=age_seconds)

@@ -1,4 +1,4 @@
-"""The status names the cause of a fault: a full Redis, a mail server that takes no mail, a clock that is off."""
+"""The status names the cause of a fault: a full Redis, a mail server that accepts no mail, a wrong clock."""
 
 from __future__ import annotations
 

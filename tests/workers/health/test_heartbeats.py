@@ -1,4 +1,7 @@
-"""A heartbeat tells of the thread that consumes: a process whose thread is stuck is silent, and ends."""
+"""A heartbeat shows the progress of the thread that consumes messages.
+
+If that thread is stuck, the process falls silent and ends.
+"""
 
 from __future__ import annotations
 

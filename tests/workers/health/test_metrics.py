@@ -1,4 +1,7 @@
-"""The metrics tell what the status tells, and the documentation, rules and dashboard name only metrics that exist."""
+"""The metrics agree with the status.
+
+The documentation, the alert rules and the dashboard name only existing metrics.
+"""
 
 from __future__ import annotations
 

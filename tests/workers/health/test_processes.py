@@ -1,4 +1,7 @@
-"""Silence comes first: a process that is gone, hangs or is deaf is named with its true cause, and clears by itself."""
+"""The status names a process that is gone, hangs or takes no messages, with the true cause.
+
+The problem ends when the process is back.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from workers.queues import QUEUES
 def settings(redis_socket: str) -> Settings:
     return load_settings(
         sources="public_events",
-        canaries=False,  # these processes are rows only, and plant none
+        canaries=False,  # these processes exist only as rows, and plant no canaries
         redis_url=f"redis+socket://{redis_socket}?virtual_host=7",
         smtp_url="smtp://127.0.0.1:1",
         email_from="r8scan@vendor.example",

@@ -1,4 +1,4 @@
-"""The status shows what a source has measured of GitHub, and how far behind it is."""
+"""The status shows what a source has measured about GitHub, and how far the source is behind."""
 
 from __future__ import annotations
 

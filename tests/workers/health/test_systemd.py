@@ -1,4 +1,4 @@
-"""systemd hears from the thread that works, and from no other."""
+"""Only the thread that does the work sends messages to systemd."""
 
 from __future__ import annotations
 

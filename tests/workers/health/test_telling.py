@@ -1,4 +1,6 @@
-"""The operator is told once when a problem has lasted, at once when a decision waits, and once when it is over."""
+"""The operator is notified once when a problem lasts, at once when a decision is waiting, and once when a problem is
+over.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that looks after some seconds with these problems, and returns the sent messages."""
+    """Return a function that lets some seconds pass, looks for problems, finds the given ones, and returns the sent
+    messages.
+    """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:
         with database.write() as session:

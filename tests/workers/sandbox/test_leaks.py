@@ -1,4 +1,4 @@
-"""The sandbox causes leaks of every kind, from its page and from its terminal, and tells what the service did."""
+"""The sandbox causes leaks of every kind, from its page and from its terminal, and shows how the service responded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The endpoint for GitHub's alerts: a signed alert disables a token, and every other request is refused."""
+"""The endpoint for GitHub's alerts: an alert signed by GitHub disables its token, and every other request is
+refused.
+"""
 
 from __future__ import annotations
 

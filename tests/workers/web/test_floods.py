@@ -1,4 +1,4 @@
-"""`r8scan serve` under attack: during every flood of requests or connections, it answers a signed alert."""
+"""During every flood of requests or connections, `r8scan serve` still answers a signed alert."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_large_unsigned_bodies_take_no_memory(
 
 
 def hang() -> str:
-    """Return an address that holds, in base64 and gzip, an SQLite file whose generated column hangs its reader."""
+    """Return a URL that contains, in gzip and base64, an SQLite file whose generated column would hang its reader."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t(a)")
         connection.execute("INSERT INTO t VALUES(1)")
@@ -162,7 +162,7 @@ def test_addresses_made_to_hang_a_decoder_block_no_thread(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
 ) -> None:
     with ExitStack() as stack:
-        # From several networks of loopback: one alone would be stopped by its rate.
+        # Send from several networks of loopback, because the rate limit would stop a single one.
         clients = [
             stack.enter_context(
                 httpx.Client(

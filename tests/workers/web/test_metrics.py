@@ -1,4 +1,4 @@
-"""Prometheus gets the metrics with its key, and nobody else gets any."""
+"""Only a request with the key of Prometheus gets the metrics."""
 
 from __future__ import annotations
 

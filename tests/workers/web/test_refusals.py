@@ -1,4 +1,4 @@
-"""Refused requests are lines in the security log, and nobody can fill the log with them."""
+"""Refused requests are lines in the security log, but cannot fill it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return type and SHA-256 of the content of each object that git lists, by id."""
+    """Return, by id, the type and the SHA-256 of the content of each object that git lists."""
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
     at = 0
@@ -77,9 +77,10 @@ def objects_by_git(git_dir: Path) -> dict[str, str]:
 
 
 def objects_read(*folders: Path) -> tuple[dict[str, str], set[str]]:
-    """Return what the pack reader makes of object folders, as `objects_by_git` does, and the ids that it gives to git.
+    """Return the objects that the pack reader makes, in the form of `objects_by_git`, and the ids that it leaves to
+    git.
 
-    No object is made twice.
+    Check that no object is made twice.
     """
     plan = plan_history(list(open_packs([folder / "pack" for folder in folders])))
     found: dict[str, str] = {}

@@ -121,7 +121,7 @@ def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path,
     found, for_git = objects_read(repository / "objects")
     assert found.keys() | for_git == everything.keys()
     changed = {oid for oid, content in found.items() if everything[oid] != content}
-    # Git does not notice a changed distance to a base either: it makes the same wrong object.
+    # Like this reader, git does not notice a changed distance to a base: it makes the same wrong object.
     assert not changed or all(everything[oid] != found[oid] for oid in changed)
 
 

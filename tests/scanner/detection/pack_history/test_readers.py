@@ -1,4 +1,4 @@
-"""Large packs are scanned by processes of their own, and what those cannot read is read by git."""
+"""Separate processes scan large packs. Git reads the objects that these processes cannot read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BEFORE: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def processes_before() -> None:
-    """Remember what other tests left running on purpose, such as servers of the whole session."""
+    """Remember the processes that other tests left running on purpose, such as servers of the whole session."""
     BEFORE.clear()
     BEFORE.update(psutil.Process().children(recursive=True))
 

@@ -171,7 +171,7 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
     reading.settings = reading.settings.model_copy(
         update={"queue_max_pushes": 1000}
-    )  # 40 jobs: stop above 20, start below 11
+    )  # at a limit of 40 jobs, reading stops above 20 and resumes below 11
     route = reading.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
     reading.queue(HOUR)
     reading.work()

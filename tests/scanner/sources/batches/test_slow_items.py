@@ -1,4 +1,4 @@
-"""A push or a file that takes long to read is left to a job of its own, so that nothing else of its page waits."""
+"""A push or file that takes long to read gets a job of its own, so that the other items of its page do not wait."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SlowReader:
 
 
 class Worker:
-    """A worker that does the jobs of one database."""
+    """A worker that runs the jobs of one database."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database

@@ -37,12 +37,12 @@ from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.token_store import ReferenceStore
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-"""The statements of these tests are checked on PostgreSQL by the others."""
+"""Run these tests on SQLite only. The other tests run the same statements on PostgreSQL."""
 
 
 @dataclass
 class Bench:
-    """A service of one thread: each method is what one of its processes does."""
+    """A service in one thread. Each method does the work of one of the service's processes."""
 
     database: Database
     settings: Settings
@@ -127,7 +127,7 @@ def test_a_second_canary_is_planted_only_when_it_is_due_and_not_behind_one_that_
     bench.scan()
     bench.respond()
     bench.age(minutes=bench.settings.canary_minutes)
-    assert planting.plant_due(bench) == [CanaryWay.PUSHES]  # the one among the texts still waits for its poll
+    assert planting.plant_due(bench) == [CanaryWay.PUSHES]  # the canary in the texts still waits for its poll
 
 
 def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) -> None:
@@ -140,7 +140,7 @@ def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) 
     problems = {one.subject: one for one in bench.overview().problems}
     assert problems["texts"].kind == Kind.CANARY_LOST
     assert "planted" in problems["texts"].sentence
-    assert problems["pushes"].kind == Kind.CANARY_NOT_PLANTED  # the schedule has stood still for an hour
+    assert problems["pushes"].kind == Kind.CANARY_NOT_PLANTED  # no canary was planted for an hour
     planting.plant_due(bench)
     bench.poll()
     bench.scan()
@@ -183,7 +183,7 @@ def test_a_killed_worker_makes_the_token_again_and_leaves_no_second_one(bench: B
     planting.plant_due(bench)
     texts.events(bench.database, bench.policy, bench.detector.digester)  # and the process is killed
     bench.poll()
-    bench.poll()  # it waits for its look-up now, and is not made again
+    bench.poll()  # the canary waits for its look-up now, and is not made again
     bench.respond()
     assert bench.newest(CanaryWay.TEXTS).decision == Decision.DISABLED
     assert bench.count(ApiToken) == 0
@@ -199,7 +199,7 @@ def store() -> Iterator[ReferenceStore]:
 def test_a_store_behind_http_takes_canaries_and_is_asked_to_disable_them(bench: Bench, store: ReferenceStore) -> None:
     http = HttpStore(store.url, "the-secret")
     bench.settings = bench.settings.model_copy(update={"token_store_url": store.url})
-    assert planting.plant_due(bench) == []  # the operator has not said that the store takes them
+    assert planting.plant_due(bench) == []  # R8SCAN_TOKEN_STORE_CANARIES is off
     assert {one.off.partition(" ")[0] for one in bench.overview().canaries[:2]} == {"R8SCAN_TOKEN_STORE_CANARIES"}
     bench.settings = bench.settings.model_copy(update={"token_store_canaries": True})
     bench.policy = replace(bench.policy, access=access_to(http))

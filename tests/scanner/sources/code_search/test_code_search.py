@@ -1,4 +1,6 @@
-"""Code search finds what the timeline never showed, names the line, reads each blob once, and survives its answers."""
+"""Code search finds leaks that the timeline never showed, names the line, reads each blob once, and survives any
+answer.
+"""
 
 from __future__ import annotations
 
@@ -181,7 +183,7 @@ def test_the_budget_of_ten_requests_a_minute_is_never_exceeded(search: Search, s
         search.turn()
     for _ in range(10):
         search.turn()
-    # A minute may end in between, and another budget begin.
+    # A minute may end in between, so a second budget may begin.
     assert sandbox.requests["search"] <= 2 * sandbox.search_limit
     assert sandbox.requests["search"] < search_turns(search)
 

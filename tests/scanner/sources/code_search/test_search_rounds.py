@@ -1,4 +1,4 @@
-"""A round sees every result that can be seen, whatever their number and sizes, and ends."""
+"""A round sees every result that GitHub shows, whatever the number and sizes of the files, and it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Answer as GitHub does, from an index of file sizes, until the round ends: results seen, and requests."""
+    """Answer as GitHub does, from an index of file sizes, until the round ends.
+
+    Return the results seen and the number of requests.
+    """
     current = Round.begin(queries, "2026-01-01T00:00:00+00:00")
     seen: set[int] = set()
     requests = 0

@@ -1,4 +1,6 @@
-"""Every file of every public gist is read once a version, gaps are known, and no address with a token is stored."""
+"""Every version of every file in public gists is read once, gaps are recorded, and no address with a token is
+stored.
+"""
 
 from __future__ import annotations
 
@@ -217,9 +219,9 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
-    """Let a poll fail at a page of a long list.
+    """Make a poll fail at one page of a long list.
 
-    Return a function that makes the next poll fail as well, after new gists.
+    Return a function that adds gists and makes the next poll fail as well.
     """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

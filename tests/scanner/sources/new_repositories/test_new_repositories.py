@@ -29,7 +29,7 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Listing:
-    """The source and a GitHub that has had some repositories for long."""
+    """The source, and a GitHub that already has some old repositories."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -44,14 +44,14 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Make the next look at every repository due, then poll."""
+        """Make the next look at each repository due, and poll."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Looks so far by repository."""
+        """Return the number of looks so far, by repository."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}
@@ -88,7 +88,7 @@ def test_the_first_push_of_a_new_repository_is_queued_once(source: Listing) -> N
     [push] = source.queued()
     assert (push.repository, push.head, push.likelihood) == ("ana/app", "1" * 40, "likely")
     assert created.id not in source.waiting
-    # It is listed again by the overlap, but known.
+    # The overlap lists the repository again, but it is already known.
     source.look()
     assert len(source.queued()) == 1
     counts = source.state.counts

@@ -1,4 +1,4 @@
-"""A push that a listing shows is read to its tip, or whole where the tip is unknown, the likelier first."""
+"""A push from a listing is read up to its tip, or completely if the tip is unknown. Likelier pushes are read first."""
 
 from __future__ import annotations
 

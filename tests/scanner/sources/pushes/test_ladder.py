@@ -1,7 +1,7 @@
-"""Each rung of the ladder finds what it promises in every kind of push, against git's own server.
+"""Each rung of the ladder finds the tokens that it promises, in every kind of push, with git's own server.
 
 The kinds: ordinary work, offline work, lying dates, branches from old commits, force pushes, imported histories,
-merges, tags, several branches, and a deletion. Every new file holds a token of its own; files of before hold others.
+merges, tags, several branches, and a deletion. Every new file has its own token, and so has every older file.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A repository, what was in it, and what one push brought."""
+    """A repository with its content before a push, and the content of the push."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
-    """Digests of the tokens in files, and where each was committed: "old", or the name of what was pushed."""
+    """Where each token was committed, by its digest: "old", or the name of the pushed commit."""
 
     def commit(self, count: int = 1, *, days: float = 0, where: str = "main") -> None:
         for _ in range(count):
@@ -145,7 +145,9 @@ KINDS: list[Callable[[Story], None]] = [
 
 @dataclass(frozen=True)
 class Pushed:
-    """One push as it stands on the server: refs before and after, and digests of tokens by where they were pushed."""
+    """One push as the server has it: the refs before and after it, and the tokens' digests by the commit that added
+    them.
+    """
 
     repository: str
     number: int
@@ -259,7 +261,7 @@ def test_the_default_branch_alone_misses_other_refs_and_records_it(
 ) -> None:
     push = pushes[kind]
     if push.tip == push.before["refs/heads/main"]:
-        # It has not moved, so another ref must have: they are listed.
+        # The default branch has not moved, so the push must have gone to another ref. So the refs are listed.
         reading = read(reader, push.push(push.tip), push.known())
         assert found(reading) == push.tokens_in("other")
         return

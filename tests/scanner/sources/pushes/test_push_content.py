@@ -1,4 +1,4 @@
-"""Everything that a push added is read by git's protocol from a real git server."""
+"""All content that a push added is read by git's protocol from a real git server."""
 
 from __future__ import annotations
 
@@ -142,7 +142,10 @@ def test_unusual_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: 
 
 
 def test_a_first_push_of_two_branches_hides_neither(client: GitHub, workplace: Make, fresh_token: Token) -> None:
-    """Each branch is created by the same push; were each claimed as known for the other, nothing would be sent."""
+    """Both branches come from the same push.
+
+    If each were claimed as known when reading the other, the server would send nothing.
+    """
     work, on_main, on_dev = workplace(), fresh_token(), fresh_token()
     work.write("main.txt", on_main)
     work.commit("main")
@@ -305,7 +308,7 @@ def test_each_answer_of_git_has_a_reason(
 
 
 def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
-    """Return git's answer without its end."""
+    """Return git's answer with its end cut off."""
     repository = sandbox.find("ana/app")
     assert repository is not None
     asked = [
@@ -349,7 +352,8 @@ def test_a_truncated_pack_is_requested_again_even_if_a_later_request_is_empty(
 ) -> None:
     work = workplace()
     before = work.commit("first")
-    work.write("a", os.urandom(300_000))  # several lines of git's answer, so that only the last one is lost
+    # so much takes several lines of git's answer, of which only the last one is lost
+    work.write("a", os.urandom(300_000))
     head = work.commit("a")
     work.push()
     sandbox.faults["git"].extend([lambda: cut_off(sandbox, before, head), lambda: Response(status_code=404)])
@@ -416,7 +420,7 @@ def test_too_many_single_commits_are_counted(
 def test_a_named_commit_is_read_before_its_ancestors(client: GitHub, workplace: Make, fresh_token: Token) -> None:
     work, old, named = workplace(), fresh_token(), fresh_token()
     for number in range(3):
-        work.write(f"a{number}.bin", os.urandom(600 << 10))  # too small to be left out as large
+        work.write(f"a{number}.bin", os.urandom(600 << 10))  # each file is too small to be left out as a large blob
     work.write("b.py", old)
     work.commit("first")
     work.write("z.py", named)

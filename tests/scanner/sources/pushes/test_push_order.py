@@ -1,4 +1,7 @@
-"""Likelier pushes go first; when too much waits, the unlikeliest are dropped and counted; copies keep their places."""
+"""Likelier pushes are read first.
+
+If too many wait, the least likely are dropped and counted. Copies of a blob keep their own places.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +143,7 @@ def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
 
 
 def refuse(database: Database, *only: str) -> None:
-    """Claim every page that is due; our own gate keeps back those of its pushes whose heads end like this, or all."""
+    """Claim every due page. The gate refuses the pushes whose heads end with the given text, or all pushes."""
 
     def read(item: Push) -> ItemOutcome[Push]:
         err = RateLimited("budget_spent", "spent", retry_after=1800, asked=False)

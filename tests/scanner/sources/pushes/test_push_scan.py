@@ -83,7 +83,7 @@ class Bench:
         )
 
     def jobs(self) -> list[ScanJob]:
-        """Return the jobs but for those that read what other pushes went on from."""
+        """Return the jobs except those of the kind "earlier", which read the history before other pushes."""
         with self.database.read() as session:
             wanted = select(ScanJob).where(ScanJob.priority != EARLIER_PRIORITY).order_by(ScanJob.id)
             return list(session.execute(wanted).scalars())
@@ -98,7 +98,9 @@ class Bench:
             session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
 
     def has_more(self) -> bool:
-        """Return whether a job is due besides those that read what other pushes went on from."""
+        """Return whether a job is due, except those of the kind "earlier", which read the history before other
+        pushes.
+        """
         job = jobs.claim_next(self.database, JobKind.PUSHES)
         return job is not None and job.priority != EARLIER_PRIORITY
 
@@ -340,7 +342,7 @@ def test_a_worker_that_lost_its_lease_closes_no_job_and_nobody_is_notified_twice
 
 
 def waiting(bench: Bench) -> list[tuple[int, list[int]]]:
-    """Return for each waiting job the number of its items, and their attempts."""
+    """Return the number of items and their attempts, for each waiting job."""
     found = [job.target["pushes"] for job in bench.jobs() if job.state == "queued"]
     return [(len(pushes), [one["tries"] for one in pushes]) for pushes in found]
 
@@ -532,7 +534,7 @@ def test_a_token_in_a_push_that_was_missed_is_found_by_a_later_push_of_the_repos
         work.push()
         bench.queue(push(first, second))
         bench.scan()
-        bench.scan()  # what that push went on from
+        bench.scan()  # read the history before that push
     work.write("a.py", f"x = '{token}'\n")
     missed = work.commit("oops")
     work.write("a.py", "x = 1\n")

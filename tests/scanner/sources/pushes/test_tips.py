@@ -1,4 +1,6 @@
-"""The remembered tips of a repository are limited, the needed ones are kept longest, and they can be stored."""
+"""The number of a repository's remembered tips is limited, the most useful tips are kept longest, and tips can be
+stored and read again.
+"""
 
 from __future__ import annotations
 

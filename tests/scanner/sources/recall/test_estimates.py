@@ -50,7 +50,7 @@ def test_an_interval_lies_between_none_and_all_and_holds_its_share(seen: int, ma
 
 
 def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days() -> None:
-    """200 days of different rates and lags; the two sources miss independently of each other."""
+    """Simulate 200 days with different rates and lags. The two sources miss pushes independently of each other."""
     chance = random.Random(7)
     held, shares_held = 0, 0
     for _ in range(200):
@@ -68,15 +68,17 @@ def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days
         measured = recall(first, second, 1e9)[86_400]
         shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
-    # Of 200 intervals that hold in 95 % of all cases, fewer than 91 % hold once in two hundred times.
+    # If each of 200 intervals holds with a probability of 95 %, fewer than 91 % of them hold in one of two hundred
+    # runs.
     assert shares_held >= 0.91 * 200
 
 
 @dataclass(frozen=True)
 class Biased:
-    """A simulated day whose pushes are of two kinds. `own`: one source prefers a kind by this share of its mean.
+    """A simulated day whose pushes are of two kinds.
 
-    `common`: by these shares the two sources prefer the same kind (or, if one is negative, opposite kinds).
+    `own`: the share of its mean by which one source alone prefers a kind. `common`: the shares of their means by which
+    the two sources prefer the same kind, or opposite kinds if one share is negative.
     """
 
     pushes: int
@@ -103,7 +105,7 @@ class Biased:
 
 
 def test_the_total_holds_in_200_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source has preferences of its own, and some in common with the other, up to what the interval allows for."""
+    """Each source has preferences of its own, and preferences in common with the other source up to COMMON_BIAS."""
     chance = random.Random(11)
     days = [
         Biased(
@@ -120,7 +122,9 @@ def test_the_total_holds_in_200_days_on_which_each_source_prefers_some_pushes() 
 
 
 def test_a_common_preference_beyond_the_allowance_is_not_in_the_interval() -> None:
-    """Where it fails: the more marks there are, the surer the estimate is of a wrong total. The docs say so."""
+    """This is a known weakness, which the docs describe: with more marks, the interval around a wrong total gets
+    narrower.
+    """
     chance = random.Random(5)
     day = Biased(pushes=6000, events=0.2, search=0.7, common=(0.5, 0.4))
     assert day.covariation == pytest.approx(4 * COMMON_BIAS)
@@ -128,7 +132,7 @@ def test_a_common_preference_beyond_the_allowance_is_not_in_the_interval() -> No
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
-    """The known weakness, which the docs name: no interval tells of it."""
+    """This is a known weakness, which the docs describe: the interval does not show it."""
     chance = random.Random(3)
     favoured = [chance.random() < 0.5 for _ in range(8000)]
     first = [Mark(number, number, number) for number, good in enumerate(favoured) if good and chance.random() < 0.1]

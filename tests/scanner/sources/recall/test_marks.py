@@ -47,7 +47,8 @@ def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database:
     with database.write() as session:
         marks.measure(session)
         rows = {row.source: row for row in session.execute(select(RecallMeasurement)).scalars()}
-    # Two minutes after the push: too late for the first horizon, and for no later one is the time over.
+    # The sources are compared two minutes after the push: the first horizon was missed, and no later horizon is over
+    # yet.
     assert rows["repository_search"].shares["60"][:2] == [45, 0]
     assert rows["new_repositories"].shares["60"][0] == 10
     estimate, low, high = rows["repository_search"].total

@@ -1,4 +1,7 @@
-"""Every push that the search index learns of is queued once, soon or late; what cannot be seen is a gap."""
+"""Every push that enters the search index is queued once, early or late.
+
+Pushes that cannot be seen are recorded as a gap.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ SOURCE = repository_search.SOURCE
 
 
 class Searching:
-    """The source, a GitHub, and a clock that both go by."""
+    """The source, a GitHub, and a clock for both."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -43,7 +46,7 @@ class Searching:
         sandbox.graphql.clock = lambda: self.now
 
     def poll(self, seconds: float = 0) -> PollReport:
-        """Poll after so many seconds."""
+        """Advance the clock by so many seconds, and poll."""
         self.now += seconds
         make_due(self.database)
         return repository_search.poll(
@@ -60,7 +63,7 @@ class Searching:
             setattr(repository, field, value)
 
     def look_again(self) -> None:
-        """Have every window's next look due."""
+        """Make the next look at every window due."""
         with self.database.write() as session:
             session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
 
@@ -99,7 +102,7 @@ def search(database: Database, sandbox: SandboxGitHub, client: GitHub) -> Search
 
 @pytest.fixture
 def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Another installation with the same credential, and a database and a gate of its own."""
+    """Return another installation with the same credential and a separate database and gate."""
     shutil.copy(upgraded_sqlite, tmp_path / "second.db")
     with (
         closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
@@ -184,7 +187,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
 
 @only_sqlite
 def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results move up by one while they are read: the one that would be jumped over is read by another pass."""
+    """While the results are read, they move up by one. Another pass reads the result that was therefore skipped."""
     search.poll()
     for number in range(300):
         search.push(f"ana/app{number}")
@@ -321,9 +324,9 @@ def test_a_token_in_a_description_is_found_without_reading_the_repository(
 
 
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
-    """Return how many pushes were queued, are still to be caught up on, or lie in a recorded gap.
+    """Return how many pushes were queued, are in a span to catch up on, or are in a recorded gap.
 
-    A push that is in none of them is missed silently, and fails the test.
+    The test fails if a push is in none of them, because it was missed silently.
     """
     known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
     spans = [*plan.behind, (plan.until, int(search.now) + 1)]

@@ -1,4 +1,6 @@
-"""Windows follow each other without a hole, fit GitHub's limit of 1,000 results, and wait as the index needs it."""
+"""Windows follow each other without a hole, stay below GitHub's limit of 1,000 results, and wait for the search
+index.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A rescan ends with what an operator asked: how many tokens, what was done, and what could not be read."""
+"""A finished rescan tells the operator how many tokens it found, what was done with them, and what could not be
+read.
+"""
 
 from __future__ import annotations
 

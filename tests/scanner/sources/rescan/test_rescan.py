@@ -1,4 +1,4 @@
-"""A repository is mirrored, read whole and removed again, whatever happens meanwhile."""
+"""A repository is mirrored, read completely, and the mirror is removed, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -537,7 +537,7 @@ def test_a_rescan_requested_during_a_rescan_runs_afterwards(
         ended = session.execute(select(ScanJob).order_by(ScanJob.id)).scalars().all()
     assert [(one.source, one.state) for one in ended] == [("rescan", "done"), ("public_events", "done")]
     assert ended[0].id == job_id
-    # Each asks for a wiki, too.
+    # Each of the two rescans also clones the wiki.
     assert len(clones) == 4
 
 

@@ -1,4 +1,4 @@
-"""Every piece of text that an event carries is read, wherever GitHub puts it; nothing in an event is trusted."""
+"""All text in an event is read, wherever GitHub puts it, and no field of an event is trusted."""
 
 from __future__ import annotations
 

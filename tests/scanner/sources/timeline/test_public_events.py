@@ -1,4 +1,4 @@
-"""The timeline is polled as GitHub asks, whatever it answers, and what it brings is committed once."""
+"""The timeline is polled as GitHub asks for it, with any answer of GitHub's, and each event is committed once."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_the_poll_interval_is_obeyed_unless_github_has_consented_to_another(
     with database.read() as session:
         state = session.execute(select(SourceState)).scalar_one()
     assert state.claimed_at is not None
-    # The two times are set by statements between which a busy machine may pause.
+    # Two statements set the two times, and a busy machine may pause between them.
     assert (state.next_poll_at - state.claimed_at).total_seconds() == pytest.approx(expected, abs=600)
 
 
@@ -315,7 +315,7 @@ def test_another_host_is_never_asked(api: respx.Router, github: GitHub) -> None:
 
 @pytest.fixture
 def polled(database: Database, github: GitHub, tmp_path: Path) -> Callable[[], PollReport]:
-    """Poll now, whether due or not."""
+    """Poll now, even if the poll is not due."""
 
     def run() -> PollReport:
         with database.write() as session:

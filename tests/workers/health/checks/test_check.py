@@ -1,4 +1,4 @@
-"""Every check ends, none hides another, and what only follows from a failure is not repeated."""
+"""Every check ends, no check hides another, and checks that would only repeat a failure are skipped."""
 
 from __future__ import annotations
 

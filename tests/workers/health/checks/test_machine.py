@@ -1,4 +1,4 @@
-"""Database, beat, clock and state folder: each fault is named with what to do about it."""
+"""Database, beat, clock and state folder: each fault is reported with what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""GitHub, git, mail server, token store and channels are tried as the service uses them, and nothing is sent."""
+"""GitHub, git, mail server, token store and channels are tested in the way in which the service uses them, and no
+message is sent.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
 
         def tried(password: str) -> str:
             context = context_of(smtp_url=f"smtp+starttls://{USER}:{quote(password, safe='')}@127.0.0.1:{port}")
-            # The same transport, with the certificate of the test.
+            # Use the same transport, but trust the certificate of the test.
             context.transport = transport_for(context.settings.smtp_url.get_secret_value(), tls=certificates.client)
             return outside.check_mail(context)
 

@@ -72,7 +72,7 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of woken tasks. There is no broker in these tests."""
+    """Return the list of woken tasks. These tests have no broker."""
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -120,7 +120,7 @@ def viewer(client: httpx.Client, context: Context) -> httpx.Client:
 
 
 def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client:
-    """Give the client the session of a person, without the time that hashing takes."""
+    """Give the client the session of a person, without the slow hashing of a password."""
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None

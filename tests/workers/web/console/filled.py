@@ -1,4 +1,6 @@
-"""A database as a service leaves it after some weeks, invented: for tests and pictures of the console."""
+"""Fills a database with invented rows, as a service would have after some weeks, for tests and pictures of the
+console.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,10 @@ ACCOUNTS = ("acme-weather", "ana", "lab42", "mira", "northwind-research", "blueb
 
 
 def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid.UUID]:
-    """Write accounts, tokens, incidents in every state, mails, jobs, reports under the brake; the incidents' ids."""
+    """Write accounts, tokens, incidents in every state, mails, jobs and held reports.
+
+    Return the ids of the incidents.
+    """
     chance = random.Random(seed)
     now = datetime.now(UTC)
     with database.write() as session:

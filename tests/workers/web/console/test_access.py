@@ -1,4 +1,4 @@
-"""Nobody reads or changes anything without a session, and nobody more than their role lets them."""
+"""Without a session, nothing can be read or changed. With a session, the role limits what a person can do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPEN_PATHS = {
 FOR_VIEWERS = {
     *("/console/sign-out", "/console/incidents/search", "/console/tokens/search", "/console/audit/verify"),
 }
-"""Forms that change nothing."""
+"""Forms that viewers may use, because they change nothing."""
 SOME_ID = "00000000-0000-4000-8000-000000000000"
 
 

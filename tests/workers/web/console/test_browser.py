@@ -19,13 +19,13 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # The markup is the same in every look, so repeat only the rules that depend on colours and widths.
+    # The markup is the same in every look, so check only the rules that depend on colours and widths again.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
-"""Width in pixels, dark or not, and which of axe's rules; None: all."""
+"""The other looks: width in pixels, dark mode or not, and the rules of axe to check (None: all)."""
 LAYOUTS = ("now", "incidents", "incident", "decisions", "mail", "sign-in")
-"""One page of each layout: the others are made of the same parts. They are looked at in the other looks too."""
+"""One page of each layout, which is also checked in the other looks. All further pages consist of the same parts."""
 needs_chromium = pytest.mark.skipif(
     chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
 )

@@ -1,4 +1,4 @@
-"""Values of the console: a request never waits for a refresh after the first, and an old value is never kept as new."""
+"""Values of the console: only the first request waits for the value, and an old value is never presented as new."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Let the running refresh end. The only thread is free again when the next call has run."""
+    """Let the running refresh end. When the next call has run, the only thread is free again."""
     source.allowed.release()
     background.submit(int).result(30)
 

@@ -1,4 +1,6 @@
-"""Jobs in the console: an operator rescans an address, tries a job again, and cancels one, each named in the audit."""
+"""Jobs in the console: an operator rescans an address, retries a job and cancels a job, and the audit records each
+action.
+"""
 
 from __future__ import annotations
 

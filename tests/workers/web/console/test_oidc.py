@@ -1,4 +1,4 @@
-"""People sign in by an identity provider, and nobody by a forged or borrowed answer of one."""
+"""People sign in by an identity provider. A forged answer, or an answer for another browser, lets nobody in."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ USERS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[str]:
-    """A provider of identities in a process of its own."""
+    """Run an identity provider in its own process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -80,7 +80,7 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the provider, and return the path that it sends the browser back to."""
+    """Sign in at the provider, and return the path to which it redirects the browser."""
     to_provider = client.get(begin).headers["Location"]
     back = httpx.post(to_provider, data={"sub": name}, trust_env=False)
     assert back.status_code in (302, 303), back.text
@@ -170,7 +170,7 @@ KEY, OTHER_KEY = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
 
 
 class Forging(Provider):
-    """A provider whose endpoints answer what a test wants."""
+    """A provider whose endpoints answer as the test configures."""
 
     def __init__(self, context: Context, header: dict[str, Any], claims: dict[str, Any], key: Any) -> None:
         super().__init__(context.settings)

@@ -1,4 +1,4 @@
-"""Every page answers an operator's question from the rows, and shows what strangers wrote as plain text."""
+"""Every page shows the values of the database's rows, and shows hostile text as plain text."""
 
 from __future__ import annotations
 
