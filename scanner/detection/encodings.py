@@ -15,7 +15,7 @@ from scanner.detection.joints import joint_kind, unit_kind, unit_value
 from scanner.detection.limits import Meter
 from scanner.detection.matcher import DECODED, Hit, Window
 from scanner.detection.needles import Kind, plain_needle
-from scanner.detection.token_formats import derived_from_formats
+from scanner.detection.token_formats import TokenFormat, derived_from_formats
 from scanner.detection.token_patterns import Match, Pattern, TokenPatterns, token_patterns
 
 MAX_WRAPS = 2
@@ -46,6 +46,11 @@ _SPLIT_LINES = 6
 """Largest distance, in bytes and in lines, between two string literals of one program, of which one has the prefix and
 the other has the rest of the token.
 """
+
+# Other characters than those of a word in base64 become spaces.
+_WORDS_ONLY = bytes(
+    byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
+)
 
 MAX_ENCODED_BYTES = 4096
 """Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of
@@ -133,15 +138,40 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose prefix is a string literal at `start` and whose rest is another literal a few lines
-    below.
+    """Yield the token whose beginning is a string literal at `start` and whose rest is another literal near it."""
+    form, part = patterns.form, b""
+    first = patterns.lone_prefix.match(content, start)
+    if first is None:
+        first = patterns.first_part.match(content, start)
+        if first is None:
+            return
+        part = first["part"]
+    rest = _word_near(content, start, first.end(), form, form.body_length - len(part), quoted=bool(part))
+    if rest is not None:
+        token = form.prefix.encode() + part + content[rest : rest + form.body_length - len(part)]
+        begin, end = min(start, rest), max(first.end(), rest + form.body_length - len(part))
+        yield Finding(token, begin, end, ("split-literal",))
+
+
+def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
+    """Return where a word of `length` characters of a body begins: within a few lines after `end`, or before `start`.
+
+    Args:
+        quoted: The word must be a whole literal.
     """
-    prefix = patterns.lone_prefix.match(content, start)
-    if prefix is None:
-        return
-    rest = patterns.rest.search(content, prefix.end(), prefix.end() + _SPLIT_SPAN)
-    if rest is not None and content.count(b"\n", prefix.end(), rest.start()) <= _SPLIT_LINES:
-        yield Finding(patterns.form.prefix.encode() + rest["rest"], start, rest.end("rest"), ("split-literal",))
+    spans = ((end - quoted, min(len(content), end + _SPLIT_SPAN)), (max(0, start - _SPLIT_SPAN), start))
+    for is_before, (begin, stop) in enumerate(spans):
+        words = content[begin:stop].translate(_WORDS_ONLY).split()
+        for word in reversed(words) if is_before else words:
+            if len(word) != length or not form.may_contain(word):
+                continue
+            at = content.rfind(word, begin, stop) if is_before else content.find(word, begin, stop)
+            gap = (at + length, start) if is_before else (end, at)
+            around = content[at - 1 : at] + content[at + length : at + length + 1].replace(b"\\", b'"')
+            is_literal = not around.strip(b"\"'`") if quoted else around[1:] != b"="
+            if is_literal and content.count(b"\n", *gap) <= _SPLIT_LINES:
+                return at
+    return None
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:

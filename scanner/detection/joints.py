@@ -86,8 +86,10 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
     `tag` is the pattern of its tag characters (U+E0000 and on) in UTF-8.
     """
     return rb"""(?:
-        %%(?:25)*+ %(hex)s | = %(hex)s
-      | \\+x(?:00)?+ %(hex)s | \\+u00 %(hex)s | \\+u\{0*+ %(hex)s \} | \\+U000000 %(hex)s | \\+ %(oct)s
+        %%(?:25)*+ (?:u00)?+ %(hex)s | = %(hex)s
+      | \\+x(?:00)?+ %(hex)s | \\+u++00 %(hex)s | (?:\\+[ux]|`u)\{0*+ %(hex)s \} | \\+U000000 %(hex)s
+      | \\+ %(oct)s | \\+o(?:%(oct)s|\{0*+ %(oct)s \})
+      | \\+N\{U\+0*+ %(hex)s \} | \\+(?:00){1,2}+ %(hex)s [ ]?+ | \\+' %(hex)s
       | _x00 %(hex)s _ | %(tag)s
       | &(?:amp;)*+\#[xX]0*+ %(hex)s ;?+ | &(?:amp;)*+\#0*+ %(dec)s (?![0-9]);?+
     )""" % {
@@ -104,9 +106,16 @@ JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + 
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 
+# In this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, PowerShell, troff, and the code of the
+# character between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
-    rb"|\\+_|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{LOW[ ]LINE\}|\\+textunderscore(?:\{\}|\\?[ ])?+|\\+0?95(?![0-9])"
+    rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
+    rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
+    rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF](?:[ ]|(?![0-9A-Fa-f]))|\^\^5f|\\+u95\\*+(?:\?|'5f)"
+    rb"|\$\(\[char\](?:95|0x5[fF])\)|\\+(?:\(ul|\[u005F\])"
+    rb"|\\*+[\"'`][ ]?[.+&|,~]{1,2}[ ]?[A-Za-z][A-Za-z.]{1,22}\((?:95|0x5[fF])\)[ ]?[.+&|,~]{1,2}[ ]?\\*+[\"'`]"
 )
+_IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 
 
 def units_expression(form: TokenFormat) -> bytes:
@@ -180,12 +189,15 @@ def _written(letter: str) -> bytes:
         + rb"|"
         + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter), _tag_code(letter))
     )
-    return written + {"_": _NAMED_UNDERSCORE, "-": rb"|\\+-"}.get(letter, b"")
+    return written + {"_": rb"|" + _NAMED_UNDERSCORE, "-": rb"|\\+-"}.get(letter, b"")
 
 
 def _alternatives(pattern: bytes, others: Iterable[bytes]) -> bytes:
     more = b"|".join(others)
     return rb"(?:" + pattern + rb"|" + more + rb")" if more else pattern
+
+
+_OCTAL_DIGITS = regex.compile(rb"[0-7]{1,3}")
 
 
 def unit_value(unit: bytes) -> int:
@@ -194,18 +206,16 @@ def unit_value(unit: bytes) -> int:
         return unit[0]
     if unit[0] == 0xF3:  # tag characters: the code point's last seven bits
         return (unit[2] & 1) << 6 | unit[3] & 0x3F
-    body = unit.rstrip(b";}").lstrip(b"\\")
-    if (body[:1] in (b"_", b"", b"N", b"t", b"9") and body[:2] != b"_x") or unit.endswith((b"lowbar;", b"UnderBar;")):
+    if _IS_NAMED_UNDERSCORE.fullmatch(unit):
         return ord("_")
+    if unit[0] == ord("&"):
+        number = unit[unit.rindex(b"#") + 1 :].rstrip(b";")
+        return int(number[1:], 16) if number[:1] in b"xX" else int(number)
+    body = unit.strip(b"\\_;{} ")
     if body == b"-":
         return ord("-")
-    if body[:2] == b"_x":
-        return int(body[4:6], 16)
-    if unit[0] == ord("&"):
-        number = body[body.rindex(b"#") + 1 :]
-        return int(number[1:], 16) if number[:1] in b"xX" else int(number)
-    if unit[0] == ord("\\") and body[0] not in b"xuU":
-        return int(body, 8)
+    if unit[0] == ord("\\") and (body[0] == ord("o") or _OCTAL_DIGITS.fullmatch(body)):
+        return int(body.lstrip(b"o{"), 8)
     return int(body[-2:], 16)
 
 
@@ -218,6 +228,8 @@ UnitKind = Literal[
     "octal-escape",
     "decimal-escape",
     "clixml",
+    "css-escape",
+    "rtf-escape",
     "tag-characters",
     "named-character",
     "backslash",
@@ -240,15 +252,19 @@ def unit_kind(unit: bytes) -> UnitKind:
     if unit[0] == ord("_"):
         return "clixml"
     body = unit.lstrip(b"\\")
-    if body[:1] in (b"N", b"t"):
-        return "named-character"
     if body in (b"95", b"095"):
         return "decimal-escape"
+    if body in (b"_", b"-"):
+        return "backslash"
     if body[:1] == b"x":
         return "hex-escape"
-    if body[:1] in (b"u", b"U"):
+    if body[:1] in (b"u", b"U", b"`") and body[:3] != b"u95":
         return "unicode-escape"
-    return "backslash" if body in (b"_", b"-") else "octal-escape"
+    if body[:1] in (b"'", b"u"):
+        return "rtf-escape"
+    if body[:1] == b"o" or _OCTAL_DIGITS.fullmatch(body):
+        return "octal-escape"
+    return "css-escape" if body[:1].isdigit() else "named-character"
 
 
 _STARTS_SEQUENCE = regex.compile(rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$")

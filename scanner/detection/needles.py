@@ -132,6 +132,17 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     return [Needle(text, "token") for text in texts]
 
 
+def _rarer_escapes(prefix: bytes) -> list[Needle]:
+    """Return the first letter as Perl, PowerShell, CSS, RTF and JavaScript's `escape` write it."""
+    first = prefix[0]
+    before, underscore, _ = prefix.partition(b"_")
+    texts = [b"\\o{%o}" % first, *(before + start for start in (b"{\\", b"^^", b"$([char") if underscore)]
+    for (digits,) in _in_both_cases(b"%02x" % first):
+        texts += [b"\\x{%b}" % digits, b"\\x{00%b}" % digits, b"`u{%b}" % digits, b"\\N{U+%b}" % digits]
+        texts += [b"\\N{U+00%b}" % digits, b"\\0000%b" % digits, b"\\'%b" % digits, b"%%u00%b" % digits]
+    return [Needle(text, "token") for text in texts]
+
+
 def _in_both_cases(*digits: bytes) -> list[tuple[bytes, ...]]:
     return list(dict.fromkeys((digits, tuple(map(bytes.upper, digits)))))
 
@@ -280,4 +291,5 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     formats = [(form, form.prefix.encode()) for form in active_formats()]
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
     encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
-    return (*_groups(texts, 0), *_groups(encoded, 22), *_groups(_stream_needles(), 29))
+    rarer = [needle for _, prefix in formats for needle in _rarer_escapes(prefix)]
+    return (*_groups(texts, 0), *_groups(encoded, 22), *_groups(_stream_needles() + rarer, 29))

@@ -101,6 +101,18 @@ class TokenFormat:
         body = token[len(self.prefix) :]
         return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
 
+    def may_contain(self, part: bytes) -> bool:
+        """Return whether a part of a body may be random: all its characters are of the alphabet, and it has each case
+        that the alphabet has.
+        """
+        if part.translate(None, self.alphabet.encode()):
+            return False
+        text = part.decode("ascii")
+        return all(
+            any(map(is_of_case, text)) or not any(map(is_of_case, self.alphabet))
+            for is_of_case in (str.isupper, str.islower)
+        )
+
     def invented(self, choose: Callable[[str], str]) -> str:
         """Return an invented token of this format, for the sandbox and the tests.
 

@@ -25,7 +25,12 @@ _GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
 _COMMA = rb"[\s,;]{1,40}+"
 # UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at line ends.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
-_BREAK = rb"[%=&\\\\\"'`\r\n<|?}\xe2\xc2\xef\xcd\xf3\x1b]"
+# The end of a literal or of its line, or the place where a template or a format string inserts the rest.
+_LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
+_BREAK = rb"[%=&\\\\\"'`\r\n<|?{}^$\xe2\xc2\xef\xcd\xf3\x1b]"
+
+MIN_LAST_PART = 12
+"""Characters of the second of two literals. A shorter literal may be any word."""
 
 Pattern: TypeAlias = regex.Pattern[bytes]
 Match: TypeAlias = regex.Match[bytes]
@@ -65,7 +70,7 @@ class TokenPatterns(NamedTuple):
     decimal_escapes: Pattern
     wide_hex_list: Pattern
     lone_prefix: Pattern
-    rest: Pattern
+    first_part: Pattern
     marked_end: Pattern
     escaped: Pattern
 
@@ -92,21 +97,15 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
         wide_hex_list=regex.compile(
             _WIDE_GAP.join(map(hex_code, prefix)) + rb"(?:" + _WIDE_GAP + rb"(?P<unit>" + hex_body + rb"))" + count
         ),
-        lone_prefix=regex.compile(_escape(prefix) + rb"\\*+[\"'`]"),
-        rest=regex.compile(rb"[\"'`}](?P<rest>" + _both_cases(form) + letters + count + rb")\\*+[\"'`]"),
+        lone_prefix=regex.compile(_escape(prefix) + rb"(?:" + _LITERAL_END + rb")"),
+        first_part=regex.compile(
+            _escape(prefix) + rb"(?P<part>" + letters + rb"{4,%d}+)\\*+[\"'`]" % (form.body_length - MIN_LAST_PART)
+        ),
         marked_end=regex.compile(
             _escape(prefix) + letters + rb"{%d}[\xad-\xfa](?![\x80-\xbf])" % (form.body_length - 1)
         ),
         escaped=_escaped_start(form),
     )
-
-
-def _both_cases(form: TokenFormat) -> bytes:
-    """Return look-aheads that require a capital and a small letter in a body, if the alphabet has both cases."""
-    classes = [rb"A-Z"] if any(map(str.isupper, form.alphabet)) else []
-    classes += [rb"a-z"] if any(map(str.islower, form.alphabet)) else []
-    letters = form.character_class.encode()
-    return b"".join(rb"(?=%b{0,%d}?[%b])" % (letters, form.body_length - 1, one) for one in classes)
 
 
 def _escaped_start(form: TokenFormat) -> Pattern:
@@ -127,11 +126,11 @@ def _escaped_start(form: TokenFormat) -> Pattern:
         + _escape(form.prefix)
         + rb"[ ]|"
         + _escape(form.prefix.partition("_")[0])
-        + rb"_x005[fF]_|(?:%(?:25)*+|=|\\(?:x(?:00)?|u\{?0*+|U0+)|&\#[xX]|_x00)"
+        + rb"_x005[fF]_|(?:%(?:25)*+(?:u00)?+|=|\\(?:x\{?(?:00)?|u\{?0*+|U0+|N\{U\+(?:00)?|0000|')|`u\{|&\#[xX]|_x00)"
         + hex_code(first)
         + rb"|&\#0*+"
         + decimal_code(first)
-        + rb"|\\(?:%o|%d)" % (ord(first), ord(first))
+        + rb"|\\(?:o\{?%o|%o|%d)" % (ord(first), ord(first), ord(first))
         + rb"|\xf3\xa0\x%02x\x%02x" % (0x80 | ord(first) >> 6, 0x80 | ord(first) & 0x3F)
     )
 

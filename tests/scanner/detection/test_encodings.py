@@ -203,3 +203,34 @@ def test_markup_that_ends_a_word_hides_no_token(parts: list[str], goes_on: bool)
     content = f"r{''.join(parts)}{'8' * goes_on}_{'a1B' * 13}".encode()
     if patterns.end_of_word.match(content, 1):
         assert patterns.units.match(content) is None
+
+
+ESCAPES = (
+    "\\",
+    "0",
+    "9",
+    "95",
+    "5f",
+    "x",
+    "u",
+    "o",
+    "{",
+    "}",
+    "N",
+    "U+",
+    "'",
+    "`",
+    "^",
+    "%",
+    "&#",
+    ";",
+    " ",
+    "_",
+    "char",
+)
+
+
+@given(st.lists(st.sampled_from(ESCAPES), max_size=6), st.sampled_from(("r8", "r", "")))
+@settings(max_examples=400, deadline=None)
+def test_no_sequence_of_escapes_is_an_error(parts: list[str], before: str) -> None:
+    candidates_of(f"{before}{''.join(parts)}{'a1B' * 13}".encode())

@@ -268,6 +268,31 @@ ENCODINGS: dict[str, Encoder] = {
     "zlib in a link (kroki, pako)": lambda token, chance: (
         b"https://kroki.io/graphviz/svg/" + base64.urlsafe_b64encode(zlib.compress(token * 2, 9))
     ),
+    r"\x{5f} (Perl)": _each("\\x{%x}"),
+    r"\N{U+5F} (Perl)": _underscore("\\N{U+%04X}"),
+    r"\o{137} and \o137 (Rust, Haskell)": _underscore("\\o{%o}"),
+    "`u{5f} (PowerShell)": _each("`u{%x}"),
+    "$([char]95) (PowerShell)": _instead_of_underscores(b"$([char]95)"),
+    r"\5f (CSS)": _instead_of_underscores(b"\\5f "),
+    r"\00005f (CSS)": _each("\\%06x"),
+    r"\char95 (LaTeX)": _instead_of_underscores(b'\\char"5F '),
+    r"{\_} (LaTeX)": _instead_of_underscores(b"{\\_}"),
+    r"\'5f (RTF)": _each("\\'%02x"),
+    "%u005F (JavaScript's escape)": _each("%%u%04X"),
+    r"\095 (OCaml)": _underscore("\\%03d"),
+    "Chr(95) between two literals": _instead_of_underscores(b'" & Chr(95) & "'),
+    "format string with the rest as argument": lambda token, chance: (
+        b'key = "' + _prefix(token) + b'%s" % "' + _body(token) + b'"\n'
+    ),
+    "template with the rest in a variable above": lambda token, chance: (
+        b"const rest = '" + _body(token) + b"';\nconst key = `" + _prefix(token) + b"${rest}`;\n"
+    ),
+    "prefix in a variable of a shell": lambda token, chance: (
+        b"PREFIX=" + _prefix(token) + b'\nKEY="${PREFIX}' + _body(token) + b'"\n'
+    ),
+    "two halves appended": lambda token, chance: (
+        b'strcpy(key, "' + token[: len(token) // 2] + b'");\nstrcat(key, "' + token[len(token) // 2 :] + b'");\n'
+    ),
     "last letter marked (Kryo)": lambda token, chance: b"\0" + token[:-1] + bytes((token[-1] | 0x80,)) + b"\0",
     "block length inside (GIF)": lambda token, chance: b"\xff" + token[:30] + b"\x0f" + token[30:] + b"\0",
 }
@@ -291,7 +316,7 @@ NOT_FOUND: dict[str, Encoder] = {
         f"chr({byte})" for byte in token
     ).encode(),
     "two variables, joined elsewhere": lambda token, chance: (
-        b'a = "' + token[:20] + b'"\nprint()\nb = "' + token[20:] + b'"\n'
+        b'a = "' + token[:20] + b'"\n' + b"print()\n" * 9 + b'b = "' + token[20:] + b'"\n'
     ),
     "encrypted": lambda token, chance: bytes(
         byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
