@@ -1,4 +1,4 @@
-"""Celery's settings. A message only wakes a task; the rows in the database say what has to be done.
+"""Celery's settings. A message only wakes a task. The rows in the database say which work is due.
 
 Messages are therefore acknowledged early, may be lost, repeated or late, and have no results. Leases and the sweeper
 recover the work of a worker that dies.
@@ -16,7 +16,7 @@ broker_url = _broker_url()
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_transport_options = {
-    # Longer than the longest task. A redelivery would be harmless, but useless.
+    # Longer than the longest task. Redelivering a message earlier would be harmless, but useless.
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",
     # A sender does not wait for an unavailable broker, because the sweeper wakes the task again.
@@ -55,7 +55,7 @@ task_routes = {
     "r8scan.look_up": {"queue": "responding"},
     "r8scan.settle_reports": {"queue": "responding"},
     "r8scan.plant_canaries": {"queue": "responding"},
-    # Not behind the mails: a gateway that still accepts a token is worse than an owner who waits.
+    # Do not queue announcements behind mails: a gateway that still accepts a token is worse than a late mail.
     "r8scan.announce": {"queue": "responding"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},

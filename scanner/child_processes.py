@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
     """Make Linux send this process the signal when its parent ends.
 
-    Exit at once if the parent is no longer the process with the id `parent`: it has ended before the call.
+    Exit at once if the parent is no longer the process with the id `parent`. In that case it ended before this call.
     """
     if sys.platform != "linux":
         return

@@ -25,9 +25,12 @@ from dataclasses import dataclass
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 120
-"""Processor time of one reader over its whole life. The kernel kills it after that; the pool retires it long before."""
+"""Processor time of one reader over its whole life.
+
+The kernel kills the reader after that. The pool retires it long before.
+"""
 HISTORY_CPU_SECONDS = 6 * 3600
-"""Processor time of one process that reads a history. A history has the same time by the clock."""
+"""Processor time of one process that reads a history. The limit by the clock is the same."""
 MAX_OPEN_FILES = 16
 NOBODY = 65534
 """The user and group that a reader started by root becomes."""
@@ -57,7 +60,7 @@ _BPF_LOAD_WORD, _BPF_JUMP_EQUAL, _BPF_JUMP_GREATER, _BPF_RETURN = 0x20, 0x15, 0x
 _SECCOMP_ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
 _FIRST_X32 = 0x40000000
-"""The first number of the x32 interface of x86-64. No other interface has numbers so large."""
+"""The first system call number of the x32 interface of x86-64. Other interfaces have only smaller numbers."""
 _OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
 
 
@@ -67,8 +70,8 @@ class _Architecture:
 
     Attributes:
         audit: The number of the architecture.
-        allowed: All that a process may call which only computes.
-        refused: What a process may not call which reads files and starts programs.
+        allowed: The only calls of a process that just computes.
+        refused: The forbidden calls of a process that also reads files and starts programs.
     """
 
     audit: int
@@ -146,8 +149,9 @@ def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str,
 
 
 def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) -> tuple[str, ...]:
-    """Restrict this process and those that it starts: they may read files and start programs, but not write a file, use
-    a network or look into other processes.
+    """Restrict this process and the processes that it starts.
+
+    They may read files and start programs, but not write files, use a network or look into other processes.
 
     Return the names of the measures that are in force. The process must have no other threads. It keeps its user,
     because the files that it reads may belong to that user alone.
@@ -204,7 +208,7 @@ def _become_nobody() -> bool:
 
 
 def _landlock(library: ctypes.CDLL, kept: int) -> bool:
-    """Withhold the rights over files, and TCP and signals to others if the kernel supports it.
+    """Withhold rights over files and, if the kernel supports it, TCP and signals to other processes.
 
     Return whether Landlock is in force.
 
@@ -253,10 +257,9 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 
 
 def _only_allowed(architecture: _Architecture) -> bytes:
-    """Return the filter that refuses every call, with EPERM, that computing and answering on an open socket do not
-    need.
+    """Return the filter that allows only the calls for computing and for answering on an open socket.
 
-    It also refuses x32 system calls: their numbers have bit 30 set, so none of them equals an allowed number.
+    It refuses all others with EPERM. This includes the x32 interface, whose numbers have bit 30 set.
     """
     return _program(architecture.audit, architecture.allowed, _SECCOMP_ALLOW, _REFUSE)
 
@@ -264,7 +267,7 @@ def _only_allowed(architecture: _Architecture) -> bytes:
 def _all_but_refused(architecture: _Architecture) -> bytes:
     """Return the filter that refuses sockets and access to other processes.
 
-    It also refuses the x32 interface, whose numbers would go around the list.
+    It also refuses the x32 interface: the same calls have other numbers there, which are not in the list.
     """
     return _program(architecture.audit, architecture.refused, _REFUSE, _SECCOMP_ALLOW, most=_FIRST_X32 - 1)
 
@@ -274,9 +277,9 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
 
     Args:
         audit: The number of the architecture. Calls of any other are refused.
-        numbers: Numbers of system calls.
-        match: The verdict on these calls.
-        otherwise: The verdict on all others.
+        numbers: Numbers of listed system calls.
+        match: The verdict on the listed calls.
+        otherwise: The verdict on all other calls.
         most: Calls with a larger number are refused.
     """
     count = len(numbers)

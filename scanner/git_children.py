@@ -21,7 +21,7 @@ KILL_SECONDS = 30.0
 """A killed process that has not ended after this time is stuck in the kernel. Waiting longer would hang the caller."""
 
 _SETTINGS = {
-    # Git may run nothing: no hooks, no monitors, no helpers, no other transports.
+    # Git must not run other programs: no hooks, monitors, helpers or other transports.
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
     "core.sshCommand": "false",
@@ -81,11 +81,17 @@ READING = ProcessLimits(data_bytes=512 << 20, cpu_seconds=3600, file_bytes=0)
 """For commands that read objects and write nothing. Applying a delta needs its base, its commands and its result."""
 
 RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1 << 40)
-"""For clone, fetch and unbundle. `index-pack` needs about 100 bytes for each object. The caller limits the disk use."""
+"""For clone, fetch and unbundle.
+
+`index-pack` needs about 100 bytes for each object. The caller limits the use of the disk.
+"""
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the whole environment of a git process. `settings` are added to the safe settings or replace them."""
+    """Return the whole environment of a git process.
+
+    `settings` are added to the safe settings and take precedence over them.
+    """
     merged = {**_SETTINGS, **(settings or {})}
     variables = {
         "PATH": os.environ.get("PATH", os.defpath),

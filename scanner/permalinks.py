@@ -13,7 +13,10 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 
 def is_own_page(web_url: str, url: object) -> bool:
-    """Return whether `url` is the address of a page of this GitHub or of its gists. No other address is ever shown."""
+    """Return whether `url` is the address of a page of this GitHub or of its gists.
+
+    Mails and pages link to no other address.
+    """
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
     try:
@@ -24,11 +27,11 @@ def is_own_page(web_url: str, url: object) -> bool:
 
 
 def is_permalink(web_url: str, url: str) -> bool:
-    """Return whether `url` is a permalink of this GitHub: of a file at a commit, lines of the file, a commit, or a
+    """Return whether `url` is a permalink of this GitHub: of a file at a commit, of lines in it, of a commit, or of a
     gist.
 
-    Only the author of the content decides what such a page shows, and GitHub shows who the author is. An address is not
-    a permalink if it has a query, another port, another fragment, or a path that a browser would shorten.
+    The content of such a page cannot be changed later, and GitHub shows its author. An address is not a permalink if it
+    has a query, another port, another fragment, or a path that a browser would shorten.
     """
     if not is_own_page(web_url, url) or "?" in url or "\\" in url:
         return False

@@ -8,7 +8,10 @@ from pathlib import Path
 
 PRIVATE_UMASK = 0o077
 MAX_TIGHTENED = 100_000
-"""Limit of the entries whose modes are corrected at a start. The folder's own mode protects the other entries."""
+"""Limit of the entries whose modes are checked at a start.
+
+The mode of the state folder itself protects further entries.
+"""
 _OPEN_TO_OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,7 +71,7 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
     Args:
         folder: The folder's descriptor. It is private, so that no other user can replace its entries.
         budget: The number of entries that may still be checked.
-        everything: Also enter folders that are private already, because they may contain files that are not.
+        everything: Also enter folders that are already private, because they may contain files that are not private.
     """
     for entry in list(os.scandir(folder)):
         if budget <= 0:
@@ -81,7 +84,8 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by name: to open and close a file of SQLite would release this process's locks on it.
+                # Change the mode by name. Opening and closing a file of SQLite would release this process's locks on
+                # it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

@@ -1,6 +1,6 @@
-"""The TLS settings of all HTTP clients of a process: one object, which loads the trusted authorities once.
+"""The TLS settings of all HTTP clients of a process: one TLS context, which loads the trusted authorities once.
 
-Loading them takes megabytes for each client. Forked processes share the object of their parent.
+Loading them for each client would take megabytes each time. Forked processes share the context of their parent.
 """
 
 from __future__ import annotations

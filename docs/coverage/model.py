@@ -18,7 +18,7 @@ from coverage_model.tables import tables
 
 
 def main() -> int:
-    """Compute and print, or write; the exit status."""
+    """Compute the results, and print or write them. Return the exit status."""
     parser = argparse.ArgumentParser(description="What r8scan can see of public GitHub; its inputs are in inputs.toml")
     parser.add_argument("--write", action="store_true", help="write tables and charts into docs")
     parser.add_argument(

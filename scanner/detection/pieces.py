@@ -14,8 +14,10 @@ from scanner.detection.wide import wide_codec
 PIECE = 32 << 20
 OVERLAP = 64 << 10
 MAX_WHOLE_BYTES = 128 << 20
-"""Bytes of a container that is read whole. The members of a larger one cannot be separated, so it is
-scanned as text."""
+"""Bytes of a container that is read whole.
+
+The members of a larger container cannot be separated, so it is scanned as text.
+"""
 
 _HEAD = 64 << 10
 
@@ -35,7 +37,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     Args:
         detector: Scans each piece.
         start: The beginning of the content.
-        read: Returns up to so many further bytes, and nothing at the end.
+        read: Returns up to so many further bytes, and no bytes at the end.
 
     A token that is repeated within one line is returned once.
     """

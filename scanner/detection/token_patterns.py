@@ -23,7 +23,8 @@ from scanner.detection.token_formats import TokenFormat, active_formats, derived
 
 _GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
 _COMMA = rb"[\s,;]{1,40}+"
-# UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at line ends.
+# UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at the ends of
+# lines.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
 # The end of a literal or of its line, or the place where a template or a format string inserts the rest.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
@@ -41,21 +42,22 @@ class TokenPatterns(NamedTuple):
 
     Attributes:
         plain: The token as it is.
-        units: Any character may be escaped, and joints may stand between two; captures are named `unit` and `joint`.
+        units: A token in which any character may be escaped, with joints between any two. Captures `unit` and `joint`.
         end_of_word: Markup after the first letter that shows that the letter begins no token.
         hexadecimal: Hexadecimal digits without anything between them.
         hex_list: Hexadecimal numbers with separators between them; the body's numbers are captured as `unit`.
         decimal_list: The same with decimal numbers.
-        utf16: Big-endian UTF-16 without its first zero, which is little-endian UTF-16 without its last.
+        utf16: Big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16 without its last
+            zero byte.
         utf32: The same for UTF-32.
         decimal_escapes: Any character may be a decimal escape; captured as `unit`.
         wide_hex_list: A list of hexadecimal bytes of UTF-16; the body's letters are captured as `unit`.
-        lone_prefix: The prefix as a literal of its own.
-        rest: A literal of the body alone, captured as `rest`. It must contain both cases if the alphabet has both, so
-            that a hash in lower case does not match.
-        marked_end: The token with the high bit of its last letter set. What follows must not continue a character of
-            UTF-8 that this bit would begin.
-        escaped: Where a token that is not plain may begin; for windows that are searched, not looked at hit by hit.
+        lone_prefix: A string literal of only the prefix.
+        rest: A string literal of only the body, captured as `rest`. It must contain both cases if the alphabet has
+            both, so that a hash in lower case does not match.
+        marked_end: The token with the high bit of its last letter set. The bytes after it must not continue a UTF-8
+            character that this bit would begin.
+        escaped: Where a token that is not plain may begin, for crowded windows, which are searched by patterns.
     """
 
     form: TokenFormat
@@ -152,6 +154,6 @@ def plain_prefixes() -> tuple[bytes, ...]:
 
 
 def plain_matches(content: bytes) -> Iterator[Match]:
-    """Yield every plain token in the content, format by format; those of one format do not overlap."""
+    """Yield every plain token in the content, format by format. Tokens of one format do not overlap."""
     for patterns in token_patterns():
         yield from patterns.plain.finditer(content)

@@ -116,8 +116,8 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
     """Receive the result of a pack, and whether the reader retires.
 
     Args:
-        connection: The reader's.
-        wait: Returns when something can be received, and raises when the reader is late.
+        connection: The socket to the reader.
+        wait: Returns when something can be received. Raises an exception if the reader is late.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or not of the agreed form.

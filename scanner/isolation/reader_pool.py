@@ -31,7 +31,7 @@ from scanner.detection.token_formats import active_formats, written_formats
 from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8
-"""Readers of one process. They are forks that share memory until they write to it, so an idle one costs little."""
+"""Readers of one process. They are forks that share memory until they write to it, so an idle reader costs little."""
 MAX_IDLE = 2
 SLOW_AFTER_SECONDS = 0.5
 """After so much processor time for one content, a reader runs at low priority: ordinary contents do not wait for

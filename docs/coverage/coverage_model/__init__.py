@@ -1,1 +1,3 @@
-"""What r8scan can see of public GitHub, by source and number of installations: a model, no part of the service."""
+"""What r8scan can see of public GitHub, by source and number of installations: a model, which is not part of the
+service.
+"""

@@ -1,4 +1,6 @@
-"""The two charts, as SVG written by hand: readable in light and dark, named for screen readers, no script, no fonts."""
+"""The two charts as SVG. They are readable in light and dark mode, have labels for screen readers, and need no script
+or fonts.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from coverage_model.words import percent
 WIDTH, HEIGHT = 800, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 570, 92, 384
 LABEL_GAP = 17.0
-"""Least distance between two labels' lines, in pixels."""
+"""The minimum distance between two labels, in pixels."""
 
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
@@ -47,7 +49,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: points in pixels, its label at the right end. `look` names classes of STYLE."""
+    """A curve: its points in pixels, and the label at its right end. `look` names classes of STYLE."""
 
     label: str
     look: str
@@ -55,7 +57,7 @@ class Line:
 
 
 def firehose_chart(results: Results) -> str:
-    """Share of the firehose against the number of installations."""
+    """Draw the share of the firehose against the number of installations."""
     shares, most = results.shares, results.inputs.simulation.most_installations
 
     def x(count: float) -> float:
@@ -101,7 +103,7 @@ def firehose_chart(results: Results) -> str:
 
 
 def delay_chart(results: Results) -> str:
-    """Share of all leaks that are disabled, against time since the leak."""
+    """Draw the share of all leaks that are disabled against the time since the leak."""
     first, last = 10.0, WEEK
 
     def x(seconds: float) -> float:
@@ -173,7 +175,7 @@ def _tick(at: float, label: str) -> str:
 
 
 def _key() -> list[str]:
-    """What solid and dashed mean."""
+    """Draw the key: the meaning of solid and dashed lines."""
     parts = []
     meanings = (("ink", "within minutes"), ("ink later", "after about an hour, with the event archive"))
     for left, (look, label) in zip((LEFT, LEFT + 160), meanings, strict=True):
@@ -183,7 +185,7 @@ def _key() -> list[str]:
 
 
 def _curves(lines: Sequence[Line]) -> list[str]:
-    """The lines, and their labels beside their ends, moved apart where they would overlap."""
+    """Draw the lines, and their labels beside their ends. Move labels apart if they would overlap."""
     parts = []
     for line in lines:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line.points)
@@ -197,7 +199,10 @@ def _curves(lines: Sequence[Line]) -> list[str]:
 
 
 def label_heights(wanted: Sequence[float]) -> list[float]:
-    """Heights as near to the wanted ones as fit, in the same order, LABEL_GAP apart and inside the plot's frame."""
+    """Return heights for the labels, as near to the wanted ones as possible.
+
+    They keep their order, are LABEL_GAP apart, and stay inside the plot's frame.
+    """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     heights = list(wanted)
     for before, after in pairwise(order):

@@ -1,4 +1,4 @@
-"""What a deployment finds, how fast, and what it costs: sources together, for N separate installations."""
+"""The finds, delays and costs of a deployment: several sources on N separate installations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ DAY = 86400
 
 @dataclass(frozen=True)
 class Deployment:
-    """Sources that are on, on so many separate installations. Each polls; one of them reads the archive."""
+    """A set of sources on a number of separate installations.
+
+    Each installation polls, and one of them reads the archive.
+    """
 
     name: str
     sources: tuple[str, ...]
@@ -38,7 +41,7 @@ DEPLOYMENTS = (
 
 @dataclass(frozen=True)
 class Delays:
-    """Seconds from leak to disabled, sorted, of all leaks; those that are never found are at the end."""
+    """The sorted seconds from leak to disabled for all leaks. Leaks that are never found come last."""
 
     seconds: tuple[float, ...]
 
@@ -46,25 +49,28 @@ class Delays:
         return bisect_right(self.seconds, seconds) / len(self.seconds)
 
     def of_all(self, share: float) -> float:
-        """The time by which this share of all leaks is disabled; NEVER if it never is."""
+        """Return the time by which this share of all leaks is disabled; NEVER if it never is."""
         return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
     def of_found(self) -> Delays:
-        """Those alone that were found."""
+        """Return the delays of the found leaks only."""
         return Delays(tuple(value for value in self.seconds if value < NEVER) or (NEVER,))
 
 
 def delays(
     inputs: Inputs, leaks: Sequence[Leak], sources: Sequence[str], events_share: float, installations: int = 1
 ) -> Delays:
-    """How long the leaks stay usable when these sources are on."""
+    """Return how long the leaks stay usable if these sources are on."""
     by_source = (times(inputs, leak, events_share, installations) for leak in leaks)
     return Delays(tuple(sorted(min(found[source] for source in sources) for found in by_source)))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a deployment, all installations together, but for the budgets, which each has for itself."""
+    """The cost of a deployment.
+
+    It is the sum over all installations, except for budgets, which are per installation.
+    """
 
     rest_per_hour: float
     rest_budget: float
@@ -80,14 +86,18 @@ class Cost:
 def cost(
     inputs: Inputs, sources: Sequence[str], single_share: float, pooled_share: float, installations: int = 1
 ) -> Cost:
-    """The deployment's cost. `single_share` of the events is what one installation sees, `pooled_share` what all do."""
+    """Return the deployment's cost.
+
+    `single_share` is the share of events that one installation sees, and `pooled_share` the share that all see
+    together.
+    """
     work, arriving = inputs.work, inputs.firehose.events_per_second * inputs.firehose.read_share
     pushes = rest = search = points = kb_per_hour = 0.0
     if "public_events" in sources:
         asked = inputs.public_events.pages + inputs.public_events.text_pages
         polled = 3600 / inputs.public_events.poll_seconds * asked
         rest += polled
-        # Separate installations do not know what the others have read.
+        # Separate installations do not know which pushes the others have read.
         pushes += arriving * single_share * installations
         kb_per_hour += polled * inputs.public_events.page_kb * installations
     known = pooled_share if "public_events" in sources else 0.0

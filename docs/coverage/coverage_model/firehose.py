@@ -1,8 +1,8 @@
-"""Which share of the firehose N installations see that poll /events: a seeded simulation.
+"""The share of the firehose that N installations see by polling /events: a seeded simulation.
 
-Arrivals are counted, not made one by one: a window is a range of event numbers, and what N pollers saw is the union of
-their ranges. As long as no windows meet the answer is N times that of one; simulated is what happens when they do,
-with a rate that varies, pages that shift while they are read, polls that jitter and polls that fail.
+Arrivals are counted and not created one by one: a window is a range of event numbers, and N pollers have seen the union
+of their ranges. While no windows overlap, the result is N times that of one installation. The simulation is for windows
+that overlap, with a varying rate, pages that shift while they are read, and polls that jitter or fail.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from coverage_model.inputs import Inputs
 BIN_SECONDS = 0.1
 BINS_A_SECOND = 10
 MARGIN_SECONDS = 30
-"""Simulated on both sides of what is counted, so that windows and late polls have something to stand on."""
+"""Seconds that are simulated before and after the counted time, so that early windows and late polls are complete."""
 
 
 @dataclass(frozen=True)
 class Shares:
     """Share of events seen by 1, 2, … N installations together.
 
-    `staggered`: their polls are spread evenly over the interval, as one planner would arrange them.
-    `uncoordinated`: each polls when it happens to. `same_windows`: GitHub shows all of them the same list.
+    `staggered`: the polls are spread evenly over the interval. `uncoordinated`: each installation polls at a random
+    time. `same_windows`: GitHub shows all of them the same list.
     """
 
     staggered: tuple[float, ...]
@@ -34,15 +34,15 @@ class Shares:
 
 
 def one_window_share(inputs: Inputs) -> float:
-    """The textbook figure: a window over what arrives between two polls."""
+    """Return the textbook figure: the size of a window divided by the events that arrive between two polls."""
     arriving = inputs.firehose.events_per_second * inputs.public_events.poll_seconds
     return min(1.0, inputs.public_events.window_events / arriving)
 
 
 def simulate(inputs: Inputs) -> Shares:
-    """Shares for 1 to `most_installations`; the same for the same inputs."""
+    """Return the shares for 1 to `most_installations`. They depend only on the inputs."""
     most = inputs.simulation.most_installations
-    # Each of its own, so that another number of installations changes no arrivals.
+    # Use separate random generators, so that another number of installations does not change the arrivals.
     arrivals, pollers = random.Random(inputs.simulation.seed), random.Random(inputs.simulation.seed + 1)
     interval = inputs.public_events.poll_seconds
     seen_staggered, seen_uncoordinated, total = [0] * most, [0] * most, 0
@@ -63,12 +63,12 @@ def simulate(inputs: Inputs) -> Shares:
 
 
 class _Stretch:
-    """Some minutes of the firehose, and what polls at given moments would show of it."""
+    """Some minutes of the firehose, and the windows that polls at given moments would show."""
 
     def __init__(self, inputs: Inputs, hour: float, arrivals: random.Random, pollers: random.Random) -> None:
         self._events = inputs.public_events
         interval = self._events.poll_seconds
-        # A whole number of polls, or the phase alone would decide how many fall into the stretch.
+        # Use a whole number of polls. Otherwise the phase alone would decide how many polls fall into the stretch.
         self._seconds = max(1, round(inputs.simulation.minutes * 60 / interval)) * interval
         swing = inputs.firehose.daily_swing * math.sin(2 * math.pi * hour / 24)
         rate = inputs.firehose.events_per_second * (1 + swing)
@@ -81,7 +81,7 @@ class _Stretch:
         ]
 
     def windows(self, poller: int, phase: float) -> list[tuple[int, int]]:
-        """Ranges of event numbers that one poller's pages show, within the stretch."""
+        """Return the ranges of event numbers that one poller's pages show, within the stretch."""
         ranges: list[tuple[int, int]] = []
         size = self._events.page_events
         for cycle in self._cycles():
@@ -98,11 +98,12 @@ class _Stretch:
         return ranges
 
     def _cycles(self) -> range:
-        # One more than fits: a window lies before its poll, so the first poll's may lie before the stretch.
+        # Use one more poll than fits: a window is older than its poll, so that of the first poll may be before the
+        # stretch.
         return range(round(self._seconds / self._events.poll_seconds) + 1)
 
     def _number(self, at: float) -> int:
-        """How many events have arrived by this second."""
+        """Return how many events have arrived by this second."""
         position = at / BIN_SECONDS
         index = int(position)
         low, high = self._totals[index], self._totals[index + 1]
@@ -110,7 +111,7 @@ class _Stretch:
 
 
 def _cumulative(rate: float, swing: float, seconds: float, rng: random.Random) -> list[int]:
-    """Events arrived by the end of each bin; the rate of each second varies by `swing`."""
+    """Return the events that have arrived by the end of each bin. The rate of each second varies by `swing`."""
     totals = [0]
     for _ in range(math.ceil(seconds)):
         floor = math.exp(-rate * (1 + swing * (2 * rng.random() - 1)) * BIN_SECONDS)
@@ -120,7 +121,11 @@ def _cumulative(rate: float, swing: float, seconds: float, rng: random.Random) -
 
 
 def _poisson(floor: float, rng: random.Random) -> int:
-    """Knuth's way, by uniform numbers only, which every Python version draws alike. `floor` is exp(-mean)."""
+    """Draw a Poisson number by Knuth's method, which needs only uniform numbers and gives the same in every Python
+    version.
+
+    `floor` is exp(-mean).
+    """
     count, product = 0, rng.random()
     while product > floor:
         count += 1
@@ -129,7 +134,7 @@ def _poisson(floor: float, rng: random.Random) -> int:
 
 
 def union_length(ranges: Iterable[Sequence[int]]) -> int:
-    """How many numbers lie in at least one of the half-open ranges."""
+    """Return how many numbers are in at least one of the half-open ranges."""
     length, reached = 0, -1
     for begin, end in sorted((int(pair[0]), int(pair[1])) for pair in ranges):
         if end > reached:

@@ -1,4 +1,4 @@
-"""The model's inputs: inputs.toml as frozen values. Sources and units stand in that file, beside each figure."""
+"""The model's inputs: inputs.toml as frozen values. That file gives the source and the unit beside each figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """A line of inputs.toml that cannot be used; the message says which."""
+    """A line of inputs.toml cannot be used. The message names it."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Firehose:
 
     @property
     def read_share(self) -> float:
-        """Events that name content to be read by git."""
+        """Return the share of events that name content to be read by git."""
         return self.push_share + self.create_share
 
 
@@ -62,13 +62,13 @@ class RepositorySearch:
 
     @property
     def looks(self) -> tuple[float, ...]:
-        """Seconds from a window's end to each look."""
+        """Return the seconds from a window's end to each look."""
         later = (0.0, self.second_look_seconds, self.third_look_seconds, self.fourth_look_seconds)
         return tuple(self.settle_seconds + seconds for seconds in later)
 
     @property
     def shown_share(self) -> float:
-        """Share of pushes whose content is read because of it."""
+        """Return the share of pushes whose content is read because of this source."""
         return self.indexed_share * (1 - self.again_share) * (1 - self.other_branch_share)
 
 
@@ -163,7 +163,7 @@ class Work:
 
     @property
     def pack_kb(self) -> float:
-        """The mean pack of a push."""
+        """Return the size of the mean pack of a push."""
         single = 1 - self.many_commits_share - self.largest_share
         return (
             single * self.one_commit_kb
@@ -177,7 +177,7 @@ class Work:
 
     @property
     def pushes_per_second(self) -> float:
-        """What all processes together can read."""
+        """Return the pushes per second that all processes together can read."""
         return self.processes * self.threads / self.push_seconds
 
 
@@ -207,7 +207,9 @@ class Inputs:
 
     @property
     def archive_share(self) -> float:
-        """Share of all events that the archive holds: its pushes over the firehose's; at most 1."""
+        """Return the share of all events that are in the archive: its pushes divided by those of the firehose, at most
+        1.
+        """
         pushes_per_hour = self.firehose.events_per_second * 3600 * self.firehose.push_share
         return min(1.0, self.event_archive.pushes_per_hour / pushes_per_hour)
 
@@ -231,7 +233,7 @@ SECTIONS: dict[str, type[Any]] = {
 INSTALLATIONS = (1, 2, 5, 10, 20)
 """Numbers of installations that the tables show."""
 
-# What is divided by, or is an end of a logarithmic scale.
+# Inputs that are divisors, or ends of a logarithmic scale.
 POSITIVE = frozenset(
     [
         *("events_per_second", "window_events", "page_events", "poll_seconds", "requests_per_minute", "shard_fill"),

@@ -11,9 +11,9 @@ from coverage_model.inputs import InputError, Inputs
 
 DAY_SECONDS = 86_400
 MIN_MARKS = 100
-"""A share of fewer marks is too uncertain to replace an assumption."""
+"""A share that was measured with fewer marks is too uncertain to replace an assumption."""
 NEARLY_ALL = 0.95
-"""The lag's end is the first horizon that shows this share of what a day shows."""
+"""The lag ends at the first horizon at which this share of a day's pushes is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Replaced:
 
 
 def with_measurements(inputs: Inputs, status: Mapping[str, Any]) -> tuple[Inputs, list[Replaced]]:
-    """Return the inputs with everything that the status measures, and the list of what was replaced.
+    """Return the inputs with the measured values of the status, and the list of replaced inputs.
 
-    An input stays as it is where too little was measured.
+    An input is kept if too little was measured.
 
     Raises:
         InputError: It is not the output of `r8scan status --json`.
@@ -80,7 +80,7 @@ def _lag(shares: Mapping[int, float]) -> tuple[float, float]:
     if not inner:
         return min(shares) / math.e, float(latest)
     seconds, share = inner[0]
-    # On a logarithmic scale the shares lie on a line: through this point and the end.
+    # On a logarithmic scale, the shares are on a line through this point and the end.
     begin = math.exp((math.log(seconds) - share * math.log(latest)) / (1 - share))
     return max(begin, 1.0), float(latest)
 

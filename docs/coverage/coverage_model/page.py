@@ -17,7 +17,7 @@ TABLES_OF_PAGE = ("answer", "deployments")
 
 
 def made_files(results: Results) -> dict[Path, str]:
-    """Return the files that depend on the model, with the content they should have."""
+    """Return the files that depend on the model, with the content that they should have."""
     made = tables(results)
     short = {name: made.pop(name) for name in TABLES_OF_PAGE}
     return {

@@ -1,4 +1,4 @@
-"""Everything that is computed from the inputs once, for tables and charts alike."""
+"""The results that are computed once from the inputs, for the tables and the charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from coverage_model import deployments, firehose, sources
 from coverage_model.deployments import DEPLOYMENTS, Cost, Delays, Deployment
 from coverage_model.inputs import Inputs
 
-# What the page cannot know, each with a low and a high value to try instead.
+# Uncertain inputs, each with a low and a high value to try instead.
 TRIED: tuple[tuple[str, str, str, float, float], ...] = (
     ("events a second", "firehose", "events_per_second", 35.0, 140.0),
     ("events visible within 90 s", "public_events", "prompt_share", 0.5, 0.99),
@@ -28,7 +28,7 @@ TRIED: tuple[tuple[str, str, str, float, float], ...] = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """A deployment with what it finds and costs."""
+    """A deployment with its finds and costs."""
 
     deployment: Deployment
     delays: Delays
@@ -37,7 +37,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """One assumption replaced: shares of all leaks disabled within two hours, at the low and at the high value."""
+    """The effect of one assumption: the shares of all leaks disabled within two hours, at its low and its high
+    value.
+    """
 
     label: str
     key: str
@@ -56,7 +58,10 @@ class Results:
     trials: tuple[Trial, ...]
 
     def with_archive(self, share: float) -> float:
-        """Of the events, what is known after the archive's file has come, too; the two miss independently."""
+        """Return the share of events that are known after the archive's file was read.
+
+        Polls and archive miss independently.
+        """
         return 1 - (1 - share) * (1 - self.inputs.archive_share)
 
     def named(self, name: str) -> Outcome:
@@ -64,7 +69,7 @@ class Results:
 
 
 def compute(inputs: Inputs) -> Results:
-    """Some seconds of work; the same for the same inputs."""
+    """Compute all results. It takes some seconds, and the results depend only on the inputs."""
     shares, leaks = firehose.simulate(inputs), sources.draw_leaks(inputs)
     single = shares.uncoordinated[0]
     by_source = {source: deployments.delays(inputs, leaks, [source], single) for source in deployments.ALL}

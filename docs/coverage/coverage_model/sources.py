@@ -1,6 +1,6 @@
-"""Each source by itself: how long a round takes, what share it shows, when it shows a leak.
+"""The model of each single source: how long a round takes, what share it shows, and when it shows a leak.
 
-Times are seconds since the leak became public; `NEVER` where a source does not show it.
+Times are seconds since the leak became public. They are `NEVER` if a source does not show the leak.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ WEEK = 7 * 86400.0
 
 @dataclass(frozen=True)
 class Leak:
-    """One leak's fate as uniform numbers in [0, 1); what they mean depends on the inputs.
+    """The random properties of one leak, as uniform numbers in [0, 1). The inputs decide what the numbers mean.
 
-    Fixed numbers make runs comparable: one more installation or another assumption meets the very same leaks.
+    Fixed numbers make runs comparable: runs with other inputs have the same leaks.
     """
 
     place: float
@@ -55,17 +55,18 @@ class Leak:
 
 
 def draw_leaks(inputs: Inputs) -> list[Leak]:
-    """The simulation's leaks; the same for the same seed and number."""
+    """Return the simulation's leaks. They depend only on the seed and the number."""
     rng = random.Random(inputs.simulation.seed + 2)
     width = len(Leak.__dataclass_fields__)
     return [Leak(*(rng.random() for _ in range(width))) for _ in range(inputs.simulation.leaks)]
 
 
 def code_search_requests(inputs: Inputs, queries: int | None = None, matches: int | None = None) -> int:
-    """Requests of one full round.
+    """Return the number of requests of one full round.
 
-    A query shows 1,000 results, so its matches are cut into ranges of `size:` by halving those that are too full; each
-    halving costs a request that shows nothing but "too many", and the last page of a range is half empty on average.
+    A query shows 1,000 results, so its matches are divided into ranges of `size:`. A range with too many results is
+    halved. Each halving costs a request that only shows that there are too many. The last page of a range is half empty
+    on average.
     """
     search = inputs.code_search
     matches = search.matches_per_query if matches is None else matches
@@ -78,28 +79,31 @@ def code_search_requests(inputs: Inputs, queries: int | None = None, matches: in
 
 
 def code_search_round_seconds(inputs: Inputs) -> float:
-    """How long one credential needs for a full round."""
+    """Return how long one credential needs for a full round."""
     return 60 * code_search_requests(inputs) / inputs.code_search.requests_per_minute
 
 
 def code_search_wait(inputs: Inputs, chance: float, installations: int) -> float:
-    """Seconds until the first of some installations comes by, each on its own round; the mean is a round / (N + 1)."""
+    """Return the seconds until the first of several installations comes by, each in its own round.
+
+    The mean is the length of a round / (N + 1).
+    """
     return float(code_search_round_seconds(inputs) * (1 - (1 - chance) ** (1 / installations)))
 
 
 def gists_share(inputs: Inputs) -> float:
-    """Share of new gists that are still among those listed when the next poll comes."""
+    """Return the share of new gists that are still in the list at the next poll."""
     arriving = inputs.gists.new_per_minute / 60 * inputs.gists.poll_seconds
     return 1.0 if arriving <= inputs.gists.window_gists else inputs.gists.window_gists / arriving
 
 
 def archive_drain_seconds(inputs: Inputs) -> float:
-    """How long the processes read on one hour's file."""
+    """Return how long the processes need to read the pushes of one hour's file."""
     return inputs.event_archive.pushes_per_hour / inputs.work.pushes_per_second
 
 
 def times(inputs: Inputs, leak: Leak, events_share: float, installations: int) -> dict[str, float]:
-    """Seconds from the leak to "disabled", for each source."""
+    """Return the seconds from the leak to "disabled", for each source."""
     place, work = _place(inputs, leak.place), inputs.work
     if leak.readable >= inputs.leaks.readable_share:
         return dict.fromkeys(SOURCES, NEVER)
@@ -125,7 +129,7 @@ def _place(inputs: Inputs, chance: float) -> str:
 
 
 def _visible_after(inputs: Inputs, leak: Leak) -> float:
-    """When the event appears in /events."""
+    """Return when the event appears in /events."""
     events = inputs.public_events
     earliest, prompt = events.visible_earliest_seconds, events.prompt_seconds
     if leak.visible < events.prompt_share:
@@ -137,14 +141,17 @@ def _visible_after(inputs: Inputs, leak: Leak) -> float:
 def _events_time(inputs: Inputs, leak: Leak, place: str, share: float) -> float:
     if place not in EVENT_PLACES or leak.events >= share:
         return NEVER
-    # Those that a poll shows are shown within the window's length: an older event has left the list.
+    # A poll shows an event only within the window's length. After that, the event has left the list.
     window = inputs.public_events.window_events / inputs.firehose.events_per_second
     waited = min(window, inputs.public_events.poll_seconds) * leak.polled
     return _visible_after(inputs, leak) + waited + inputs.work.push_seconds + inputs.work.react_seconds
 
 
 def _repository_search_time(inputs: Inputs, leak: Leak, place: str) -> float:
-    """A window is asked for once it has settled, and again later for what the index has learned since."""
+    """Return when repository search shows the push.
+
+    A window is searched once it has settled, and again later for pushes that were indexed since.
+    """
     search, work = inputs.repository_search, inputs.work
     if place not in ("push", "create") or leak.searched >= search.shown_share:
         return NEVER
@@ -157,7 +164,10 @@ def _repository_search_time(inputs: Inputs, leak: Leak, place: str) -> float:
 
 
 def _new_repository_time(inputs: Inputs, leak: Leak, place: str) -> float:
-    """Looked at one minute after it was listed; a first push that comes later is seen by the next look."""
+    """Return when the source of new repositories shows the push.
+
+    A repository is looked at one minute after it was listed. The next look sees a first push that comes later.
+    """
     new, work = inputs.new_repositories, inputs.work
     if place != "create" or leak.listed >= new.share * new.listed_share:
         return NEVER
@@ -185,7 +195,8 @@ def _search_time(inputs: Inputs, leak: Leak, place: str, plain: bool, installati
     shown = indexed + code_search_wait(inputs, leak.round, installations)
     if leak.removed < inputs.leaks.removed_share:
         removed = _spread(inputs.leaks.removed_earliest_seconds, WEEK, leak.removed_at)
-        # What was removed before it was indexed never comes; after that, it is gone at the next indexing at the latest.
+        # A token that was removed before it was indexed is never shown. Otherwise it is gone at the next indexing at
+        # the latest.
         if removed < shown:
             return NEVER
     return shown + inputs.work.react_seconds
@@ -205,5 +216,5 @@ def _alert_time(inputs: Inputs, leak: Leak, plain: bool) -> float:
 
 
 def _spread(earliest: float, latest: float, chance: float) -> float:
-    """Evenly on a logarithmic scale: as likely between 1 and 10 minutes as between 10 and 100."""
+    """Spread a uniform number evenly on a logarithmic scale: 1 to 10 minutes is as likely as 10 to 100."""
     return float(earliest * (latest / earliest) ** chance)

@@ -1,4 +1,4 @@
-"""The tables of docs/coverage.md, in Markdown, by the name that their marker has in the page."""
+"""The tables of docs/coverage.md in Markdown, by the names of their markers in the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEARCHES = ((2, 5_000), (4, 20_000), (8, 20_000), (8, 80_000))
 
 
 def tables(results: Results) -> dict[str, str]:
-    """All tables by name."""
+    """Return all tables by name."""
     return {
         "answer": _answer(results),
         "deployments": _deployments(results),

@@ -1,4 +1,4 @@
-"""Figures as people read them: two digits, and units that fit."""
+"""Formatting of figures for people: two digits, and fitting units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def percent(share: float) -> str:
-    """7.1 %, 33 %; never "100 %" of what is not all."""
+    """Format a share: 7.1 %, 33 %. Return "100 %" only for a share of exactly 1."""
     value = 100 * share
     if value < 10:
         return f"{value:.1f} %"
@@ -14,7 +14,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """49 s, 4 min, 1.2 h, 3.1 days; a dash for never."""
+    """Format a duration: 49 s, 4 min, 1.2 h, 3.1 days, or a dash for never."""
     if math.isinf(seconds):
         return "–"
     for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
 
 
 def two_digits(value: float) -> str:
-    """0.048, 0.25, 4.4, 36, 180, 400,000."""
+    """Format a number with two digits: 0.048, 0.25, 4.4, 36, 180, 400,000."""
     if value == 0:
         return "0"
     digits = 1 - math.floor(math.log10(abs(value)))
@@ -32,12 +32,12 @@ def two_digits(value: float) -> str:
 
 
 def figure(key: str, value: float) -> str:
-    """An input as its key says it is to be read."""
+    """Format an input by the unit in its key."""
     if key.endswith("_share"):
         return percent(value)
     return duration(value) if key.endswith("_seconds") else number(value)
 
 
 def number(value: float) -> str:
-    """A figure as it was given: 0.5, 70, 34,000."""
+    """Format a number as it was given: 0.5, 70, 34,000."""
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"

@@ -16,15 +16,18 @@ from scanner.detection.pack_codec import OBJECT_TYPES
 from scanner.detection.pack_history.index import Array, Entries, PackFile, argsort, sortable
 
 MAX_OBJECT_BYTES = 32 << 20
-"""Objects that this reader makes. Git reads larger ones and their deltas, and streams them where it can."""
+"""The largest object that this reader makes. Git reads larger objects and their deltas."""
 UNITS = 64
 """Units that a repository is divided into, if its families are small enough."""
 MIN_UNIT_BYTES = 16 << 20
 OBJECT_COST = 2048
-"""Bytes that one object is counted in addition to its own. Each takes some microseconds."""
+"""Bytes added to the size of each object in the weight of a unit, because each object takes some microseconds."""
 
 _MAX_ROUNDS = 13
-"""Rounds that follow bases, each twice as far as the one before. A chain of more than 8,192 deltas is left to git."""
+"""Rounds that follow deltas to their bases.
+
+Each round goes twice as far as the one before. A chain of more than 8,192 deltas is left to git.
+"""
 _SLICE = 1 << 20
 
 
@@ -67,7 +70,10 @@ class Unit:
 
 @dataclass(slots=True)
 class HistoryPlan:
-    """All packs of a repository. `units` are sorted by weight, heaviest first. `objects` counts what they hold."""
+    """All packs of a repository.
+
+    `units` are sorted by weight, heaviest first. `objects` is the number of objects in the units.
+    """
 
     packs: list[PackPlan] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -98,7 +104,9 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def find_repeats(files: Sequence[PackFile]) -> list[npt.NDArray[np.bool_] | None]:
-    """Return for each pack which rows of its index also occur in an earlier pack, or None if no row does.
+    """Return, for each pack, flags for the rows of its index whose object an earlier pack also has.
+
+    None for a pack without such rows.
 
     Ids are compared in 256 parts, by their first byte, so that the work needs little memory.
     """
@@ -123,7 +131,9 @@ def find_repeats(files: Sequence[PackFile]) -> list[npt.NDArray[np.bool_] | None
 
 
 def _roots(entries: Entries) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Return the number of the base object that each entry is made from, and whether there is a readable one."""
+    """Return, for each entry, the number of the base object at the end of its chain, and whether that object is
+    readable.
+    """
     count = len(entries.kinds)
     numbers = np.arange(count, dtype=np.uint32)
     roots = np.where(entries.bases >= 0, entries.bases, numbers).astype(np.uint32)
@@ -139,8 +149,8 @@ def _roots(entries: Entries) -> tuple[Array, npt.NDArray[np.bool_]]:
 def _children(entries: Entries) -> tuple[Array, Array]:
     """Return `PackPlan.children` and `PackPlan.starts`.
 
-    A worker takes the deltas of a base from the end. Those without deltas come first, so that the base can be freed
-    before a long chain is followed.
+    A worker takes the deltas of a base from the end of the list. It first takes deltas that are no base themselves, so
+    that the base can be freed before a long chain is followed.
     """
     deltas = np.flatnonzero(entries.bases >= 0).astype(np.uint32)
     bases = entries.bases[deltas]
@@ -155,9 +165,9 @@ def _children(entries: Entries) -> tuple[Array, Array]:
 def _weighed(
     entries: Entries, roots: Array, is_rooted: npt.NDArray[np.bool_], repeats: npt.NDArray[np.bool_] | None
 ) -> tuple[npt.NDArray[np.uint32], Array]:
-    """Return the roots of all families that hold a new object, and the work on each family in bytes.
+    """Return the roots of all families with an object that no earlier pack has, and the work on each family in bytes.
 
-    A delta usually makes an object about as large as its base.
+    The work assumes that the object of a delta is about as large as its base.
     """
     count = len(roots)
     members = np.bincount(roots[is_rooted], minlength=count).astype(np.uint32)

@@ -1,6 +1,6 @@
 """The packs of a repository, mapped into memory, with their entries as arrays.
 
-An index lists ids and offsets. Everything else is parsed from the packs here, for all entries of a pack at once:
+An index lists ids and offsets. This module parses everything else from the packs, for all entries of a pack at once:
 https://git-scm.com/docs/gitformat-pack
 """
 
@@ -28,7 +28,7 @@ MAX_OBJECTS = 100_000_000
 """Objects of one index. The largest public repositories have 20 million."""
 
 _SLICE = 1 << 18
-"""Entries whose headers are parsed at a time. Each takes about 100 bytes while it is parsed."""
+"""Entries whose headers are parsed together. Each entry takes about 100 bytes of memory while it is parsed."""
 _MAGIC = b"\xfftOc\0\0\0\2"
 _FANOUT = 256 * 4
 _LARGE = 1 << 31
@@ -37,7 +37,7 @@ _IS_KNOWN = np.array([kind in (*OBJECT_TYPES, OFFSET_DELTA, NAMED_DELTA) for kin
 
 
 class UnusualPack(Exception):
-    """A pack or an index that git has to read."""
+    """This reader cannot read a pack or an index, so git has to read it."""
 
 
 @dataclass(slots=True)
@@ -51,15 +51,15 @@ class PackFile:
 
 @dataclass(slots=True)
 class Entries:
-    """The entries of one pack in the order of their offsets, and one more offset for the end of the last entry.
+    """The entries of one pack in the order of their offsets.
 
     Attributes:
-        offsets: Where each entry begins, uint32 if the pack is smaller than 4 GB.
+        offsets: The offset of each entry, and the end of the last one. uint32 if the pack is smaller than 4 GB.
         id_rows: The row of each entry's id in the index.
         kinds: The kind of each entry; see `EntryHead`.
-        heads: Bytes of the header.
-        sizes: Declared inflated sizes. Larger ones are stored as 4 GB - 1.
-        bases: The number of the entry's base, NO_BASE or MISSING_BASE.
+        heads: The size of each header in bytes.
+        sizes: Declared inflated sizes. Sizes of 4 GB and more are stored as 4 GB - 1.
+        bases: The number of each entry's base, NO_BASE or MISSING_BASE.
     """
 
     offsets: Array
@@ -124,7 +124,7 @@ def _layout(index: memoryview, count: int) -> tuple[int, int]:
 
 
 def _sorted_offsets(index: memoryview, count: int, hash_bytes: int, large: int, end: int) -> tuple[Array, Array]:
-    """Return the offsets in order, followed by the end of the last entry, and the row of each one's id."""
+    """Return the sorted offsets with the end of the last entry, and, for each entry, the row of its id in the index."""
     at = 8 + _FANOUT + count * (hash_bytes + 4)
     listed = np.frombuffer(index, ">u4", count, at)
     offsets: Array
@@ -148,9 +148,10 @@ def _sorted_offsets(index: memoryview, count: int, hash_bytes: int, large: int, 
 
 
 def argsort(values: npt.NDArray[np.integer]) -> Array:
-    """Return the stable order of the values as uint32, which numpy itself would return in twice the memory and more.
+    """Return the stable sort order of the values as uint32. numpy's own argsort would need at least twice the memory.
 
-    Values are sorted in ranges that hold about as many values each if they are spread evenly, as offsets are.
+    The values are sorted in ranges of equal width. If they are spread evenly, as offsets are, each range has about as
+    many.
     """
     count = len(values)
     order = np.empty(count, np.uint32)
@@ -203,7 +204,10 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
 def _sizes(
     raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return kinds and sizes from the headers at `at`, and whether each header ends. Advance `at` behind them."""
+    """Parse the headers at the offsets `at`.
+
+    Return the kinds, the sizes and whether each header is complete. Move `at` behind the headers.
+    """
     last = len(raw) - 1
     byte = raw[at]
     at += 1
@@ -224,7 +228,10 @@ def _sizes(
 def _distances(
     raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return the distances of offset deltas to their bases, and whether each one ends. Advance `at` behind them."""
+    """Parse the distances of offset deltas to their bases.
+
+    Return them, and whether each is complete. Move `at` behind them.
+    """
     last = len(raw) - 1
     byte = raw[np.minimum(at[rows], last)]
     at[rows] += 1
@@ -243,7 +250,7 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """Return the number of the entry at each offset, or MISSING_BASE."""
+    """Return the number of the entry that begins at each wanted offset, or MISSING_BASE if no entry begins there."""
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
     numbers = np.searchsorted(starts, wanted.astype(offsets.dtype))
@@ -252,7 +259,7 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
 
 
 def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
-    """Set the bases of named deltas whose base is in the same pack."""
+    """Set `bases` for named deltas. A delta whose base is not in the same pack gets MISSING_BASE."""
     entries.bases[rows] = MISSING_BASE
     rows = rows[entries.kinds[rows] == NAMED_DELTA]
     if not rows.size:
@@ -270,6 +277,8 @@ def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8],
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
-    """Return rows of bytes as strings, which numpy compares as a whole. Zeros at their ends make no difference."""
+    """Return rows of bytes as an array of strings, which numpy can sort and search. numpy ignores zeros at the end of a
+    string, which makes no difference here.
+    """
     rows = np.ascontiguousarray(ids)
     return rows.view(f"S{rows.shape[1]}").reshape(len(rows))

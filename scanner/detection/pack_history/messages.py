@@ -1,7 +1,7 @@
 """The protocol between the process that scans a history and the processes that read its packs.
 
-The scanning process does not trust the others: a hostile pack may have taken one over. The size of each message is
-limited, and each field is checked.
+The scanning process does not trust the others, because a hostile pack may have taken one over. The size of each message
+is limited, and each field is checked.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ SUSPECT, POINTER, GIT, COUNTS, DONE = b"s", b"p", b"g", b"c", b"d"
 
 
 class BadMessage(Exception):
-    """A message is invalid: the process that sent it failed, or a hostile pack took it over."""
+    """A message is invalid. Its sender has failed, or a hostile pack has taken it over."""
 
 
 class Plan(NamedTuple):
-    """The server's answer: what it will read, and the joined ids of the objects that git has to read.
+    """The server's plan: the units that its workers will read, and the ids of the objects that git has to read.
 
     Attributes:
         is_usable: Whether this reader can read the packs at all.
-        objects: Objects in the units.
+        hash_bytes: The size of an object id. units: The number of units. objects: The number of objects in the units.
+            rest: The joined ids of the objects that git has to read.
     """
 
     is_usable: bool
@@ -50,8 +51,9 @@ class Plan(NamedTuple):
 class Frame(NamedTuple):
     """A message of a worker.
 
-    SUSPECT has an object's kind, id and content, POINTER its kind and id. GIT has joined ids of objects that git has to
-    read. COUNTS has the objects and bytes that were read since the last one. DONE ends a unit.
+    SUSPECT has the kind, id and content of an object. POINTER has the kind and id of a Git LFS pointer. GIT has the
+    joined ids of objects that git has to read. COUNTS has the numbers of objects and bytes that were read since the
+    last COUNTS. DONE ends a unit.
     """
 
     operation: bytes
@@ -61,7 +63,7 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Return objects and bytes of COUNTS."""
+        """Return the numbers of objects and bytes in a COUNTS message."""
         objects, size = _COUNTS.unpack(self.payload)
         return objects, size
 
@@ -112,7 +114,7 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
     Args:
         connection: The socket.
         hash_bytes: The size of an id.
-        wait: Called again and again until something can be received. It may raise to give up.
+        wait: Called repeatedly until something can be received. It may raise an exception to give up.
 
     Raises:
         BadMessage: the worker has ended, or sent something else.
@@ -138,7 +140,7 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     """Return `size` bytes, fewer if the other end was closed.
 
     Args:
-        connection: The socket. If it has a timeout, `wait` is called each time that it passes.
+        connection: The socket. If it has a time-out, `wait` is called after each time-out.
         size: The number of bytes.
         wait: See `receive_frame`.
     """
@@ -146,7 +148,7 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     filled = 0
     while filled < size:
         if filled == len(buffer):
-            # Memory is taken as the bytes arrive, not when they are announced.
+            # Allocate memory as the bytes arrive, not by the declared size.
             buffer.extend(bytes(min(size - filled, max(filled, 1 << 20))))
         try:
             count = connection.recv_into(memoryview(buffer)[filled:])
@@ -162,6 +164,6 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
 
 
 def close(connection: socket.socket) -> None:
-    """Close a socket whose other end may have gone."""
+    """Close a socket whose other end may already be closed."""
     with contextlib.suppress(OSError):
         connection.close()

@@ -1,6 +1,6 @@
 """The scan of a repository's packs: starts the processes that read them, and scans the objects that they send.
 
-Whatever those processes cannot read is returned, for git to read.
+It returns the ids of the objects that those processes cannot read, so that git can read them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_DEATHS = 16
 """Workers that may die before git reads the units that are left."""
 LOOK_SECONDS = 0.2
 END_SECONDS = 1.0
-"""Seconds that the server has to end by itself, with its workers."""
+"""Seconds that the server and its workers have to end by themselves."""
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (
@@ -57,7 +57,7 @@ class PacksRead:
     """The result of reading packs.
 
     Attributes:
-        shard: What the objects hold.
+        shard: The findings in the objects, and counts.
         rest: Ids of the objects that git has to read.
         total: The number of objects in the repository.
     """
@@ -96,9 +96,9 @@ def read_packs(
     Args:
         git_dir: A git directory as `git_repositories.opened` lays it out.
         detector: Scans the objects that need a closer look.
-        readers: Worker processes.
+        readers: The number of worker processes.
         on_progress: Called with the objects that were read and their total.
-        deadline: When reading ends. The remaining objects are counted under its reason.
+        deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
@@ -129,14 +129,14 @@ def read_packs(
 
 
 class _Server:
-    """The server process and its control socket. Safe to share between threads."""
+    """A client of the server process, by its control socket. Safe to share between threads."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._process, self._control = process, control
         self._lock = threading.Lock()
 
     def plan(self, deadline: Deadline) -> Plan:
-        """Return what the server will read.
+        """Return the server's plan.
 
         Raises:
             BadMessage: the server has ended.
@@ -210,7 +210,7 @@ class _Reading:
         self.failures: list[BaseException] = []
 
     def result(self, total: int) -> PacksRead | None:
-        """Return what all threads found, or None if the server has died and git has to read everything."""
+        """Return the results of all threads, or None if the server has died and git has to read everything."""
         if self._is_lost:
             return None
         size = self._plan.hash_bytes
@@ -236,7 +236,7 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Read units. Return False if none is left, and True if the worker has died."""
+        """Read units with one worker. Return False if no unit is left, and True if the worker has died."""
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
                 shard, for_git = HistoryShard(), bytearray()
@@ -289,7 +289,7 @@ class _Reading:
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
-        """Give a unit to git because its worker has died. After too many deaths, give it all others too.
+        """Give a unit to git because its worker has died. After too many deaths, give git all other units too.
 
         Raises:
             OSError, BadMessage: the server has died too.

@@ -1,4 +1,7 @@
-"""Makes the objects of delta families, depth first: each object once, and each base only while deltas need it."""
+"""Makes the objects of delta families, depth first.
+
+Each object is made once, and a base is kept only while deltas need it.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ from scanner.detection.pack_codec import DamagedPack, apply_delta, inflate_entry
 from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, Unit
 
 BASES_BYTES = 64 << 20
-"""Bytes of bases that wait for their deltas. The oldest are dropped beyond that and made again when they are needed."""
+"""Limit of the bytes of bases that wait for their deltas.
+
+Beyond it, the oldest bases are dropped. They are made again when they are needed.
+"""
 MAX_REMADE_BYTES = 8 << 30
 """Bytes of dropped bases that are made again for one unit. Only a pack that was built to cost time needs more."""
 
 
 class MadeObject(NamedTuple):
-    """An object, or, without content, one that git has to read. `number` is the number of its entry."""
+    """An object. Without content, git has to read it. `number` is the number of its entry."""
 
     number: int
     kind: int
@@ -24,7 +30,7 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """An object that `waiting` deltas still need. Its content may be dropped meanwhile."""
+    """An object that `waiting` deltas still need. Its content may be dropped before they are made."""
 
     __slots__ = ("content", "number", "parent", "waiting")
 
@@ -40,7 +46,8 @@ class FamilyReader:
         self._plan = unit.plan
         self._roots = unit.roots.tolist()
         entries = unit.plan.entries
-        # Items of a memoryview are Python integers, and cost a third of an item of an array.
+        # Use memoryviews: reading an item of one returns a Python integer, and costs a third of reading an item of an
+        # array.
         self._offsets, self._heads = entries.offsets.data, entries.heads.data
         self._sizes, self._kinds = entries.sizes.data, entries.kinds.data
         self._starts, self._children = unit.plan.starts.data, unit.plan.children
@@ -101,10 +108,10 @@ class FamilyReader:
             base.content = None
 
     def _content_of(self, base: _Base) -> bytes:
-        """Return the content of a base, which is made again if it was dropped.
+        """Return the content of a base. Make it again if it was dropped.
 
         Raises:
-            DamagedPack: too much was made again.
+            DamagedPack: More than MAX_REMADE_BYTES were made again.
         """
         if base.content is not None:
             return base.content
@@ -133,7 +140,7 @@ class FamilyReader:
         return inflate_entry(self._pack[start + self._heads[number] : self._offsets[number + 1]], size)
 
     def _given_up(self, number: int, kind: int) -> Iterator[MadeObject]:
-        """Yield an entry and all deltas that depend on it, without contents."""
+        """Yield an entry that cannot be made and all deltas that depend on it, without contents."""
         stack = [number]
         while stack:
             number = stack.pop()

@@ -13,14 +13,14 @@ from scanner.detection.prefilter import CLEAN, plain_only
 from scanner.detection.wide import wide_codec
 
 SMALL_BYTES = 16 << 10
-"""Smaller objects are joined into batches: a search costs a few microseconds more than its bytes."""
+"""Smaller objects are joined into batches, because each search has a fixed cost of a few microseconds."""
 
 _BLOB = 3
 _BETWEEN = b"\n\xff"
 """The bytes between two objects of a batch. No token contains them."""
 
 Suspect = Callable[[int, int, bytes], None]
-"""Takes an object that needs a closer look: the number of its entry, its kind and its content."""
+"""A function that takes an object that needs a closer look: the number of its entry, its kind and its content."""
 
 
 class Search:

@@ -30,7 +30,7 @@ from scanner.detection.token_formats import parse_formats, use_formats
 MEMORY_BYTES = 400 << 20
 """Limit of the server's memory and of each worker's. Mapped packs need no memory of their own and are not counted."""
 COUNT_EVERY = 4096
-"""A worker reports its progress each time it has searched this many objects."""
+"""A worker reports its progress after each of this many objects."""
 
 _FANOUT = re.compile(r"[0-9a-f]{2}")
 _LOOSE = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")
@@ -144,7 +144,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
     """Read the units that are asked for, until the other end is closed."""
-    gc.disable()  # the objects of a unit form no cycles, and looking for some takes a tenth of the time
+    gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         (number,) = UNIT.unpack(raw)
         if number >= len(history.units):
