@@ -13,6 +13,7 @@ SHA1, SHA256 = 20, 32
 _SECTION = re.compile(rb"[ \t]*\[([\w.-]*)(?:[ \t]+(\"(?:[^\"\\]|\\.)*\"))?\]")
 _SETTING = re.compile(rb"[ \t]*objectformat[ \t]*=[ \t]*\"?(\w*)", re.IGNORECASE)
 _LOOSE = {38: SHA1, 62: SHA256}
+_FANOUT = re.compile(r"[0-9a-f]{2}")
 
 
 def configured(config: bytes) -> int:
@@ -26,6 +27,11 @@ def configured(config: bytes) -> int:
         if setting and section == b"extensions":
             value = setting[1].lower()
     return SHA256 if value == b"sha256" else SHA1
+
+
+def is_fanout(name: str) -> bool:
+    """Return whether a folder of this name, below `objects`, holds loose objects."""
+    return _FANOUT.fullmatch(name) is not None
 
 
 def of_loose_object(name: str) -> int | None:

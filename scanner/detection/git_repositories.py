@@ -21,6 +21,7 @@ from typing import IO
 
 from scanner.detection import git_formats
 from scanner.detection.git_processes import GitError
+from scanner.detection.object_stores import Store
 from scanner.git_children import RECEIVING, environment, git_child
 
 MAX_ALTERNATES = 50
@@ -42,7 +43,6 @@ MAX_BUNDLE_HEAD = 64 << 20
 """Bytes of the list of refs at the beginning of a bundle."""
 MAX_UNBUNDLE_SECONDS = 3600.0
 
-_FANOUT = re.compile(r"[0-9a-f]{2}")
 _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -51,13 +51,15 @@ class Repository:
     """A repository that git may read. `git_dir` is a folder that r8scan has made.
 
     `refs` holds name and object id of each ref; the id of a symbolic ref is empty. `unread` counts what cannot be read,
-    by reason. `stored` counts loose objects and packs by the bytes of their object ids.
+    by reason. `stored` counts loose objects and packs by the bytes of their object ids, and `stores` has those that git
+    can read.
     """
 
     git_dir: Path
     refs: list[tuple[bytes, bytes]] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
     stored: Counter[int] = field(default_factory=Counter)
+    stores: list[Store] = field(default_factory=list)
 
 
 def git_dir_of(path: Path) -> Path | None:
@@ -160,7 +162,11 @@ def _lay_out(repository: Repository, common: Path) -> None:
     listed = "".join(f"{folder}/alternate-{number}\n" for number in range(len(others)))
     (folder / "objects" / "info" / "alternates").write_text(listed)
     config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n"
-    if _object_format(repository, _start(common / "config", MAX_CONFIG)) == git_formats.SHA256:
+    hash_bytes = _object_format(repository, _start(common / "config", MAX_CONFIG))
+    repository.stores = sorted(
+        {store for store in repository.stores if store.hash_bytes == hash_bytes}, key=lambda store: str(store.path)
+    )
+    if hash_bytes == git_formats.SHA256:
         config += "[extensions]\n\tobjectformat = sha256\n"
     (folder / "config").write_text(config)
 
@@ -186,7 +192,7 @@ def _link(objects: Path, folder: Path, repository: Repository) -> None:
     folder.mkdir()
     try:
         with os.scandir(objects) as entries:
-            names = [entry.name for entry in entries if _FANOUT.fullmatch(entry.name) or entry.name == "pack"]
+            names = [entry.name for entry in entries if git_formats.is_fanout(entry.name) or entry.name == "pack"]
     except OSError as err:
         raise GitError("the folder of its objects cannot be read") from err
     for name in names:
@@ -204,13 +210,17 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
     for name, is_regular in files.items():
         if source.name != "pack":
             form = git_formats.of_loose_object(name) if is_regular else None
+            store = Store(target.parent, form or 0)
         elif not is_regular or not name.endswith(".pack"):
             continue
         else:
             form = git_formats.of_index((source / name).with_suffix(".idx"))
             unread["pack_index_damaged"] += form is None and files.get(f"{name[:-5]}.idx", False)
+            store = Store(source / name, form or 0, (source / name).stat().st_size)
         if form is not None:
             repository.stored[form] += 1
+            if store not in repository.stores[-1:]:
+                repository.stores.append(store)
     if all(files.values()):
         target.symlink_to(source.absolute())
         return

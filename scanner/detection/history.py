@@ -13,12 +13,11 @@ from pathlib import Path
 
 from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate, Document, Place, PlaceKind
-from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline, GitError
+from scanner.detection.git_processes import DEFAULT_SECONDS, Deadline
 from scanner.detection.git_repositories import Repository, opened
-from scanner.detection.history_reader import list_objects, read_objects
-from scanner.detection.history_results import HistoryShard, ObjectHit, UnreadHistoryObject
+from scanner.detection.history_results import ObjectHit, UnreadHistoryObject
+from scanner.detection.history_stores import read_stores
 from scanner.detection.object_places import ObjectPlace, ObjectPlaces
-from scanner.detection.pack_history.readers import PacksRead, has_large_packs, read_packs
 from scanner.detection.place_process import locate
 from scanner.detection.redaction import redact
 
@@ -77,10 +76,8 @@ def scan_history(
     deadline = Deadline(seconds, stop)
     with opened(git_dir) as repository:
         history.unread.update(repository.unread)
-        read = _read(repository, detector, readers, on_progress, deadline)
+        read = read_stores(repository, detector, readers=readers, on_progress=on_progress, deadline=deadline)
         history.unread.update(read.unread)
-        if not read.objects and not read.named and not +read.unread:
-            history.unread["objects_not_listed"] += repository.stored.total()
         history.objects, history.bytes = read.objects, read.bytes
         placed = ("blob", "tree")
         wanted = {hit.oid for hit in read.hits if hit.type in placed}
@@ -96,49 +93,6 @@ def scan_history(
         history.candidates.extend(_ref_names(repository, detector))
     history.unread = +history.unread
     return history
-
-
-def _read(
-    repository: Repository,
-    detector: Detector,
-    readers: int,
-    on_progress: Callable[[int, int], None],
-    deadline: Deadline,
-) -> HistoryShard:
-    """Read every object: large packs with `pack_history`, and everything else with git.
-
-    Raises:
-        GitError: git cannot list the objects.
-    """
-    git_dir = repository.git_dir
-    packs: PacksRead | None = None
-    if has_large_packs(git_dir):
-        packs = read_packs(git_dir, detector, readers=readers, on_progress=on_progress, deadline=deadline)
-        if packs is not None and not packs.rest:
-            return packs.shard
-    done = packs.shard.objects if packs is not None else 0
-    try:
-        listed = list_objects(git_dir, deadline, oids=packs.rest if packs is not None else None)
-    except GitError:
-        if not deadline.is_over:
-            raise
-        # Without git's list, the number of objects is known only if the packs were read.
-        remaining = len(packs.rest) if packs is not None else 1
-        read = HistoryShard(unread=Counter({deadline.reason: remaining}))
-    else:
-        read = read_objects(
-            git_dir,
-            listed,
-            detector,
-            readers=readers,
-            on_progress=lambda count, total: on_progress(done + count, done + total),
-            deadline=deadline,
-        )
-        read.unread["object_damaged"] += listed.unreadable
-    if packs is not None:
-        packs.shard.add(read)
-        return packs.shard
-    return read
 
 
 def _placed(candidate: Candidate, hit: ObjectHit, where: ObjectPlace) -> Candidate:

@@ -11,9 +11,10 @@ import fcntl
 import os
 import threading
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +24,7 @@ from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.embedded import HEAD_BYTES, is_binary
 from scanner.detection.git_processes import Deadline, killed_at, lines, started
 from scanner.detection.history_results import HistoryShard
+from scanner.detection.pack_codec import ObjectType
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.detection.wide import wide_codec
 
@@ -36,7 +38,7 @@ MAX_HEAD = 200
 COMMIT = 2
 """The number of the type commit in an `ObjectList`."""
 
-_TYPES = (b"blob", b"tree", b"commit", b"tag")
+_TYPES: tuple[ObjectType, ...] = ("blob", "tree", "commit", "tag")
 
 
 @dataclass(slots=True)
@@ -55,8 +57,21 @@ class ObjectList:
     def oid(self, index: int) -> str:
         return self.oids[index * self.hash_bytes : (index + 1) * self.hash_bytes].hex()
 
-    def type(self, index: int) -> str:
-        return _TYPES[self.types[index]].decode("ascii")
+    def type(self, index: int) -> ObjectType:
+        return _TYPES[self.types[index]]
+
+    def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
+        """Drop the largest objects, so that the others have at most `most` bytes. Return their ids and types."""
+        if sum(self.sizes) <= most:
+            return []
+        order = sorted(range(len(self)), key=self.sizes.__getitem__)
+        kept = bisect_right(list(accumulate(self.sizes[at] for at in order)), most)
+        dropped = [(self.oid(at), self.type(at)) for at in order[kept:]]
+        rest = sorted(order[:kept])
+        self.oids = bytearray().join(self.oids[at * self.hash_bytes : (at + 1) * self.hash_bytes] for at in rest)
+        self.types = bytearray(self.types[at] for at in rest)
+        self.sizes = array("Q", (self.sizes[at] for at in rest))
+        return dropped
 
 
 def list_objects(
@@ -74,7 +89,7 @@ def list_objects(
         GitError: git cannot list the objects.
     """
     listed = ObjectList()
-    index = {name: number for number, name in enumerate(_TYPES) if only in (None, number)}
+    index = {name.encode(): number for number, name in enumerate(_TYPES) if only in (None, number)}
     arguments = ["cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)"]
     arguments += ["--batch-all-objects", "--unordered"] if oids is None else []
     for line in lines(git_dir, arguments, deadline, stdin="".join(f"{oid}\n" for oid in oids or ()).encode()):
@@ -296,13 +311,14 @@ class _Parser:
             probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None
 
-    def _object(self) -> tuple[str, str]:
+    def _object(self) -> tuple[str, ObjectType]:
         return self._listed.oid(self.index), self._listed.type(self.index)
 
     def _look_at(self, content: bytes) -> None:
         result = self._detector.scan_bytes(content)
         if result is not None:
-            self._shard.take(*self._object(), result)
+            oid, name = self._object()
+            self._shard.take_content(oid, name, content, result)
 
     def _large(self, head: bytes, size: int) -> bool:
         """Scan an object that is larger than a piece. Return False if git's output ended inside it."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scanner.detection.detector import ScanResult
+from scanner.detection.pack_codec import ObjectType, object_id
 
 MAX_NAMED = 10_000
 """Unread objects of one reader that are named. Further ones are only counted."""
+
+SHA1_DIGITS = 40
 
 
 @dataclass(slots=True)
@@ -53,6 +57,13 @@ class HistoryShard:
         if result.candidates:
             self.hits.append(ObjectHit(oid, object_type, result))
 
+    def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
+        """Add the result of scanning an object's content. Its id must be that of the content: it names the place."""
+        self.take(oid, object_type, result)
+        name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
+        if result.candidates and object_id(object_type, content, name) != oid:
+            self.note(oid, object_type, "object_damaged")
+
     def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
         """Count and name the unread parts of an object."""
         for reason, count in unread.items():
@@ -65,3 +76,12 @@ class HistoryShard:
         self.named += other.named[: max(MAX_NAMED - len(self.named), 0)]
         self.objects += other.objects
         self.bytes += other.bytes
+
+    def drop_copies(self) -> None:
+        """Keep one of equal results of one object, which several packs may hold."""
+        self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
+        named = list(dict.fromkeys(self.named))
+        if len(named) < len(self.named):
+            for item, times in Counter(self.named).items():
+                self.unread[item.reason] -= (times - 1) * item.count
+            self.named = named

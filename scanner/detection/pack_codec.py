@@ -92,11 +92,11 @@ def _distance(pack: Buffer, position: int) -> tuple[int, int]:
     return value, position
 
 
-def inflate_entry(data: Buffer, size: int) -> bytes:
-    """Return the inflated bytes of the zlib stream at the beginning of `data`. `data` must contain its end.
+def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
+    """Return the inflated bytes of the zlib stream at the beginning of `data`, and the number of bytes after its end.
 
     Args:
-        data: The stream. Bytes after its end are ignored.
+        data: The stream and its end.
         size: The inflated size. The caller has checked it against a limit.
 
     Raises:
@@ -112,7 +112,7 @@ def inflate_entry(data: Buffer, size: int) -> bytes:
         raise DamagedPack("pack_damaged") from err
     if len(content) != size or not inflater.eof:
         raise DamagedPack("pack_damaged")
-    return content
+    return content, len(inflater.unused_data)
 
 
 def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:

@@ -108,25 +108,28 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each entry of an index is made once or left to git, whatever the index and the pack contain."""
+    """Check that each entry of an index is made once or given up, whatever the index and the pack contain."""
     from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, plan_history
-    from scanner.detection.pack_history.index import UnusualPack, open_packs
+    from scanner.detection.pack_history.index import UnusualPack, open_pack
     from scanner.detection.pack_history.reading import FamilyReader
 
     with tempfile.TemporaryDirectory() as folder:
-        for suffix, written in zip(("pack", "idx"), files, strict=True):
-            Path(folder, f"a.{suffix}").write_bytes(written)
+        pack, index = Path(folder, "a.pack"), Path(folder, "a.idx")
+        for path, written in zip((pack, index), files, strict=True):
+            path.write_bytes(written)
         try:
-            opened = list(open_packs([Path(folder)]))
+            opened = open_pack(pack, index)
         except UnusualPack:
             return
-    plan = plan_history(opened)
-    seen = [number for pack in plan.packs for number in pack.rest.tolist()]
+    plan = plan_history([opened])
+    seen = [number for planned in plan.packs for number in planned.rest.tolist()]
     for unit in plan.units:
-        for number, _, content in FamilyReader(unit).objects():
-            assert content is None or len(content) <= MAX_OBJECT_BYTES
+        reader = FamilyReader(unit, budget=64 << 20)
+        for number, _, content in reader.objects():
+            assert len(content) <= MAX_OBJECT_BYTES
             seen.append(number)
-    assert sorted(seen) == list(range(len(opened[0][1].kinds)))
+        seen += [number for entries in (reader.for_git, reader.over_budget) for number, _ in entries]
+    assert sorted(seen) == list(range(len(opened[1].kinds)))
 
 
 def reader_answer(content: bytes) -> None:

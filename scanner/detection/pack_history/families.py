@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.detection.pack_codec import OBJECT_TYPES
-from scanner.detection.pack_history.index import Array, Entries, PackFile, argsort, sortable
+from scanner.detection.pack_history.index import Array, Entries, PackFile, argsort
 
 MAX_OBJECT_BYTES = 32 << 20
 """The largest object that this reader makes. Git reads larger objects and their deltas."""
@@ -28,7 +28,6 @@ _MAX_ROUNDS = 13
 
 Each round goes twice as far as the one before. A chain of more than 8,192 deltas is left to git.
 """
-_SLICE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -39,16 +38,16 @@ class PackPlan:
         children: Numbers of the deltas, ordered by their base. Deltas of one base that are not a base themselves come
             last.
         starts: For each entry, the position of its first delta in `children`; one more at the end.
-        repeats: Whether an earlier pack has the same object.
         rest: Entries that git has to read.
+        number: The number of the pack in the list of the process that scans the history.
     """
 
     file: PackFile
     entries: Entries
     children: Array
     starts: Array
-    repeats: npt.NDArray[np.bool_] | None
     rest: npt.NDArray[np.int64]
+    number: int = 0
 
     def oid(self, number: int) -> bytes:
         """Return the id of an entry's object."""
@@ -81,19 +80,20 @@ class HistoryPlan:
 
 
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
-    """Return the plan for reading every object of the packs once."""
+    """Return the plan for reading every entry of every pack.
+
+    An id that occurs in several packs is read from each of them: the index of one may give it to another object.
+    """
     history = HistoryPlan()
-    repeated = find_repeats([file for file, _ in opened])
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Array]] = []
-    for (file, entries), rows in zip(opened, repeated, strict=True):
-        repeats = rows[entries.id_rows] if rows is not None else None
+    for number, (file, entries) in enumerate(opened):
         roots, is_rooted = _roots(entries)
         children, starts = _children(entries)
-        rest = np.flatnonzero(~is_rooted if repeats is None else ~is_rooted & ~repeats)
-        plan = PackPlan(file, entries, children, starts, repeats, rest)
+        rest = np.flatnonzero(~is_rooted)
+        plan = PackPlan(file, entries, children, starts, rest, number)
         history.packs.append(plan)
-        history.objects += len(is_rooted) - len(rest) - (0 if repeats is None else int((repeats & is_rooted).sum()))
-        families.append((plan, *_weighed(entries, roots, is_rooted, repeats)))
+        history.objects += len(is_rooted) - len(rest)
+        families.append((plan, *_weighed(entries, roots, is_rooted)))
         entries.bases = np.empty(0, np.int32)  # no longer needed: `children` replaces them
     total = sum(int(weights.sum()) for _, _, weights in families)
     target = max(total // UNITS, MIN_UNIT_BYTES)
@@ -101,33 +101,6 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
         history.units += _units(plan, numbers, weights, target)
     history.units.sort(key=lambda unit: -unit.weight)
     return history
-
-
-def find_repeats(files: Sequence[PackFile]) -> list[npt.NDArray[np.bool_] | None]:
-    """Return, for each pack, flags for the rows of its index whose object an earlier pack also has.
-
-    None for a pack without such rows.
-
-    Ids are compared in 256 parts, by their first byte, so that the work needs little memory.
-    """
-    found: list[npt.NDArray[np.bool_] | None] = [None for _ in files]
-    if len(files) < 2:
-        return found
-    bounds = [np.searchsorted(file.ids[:, 0], np.arange(257, dtype=np.uint16)) for file in files]
-    step = 1 if sum(len(file.ids) for file in files) > _SLICE else 256
-    for first in range(0, 256, step):
-        parts = [slice(bound[first], bound[first + step]) for bound in bounds]
-        owners = np.repeat(np.arange(len(files)), [part.stop - part.start for part in parts])
-        rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])
-        ids = sortable(np.concatenate([file.ids[part] for file, part in zip(files, parts, strict=True)]))
-        order = np.argsort(ids, kind="stable")
-        again = order[1:][ids[order[1:]] == ids[order[:-1]]]
-        for owner in np.unique(owners[again]).tolist():
-            flags = found[owner]
-            if flags is None:
-                flags = found[owner] = np.zeros(len(files[owner].ids), np.bool_)
-            flags[rows[again[owners[again] == owner]]] = True
-    return found
 
 
 def _roots(entries: Entries) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -162,19 +135,13 @@ def _children(entries: Entries) -> tuple[Array, Array]:
     return deltas[order], np.cumsum(counts, dtype=np.uint32)
 
 
-def _weighed(
-    entries: Entries, roots: Array, is_rooted: npt.NDArray[np.bool_], repeats: npt.NDArray[np.bool_] | None
-) -> tuple[npt.NDArray[np.uint32], Array]:
-    """Return the roots of all families with an object that no earlier pack has, and the work on each family in bytes.
+def _weighed(entries: Entries, roots: Array, is_rooted: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.uint32], Array]:
+    """Return the roots of all families, and the work on each family in bytes.
 
     The work assumes that the object of a delta is about as large as its base.
     """
-    count = len(roots)
-    members = np.bincount(roots[is_rooted], minlength=count).astype(np.uint32)
-    is_wanted = members > 0
-    if repeats is not None:
-        is_wanted &= np.bincount(roots[is_rooted & ~repeats], minlength=count) > 0
-    numbers = np.flatnonzero(is_wanted).astype(np.uint32)
+    members = np.bincount(roots[is_rooted], minlength=len(roots)).astype(np.uint32)
+    numbers = np.flatnonzero(members).astype(np.uint32)
     weights = members[numbers].astype(np.uint64) * (entries.sizes[numbers].astype(np.uint64) + OBJECT_COST)
     return numbers, weights
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,8 @@ Array = npt.NDArray[np.unsignedinteger]
 Signed = npt.NDArray[np.signedinteger]
 
 NO_BASE, MISSING_BASE = -1, -2
+FIRST = 12
+"""The offset of the first entry of a pack."""
 DAMAGED = 0
 """The kind of an entry whose header cannot be read."""
 MAX_OBJECTS = 100_000_000
@@ -37,16 +38,22 @@ _IS_KNOWN = np.array([kind in (*OBJECT_TYPES, OFFSET_DELTA, NAMED_DELTA) for kin
 
 
 class UnusualPack(Exception):
-    """This reader cannot read a pack or an index, so git has to read it."""
+    """This reader cannot read a pack or its index, so git has to read the pack."""
 
 
 @dataclass(slots=True)
 class PackFile:
-    """A mapped pack and the ids in its index, which are sorted. `ids` has one row of bytes for each object."""
+    """A mapped pack and the ids in its index.
+
+    Attributes:
+        ids: One row of bytes for each object, in the order of the index.
+        has_sorted_ids: Whether the ids are sorted and occur once, so that git finds each entry by its id.
+    """
 
     pack: memoryview
     ids: npt.NDArray[np.uint8]
     hash_bytes: int
+    has_sorted_ids: bool = True
 
 
 @dataclass(slots=True)
@@ -70,18 +77,14 @@ class Entries:
     bases: Signed
 
 
-def open_packs(folders: list[Path]) -> Iterator[tuple[PackFile, Entries]]:
-    """Yield the packs of object folders.
+def open_pack(pack: Path, index: Path) -> tuple[PackFile, Entries]:
+    """Return a mapped pack and its entries.
 
     Raises:
-        UnusualPack: an index or a pack is damaged, or of another format.
+        UnusualPack: the index or the pack is damaged, or of another format.
         OSError: a file cannot be read.
     """
-    for folder in folders:
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
-        for name in names:
-            if name.endswith(".idx") and f"{name[:-4]}.pack" in names:
-                yield _opened(folder / name, folder / f"{name[:-4]}.pack")
+    return _opened(memoryview(_mapped(index)), memoryview(_mapped(pack)))
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -95,50 +98,74 @@ def _mapped(path: Path) -> mmap.mmap:
         os.close(descriptor)
 
 
-def _opened(index_path: Path, pack_path: Path) -> tuple[PackFile, Entries]:
-    index, pack = memoryview(_mapped(index_path)), memoryview(_mapped(pack_path))
-    if len(index) < len(_MAGIC) + _FANOUT or bytes(index[:8]) != _MAGIC:
+def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
+    has_version = bytes(index[:4]) == _MAGIC[:4]
+    ids_at = _FANOUT + (len(_MAGIC) if has_version else 0)
+    if len(index) < ids_at or (has_version and bytes(index[: len(_MAGIC)]) != _MAGIC):
         raise UnusualPack("another index format")
-    fanout = np.frombuffer(index, ">u4", 256, 8)
+    fanout = np.frombuffer(index, ">u4", 256, ids_at - _FANOUT)
     count = int(fanout[-1])
     if count > MAX_OBJECTS or bool((np.diff(fanout.astype(np.int64)) < 0).any()):
         raise UnusualPack("damaged index")
-    hash_bytes, large = _layout(index, count)
+    hash_bytes, large = _layout(len(index), ids_at, count)
     if bytes(pack[:4]) != b"PACK" or int.from_bytes(pack[4:8], "big") not in (2, 3) or len(pack) < 12 + hash_bytes:
         raise UnusualPack("another pack format")
     if int.from_bytes(pack[8:12], "big") != count or pack[-hash_bytes:] != index[-2 * hash_bytes : -hash_bytes]:
         raise UnusualPack("the index belongs to another pack")
-    ids = np.frombuffer(index, np.uint8, count * hash_bytes, 8 + _FANOUT).reshape(count, hash_bytes)
-    file = PackFile(pack, ids, hash_bytes)
-    offsets, id_rows = _sorted_offsets(index, count, hash_bytes, large, len(pack) - hash_bytes)
-    return file, _parsed(file, offsets, id_rows)
+    offsets: Array
+    if has_version:
+        ids = np.frombuffer(index, np.uint8, count * hash_bytes, ids_at).reshape(count, hash_bytes)
+        offsets = _offsets(index, ids_at + count * (hash_bytes + 4), count, large)
+    else:
+        rows = np.frombuffer(index, np.uint8, count * (hash_bytes + 4), ids_at).reshape(count, hash_bytes + 4)
+        ids = np.ascontiguousarray(rows[:, 4:])
+        offsets = np.ascontiguousarray(rows[:, :4]).view(">u4").reshape(count).astype(np.uint32)
+    file = PackFile(pack, ids, hash_bytes, _is_increasing(ids))
+    return file, _parsed(file, *_in_order(offsets, len(pack) - hash_bytes))
 
 
-def _layout(index: memoryview, count: int) -> tuple[int, int]:
-    """Return the size of an id and the number of 64-bit offsets."""
+def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
+    """Return the bytes of an id and the number of 64-bit offsets in an index of `size` bytes."""
     for hash_bytes in (20, 32):
-        rest = len(index) - 8 - _FANOUT - count * (hash_bytes + 8) - 2 * hash_bytes
+        if ids_at == _FANOUT:
+            if size == ids_at + count * (hash_bytes + 4) + 2 * hash_bytes:
+                return hash_bytes, 0
+            continue
+        rest = size - ids_at - count * (hash_bytes + 8) - 2 * hash_bytes
         if rest >= 0 and rest % 8 == 0 and rest // 8 <= count:
             return hash_bytes, rest // 8
     raise UnusualPack("damaged index")
 
 
-def _sorted_offsets(index: memoryview, count: int, hash_bytes: int, large: int, end: int) -> tuple[Array, Array]:
-    """Return the sorted offsets with the end of the last entry, and, for each entry, the row of its id in the index."""
-    at = 8 + _FANOUT + count * (hash_bytes + 4)
+def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
+    """Return whether each id is larger than the one before, as git sorts them. No id occurs twice then."""
+    values = sortable(ids)
+    for first in range(0, len(values) - 1, _SLICE):
+        part = values[first : first + _SLICE + 1]
+        if not bool((part[1:] > part[:-1]).all()):
+            return False
+    return True
+
+
+def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
+    """Return the offsets in the order of the ids. The table of 64-bit offsets has `large` items."""
     listed = np.frombuffer(index, ">u4", count, at)
-    offsets: Array
-    if large:
-        wide = np.frombuffer(index, ">u8", large, at + 4 * count)
-        offsets = listed.astype(np.uint64)
-        rows = np.flatnonzero(listed & _LARGE)
-        places = (listed[rows] & (_LARGE - 1)).astype(np.int64)
-        if places.size and int(places.max()) >= large:
-            raise UnusualPack("damaged index")
-        offsets[rows] = wide[places]
-    else:
-        offsets = listed.astype(np.uint32)
-    if count and not 12 <= int(offsets.min()) <= int(offsets.max()) < end:
+    if not large:
+        return listed.astype(np.uint32)
+    wide = np.frombuffer(index, ">u8", large, at + 4 * count)
+    offsets = listed.astype(np.uint64)
+    rows = np.flatnonzero(listed & _LARGE)
+    places = (listed[rows] & (_LARGE - 1)).astype(np.int64)
+    if places.size and int(places.max()) >= large:
+        raise UnusualPack("damaged index")
+    offsets[rows] = wide[places]
+    return offsets
+
+
+def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
+    """Return the sorted offsets, followed by the end of the last entry, and the row of each one's id."""
+    count = len(offsets)
+    if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
         raise UnusualPack("damaged index")
     id_rows = argsort(offsets)
     result: Array = np.empty(count + 1, np.uint32 if end <= _MAX_SIZE else np.uint64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from scanner.detection.pack_codec import OBJECT_TYPES
@@ -20,12 +20,26 @@ MAX_CONTENT_BYTES = 32 << 20
 FORK, IDS = b"f", b"i"
 """Commands to the server. FORK carries the worker's end of a socket. IDS asks for the ids of a unit's objects."""
 COMMAND = struct.Struct("<cI")
-PLAN = struct.Struct("<?BIQQ")
-UNIT = struct.Struct("<I")
+PLAN = struct.Struct("<?BQQQQQ")
+UNIT = struct.Struct("<IQ")
+"""The number of a unit, and the budget for its deltas."""
+_WEIGHT = struct.Struct("<Q")
 _FRAME = struct.Struct("<cB32sQ")
 _COUNTS = struct.Struct("<QQ")
+_PACK = struct.Struct("<I")
 
-SUSPECT, POINTER, GIT, COUNTS, DONE = b"s", b"p", b"g", b"c", b"d"
+SUSPECT, POINTER, DAMAGED, OVER, GIT, COUNTS, DONE = b"s", b"p", b"x", b"o", b"g", b"c", b"d"
+
+NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over_limit"}
+"""Messages that name an object that was not read, and their reasons."""
+
+WHOLE_PACK = bytes(32)
+"""In the place of an id: every object of the pack. No object has this id."""
+
+_MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, DONE: _COUNTS.size} | dict.fromkeys(
+    NOTES, 0
+)
+"""The largest payload of each message."""
 
 
 class BadMessage(Exception):
@@ -33,27 +47,33 @@ class BadMessage(Exception):
 
 
 class Plan(NamedTuple):
-    """The server's plan: the units that its workers will read, and the ids of the objects that git has to read.
+    """The server's plan: the units that its workers will read, and the objects that git has to read.
 
     Attributes:
         is_usable: Whether this reader can read the packs at all.
-        hash_bytes: The size of an object id. units: The number of units. objects: The number of objects in the units.
-            rest: The joined ids of the objects that git has to read.
+        hash_bytes: Bytes of an object id.
+        weights: The estimated work on each unit in bytes.
+        objects: Objects in the units.
+        rest: The objects that git has to read; see `record`.
+        damaged_packs: Packs with bytes that their index does not list.
+        damaged_objects: Objects that neither this reader nor git can read.
     """
 
     is_usable: bool
-    hash_bytes: int
-    units: int
-    objects: int
-    rest: bytes
+    hash_bytes: int = 20
+    weights: tuple[int, ...] = ()
+    objects: int = 0
+    rest: bytes = b""
+    damaged_packs: int = 0
+    damaged_objects: int = 0
 
 
 class Frame(NamedTuple):
     """A message of a worker.
 
-    SUSPECT has the kind, id and content of an object. POINTER has the kind and id of a Git LFS pointer. GIT has the
-    joined ids of objects that git has to read. COUNTS has the numbers of objects and bytes that were read since the
-    last COUNTS. DONE ends a unit.
+    SUSPECT has the kind, id and content of an object. POINTER, DAMAGED and OVER have the kind and id of an object that
+    was not read. GIT has records of objects that git has to read. COUNTS has the numbers of objects and bytes that were
+    read since the last COUNTS. DONE ends a unit: it has the rest of the unit's budget and the number of gaps.
     """
 
     operation: bytes
@@ -63,9 +83,26 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Return the numbers of objects and bytes in a COUNTS message."""
-        objects, size = _COUNTS.unpack(self.payload)
-        return objects, size
+        """Return the numbers of objects and bytes in a COUNTS message, or the budget and the gaps in a DONE message."""
+        one, other = _COUNTS.unpack(self.payload)
+        return one, other
+
+
+def record(pack: int, oid: bytes) -> bytes:
+    """Return a record of an object that git has to read: the number of its pack, and its id or WHOLE_PACK."""
+    return _PACK.pack(pack) + oid
+
+
+def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the pack's number and the id of each record."""
+    for at in range(0, len(payload), record_bytes(hash_bytes)):
+        (pack,) = _PACK.unpack_from(payload, at)
+        yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
+
+
+def record_bytes(hash_bytes: int) -> int:
+    """Return the size of a record."""
+    return _PACK.size + hash_bytes
 
 
 def counts_frame(objects: int, size: int) -> Frame:
@@ -73,29 +110,43 @@ def counts_frame(objects: int, size: int) -> Frame:
     return Frame(COUNTS, payload=_COUNTS.pack(objects, size))
 
 
+def done_frame(left: int, gaps: int) -> Frame:
+    """Return a DONE message."""
+    return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
+
+
 def send_plan(connection: socket.socket, plan: Plan) -> None:
     """Send the plan. Raises OSError."""
-    connection.sendall(PLAN.pack(plan.is_usable, plan.hash_bytes, plan.units, plan.objects, len(plan.rest)))
-    connection.sendall(plan.rest)
+    numbers = (plan.objects, len(plan.weights), len(plan.rest), plan.damaged_packs, plan.damaged_objects)
+    connection.sendall(PLAN.pack(plan.is_usable, plan.hash_bytes, *numbers))
+    connection.sendall(b"".join(map(_WEIGHT.pack, plan.weights)) + plan.rest)
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the plan: the number of units to read, and the ids of the objects that git has to read.
+    """Receive the plan.
+
+    Args:
+        connection: The control socket.
+        wait: See `receive_frame`.
 
     Raises:
         BadMessage: the server process has ended, or sent something else.
     """
     raw = receive(connection, PLAN.size, wait)
     try:
-        is_usable, hash_bytes, units, objects, size = PLAN.unpack(raw)
+        is_usable, hash_bytes, objects, units, size, damaged_packs, damaged_objects = PLAN.unpack(raw)
     except struct.error as err:
         raise BadMessage("the server has ended") from err
-    if hash_bytes not in (20, 32) or size > MAX_IDS_BYTES or size % hash_bytes:
+    if hash_bytes not in (20, 32) or max(units * _WEIGHT.size, size) > MAX_IDS_BYTES:
         raise BadMessage("no plan")
-    rest = receive(connection, size, wait)
-    if len(rest) != size:
+    if size % record_bytes(hash_bytes):
+        raise BadMessage("no plan")
+    body = receive(connection, units * _WEIGHT.size + size, wait)
+    if len(body) != units * _WEIGHT.size + size:
         raise BadMessage("the server has ended")
-    return Plan(is_usable, hash_bytes, units, objects, rest)
+    weights = tuple(weight for (weight,) in _WEIGHT.iter_unpack(body[: units * _WEIGHT.size]))
+    rest = body[units * _WEIGHT.size :]
+    return Plan(is_usable, hash_bytes, weights, objects, rest, damaged_packs, damaged_objects)
 
 
 def send_frame(connection: socket.socket, frame: Frame) -> None:
@@ -123,12 +174,12 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
     if len(raw) < _FRAME.size:
         raise BadMessage("the worker has ended")
     operation, kind, oid, size = _FRAME.unpack(raw)
-    most = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size}.get(operation, 0)
-    if operation not in (SUSPECT, POINTER, GIT, COUNTS, DONE) or size > most:
+    most = _MOST.get(operation)
+    if most is None or size > most:
         raise BadMessage("no message")
-    if operation in (SUSPECT, POINTER) and kind not in OBJECT_TYPES:
+    if (operation == SUSPECT or operation in NOTES) and kind not in OBJECT_TYPES:
         raise BadMessage("no object")
-    if (operation == GIT and size % hash_bytes) or (operation == COUNTS and size != most):
+    if (operation == GIT and size % record_bytes(hash_bytes)) or (operation in (COUNTS, DONE) and size != most):
         raise BadMessage("no message")
     payload = receive(connection, size, wait)
     if len(payload) != size:

@@ -13,9 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ import scanner
 from scanner.child_processes import start_child
 from scanner.detection.detector import Detector
 from scanner.detection.git_processes import Deadline
+from scanner.detection.history_budget import HistoryBudget
 from scanner.detection.history_results import HistoryShard
+from scanner.detection.object_stores import Store, has_plain_index
 from scanner.detection.pack_codec import OBJECT_TYPES
 from scanner.detection.pack_history import messages
 from scanner.detection.pack_history.messages import BadMessage, Plan
@@ -32,6 +35,8 @@ from scanner.detection.token_formats import active_formats, written_formats
 
 MIN_PACK_BYTES = 8 << 20
 """Git reads smaller packs as fast, because the processes of this reader take 0.3 seconds to start."""
+MAX_GIT_PACKS = 8
+"""Packs of a small repository that git reads. Each takes it some 30 milliseconds."""
 MAX_DEATHS = 16
 """Workers that may die before git reads the units that are left."""
 LOOK_SECONDS = 0.2
@@ -40,9 +45,9 @@ END_SECONDS = 1.0
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (
-    "import json, sys; sys.path.insert(0, sys.argv[2]);"
+    "import sys; sys.path.insert(0, sys.argv[2]);"
     "from scanner.detection.pack_history.server import main;"
-    "main(int(sys.argv[1]), sys.argv[3], json.loads(sys.argv[4]))"
+    "main(int(sys.argv[1]), sys.argv[3], sys.argv[4])"
 )
 
 _log = logging.getLogger(__name__)
@@ -58,51 +63,47 @@ class PacksRead:
 
     Attributes:
         shard: The findings in the objects, and counts.
-        rest: Ids of the objects that git has to read.
-        total: The number of objects in the repository.
+        rest: Joined ids of the objects that git has to read, by the number of their pack. Empty bytes stand for all
+            objects of the pack.
+        total: The number of objects in the packs that were read.
     """
 
     shard: HistoryShard = field(default_factory=HistoryShard)
-    rest: list[str] = field(default_factory=list)
+    rest: dict[int, bytes] = field(default_factory=dict)
     total: int = 0
 
 
-def has_large_packs(git_dir: Path) -> bool:
-    """Return whether the packs are so large that reading them here is faster than with git."""
-    sizes = 0
-    for folder in _folders(git_dir):
-        try:
-            with os.scandir(folder / "pack") as entries:
-                sizes += sum(entry.stat().st_size for entry in entries if entry.name.endswith(".pack"))
-        except OSError:
-            continue
-    return sizes >= MIN_PACK_BYTES
-
-
-def _folders(git_dir: Path) -> list[Path]:
-    return [git_dir / "objects", *sorted(git_dir.glob("alternate-*"))]
+def needs_pack_reader(packs: Sequence[Store]) -> bool:
+    """Return whether the packs are read here: it is faster than git for large ones, and git needs a plain index."""
+    return bool(packs) and (
+        sum(pack.size for pack in packs) >= MIN_PACK_BYTES
+        or len(packs) > MAX_GIT_PACKS
+        or not all(map(has_plain_index, packs))
+    )
 
 
 def read_packs(
-    git_dir: Path,
+    packs: Sequence[Store],
     detector: Detector,
+    budget: HistoryBudget,
     *,
     readers: int,
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> PacksRead | None:
-    """Read and scan every object in the packs of a repository, each once. Return None if git has to read all of them.
+    """Read and scan every entry of the packs, each once. Return None if git has to read all of them.
 
     Args:
-        git_dir: A git directory as `git_repositories.opened` lays it out.
+        packs: Packs with ids of one length.
         detector: Scans the objects that need a closer look.
+        budget: The budget for deltas of the whole history.
         readers: The number of worker processes.
         on_progress: Called with the objects that were read and their total.
         deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
-    with _server(_folders(git_dir)) as server:
+    with _server(packs) as server:
         try:
             plan = server.plan(deadline)
         except BadMessage:
@@ -111,21 +112,20 @@ def read_packs(
             return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
         if not plan.is_usable:
             return None
-        reading = _Reading(server, plan, detector, deadline)
+        reading = _Reading(server, plan, detector, budget, deadline)
         threads = [
             threading.Thread(target=reading.work, name="pack-reader", daemon=True)
-            for _ in range(min(readers, plan.units))
+            for _ in range(min(readers, len(plan.weights)))
         ]
         for thread in threads:
             thread.start()
-        total = plan.objects + len(plan.rest) // plan.hash_bytes
         for thread in threads:
             while thread.is_alive():
                 thread.join(LOOK_SECONDS)
-                on_progress(reading.seen, total)
+                on_progress(reading.seen, plan.objects)
         if reading.failures:
             raise reading.failures[0]
-        return reading.result(total)
+        return reading.result()
 
 
 class _Server:
@@ -156,23 +156,25 @@ class _Server:
             raise
         return ours
 
-    def ids_of(self, unit: int, deadline: Deadline) -> bytes:
-        """Return the joined ids of a unit's objects. Raises OSError, BadMessage or _Ended."""
+    def objects_of(self, unit: int, deadline: Deadline) -> Plan:
+        """Return the objects of a unit, as `rest` or `damaged_objects`. Raises OSError, BadMessage or _Ended."""
         with self._lock:
             self._control.sendall(messages.COMMAND.pack(messages.IDS, unit))
-            return messages.receive_plan(self._control, lambda: _go_on(deadline)).rest
+            return messages.receive_plan(self._control, lambda: _go_on(deadline))
 
 
 @contextmanager
-def _server(folders: list[Path]) -> Iterator[_Server]:
+def _server(packs: Sequence[Store]) -> Iterator[_Server]:
     """Run the server process while the block runs. Its end also ends its workers."""
     ours, theirs = socket.socketpair()
     ours.settimeout(LOOK_SECONDS)
-    arguments = [_ROOT, written_formats(active_formats()), json.dumps([str(folder) for folder in folders])]
-    with ours:
+    with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:
+        json.dump([str(pack.path) for pack in packs], listed)
+        listed.flush()
         with theirs:
+            arguments = [str(theirs.fileno()), _ROOT, written_formats(active_formats()), listed.name]
             process = start_child(
-                [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), *arguments],
+                [sys.executable, "-I", "-c", _PROGRAM, *arguments],
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
                 own_group=True,
                 stdout=subprocess.DEVNULL,
@@ -198,29 +200,37 @@ def _go_on(deadline: Deadline) -> None:
 class _Reading:
     """The state that the threads share: which units are left, and what was found."""
 
-    def __init__(self, server: _Server, plan: Plan, detector: Detector, deadline: Deadline) -> None:
-        self._server, self._plan, self._detector, self._deadline = server, plan, detector, deadline
-        self._units = iter(range(plan.units))
+    def __init__(
+        self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
+    ) -> None:
+        self._server, self._plan, self._detector = server, plan, detector
+        self._budget, self._deadline = budget, deadline
+        budget.reserve(plan.weights)
+        self._units = iter(range(len(plan.weights)))
         self._lock = threading.Lock()
-        self._found = PacksRead()
+        self._shard = HistoryShard()
+        self._shard.unread.update(pack_index_damaged=plan.damaged_packs, object_damaged=plan.damaged_objects)
         self._for_git = bytearray(plan.rest)
         self._deaths = 0
         self._is_lost = False
         self.seen = 0
         self.failures: list[BaseException] = []
 
-    def result(self, total: int) -> PacksRead | None:
+    def result(self) -> PacksRead | None:
         """Return the results of all threads, or None if the server has died and git has to read everything."""
         if self._is_lost:
             return None
-        size = self._plan.hash_bytes
-        found = self._found
-        found.total = total
-        found.rest = [self._for_git[at : at + size].hex() for at in range(0, len(self._for_git), size)]
-        left = total - found.shard.objects - len(found.rest)
+        rest: dict[int, bytearray] = {}
+        given = 0
+        for pack, oid in messages.records(self._for_git, self._plan.hash_bytes):
+            is_whole = not any(oid)
+            given += not is_whole
+            rest.setdefault(pack, bytearray()).extend(b"" if is_whole else oid)
+        total = self._plan.objects + len(self._plan.rest) // messages.record_bytes(self._plan.hash_bytes)
+        left = total - self._shard.objects - given - self._shard.unread["inflated_over_limit"]
         if self._deadline.is_over and left > 0:
-            found.shard.unread[self._deadline.reason] += left
-        return found
+            self._shard.unread[self._deadline.reason] += left
+        return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
 
     def work(self) -> None:
         """Read units with one worker after another until none is left. The body of a thread."""
@@ -241,12 +251,13 @@ class _Reading:
             while (unit := self._next()) is not None:
                 shard, for_git = HistoryShard(), bytearray()
                 try:
-                    connection.sendall(messages.UNIT.pack(unit))
-                    self._read_unit(connection, shard, for_git)
+                    connection.sendall(messages.UNIT.pack(unit, self._budget.grant(unit)))
+                    self._budget.settle(unit, self._read_unit(connection, shard, for_git))
                 except _Ended:
                     self._merge(shard, for_git)
                     raise
                 except (BadMessage, OSError):
+                    self._budget.fail(unit)
                     self._leave_to_git(unit)
                     return True
                 self._merge(shard, for_git)
@@ -256,8 +267,13 @@ class _Reading:
         with self._lock:
             return next(self._units, None)
 
-    def _read_unit(self, connection: socket.socket, shard: HistoryShard, for_git: bytearray) -> None:
-        """Receive a worker's messages about one unit. Scan the suspect contents. Raises BadMessage or _Ended."""
+    def _read_unit(self, connection: socket.socket, shard: HistoryShard, for_git: bytearray) -> int:
+        """Receive a worker's messages about one unit. Scan the suspect contents. Return what is left of its budget.
+
+        Raises:
+            BadMessage: the worker has died.
+            _Ended: the deadline has passed.
+        """
         size = self._plan.hash_bytes
         while True:
             frame = messages.receive_frame(connection, size, lambda: _go_on(self._deadline))
@@ -265,10 +281,10 @@ class _Reading:
             if frame.operation == messages.SUSPECT:
                 result = self._detector.scan_bytes(frame.payload)
                 if result is not None:
-                    shard.take(oid, name, result)
+                    shard.take_content(oid, name, frame.payload, result)
                 _go_on(self._deadline)
-            elif frame.operation == messages.POINTER:
-                shard.note(oid, name, "lfs_pointer")
+            elif frame.operation in messages.NOTES:
+                shard.note(oid, name, messages.NOTES[frame.operation])
             elif frame.operation == messages.GIT:
                 for_git += frame.payload
             elif frame.operation == messages.COUNTS:
@@ -277,7 +293,9 @@ class _Reading:
                 shard.bytes += count
                 self._advance(objects)
             else:
-                return
+                left, gaps = frame.counts
+                shard.unread["pack_index_damaged"] += min(gaps, 1)
+                return left
 
     def _advance(self, objects: int) -> None:
         with self._lock:
@@ -285,7 +303,7 @@ class _Reading:
 
     def _merge(self, shard: HistoryShard, for_git: bytearray) -> None:
         with self._lock:
-            self._found.shard.add(shard)
+            self._shard.add(shard)
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
@@ -300,5 +318,7 @@ class _Reading:
         _log.warning("a process that read packs has died; git reads its objects", extra={"unit": unit})
         next_unit: int | None = unit
         while next_unit is not None:
-            self._merge(HistoryShard(), bytearray(self._server.ids_of(next_unit, self._deadline)))
+            objects = self._server.objects_of(next_unit, self._deadline)
+            shard = HistoryShard(unread=Counter(object_damaged=objects.damaged_objects))
+            self._merge(shard, bytearray(objects.rest))
             next_unit = self._next() if is_over else None

@@ -5,6 +5,7 @@ Each object is made once, and a base is kept only while deltas need it.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,16 +18,14 @@ BASES_BYTES = 64 << 20
 
 Beyond it, the oldest bases are dropped. They are made again when they are needed.
 """
-MAX_REMADE_BYTES = 8 << 30
-"""Bytes of dropped bases that are made again for one unit. Only a pack that was built to cost time needs more."""
 
 
 class MadeObject(NamedTuple):
-    """An object. Without content, git has to read it. `number` is the number of its entry."""
+    """An object. `number` is the number of its entry."""
 
     number: int
     kind: int
-    content: bytes | None
+    content: bytes
 
 
 class _Base:
@@ -39,10 +38,41 @@ class _Base:
         self.content: bytes | None = content
 
 
-class FamilyReader:
-    """The reader of one unit."""
+class GivenUp:
+    """Entries that were not made: their numbers, and the kinds of their objects."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self) -> None:
+        self._numbers, self._kinds = array("I"), array("B")
+
+    def add(self, number: int, kind: int) -> None:
+        self._numbers.append(number)
+        self._kinds.append(kind)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._numbers, self._kinds, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+class FamilyReader:
+    """The reader of one unit.
+
+    Objects that are stored whole are always made: zlib makes at most 1,032 bytes of one. A delta of 20 bytes makes
+    megabytes, so deltas have a budget.
+
+    Args:
+        unit: The unit.
+        budget: The work on deltas, as `apply_delta` charges it. A base that is made again costs its size again.
+
+    Attributes:
+        for_git: The entries that git has to read.
+        over_budget: The entries that were not made because the budget was spent.
+        gaps: Places in the pack where bytes follow an entry that the index does not list.
+        left: What is left of the budget; below zero by at most one object.
+    """
+
+    def __init__(self, unit: Unit, budget: int) -> None:
         self._plan = unit.plan
         self._roots = unit.roots.tolist()
         entries = unit.plan.entries
@@ -54,17 +84,19 @@ class FamilyReader:
         self._pack = unit.plan.file.pack
         self._held: OrderedDict[int, _Base] = OrderedDict()
         self._held_bytes = 0
-        self._remade = 0
+        self.left = budget
+        self.for_git, self.over_budget = GivenUp(), GivenUp()
+        self.gaps = 0
 
     def objects(self) -> Iterator[MadeObject]:
-        """Yield every object of the unit's families."""
+        """Yield every object of the unit's families that can be made."""
         starts = self._starts
         for root in self._roots:
             kind = self._kinds[root]
             try:
                 content = self._data(root)
             except (DamagedPack, MemoryError):
-                yield from self._given_up(root, kind)
+                self._give_up(root, kind, self.for_git)
                 continue
             yield MadeObject(root, kind, content)
             if starts[root] != starts[root + 1]:
@@ -76,16 +108,26 @@ class FamilyReader:
         starts = self._starts
         while stack:
             number, base = stack.pop()
+            if self.left <= 0:
+                self._release(base)
+                self._give_up(number, kind, self.over_budget)
+                continue
             try:
-                made = apply_delta(self._content_of(base), self._data(number), MAX_OBJECT_BYTES)
+                made = self._applied(self._content_of(base), number)
             except (DamagedPack, MemoryError):
                 self._release(base)
-                yield from self._given_up(number, kind)
+                self._give_up(number, kind, self.for_git)
                 continue
             self._release(base)
             yield MadeObject(number, kind, made)
             if starts[number] != starts[number + 1]:
                 self._push(number, base, made, stack)
+
+    def _applied(self, base: bytes, number: int) -> bytes:
+        return apply_delta(base, self._data(number), MAX_OBJECT_BYTES, self._spend)
+
+    def _spend(self, cost: int) -> None:
+        self.left -= cost
 
     def _push(self, number: int, parent: _Base | None, content: bytes, stack: list[tuple[int, _Base]]) -> None:
         deltas = self._children[self._starts[number] : self._starts[number + 1]].tolist()
@@ -108,11 +150,7 @@ class FamilyReader:
             base.content = None
 
     def _content_of(self, base: _Base) -> bytes:
-        """Return the content of a base. Make it again if it was dropped.
-
-        Raises:
-            DamagedPack: More than MAX_REMADE_BYTES were made again.
-        """
+        """Return the content of a base. Make it again if it was dropped. Raises DamagedPack."""
         if base.content is not None:
             return base.content
         chain = [base]
@@ -121,12 +159,9 @@ class FamilyReader:
         content = above.content if above is not None else None
         if content is None:
             content = self._data(chain.pop().number)
-            self._remade += len(content)
+            self.left -= len(content)
         for link in reversed(chain):
-            if self._remade > MAX_REMADE_BYTES:
-                raise DamagedPack("remade_over_limit")
-            content = apply_delta(content, self._data(link.number), MAX_OBJECT_BYTES)
-            self._remade += len(content)
+            content = self._applied(content, link.number)
         base.content = content
         self._hold(base)
         return content
@@ -137,12 +172,15 @@ class FamilyReader:
         if size > MAX_OBJECT_BYTES:
             raise DamagedPack("object_over_limit")
         start = self._offsets[number]
-        return inflate_entry(self._pack[start + self._heads[number] : self._offsets[number + 1]], size)
+        content, rest = inflate_entry(self._pack[start + self._heads[number] : self._offsets[number + 1]], size)
+        if rest:
+            self.gaps += 1
+        return content
 
-    def _given_up(self, number: int, kind: int) -> Iterator[MadeObject]:
-        """Yield an entry that cannot be made and all deltas that depend on it, without contents."""
+    def _give_up(self, number: int, kind: int, entries: GivenUp) -> None:
+        """Add an entry and all deltas that depend on it to `entries`."""
         stack = [number]
         while stack:
             number = stack.pop()
-            yield MadeObject(number, kind, None)
+            entries.add(number, kind)
             stack += self._children[self._starts[number] : self._starts[number + 1]].tolist()

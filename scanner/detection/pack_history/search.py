@@ -12,10 +12,11 @@ from scanner.detection.matcher import WINDOW, hit_offsets
 from scanner.detection.prefilter import CLEAN, plain_only
 from scanner.detection.wide import wide_codec
 
+BLOB = 3
+"""The kind of a blob."""
 SMALL_BYTES = 16 << 10
 """Smaller objects are joined into batches, because each search has a fixed cost of a few microseconds."""
 
-_BLOB = 3
 _BETWEEN = b"\n\xff"
 """The bytes between two objects of a batch. No token contains them."""
 
@@ -45,7 +46,7 @@ class Search:
         self.objects += 1
         self.bytes += size
         if size >= SMALL_BYTES:
-            if plain_only(content) != CLEAN if kind == _BLOB else hit_offsets(content):
+            if plain_only(content) != CLEAN if kind == BLOB else hit_offsets(content):
                 self._on_suspect(number, kind, content)
             return
         self._numbers.append(number)
@@ -64,7 +65,7 @@ class Search:
             ends = list(accumulate(len(content) + len(_BETWEEN) for content in contents))
             suspects = {bisect_right(ends, offset) for offset in offsets}
         for row, content in enumerate(contents):
-            if kinds[row] == _BLOB and row not in suspects and len(content) > 3:
+            if kinds[row] == BLOB and row not in suspects and len(content) > 3:
                 if is_lfs_pointer(content):
                     self._on_pointer(self._numbers[row])
                 if container_kind(content) is not None or wide_codec(content) is not None:

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
-import re
 import signal
 import socket
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
 
 from scanner.child_processes import die_with_parent
 from scanner.confinement import HISTORY_CPU_SECONDS, confine, confine_to_reading
 from scanner.detection.loading import load_decoders
 from scanner.detection.pack_history import messages
-from scanner.detection.pack_history.families import HistoryPlan, Unit, plan_history
-from scanner.detection.pack_history.index import PackFile, UnusualPack, open_packs, sortable
-from scanner.detection.pack_history.messages import DONE, GIT, POINTER, SUSPECT, UNIT, Frame, Plan
+from scanner.detection.pack_history.families import HistoryPlan, PackPlan, Unit, plan_history
+from scanner.detection.pack_history.index import FIRST, Entries, PackFile, UnusualPack, open_pack
+from scanner.detection.pack_history.messages import DAMAGED, GIT, OVER, POINTER, SUSPECT, UNIT, WHOLE_PACK, Frame, Plan
 from scanner.detection.pack_history.reading import FamilyReader
-from scanner.detection.pack_history.search import Search
+from scanner.detection.pack_history.search import BLOB, Search
 from scanner.detection.token_formats import parse_formats, use_formats
 
 MEMORY_BYTES = 400 << 20
@@ -32,17 +32,14 @@ MEMORY_BYTES = 400 << 20
 COUNT_EVERY = 4096
 """A worker reports its progress after each of this many objects."""
 
-_FANOUT = re.compile(r"[0-9a-f]{2}")
-_LOOSE = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")
 
-
-def main(descriptor: int, formats: str, folders: list[str]) -> None:
+def main(descriptor: int, formats: str, listed: str) -> None:
     """Serve the control socket until its other end is closed.
 
     Args:
         descriptor: The control socket.
         formats: The token formats to look for, as `parse_formats` reads them.
-        folders: Object folders: the repository's own and its alternates.
+        listed: A JSON file with the paths of the packs.
     """
     use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -51,9 +48,9 @@ def main(descriptor: int, formats: str, folders: list[str]) -> None:
     control = socket.socket(fileno=descriptor)
     with contextlib.suppress(OSError):
         try:
-            history, plan = _planned([Path(folder) for folder in folders])
-        except (UnusualPack, OSError, MemoryError):
-            messages.send_plan(control, Plan(False, 20, 0, 0, b""))
+            history, plan = _planned([Path(pack) for pack in json.loads(Path(listed).read_bytes())])
+        except MemoryError:
+            messages.send_plan(control, Plan(False))
             return
         load_decoders()
         gc.collect()
@@ -68,34 +65,37 @@ def main(descriptor: int, formats: str, folders: list[str]) -> None:
             os.waitpid(worker, 0)
 
 
-def _planned(folders: list[Path]) -> tuple[HistoryPlan, Plan]:
-    opened = list(open_packs([folder / "pack" for folder in folders]))
-    sizes = {file.hash_bytes for file, _ in opened}
-    if len(sizes) != 1:
-        raise UnusualPack("no pack, or packs with ids of several lengths")
-    (hash_bytes,) = sizes
+def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
+    opened: list[tuple[PackFile, Entries]] = []
+    numbers: list[int] = []
+    unusual: list[int] = []
+    for number, pack in enumerate(packs):
+        try:
+            file, entries = open_pack(pack, pack.with_suffix(".idx"))
+        except (UnusualPack, OSError):
+            unusual.append(number)
+            continue
+        opened.append((file, entries))
+        numbers.append(number)
+    hash_bytes = opened[0][0].hash_bytes if opened else 20
+    rest = bytearray().join(messages.record(number, WHOLE_PACK[:hash_bytes]) for number in unusual)
     history = plan_history(opened)
-    rest = b"".join(pack.oids(pack.rest) for pack in history.packs)
-    rest += _loose([file for file, _ in opened], folders, hash_bytes)
-    return history, Plan(True, hash_bytes, len(history.units), history.objects, rest)
+    damaged = 0
+    for one, number in zip(history.packs, numbers, strict=True):
+        one.number = number
+        if one.file.has_sorted_ids:
+            rest += _records(one, one.rest)
+        else:
+            damaged += len(one.rest)
+    is_usable = all(file.hash_bytes == hash_bytes for file, _ in opened)
+    weights = tuple(unit.weight for unit in history.units)
+    gaps = sum(int(entries.offsets[0]) != FIRST for _, entries in opened)
+    return history, Plan(is_usable, hash_bytes, weights, history.objects, bytes(rest), gaps, damaged)
 
 
-def _loose(files: list[PackFile], folders: list[Path], hash_bytes: int) -> bytes:
-    """Return the joined ids of the loose objects that are in no pack."""
-    found: set[bytes] = set()
-    for folder in folders:
-        for fanout in (name for name in os.listdir(folder) if _FANOUT.fullmatch(name)):
-            names = (name for name in os.listdir(folder / fanout) if _LOOSE.fullmatch(name))
-            found.update(bytes.fromhex(fanout + name) for name in names if len(name) == 2 * hash_bytes - 2)
-    if not found:
-        return b""
-    wanted = np.frombuffer(b"".join(sorted(found)), np.uint8).reshape(-1, hash_bytes)
-    is_packed = np.zeros(len(wanted), np.bool_)
-    for file in files:
-        if len(file.ids):
-            known, own = sortable(file.ids), sortable(wanted)
-            is_packed |= known[np.minimum(np.searchsorted(known, own), len(known) - 1)] == own
-    return wanted[~is_packed].tobytes()
+def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
+    """Return the records of a pack's entries that git has to read."""
+    return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
 def _serve(control: socket.socket, history: HistoryPlan, workers: list[int]) -> None:
@@ -107,21 +107,24 @@ def _serve(control: socket.socket, history: HistoryPlan, workers: list[int]) -> 
         if command == messages.FORK and descriptors:
             workers.append(_fork(control, socket.socket(fileno=descriptors[0]), history))
         elif command == messages.IDS and number < len(history.units):
-            ids = _ids_of(history.units[number])
-            messages.send_plan(control, Plan(True, history.packs[0].file.hash_bytes, 1, 0, ids))
+            plan, entries = history.units[number].plan, _entries_of(history.units[number])
+            if plan.file.has_sorted_ids:
+                answer = Plan(True, plan.file.hash_bytes, rest=_records(plan, entries))
+            else:
+                answer = Plan(True, plan.file.hash_bytes, damaged_objects=len(entries))
+            messages.send_plan(control, answer)
 
 
-def _ids_of(unit: Unit) -> bytes:
-    """Return the joined ids of all objects of a unit."""
+def _entries_of(unit: Unit) -> array[int]:
+    """Return the numbers of all entries of a unit."""
     plan = unit.plan
     stack: list[int] = unit.roots.tolist()
-    ids = bytearray()
+    numbers = array("I")
     while stack:
         number = stack.pop()
-        if plan.repeats is None or not plan.repeats[number]:
-            ids += plan.oid(number)
+        numbers.append(number)
         stack += plan.children[plan.starts[number] : plan.starts[number + 1]].tolist()
-    return bytes(ids)
+    return numbers
 
 
 def _fork(control: socket.socket, connection: socket.socket, history: HistoryPlan) -> int:
@@ -146,37 +149,38 @@ def _work(connection: socket.socket, history: HistoryPlan) -> None:
     """Read the units that are asked for, until the other end is closed."""
     gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
-        (number,) = UNIT.unpack(raw)
+        number, budget = UNIT.unpack(raw)
         if number >= len(history.units):
             return
-        _read_unit(connection, history.units[number])
+        _read_unit(connection, history.units[number], budget)
         gc.collect()
-        messages.send_frame(connection, Frame(DONE))
 
 
-def _read_unit(connection: socket.socket, unit: Unit) -> None:
+def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
     plan = unit.plan
-    repeats = None if plan.repeats is None else plan.repeats.data
-    for_git = bytearray()
     objects = size = 0
 
     def send(operation: bytes, number: int, kind: int, content: bytes = b"") -> None:
         messages.send_frame(connection, Frame(operation, kind, plan.oid(number), content))
 
     search = Search(
-        lambda number, kind, content: send(SUSPECT, number, kind, content), lambda number: send(POINTER, number, 3)
+        lambda number, kind, content: send(SUSPECT, number, kind, content), lambda number: send(POINTER, number, BLOB)
     )
-    for number, kind, content in FamilyReader(unit).objects():
-        if repeats is not None and repeats[number]:
-            continue
-        if content is None:
-            for_git += plan.oid(number)
-            continue
+    reader = FamilyReader(unit, budget)
+    for number, kind, content in reader.objects():
         search.take(number, kind, content)
         if search.objects - objects >= COUNT_EVERY:
             messages.send_frame(connection, messages.counts_frame(search.objects - objects, search.bytes - size))
             objects, size = search.objects, search.bytes
     search.flush()
     messages.send_frame(connection, messages.counts_frame(search.objects - objects, search.bytes - size))
-    if for_git:
-        messages.send_frame(connection, Frame(GIT, payload=bytes(for_git)))
+    for number, kind in reader.over_budget:
+        send(OVER, number, kind)
+    if plan.file.has_sorted_ids:
+        records = _records(plan, (number for number, _ in reader.for_git))
+        messages.send_frame(connection, Frame(GIT, payload=records))
+    else:
+        # Git looks them up by their ids, and the index may give an id to several entries.
+        for number, kind in reader.for_git:
+            send(DAMAGED, number, kind)
+    messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))

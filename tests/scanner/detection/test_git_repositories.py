@@ -11,7 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scanner.detection import Detector, git_formats, git_repositories, history, history_reader, sha256_digest
+from scanner.detection import (
+    Detector,
+    git_formats,
+    git_repositories,
+    history,
+    history_reader,
+    history_stores,
+    sha256_digest,
+)
 from scanner.detection.git_processes import Deadline, GitError, killed_at, started
 from scanner.detection.git_repositories import opened, unbundled
 from scanner.detection.history import HistoryScan, scan_history
@@ -182,7 +190,7 @@ def test_a_damaged_index_is_counted(work: Workplace) -> None:
 
 def test_objects_that_are_stored_but_not_listed_are_counted(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     work.commit("x")
-    monkeypatch.setattr(history, "list_objects", lambda *_, **__: history_reader.ObjectList())
+    monkeypatch.setattr(history_stores, "list_objects", lambda *_, **__: history_reader.ObjectList())
     assert scanned(work.path / ".git").unread == {"objects_not_listed": 2}
 
 

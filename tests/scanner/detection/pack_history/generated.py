@@ -7,8 +7,8 @@ import random
 import zlib
 from pathlib import Path
 
-from scanner.detection.pack_history.families import plan_history
-from scanner.detection.pack_history.index import open_packs
+from scanner.detection.pack_history.families import HistoryPlan, plan_history
+from scanner.detection.pack_history.index import open_pack
 from scanner.detection.pack_history.reading import FamilyReader
 from tests.scanner.detection.test_packs import delta, header, offset, pack_of, plain
 from workers.sandbox.git_backend import git
@@ -76,27 +76,41 @@ def objects_by_git(git_dir: Path) -> dict[str, str]:
     return found
 
 
-def objects_read(*folders: Path) -> tuple[dict[str, str], set[str]]:
-    """Return the objects that the pack reader makes, in the form of `objects_by_git`, and the ids that it leaves to
-    git.
+def packs_of(*folders: Path) -> list[Path]:
+    """Return the packs of object folders."""
+    return [pack for folder in folders for pack in sorted((folder / "pack").glob("*.pack"))]
 
-    Check that no object is made twice.
+
+def plan_of(*folders: Path) -> HistoryPlan:
+    """Return the plan for reading the packs of object folders."""
+    return plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs_of(*folders)])
+
+
+def objects_read(*folders: Path, budget: int = 1 << 40) -> tuple[dict[str, str], set[str]]:
+    """Return the objects that the pack reader makes, in the form of `objects_by_git`, and the ids that it does not
+    make.
+
+    Check that each entry is made once, and that the copies of an object are equal.
     """
-    plan = plan_history(list(open_packs([folder / "pack" for folder in folders])))
+    plan = plan_of(*folders)
     found: dict[str, str] = {}
     for_git = {pack.oid(number).hex() for pack in plan.packs for number in pack.rest.tolist()}
     names = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+    made: set[tuple[int, int]] = set()
+    left = 0
     for unit in plan.units:
-        for number, kind, content in FamilyReader(unit).objects():
-            oid = unit.plan.oid(number).hex()
-            if unit.plan.repeats is not None and unit.plan.repeats[number]:
-                continue
-            assert oid not in found
-            if content is None:
-                for_git.add(oid)
-            else:
-                found[oid] = f"{names[kind]} {hashlib.sha256(content).hexdigest()}"
-    assert plan.objects == len(found) + len(for_git - {pack.oid(n).hex() for pack in plan.packs for n in pack.rest})
+        reader = FamilyReader(unit, budget)
+        for number, kind, content in reader.objects():
+            entry = id(unit.plan), number
+            assert entry not in made
+            made.add(entry)
+            text = f"{names[kind]} {hashlib.sha256(content).hexdigest()}"
+            assert found.setdefault(unit.plan.oid(number).hex(), text) == text
+        assert not reader.gaps
+        given_up = [number for entries in (reader.for_git, reader.over_budget) for number, _ in entries]
+        left += len(given_up)
+        for_git |= {unit.plan.oid(number).hex() for number in given_up}
+    assert plan.objects == len(made) + left
     return found, for_git
 
 

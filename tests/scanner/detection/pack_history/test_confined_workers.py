@@ -18,7 +18,7 @@ import zstandard
 from scanner.detection import Detector, sha256_digest
 from scanner.detection.history import scan_history
 from scanner.detection.pack_history import readers
-from tests.scanner.detection.pack_history.generated import history_of
+from tests.scanner.detection.pack_history.generated import history_of, one_pack
 from workers.sandbox.git_backend import git
 
 PROGRAM = """
@@ -53,7 +53,7 @@ from scanner.detection.token_formats import active_formats, written_formats
 ours, theirs = socket.socketpair()
 if not os.fork():
     ours.close()
-    server._read_unit = lambda connection, unit: connection.sendall(json.dumps(refused(ATTEMPTS)).encode() + b"\\n")
+    server._read_unit = lambda connection, *_: connection.sendall(json.dumps(refused(ATTEMPTS)).encode() + b"\\n")
     serve = server._serve
 
     def serve_after_attempts(control, history, workers):
@@ -62,7 +62,7 @@ if not os.fork():
         serve(control, history, workers)
 
     server._serve = serve_after_attempts
-    server.main(theirs.fileno(), written_formats(active_formats()), [folder + "/objects"])
+    server.main(theirs.fileno(), written_formats(active_formats()), folder + "/packs.json")
     os._exit(0)
 theirs.close()
 messages.receive_plan(ours, lambda: None)
@@ -70,7 +70,7 @@ print(ours.makefile("rb", buffering=0).readline().decode(), end="")
 connection, end = socket.socketpair()
 with end:
     socket.send_fds(ours, [messages.COMMAND.pack(messages.FORK, 0)], [end.fileno()])
-connection.sendall(messages.UNIT.pack(0))
+connection.sendall(messages.UNIT.pack(0, 1 << 40))
 print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=True)
 """
 
@@ -80,6 +80,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """Return what the planning process was refused, and what a worker was refused."""
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)
+    (repository / "packs.json").write_text(json.dumps([str(one_pack(repository))]))
     command = [sys.executable, "-c", PROGRAM, str(repository), str(folder / "written")]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     assert not (folder / "written").exists()

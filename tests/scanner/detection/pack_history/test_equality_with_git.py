@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection.pack_history import families, index, reading
-from scanner.detection.pack_history.index import UnusualPack, open_packs
+from scanner.detection.pack_history.index import UnusualPack, open_pack
 from tests.scanner.detection.pack_history.generated import (
     bushy,
     history_of,
@@ -16,6 +16,7 @@ from tests.scanner.detection.pack_history.generated import (
     objects_read,
     one_pack,
     patched,
+    plan_of,
 )
 from workers.sandbox.git_backend import git
 
@@ -53,7 +54,7 @@ def test_deltas_that_name_their_base_are_made(repository: Path, tmp_path: Path) 
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
 
 
-def test_an_object_in_several_packs_is_made_once(repository: Path) -> None:
+def test_an_object_in_several_packs_is_made_from_each(repository: Path) -> None:
     ids = list(objects_by_git(repository))
     for first in (0, 30, 60):
         some = "\n".join(ids[first : first + 50]).encode()
@@ -63,7 +64,7 @@ def test_an_object_in_several_packs_is_made_once(repository: Path) -> None:
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
 
 
-def test_packs_of_alternates_are_read_and_a_pack_in_both_is_read_once(repository: Path, source: Path) -> None:
+def test_packs_of_alternates_are_read(repository: Path, source: Path) -> None:
     assert objects_read(repository / "objects", source / "objects") == (objects_by_git(repository), set())
 
 
@@ -78,10 +79,26 @@ def test_bases_beyond_the_budget_are_made_again(tmp_path: Path, monkeypatch: pyt
     repository = bushy(tmp_path / "r.git")
     monkeypatch.setattr(reading, "BASES_BYTES", 500)
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
-    monkeypatch.setattr(reading, "MAX_REMADE_BYTES", 1000)
-    found, for_git = objects_read(repository / "objects")
-    assert for_git
-    assert found.keys() | for_git == objects_by_git(repository).keys()
+
+
+def test_the_budget_counts_what_deltas_make_and_spares_objects_that_are_stored_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = bushy(tmp_path / "r.git")
+    everything = objects_by_git(repository)
+    whole = sum(
+        len(plan.rest) == 0 and int((plan.entries.kinds < 5).sum()) for plan in plan_of(repository / "objects").packs
+    )
+    found, over = objects_read(repository / "objects", budget=0)
+    assert len(found) == whole
+    assert found.keys() | over == everything.keys()
+    some, over = objects_read(repository / "objects", budget=5_000)
+    assert len(found) < len(some) < len(everything)
+    assert some.keys() | over == everything.keys()
+    assert not some.keys() & over
+    monkeypatch.setattr(reading, "BASES_BYTES", 500)
+    fewer, _ = objects_read(repository / "objects", budget=5_000)
+    assert len(fewer) < len(some), "what is made again is charged again"
 
 
 def test_objects_over_the_limit_and_their_deltas_are_left_to_git(
@@ -99,13 +116,12 @@ def test_objects_over_the_limit_and_their_deltas_are_left_to_git(
 
 def test_parsing_in_slices_changes_nothing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_SLICE", 7)
-    monkeypatch.setattr(families, "_SLICE", 7)
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
 
 
 def test_units_hold_every_family_and_the_heaviest_come_first(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(families, "MIN_UNIT_BYTES", 1)
-    plan = families.plan_history(list(open_packs([repository / "objects" / "pack"])))
+    plan = plan_of(repository / "objects")
     weights = [unit.weight for unit in plan.units]
     assert len(weights) > 4
     assert weights == sorted(weights, reverse=True)
@@ -139,8 +155,8 @@ def test_indexes_and_packs_that_do_not_fit_are_unusual(repository: Path) -> None
         patched(pack.with_suffix(".idx"), 0, whole)
         patched(pack.with_suffix(".idx"), at, content)
         with pytest.raises(UnusualPack):
-            list(open_packs([pack.parent]))
+            open_pack(pack, pack.with_suffix(".idx"))
     patched(pack.with_suffix(".idx"), 0, whole)
     patched(pack, 0, b"KCAP")
     with pytest.raises(UnusualPack):
-        list(open_packs([pack.parent]))
+        open_pack(pack, pack.with_suffix(".idx"))

@@ -18,8 +18,9 @@ from scanner.detection import Detector, sha256_digest
 from scanner.detection.git_processes import Deadline
 from scanner.detection.git_repositories import opened
 from scanner.detection.history import HistoryScan, scan_history
+from scanner.detection.history_budget import HistoryBudget
 from scanner.detection.pack_history import readers
-from scanner.detection.pack_history.readers import has_large_packs, read_packs
+from scanner.detection.pack_history.readers import needs_pack_reader, read_packs
 from tests.scanner.detection.pack_history.generated import history_of, objects_by_git, one_pack, patched
 from workers.sandbox.git_backend import git
 
@@ -179,9 +180,14 @@ def test_the_deadline_ends_every_process_and_counts_what_is_left(tmp_path: Path,
             stop.set()
 
     with opened(repository) as shown:
-        assert has_large_packs(shown.git_dir)
+        assert needs_pack_reader(shown.stores)
         read = read_packs(
-            shown.git_dir, Stopping(), readers=1, on_progress=lambda *_: None, deadline=Deadline(stop=stop)
+            shown.stores,
+            Stopping(),
+            HistoryBudget(0),
+            readers=1,
+            on_progress=lambda *_: None,
+            deadline=Deadline(stop=stop),
         )
     assert read is not None
     assert read.shard.unread["stopped"] + read.shard.objects == read.total

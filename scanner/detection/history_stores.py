@@ -1,0 +1,130 @@
+"""The scan of all stores of a repository: large packs with the pack reader, and everything else with git.
+
+Each pack and each folder of loose objects is read by itself, so an object is read as often as it is stored. Equal
+results of one object are reported once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from scanner.detection.detector import Detector
+from scanner.detection.git_processes import Deadline, GitError
+from scanner.detection.git_repositories import Repository
+from scanner.detection.history_budget import HistoryBudget
+from scanner.detection.history_reader import ObjectList, list_objects, read_objects
+from scanner.detection.history_results import HistoryShard
+from scanner.detection.object_stores import Store, shown_alone, stored_objects
+from scanner.detection.pack_history.readers import PacksRead, needs_pack_reader, read_packs
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What git has to read of a store: the objects with these joined ids, or all of them."""
+
+    store: Store
+    oids: bytes = b""
+
+    @property
+    def names(self) -> list[str] | None:
+        size = self.store.hash_bytes
+        return [self.oids[at : at + size].hex() for at in range(0, len(self.oids), size)] or None
+
+    @property
+    def count(self) -> int:
+        """The number of objects; 1 if it is not known."""
+        return max(len(self.oids) // self.store.hash_bytes, 1)
+
+
+def read_stores(
+    repository: Repository,
+    detector: Detector,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> HistoryShard:
+    """Read and scan every object of every store.
+
+    Args:
+        repository: The repository.
+        detector: Scans the objects that need a closer look.
+        readers: Processes that read at a time.
+        on_progress: Called with the objects that were read and the number of objects known so far.
+        deadline: When reading ends. The remaining objects are counted under its reason.
+
+    Raises:
+        GitError: git cannot list any of the objects that it has to read, and there are no others.
+    """
+    packs = [store for store in repository.stores if store.is_pack]
+    budget = HistoryBudget(sum(pack.size for pack in packs))
+    read: PacksRead | None = None
+    if needs_pack_reader(packs):
+        read = read_packs(packs, detector, budget, readers=readers, on_progress=on_progress, deadline=deadline)
+    total = read.shard if read is not None else HistoryShard()
+    known = read.total if read is not None else 0
+    failures: list[GitError] = []
+    for part in _parts(repository.stores, packs, read):
+        if deadline.is_over:
+            total.unread[deadline.reason] += part.count
+            continue
+        report = _shifted(on_progress, total.objects, max(total.objects, known))
+        try:
+            total.add(
+                _read_part(repository, part, detector, budget, readers=readers, on_progress=report, deadline=deadline)
+            )
+        except GitError as err:
+            failures.append(err)
+            total.unread["objects_not_listed"] += stored_objects(part.store)
+    if failures and not total.objects:
+        raise failures[0]
+    total.drop_copies()
+    return total
+
+
+def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> Callable[[int, int], None]:
+    return lambda count, total: on_progress(done + count, known + total)
+
+
+def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
+    """Yield what is left to git."""
+    for number, pack in enumerate(packs):
+        if read is None:
+            yield _Part(pack)
+        elif number in read.rest:
+            yield _Part(pack, read.rest[number])
+    yield from (_Part(store) for store in stores if not store.is_pack)
+
+
+def _read_part(
+    repository: Repository,
+    part: _Part,
+    detector: Detector,
+    budget: HistoryBudget,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> HistoryShard:
+    with shown_alone(repository.git_dir, part.store) as git_dir:
+        try:
+            listed = list_objects(git_dir, deadline, oids=part.names)
+        except GitError:
+            if not deadline.is_over:
+                raise
+            return HistoryShard(unread=Counter({deadline.reason: part.count}))
+        over = listed.drop_largest(budget.left)
+        budget.take(sum(listed.sizes))
+        shard = read_objects(git_dir, listed, detector, readers=readers, on_progress=on_progress, deadline=deadline)
+    for oid, name in over:
+        shard.note(oid, name, "inflated_over_limit")
+    shard.unread["object_damaged"] += listed.unreadable
+    if not part.oids and _is_empty(listed) and not over:
+        shard.unread["objects_not_listed"] += stored_objects(part.store)
+    return shard
+
+
+def _is_empty(listed: ObjectList) -> bool:
+    return not len(listed) and not listed.unreadable
