@@ -15,6 +15,7 @@ from workers.cli.scan_run import NotRead, Progress, ScanRun
 
 MAX_GITMODULES = 1 << 20
 BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
+"""What a git bundle begins with."""
 
 
 class Histories:
@@ -104,14 +105,3 @@ def _below(prefix: str, candidate: Candidate) -> Candidate:
         return candidate
     path = os.path.join(prefix, candidate.place.path or candidate.place.ref or "")
     return replace(candidate, place=replace(candidate.place, path=path.rstrip("/")))
-
-
-def is_bundle(path: Path) -> bool:
-    """Return whether the file begins with the signature of a git bundle."""
-    if path.is_symlink() or not path.is_file():  # opening a pipe would block for ever
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(16) in BUNDLES
-    except OSError:
-        return False

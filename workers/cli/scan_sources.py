@@ -19,11 +19,12 @@ from scanner.detection.git_formats import of_index
 from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.isolation import shared_pool
 from workers.cli.errors import UserError
-from workers.cli.scan_repositories import Histories, is_bundle
+from workers.cli.scan_repositories import BUNDLES, Histories
 from workers.cli.scan_run import Progress, ScanRun
 from workers.cli.scan_streams import Readable, StreamRead, scan_stream
 
 FILES_A_BATCH = 512
+FILES_A_TASK = 8
 
 _LOOSE_OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK = re.compile(r"(pack/pack-[0-9a-f]+)\.(?:pack|idx)")
@@ -86,15 +87,14 @@ def _scan_path(
         run.candidates += walk.in_names(path.parent, [path.name])
         bundles = 0
         while batch := list(itertools.islice(files, FILES_A_BATCH)):
-            unpacked = {
-                file
-                for file in batch
-                if history and is_bundle(file) and histories.scan_bundle(file, is_given=file == path)
-            }
-            bundles += len(unpacked)
-            batch = [file for file in batch if file not in unpacked]
-            for file, read in zip(batch, pool.map(lambda file: _scan_file(detector, file), batch), strict=True):
-                _take(run, shown, str(file), read)
+            for file, read in zip(batch, _scan_files(pool, detector, batch, history), strict=True):
+                if read is None:
+                    if histories.scan_bundle(file, is_given=file == path):
+                        bundles += 1
+                        continue
+                    read = _scan_file(detector, file)
+                if read is not None:
+                    _take(run, shown, str(file), read)
     for git_dir, shown_as in walk.bare:
         histories.scan(git_dir, shown_as, is_given=shown_as == path)
     if history:
@@ -141,7 +141,7 @@ class _Walk:
             try:
                 with os.scandir(folder) as entries:
                     listed = sorted(entries, key=lambda item: item.name)
-                    folders = [entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
+                    folders = {entry.name for entry in listed if entry.is_dir(follow_symlinks=False)}
             except OSError:
                 self.run.add_unread(str(folder), {"folder_unreadable": 1})
                 continue
@@ -203,7 +203,20 @@ def _is_read_by_git(objects: Path, name: str) -> bool:
     return (objects / f"{pack[1]}.pack").is_file() and of_index(objects / f"{pack[1]}.idx") is not None
 
 
-def _scan_file(detector: Detector, path: Path) -> StreamRead:
+def _scan_files(
+    pool: ThreadPoolExecutor, detector: Detector, paths: Sequence[Path], leaves_bundles: bool
+) -> Iterator[StreamRead | None]:
+    """Scan files in parallel, a few in each task: a task costs more than reading a small file."""
+
+    def scan(some: Sequence[Path]) -> list[StreamRead | None]:
+        return [_scan_file(detector, path, leaves_bundles) for path in some]
+
+    tasks = [paths[start : start + FILES_A_TASK] for start in range(0, len(paths), FILES_A_TASK)]
+    return itertools.chain.from_iterable(pool.map(scan, tasks))
+
+
+def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> StreamRead | None:
+    """Scan a file. Return None for a git bundle if the caller reads its history."""
     place = Place("local_file", path=str(path))
     try:
         mode = path.lstat().st_mode
@@ -214,6 +227,8 @@ def _scan_file(detector: Detector, path: Path) -> StreamRead:
         if not stat.S_ISREG(mode):
             return StreamRead([], Counter({"special_file": 1}), 0)
         with path.open("rb", buffering=0) as file:
+            if leaves_bundles and os.pread(file.fileno(), len(BUNDLES[0]), 0).startswith(BUNDLES):
+                return None
             return _scan_stream(detector, file, str(path))
     except OSError:
         return StreamRead([], Counter({"file_unreadable": 1}), 0)

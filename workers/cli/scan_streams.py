@@ -10,7 +10,9 @@ from scanner.detection import Candidate, Detector
 from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.pieces import PIECE, scan_pieces
 
-MAX_READ = 1 << 24
+FIRST_READ, MAX_READ = 1 << 16, 1 << 24
+"""Bytes of the first and of the largest read. Python allocates the whole size before it reads, and most files are
+small."""
 
 
 class Readable(Protocol):
@@ -32,9 +34,11 @@ def scan_stream(detector: Detector, stream: Readable, path: str) -> StreamRead:
 
     def read(size: int) -> bytes:
         parts: list[bytes] = []
-        while size and (part := stream.read(min(size, MAX_READ))):
+        step = FIRST_READ
+        while size and (part := stream.read(min(size, step))):
             parts.append(part)
             size -= len(part)
+            step = min(2 * step, MAX_READ)
         return b"".join(parts)
 
     start = read(PIECE)
