@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -189,6 +190,12 @@ def _no_number(_: str) -> None:
     return None
 
 
+@lru_cache(maxsize=256)
+def _redacted_type(given: str) -> str:
+    """Return the type as it may be repeated. Nearly all records of a body have the same one."""
+    return _storable(redact(given))
+
+
 def _token_type(given: Any) -> str:
     """Return the type for the feedback to GitHub, or an empty string if it is malformed.
 
@@ -196,7 +203,7 @@ def _token_type(given: Any) -> str:
     """
     if not isinstance(given, str) or len(given) > MAX_TYPE_LENGTH:
         return ""
-    return _storable(redact(given))
+    return _redacted_type(given)
 
 
 def _storable(text: str) -> str:

@@ -48,13 +48,14 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
     for start in range(0, len(ordered), DIGESTS_A_QUERY):
-        chunk = ordered[start : start + DIGESTS_A_QUERY]
+        # Most digests are unknown, so first find those that are known, without their accounts.
+        asked = ApiToken.digest.in_(ordered[start : start + DIGESTS_A_QUERY])
+        matching = select(ApiToken.digest).where(asked)
         if lock:
-            session.execute(
-                select(ApiToken.id).where(ApiToken.digest.in_(chunk)).order_by(ApiToken.digest).with_for_update()
-            ).all()
-        statement = _tokens().where(ApiToken.digest.in_(chunk)).execution_options(populate_existing=lock)
-        found.update((token.digest, _record(token)) for token in session.execute(statement).scalars())
+            matching = matching.order_by(ApiToken.digest).with_for_update()
+        if known := session.execute(matching).scalars().all():
+            statement = _tokens().where(ApiToken.digest.in_(known)).execution_options(populate_existing=lock)
+            found.update((token.digest, _record(token)) for token in session.execute(statement).scalars())
     return found
 
 
