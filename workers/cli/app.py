@@ -116,14 +116,22 @@ def run() -> None:
     create_files_privately()
     try:
         build()()
-    except Exception as err:
+    except Exception as err:  # noqa: BLE001 - it is printed, and the process ends
         from workers.cli.errors import explain
 
         line = explain(err)
-        if line is None:
-            raise
-        print(_last_line(line), file=sys.stderr)
+        print(_last_line(line) if line is not None else _traceback(), file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _traceback() -> str:
+    """Return the traceback of an unexpected error. Its text may come from outside, so it is redacted and printable."""
+    import traceback
+
+    from scanner.detection import redact
+    from workers.cli.output import plain
+
+    return "\n".join(plain(line) for line in redact(traceback.format_exc()).splitlines())
 
 
 def _last_line(line: str) -> str:
@@ -133,8 +141,9 @@ def _last_line(line: str) -> str:
     """
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact
+        from workers.cli.output import plain
 
-        return redact(f"r8scan: {line}")
+        return plain(redact(f"r8scan: {line}"))
     from workers.logs import last_line
 
     return last_line(line)

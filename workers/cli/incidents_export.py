@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TextIO
@@ -30,7 +29,7 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
     for incident in incidents:
         out.write(",\n" if count else "\n")
         value = incident_records.whole(session, incident)
-        out.write(json.dumps(value, ensure_ascii=False, default=output.json_value))
+        out.write(output.json_text(value))
         count += 1
     out.write("\n]\n")
     return count

@@ -36,8 +36,16 @@ def errors() -> Console:
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print one JSON object per line, as soon as each row arrives."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=json_value) + "\n")
+        sys.stdout.write(json_text(row) + "\n")
     sys.stdout.flush()
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON on one line. Characters that a terminal would obey or hide are written as escapes."""
+    text = json.dumps(value, ensure_ascii=False, default=json_value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def table(
