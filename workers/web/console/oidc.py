@@ -144,7 +144,8 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            "iss": {"essential": True, "value": self._issuer},
+            # The provider's own form of its address, which may end in a slash.
+            "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},
             "exp": {"essential": True},
@@ -190,6 +191,8 @@ class Provider:
         A dot in its name selects a member.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
+        if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
+            return None  # anybody may have given this address to the provider
         if found is None:
             found = claims
             for part in self._settings.oidc_role_claim.split("."):
@@ -239,7 +242,7 @@ class Provider:
             raise OidcError(f"the identity provider does not answer ({type(err).__name__}): try again later") from err
         try:
             found = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if answer.status_code != 200 or not isinstance(found, dict):
             reason = found.get("error") if isinstance(found, dict) else None
@@ -262,7 +265,8 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
     An unverified mail address could belong to another person, so it is not used.
     """
     given = claims.get(settings.oidc_name_claim)
-    is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified") is False
+    # Some providers write the claim as text.
+    is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified", True) not in (True, "true")
     name = given if isinstance(given, str) and given.strip() and not is_unverified else str(claims["sub"])
     return NAME_PREFIX + printable(name)
 
@@ -274,7 +278,10 @@ def printable(text: str) -> str:
 
 def is_safe_address(address: str) -> bool:
     """Return whether secrets may be sent there: HTTPS, or plain HTTP to this machine."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
     if parts.scheme == "https":
         return bool(parts.hostname)
     if parts.scheme != "http":

@@ -175,12 +175,13 @@ class Forging(Provider):
     def __init__(self, context: Context, header: dict[str, Any], claims: dict[str, Any], key: Any) -> None:
         super().__init__(context.settings)
         self.token = jwt.encode(header, claims, key, algorithms=[header["alg"]])
+        self.named_issuer = self._issuer
 
     def _asked(self, method: str, address: str, **given: Any) -> dict[str, Any]:
         base = self._issuer
         answers: dict[str, dict[str, Any]] = {
             f"{base}/.well-known/openid-configuration": {
-                "issuer": base,
+                "issuer": self.named_issuer,
                 "authorization_endpoint": f"{base}/a",
                 "token_endpoint": f"{base}/t",
                 "jwks_uri": f"{base}/k",
@@ -222,10 +223,33 @@ def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(oidc_context: Conte
             unsigned.person(flow, "code")
 
 
+def test_an_issuer_may_end_in_a_slash_if_provider_and_token_agree(oidc_context: Context) -> None:
+    flow = Flow.begin()
+    issuer = f"{oidc_context.settings.oidc_issuer}/"
+    claims: dict[str, Any] = {"iss": issuer, "aud": "r8scan", "sub": "ana", "exp": 4_000_000_000, "iat": 1_700_000_000}
+    provider = Forging(oidc_context, {"alg": "RS256"}, {**claims, "nonce": flow.nonce, "groups": "r8-viewers"}, KEY)
+    with pytest.raises(OidcError, match="invalid_claim"):
+        provider.person(flow, "code")
+    provider = Forging(oidc_context, {"alg": "RS256"}, {**claims, "nonce": flow.nonce, "groups": "r8-viewers"}, KEY)
+    provider.named_issuer = issuer
+    assert provider.person(flow, "code")[1] == "ana"
+
+
+@pytest.mark.parametrize("verified", [{}, {"email_verified": False}, {"email_verified": "false"}])
+def test_a_mail_address_that_is_not_verified_gives_no_role(oidc_context: Context, verified: dict[str, Any]) -> None:
+    changed = {"oidc_role_claim": "email", "oidc_operators": ("ana@example.com",)}
+    provider = Provider(oidc_context.settings.model_copy(update=changed))
+    claims = {"sub": "1", "email": "ana@example.com"}
+    assert provider._role({**claims, "email_verified": True}) == "operator"
+    with pytest.raises(OidcError):
+        provider._role({**claims, **verified})
+
+
 def test_a_role_may_be_deep_in_a_claim_and_a_name_is_one_line(oidc_context: Context) -> None:
     settings = oidc_context.settings
     assert name_of({"sub": "1", "email": "a\nb\x1b[0m@x"}, settings) == "oidc:a b [0m@x"
     assert name_of({"sub": "1", "email": "ana@x", "email_verified": False}, settings) == "oidc:1"
+    assert name_of({"sub": "1", "email": "ana@x", "email_verified": "false"}, settings) == "oidc:1"
     assert len(name_of({"sub": "s" * 5000}, settings)) < 255
     deep = settings.model_copy(update={"oidc_role_claim": "realm_access.roles"})
     provider = Provider(deep)
@@ -237,7 +261,13 @@ def test_a_role_may_be_deep_in_a_claim_and_a_name_is_one_line(oidc_context: Cont
     ("address", "is_safe"),
     [
         *(("https://id.example/x", True), ("http://127.0.0.1:9/x", True), ("http://localhost/x", True)),
-        *(("http://id.example/x", False), ("ftp://127.0.0.1", False), ("https://", False), ("", False)),
+        *(
+            ("http://id.example/x", False),
+            ("ftp://127.0.0.1", False),
+            ("https://", False),
+            ("", False),
+            ("https://[", False),
+        ),
     ],
 )
 def test_secrets_travel_encrypted_or_not_at_all(address: str, is_safe: bool) -> None:
