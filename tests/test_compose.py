@@ -144,7 +144,11 @@ def test_the_command_of_redis_starts_a_server_that_asks_for_the_password(tmp_pat
         assert client.ping()
         with pytest.raises(redis.AuthenticationError):
             stranger.ping()
-        assert client.config_get("maxmemory") == {"maxmemory": str(256 * 1024**2)}
+        assert client.info("memory")["maxmemory"] == 256 * 1024**2
+        with pytest.raises(redis.ResponseError, match="unknown command"):
+            client.config_set("proto-max-bulk-len", "512mb")
+        with pytest.raises(redis.RedisError):
+            client.lpush("polling", b"x" * 1_100_000)
         assert (folder / "redis.conf").stat().st_mode & 0o077 == 0
     finally:
         client.close()

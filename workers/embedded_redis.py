@@ -18,6 +18,9 @@ from scanner.child_processes import start_child
 
 READY_SECONDS = 10.0
 MAX_SOCKET_PATH_LENGTH = 100
+MAX_VALUE = "1mb"
+"""The largest value that a client may write, and Redis's smallest limit. A worker holds a whole message in memory, and
+parsed JSON takes many times the space. Real messages have about a kilobyte."""
 
 
 class RedisUnavailable(Exception):
@@ -86,6 +89,7 @@ def start(state_dir: Path) -> subprocess.Popen[bytes]:
         [
             server_binary(),
             *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600"),
+            *("--proto-max-bulk-len", MAX_VALUE),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", str(log.parent)),
             *(
                 "--maxmemory",

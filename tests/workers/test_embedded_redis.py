@@ -36,6 +36,20 @@ def test_it_answers_on_a_private_socket_only(tmp_path: Path) -> None:
         child.wait()
 
 
+def test_it_refuses_values_that_would_fill_the_memory_of_a_worker(tmp_path: Path) -> None:
+    child = embedded_redis.start(tmp_path)
+    try:
+        client = redis.Redis(unix_socket_path=str(embedded_redis.socket_path(tmp_path)))
+        client.lpush("polling", b"x" * 1_000_000)
+        with pytest.raises(redis.RedisError):
+            client.lpush("polling", b"x" * 1_100_000)
+        client.close()
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_it_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
