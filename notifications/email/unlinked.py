@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+import regex
+
 _SCHEME = re.compile(r"(?i)(?<![a-z0-9])([a-z][a-z0-9+.-]{0,30}):(?=[/\\]{2})")
 _OPAQUE = re.compile(
     r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
@@ -15,12 +17,14 @@ _OPAQUE = re.compile(
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
 # Mail programs on Windows turn \\server\share into a link.
 _SHARE = re.compile(r"\\(?=\\)")
+# All that a host name may hold in a mail program's eyes: letters, digits, marks of a script, emoji, and joiners.
+_IN_HOST = r"[^\s\p{P}\p{Sm}\p{Sc}\p{Sk}]"
 # The dot, and the characters that browsers treat as a dot in a host name (UTS 46).
-_DOT = re.compile(r"(?<=[^\W_])[.\uff0e\u3002\uff61\u2024](?=[^\W_])|(?<=[-_])[.\uff0e\u3002\uff61\u2024](?=[^\W_])")
-_LABEL = re.compile(r"[\w-]+")
+_DOT = regex.compile(rf"(?<={_IN_HOST}|[-_])[.\uff0e\u3002\uff61\u2024](?={_IN_HOST})")
+_LABEL = regex.compile(rf"(?:{_IN_HOST}|[-_])+")
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w])")
 _PREFIX = re.compile(r"(?i)(?<![\w])(?:www|ftp)$")
-_IN_FOLDER = re.compile(r"/[\w-]+$")
+_IN_FOLDER = regex.compile(rf"/(?:{_IN_HOST}|[-_])+$")
 _HARMLESS_ENDINGS = frozenset(
     (
         *("bak", "bat", "c", "cfg", "class", "conf", "config", "cpp", "cs", "css", "csv", "dart", "env", "ex", "exs"),
@@ -47,7 +51,7 @@ def unlinked(text: str) -> str:
     return _DOT.sub(lambda match: match[0] if _is_harmless(text, match) else f"[{match[0]}]", text)
 
 
-def _is_harmless(text: str, dot: re.Match[str]) -> bool:
+def _is_harmless(text: str, dot: regex.Match[str]) -> bool:
     label = _LABEL.match(text, dot.end())
     assert label is not None  # noqa: S101 - a letter or digit follows
     if _PREFIX.search(text, max(dot.start() - 4, 0), dot.start()):

@@ -32,6 +32,8 @@ LURES = (
         "https://github.com@evil.com",
     ),
     *("https:/\\evil.com", "src/https://evil.com/www.evil.com", "evil.js.com", "ssh://evil.com", "file:///etc/x"),
+    # Labels that end in a mark, an emoji or a joiner.
+    *("\u0939\u093f\u0928\u094d\u0926\u0940.com", "cafe\u0301.com", "i\u2764.ws", "evil\u200c.com", "evil.\u200dcom"),
 )
 
 
@@ -68,6 +70,7 @@ def test_a_malicious_address_is_broken_and_still_readable(lure: str) -> None:
     [
         *("src/app/settings.py", ".env", ".github/workflows/ci.yml", "v1.2.3", "config.json", "weather-bot", "a: b"),
         *("requirements-3.11.txt", "r8_Ex1…mple", "4f2a9c1e-0b77-33d8", "notes...txt", "acme/weather-bot", "main"),
+        *("src/\u0939\u093f\u0928\u094d\u0926\u0940.py", "cafe\u0301.txt", "$.json", "a=.5"),
     ],
 )
 def test_ordinary_names_stay_as_they_are(name: str) -> None:
