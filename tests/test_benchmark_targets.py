@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.benchmarks import bench_http_flood, bench_mails, bench_scaling
+from tests.benchmarks import bench_http_flood, bench_mails, bench_scaling, table_attacks
 from tests.benchmarks.bench_firehose import Run, report
 from tests.benchmarks.targets import Targets
 
@@ -98,3 +98,16 @@ def test_the_figure_stands_beside_its_target(capsys: pytest.CaptureFixture[str])
     targets = Targets()
     targets.below("p95", 6.0, 5.0, " s")
     assert capsys.readouterr().out == "  p95: 6 s (target: below 5 s)  NOT KEPT\n"
+
+
+def test_a_partial_attack_table_replaces_only_its_rows() -> None:
+    page = f"before\n{table_attacks.BEGIN}\n\n{table_attacks.HEAD}\n"
+    page += f"| a: 1 | scan | 1 B |\n| a: 1 | push | 1 B |\n\n{table_attacks.END}\nafter\n"
+    rows = ["| a: 1 | push | 2 B |", "| b: 1 | mail | 3 B |"]
+    partly = table_attacks.merged(page, rows, is_whole=False)
+    assert [line for line in partly.splitlines() if line.endswith(" B |")] == ["| a: 1 | scan | 1 B |", *rows]
+    whole = table_attacks.merged(partly, rows, is_whole=True)
+    assert [line for line in whole.splitlines() if line.endswith(" B |")] == rows
+    assert table_attacks.merged(whole, [], is_whole=False) == whole
+    assert whole.startswith("before\n")
+    assert whole.endswith("\nafter\n")

@@ -120,6 +120,29 @@ def measure(parts: list[str], names: list[str]) -> list[Judged]:
     return found
 
 
+def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
+    """Return the page with these rows in its table.
+
+    Args:
+        page: The page.
+        rows: Rows in Markdown.
+        is_whole: Whether the rows are the whole table. Otherwise, rows of other attacks stay as they are.
+    """
+    before, _, rest = page.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    by_attack = {} if is_whole else {_attack(row): row for row in old.splitlines() if row.startswith("| ")}
+    for name in map(_attack, HEAD.splitlines()):
+        by_attack.pop(name, None)
+    by_attack.update((_attack(row), row) for row in rows)
+    table = "\n".join([HEAD, *by_attack.values()])
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def _attack(row: str) -> tuple[str, ...]:
+    """Return the cells that tell a row from others: the attack, and the way by which it arrives."""
+    return tuple(cell.strip() for cell in row.strip("|").split(" | ")[:2])
+
+
 def main() -> int:
     """Print the table, or write it into its page. Return 1 if a limit was exceeded."""
     parser = argparse.ArgumentParser()
@@ -130,9 +153,8 @@ def main() -> int:
     with alone():
         found = measure(options.part, options.only)
     if options.write:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        table = "\n".join([HEAD, *map(line, found)])
-        PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}")
+        is_whole = not options.only and set(options.part) == set(PARTS)
+        PAGE.write_text(merged(PAGE.read_text(), list(map(line, found)), is_whole=is_whole))
     broken = [one for one in found if one.broken]
     for one in broken:
         print(f"not kept: {one.row.name} by {one.row.way}: {', '.join(one.broken)}")
