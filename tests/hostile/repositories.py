@@ -15,7 +15,11 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
         width, depth = map(int, content.split()[1:])
-        head = _bomb(folder, width, depth, neighbour)
+        head = _trees(folder, width, depth, neighbour)
+        _git(folder, "update-ref", "refs/heads/main", head)
+        return
+    if content.startswith(b"damaged "):
+        head = _trees(folder, 1, 1, neighbour, innermost=b"00000 " * int(content.split()[1]))
         _git(folder, "update-ref", "refs/heads/main", head)
         return
     person = b"author A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n"
@@ -25,8 +29,11 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
     _git(folder, "fast-import", "--quiet", data=content + beside)
 
 
-def _bomb(folder: Path, width: int, depth: int, neighbour: bytes) -> str:
-    """Write nested trees with `width` names for the tree below, and a file with the other leak at the top."""
+def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: bytes = b"") -> str:
+    """Write nested trees with `width` names for the tree below, and a file with the other leak at the top.
+
+    `innermost` is the content of the innermost tree, if it is not empty.
+    """
     entries: list[bytes] = []
 
     def add(kind: int, word: bytes, content: bytes) -> bytes:
@@ -34,7 +41,7 @@ def _bomb(folder: Path, width: int, depth: int, neighbour: bytes) -> str:
         return hashlib.sha1(b"%s %d\0" % (word, len(content)) + content).digest()
 
     blob = add(3, b"blob", b"nothing\n")
-    tree = add(TREE, b"tree", b"".join(b"100644 f%d\0" % number + blob for number in range(width)))
+    tree = add(TREE, b"tree", innermost or b"".join(b"100644 f%d\0" % number + blob for number in range(width)))
     for _ in range(depth):
         tree = add(TREE, b"tree", b"".join(b"40000 d%d\0" % number + tree for number in range(width)))
     leak = add(3, b"blob", b"key = '" + neighbour + b"'\n")

@@ -222,6 +222,11 @@ def history_deep_tree() -> bytes:
     return b"bomb 1 10000"
 
 
+@hostile("git tree", "3 MB of the beginnings of entries that do not end", delivery="history")
+def history_damaged_tree() -> bytes:
+    return b"damaged 500000"
+
+
 @hostile("git tree", "100,000 names in one folder", delivery="history", large=True)
 def history_wide_tree() -> bytes:
     lines = [_commit(b"refs/heads/main", b"x"), b"M 100644 inline first\ndata 1\nx\n"]
