@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from scanner.records.canary_models import Canary
@@ -23,6 +24,12 @@ UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 def is_no_canary() -> ColumnElement[bool]:
     """Return the SQL condition that an incident is not about a canary token."""
     return Incident.cause != Cause.CANARY
+
+
+def of_planted() -> Select[tuple[uuid.UUID]]:
+    """Return a statement for the incidents of canaries that have not ended. There are few, and each lasts seconds."""
+    digests = select(Canary.digest).where(Canary.state == CanaryState.PLANTED, Canary.digest.is_not(None))
+    return select(Incident.id).where(Incident.digest.in_(digests))
 
 
 def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
@@ -83,23 +90,33 @@ def digests_among(session: Session, digests: Collection[str]) -> set[str]:
     return {digest for digest in found if digest is not None}
 
 
+def ended_among(session: Session, digests: Collection[str]) -> set[str]:
+    """Return those of the digests that belong to canaries that were decided on, or could not be planted."""
+    if not digests:
+        return set()
+    statement = select(Canary.digest).where(Canary.digest.in_(digests), Canary.state != CanaryState.PLANTED)
+    return {digest for digest in session.execute(statement).scalars() if digest is not None}
+
+
 def end(session: Session) -> list[str]:
     """End the canaries that the response has decided on, and delete their incidents: no statistic counts them.
 
-    The audit keeps what was done. Returns the digests of the ended canaries.
+    A canary that has ended may be found or reported again. That incident is deleted as well. The audit keeps what was
+    done. Returns the digests of the ended canaries.
     """
     statement = (
         select(Canary, Incident)
         .join(Incident, Incident.digest == Canary.digest)
-        .where(Canary.state == CanaryState.PLANTED, Incident.cause == Cause.CANARY)
-        .where(Incident.action.not_in(UNFINISHED))
+        .where(Incident.cause == Cause.CANARY, Incident.action.not_in(UNFINISHED))
         .order_by(Canary.id)
         .limit(MAX_SETTLED)
     )
     rows = session.execute(statement).all()
     for canary, incident in rows:
+        if canary.state != CanaryState.PLANTED:
+            continue
         first = select(Exposure.source).where(Exposure.incident_id == incident.id).order_by(Exposure.id).limit(1)
-        canary.source = session.execute(first).scalar_one_or_none()
+        canary.source = session.execute(first).scalar_one_or_none() or _reporter(incident)
         canary.state, canary.decision = CanaryState.ENDED, incident.action
         canary.ended_at = incident.disabled_at or incident.detected_at
     session.flush()
@@ -107,6 +124,12 @@ def end(session: Session) -> list[str]:
     if ids:
         session.execute(delete(Incident).where(Incident.id.in_(ids)).execution_options(synchronize_session=False))
     return [canary.digest for canary, _ in rows if canary.digest is not None]
+
+
+def _reporter(incident: Incident) -> str | None:
+    """Return who reported the token first, if a report and no public place has shown it."""
+    signs = (incident.evidence or {}).get("signs") or [{}]
+    return signs[0].get("reporter")
 
 
 def purge_expired(session: Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Place
-from scanner.records import audit, outbox
+from scanner.records import audit, canaries, outbox
 from scanner.records.audit import Entry
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, EnforceMode, Occasion, RequestedAction
@@ -60,11 +60,15 @@ class ReportOutcome:
 
 @dataclass(slots=True)
 class _Batch:
-    """The state that the reports of one call share: the time, the locked open incidents and new audit entries."""
+    """The state that the reports of one call share: the time, the locked open incidents and new audit entries.
+
+    `canaries`: the digests of canary tokens. Someone who reports one has found it where it was planted.
+    """
 
     session: Session
     now: datetime
     open_incidents: dict[str, Incident]
+    canaries: Collection[str]
     entries: list[Entry] = field(default_factory=list)
 
 
@@ -111,13 +115,17 @@ def respond_to_reports(
         session,
         session.execute(select(db_now())).scalar_one(),
         incidents.open_incidents(session, by_digest.keys() & found.records.keys()),
+        canaries.digests_among(session, by_digest),
     )
+    ended = canaries.ended_among(session, by_digest.keys() - found.records.keys() - found.not_checked)
     with session.no_autoflush:  # write hundreds of reports by a few statements at the end
         for digest in sorted(by_digest.keys() - found.not_checked):
             token = found.records.get(digest)
             for report in by_digest[digest]:
                 if token is None:
-                    outcomes.append(ReportOutcome(report.id, Decision.UNKNOWN))
+                    # The token of a canary that has ended is deleted from the SQL store.
+                    decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
+                    outcomes.append(ReportOutcome(report.id, decision))
                     continue
                 decided = _decide(batch, token, report, policy, may_disable)
                 incident = decided.incident
@@ -153,6 +161,10 @@ def _decide(
     """Decide on one report, and update or open the incident of its token."""
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
+    if token.digest in batch.canaries:
+        # Nobody uses a canary, so it is disabled whatever the reporter asks for, and the quota does not hold it.
+        report = dataclasses.replace(report, wanted=RequestedAction.DISABLE)
+        may_disable = _always
     open_incident = _open_incident(batch, token, report)
     incident = open_incident or _new_incident(batch, token, report)
     is_new = open_incident is None
@@ -199,6 +211,8 @@ def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incid
 
 def _new_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident:
     cause = Cause.PUBLIC_REPOSITORY if report.place else Cause.COMPROMISE_SIGNS
+    if token.digest in batch.canaries:
+        cause = Cause.CANARY
     incident = incidents.new_incident(token, report.hint, cause, batch.now)
     batch.session.add(incident)
     batch.open_incidents[token.digest] = incident
@@ -224,7 +238,12 @@ def _keep_place(batch: _Batch, incident: Incident, report: Reported) -> None:
     batch.session.flush()  # exposures have a foreign key to the incident
     places = incidents.new_places(batch.session, {report.digest: [candidate]}, report.reporter)[report.digest]
     incidents.add_places(batch.session, [IncidentPlaces(incident, places)], batch.now)
-    incident.cause = Cause.PUBLIC_REPOSITORY
+    if incident.cause != Cause.CANARY:
+        incident.cause = Cause.PUBLIC_REPOSITORY
+
+
+def _always(_: Reported) -> bool:
+    return True
 
 
 def _audit(batch: _Batch, decision: Decision, report: Reported, incident: Incident) -> None:
@@ -235,4 +254,4 @@ def _audit(batch: _Batch, decision: Decision, report: Reported, incident: Incide
         "note": report.note,
         "reporter": report.reporter,
     }
-    batch.entries.append(Entry(f"token_{decision}", evidence, incident.id))
+    batch.entries.append(Entry(incidents.done(incident.cause, decision), evidence, incident.id))

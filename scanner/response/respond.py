@@ -196,6 +196,9 @@ def respond_within(
     found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
+    # The token of a canary that has ended is deleted from the SQL store. It is no unknown token: it was real.
+    ended = canaries.ended_among(session, by_digest.keys() - records.keys() - found.not_checked)
+    missing = [candidate for candidate in missing if candidate.digest not in ended]
     unknown = [candidate for candidate in missing if candidate.digest not in found.not_checked]
     if unknown:
         sightings.record(session, unknown, source=source, state=SightingState.UNKNOWN)
@@ -204,8 +207,8 @@ def respond_within(
         sightings.record(session, unchecked, source=source, state=SightingState.UNCHECKED)
     response = _decide(session, records, by_digest, source, policy, cause)
     response.unknown, response.known = len(unknown), len(candidates) - len(missing)
-    response.known_digests.update(records)
-    response.unknown_digests.update(by_digest.keys() - records.keys() - found.not_checked)
+    response.known_digests.update(records, ended)
+    response.unknown_digests.update(by_digest.keys() - records.keys() - ended - found.not_checked)
     return response
 
 

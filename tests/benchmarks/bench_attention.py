@@ -1,10 +1,11 @@
 """The share of planted leaks that is found if git allows 5 requests a second for 70 pushes a second, so that the
 ranking of the pushes decides.
 
-The real queue, shedding and claims run on SQLite. Reading a push is simulated: it only takes the time of one request.
-Leaks are planted by the distribution below, whose figures are assumptions and are not taken from the weights. A second
-run, for information, plants leaks whose owners do not have the name of an account. Exit status 1: a target was missed.
-Run: python -m tests.benchmarks.bench_attention [--quick]
+First a simulation: the real queue, shedding and claims run on SQLite, and reading a push only takes the time of one
+request. A second simulation, for information, plants leaks whose owners do not have the name of an account. Then the
+service itself reads from `git http-backend`, which is throttled as GitHub throttles git. Exit status 1: a target was
+missed.
+Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,52 +27,37 @@ from scanner.sources.batches.shedding import shed
 from scanner.sources.pushes.discovered import DiscoveredPush, queue_discovered
 from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.pushes.push import Push
+from tests.benchmarks import attention_service
+from tests.benchmarks.push_traits import (
+    CUSTOMER_SHARE,
+    CUSTOMERS,
+    LEAKING,
+    ORDINARY,
+    PUSHES_PER_SECOND,
+    Shares,
+    traits_of,
+)
 from tests.benchmarks.targets import Targets
 
-PUSHES_PER_SECOND, GIT_PER_SECOND = 70, 5
-NEW_PER_SECOND = 230 / 60
+GIT_PER_SECOND = 5
 MIN_FOUND_SHARE = 60.0
 QUEUE_MAX_PUSHES = 10_000
-CUSTOMERS = 200
-LANGUAGES = ("Python", "JavaScript", "TypeScript", "Java", "C++", "HTML", "Rust", "PHP", None)
-
-# # Shares of all pushes. These are assumptions.
-MACHINE_SHARE, FORK_SHARE, CUSTOMER_SHARE, VENDOR_SHARE = 0.25, 0.15, 0.005, 0.0005
-# Shares of pushes that leak. A token has an account, and accounts are made by signing in with GitHub, so most owners
-# have its name; first pushes are 45 of 85 leaks by push (docs/coverage/inputs.toml).
-LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.53, 0.6, 0.25, 0.02
-
-
-@dataclass(frozen=True)
-class Shares:
-    """The frequency of each trait in a group of pushes."""
-
-    machine: float
-    new: float
-    customer: float
-    vendor: float
-
-
-ORDINARY = Shares(MACHINE_SHARE, NEW_PER_SECOND / PUSHES_PER_SECOND, CUSTOMER_SHARE, VENDOR_SHARE)
-LEAKING = Shares(LEAK_MACHINE_SHARE, LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE)
 
 
 def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush:
     """Return one push as repository search shows it."""
-    is_customer = chance.random() < shares.customer
-    owner = f"customer{chance.randrange(CUSTOMERS)}" if is_customer else f"user{number}"
-    owner = f"{owner}-bot" if chance.random() < shares.machine and not is_customer else owner
+    traits = traits_of(number, chance, shares)
     return DiscoveredPush(
         repository_id=number + 1,
-        repository=f"{owner}/project{number}",
+        repository=f"{traits.owner}/project{number}",
         pushed_at=datetime.now(UTC),
         default_branch="main",
         tip=f"{number:040x}",
-        is_new=chance.random() < shares.new,
-        is_fork=chance.random() < FORK_SHARE,
-        size_kb=int(chance.lognormvariate(6, 3)),
-        language=chance.choice(LANGUAGES),
-        mentions_vendor=chance.random() < shares.vendor,
+        is_new=traits.is_new,
+        is_fork=traits.is_fork,
+        size_kb=traits.size_kb,
+        language=traits.language,
+        mentions_vendor=traits.mentions_vendor,
     )
 
 
@@ -112,12 +98,10 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
             database.close()
 
 
-def main() -> int:
-    """Run the simulation and print the table of finds by band."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    seconds, leaks = (60, 200) if options.quick else (300, 1000)
+def run_model(*, is_quick: bool, targets: Targets) -> None:
+    """Run the simulation, and print the table of finds by band."""
+    seconds, leaks = (60, 200) if is_quick else (300, 1000)
+    print(f"the model: {seconds} s, {leaks} planted leaks", flush=True)
     read, found = simulate(seconds, leaks, LEAKING)
     print(f"  {'band':<14}{'read':>8}{'found':>8}{'found of 100 read':>20}")
     for band in PRIORITIES:
@@ -125,10 +109,36 @@ def main() -> int:
         print(f"  {band:<14}{read[band]:>8}{found[band]:>8}{share:>20.2f}")
     _, without = simulate(seconds, leaks, replace(LEAKING, customer=CUSTOMER_SHARE))
     print(f"  found if owners' names say nothing: {100 * sum(without.values()) / leaks:.1f} % (no target)")
-    targets = Targets()
-    share_read = 100 * sum(read.values()) / (seconds * PUSHES_PER_SECOND)
-    print(f"  pushes read: {share_read:.1f} %", flush=True)
+    print(f"  pushes read: {100 * sum(read.values()) / (seconds * PUSHES_PER_SECOND):.1f} %", flush=True)
     targets.at_least("planted leaks found by ranking alone", 100 * sum(found.values()) / leaks, MIN_FOUND_SHARE, " %")
+
+
+def run_service(*, is_quick: bool, targets: Targets) -> None:
+    """Run the service with throttled git, and print the table of finds by band."""
+    seconds, lag = (60, 20.0) if is_quick else (300, 60.0)
+    run = attention_service.measure(seconds=seconds, leaks=seconds, lag=lag, git_per_second=GIT_PER_SECOND, processes=2)
+    print(f"the service: {seconds} s of pushes, {run.leaks} planted leaks, ended after {run.seconds:.0f} s")
+    print(f"  git requests: {run.git.get('answered', 0)} answered, {run.git.get('refused', 0)} refused")
+    print(f"  {'band':<14}{'known':>8}{'leaks':>8}{'read':>8}{'found':>8}{'found of 100 read':>20}{'dropped':>9}")
+    for row in run.bands:
+        band, read, found = row["band"], row["read_24h"], row["found_24h"]
+        share = 100 * found / read if read else 0.0
+        counts = f"{run.known[band]:>8}{run.leaks_known[band]:>8}{read:>8}{found:>8}"
+        print(f"  {band:<14}{counts}{share:>20.2f}{row['dropped_24h']:>9}", flush=True)
+    name = "planted leaks found by the service, by ranking alone"
+    targets.at_least(name, 100 * run.found / run.leaks, MIN_FOUND_SHARE, " %")
+
+
+def main() -> int:
+    """Run the simulation and the service, and judge both."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="one minute of pushes")
+    parser.add_argument("--model-only", action="store_true", help="the simulation alone")
+    options = parser.parse_args()
+    targets = Targets()
+    run_model(is_quick=options.quick, targets=targets)
+    if not options.model_only:
+        run_service(is_quick=options.quick, targets=targets)
     return targets.status()
 
 

@@ -110,11 +110,8 @@ def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 
         child.wait()
 
 
-@contextmanager
-def service(
-    folder: Path, address: str, database_url: str, processes: int, **more: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `r8scan run` against the prepared GitHub."""
+def environment(folder: Path, address: str, database_url: str, **more: str) -> dict[str, str]:
+    """Return the environment variables of a service against the prepared GitHub. `more`: further settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("R8SCAN_")}
     settings = {
         "STATE_DIR": str(folder / "state"),
@@ -124,7 +121,15 @@ def service(
         "SOURCES": "public_events",
         **more,
     }
-    env = {**inherited, **{f"R8SCAN_{name}": value for name, value in settings.items()}}
+    return {**inherited, **{f"R8SCAN_{name}": value for name, value in settings.items()}}
+
+
+@contextmanager
+def service(
+    folder: Path, address: str, database_url: str, processes: int, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `r8scan run` against the prepared GitHub."""
+    env = environment(folder, address, database_url, **more)
     with (folder / "service.log").open("ab") as log:
         command = [sys.executable, "-m", "workers", "run", "--processes", str(processes)]
         child = start_child(command, env=env, own_group=True, stdout=log, stderr=log)

@@ -31,6 +31,7 @@ PUSHES_SHOWN = 95
 FIRST_NEW_ID = 2_000_000
 MAX_CREATED_BEFORE = 30.0
 """Seconds from a repository's creation to its first push."""
+CREATED_LONG_AGO = 400 * 86400.0
 QUOTAS = {"core": (5000, 3600), "graphql": (5000, 3600), "search": (30, 60)}
 ROUTES = {
     "/api/events": "core",
@@ -52,14 +53,8 @@ class DiscoveryGitHub(Firehose):
         self.used: Counter[str] = Counter()
         self.windows: dict[str, tuple[float, int]] = {}
         self.refused = 0
-        chance = random.Random(2)
-        self.created: dict[int, float] = {}
         self.ids: dict[int, int] = {}
-        self.created_before = []
-        for _ in pushes:
-            is_new = chance.random() < new / rate
-            before = chance.random() * MAX_CREATED_BEFORE if is_new else 400 * 86400.0
-            self.created_before.append(before)
+        self.created_before = self._seconds_before_first_push(len(pushes), new / rate)
         by_creation = sorted(
             (number / rate - before, number)
             for number, before in enumerate(self.created_before)
@@ -72,6 +67,14 @@ class DiscoveryGitHub(Firehose):
         for number, push in enumerate(pushes):
             self.ids[push.event["repo"]["id"]] = number
             push.refs = push.refs or _refs(push.head)
+
+    def _seconds_before_first_push(self, pushes: int, share_new: float) -> list[float]:
+        """Return for each push the seconds since its repository was created."""
+        chance, found = random.Random(2), []
+        for _ in range(pushes):
+            is_new = chance.random() < share_new
+            found.append(chance.random() * MAX_CREATED_BEFORE if is_new else CREATED_LONG_AGO)
+        return found
 
     def _rename(self, number: int, repository_id: int) -> None:
         event = self.pushes[number].event

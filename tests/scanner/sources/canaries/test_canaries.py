@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
+from scanner.compromise import reports
+from scanner.compromise.reports import NewReport, new_report, subject_of
+from scanner.compromise.settling import settle
 from scanner.detection import Detector
 from scanner.detection.canaries import fresh_canary, packed
 from scanner.detection.digests import sha256_digest
@@ -24,6 +28,7 @@ from scanner.response.policy import Policy
 from scanner.response.responder import look_up_due
 from scanner.response.store_access import access_to
 from scanner.settings import Settings, load_settings
+from scanner.sources import alerts
 from scanner.sources.canaries import planting, texts
 from scanner.sources.pushes.scan import scan_next
 from scanner.sources.timeline import poll as timeline
@@ -35,6 +40,8 @@ from workers.health.rows import Overview, ProcessRow
 from workers.sandbox import token_store
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.token_store import ReferenceStore
+from workers.web.console.queries import incidents as queries
+from workers.web.console.queries.incidents import Filter
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 """Run these tests on SQLite only. The other tests run the same statements on PostgreSQL."""
@@ -270,6 +277,80 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
     assert planting.plant_due(published) == []
     published.age(minutes=10)
     assert planting.plant_due(published) == [CanaryWay.REPOSITORY]
+
+
+def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
+    """Publish a canary in the gist, and return its token as whoever reads the gist sees it."""
+    assert CanaryWay.GIST in planting.plant_due(bench)
+    return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
+
+
+def reported(token: str, *, url: str = "") -> NewReport:
+    return replace(new_report(subject_of(token, sha256_digest), sign="found", note="", reporter="finder"), url=url)
+
+
+def alert_of(bench: Bench, token: str) -> list[str]:
+    body = json.dumps([{"token": token, "type": "vendor_token", "url": "", "source": "gist_content"}]).encode()
+    verdict = alerts.answer_alerts(
+        bench.database, alerts.parse_alerts(body, sha256_digest, ""), policy=bench.policy, state_dir=bench.state_dir
+    )
+    return [one["label"] for one in verdict.feedback]
+
+
+@pytest.mark.parametrize("url", ["", "https://github.com/acme/fork/blob/main/a"])
+def test_a_report_of_a_canary_proves_it_and_mails_nobody(published: Bench, sandbox: SandboxGitHub, url: str) -> None:
+    token = token_of(published, sandbox)
+    # With the quota of this minute used up, a report of another token would be held.
+    settled = settle(
+        published.database,
+        reports.record(published.database, [reported(token, url=url)]),
+        policy=published.policy,
+        per_minute=0,
+    )
+    assert settled.counts == {"disabled": 1}
+    with published.database.read() as session:
+        for hidden in (Filter(), Filter(state="open"), Filter(source="finder")):
+            assert (queries.page(session, hidden).rows, queries.count(session, hidden)) == ([], 0)
+        assert queries.count(session, Filter(cause="canary")) == 1
+    published.respond()
+    canary = published.newest(CanaryWay.GIST)
+    assert (canary.state, canary.decision, canary.source) == (CanaryState.ENDED, Decision.DISABLED, "finder")
+    assert [published.count(model) for model in (Incident, Notification)] == [0, 0]
+    with published.database.read() as session:
+        assert "canary_disabled" in session.execute(select(AuditEntry.what)).scalars().all()
+
+
+@on_sqlite
+def test_an_alert_of_a_canary_is_a_true_positive_before_and_after_it_ended(
+    published: Bench, sandbox: SandboxGitHub
+) -> None:
+    token = token_of(published, sandbox)
+    assert alert_of(published, token) == ["true_positive"]
+    published.respond()
+    assert published.newest(CanaryWay.GIST).source == "partner_alerts"
+    assert alert_of(published, token) == ["true_positive"]
+    ids = reports.record(published.database, [reported(token)])
+    assert settle(published.database, ids, policy=published.policy, per_minute=60).counts == {"already_disabled": 1}
+    published.respond()
+    assert [published.count(model) for model in (Incident, Notification, Sighting)] == [0, 0, 0]
+
+
+@on_sqlite
+def test_a_store_that_keeps_ended_canaries_makes_no_incident_of_a_later_find(
+    published: Bench, sandbox: SandboxGitHub, store: ReferenceStore
+) -> None:
+    http = HttpStore(store.url, "the-secret")
+    published.settings = published.settings.model_copy(
+        update={"token_store_url": store.url, "token_store_canaries": True}
+    )
+    published.policy = replace(published.policy, access=access_to(http))
+    token = token_of(published, sandbox)
+    for _ in range(2):
+        assert alert_of(published, token) == ["true_positive"]
+        published.respond()
+        assert (published.count(Incident), published.count(Notification)) == (0, 0)
+    assert published.newest(CanaryWay.GIST).decision == Decision.DISABLED
+    http.close()
 
 
 def test_the_raw_token_is_in_no_representation() -> None:

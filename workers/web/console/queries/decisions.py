@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.compromise import brake
+from scanner.records.canaries import is_no_canary
 from scanner.records.compromise_models import Report
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Decision, IncidentState, ReportState
@@ -79,7 +80,7 @@ def open_with(session: Session, action: Decision) -> list[Row]:
     """Return the newest open incidents with this action."""
     statement = (
         select(Incident)
-        .where(Incident.action == action, Incident.state == IncidentState.OPEN)
+        .where(Incident.action == action, Incident.state == IncidentState.OPEN, is_no_canary())
         .order_by(Incident.detected_at.desc())
         .limit(MAX_SHOWN)
     )
@@ -89,7 +90,7 @@ def open_with(session: Session, action: Decision) -> list[Row]:
 def _open_count(session: Session, action: Decision) -> int:
     inner = (
         select(Incident.id)
-        .where(Incident.action == action, Incident.state == IncidentState.OPEN)
+        .where(Incident.action == action, Incident.state == IncidentState.OPEN, is_no_canary())
         .limit(MAX_COUNTED + 1)
         .subquery()
     )

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from scanner.records.canaries import is_no_canary, of_planted
 from scanner.records.models import MAX_REPOSITORY_KEY, Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import Cause, Channel, Decision, IncidentState, NotificationState
 
@@ -130,7 +131,8 @@ def page(session: Session, criteria: Filter, before: str = "", *, rows: int = PA
     """Return the newest incidents of the filter, or those that follow a cursor. Raises BadFilter for a bad cursor."""
     keys = session.execute(_keys_of(criteria, before=before).limit(rows + 1)).all()
     wanted = [key[1] for key in keys[:rows]]
-    by_id = {one.id: one for one in session.execute(select(Incident).where(Incident.id.in_(wanted))).scalars()}
+    shown = select(Incident).where(Incident.id.in_(wanted), *_no_canaries(criteria))
+    by_id = {one.id: one for one in session.execute(shown).scalars()}
     older = f"{keys[rows - 1][0].isoformat()}_{keys[rows - 1][1]}" if len(keys) > rows else ""
     return Page(rows_of(session, [by_id[one] for one in wanted if one in by_id]), older)
 
@@ -195,6 +197,8 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
             driver = [Exposure.source == criteria.source]
             criteria = replace(criteria, source="")
     statement = select(keys.detected_at, keys.id).where(*driver, *direct, *_looked_up(criteria, keys))
+    if criteria.cause != Cause.CANARY:
+        statement = statement.where(keys.id.not_in(of_planted()))
     if since := _day(criteria.since, "since"):
         statement = statement.where(keys.detected_at >= since)
     if last := _day(criteria.until, "until"):
@@ -203,6 +207,11 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
         statement = statement.where(keys.detected_at <= until)
     statement = statement.where(*_before(before, keys)).order_by(keys.detected_at.desc(), keys.id.desc())
     return statement.distinct() if keys.is_copy else statement
+
+
+def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
+    """Return the condition that leaves out canaries, which are no incidents. The filter by their cause shows them."""
+    return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:

@@ -1,0 +1,150 @@
+"""The service with git limited to a few requests a second: what ranking finds, counted by band of likelihood.
+
+The service, the queue and git (`git http-backend`) are real. The GitHub around them is `attention_github`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+
+from scanner.child_processes import start_child
+from scanner.detection.digests import sha256_digest
+from scanner.detection.token_formats import hint_of
+from scanner.records import schema
+from scanner.records.database import Database
+from scanner.records.models import ScanJob
+from scanner.records.source_models import SourceState
+from scanner.records.states import JobKind
+from scanner.settings.fields import GIT_RATE, MAX_GIT_RATE
+from scanner.sources.canaries.ways import SOURCE as CANARY
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
+from tests.benchmarks.bench_firehose import _disabled, environment, service
+from tests.benchmarks.push_traits import CUSTOMERS, PUSHES_PER_SECOND
+from workers.sandbox.world import until
+
+SOURCES = "public_events,repository_search,new_repositories"
+RATES = {"GIT_RATE": f"{GIT_RATE:g}", "GIT_MAX_RATE": f"{MAX_GIT_RATE:g}"}
+"""The rates of github.com with a credential. For any other host, the default is higher."""
+SECONDS_AFTER_LAG = 60.0
+"""The run ends this long after the search index shows the last push. What is not read by then counts as missed."""
+
+
+@dataclass
+class ServiceRun:
+    """The results of one run."""
+
+    pushes: int
+    leaks: int
+    found: int = 0
+    known: Counter[str] = field(default_factory=Counter)
+    """Pushes that the sources showed, by band."""
+    leaks_known: Counter[str] = field(default_factory=Counter)
+    """Pushes with a planted leak that the sources showed, by band."""
+    bands: list[dict[str, Any]] = field(default_factory=list)
+    """The bands of `r8scan status --json`."""
+    git: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@contextmanager
+def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_second: int) -> Iterator[str]:
+    """Run the throttled GitHub in its own process, and yield its address."""
+    options = {"pushes": pushes, "rate": PUSHES_PER_SECOND, "leaks": leaks, "lag": lag, "git": git_per_second}
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "tests.benchmarks.attention_github", *arguments, "--out", str(folder)]
+    child = start_child(command)
+    try:
+        until(lambda: (folder / "address").exists() or child.poll() is not None, 300)
+        yield (folder / "address").read_text()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def register(database: Database, lines: list[str]) -> set[str]:
+    """Register the planted tokens, and one that does not leak for each customer. Return the planted ones' digests."""
+    rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
+    planted = set()
+    for number, line in enumerate(lines):
+        token, _, account = line.partition(" ")
+        rows.append(_row(token, account or f"holder{number}"))
+        planted.add(rows[-1].digest)
+    with database.write() as session:
+        ImportRun.begin().write(session, rows)
+    return planted
+
+
+def _row(token: str, account: str) -> ImportedToken:
+    raw = token.encode()
+    return ImportedToken(sha256_digest(raw), hint_of(raw), "ci", account, (f"{account}@example.com",))
+
+
+def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, processes: int) -> ServiceRun:
+    """Run the service while pushes arrive, and until shortly after the last one is indexed."""
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
+    run = ServiceRun(PUSHES_PER_SECOND * seconds, leaks)
+    try:
+        with throttled_github(folder, run.pushes, leaks, lag, git_per_second) as address:
+            url = f"sqlite:///{folder}/state/r8scan.db"
+            database = Database(url)
+            schema.upgrade(database)
+            planted = register(database, (folder / "tokens").read_text().splitlines())
+            options = {"SOURCES": SOURCES, "GITHUB_TOKEN": "a-credential", **RATES}
+            with (
+                service(folder, address, url, processes, **options),
+                httpx.Client(base_url=address, trust_env=False) as http,
+            ):
+                until(lambda: _have_polled(database) == 3, 90)
+                http.get("/start")
+                run.seconds = seconds + lag + SECONDS_AFTER_LAG
+                time.sleep(run.seconds)
+                run.git = http.get("/state").json()["git"]
+                run.bands = status(environment(folder, address, url, **options))["bands"]
+                _count(database, planted, set((folder / "leaks").read_text().splitlines()), run)
+            database.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return run
+
+
+def status(env: dict[str, str]) -> dict[str, Any]:
+    """Return what `r8scan status --json` prints."""
+    command = [sys.executable, "-m", "workers", "status", "--json"]
+    printed = subprocess.run(command, env=env, capture_output=True, check=False, timeout=120).stdout
+    shown: dict[str, Any] = json.loads(printed)
+    return shown
+
+
+def _have_polled(database: Database) -> int:
+    with database.read() as session:
+        statement = select(SourceState.source).where(SourceState.last_success_at.is_not(None))
+        return len(list(session.execute(statement)))
+
+
+def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
+    """Add the pushes that the sources showed, by band, and the planted tokens that were disabled."""
+    run.found = len(planted & _disabled(database).keys())
+    bands: dict[str, str] = {}
+    with database.read() as session:
+        statement = select(ScanJob.source, ScanJob.target).where(ScanJob.kind == JobKind.PUSHES).order_by(ScanJob.id)
+        for source, target in session.execute(statement):
+            for push in target["pushes"]:
+                if source != CANARY and push["published_at"] is not None:
+                    bands.setdefault(push["repository"], push["likelihood"])
+    run.known = Counter(bands.values())
+    run.leaks_known = Counter(band for repository, band in bands.items() if repository in leaking)
