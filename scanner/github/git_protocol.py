@@ -17,7 +17,8 @@ import httpx
 
 from scanner.github.client import GitHub, check_status
 from scanner.github.errors import Malformed, NotFound, RateLimited, Unavailable
-from scanner.github.rate_limit import seconds_to_wait
+from scanner.github.rate_limit import retry_after
+from scanner.github.request_rate import HALVE_PAUSE_SECONDS
 from scanner.github.transport import beginning
 from scanner.github.urls import git_url
 
@@ -27,6 +28,9 @@ EXCHANGE_SECONDS = 120.0
 MAX_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
+PAUSE_SECONDS = HALVE_PAUSE_SECONDS
+"""How long no git request is sent after a refusal, if GitHub does not say. The rate is halved as well, and halved again
+if GitHub still refuses after the pause. So the pause may be shorter than the minute that the REST API asks for."""
 EDGE_MESSAGE = "x-github-edge-message"
 """A header that GitHub sets if it refuses a request before git sees it. An unusable answer with it is a rate limit."""
 
@@ -294,7 +298,8 @@ def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
         if EDGE_MESSAGE not in response.headers and not (err.reason == "git_refused" and is_limit(err.detail)):
             raise
         host = response.request.url.netloc.decode()
-        limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds_to_wait(response))
+        seconds = retry_after(response) or PAUSE_SECONDS
+        limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds)
         github.gate.note_result(host, "git", limit)
         raise limit from err
 

@@ -26,7 +26,7 @@ def is_no_canary() -> ColumnElement[bool]:
     return Incident.cause != Cause.CANARY
 
 
-def of_planted() -> Select[tuple[uuid.UUID]]:
+def of_planted() -> Select[uuid.UUID]:
     """Return a statement for the incidents of canaries that have not ended. There are few, and each lasts seconds."""
     digests = select(Canary.digest).where(Canary.state == CanaryState.PLANTED, Canary.digest.is_not(None))
     return select(Incident.id).where(Incident.digest.in_(digests))
@@ -129,7 +129,8 @@ def end(session: Session) -> list[str]:
 def _reporter(incident: Incident) -> str | None:
     """Return who reported the token first, if a report and no public place has shown it."""
     signs = (incident.evidence or {}).get("signs") or [{}]
-    return signs[0].get("reporter")
+    reporter: str | None = signs[0].get("reporter")
+    return reporter
 
 
 def purge_expired(session: Session) -> None:

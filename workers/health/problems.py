@@ -35,6 +35,7 @@ class Kind(StrEnum):
     SOURCE_STALE = "source_stale"
     SOURCE_SILENT = "source_silent"
     SOURCE_BEHIND = "source_behind"
+    SOURCE_INCOMPLETE = "source_incomplete"
     CREDENTIAL_REJECTED = "credential_rejected"
     REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +26,10 @@ MIN_WAIT_SECONDS = 120.0
 """A quota that is full again sooner, such as that of searches, is meant to be used up, and is not a problem."""
 MAX_BEHIND_SECONDS = 1800
 """A source with more seconds of pushes to catch up on is named as a problem."""
+COMPLETE_SOURCES = ("repository_search", "new_repositories")
+COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
+"""These sources should show nearly all that they are for within an hour. They are named as incomplete if even the upper
+bound of the measured share is below this one, by at least so many marks of other sources."""
 SILENT_AFTER = timedelta(minutes=10)
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
@@ -58,6 +62,7 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
         found.sources.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
         if state is not None and name in settings.sources:
             found.problems += [*_problems(state, found.at), *_behind(row), *_clock(state)]
+            found.problems += [] if recall is None else _incomplete(name, recall.shares)
         found.problems += [
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
             for what, number in _dropped(tallied).items()
@@ -127,6 +132,19 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
         else "nothing; the newest pushes are read first"
     )
     yield Problem(Kind.SOURCE_BEHIND, sentence, todo, subject=row.source)
+
+
+def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
+    """Yield a problem if a source that should show nearly everything has not shown much of what others showed."""
+    marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
+    if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
+        return
+    sentence = (
+        f"{name}: GitHub showed {100 * low:.0f} to {100 * high:.0f} % of the pushes that other sources showed, within"
+        f" {span(COMPLETE_WITHIN_SECONDS)} ({seen:,.0f} of {marks:,.0f} sampled ones of a day)"
+    )
+    todo = "see whether githubstatus.com reports trouble with search; the rest is missed unless another source shows it"
+    yield Problem(Kind.SOURCE_INCOMPLETE, sentence, todo, subject=name)
 
 
 def _clock(state: SourceState) -> Iterator[Problem]:

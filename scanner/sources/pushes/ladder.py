@@ -7,7 +7,8 @@ order in which they are tried:
 1. remembered: claim the repository's remembered tips. This is exact.
 2. before: for a repository that is seen for the first time, claim the commit that was the tip before the
    push. It was not read, so a job of its own (kind "earlier") reads it later.
-3. whole: read a new or small repository completely.
+3. whole: read a new or small repository completely. Of a new one, read the default branch first, and the other refs
+   by a job of their own.
 4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
    the oldest of them. Never claim a second parent, because that would hide merged and imported history. Do not ask by
    date: the server sends a tip that is older than the date with its whole history.
@@ -80,7 +81,10 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None, readin
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
         # The default branch has not moved, so the push went to another ref.
         return _changed(_refs(github, push), known, reading)
-    if push.is_new or not push.head:
+    if push.is_new and push.head:
+        # Nearly all new repositories have one branch, which one request reads. GitHub limits requests, not their size.
+        return Plan([push.head], rung="whole", default=push.head, is_whole=True, reads_refs_later=True)
+    if not push.head:
         refs = _refs(github, push)
         if push.is_new or _is_small(push):
             return _whole(refs, reading)

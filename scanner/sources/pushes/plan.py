@@ -21,6 +21,7 @@ class Plan:
         before: The tip before the push.
         default: The default branch's tip.
         is_whole: The whole history of the wanted commits is read.
+        reads_refs_later: Other refs than the wanted one may be new as well. A job of their own lists and reads them.
         lists_refs: All refs were listed, and all that are not remembered are wanted.
         refs: The refs, if they were listed.
     """
@@ -33,5 +34,6 @@ class Plan:
     before: str = ""
     default: str = ""
     is_whole: bool = False
+    reads_refs_later: bool = False
     lists_refs: bool = False
     refs: Refs | None = field(default=None, repr=False)

@@ -139,7 +139,8 @@ def _queue_earlier(
 ) -> None:
     """Queue a job for the commits that were claimed but not read, unless another push of this page has read them.
 
-    Each such commit is remembered, so it is queued only once.
+    Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories of which
+    only the default branch was read.
     """
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [
@@ -155,6 +156,11 @@ def _queue_earlier(
         if reading.plan is not None and reading.tips is not None
         for oid in reading.plan.earlier
         if (push.repository_id, oid) not in read_here
+    ]
+    waiting += [
+        replace(push, before="0" * len(push.head), head="", ref="", published_at=None, tries=0, is_new=False)
+        for push, reading in read_now
+        if reading.plan is not None and reading.tips is not None and reading.plan.reads_refs_later
     ]
     if waiting:
         target = {"pushes": [push.to_json() for push in dict.fromkeys(waiting)]}

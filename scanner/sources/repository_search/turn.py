@@ -94,8 +94,11 @@ class Turn:
     def run(self) -> None:
         """Search what is due. Store an error in `error` instead of raising it."""
         self._began = now = self.clock()
+        is_after_pause = self.plan.is_after_pause(now)
         for start, end in self.plan.leave_behind(now):
             self._miss((start, end), self.plan.expected((start, end)), "not_caught_up")
+        if is_after_pause:
+            self.plan.expect_less()
         try:
             self._probe(now)
             self._first_looks()

@@ -5,6 +5,7 @@ Spans are in whole seconds since the epoch and include both ends, as in GitHub's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,15 +36,20 @@ looked at later. Below the second share, they are looked at sooner.
 """
 SOONER = 0.9
 """Factor of the wait after each sampled window that was complete at its first look."""
-THIN = 0.5
-"""A window with less than this share of the usual entries may be incomplete."""
+THIN, THIN_DEVIATIONS = 0.7, 4.0
+"""A window with less than this share of the usual entries may be incomplete, if chance does not explain it: the
+difference exceeds this many standard deviations of the usual number."""
+LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
+"""After a longer pause, pushes may be much rarer than before it, at night for instance. So this share is expected."""
 MAX_LAG_SECONDS = 120.0
 """Windows that are further behind than this are caught up on later, so that old pushes do not delay new ones."""
 MAX_BEHIND_SECONDS = 86_400
 """Spans older than this are given up and recorded as gaps."""
 MAX_SPANS = 100
 """Limit of the spans to catch up on."""
-_SMOOTHING = 0.05
+_SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005
+"""Weights of one window in the usual rate. A thin window hardly changes it: if windows stay thin, they are believed
+after about five hours. Otherwise an index that loses entries would soon count as complete."""
 
 Span = tuple[int, int]
 
@@ -136,6 +142,14 @@ class Plan:
         self.behind = kept[::-1]
         return given_up
 
+    def is_after_pause(self, now: float) -> bool:
+        """Return whether no window was searched for so long that the usual rate may not hold any more."""
+        return now - self.settle - self.until > LONG_PAUSE_SECONDS
+
+    def expect_less(self) -> None:
+        """Expect fewer pushes after a pause. The next windows correct the rate upwards."""
+        self.rate *= LESS_AFTER_PAUSE
+
     def next_window(self, now: float) -> Span | None:
         """Return the next window for a first look, or None while the index may still lack its pushes."""
         end = self.until + self.width - 1
@@ -191,12 +205,14 @@ class Plan:
         seconds = window[1] - window[0] + 1
         self.until, self.windows = window[1] + 1, self.windows + 1
         now_rate = total / seconds
-        self.rate = now_rate if not self.rate else self.rate + _SMOOTHING * (now_rate - self.rate)
+        weight = _THIN_SMOOTHING if self.is_thin(window, total) else _SMOOTHING
+        self.rate = now_rate if not self.rate else self.rate + weight * (now_rate - self.rate)
         self.width = int(min(max(WANTED_RESULTS / max(self.rate, now_rate, 0.1), MIN_WIDTH), MAX_WIDTH))
 
     def is_thin(self, window: Span, total: int) -> bool:
         """Return whether the window has far fewer results than usual, so that the index may be incomplete."""
-        return total < THIN * self.expected(window)
+        usual = self.expected(window)
+        return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
 
     def expected(self, window: Span) -> float:
         """Return the number of repositories that the window should have by the usual rate."""

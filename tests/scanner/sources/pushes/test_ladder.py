@@ -295,18 +295,24 @@ def test_more_commits_than_the_boundary_are_missed_and_counted(
 
 
 @pytest.mark.parametrize("changes", [{"is_new": True}, {"size_kb": 12}])
-def test_a_new_or_small_repository_is_read_whole(
-    reader: GitHub, pushes: dict[str, Pushed], changes: dict[str, bool | int]
+def test_a_new_or_small_repository_is_read_whole_by_one_request(
+    github: SandboxGitHub, reader: GitHub, pushes: dict[str, Pushed], changes: dict[str, bool | int]
 ) -> None:
     case = pushes["several_branches"]
     push = case.push(case.tip)
+    github.requests.clear()
     new = replace(push, **changes)  # type: ignore[arg-type]  # a mix of types by name
     reading = read(reader, new)
-    where = ("old", "main", "other") if "is_new" in changes else ("old", "main")
-    assert found(reading) == case.tokens_in(*where)
+    assert found(reading) == case.tokens_in("old", "main")
     assert reading.tips is not None
     assert reading.tips.is_whole
-    assert reading.tips.lists_refs is ("is_new" in changes)
+    assert github.requests["git"] == 1
+    assert reading.plan is not None
+    # The other refs of a new repository are read later, so nothing of it is missed.
+    assert (reading.plan.reads_refs_later, list(reading.plan.may_miss)) == (
+        ("is_new" in changes),
+        [] if "is_new" in changes else ["other_refs"],
+    )
 
 
 @pytest.mark.parametrize("ref", ["refs/heads/two", "refs/heads/gone"])

@@ -600,6 +600,29 @@ def test_each_rung_and_what_it_may_miss_is_counted(bench: Bench, workplace: Make
     assert (counts["rung_boundary"], counts["may_miss_other_refs"], counts["may_miss_older_commits"]) == (1, 1, 1)
 
 
+def test_the_other_branches_of_a_new_repository_are_read_after_its_default_branch(
+    bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
+) -> None:
+    tokens = [fresh_token(), fresh_token()]
+    first, other = map(bench.know, tokens)
+    work = workplace()
+    work.write("a.py", f"x = '{tokens[0]}'\n")
+    head = work.commit("first")
+    work.push()
+    work.git("checkout", "-q", "-b", "draft")
+    work.write("a.py", f"x = '{tokens[1]}'\n")
+    work.commit("draft")
+    work.push("HEAD")
+    sandbox.requests.clear()
+    bench.queue(replace(push("0" * 40, head), is_new=True))
+    bench.scan()
+    assert (bench.is_disabled(first), bench.is_disabled(other), sandbox.requests["git"]) == (True, False, 1)
+    assert len(bench.jobs()) == 1, "the other branches wait behind every queued push"
+    bench.scan()
+    assert bench.is_disabled(other)
+    assert bench.scan() is None
+
+
 def test_pushes_and_finds_are_counted_by_band(bench: Bench, workplace: Make, fresh_token: Token) -> None:
     token = fresh_token()
     bench.know(token)

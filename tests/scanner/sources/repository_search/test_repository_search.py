@@ -272,20 +272,23 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
 
 @only_sqlite
 def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Searching) -> None:
-    for second in range(800):
-        search.push(f"ana/app{second}", ago=-(second / 8))
-    search.poll_for(160, every=40)
-    assert search.plan.rate > 3
-    search.sandbox.index.lost = 0.9
-    for second in range(800):
-        search.push(f"ben/app{second}", ago=-(second / 8))
-    search.poll_for(160, every=40)
+    search.poll()
+    with search.database.write() as session:
+        cursor = {**search.plan.to_json(), "until": int(search.now), "rate": 10.0}
+        session.execute(update(SourceState).where(SourceState.source == SOURCE).values(cursor=cursor))
+    search.sandbox.index.lost = 0.5
+    begin = search.now
+    for number in range(4000):
+        search.push(f"ben/app{number}", ago=-(number / 10))
+    search.poll_for(480, every=40)
+    assert search.plan.rate > 9, "a thin window does not become the usual one"
     for _ in range(4):
         search.look_again()
         search.poll(1)
     assert {gap.reason for gap in search.gaps} == {"index_incomplete"}
-    assert sum(gap.estimated for gap in search.gaps) > 100
-    assert search.state.counts["windows_thin"] > 0
+    lost = 4000 - sum(push.repository.startswith("ben/") for push in search.queued())
+    assert sum(gap.estimated for gap in search.gaps) == pytest.approx(lost, rel=0.25)
+    assert {int(gap.from_at.timestamp() - begin) // 100 for gap in search.gaps} >= {0, 1, 2, 3}, "all along the loss"
 
 
 @only_sqlite

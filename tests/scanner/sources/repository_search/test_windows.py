@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,3 +134,28 @@ def test_every_second_is_either_caught_up_or_given_up(spans: list[tuple[int, int
     added = max(plan.until - until, 0)
     after = sum(end - start + 1 for start, end in [*plan.behind, *given_up])
     assert after == before + added
+
+
+def test_a_lasting_drop_is_believed_after_hours_and_not_before() -> None:
+    plan = Plan(until=0, rate=70.0)
+    hours = 0
+    while plan.is_thin((plan.until, plan.until + 9), 350) and hours < 24:
+        hours += 1
+        for _ in range(360):
+            plan.looked((plan.until, plan.until + 9), 350)
+    assert 3 <= hours <= 8
+
+
+@pytest.mark.parametrize(("rate", "total"), [(0.2, 1), (2.0, 12), (70.0, 600)])
+def test_a_window_that_chance_makes_smaller_is_not_thin(rate: float, total: int) -> None:
+    assert not Plan(until=0, rate=rate).is_thin((0, 9), total)
+
+
+def test_after_a_long_pause_fewer_pushes_are_no_loss() -> None:
+    plan = Plan(until=0, rate=70.0)
+    assert plan.is_after_pause(8 * 3600)
+    plan.expect_less()
+    assert not plan.is_thin((0, 9), 300)
+    for _ in range(100):
+        plan.looked((plan.until, plan.until + 9), 500)
+    assert plan.rate == pytest.approx(50, rel=0.01)
