@@ -239,5 +239,5 @@ def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):
         lost = len(claimed) - len(written)
-        _log.warning("lost the lease on announcements; another worker settles them", extra={"rows": lost})
+        _log.warning("the lease on announcements was lost; another worker continues with them", extra={"rows": lost})
     return len(written)

@@ -12,7 +12,7 @@ from enum import Enum
 from sqlalchemy import select, update
 
 from notifications.claiming import CHANNELS, OPEN
-from notifications.delivery import MAX_ERROR_LENGTH, audit_mail, tell_undeliverable
+from notifications.delivery import MAX_ERROR_LENGTH, audit_mail, queue_undeliverable_notice
 from notifications.email.bounces import Bounce
 from notifications.email.render import MailIdentity
 from notifications.email.wording import clean
@@ -64,5 +64,5 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Bounce
             return BounceOutcome.UNCHANGED
         audit_mail(session, row, "mail_bounced", error=clean(bounce.reason, MAX_ERROR_LENGTH))
         if row.channel == Channel.EMAIL:
-            tell_undeliverable(session, row.id, identity)
+            queue_undeliverable_notice(session, row.id, identity)
         return BounceOutcome.FAILED

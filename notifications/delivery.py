@@ -172,7 +172,7 @@ def _deliver_all(
         except LeaseLost as lost:
             report.lost += 1
             _log.warning(
-                "lost the lease on a mail; another worker settles it",
+                "the lease on a mail was lost; another worker continues with it",
                 extra={"notification": str(one.id), "error": str(lost)},
             )
 
@@ -290,10 +290,10 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
         )
         _audit_claimed(session, claimed, "mail_failed", error=clean(reason, MAX_ERROR_LENGTH))
         if claimed.channel == Channel.EMAIL:
-            tell_undeliverable(session, claimed.id, identity)
+            queue_undeliverable_notice(session, claimed.id, identity)
 
 
-def tell_undeliverable(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
+def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
     """Queue the operator's mail about an owner's failed mail, in the transaction that records the failure."""
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)

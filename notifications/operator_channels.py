@@ -29,7 +29,7 @@ NewsKind = Literal["problem", "decision", "over", "test"]
 """A problem began; a decision is waiting for the operator; a problem ended; a test that the operator requested."""
 
 
-class OperatorNotTold(Exception):
+class OperatorNotNotified(Exception):
     """A channel could not deliver the message. The error's text is one line."""
 
 
@@ -62,11 +62,11 @@ class OperatorChannel(Protocol):
     name: str
     address: str
 
-    def tell(self, news: Sequence[News]) -> None:
+    def notify(self, news: Sequence[News]) -> None:
         """Send all items as one message.
 
         Raises:
-            OperatorNotTold: The channel did not accept the message.
+            OperatorNotNotified: The channel did not accept the message.
         """
 
 
@@ -79,11 +79,11 @@ class MailChannel:
     def __init__(self, transport: MailTransport, identity: MailIdentity, recipient: str) -> None:
         self._transport, self._identity, self._recipient = transport, identity, recipient
 
-    def tell(self, news: Sequence[News]) -> None:
+    def notify(self, news: Sequence[News]) -> None:
         """Send one mail.
 
         Raises:
-            OperatorNotTold: The mail server did not accept the mail.
+            OperatorNotNotified: The mail server did not accept the mail.
         """
         send_mail(self._transport, self._identity, self._recipient, subject_of(news), text_of(news))
 
@@ -92,7 +92,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     """Send a plain text mail now.
 
     Raises:
-        OperatorNotTold: The mail server did not accept the mail, or an address is wrong.
+        OperatorNotNotified: The mail server did not accept the mail, or an address is wrong.
     """
     message = EmailMessage()
     try:
@@ -107,9 +107,9 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
         with transport.open() as connection:
             connection.send(envelope, deadline=time.monotonic() + SEND_SECONDS)
     except (TransientFailure, PermanentFailure) as err:
-        raise OperatorNotTold(f"the mail was not sent: {err.reason}") from err
+        raise OperatorNotNotified(f"the mail was not sent: {err.reason}") from err
     except (UnusableAddress, ValueError) as err:
-        raise OperatorNotTold(f"the mail cannot be written: {err}") from err
+        raise OperatorNotNotified(f"the mail cannot be written: {err}") from err
 
 
 class WebhookOperatorChannel:
@@ -120,11 +120,11 @@ class WebhookOperatorChannel:
     def __init__(self, url: str, secret: str) -> None:
         self.address, self._secret = url, secret.encode()
 
-    def tell(self, news: Sequence[News]) -> None:
+    def notify(self, news: Sequence[News]) -> None:
         """Post all items.
 
         Raises:
-            OperatorNotTold: the receiver cannot be reached or refuses the request.
+            OperatorNotNotified: the receiver cannot be reached or refuses the request.
         """
         found = [
             {
@@ -154,11 +154,11 @@ class SlackChannel:
     def __init__(self, url: str) -> None:
         self.address = url
 
-    def tell(self, news: Sequence[News]) -> None:
+    def notify(self, news: Sequence[News]) -> None:
         """Post all items as one text.
 
         Raises:
-            OperatorNotTold: the receiver cannot be reached or refuses the request.
+            OperatorNotNotified: the receiver cannot be reached or refuses the request.
         """
         # https://docs.slack.dev/messaging/formatting-message-text: these three begin markup.
         text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -197,6 +197,6 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
         ):
             status = response.status_code
     except httpx.HTTPError as err:
-        raise OperatorNotTold(f"the receiver cannot be reached ({type(err).__name__})") from err
+        raise OperatorNotNotified(f"the receiver cannot be reached ({type(err).__name__})") from err
     if not 200 <= status < 300:
-        raise OperatorNotTold(f"the receiver answered {status}")
+        raise OperatorNotNotified(f"the receiver answered {status}")

@@ -72,7 +72,7 @@ def _arguments(raw: dict[str, Any], name: str) -> list[str]:
     """
     body = raw.get("body")
     if not isinstance(body, str) or len(body) > MAX_BODY_CHARACTERS:
-        raise MessageRefused(f"{name} has no short body")
+        raise MessageRefused(f"{name} has no body, or one that is too long")
     try:
         args, kwargs, _ = json.loads(base64.b64decode(body, validate=True))
     except (ValueError, TypeError, RecursionError):
@@ -91,7 +91,7 @@ def _expiry(headers: dict[str, Any]) -> str | None:
     try:
         return datetime.fromisoformat(expires).isoformat()
     except (TypeError, ValueError):
-        raise MessageRefused("its expiry is not a time") from None
+        raise MessageRefused("its expiry is not a valid time") from None
 
 
 def _message(name: str, args: list[str], expires: str | None, queue: str) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class _Channel(redis.Channel):
             for queue in self.active_queues:
                 if client.type(queue) not in (b"list", b"none"):
                     client.delete(queue)
-                    _log.warning("a key in Redis was removed: %s is a queue, and the key was no list", queue)
+                    _log.warning("a key in Redis was removed: %s is the name of a queue, but it was not a list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         """Send a message, and drop the oldest ones above MAX_WAITING. Without a consumer, even expired messages stay

@@ -23,7 +23,7 @@ from scanner.records.versions import WrongVersion
 from scanner.settings import SettingsError
 from workers import broker, outage, watchdog
 from workers.context import MAX_CHILD_CONNECTIONS, current_context, forget_context
-from workers.health import heartbeats, telling
+from workers.health import heartbeats, notifying
 from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 
@@ -55,7 +55,7 @@ class _NewerDatabase:
                 self._is_newer = False
             except WrongVersion as err:
                 self._is_newer = True
-                _log.error("no task can be done: %s", err)
+                _log.error("no task can run: %s", err)
         return self._is_newer
 
 
@@ -120,7 +120,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
         if role in (QUEUES["responding"], "worker"):
-            telling.start(current_context())
+            notifying.start(current_context())
 
     def stop(self, parent: Any) -> None:
         del parent
@@ -135,7 +135,7 @@ def _beat_starts(**_: Any) -> None:
     heartbeats.start(current_context().settings, BEAT, end=watchdog.end_process)
     scheduler = app.conf.beat_scheduler.partition(":")[2]
     _log.info("beat starts", extra={"role": BEAT, "scheduler": scheduler, "version": __version__})
-    telling.start(current_context())
+    notifying.start(current_context())
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types

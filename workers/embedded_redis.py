@@ -78,9 +78,7 @@ def start(state_dir: Path) -> subprocess.Popen[bytes]:
     socket = socket_path(state_dir)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if socket.parent.stat().st_uid != os.getuid():
-        raise RedisUnavailable(
-            f"{socket.parent} belongs to somebody else: remove it or choose another R8SCAN_STATE_DIR"
-        )
+        raise RedisUnavailable(f"{socket.parent} belongs to another user: remove it or choose another R8SCAN_STATE_DIR")
     socket.parent.chmod(0o700)
     socket.unlink(missing_ok=True)
     log = state_dir / "redis" / "redis.log"

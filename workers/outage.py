@@ -45,7 +45,7 @@ class Outage:
             self._next_at, self._interval = now + self._interval, min(self._interval * 2, MAX_SECONDS)
             failures = self._failures
         extra = {"seconds": seconds, "failures": failures}
-        self._log.warning("%s is away (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
+        self._log.warning("%s is unavailable (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
 
     @property
     def lasts(self) -> bool:
@@ -62,7 +62,7 @@ class Outage:
             self._log.warning("%s answers again", self._what, extra={"seconds": round(self._clock() - began)})
 
 
-broker = Outage(logging.getLogger("workers.broker"), "Redis", "what is due waits in its row")
+broker = Outage(logging.getLogger("workers.broker"), "Redis", "due work waits in the database")
 """The outage of Redis, as this process sees it."""
 database = Outage(logging.getLogger("workers.database"), "the database", "finds and events wait in the spool")
 """The outage of the database, as this process sees it. It is over when a transaction has been committed."""

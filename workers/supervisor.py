@@ -163,7 +163,7 @@ class Supervisor:
                         **asdict(configuration(self._settings)),
                     },
                 )
-                notifier = systemd.own()
+                notifier = systemd.current_notifier()
                 while not self._stop.wait(0.2):
                     self._end_deaf()
                     self._revive()
@@ -230,7 +230,7 @@ class Supervisor:
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:
-                _log.error("a process takes no messages any more: it is killed", extra={"child": service.name})
+                _log.error("a process no longer takes messages: it is killed", extra={"child": service.name})
                 child.kill()
 
     def _revive(self) -> None:

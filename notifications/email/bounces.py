@@ -103,7 +103,7 @@ def _read(content: bytes) -> Bounce:
     message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
     payload = message.get_payload()
     if message.get_content_type() != "multipart/report" or not isinstance(payload, list):
-        raise NotABounce("it is no delivery status notification (multipart/report)")
+        raise NotABounce("it is not a delivery status notification (multipart/report)")
     parts = [part for part in payload if isinstance(part, Message)]
     reports = [part for part in parts if part.get_content_type() == "message/delivery-status"]
     returned = [id_ for part in parts for id_ in _message_ids(part)]

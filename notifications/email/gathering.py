@@ -86,7 +86,7 @@ class Gathering:
         self._totals = _totals(session, ids)
         self._kinds = _kinds(session, ids)
         self._places = _places(session, shown, max((self._share(row) for row in rows), default=1))
-        self._brought_back = _brought_back(session, [row.id for row in rows if row.channel != Channel.OPERATOR])
+        self._enabled_again = _enabled_again(session, [row.id for row in rows if row.channel != Channel.OPERATOR])
         self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == Channel.OPERATOR])
 
     def facts_of(self, row: Notification) -> MailFacts:
@@ -148,7 +148,7 @@ class Gathering:
             undelivered=tuple(undelivered[:MAX_UNDELIVERED]),
             undelivered_total=len(undelivered),
             signs=_signs(incident) if is_operator else (),
-            brought_back_at=None if is_operator else self._brought_back.get(incident.id),
+            brought_back_at=None if is_operator else self._enabled_again.get(incident.id),
         )
 
 
@@ -239,7 +239,7 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
     return found
 
 
-def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
+def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
     """Return, by incident, when an operator enabled the token again.
 
     Include only tokens of the SQL store that still work.
@@ -249,7 +249,7 @@ def _brought_back(session: Session, notification_ids: Sequence[uuid.UUID]) -> di
         .join(Incident, Incident.id == AuditEntry.incident_id)
         .join(ApiToken, ApiToken.digest == Incident.digest)
         .where(
-            AuditEntry.what == "token_enabled_by_hand",
+            AuditEntry.what == "token_enabled_by_operator",
             AuditEntry.incident_id.in_(_incident_ids(notification_ids)),
             ApiToken.disabled_at.is_(None),
         )

@@ -20,7 +20,7 @@ class TransientFailure(Exception):
 class TransportDown(TransientFailure):
     """No mail can be sent now. The recipient is not the reason.
 
-    `is_configuration` is true if the settings are wrong, false if the server is away.
+    `is_configuration` is true if the settings are wrong, false if the server is unavailable.
     """
 
     def __init__(self, reason: str, *, is_configuration: bool = False) -> None:

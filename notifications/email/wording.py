@@ -65,7 +65,7 @@ KIND_WORDS: Mapping[str, str] = {
     "gist": "Gist",
     "gist_comment": "Comment on a gist",
     "package": "Published package",
-    "submission": "Given to GitHub by somebody",
+    "submission": "Submitted to GitHub by a person",
 }
 
 

@@ -90,13 +90,15 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
         return Target("owner", parts[0])
     if len(parts) >= 2 and parts[0].lower() not in _NOT_OWNERS:
         return _in_repository(f"{parts[0]}/{parts[1].removesuffix('.git')}", parts[2:])
-    raise ValueError(f"it leads to nothing that can be read: give https://{web_host}/OWNER/NAME or a page below it")
+    raise ValueError(
+        f"it leads to no repository, gist or commit: give https://{web_host}/OWNER/NAME or a page below it"
+    )
 
 
 def _gist(parts: list[str]) -> Target:
     found = next((part.removesuffix(".git") for part in parts[:2][::-1] if is_gist_id(part.removesuffix(".git"))), None)
     if found is None:
-        raise ValueError("there is no gist's id in it: give https://gist.github.com/OWNER/ID")
+        raise ValueError("it contains no id of a gist: give https://gist.github.com/OWNER/ID")
     return Target("gist", found)
 
 

@@ -258,7 +258,7 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
         raise NotFound("not_found", f"{host} answered {status}")
     if status == 409:
         # A repository without a commit: https://docs.github.com/rest/commits/commits
-        raise NotFound("empty", f"{host} has nothing there yet")
+        raise NotFound("empty", f"{host} has no commits there yet")
     if status >= 500 or status == 408:
         raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))
     raise GitHubError(f"http_{status}", f"{host} answered {status}", is_final=status >= 400)

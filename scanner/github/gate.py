@@ -352,7 +352,7 @@ class RequestGate:
         try:
             return action(self._ledger)
         except Exception as err:  # noqa: BLE001 - the storage may raise anything; this process keeps its limits anyway
-            _log.warning("budgets are not shared between workers for now: %s", type(err).__name__)
+            _log.warning("budgets cannot be shared between workers at the moment: %s", type(err).__name__)
             return None
 
 

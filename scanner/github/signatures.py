@@ -72,7 +72,7 @@ def verify(pem: str, signature: str, body: bytes) -> None:
         der = base64.b64decode(signature, validate=True)
         key = load_pem_public_key(pem.encode())
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise Forged("the key is not an ECDSA P-256 key as GitHub's are")
+            raise Forged("the key is not an ECDSA P-256 key like GitHub's")
         key.verify(der, body, ec.ECDSA(hashes.SHA256()))
     except (binascii.Error, ValueError, UnsupportedAlgorithm, InvalidSignature) as err:
         raise Forged("the signature does not match the body") from err

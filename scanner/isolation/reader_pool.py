@@ -241,7 +241,7 @@ class ReaderPool:
             except OSError:
                 # The fork server has ended, perhaps because memory ran out. Try again with a new one.
                 self._drop(server)
-        raise ReadersUnavailable("no process can be started to read contents in")
+        raise ReadersUnavailable("no process for reading contents can be started")
 
     def _drop(self, server: _ForkServer) -> None:
         with self._lock:
@@ -278,7 +278,7 @@ class _ForkServer:
                 )
             except OSError as err:
                 ours.close()
-                raise ReadersUnavailable(f"no process can be started to read contents in ({err.strerror})") from err
+                raise ReadersUnavailable(f"no process for reading contents can be started ({err.strerror})") from err
         self._control = ours
         self._control.settimeout(START_SECONDS)
         self._lock = threading.Lock()

@@ -30,7 +30,7 @@ class Heartbeat(Base):
     seen_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class ToldProblem(Base):
+class NotifiedProblem(Base):
     """A current problem. `told_at` is when the operator was notified; None while the problem is too new for a mail."""
 
     __tablename__ = "told_problems"
@@ -44,4 +44,4 @@ class ToldProblem(Base):
     told_at: Mapped[datetime | None]
 
 
-__all__ = ["Heartbeat", "ToldProblem"]
+__all__ = ["Heartbeat", "NotifiedProblem"]

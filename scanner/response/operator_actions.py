@@ -53,7 +53,7 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
     if at is None:
         return False
     announcements.announce(session, [DisabledToken(token.digest, token.id, Cause.OPERATOR, at)], policy.announce)
-    _audit(session, "token_disabled_by_hand", token.digest, who=who)
+    _audit(session, "token_disabled_by_operator", token.digest, who=who)
     return True
 
 
@@ -77,7 +77,7 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     )
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
-    _audit(session, "token_enabled_by_hand", digest, who=who, reason=cleaned_reason)
+    _audit(session, "token_enabled_by_operator", digest, who=who, reason=cleaned_reason)
     # Close an open incident that only observed the token. Otherwise `decide_again` would disable the token because of
     # its old places.
     incidents.close_reenabled(session, incidents.open_incidents(session, [digest]).values())
@@ -90,7 +90,7 @@ def protect_token(session: Session, digest: str, *, protected: bool, who: str) -
     A find of a protected token only notifies the operator.
     """
     sql.protect(session, digest, protected=protected)
-    _audit(session, "token_protected_by_hand" if protected else "token_unprotected", digest, who=who)
+    _audit(session, "token_protected_by_operator" if protected else "token_unprotected", digest, who=who)
 
 
 def annotate(session: Session, incident: Incident, *, who: str, text: str) -> None:
@@ -108,7 +108,7 @@ def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
     if len(name) > MAX_ASSIGNEE or not name.isprintable():
         raise NotPossible(f"a name has at most {MAX_ASSIGNEE} printable characters")
     if (incident.assignee or "") == name:
-        raise NotPossible(f"{name or 'nobody'} looks after the incident already")
+        raise NotPossible(f"{name or 'nobody'} is already assigned to the incident")
     incident.assignee = name or None
     audit.record(session, "incident_assigned", {"to": name or "nobody"}, who=who, incident_id=incident.id)
 
@@ -188,7 +188,7 @@ def resend(
         if outbox.normalized_address(recipient) in known
     ]
     if held:
-        raise NotPossible(f"a mail to {held[0]} waits already: see r8scan incidents show")
+        raise NotPossible(f"a mail to {held[0]} is already waiting: see r8scan incidents show")
     rows = outbox.notify_again(
         session,
         incident.id,

@@ -38,6 +38,6 @@ def retry(session: Session, message: Notification, *, who: str) -> None:
             .execution_options(synchronize_session=False)
         )
     except IntegrityError as err:
-        raise NotPossible("a newer mail to the same address waits already, and tells the same") from err
+        raise NotPossible("a newer mail with the same content is already waiting for the same address") from err
     evidence = {"notification": str(message.id), "channel": message.channel}
     audit.record(session, "message_retried", evidence, who=who)

@@ -38,7 +38,7 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
     except ValidationError as err:
         raise SettingsError(one_line(err)) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{DOTENV} is not UTF-8: write it anew, or remove it") from None
+        raise SettingsError(f"{DOTENV} is not UTF-8: write it again, or remove it") from None
     if use_state:
         try:
             private_folders.make_private(settings.state_dir)
@@ -74,7 +74,7 @@ def _dotenv() -> Path | None:
         if not path.exists() or path.is_dir():
             return None
         if not path.is_file():
-            raise SettingsError(f"{path.absolute()} is not read: it is no file; remove it or start elsewhere")
+            raise SettingsError(f"{path.absolute()} is not read, because it is not a file: remove it")
         target = path.resolve()
         for looked_at in dict.fromkeys((Path.cwd(), target.parent, target)):
             private_folders.check_trusted(looked_at)

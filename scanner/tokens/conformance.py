@@ -178,7 +178,7 @@ class _Check:
         if record is None:
             raise _Broken("the digest that you gave is unknown to it")
         if not record.recipients:
-            raise _Broken("the token's account has no recipients: its owner could not be told")
+            raise _Broken("the token's account has no recipients: its owner could not be notified")
 
     def tells_them_apart(self) -> None:
         found = self._store.look_up([self._known, UNKNOWN])

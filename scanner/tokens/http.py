@@ -231,7 +231,10 @@ def _recipients(account: Mapping[str, Any]) -> tuple[str, ...]:
     usable = [one for one in given if len(one) <= MAX_EMAIL_LENGTH and one.isprintable()]
     unique = tuple(dict.fromkeys(usable))
     if len(usable) < len(given) or len(unique) > MAX_RECIPIENTS:
-        _log.error("the token store gives recipients that are no addresses, or more than %d: left out", MAX_RECIPIENTS)
+        _log.error(
+            "the store returned recipients that are no mail addresses, or more than %d: left out",
+            MAX_RECIPIENTS,
+        )
     return unique[:MAX_RECIPIENTS]
 
 

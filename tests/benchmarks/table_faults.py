@@ -187,8 +187,8 @@ def faults() -> list[Fault]:
         *(_silence(role, "killed", signal.SIGKILL) for role in COMMANDS),
         *(_silence(role, "stopped (SIGSTOP)", signal.SIGSTOP) for role in COMMANDS),
         Fault(
-            "nobody consumes a queue",
-            r"^queue_without_consumer:rescans|nobody else consumes rescans",
+            "a queue without a consumer",
+            r"^queue_without_consumer:rescans|no other process consumes rescans",
             lambda service: service.send(signal.SIGTERM, "rescanner"),
             lambda service: service.start("rescanner"),
         ),

@@ -75,7 +75,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
     return row.id
 
 
-def tell_owner(
+def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
     """Queue an owner's mail that is due now, and return the id of its row."""
@@ -129,7 +129,7 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
     """Create a disabled token and its owner's mail, due now, and return the id of the mail's row."""
-    return tell_owner(database, incident(database, [place()]), recipient=recipient)
+    return queue_owner_mail(database, incident(database, [place()]), recipient=recipient)
 
 
 class Post:

@@ -75,7 +75,7 @@ class Kept:
     def send(self, batch: Sequence[Content]) -> None:
         self.tries += 1
         if self.is_away:
-            raise AnnouncementUndelivered("the receiver is away")
+            raise AnnouncementUndelivered("the receiver is unavailable")
         if self.unreadable.intersection(content["digest"] for content in batch):
             raise AnnouncementRefused("the webhook answered 500")
         self.batches.append(list(batch))
@@ -145,7 +145,7 @@ def test_an_announcement_refused_for_three_days_is_visibly_failed(database: Data
     with database.read() as session:
         row = session.execute(select(Notification)).scalar_one()
     assert row.state == "failed"
-    assert row.error == "gave up after 3 days: the receiver is away"
+    assert row.error == "gave up after 3 days: the receiver is unavailable"
 
 
 def test_an_announcement_that_the_receiver_cannot_read_delays_no_other(database: Database) -> None:

@@ -25,13 +25,13 @@ from tests.notifications.outbox_rows import (
     newest,
     notify_operator,
     place,
+    queue_owner_mail,
     row,
-    tell_owner,
 )
 from tests.notifications.returned_mail import REASON, bounce
 
 
-def bring_back(database: Database, notification_id: uuid.UUID, **values: str) -> BounceOutcome:
+def enable_again(database: Database, notification_id: uuid.UUID, **values: str) -> BounceOutcome:
     content = bounce(row(database, notification_id).message_id, **values)  # type: ignore[arg-type]  # its words
     return bouncing.record(database, read_bounce(content), IDENTITY)
 
@@ -49,7 +49,7 @@ def operators_mails(database: Database) -> int:
 
 def test_a_returned_mail_is_visibly_failed_and_the_operator_learns_why(database: Database) -> None:
     notification_id = sent(database)
-    assert bring_back(database, notification_id) is BounceOutcome.FAILED
+    assert enable_again(database, notification_id) is BounceOutcome.FAILED
     told = row(database, notification_id)
     assert (told.state, told.error) == ("failed", f"bounced: 5.1.1 {REASON}")
     assert told.sent_at is not None
@@ -68,14 +68,14 @@ def test_a_returned_mail_is_visibly_failed_and_the_operator_learns_why(database:
 
 def test_a_repeated_bounce_notifies_nobody(database: Database) -> None:
     notification_id = sent(database)
-    outcomes = [bring_back(database, notification_id) for _ in range(2)]
+    outcomes = [enable_again(database, notification_id) for _ in range(2)]
     assert outcomes == [BounceOutcome.FAILED, BounceOutcome.UNCHANGED]
     assert operators_mails(database) == 1
 
 
 def test_a_delay_changes_nothing(database: Database) -> None:
     notification_id = sent(database)
-    assert bring_back(database, notification_id, action="delayed", status="4.4.1") is BounceOutcome.UNCHANGED
+    assert enable_again(database, notification_id, action="delayed", status="4.4.1") is BounceOutcome.UNCHANGED
     assert (row(database, notification_id).state, operators_mails(database)) == ("sent", 0)
 
 
@@ -83,10 +83,10 @@ def test_a_bounce_before_the_sending_is_recorded_is_retried_by_the_mail_server(d
     notification_id = sent(database)
     with database.write() as session:
         session.execute(update(Notification).values(state="frozen"))
-    assert bring_back(database, notification_id) is BounceOutcome.EARLY
+    assert enable_again(database, notification_id) is BounceOutcome.EARLY
     with database.write() as session:
         session.execute(update(Notification).values(state="sent"))
-    assert bring_back(database, notification_id) is BounceOutcome.FAILED
+    assert enable_again(database, notification_id) is BounceOutcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_a_message_id_that_is_not_ours_is_unknown(database: Database, message_id
 def test_a_returned_operators_mail_is_visible_and_queues_no_other(database: Database) -> None:
     notification_id = notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     deliver(database, Post())
-    assert bring_back(database, notification_id) is BounceOutcome.FAILED
+    assert enable_again(database, notification_id) is BounceOutcome.FAILED
     assert operators_mails(database) == 1
 
 
 def test_unreachable_owners_are_reported_in_one_mail_a_day(database: Database) -> None:
     came_back = [sent(database, f"{name}@acme.example") for name in ("ana", "bob", "eve")]
     for notification_id in came_back[:2]:
-        bring_back(database, notification_id)
+        enable_again(database, notification_id)
     digest = newest(database, "operator", OPERATOR)
     with database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
@@ -117,19 +117,19 @@ def test_unreachable_owners_are_reported_in_one_mail_a_day(database: Database) -
     assert facts_of(database, digest).tokens_total == 2
     make_due(database, digest)
     assert deliver(database, Post()).sent == 1
-    bring_back(database, came_back[2])
+    enable_again(database, came_back[2])
     assert newest(database, "operator", OPERATOR) != digest
 
 
 def test_a_recipient_that_fails_days_after_another_is_reported_too(database: Database) -> None:
     incident_id = incident(database, [place()])
-    rows = [tell_owner(database, incident_id, recipient=f"{name}@acme.example") for name in ("ana", "bob")]
+    rows = [queue_owner_mail(database, incident_id, recipient=f"{name}@acme.example") for name in ("ana", "bob")]
     assert deliver(database, Post()).sent == 2
-    bring_back(database, rows[0])
+    enable_again(database, rows[0])
     first = newest(database, "operator", OPERATOR)
     make_due(database, first)
     deliver(database, Post())
-    bring_back(database, rows[1])
+    enable_again(database, rows[1])
     second = newest(database, "operator", OPERATOR)
     assert second != first
     assert [one.recipient for one in facts_of(database, second).tokens[0].undelivered] == [
@@ -139,7 +139,7 @@ def test_a_recipient_that_fails_days_after_another_is_reported_too(database: Dat
 
 
 def test_an_urgent_incident_does_not_wait_for_the_daily_mail(database: Database) -> None:
-    bring_back(database, sent(database))
+    enable_again(database, sent(database))
     notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     post = Post()
     assert deliver(database, post).sent == 1
@@ -161,7 +161,7 @@ def test_a_crash_at_any_statement_leaves_a_mail_sent_or_failed_and_reported(data
 
         event.listen(database.engine, "before_cursor_execute", count)
         try:
-            bring_back(database, notification_id)
+            enable_again(database, notification_id)
         finally:
             event.remove(database.engine, "before_cursor_execute", count)
 

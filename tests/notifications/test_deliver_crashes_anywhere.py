@@ -31,7 +31,7 @@ from scanner.records.models import (
 )
 from scanner.records.states import Cause, Channel
 from tests.fault_injection import Injected, crashes
-from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, place, tell_owner
+from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, place, queue_owner_mail
 
 OWNERS = ("ana@acme.example", "bo@acme.example")
 LOST = "nobody@acme.example"
@@ -67,8 +67,8 @@ def begin(database: Database) -> None:
             session.query(model).delete()
     told, lost = incident(database, [place()]), incident(database, [place()])
     for owner in OWNERS:
-        tell_owner(database, told, recipient=owner)
-    tell_owner(database, lost, recipient=LOST)
+        queue_owner_mail(database, told, recipient=owner)
+    queue_owner_mail(database, lost, recipient=LOST)
 
 
 def let_time_pass(database: Database) -> None:

@@ -40,8 +40,8 @@ from tests.notifications.outbox_rows import (
     newest,
     notify_operator,
     place,
+    queue_owner_mail,
     row,
-    tell_owner,
 )
 
 
@@ -74,7 +74,7 @@ def test_a_mail_that_is_not_due_yet_waits_for_more_incidents(database: Database)
     with database.write() as session:
         session.execute(update(Notification).values(next_attempt_at=db_now(5)))
     assert deliver(database, Post()).claimed == 0
-    assert tell_owner(database, incident(database, [place()])) == notification_id
+    assert queue_owner_mail(database, incident(database, [place()])) == notification_id
     make_due(database, notification_id)
     post = Post()
     deliver(database, post)
@@ -222,7 +222,7 @@ def test_held_back_mails_still_take_incidents(database: Database) -> None:
     waiting = leak(database, "second@acme.example")
     deliver(database, Post({"*": TransportDown("away")}))
     assert row(database, waiting).state == "pending"
-    assert tell_owner(database, incident(database, [place()]), recipient="second@acme.example") == waiting
+    assert queue_owner_mail(database, incident(database, [place()]), recipient="second@acme.example") == waiting
 
 
 def test_a_wrong_sender_setting_loses_no_owners_mail(database: Database) -> None:
@@ -270,7 +270,7 @@ def test_every_recipient_of_an_account_gets_the_mail_once_even_if_others_fail(
     incident_id = incident(database, [place()])
     for _ in range(2):  # the token is found again, without a second mail
         for person in people:
-            tell_owner(database, incident_id, recipient=person)
+            queue_owner_mail(database, incident_id, recipient=person)
     mailbox = Mailbox(answers={people[1]: "550 5.1.1 no such mailbox", people[2]: "450 4.2.1 try later"})
     with mail_server(mailbox) as port:
         transport = transport_for(f"smtp://127.0.0.1:{port}")

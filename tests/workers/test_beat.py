@@ -72,7 +72,9 @@ def test_during_a_redis_outage_beat_has_no_heartbeat_and_logs_few_lines(
     assert pulse.current().worked == before
     assert 1 < len(caplog.records) < 10
     assert "Traceback" not in caplog.text
-    assert caplog.records[0].getMessage() == "Redis is away (ConnectionError); nothing is polled until it is back"
+    assert (
+        caplog.records[0].getMessage() == "Redis is unavailable (ConnectionError); nothing is polled until it is back"
+    )
     scheduler.away.clear()
     scheduler.clock.now += scheduler.tick()
     assert pulse.current().worked != before

@@ -180,7 +180,7 @@ def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: s
         "R8SCAN_REDIS_URL": f"redis+socket://{tmp_path}/absent.sock",
         "R8SCAN_STATE_DIR": str(tmp_path / "state"),
     }
-    wanted = "listening on" if name == "serve" else "Redis is away"
+    wanted = "listening on" if name == "serve" else "Redis is unavailable"
     with socket.create_server(("127.0.0.1", 0)) as server:
         # The option goes before the setting, whose port is in use.
         environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])

@@ -32,7 +32,7 @@ def test_tasks_that_fail_for_it_log_one_line_a_minute(newer: Database, caplog: p
     forget_context()
     lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage().partition(" (9999")[0] for record in lines] == [
-        "no task can be done: the database is newer than this program"
+        "no task can run: the database is newer than this program"
     ]
     assert lines[0].exc_info is None
 

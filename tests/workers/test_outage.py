@@ -17,9 +17,9 @@ def test_an_hour_of_failures_is_a_handful_of_lines_and_one_when_it_is_over(caplo
         now[0] = float(second)
         outage.failed(ConnectionError())
     assert 5 < len(caplog.records) < 12
-    assert caplog.records[0].getMessage() == "Redis is away (ConnectionError); waiting"
+    assert caplog.records[0].getMessage() == "Redis is unavailable (ConnectionError); waiting"
     outage.worked()
     outage.worked()
     assert [record.getMessage() for record in caplog.records].count("Redis answers again") == 1
     outage.failed(ConnectionError())
-    assert caplog.records[-1].getMessage().startswith("Redis is away"), "the next outage is told at once"
+    assert caplog.records[-1].getMessage().startswith("Redis is unavailable"), "the next outage is told at once"

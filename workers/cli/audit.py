@@ -28,12 +28,12 @@ app = Group("Show who did what and on what evidence, and check that nobody chang
 
 @app.command("list")
 def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of rows, newest first.")] = 50,
     who: Annotated[str, typer.Option(help="A person or key, such as operator:ana.")] = "",
-    what: Annotated[str, typer.Option(help="An action, such as brake_released or token_enabled.")] = "",
+    what: Annotated[str, typer.Option(help="An action, such as brake_released or mail_sent.")] = "",
     incident: Annotated[str, typer.Option(help="The incident's id, or the beginning of it.")] = "",
-    service: Annotated[bool, typer.Option("--service", help="Also what the service did by itself.")] = False,
+    service: Annotated[bool, typer.Option("--service", help="Also list the actions of the service itself.")] = False,
 ) -> None:
     """List what people did, the newest first. The entries of one incident include those of the service.
 

@@ -24,8 +24,8 @@ def backfill(
     start: Annotated[str, typer.Option("--from", help="The first hour: 2026-11-23T10, in UTC.")],
     end: Annotated[str, typer.Option("--to", help="The hour after the last one (default: now).")] = "",
     again: Annotated[bool, typer.Option("--again", help="Read hours again that were read before.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay and show progress.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object an hour.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each hour.")] = False,
 ) -> None:
     """Read these hours of the event archive, except events that were seen before. Needs R8SCAN_ARCHIVE_URL.
 

@@ -15,14 +15,14 @@ from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 
-app = Group("Canary tokens, which test the way from a find to the disable.")
+app = Group("Canary tokens, which test whether a leaked token is found and disabled.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
 def list_canaries(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The maximum number of rows, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List the newest canaries: where each was planted, which source saw it, and how long it took until it was
@@ -57,10 +57,10 @@ def plant(
     """
     with opened_context() as context:
         if reason := ways.reason_off(context.settings, way):
-            raise UserError(f"no canary takes the way {way}: {reason}")
+            raise UserError(f"canaries are not planted in the way {way}: {reason}")
         canary_id = planting.plant(context, way)
         if canary_id is None:
-            raise UserError("a canary was planted this second: wait for it")
+            raise UserError("another canary was planted in this second: wait for that one")
         with context.database.read() as session:
             row = session.get_one(Canary, canary_id)
     if as_json:

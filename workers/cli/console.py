@@ -22,7 +22,7 @@ app = Group("Who may sign in to the console.")
 user_app = Group("People who sign in with a password.")
 app.add_typer(user_app, name="user")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's name: the audit will say it.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, as the audit will record it.")]
 RoleOption = Annotated[Role, typer.Option(help="A viewer reads every page; an operator also decides.")]
 
 
@@ -56,7 +56,7 @@ def password(name: NameArgument) -> None:
         password_hash = users.hash_password(_password())
         with opened_context() as context, context.database.write() as session:
             users.change(session, name, password_hash=password_hash, who=operator_name())
-    typer.echo("the password is changed; sessions have ended")
+    typer.echo("the password was changed; the sessions have ended")
 
 
 @user_app.command()
@@ -69,7 +69,7 @@ def role(name: NameArgument, role: Annotated[Role, typer.Argument(metavar="ROLE"
 
     with _known_errors(), opened_context() as context, context.database.write() as session:
         users.change(session, name, role=role, who=operator_name())
-    typer.echo(f"{name} is {role} from the next sign-in on")
+    typer.echo(f"{name} has the role {role} from the next sign-in on")
 
 
 @user_app.command()
@@ -82,11 +82,11 @@ def remove(name: NameArgument) -> None:
 
     with _known_errors(), opened_context() as context, context.database.write() as session:
         users.remove(session, name, who=operator_name())
-    typer.echo(f"{name} can sign in no longer; sessions have ended")
+    typer.echo(f"{name} can no longer sign in; the sessions have ended")
 
 
 @user_app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False) -> None:
     """List who may sign in with a password.
 
     Example: r8scan console user list

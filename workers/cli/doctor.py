@@ -21,7 +21,7 @@ WORDS = {"ok": "ok    ", "failed": "WRONG ", "off": "off   ", "skipped": "-     
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a check.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each check.")] = False,
     send: Annotated[bool, typer.Option("--send", help="Send a test message to the operator's channels.")] = False,
 ) -> None:
     """Test everything that the service needs: database, Redis, workers, GitHub, mail, token store, clock and disk.

@@ -20,7 +20,7 @@ from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.health.machine import mail_transport
 
-app = Group("What the mails look like, and which of them came back.")
+app = Group("Preview and test the mails, and record bounces.")
 
 RECIPIENT = "owner@example.com"
 TEMPORARY_FAILURE = 75
@@ -37,23 +37,23 @@ def _identity() -> MailIdentity:
 
 @app.command()
 def test(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Who gets the mail.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The recipient's address.")],
 ) -> None:
     """Send one mail now by the settings in effect, and say what the mail server answered.
 
     Example: r8scan email test me@vendor.example
     """
-    from notifications.operator_channels import OperatorNotTold, send_mail
+    from notifications.operator_channels import OperatorNotNotified, send_mail
 
     with opened_context() as context:
         text = "This is a test of r8scan's mail settings. Nothing has happened, and nothing has to be done.\n"
         try:
             send_mail(context.transport, context.identity, address, "r8scan: test of the mail settings", text)
-        except OperatorNotTold as err:
+        except OperatorNotNotified as err:
             raise UserError(f"{err}: check R8SCAN_SMTP_URL and R8SCAN_EMAIL_FROM") from err
         where = mail_transport(context.settings)
     if where.startswith("Maildir"):
-        typer.echo(f"written into {where}: set R8SCAN_SMTP_URL to send mails to people")
+        typer.echo(f"written into {where}: set R8SCAN_SMTP_URL to send mails by a mail server")
     else:
         typer.echo(f"{where} has accepted the mail for {address}")
 
@@ -113,9 +113,9 @@ def check() -> None:
     where = f"with the templates in {identity.template_dir}" if identity.template_dir else "with the built-in templates"
     if bad:
         raise UserError(
-            f"{bad} of {len(names)} kinds of mail cannot be made {where}: the built-in ones are used instead"
+            f"{bad} of {len(names)} kinds of mail cannot be rendered {where}: the built-in templates are used instead"
         )
-    typer.echo(f"all {len(names)} kinds of mail can be made {where}")
+    typer.echo(f"all {len(names)} kinds of mail can be rendered {where}")
 
 
 @app.command()

@@ -43,7 +43,7 @@ def explain(err: BaseException) -> str | None:
     if isinstance(err, SettingsError | NotPossible | NotErasable):
         return redact(" ".join(str(err).split()))
     if isinstance(err, StoreUnavailable):
-        return redact(f"the token store is away ({err}): try again later")
+        return redact(f"the token store is unavailable ({err}): try again later")
     if is_unavailable(err):
         detail = str(getattr(err, "orig", err)).strip().splitlines()
         return redact(

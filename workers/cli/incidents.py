@@ -32,7 +32,7 @@ from workers.web.console.queries import incidents as queries
 
 PLACES_SHOWN = 50
 
-app = Group("What was found and what was done about it.")
+app = Group("List and show incidents, and act on them.")
 
 ACTIONS = ", ".join(decision for decision in Decision if decision)
 CAUSES = ", ".join(Cause)
@@ -47,23 +47,23 @@ class GroupBy(StrEnum):
     action = "action"
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 IdArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="The incident's id, or the beginning of it.")]
-ReasonOption = Annotated[str, typer.Option(help="Why: kept in the audit.")]
+ReasonOption = Annotated[str, typer.Option(help="The reason, for the audit.")]
 
 
 @app.command("list")
 def list_(
     as_json: JsonOption = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
-    show_all: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of rows, newest first.")] = 100,
+    show_all: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
     state: Annotated[IncidentState | None, typer.Option(help="Open or closed.")] = None,
-    action: Annotated[Decision | None, typer.Option(metavar="ACTION", help=f"Done about the token: {ACTIONS}.")] = None,
-    cause: Annotated[Cause | None, typer.Option(metavar="CAUSE", help=f"Why it exists: {CAUSES}.")] = None,
+    action: Annotated[Decision | None, typer.Option(metavar="ACTION", help=f"What was done: {ACTIONS}.")] = None,
+    cause: Annotated[Cause | None, typer.Option(metavar="CAUSE", help=f"Why the incident exists: {CAUSES}.")] = None,
     account: Annotated[str, typer.Option(help="The account's name or id.")] = "",
-    repository: Annotated[str, typer.Option(help="OWNER/NAME: a place of the token is there.")] = "",
+    repository: Annotated[str, typer.Option(help="OWNER/NAME of a repository that contains the token.")] = "",
     source: Annotated[str, typer.Option(help="The source that found a place, such as public_events.")] = "",
-    mail: Annotated[MailState | None, typer.Option(help="Of a mail to the owner; none: no mail was queued.")] = None,
+    mail: Annotated[MailState | None, typer.Option(help="State of the owner's mail; none: no mail was queued.")] = None,
     since: Annotated[str, typer.Option(help="Detected from this day on: 2026-11-01, today, yesterday or 7d.")] = "",
     until: Annotated[str, typer.Option(help="Detected on this day or before.")] = "",
     search: Annotated[str, typer.Option("--search", "-q", help="The beginning of a hint, name, id or address.")] = "",
@@ -104,7 +104,7 @@ def top(
         GroupBy, typer.Argument(metavar="BY", help="repository, account, source or action")
     ] = GroupBy.repository,
     as_json: JsonOption = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The commonest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The maximum number of rows, commonest first.")] = 20,
     since: Annotated[str, typer.Option(help="Detected from this day on: 2026-11-01, today, yesterday or 7d.")] = "",
     until: Annotated[str, typer.Option(help="Detected on this day or before.")] = "",
 ) -> None:
@@ -137,7 +137,7 @@ def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def note(
-    incident_id: IdArgument, text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be remembered.")]
+    incident_id: IdArgument, text: Annotated[str, typer.Argument(metavar="TEXT", help="The text of the note.")]
 ) -> None:
     """Add a note to an incident's timeline.
 
@@ -201,11 +201,13 @@ def resend(incident_id: IdArgument, reason: ReasonOption) -> None:
 
 @app.command()
 def export(
-    form: Annotated[Literal["json", "csv"], typer.Option("--format", help="One JSON array, or a row for each place.")],
+    form: Annotated[
+        Literal["json", "csv"], typer.Option("--format", help="json: one array. csv: a row for each place.")
+    ],
     to: Annotated[Path | None, typer.Option("--output", help="The file to write (default: standard output).")] = None,
-    since: Annotated[str, typer.Option(help="Detected from then on: 2026-11-01 or 2026-11-01T10:00, UTC.")] = "",
+    since: Annotated[str, typer.Option(help="Detected from this time on: 2026-11-01 or 2026-11-01T10:00, UTC.")] = "",
     until: Annotated[str, typer.Option(help="Detected before then.")] = "",
-    account: Annotated[str, typer.Option(help="Of this account only: its name or id.")] = "",
+    account: Annotated[str, typer.Option(help="The name or id of an account: export only its incidents.")] = "",
 ) -> None:
     """Write incidents for another program: with places, messages and timeline as JSON, flat as CSV. Oldest first.
 
@@ -230,7 +232,7 @@ def _token(store: TokenStore, digest: str) -> TokenRecord:
     if digest in found.not_checked:
         raise UserError("the token store cannot look the token up now: try again later")
     if digest not in found.records:
-        raise UserError("the token store does not know the token any more: nobody can be told")
+        raise UserError("the token store no longer knows the token: nobody can be notified")
     return found.records[digest]
 
 

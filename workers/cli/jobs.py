@@ -26,16 +26,16 @@ MAX_UNREAD_SHOWN = 20
 
 app = Group("List and show jobs: what each read and found, and what it could not read.")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @app.command("list")
 def list_(
     as_json: JsonOption = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
-    state: Annotated[JobState | None, typer.Option(help="How far it is, or how it ended.")] = None,
-    kind: Annotated[str, typer.Option(help="What it reads: pushes, repository, gist, owner, archive_hour, …")] = "",
-    source: Annotated[str, typer.Option(help="Who asked for it, such as public_events or rescan.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of rows, newest first.")] = 50,
+    state: Annotated[JobState | None, typer.Option(help="The state of the job.")] = None,
+    kind: Annotated[str, typer.Option(help="The kind of job: pushes, repository, gist, owner, archive_hour, …")] = "",
+    source: Annotated[str, typer.Option(help="The source that queued it, such as public_events or rescan.")] = "",
 ) -> None:
     """List jobs, the newest first.
 
@@ -56,7 +56,7 @@ def list_(
 @app.command()
 def show(
     job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show one job: how it ended, what it found, and each thing that it could not read.

@@ -33,7 +33,7 @@ def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
         return _watched(database, job_id)
     except KeyboardInterrupt:
         todo = f"watch it: r8scan jobs show {job_id} --wait; cancel it: r8scan rescan cancel {job_id}"
-        typer.echo(f"job {job_id} goes on; {todo}", err=True)
+        typer.echo(f"job {job_id} continues; {todo}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -49,7 +49,7 @@ def _watched(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
                 statement = select(ScanJob).where(ScanJob.parent_id == job_id).order_by(ScanJob.id)
                 children = list(session.execute(statement).scalars())
             if job is None:
-                raise UserError(f"job {job_id} is gone: see r8scan incidents list for what it found")
+                raise UserError(f"job {job_id} was deleted: r8scan incidents list shows what it found")
             waiting = [child for child in children if child.state in jobs.OPEN_STATES]
             if job.state not in jobs.OPEN_STATES and not waiting:
                 return job, children
@@ -94,7 +94,7 @@ _DONE: Mapping[str, str] = {
     "protected": "live and protected, not disabled",
     "held": "live, held by the brake",
     "flagged": "live and flagged, not disabled",
-    "rejected": "live, since an operator rejected its report",
+    "rejected": "live, because an operator rejected its report",
     "disabled_before": "disabled before",
     "already_disabled": "disabled by its owner before",
     "unknown": "unknown to the token store",

@@ -35,11 +35,11 @@ REPEATED, BAD = "repeated", "bad"
 
 
 def report(
-    sign: Annotated[str, typer.Option(help="What kind of sign: abuse_report, stolen_laptop, …")],
+    sign: Annotated[str, typer.Option(help="The kind of evidence: abuse_report, stolen_laptop, …")],
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="Any file with tokens in it; - for stdin.")] = "-",
-    note: Annotated[str, typer.Option(help="What is known, in words; kept with the incident.")] = "",
+    note: Annotated[str, typer.Option(help="A note about the evidence; kept with the incident.")] = "",
     key: Annotated[
-        str, typer.Option(help="Names this report: the same key is the same report (default: the note).")
+        str, typer.Option(help="An idempotency key: a repeated key is the same report (default: the note).")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:

@@ -26,7 +26,7 @@ SHOWN = 50
 
 app = Group("Read something again: a repository with all its history, an owner, a gist, a commit, a push, any address.")
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait and show progress.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository, or any address in it.")]
 
@@ -101,7 +101,7 @@ def push(
 
 @app.command()
 def url(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Any address of a page on GitHub.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of any page on GitHub.")],
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +145,7 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
         done = jobs.cancel_with_children(session, job_id)
     if not done:
         raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")
-    typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1} that it led to" if len(done) > 1 else ""))
+    typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1}queued by it" if len(done) > 1 else ""))
 
 
 def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     try:
         target = parse_address(text, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
-        raise UserError(f"{text} is not understood: {todo}, or paste its address") from err
+        raise UserError(f"{text} cannot be understood: {todo}, or paste its address") from err
     if target.kind not in kinds:
         raise UserError(f"{text} is the address of another kind ({target.kind}): {todo}, or use r8scan rescan url")
     return target.name

@@ -48,9 +48,9 @@ def demo(
     It needs no network, credentials or servers, and changes nothing outside its own folder. Exit status 0 if every step
     worked.
     """
-    from workers.sandbox.demo import tell
+    from workers.sandbox.demo import run_demo
 
-    raise typer.Exit(tell(keep=keep))
+    raise typer.Exit(run_demo(keep=keep))
 
 
 def sandbox(

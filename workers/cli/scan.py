@@ -21,9 +21,9 @@ def scan(
     history: Annotated[
         bool, typer.Option("--history", help="Read every object of git repositories and bundles, reachable or not.")
     ] = False,
-    output_format: Annotated[Format, typer.Option("--format", help="json is one object a line.")] = Format.table,
+    output_format: Annotated[Format, typer.Option("--format", help="json prints one object per line.")] = Format.table,
     known: Annotated[
-        bool, typer.Option("--known", help="Ask the token store which tokens are live. Changes nothing.")
+        bool, typer.Option("--known", help="Ask the token store which tokens are live. This changes nothing.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Number of parallel readers.")] = 2,
 ) -> None:

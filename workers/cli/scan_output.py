@@ -124,7 +124,7 @@ def _sarif(run: ScanRun) -> dict[str, Any]:
     driver = {
         "name": "r8scan",
         "version": __version__,
-        "rules": [{"id": RULE, "shortDescription": {"text": "An API token stands where others can read it."}}],
+        "rules": [{"id": RULE, "shortDescription": {"text": "An API token is in a place where others can read it."}}],
     }
     notifications = [
         {"level": "warning", "message": {"text": f"{count} × {reason}"}} for reason, count in sorted(run.unread.items())

@@ -82,7 +82,7 @@ class Histories:
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
-                self._run.notes.append(f"{path}: it lies in the repository {folder}, whose whole history was read")
+                self._run.notes.append(f"{path}: it is inside the repository {folder}, whose whole history was read")
                 self.scan(git_dir, folder)
                 return
 

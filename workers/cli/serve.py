@@ -15,7 +15,7 @@ def serve(
     host: Annotated[str, typer.Option(show_default="R8SCAN_WEB_HOST", help="Where to listen.")] = "",
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port; 0: one that is free."),
+        typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port; 0 chooses a free port."),
     ] = None,
 ) -> None:
     """Serve alerts of GitHub's secret scanning, reports, usage and found tokens over HTTP. Ctrl-C stops.
@@ -27,7 +27,7 @@ def serve(
     from workers import watchdog
     from workers.cli.opening import create_default_tables
     from workers.context import current_context
-    from workers.health import heartbeats, telling
+    from workers.health import heartbeats, notifying
     from workers.logs import configure_logging
     from workers.queues import WEB
     from workers.web.app import application
@@ -47,7 +47,7 @@ def serve(
         address, port_used = listening.getsockname()[:2]
         logging.getLogger("r8scan").info("listening on http://%s:%d", address, port_used)
         heartbeats.start(settings, WEB, end=watchdog.end_process)
-        telling.start(current_context())
+        notifying.start(current_context())
         try:
             run(application(current_context()), listening, settings.web_trusted_proxies)
         finally:

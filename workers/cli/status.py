@@ -27,7 +27,7 @@ WATCH_SECONDS = 2.0
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay and show it anew every two seconds.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the status again every two seconds.")] = False,
 ) -> None:
     """Show sources, budgets, queues, outbox, the last incidents, and what is wrong.
 

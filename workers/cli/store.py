@@ -28,8 +28,8 @@ def check(
     url: Annotated[str, typer.Argument(metavar="[URL]", help="Its address (default: R8SCAN_TOKEN_STORE_URL).")] = "",
     secret_file: Annotated[Path | None, typer.Option(help="The file that holds the bearer secret.")] = None,
     digest: Annotated[str, typer.Option(help="The digest of a token that it knows.")] = "",
-    disable: Annotated[bool, typer.Option("--disable", help="Disable that token, to check disabling too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a rule.")] = False,
+    disable: Annotated[bool, typer.Option("--disable", help="Disable that token, to check disabling as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each rule.")] = False,
 ) -> None:
     """Check a token store against the contract, rule by rule (docs/token-store-openapi.yaml).
 
@@ -67,7 +67,7 @@ def check(
             word = "ok    " if rule.is_kept else "BROKEN"
             typer.echo(f"{word}  {rule.name}" + (f": {rule.advice}" if rule.advice else ""))
     if not as_json:
-        typer.echo("every rule is kept" if not broken else f"{counted(broken, 'rule is', 'rules are')} broken")
+        typer.echo("the store obeys every rule" if not broken else f"{counted(broken, 'rule is', 'rules are')} broken")
     raise typer.Exit(1 if broken else 0)
 
 

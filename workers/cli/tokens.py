@@ -48,7 +48,7 @@ class TokenState(StrEnum):
 
 app = Group("The token store: import, list, disable, enable, protect. Holds digests only.")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @contextmanager
@@ -143,9 +143,10 @@ def add(
 def list_(
     as_json: JsonOption = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="The newest so many. [default: 100; all with --json]")
+        int | None,
+        typer.Option(min=1, help="Maximum number of rows, newest first. [default: 100; all with --json]"),
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
     state: Annotated[TokenState | None, typer.Option(help="Whether they work.")] = None,
     account: Annotated[str, typer.Option(help="The account's name.")] = "",
     search: Annotated[str, typer.Option("--search", "-q", help="A digest, or the beginning of a hint or name.")] = "",
@@ -197,7 +198,7 @@ def disable(
 
 @app.command()
 def enable(
-    reason: Annotated[str, typer.Option(help="Why: kept in the audit.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the audit.")],
     token_id: Annotated[
         str, typer.Argument(metavar="[TOKEN_ID]", help="The token's id, as `list --json` shows it.")
     ] = "",
@@ -219,7 +220,7 @@ def protect(
         str, typer.Argument(metavar="[TOKEN_ID]", help="The token's id, as `list --json` shows it.")
     ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
-    off: Annotated[bool, typer.Option("--off", help="Take the protection away again.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove the protection.")] = False,
 ) -> None:
     """Protect a token: if it is found, notify the operator instead of disabling it.
 

@@ -63,7 +63,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], found: Overview) -> list[Problem]:
     """Return a list with the most urgent problem of this way of planting canaries, or an empty list."""
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
-    todo = f"follow it: r8scan canary list; what it waits for is in r8scan status (see {_section(way)})"
+    todo = f"see r8scan canary list; r8scan status shows what the canary waits for ({_section(way)})"
     waits = next((one for one in since if one.state == CanaryState.PLANTED), None)
     age = (found.at - waits.planted_at).total_seconds() if waits else 0.0
     if waits is not None and age > patience.late:
@@ -76,9 +76,9 @@ def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], found
         return _never_planted(settings, way, found)
     if newest.state == CanaryState.FAILED:
         sentence = f"a canary could not be planted in {words}{_because(newest)}"
-        return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "correct what it says", newest.planted_at, way.value)]
+        return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "correct what the error says", newest.planted_at, way.value)]
     if newest.state == CanaryState.ENDED and newest.decision not in canaries.SUCCESSES:
-        sentence = f"a canary in {words} ended as {newest.decision} and not as disabled"
+        sentence = f"a canary in {words} ended as {newest.decision} instead of disabled"
         return [Problem(Kind.CANARY_LOST, sentence, "run r8scan store check", newest.planted_at, way.value)]
     silent = (found.at - newest.planted_at).total_seconds()
     if newest.state == CanaryState.ENDED and silent > MISSED_INTERVALS * ways.interval_seconds(settings, way):

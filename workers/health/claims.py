@@ -6,7 +6,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
-from scanner.records.health_models import ToldProblem
+from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 
 
@@ -19,11 +19,11 @@ def claim(session: Session, key: str, seconds: float) -> bool:
         seconds: The time between two claims.
     """
     row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}
-    session.execute(insert_or_nothing(session, ToldProblem).values(key=key, **row))
+    session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))
     statement = (
-        update(ToldProblem)
+        update(NotifiedProblem)
         # Subtract a second, so that the same thread does not skip its next run because of a millisecond.
-        .where(ToldProblem.key == key, ToldProblem.last_at < db_now(1 - seconds))
+        .where(NotifiedProblem.key == key, NotifiedProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)
     )

@@ -74,7 +74,7 @@ class Heart:
         """Write the row and the file once, and end the process if its consuming thread is stuck."""
         self._touch()
         if self._pulse.age(self._pulse.latest) > DEAF_SECONDS and self._end is not None:
-            _log.error("this process takes no messages any more: it ends and is started again")
+            _log.error("this process no longer takes messages: it ends and is started again")
             self._end()
             return
         if self._pulse.worked is not None:
@@ -101,8 +101,8 @@ class Heart:
                 database.close()
         except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds
             if not self._is_away:
-                words = "the database is away" if is_unavailable(err) else "the database refuses it"
-                _log.warning("the heartbeat is not written: %s (%s)", words, type(err).__name__)
+                words = "the database is unavailable" if is_unavailable(err) else "the database refuses it"
+                _log.warning("the heartbeat was not written: %s (%s)", words, type(err).__name__)
             self._is_away = True
         else:
             self._is_away = False

@@ -55,7 +55,7 @@ def read_settings(settings: Settings, found: Overview) -> None:
         sentence = "mails are sent from an address at localhost, which mail servers refuse"
         found.problems.append(Problem(Kind.SENDER_NOT_SET, sentence, "set R8SCAN_EMAIL_FROM"))
     if settings.operator_email is None:
-        sentence = "nobody is told about protected tokens, undeliverable mails and problems"
+        sentence = "protected tokens, undeliverable mails and problems are reported to nobody"
         found.problems.append(Problem(Kind.OPERATOR_NOT_SET, sentence, "set R8SCAN_OPERATOR_EMAIL"))
 
 
@@ -71,14 +71,14 @@ def read_clock(found: Overview) -> None:
 def _spool(settings: Settings, found: Overview) -> None:
     found.spool_entries = spool.count(settings.state_dir)
     if found.spool_entries:
-        sentence = f"{counted(found.spool_entries, 'entry waits', 'entries wait')} in the spool: the database was away"
-        todo = "nothing; they are taken back when the database answers"
+        sentence = f"{counted(found.spool_entries, 'entry waits', 'entries wait')} in the spool after a database outage"
+        todo = "nothing; the entries are committed when the database answers"
         found.problems.append(Problem(Kind.SPOOL_WAITS, sentence, todo))
     found.spool_refused = spool.refused(settings.state_dir)
     if found.spool_refused:
         file = settings.state_dir / spool.FOLDER / spool.REFUSED
         sentence = f"the spool was full and lost {counted(found.spool_refused, 'entry', 'entries')}"
-        found.problems.append(Problem(Kind.SPOOL_LOST, sentence, f"rescan what they held, then remove {file}"))
+        found.problems.append(Problem(Kind.SPOOL_LOST, sentence, f"rescan their content, then remove {file}"))
 
 
 def _disk(settings: Settings, found: Overview) -> None:

@@ -85,7 +85,7 @@ def _mail_server(session: Session, found: Overview) -> None:
         sentence = f"{error}; {counted(number, 'mail waits', 'mails wait')}"
         # Remove the problems that only follow from this one.
         found.problems = [one for one in found.problems if one.kind != Kind.MESSAGE_WAITS]
-        todo = "they are sent when it takes mails again; try it with r8scan email test"
+        todo = "the mails are sent when the server accepts mails again; test it with r8scan email test"
         found.problems.append(Problem(Kind.MESSAGE_WAITS, sentence, todo, since, Channel.EMAIL))
 
 

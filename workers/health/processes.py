@@ -50,7 +50,7 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
         found.problems += _versions(found)
         return
     if refusal := broker_state.write_refusal(database):
-        todo = "mend it; finds and events wait in the spool"
+        todo = "repair it; finds and events wait in the spool"
         found.problems.append(Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo))
         return
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in found.processes)
@@ -84,12 +84,12 @@ def _silences(found: Overview) -> Iterator[Problem]:
             alone = [queue for queue in one.queues if not has_consumer(found, queue)]
             sentence = f"the {one.role} ({one.host}, process {one.pid}) was seen {span(one.silent_seconds)} ago"
             if alone:
-                sentence += f", and nobody else consumes {' and '.join(alone)}"
+                sentence += f", and no other process consumes {' and '.join(alone)}"
             subject = f"{one.role} {one.host} {one.pid}"
             yield Problem(Kind.PROCESS_SILENT, sentence, "look at its log; restart it", one.seen_at, subject)
     for queue, role in QUEUES.items():
         if not any(queue in one.queues for one in found.processes):
-            sentence = f"nobody consumes the queue {queue}"
+            sentence = f"no process consumes the queue {queue}"
             yield Problem(Kind.QUEUE_WITHOUT_CONSUMER, sentence, f"start a {role}", None, queue)
     if not any(one.role == BEAT for one in found.processes):
         yield Problem(Kind.PROCESS_SILENT, "no beat was seen: nothing is polled", "start beat", None, BEAT)

@@ -26,7 +26,7 @@ class Pulse:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, notifier: Notifier | None = None) -> None:
         self._clock = clock
-        self._notifier = notifier or systemd.own()
+        self._notifier = notifier or systemd.current_notifier()
         self.worked: Mark | None = None
         self.tried = self._now()
 

@@ -32,9 +32,9 @@ def read(session: Session, found: Overview) -> None:
         if rate.refused_at is not None and found.at - rate.refused_at < REFUSED_LATELY:
             sentence = f"GitHub limits {rate.resource} requests: pushes wait, and {rate.per_second:g} a second are read"
             todo = (
-                "set R8SCAN_GITHUB_TOKEN or a GitHub App, since GitHub refuses anonymous requests first"
+                "set R8SCAN_GITHUB_TOKEN or a GitHub App, because GitHub refuses anonymous requests first"
                 if rate.credential == "none"
-                else "nothing at first; if it goes on, lower R8SCAN_GIT_MAX_RATE or ask GitHub for a higher limit"
+                else "nothing at first; if it continues, lower R8SCAN_GIT_MAX_RATE or ask GitHub for a higher limit"
             )
             problem = Problem(Kind.REQUESTS_LIMITED, sentence, todo, rate.refused_at, rate.resource)
             found.problems.append(problem)

@@ -115,7 +115,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
     elif state.cursor.get("is_stale"):
         age = _seconds(now, state.newest_seen_at)
         sentence = f"{name}: GitHub serves an old list, with nothing newer than {'ever' if age is None else span(age)}"
-        yield Problem(Kind.SOURCE_STALE, sentence, "wait; it is GitHub's fault", state.newest_seen_at, name)
+        yield Problem(Kind.SOURCE_STALE, sentence, "wait; the cause is at GitHub", state.newest_seen_at, name)
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
@@ -124,10 +124,10 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
     if behind <= MAX_BEHIND_SECONDS:
         return
     is_short = any(row.since_start.get(name) for name in ("windows_left_to_rest", "rest_quota_spent"))
-    why = "the credential's quota does not pay for all pushes" if is_short else "it catches up after a pause"
+    why = "the credential's quota is not enough for all pushes" if is_short else "it catches up after a pause"
     sentence = f"{row.source}: {span(behind)} of pushes are not read yet, because {why}"
     todo = (
-        "give this installation a credential that nothing else uses; after a day the rest is given up and counted"
+        "use a credential that nothing else uses; after a day, unread pushes are given up and counted"
         if is_short
         else "nothing; the newest pushes are read first"
     )
@@ -227,7 +227,7 @@ def _budgets(session: Session, found: Overview) -> None:
 def _circuits(session: Session, found: Overview) -> None:
     for row in session.execute(select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN)).scalars():
         sentence = f"{row.host} does not answer ({counted(row.failures, 'failure')} in a row)"
-        todo = "check the network; it is asked once a minute"
+        todo = "check the network; r8scan tries the host once a minute"
         found.problems.append(Problem(Kind.HOST_FAILS, sentence, todo, subject=row.host))
         found.circuits.append(CircuitRow(row.host, row.failures, row.open_until))
 

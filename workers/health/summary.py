@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from scanner.records import security_log
 from scanner.records.canaries import is_no_canary
 from scanner.records.database import Database
-from scanner.records.health_models import ToldProblem
+from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import AuditEntry, AuditHead, Incident, Notification, db_hour, db_now
 from scanner.records.source_models import Tally
 from scanner.records.states import JobState, NotificationState
@@ -58,7 +58,7 @@ def write_due(database: Database, settings: Settings) -> bool:
     with database.write() as session:
         if not claim(session, ROW, MINUTE):
             return False
-        row = session.execute(select(ToldProblem).where(ToldProblem.key == ROW)).scalar_one()
+        row = session.execute(select(NotifiedProblem).where(NotifiedProblem.key == ROW)).scalar_one()
         position = _Position(**json.loads(row.sentence or "{}"))
         entries = _entries_of_commands(session, position)
         read = _read_since(session, position)

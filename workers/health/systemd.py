@@ -40,6 +40,6 @@ class Notifier:
                 return  # systemd is unavailable or busy. Its watchdog ends a process that sends nothing
 
 
-def own() -> Notifier:
+def current_notifier() -> Notifier:
     """Return the notifier of this process."""
     return Notifier(os.environ.get("NOTIFY_SOCKET", ""))

@@ -37,7 +37,7 @@ class _Story:
         self._console = console
         self._start = time.monotonic()
 
-    def tell(self, text: str, style: str = "") -> None:
+    def show(self, text: str, style: str = "") -> None:
         seconds = time.monotonic() - self._start
         self._console.print(f"[dim]{seconds:6.2f} s[/dim]  [{style or 'default'}]{escape(text)}[/]", soft_wrap=True)
 
@@ -48,7 +48,7 @@ class _Story:
             raise StepFailed(f"{what}: {err}") from err
 
 
-def tell(*, keep: bool = False) -> int:
+def run_demo(*, keep: bool = False) -> int:
     """Run the demonstration. Return 0 if every step worked, else 1."""
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="r8scan-demo-"))
@@ -78,30 +78,30 @@ def _play(surroundings: World, console: Console) -> None:
     work.commit("Begin")
     work.push()
     story.expect("the vendor's API accepts the token", lambda: surroundings.answer(token) == 200)
-    story.tell(f"The vendor's API answers 200 to Ana's token {shown}")
+    story.show(f"The vendor's API answers 200 to Ana's token {shown}")
     with surroundings.service() as service:
-        story.tell("r8scan run: Redis, poller, responder, scanner, rescanner and beat are starting")
+        story.show("r8scan run: Redis, poller, responder, scanner, rescanner and beat are starting")
         story.expect("the service polls", lambda: service.poll() is not None or _polls(surroundings))
         if service.poll() is not None:
             raise StepFailed("the service ended at once")
         story.expect("the service reads what was there before", lambda: _is_idle(surroundings))
-        story.tell("The service polls /events of a GitHub on loopback, once a second")
+        story.show("The service polls /events of a GitHub on loopback, once a second")
         visible = _leak(surroundings, work.write, work.commit, work.push, token)
-        story.tell("Ana pushes two commits at once: one adds the token in app.py, the next removes it", "yellow")
+        story.show("Ana pushes two commits at once: one adds the token in app.py, the next removes it", "yellow")
         story.expect("the token is disabled", lambda: _disabled(surroundings, digest))
         delay = _disabled(surroundings, digest) - visible
-        story.tell(f"Found and disabled {delay:.2f} s after the push became visible", "green")
+        story.show(f"Found and disabled {delay:.2f} s after the push became visible", "green")
         story.expect("the vendor's API refuses the token", lambda: surroundings.answer(token) == 401)
-        story.tell("The vendor's API, told by a signed webhook to forget what it had cached, answers 401", "green")
+        story.show("The vendor's API, told by a signed webhook to forget what it had cached, answers 401", "green")
         if not surroundings.mailbox.wait_for(1, STEP_SECONDS):
             raise StepFailed("the mail arrives: it did not come")
-        story.tell("The mail to Ana has arrived", "green")
+        story.show("The mail to Ana has arrived", "green")
     if service.returncode != 0:
         raise StepFailed(f"the service stops in order: it ended with status {service.returncode}")
-    story.tell("The service has stopped")
+    story.show("The service has stopped")
     if token.encode() in b"".join(path.read_bytes() for path in surroundings.state.rglob("*") if path.is_file()):
         raise StepFailed("no raw token is stored: it stands in the state folder")
-    story.tell("Nothing that the service wrote holds the token itself")
+    story.show("Nothing that the service wrote holds the token itself")
     _show_mail(surroundings.mailbox.messages[0], console)
 
 

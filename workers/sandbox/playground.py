@@ -53,7 +53,7 @@ class _Journal:
         self._console, self._start = console, time.monotonic()
         self.lines: deque[str] = deque(maxlen=MAX_LINES)
 
-    def tell(self, text: str, style: str = "default") -> None:
+    def show(self, text: str, style: str = "default") -> None:
         line = f"{time.monotonic() - self._start:7.2f} s  {text}"
         self.lines.append(line)
         self._console.print(f"[{style}]{escape(line)}[/]", soft_wrap=True)
@@ -78,10 +78,10 @@ class _Watched:
             if outcome is None:
                 self._waiting.append((leak, since))
             else:
-                self._journal.tell(f"{leak.shown} {outcome}", "green")
+                self._journal.show(f"{leak.shown} {outcome}", "green")
         messages = self._world.mailbox.messages
         for message in messages[self._mails :]:
-            self._journal.tell(f"mail to {message['To']}: {message['Subject']}", "cyan")
+            self._journal.show(f"mail to {message['To']}: {message['Subject']}", "cyan")
         self._mails = len(messages)
 
     def _outcome(self, leak: Leak, since: float) -> str | None:
@@ -134,13 +134,13 @@ def _play(folder: Path, console: Console) -> None:
             )
         )
         _write_settings(folder, surroundings)
-        journal.tell("GitHub, the vendor's API and the mailbox run on loopback; r8scan is starting")
+        journal.show("GitHub, the vendor's API and the mailbox run on loopback; r8scan is starting")
         leaks, watched = Leaks(surroundings), _Watched(surroundings, journal)
 
         def cause(kind: str) -> Leak:
             leak = leaks.cause(kind)
             watched.add(leak)
-            journal.tell(f"{leak.shown} is public: {leak.place}", "yellow")
+            journal.show(f"{leak.shown} is public: {leak.place}", "yellow")
             return leak
 
         service = stack.enter_context(surroundings.service())

@@ -19,7 +19,10 @@ def _echo(queue: str) -> None:
     try:
         round_trip.answer(queue, context.database, context.settings)
     except RedisError as err:
-        _log.warning("the doctor was not answered (%s): it will say that no worker answers", type(err).__name__)
+        _log.warning(
+            "r8scan doctor could not be answered (%s): it will report no worker",
+            type(err).__name__,
+        )
 
 
 def _register(queue: str) -> None:

@@ -65,11 +65,11 @@ class _Alerts:
                 await self._verify(key_id, signature, body, networks)
                 return await self._intake.run(_answer, self._context, body)
         except Forged as err:
-            refusals.own.add("alert_refused", network_of(request), str(err))
+            refusals.of_this_process.add("alert_refused", network_of(request), str(err))
             raise RequestRefused(403, str(err)) from None
         except RequestRefused as err:
             if err.status in (400, 413):
-                refusals.own.add("alert_refused", network_of(request), err.reason)
+                refusals.of_this_process.add("alert_refused", network_of(request), err.reason)
             raise
         except KeysUnavailable as err:
             raise RequestRefused(503, str(err), retry_after=RETRY_SECONDS) from None

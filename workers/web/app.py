@@ -47,4 +47,4 @@ async def _plain(request: Request, err: Exception) -> Response:
     status = int(getattr(err, "status_code", 500))
     words = {404: "there is nothing here", 405: "this method is not for this address"}
     headers = getattr(err, "headers", None)
-    return JSONResponse({"error": words.get(status, "an error of ours; it is in the log")}, status, headers)
+    return JSONResponse({"error": words.get(status, "internal error; the log has the details")}, status, headers)

@@ -41,7 +41,7 @@ class Intake:
         """
         if self._pool.is_full:
             # Do not read a body that no thread could process.
-            raise RequestRefused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
+            raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)
         body = self._budget.open(client_of(request))
         try:
             yield await read_body(request, body, self._budget, max_bytes)

@@ -41,6 +41,6 @@ def _listed(context: Context, after: str | None) -> Response:
         try:
             found = announcements.list_after(session, None if after is None else int(after))
         except CursorExpired as err:
-            words = "this is older than what is kept: forget all that you have cached, and go on from next"
+            words = "the announcements after this number were deleted: discard your whole cache, and continue from next"
             return JSONResponse({"error": words, "next": err.start}, 410)
     return JSONResponse({"announcements": found.announcements, "next": found.next_cursor, "more": found.has_more})

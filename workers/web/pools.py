@@ -35,7 +35,7 @@ class Pool:
             RequestRefused: 503 with Retry-After, if threads and queue are full.
         """
         if self.is_full:
-            raise RequestRefused(503, "too much waits here: try again later", retry_after=BUSY_RETRY_SECONDS)
+            raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)
         self._held += 1
         try:
             return await to_thread.run_sync(partial(work, *arguments), limiter=self._limiter)

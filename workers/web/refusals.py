@@ -56,5 +56,5 @@ class Refusals:
             security_log.write(kind, {"refusals": number, "reason": "further ones"}, level=logging.WARNING)
 
 
-own = Refusals()
+of_this_process = Refusals()
 """The refusals of this process."""

@@ -189,7 +189,7 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
             context.database, settings.digester(), found, client=client, web_url=settings.github_web_url
         )
     except BadReport as err:
-        raise RequestRefused(400, f"what you sent {err}") from None
+        raise RequestRefused(400, f"the report {err}") from None
     except TooManyRequests:
         raise RequestRefused(429, "too many reports: try again in a minute", retry_after=RATE_RETRY_SECONDS) from None
 

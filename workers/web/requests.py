@@ -36,7 +36,7 @@ def guarded(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except RequestRefused as err:
             if err.status == 401:
-                refusals.own.add("request_refused", network_of(request), err.reason)
+                refusals.of_this_process.add("request_refused", network_of(request), err.reason)
             return error_answer(err.status, err.reason, err.retry_after)
         except ClientDisconnect:
             return error_answer(400, "the body is incomplete")

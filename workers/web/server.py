@@ -110,7 +110,7 @@ async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table:
     told = Counter[str]()
     while True:
         await asyncio.sleep(LOG_INTERVAL_SECONDS)
-        refusals.own.flush()
+        refusals.of_this_process.flush()
         if news := table.counts - told:
             told = table.counts.copy()
             _log.warning("connections were refused or closed: %s", ", ".join(f"{news[one]} {one}" for one in news))

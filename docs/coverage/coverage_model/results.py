@@ -27,7 +27,7 @@ TRIED: tuple[tuple[str, str, str, float, float], ...] = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeploymentResult:
     """A deployment with its finds and costs."""
 
     deployment: Deployment
@@ -54,7 +54,7 @@ class Results:
     inputs: Inputs
     shares: firehose.Shares
     sources: dict[str, Delays]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[DeploymentResult, ...]
     trials: tuple[Trial, ...]
 
     def with_archive(self, share: float) -> float:
@@ -64,7 +64,7 @@ class Results:
         """
         return 1 - (1 - share) * (1 - self.inputs.archive_share)
 
-    def named(self, name: str) -> Outcome:
+    def named(self, name: str) -> DeploymentResult:
         return next(outcome for outcome in self.outcomes if outcome.deployment.name == name)
 
 
@@ -78,7 +78,7 @@ def compute(inputs: Inputs) -> Results:
         pooled = shares.uncoordinated[each.installations - 1]
         found = deployments.delays(inputs, leaks, each.sources, pooled, each.installations)
         outcomes.append(
-            Outcome(each, found, deployments.cost(inputs, each.sources, single, pooled, each.installations))
+            DeploymentResult(each, found, deployments.cost(inputs, each.sources, single, pooled, each.installations))
         )
     trials = tuple(_trial(inputs, leaks, single, *tried) for tried in TRIED)
     return Results(inputs, shares, by_source, tuple(outcomes), trials)

@@ -29,16 +29,16 @@ PRIORITY = 150
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
     """Queue the hours with gaps whose files should be published by now. `wait` sleeps."""
-    return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, turn))
+    return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, leased))
 
 
-def _poll(database: Database, turn: LeasedPoll) -> PollReport:
+def _poll(database: Database, leased: LeasedPoll) -> PollReport:
     with database.write() as session:
         now = datetime.now(UTC)
         count = 0
         for hour in _hours_with_gaps(session, now):
             count += queue_hour(session, hour, priority=PRIORITY) is not None
-        leased_poll.end(session, turn, cursor={}, interval=INTERVAL, counts={"hours_queued": count}, newest=None)
+        leased_poll.end(session, leased, cursor={}, interval=INTERVAL, counts={"hours_queued": count}, newest=None)
     return PollReport(True, jobs=count)
 
 

@@ -290,4 +290,4 @@ def _split(database: Database, job: ClaimedJob, items: Sequence[Item]) -> None:
         for item in items:
             _enqueue(session, job, [item], priority=SINGLE_PRIORITY)
         jobs.finish(session, job, JobState.DONE, counts={"split": len(items)})
-    _log.warning("a page failed twice: each of its items gets a job of its own", extra={"job": job.id})
+    _log.warning("a page failed twice: each of its items gets a separate job", extra={"job": job.id})

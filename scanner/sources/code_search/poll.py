@@ -80,29 +80,31 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
     """Request the next page of the round if the poll is due. `wait` sleeps."""
-    return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, github, detector, queries, turn))
+    return leased_poll.run_if_due(
+        database, SOURCE, wait, lambda leased: _poll(database, github, detector, queries, leased)
+    )
 
 
 def _poll(
-    database: Database, github: GitHub, detector: Detector, queries: Sequence[str], turn: LeasedPoll
+    database: Database, github: GitHub, detector: Detector, queries: Sequence[str], leased: LeasedPoll
 ) -> PollReport:
     if github.credential_label == "none":
         # Code search requires a credential: https://docs.github.com/rest/search/search#search-code
         missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
         with database.write() as session:
-            leased_poll.defer(session, turn, missing)
+            leased_poll.defer(session, leased, missing)
         return PollReport(polled=True, error=missing.reason)
     from scanner.github import search  # import it here: it takes a second, and only this source needs it
 
-    current = _round(turn, queries)
+    current = _round(leased, queries)
     shard = current.waiting[0]
-    found, error = Results(budget=turn.budget()), None
+    found, error = Results(budget=leased.budget()), None
     try:
         page = search.search_code(github, shard.text(queries), shard.page)
     except GitHubError as err:
         if err.reason != "http_422":
             with database.write() as session:
-                leased_poll.defer(session, turn, err)
+                leased_poll.defer(session, leased, err)
             return PollReport(polled=True, error=err.reason)
         _log.warning(
             "code search refuses a query: it is skipped in this round; change R8SCAN_SEARCH_QUERIES",
@@ -121,7 +123,7 @@ def _poll(
         found.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     pace = github.gate.seconds_a_request("code_search")
     with database.write() as session:
-        jobs = _commit(session, turn, update, found, queries, pace or INTERVAL, error)
+        jobs = _commit(session, leased, update, found, queries, pace or INTERVAL, error)
     return PollReport(True, 0, jobs, len(found.candidates), error.reason if error else None)
 
 
@@ -199,9 +201,9 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
     )
 
 
-def _round(turn: LeasedPoll, queries: Sequence[str]) -> Round:
+def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
     """Return the current round, or a new one if the round has ended or the queries have changed."""
-    cursor = turn.cursor
+    cursor = leased.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])
     return Round.begin(len(queries), datetime.now(UTC).isoformat())
@@ -209,7 +211,7 @@ def _round(turn: LeasedPoll, queries: Sequence[str]) -> Round:
 
 def _commit(
     session: Session,
-    turn: LeasedPoll,
+    leased: LeasedPoll,
     update: RoundUpdate,
     found: Results,
     queries: Sequence[str],
@@ -219,14 +221,14 @@ def _commit(
     cursor: dict[str, Any] = {
         "queries": list(queries),
         "round": update.round.to_json(),
-        "last_round": turn.cursor.get("last_round"),
+        "last_round": leased.cursor.get("last_round"),
     }
     counts = Counter({**update.counts}) + found.counts
     counts["requests"] += 1
     if not update.round.waiting:
         counts["rounds"] += 1
         cursor["last_round"] = _ended(update.round)
-    leased_poll.end(session, turn, cursor=cursor, interval=interval, counts=+counts, error=error)
+    leased_poll.end(session, leased, cursor=cursor, interval=interval, counts=+counts, error=error)
     remote_files.remember(session, found.read)
     if found.candidates:
         sightings.record(session, found.candidates, source=SOURCE, state=SightingState.UNCHECKED)

@@ -121,34 +121,34 @@ def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
     """Poll if it is due, and queue jobs for the files of new and changed gists. `wait` sleeps."""
-    return leased_poll.run_if_due(database, SOURCE, wait, lambda turn: _poll(database, github, detector, turn))
+    return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, github, detector, leased))
 
 
-def _poll(database: Database, github: GitHub, detector: Detector, turn: LeasedPoll) -> PollReport:
-    known = frozenset(turn.cursor.get("known", ()))
+def _poll(database: Database, github: GitHub, detector: Detector, leased: LeasedPoll) -> PollReport:
+    known = frozenset(leased.cursor.get("known", ()))
     try:
         if isinstance(github.credential, AppInstallation):
             message = "public gists are not open to a GitHub App: set R8SCAN_GITHUB_TOKEN as well, for gists alone"
             raise Forbidden("needs_personal_token", message, retry_after=leased_poll.MAX_INTERVAL_SECONDS)
-        brought = list_new(github.reserving(RESERVE), known, turn.newest_seen_at, owed=_owed(turn))
+        polled = list_new(github.reserving(RESERVE), known, leased.newest_seen_at, owed=_owed(leased))
     except GitHubError as err:
         with database.write() as session:
-            leased_poll.defer(session, turn, err)
+            leased_poll.defer(session, leased, err)
         return PollReport(polled=True, error=err.reason)
     candidates: list[Candidate] = []
     files: list[RemoteFile] = []
-    budget = turn.budget()
-    for gist in brought.fresh:
-        read_gist(gist, github.web_url, detector, candidates, files, brought.counts, budget)
-    files = _fetch_what_must_not_be_stored(github, detector, files, candidates, brought.counts, budget)
+    budget = leased.budget()
+    for gist in polled.fresh:
+        read_gist(gist, github.web_url, detector, candidates, files, polled.counts, budget)
+    files = _fetch_what_must_not_be_stored(github, detector, files, candidates, polled.counts, budget)
     limits = CandidateLimits()
     candidates = limits.take(candidates)
-    brought.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    polled.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     # Spend at most the source's own share of the remaining budget until its reset.
-    pace = github.gate.seconds_a_request("core") * brought.counts["requests"] / (1 - RESERVE)
+    pace = github.gate.seconds_a_request("core") * polled.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
-        jobs = _commit(session, turn, brought, candidates, files, pace)
-    return PollReport(True, len(brought.fresh), jobs, len(candidates), brought.error.reason if brought.error else None)
+        jobs = _commit(session, leased, polled, candidates, files, pace)
+    return PollReport(True, len(polled.fresh), jobs, len(candidates), polled.error.reason if polled.error else None)
 
 
 def list_new(
@@ -167,7 +167,7 @@ def list_new(
     Raises:
         GitHubError: The first page could not be read.
     """
-    brought = GistPoll()
+    polled = GistPoll()
     has_met_known, is_at_end = False, False
     since = owed.since if owed else f"{newest_seen_at - OVERLAP:%Y-%m-%dT%H:%M:%SZ}" if newest_seen_at else None
     first: dict[str, str | int] = {"per_page": PAGE_SIZE, "page": 1, **({"since": since} if since else {})}
@@ -181,13 +181,13 @@ def list_new(
         except GitHubError as err:
             if page == 1:
                 raise
-            brought.error = err
-            brought.owed = _still_owed(since, page, brought, owed, has_met_known=has_met_known) if since else None
+            polled.error = err
+            polled.owed = _still_owed(since, page, polled, owed, has_met_known=has_met_known) if since else None
             break
-        brought.counts["requests"] += 1
-        fresh = [gist for gist in listed if _take(gist, seen, brought) and brought.versions[-1] not in known]
-        brought.fresh += fresh
-        has_met_known = has_met_known or not known.isdisjoint(brought.versions)
+        polled.counts["requests"] += 1
+        fresh = [gist for gist in listed if _take(gist, seen, polled) and polled.versions[-1] not in known]
+        polled.fresh += fresh
+        has_met_known = has_met_known or not known.isdisjoint(polled.versions)
         following = next_page(github, response)
         # The list begins before the newest known gist, so reaching its end counts as an overlap.
         is_at_end = following is None and len(listed) < PAGE_SIZE
@@ -197,19 +197,19 @@ def list_new(
         if owed and not fresh and page < owed.page - 1:
             # All pages before the failed one are known. Continue one page earlier, because deleted gists move later
             # ones up.
-            brought.passed_over += (owed.page - 1 - page) * PAGE_SIZE
+            polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
         # The next page's address contains all parameters. A full page has a next page, even if GitHub links to none.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
-    brought.overlaps = is_at_end or (has_met_known and not owed)
-    return brought
+    polled.overlaps = is_at_end or (has_met_known and not owed)
+    return polled
 
 
-def _still_owed(since: str, page: int, brought: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
+def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
     """Return the rest of the list after this poll failed at `page`. `before`: the rest after the last poll."""
     # Join the spans that the two polls have read only if they overlap.
     earlier = [before.until] if before and before.until and has_met_known else []
-    until = min([*brought.times, *earlier], default=None)
+    until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
 
 
@@ -273,19 +273,19 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
     return "gist_file", f"{found[1]}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def _take(gist: Any, seen: set[str], brought: GistPoll) -> bool:
+def _take(gist: Any, seen: set[str], polled: GistPoll) -> bool:
     """Return whether the gist is usable and was not listed before in this poll. Note its version and time."""
     if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
-        brought.counts["unusable_gist"] += 1
+        polled.counts["unusable_gist"] += 1
         return False
     at = parse_time(gist.get("updated_at"))
     version = f"{gist['id']}@{at.isoformat() if at else ''}"
     if at is not None:
-        brought.times.append(at)
+        polled.times.append(at)
     if version in seen:
         return False
     seen.add(version)
-    brought.versions.append(version)
+    polled.versions.append(version)
     return True
 
 
@@ -320,54 +320,55 @@ def _fetch_what_must_not_be_stored(
 
 def _commit(
     session: Session,
-    turn: LeasedPoll,
-    brought: GistPoll,
+    leased: LeasedPoll,
+    polled: GistPoll,
     candidates: Sequence[Candidate],
     files: Sequence[RemoteFile],
     pace: float,
 ) -> int:
-    known = tuple(turn.cursor.get("known", ()))
+    known = tuple(leased.cursor.get("known", ()))
     now = datetime.now(UTC)
-    newest = max((at for at in [turn.newest_seen_at, *brought.times] if at and at <= now), default=turn.newest_seen_at)
-    missed = _missed(turn, brought) if known else None
+    before = leased.newest_seen_at
+    newest = max((at for at in [before, *polled.times] if at and at <= now), default=before)
+    missed = _missed(leased, polled) if known else None
     # If the unread rest of the list was recorded as a gap, no later poll needs to read it.
-    owed = brought.owed if missed is None else None
+    owed = polled.owed if missed is None else None
     leased_poll.end(
         session,
-        turn,
+        leased,
         cursor={
-            "known": list(dict.fromkeys([*brought.versions, *known]))[:KNOWN_KEPT],
+            "known": list(dict.fromkeys([*polled.versions, *known]))[:KNOWN_KEPT],
             "owed": owed.to_json() if owed else None,
         },
         interval=max(INTERVAL, pace),
-        counts=+brought.counts,
+        counts=+polled.counts,
         newest=newest,
         missed=missed,
-        error=brought.error,
+        error=polled.error,
     )
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return remote_files.enqueue(session, files, source=SOURCE, priority=PRIORITY)
 
 
-def _missed(turn: LeasedPoll, brought: GistPoll) -> MissedSpan | None:
+def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     """Return the gap if gists were missed: the list no longer contains them, or too many polls could not read it."""
-    before = _owed(turn)
+    before = _owed(leased)
     # The unread rest that an earlier poll left is older than everything that it read.
-    covered = (parse_time(before.since) if before else None) or turn.newest_seen_at
-    oldest = brought.owed.until if brought.owed else min(brought.times, default=None)
-    is_left = brought.owed.polls >= MAX_OWED_POLLS if brought.owed else not brought.overlaps
-    if not is_left or oldest is None or covered is None or not brought.times:
+    covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
+    oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
+    is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps
+    if not is_left or oldest is None or covered is None or not polled.times:
         return None
-    seconds = max((max(brought.times) - min(brought.times)).total_seconds(), 1.0)
+    seconds = max((max(polled.times) - min(polled.times)).total_seconds(), 1.0)
     missing = max((oldest - covered).total_seconds(), 0.0)
-    estimated = int((len(brought.versions) + brought.passed_over) / seconds * missing)
-    reason = "page_fails" if brought.owed else "no_overlap"
+    estimated = int((len(polled.versions) + polled.passed_over) / seconds * missing)
+    reason = "page_fails" if polled.owed else "no_overlap"
     return MissedSpan(min(covered, oldest), oldest, estimated, reason)
 
 
-def _owed(turn: LeasedPoll) -> Owed | None:
-    value = turn.cursor.get("owed")
+def _owed(leased: LeasedPoll) -> Owed | None:
+    value = leased.cursor.get("owed")
     # An earlier version of the program stored only the time.
     return Owed(value) if isinstance(value, str) else Owed.from_json(value) if value else None
 

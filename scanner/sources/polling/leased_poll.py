@@ -125,27 +125,27 @@ def run_if_due(
     Returns:
         The report of `work`, or an empty report if the poll was not due.
     """
-    turn = take(database, source, wait)
-    if turn is None:
+    leased = take(database, source, wait)
+    if leased is None:
         return PollReport()
     limit = time_limits.poll_seconds(source)
     with leases.keep_renewed(
         database,
-        turn.lease,
+        leased.lease,
         limit_seconds=limit,
-        on_limit=lambda: record_time_limit(database, turn, limit),
-        release=lambda: release(database, turn),
+        on_limit=lambda: record_time_limit(database, leased, limit),
+        release=lambda: release(database, leased),
     ):
         try:
-            return work(turn)
+            return work(leased)
         except LeaseLost:
-            _log.warning("%s: another worker polled meanwhile; its poll counts", source)
+            _log.warning("%s: another worker has polled in the meantime; this poll is discarded", source)
             return PollReport(polled=True)
 
 
 def end(
     session: Session,
-    turn: LeasedPoll,
+    leased: LeasedPoll,
     *,
     cursor: Mapping[str, Any],
     interval: float,
@@ -158,7 +158,7 @@ def end(
 
     Args:
         session: The caller's transaction.
-        turn: The leased poll.
+        leased: The leased poll.
         cursor: Where the next poll begins.
         interval: Seconds from the start of this poll to the start of the next one.
         counts: Added to the source's counters.
@@ -169,7 +169,7 @@ def end(
     Raises:
         LeaseLost: Another worker has taken the lease since.
     """
-    state = _state(session, turn.source)
+    state = _state(session, leased.source)
     total = Counter(state.counts)
     total.update(counts)
     total["polls"] += 1
@@ -177,7 +177,7 @@ def end(
     following: Any = state.next_poll_at + timedelta(seconds=min(interval, MAX_INTERVAL_SECONDS) - MIN_INTERVAL_SECONDS)
     if error is not None and error.retry_after:
         following = db_now(min(error.retry_after, MAX_INTERVAL_SECONDS))
-    turn.lease.write(
+    leased.lease.write(
         session,
         cursor=dict(cursor),
         next_poll_at=following,
@@ -190,21 +190,21 @@ def end(
         error=str(error) if error else None,
     )
     if missed is not None:
-        record_gap(session, turn.source, missed)
+        record_gap(session, leased.source, missed)
 
 
-def defer(session: Session, turn: LeasedPoll, err: GitHubError) -> None:
+def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
     """End a failed poll. The next one follows after the time that GitHub asks for, or after an exponential backoff.
 
     Raises:
         LeaseLost: Another worker has taken the lease since.
     """
-    _log.warning("%s: %s", turn.source, err)
-    state = _state(session, turn.source)
+    _log.warning("%s: %s", leased.source, err)
+    state = _state(session, leased.source)
     delay = err.retry_after or min(2.0**state.failures, MAX_BACKOFF_SECONDS)
     counts = Counter(state.counts)
     counts[f"error_{err.reason}"] += 1
-    turn.lease.write(
+    leased.lease.write(
         session,
         leased_until=None,
         next_poll_at=db_now(spread(min(delay, MAX_INTERVAL_SECONDS))),
@@ -214,19 +214,19 @@ def defer(session: Session, turn: LeasedPoll, err: GitHubError) -> None:
     )
 
 
-def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> bool:
+def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) -> bool:
     """Take the lease from a poll that exceeded its time limit of `seconds`. The next poll follows after a backoff.
 
     Returns:
         Whether the poll still held the lease.
     """
     with database.write() as session:
-        state = _state(session, turn.source)
+        state = _state(session, leased.source)
         counts = Counter(state.counts)
         counts[f"error_{time_limits.TIME_LIMIT}"] += 1
         found = session.execute(
             update(SourceState)
-            .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
+            .where(leased.lease.holds(), SourceState.leased_until.is_not(None))
             .values(
                 leased_until=None,
                 # Set a new fencing token that no worker holds, so that the hung poll cannot write any more.
@@ -241,12 +241,12 @@ def record_time_limit(database: Database, turn: LeasedPoll, seconds: float) -> b
     return bool(found.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
 
 
-def release(database: Database, turn: LeasedPoll) -> None:
+def release(database: Database, leased: LeasedPoll) -> None:
     """Release the lease of a poll whose process is shutting down. The source's poll is due again at once."""
     with database.write() as session:
         session.execute(
             update(SourceState)
-            .where(turn.lease.holds(), SourceState.leased_until.is_not(None))
+            .where(leased.lease.holds(), SourceState.leased_until.is_not(None))
             .values(leased_until=None, attempts=SourceState.attempts + 1)
             .execution_options(synchronize_session=False)
         )

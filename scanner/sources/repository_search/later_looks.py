@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from scanner.records.columns import insert_or_nothing
 from scanner.records.discovery_models import SearchWindow
 from scanner.records.models import db_now
-from scanner.sources.repository_search.turn import Look, Turn
+from scanner.sources.repository_search.search_run import Look, SearchRun
 from scanner.sources.repository_search.windows import LOOKS_AFTER
 
 MAX_DUE = 20
-"""Limit of the windows that one turn searches again."""
+"""Limit of the windows that one run searches again."""
 
 
 def due(session: Session) -> list[Look]:
@@ -32,9 +32,9 @@ def due(session: Session) -> list[Look]:
     ]
 
 
-def write(session: Session, turn: Turn) -> None:
-    """Store the windows of a turn with the time of their next search. Delete the windows whose last search is over."""
-    for span, number, found in turn.first:
+def write(session: Session, search: SearchRun) -> None:
+    """Store the windows of a run with the time of their next search. Delete the windows whose last search is over."""
+    for span, number, found in search.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],
             end=span[1],
@@ -46,7 +46,7 @@ def write(session: Session, turn: Turn) -> None:
             next_look_at=db_now(LOOKS_AFTER[0]),
         )
         session.execute(row)
-    for look, total, seen in turn.again:
+    for look, total, seen in search.again:
         is_this_window = SearchWindow.start == look.span[0]
         following = look.look + 1
         if following >= len(LOOKS_AFTER):

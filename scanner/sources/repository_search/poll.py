@@ -28,7 +28,7 @@ from scanner.sources.pushes.discovered import queue_discovered
 from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.pushes.listed import discovered, scan_texts
 from scanner.sources.repository_search import later_looks
-from scanner.sources.repository_search.turn import Turn
+from scanner.sources.repository_search.search_run import SearchRun
 from scanner.sources.repository_search.windows import Plan
 
 SOURCE = "repository_search"
@@ -70,35 +70,35 @@ def _poll(
         # GraphQL requires a credential: https://docs.github.com/graphql/guides/forming-calls-with-graphql
         message = "repository search needs a credential: set GITHUB_TOKEN"
         return _defer(database, lease, Forbidden("needs_credential", message, retry_after=3600))
-    turn = Turn(github, Plan.from_json(lease.cursor, began), clock)
+    search = SearchRun(github, Plan.from_json(lease.cursor, began), clock)
     with database.read() as session:
-        turn.due = later_looks.due(session)
-    turn.run()
-    error = turn.error
-    if error is not None and not turn.has_done_anything:
-        return _defer(database, lease, error, turn)
-    candidates = _candidates(detector, turn, lease)
+        search.due = later_looks.due(session)
+    search.run()
+    error = search.error
+    if error is not None and not search.has_done_anything:
+        return _defer(database, lease, error, search)
+    candidates = _candidates(detector, search, lease)
     with database.write() as session:
-        count = _commit(session, lease, turn, candidates, vendor, _interval(turn, began, clock()))
-    return PollReport(True, len(turn.found), count, len(candidates), error.reason if error else None)
+        count = _commit(session, lease, search, candidates, vendor, _interval(search, began, clock()))
+    return PollReport(True, len(search.found), count, len(candidates), error.reason if error else None)
 
 
-def _candidates(detector: Detector, turn: Turn, lease: LeasedPoll) -> list[Candidate]:
-    web_url, limits = turn.github.web_url, CandidateLimits()
-    found = scan_texts(detector, turn.found, web_url, lease.budget(), turn.counts)
+def _candidates(detector: Detector, search: SearchRun, lease: LeasedPoll) -> list[Candidate]:
+    web_url, limits = search.github.web_url, CandidateLimits()
+    found = scan_texts(detector, search.found, web_url, lease.budget(), search.counts)
     candidates = limits.take(found)
-    turn.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
+    search.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     return candidates
 
 
 def _commit(
-    session: Session, lease: LeasedPoll, turn: Turn, candidates: list[Candidate], vendor: str, interval: float
+    session: Session, lease: LeasedPoll, search: SearchRun, candidates: list[Candidate], vendor: str, interval: float
 ) -> int:
-    for missed in turn.missed:
+    for missed in search.missed:
         leased_poll.extend_gap(session, SOURCE, missed)
-    pushed = [one for one in turn.found if not one.is_empty]
-    turn.counts["empty_repositories"] += len(turn.found) - len(pushed)
-    turn.counts["missed_by_estimate"] += sum(missed.estimated for missed in turn.missed)
+    pushed = [one for one in search.found if not one.is_empty]
+    search.counts["empty_repositories"] += len(search.found) - len(pushed)
+    search.counts["missed_by_estimate"] += sum(missed.estimated for missed in search.missed)
     now = datetime.now(UTC)
     newest = max((one.pushed_at for one in pushed if one.pushed_at and one.pushed_at <= now), default=None)
     if newest is not None and lease.newest_seen_at is not None:
@@ -106,31 +106,31 @@ def _commit(
     leased_poll.end(
         session,
         lease,
-        cursor=turn.plan.to_json(),
+        cursor=search.plan.to_json(),
         interval=interval,
-        counts=+turn.counts,
+        counts=+search.counts,
         newest=newest,
-        error=_without_wait(turn.error),
+        error=_without_wait(search.error),
     )
-    later_looks.write(session, turn)
+    later_looks.write(session, search)
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return queue_discovered(session, [discovered(one, vendor) for one in pushed], source=SOURCE)
 
 
-def _interval(turn: Turn, began: float, now: float) -> float:
-    """Return the seconds from the start of this turn to the next one, within the limit on CPU time."""
-    wanted = now - began + min(turn.idle_seconds(now), MAX_IDLE_SECONDS)
-    return max(wanted, turn.seconds / CPU_SHARE, leased_poll.MIN_INTERVAL_SECONDS)
+def _interval(search: SearchRun, began: float, now: float) -> float:
+    """Return the seconds from the start of this run to the next one, within the limit on CPU time."""
+    wanted = now - began + min(search.idle_seconds(now), MAX_IDLE_SECONDS)
+    return max(wanted, search.seconds / CPU_SHARE, leased_poll.MIN_INTERVAL_SECONDS)
 
 
-def _defer(database: Database, lease: LeasedPoll, error: GitHubError, turn: Turn | None = None) -> PollReport:
-    """End a failed poll. After a rate limit, store the turn's plan, so that no span is forgotten."""
+def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: SearchRun | None = None) -> PollReport:
+    """End a failed poll. After a rate limit, store the run's plan, so that no span is forgotten."""
     with database.write() as session:
-        if turn is not None and isinstance(error, RateLimited):
-            for missed in turn.missed:
+        if search is not None and isinstance(error, RateLimited):
+            for missed in search.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
-            lease.lease.write(session, cursor=turn.plan.to_json())
+            lease.lease.write(session, cursor=search.plan.to_json())
             # The gate enforces GitHub's waiting time. Poll earlier, because the other one of the two searches has its
             # own quota.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)

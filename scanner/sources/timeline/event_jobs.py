@@ -57,7 +57,7 @@ def enqueue_found(
             jobs.enqueue(
                 session,
                 JobKind.PUSHES,
-                {"pushes": [push.to_json() for push in page], **_brought_by(found, page, archive_hour)},
+                {"pushes": [push.to_json() for push in page], **_archive_fields(found, page, archive_hour)},
                 source=source,
                 priority=own_priority if priority is None else priority,
                 visible_at=first_visible(page),
@@ -70,7 +70,7 @@ def enqueue_found(
             "repository": name,
             "repository_id": repository_id,
             "published_at": published_at.isoformat() if published_at else None,
-            **_brought_by(found, [repository], archive_hour),
+            **_archive_fields(found, [repository], archive_hour),
         }
         key = f"repository:{name.lower()}"
         urgency = REPOSITORY_PRIORITY if priority is None else priority
@@ -87,7 +87,7 @@ def enqueue_found(
     return count
 
 
-def _brought_by(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
+def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
     """Return the fields of a job's target by which the archive can find its events again if the job is dropped."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}

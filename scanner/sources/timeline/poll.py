@@ -80,7 +80,7 @@ def poll(
         canaries: Returns events with canary tokens, whose texts are read like the others.
     """
     return leased_poll.run_if_due(
-        database, SOURCE, wait, lambda turn: _poll(database, github, detector, state_dir, seconds, canaries, turn)
+        database, SOURCE, wait, lambda leased: _poll(database, github, detector, state_dir, seconds, canaries, leased)
     )
 
 
@@ -91,17 +91,17 @@ def _poll(
     state_dir: Path,
     seconds: float | None,
     canaries: Callable[[], Sequence[Event]],
-    turn: LeasedPoll,
+    leased: LeasedPoll,
 ) -> PollReport:
     try:
-        brought = poll_pages(github, Cursor.from_json(turn.cursor))
+        polled = poll_pages(github, Cursor.from_json(leased.cursor))
     except GitHubError as err:
         with database.write() as session:
-            leased_poll.defer(session, turn, err)
+            leased_poll.defer(session, leased, err)
         return PollReport(polled=True, error=err.reason)
-    owners = _owners(database, brought.events)
-    found = Found(newest_repository_id=newest_repository_id(brought.events), owners=owners)
-    for event in brought.events:
+    owners = _owners(database, polled.events)
+    found = Found(newest_repository_id=newest_repository_id(polled.events), owners=owners)
+    for event in polled.events:
         read_event(event, github.web_url, found, github.api_url)
     # Keep canaries out of the event counts and give them no id: no other part may notice them.
     planted = Found()
@@ -110,17 +110,17 @@ def _poll(
     found.documents += planted.documents
     candidates = _scan(detector, found)
     # Spread a small budget over its hour: polls every few minutes see more than a burst of polls followed by none.
-    pace = github.gate.seconds_a_request("core") * brought.counts["requests"]
-    interval = max(brought.interval if seconds is None else seconds, pace)
+    pace = github.gate.seconds_a_request("core") * polled.counts["requests"]
+    interval = max(polled.interval if seconds is None else seconds, pace)
     try:
         try:
             with database.write() as session:
-                return _commit(session, turn, brought, found, candidates, interval)
+                return _commit(session, leased, polled, found, candidates, interval)
         except LeaseLost:
             # Another worker has written the cursor, but may not have seen the same events. Keep these events as well.
-            _log.warning("public events: another worker polled meanwhile; its cursor counts, these events are kept too")
+            _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
-                return _take(session, brought, found, candidates)
+                return _take(session, polled, found, candidates)
     except Exception as err:
         if is_unavailable(err):
             _keep(state_dir, found, candidates)
@@ -169,18 +169,18 @@ def _text_to_fetch(document: Document) -> RemoteFile:
 
 def _commit(
     session: Session,
-    turn: LeasedPoll,
-    brought: TimelinePoll,
+    leased: LeasedPoll,
+    polled: TimelinePoll,
     found: Found,
     candidates: Sequence[Candidate],
     interval: float,
 ) -> PollReport:
-    counts = brought.counts + found.counts
-    missed = _missed(turn, brought.pushes, "no_overlap")
-    texts_missed = _missed(turn, brought.texts, "texts_no_overlap")
-    cursor = brought.cursor
-    newest = _newest(turn.newest_seen_at, (event.created_at for event in brought.events), brought.at)
-    is_stale = _is_stale(newest, brought, _usual(brought.times))
+    counts = polled.counts + found.counts
+    missed = _missed(leased, polled.pushes, "no_overlap")
+    texts_missed = _missed(leased, polled.texts, "texts_no_overlap")
+    cursor = polled.cursor
+    newest = _newest(leased.newest_seen_at, (event.created_at for event in polled.events), polled.at)
+    is_stale = _is_stale(newest, polled, _usual(polled.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
         # Drop the ETags. With them, GitHub could answer forever that the stale list has not changed.
@@ -190,44 +190,44 @@ def _commit(
         counts["missed_by_estimate"] += one.estimated if one is not None else 0
     leased_poll.end(
         session,
-        turn,
+        leased,
         cursor=cursor.to_json(),
         interval=interval,
         counts=+counts,
         newest=newest,
         missed=missed or texts_missed,
-        error=brought.error,
+        error=polled.error,
     )
     if missed is not None and texts_missed is not None:
         leased_poll.record_gap(session, SOURCE, texts_missed)
-    return _take(session, brought, found, candidates)
+    return _take(session, polled, found, candidates)
 
 
-def _take(session: Session, brought: TimelinePoll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
+def _take(session: Session, polled: TimelinePoll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
     """Store the events' ids, and the jobs and candidates that were found in them."""
-    remember_events(session, brought.events)
+    remember_events(session, polled.events)
     unread_contents.record(session, found.not_read, source=SOURCE)
     job_count = enqueue_found(session, found)
     job_count += remote_files.enqueue(session, found.texts_to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
     if candidates:
         sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return PollReport(
-        True, len(brought.events), job_count, len(candidates), brought.error.reason if brought.error else None
+        True, len(polled.events), job_count, len(candidates), polled.error.reason if polled.error else None
     )
 
 
-def _missed(turn: LeasedPoll, brought: EventList, reason: str) -> MissedSpan | None:
+def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | None:
     """Return the gap between the newest event seen before and the oldest one of this poll, outliers excluded.
 
     Return None if the two polls overlap.
     """
-    usual = _usual(brought.times)
-    if not brought.has_gap or turn.newest_seen_at is None or not usual:
+    usual = _usual(polled.times)
+    if not polled.has_gap or leased.newest_seen_at is None or not usual:
         return None
     seconds_seen = max((usual[-1] - usual[0]).total_seconds(), 1.0)
-    seconds_missed = max((usual[0] - turn.newest_seen_at).total_seconds(), 0.0)
+    seconds_missed = max((usual[0] - leased.newest_seen_at).total_seconds(), 0.0)
     estimated = min(int(len(usual) / seconds_seen * seconds_missed), MAX_ESTIMATED)
-    return MissedSpan(min(turn.newest_seen_at, usual[0]), usual[0], estimated, reason)
+    return MissedSpan(min(leased.newest_seen_at, usual[0]), usual[0], estimated, reason)
 
 
 def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
@@ -239,13 +239,13 @@ def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
     return [at for at in ordered if at - high <= reach and low - at <= reach]
 
 
-def _is_stale(known: datetime | None, brought: TimelinePoll, usual: Sequence[datetime]) -> bool:
+def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[datetime]) -> bool:
     """Return whether GitHub serves a list whose newest event is older than STALE_AFTER. GitHub sometimes does.
 
     `known` is the time of the newest event ever seen. It is used if GitHub only answers that nothing has changed.
     """
     newest = usual[-1] if usual else known
-    return newest is not None and brought.at - newest > STALE_AFTER
+    return newest is not None and polled.at - newest > STALE_AFTER
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:

@@ -61,8 +61,8 @@ def test_a_notification_inside_the_returned_mail_is_ignored() -> None:
     ("content", "reason"),
     [
         *(
-            (b"", "no delivery status notification"),
-            (b"Subject: hello\n\nI am away.", "no delivery status notification"),
+            (b"", "not a delivery status notification"),
+            (b"Subject: hello\n\nI am away.", "not a delivery status notification"),
         ),
         *((bounce(MESSAGE_ID).replace(b"delivery-status\n", b"elsewhere\n"), "no delivery status"),),
         *((bounce(MESSAGE_ID).replace(b"Action:", b"X:"), "names no action"),),

@@ -31,13 +31,13 @@ from tests.notifications.outbox_rows import (
     newest,
     notify_operator,
     place,
-    tell_owner,
+    queue_owner_mail,
 )
 
 
 def test_a_mail_about_one_leak_has_every_fact(database: Database) -> None:
     incident_id = incident(database, [place(container="a.zip!/.env", encoding="base64")])
-    facts = facts_of(database, tell_owner(database, incident_id))
+    facts = facts_of(database, queue_owner_mail(database, incident_id))
     assert (facts.variant, facts.tokens_total, facts.places_total) == ("public_repository", 1, 1)
     token = facts.tokens[0]
     assert token.incident_id == str(incident_id)
@@ -55,7 +55,7 @@ def test_a_mail_about_a_token_that_was_enabled_again_says_that_it_works(database
     created = incident(database, [place(kind=kind)], digest="a" * 64)
     with database.write() as session:
         session.add(ApiToken(digest="a" * 64, created_at=SEEN, disabled_at=DISABLED))
-    waiting = tell_owner(database, created)
+    waiting = queue_owner_mail(database, created)
     assert facts_of(database, waiting).tokens[0].brought_back_at is None
     with database.write() as session:
         operator_actions.enable_token(session, "a" * 64, who="operator", reason="our own sample")
@@ -82,17 +82,17 @@ def test_a_mail_about_a_token_that_was_enabled_again_says_that_it_works(database
 )
 def test_the_wording_follows_the_kinds_of_places(database: Database, kinds: list[str], variant: str) -> None:
     incident_id = incident(database, [place(kind=kind) for kind in kinds])
-    assert facts_of(database, tell_owner(database, incident_id)).variant == variant
+    assert facts_of(database, queue_owner_mail(database, incident_id)).variant == variant
 
 
 def test_reports_and_dead_tokens_have_their_own_wording(database: Database) -> None:
     reported = incident(database, cause="compromise_signs")
-    assert facts_of(database, tell_owner(database, reported)).variant == "compromise_signs"
-    both = tell_owner(database, reported, incident(database, [place()]), recipient="both@acme.example")
+    assert facts_of(database, queue_owner_mail(database, reported)).variant == "compromise_signs"
+    both = queue_owner_mail(database, reported, incident(database, [place()]), recipient="both@acme.example")
     assert facts_of(database, both).variant == "public_place"
     dead = incident(database, [place()], action="already_disabled", disabled_at=PUBLISHED - timedelta(days=1))
     told = facts_of(
-        database, tell_owner(database, dead, recipient="dead@acme.example", occasion=Occasion.ALREADY_DISABLED)
+        database, queue_owner_mail(database, dead, recipient="dead@acme.example", occasion=Occasion.ALREADY_DISABLED)
     )
     assert told.variant == "already_disabled"
     assert told.tokens[0].disabled_before_exposure
@@ -103,24 +103,24 @@ def test_a_mail_about_a_token_submitted_to_github_does_not_call_it_public(
     database: Database, occasion: Occasion
 ) -> None:
     created = incident(database, [place(kind="submission", url="", repository=None, path=None)])
-    facts = facts_of(database, tell_owner(database, created, occasion=occasion))
+    facts = facts_of(database, queue_owner_mail(database, created, occasion=occasion))
     assert (facts.places_total, facts.causes, facts.tokens[0].places) == (0, ("compromise_signs",), ())
     mail = render_strictly(facts, IDENTITY)
     words = " ".join(f"{mail.subject} {mail.text} {mail.html}".lower().split())
-    claims = ("found this token in", "is public", "was public", "are public", "public place it", "stood in public")
+    claims = ("found this token in", "is public", "was public", "are public", "public place it", "were public")
     assert [claim for claim in claims if claim in words] == []
 
 
 def test_a_mail_about_a_token_that_was_submitted_and_public_names_its_public_place(database: Database) -> None:
     created = incident(database, [place(kind="submission", url="", repository=None, path=None), place()])
-    facts = facts_of(database, tell_owner(database, created))
+    facts = facts_of(database, queue_owner_mail(database, created))
     assert (facts.variant, facts.places_total, facts.causes) == ("public_repository", 1, ("public_repository",))
 
 
 def test_a_mail_shows_the_first_twenty_places_and_counts_all(database: Database) -> None:
     later = place(published_at=None, seen_at=SEEN + timedelta(hours=1))
     incident_id = incident(database, [*(place(path=f"{number}.py") for number in range(24)), later])
-    facts = facts_of(database, tell_owner(database, incident_id))
+    facts = facts_of(database, queue_owner_mail(database, incident_id))
     token = facts.tokens[0]
     assert [one.path for one in token.places] == [f"{number}.py" for number in range(20)]
     assert (token.places_total, facts.places_total) == (25, 25)
@@ -132,7 +132,7 @@ def test_a_mail_about_many_tokens_has_a_limited_size(database: Database, monkeyp
     monkeypatch.setattr(gathering, "MAX_TOKENS", 3)
     monkeypatch.setattr(gathering, "MAX_SHORT_TOKENS", 4)
     ids = [incident(database, [place(), place()], token_name=f"token {number}") for number in range(10)]
-    facts = facts_of(database, tell_owner(database, *ids))
+    facts = facts_of(database, queue_owner_mail(database, *ids))
     assert (len(facts.tokens), len(facts.others), facts.tokens_total, facts.places_total) == (3, 4, 10, 20)
     assert all(len(token.places) == 2 for token in facts.tokens)
 
@@ -151,8 +151,8 @@ def test_the_operators_mail_names_unreachable_owners_and_the_reason(database: Da
 def test_the_cause_of_a_token_that_is_only_listed_counts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "MAX_TOKENS", 1)
     found = incident(database, [place()])
-    tell_owner(database, found)
-    facts = facts_of(database, tell_owner(database, incident(database, cause="compromise_signs")))
+    queue_owner_mail(database, found)
+    facts = facts_of(database, queue_owner_mail(database, incident(database, cause="compromise_signs")))
     assert [token.cause for token in facts.tokens] == ["public_repository"]
     assert facts.causes == ("compromise_signs", "public_repository")
     assert "may be in other hands" in render_strictly(facts, IDENTITY).subject
@@ -173,7 +173,7 @@ def test_the_most_urgent_incidents_are_described_in_full(database: Database, mon
 def test_a_mail_names_the_first_unreachable_recipients_and_counts_all(database: Database) -> None:
     incident_id = incident(database, [place()])
     for number in range(7):
-        tell_owner(database, incident_id, recipient=f"{number}@acme.example")
+        queue_owner_mail(database, incident_id, recipient=f"{number}@acme.example")
     with database.write() as session:
         session.execute(update(Notification).values(state="failed", error="550 gone"))
     token = facts_of(database, notify_operator(database, Occasion.UNDELIVERABLE, incident_id)).tokens[0]
@@ -186,7 +186,7 @@ def test_a_mail_names_the_first_unreachable_recipients_and_counts_all(database: 
 def test_a_mail_mentions_use_since_the_leak_only_if_it_is_known(database: Database) -> None:
     used = incident(database, [place()], token_last_used_at=PUBLISHED + timedelta(seconds=5))
     unknown = incident(database, [place()], token_last_used_at=None)
-    tokens = facts_of(database, tell_owner(database, used, unknown)).tokens
+    tokens = facts_of(database, queue_owner_mail(database, used, unknown)).tokens
     assert {token.used_since_exposure for token in tokens} == {True, None}
 
 
@@ -194,7 +194,7 @@ def test_frozen_facts_contain_no_raw_token(database: Database, fresh_token: Call
     token = fresh_token()
     hostile = place(path=f"{token}.py", url=f"https://github.com/{token}", repository=f"acme/{token}", ref=token)
     incident_id = incident(database, [hostile], token_name=token, account_name=token)
-    facts = facts_of(database, tell_owner(database, incident_id))
+    facts = facts_of(database, queue_owner_mail(database, incident_id))
     assert token not in json.dumps(facts.to_json())
 
 

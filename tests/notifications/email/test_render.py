@@ -211,7 +211,7 @@ def test_an_owners_mail_says_what_happened_and_what_to_do(name: str) -> None:
     assert f"{IDENTITY.usage_url} (type the address)" in text
     if SAMPLES[name].variant in ("public_repository", "gist", "conversation", "public_place"):
         assert "does not undo anything" in text
-        assert "What protects you is that the token is dead." in text
+        assert "What protects you is that the token no longer works." in text
         assert "environment variables" in text
         assert "Other tokens, keys or passwords" in text
 

@@ -53,7 +53,7 @@ def count(database: Database, model: type, *conditions: object) -> int:
         return session.execute(select(func.count()).select_from(model).where(*conditions)).scalar_one()  # type: ignore[arg-type]
 
 
-def bring_back(database: Database, token: str) -> None:
+def enable_again(database: Database, token: str) -> None:
     with database.write() as session:
         session.execute(
             update(ApiToken).where(ApiToken.digest == sha256_digest(token.encode())).values(disabled_at=None)
@@ -85,7 +85,7 @@ def test_a_repeated_report_does_nothing_even_if_the_token_was_enabled_again(
 ) -> None:
     token = known()
     submit(database, reported(token))
-    bring_back(database, token)
+    enable_again(database, token)
     again = submit(database, reported(token))
     assert not again.counts
     assert disabled_at(database, token) is None
@@ -97,7 +97,7 @@ def test_a_new_report_disables_an_enabled_token_again_and_notifies_its_owner(
 ) -> None:
     token = known()
     submit(database, reported(token, key="case-1"))
-    bring_back(database, token)
+    enable_again(database, token)
     assert submit(database, reported(token, key="case-2")).counts == {"disabled": 1}
     assert disabled_at(database, token)
     assert count(database, Incident, Incident.state == "open") == 1

@@ -65,7 +65,7 @@ class Memory:
 
     def _check(self) -> None:
         if self.away:
-            raise ConnectionError("the database is away")
+            raise ConnectionError("the database is unavailable")
 
 
 @pytest.fixture

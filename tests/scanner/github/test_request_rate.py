@@ -49,7 +49,7 @@ class Memory:
         self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
     ) -> tuple[RequestRate, RequestRate, float]:
         if self.away:
-            raise ConnectionError("the database is away")
+            raise ConnectionError("the database is unavailable")
         before, now = self.row or first, self.clock() + self.ahead
         self.row = change(before, now)
         return before, self.row, now

@@ -33,7 +33,7 @@ from scanner.records.retention import AccountSelector, NotErasable
 from scanner.records.source_models import ReadObject
 from scanner.records.states import Cause, Occasion
 from scanner.response.places import candidate_to_json
-from tests.notifications.outbox_rows import SEEN, incident, notify_operator, place, tell_owner
+from tests.notifications.outbox_rows import SEEN, incident, notify_operator, place, queue_owner_mail
 
 OLD = -800 * 86400
 
@@ -69,8 +69,8 @@ def everything(database: Database) -> str:
 
 def test_an_old_incident_goes_with_its_places_and_mails(database: Database) -> None:
     old, young = incident(database, [place()]), incident(database, [place()])
-    tell_owner(database, old)
-    tell_owner(database, young, recipient="bo@acme.example")
+    queue_owner_mail(database, old)
+    queue_owner_mail(database, young, recipient="bo@acme.example")
     age(database, old)
     with database.write() as session:
         session.execute(update(Exposure).where(Exposure.incident_id == young).values(seen_at=db_now()))
@@ -150,7 +150,7 @@ def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
     erased = incident(
         database, [place()], digest=digest, account_id=account_id, account_name=name, token_name=f"{name} ci"
     )
-    tell_owner(database, erased, recipient=f"{name}@customers.example")
+    queue_owner_mail(database, erased, recipient=f"{name}@customers.example")
     notify_operator(database, Occasion.UNDELIVERABLE, erased)
     with database.write() as session:
         audit.record(session, "token_added", {"digest": digest, "name": name})

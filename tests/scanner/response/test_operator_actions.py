@@ -178,7 +178,7 @@ def test_enabling_is_audited_with_the_reason_and_does_nothing_twice(database: Da
     find(database, token, "app.py")
     assert enable(database, token, "a test token")
     assert not enable(database, token, "again")
-    (entry,) = entries(database, "token_enabled_by_hand")
+    (entry,) = entries(database, "token_enabled_by_operator")
     assert (entry.who, entry.evidence["reason"]) == (WHO, "a test token")
     assert entry.incident_id == incidents(database)[0].id
 
@@ -194,7 +194,7 @@ def test_a_decision_needs_a_reason(database: Database, token: str, reason: str) 
 def test_a_reason_keeps_no_token_and_no_line_breaks(database: Database, token: str) -> None:
     find(database, token, "app.py")
     enable(database, token, f"it was\n{token}\nafter all" + "x" * 900)
-    (entry,) = entries(database, "token_enabled_by_hand")
+    (entry,) = entries(database, "token_enabled_by_operator")
     kept = entry.evidence["reason"]
     assert token not in kept
     assert "\n" not in kept

@@ -16,7 +16,7 @@ def test_a_planted_canary_is_listed_and_a_way_that_is_off_says_why(r8scan: Run) 
     assert "repository: off, because R8SCAN_CANARY_REPOSITORY is not set" in listed
     refused = r8scan("canary", "plant", "gist")
     assert refused.returncode == 1
-    assert refused.stderr == "r8scan: no canary takes the way gist: R8SCAN_CANARY_GIST is not set\n"
+    assert refused.stderr == "r8scan: canaries are not planted in the way gist: R8SCAN_CANARY_GIST is not set\n"
 
 
 def test_a_canary_in_public_needs_a_credential_of_its_own(r8scan: Run) -> None:

@@ -20,7 +20,7 @@ def test_a_user_is_added_listed_changed_and_removed(r8scan: Run, tmp_path: Path)
     added = r8scan("console", "user", "add", "Ana", "--role", "operator", stdin=f"{PASSWORD}\n")
     assert (added.returncode, added.stdout) == (0, "ana may sign in as operator\n")
     again = r8scan("console", "user", "add", "ana", stdin=f"{PASSWORD}\n")
-    assert (again.returncode, "there is a user ana already" in again.stderr) == (1, True)
+    assert (again.returncode, "the user ana already exists" in again.stderr) == (1, True)
     assert r8scan("console", "user", "role", "ana", "viewer").returncode == 0
     assert r8scan("console", "user", "password", "ana", stdin=f"another {PASSWORD}\n").returncode == 0
     listed = json.loads(r8scan("console", "user", "list", "--json").stdout)

@@ -70,7 +70,7 @@ def test_a_token_is_enabled_with_a_reason(r8scan: Run, stored: Database, leaked:
     assert done.stdout == f"works again: {digest}\n"
     assert json.loads(r8scan("tokens", "list", "--json").stdout)["disabled_at"] is None
     assert "was not disabled" in r8scan("tokens", "enable", "--sha256", digest, "--reason", "again").stdout
-    assert "token enabled by hand" in r8scan("incidents", "show", incident(r8scan)["id"]).stdout
+    assert "token enabled by operator" in r8scan("incidents", "show", incident(r8scan)["id"]).stdout
 
 
 def test_an_incident_is_noted_closed_and_opened_again(r8scan: Run, leaked: str) -> None:
@@ -89,7 +89,7 @@ def test_an_incident_is_noted_closed_and_opened_again(r8scan: Run, leaked: str) 
 def test_a_mail_is_sent_again(r8scan: Run, stored: Database, leaked: str) -> None:
     del leaked
     found = incident(r8scan)["id"]
-    assert "waits already" in only_line(r8scan("incidents", "resend", found, "--reason", "lost"))
+    assert "is already waiting" in only_line(r8scan("incidents", "resend", found, "--reason", "lost"))
     with stored.write() as session:
         session.execute(update(Notification).values(state="sent"))
     assert r8scan("incidents", "resend", found, "--reason", "lost").stdout == "1 mail is queued\n"

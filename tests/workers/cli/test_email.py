@@ -156,7 +156,9 @@ def test_a_returned_mail_from_a_file_that_is_not_ours_is_one_line(tmp_path: Path
 
 def test_a_file_that_is_no_notification_is_a_one_line_error(tmp_path: Path, state: Database) -> None:
     (tmp_path / "mail").write_bytes(b"Subject: I am away\n\nUntil Monday.\n")
-    assert "not recorded: it is no delivery status notification" in error_line(run("bounced", str(tmp_path / "mail")))
+    assert "not recorded: it is not a delivery status notification" in error_line(
+        run("bounced", str(tmp_path / "mail"))
+    )
     assert "cannot read" in error_line(run("bounced", str(tmp_path / "gone")))
 
 

@@ -202,7 +202,7 @@ def test_an_unavailable_store_discards_no_finding(r8scan: Run, tmp_path: Path, f
     env = {"R8SCAN_TOKEN_STORE_URL": "http://127.0.0.1:1"}
     result = r8scan("scan", "a", "--known", "--format", "json", env=env)
     assert result.returncode == 1
-    assert result.stderr.startswith("the findings were not looked up: the token store is away (")
+    assert result.stderr.startswith("the findings were not looked up: the token store is unavailable (")
     assert [line["known"] for line in found(result)] == ["not_checked"]
 
 

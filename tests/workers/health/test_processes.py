@@ -83,7 +83,7 @@ def test_of_two_scanners_the_killed_one_is_named_for_an_hour(polled: Database, s
         seen(session, "scanner", silent_seconds=3000, age_seconds=9000, pid=2)
     (problem,) = problems(polled, settings)
     assert problem.subject == "scanner host-1 2"
-    assert "nobody else" not in problem.sentence
+    assert "no other process" not in problem.sentence
     with polled.write() as session:
         seen(session, "scanner", silent_seconds=3700, age_seconds=9000, pid=2)
     assert problems(polled, settings) == [], "it was taken away for good"

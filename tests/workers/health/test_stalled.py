@@ -38,9 +38,9 @@ def claimed(database: Database) -> jobs.ClaimedJob:
 
 
 def polled(database: Database) -> LeasedPoll:
-    turn = leased_poll.take(database, "gists")
-    assert turn is not None
-    return turn
+    leased = leased_poll.take(database, "gists")
+    assert leased is not None
+    return leased
 
 
 def test_work_with_progress_is_no_problem(database: Database) -> None:
@@ -110,8 +110,8 @@ def test_a_poll_without_progress_is_named(database: Database, seconds: float) ->
 
 
 def test_a_poll_that_was_stopped_is_named_until_the_next_one_succeeds(database: Database) -> None:
-    turn = polled(database)
-    assert leased_poll.record_time_limit(database, turn, 600)
+    leased = polled(database)
+    assert leased_poll.record_time_limit(database, leased, 600)
     assert problems(database, "gists") == [
         "gists: a poll was stopped at its time limit of 10 minutes: the source is polled again; "
         "see the worker's log for what it read"

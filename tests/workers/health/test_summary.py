@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from scanner.records import audit, security_log, tallies
 from scanner.records.database import Database
-from scanner.records.health_models import ToldProblem
+from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 from scanner.settings import load_settings
 from workers.health import summary
@@ -25,7 +25,7 @@ def summarize(database: Database, caplog: pytest.LogCaptureFixture) -> Summarize
 
     def run() -> logging.LogRecord:
         with database.write() as session:
-            session.execute(update(ToldProblem).values(last_at=db_now(-61)))
+            session.execute(update(NotifiedProblem).values(last_at=db_now(-61)))
         assert summary.write_due(database, load_settings())
         assert not summary.write_due(database, load_settings()), "another process wrote it just now"
         return next(record for record in reversed(caplog.records) if record.name == "r8scan.summary")

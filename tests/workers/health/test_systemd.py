@@ -53,5 +53,5 @@ def test_a_process_is_ready_when_it_works_and_feeds_the_watchdog_only_by_working
 
 def test_without_systemd_nothing_is_sent_and_a_broken_socket_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    systemd.own().alive()
+    systemd.current_notifier().alive()
     Notifier("/no/such/socket").alive()

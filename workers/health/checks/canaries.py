@@ -22,7 +22,7 @@ def check_canaries(context: Context) -> str:
     parts = [
         f"{one.way}: disabled after {span(one.seconds)}, {span(found.at - one.ended_at)} ago"
         if one.ended_at
-        else f"{one.way}: none has ended yet"
+        else f"{one.way}: no canary has ended yet"
         for one in on
     ]
     return "; ".join(parts)

@@ -102,7 +102,7 @@ class _Attempt:
         self._ended.wait(max(deadline - time.monotonic(), 0.0))
         if self._found is None:
             sentence = "it did not answer in time"
-            return Result(name, State.FAILED, sentence, "look for a firewall that drops, or a server that hangs")
+            return Result(name, State.FAILED, sentence, "look for a firewall that drops packets, or a hung server")
         return self._found
 
 

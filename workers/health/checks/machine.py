@@ -63,7 +63,7 @@ def check_beat(context: Context) -> str:
         found.at = session.execute(select(db_now())).scalar_one()
         processes.read(session, found)
     if processes.is_alive(found, BEAT):
-        return "was seen just now"
+        return "has just been seen"
     newest = min((one.silent_seconds for one in found.processes if one.role == BEAT), default=None)
     sentence = "no beat was ever seen" if newest is None else f"beat was seen {span(newest)} ago"
     raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")

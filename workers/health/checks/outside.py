@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from notifications.email.smtp import SmtpTransport
 from notifications.email.transport import TransientFailure
-from notifications.operator_channels import News, OperatorChannel, OperatorNotTold
+from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
 from scanner.github.client import App, get_json
 from scanner.github.errors import BadCredential, GitHubError, NotFound
 from scanner.github.git_protocol import list_refs
@@ -105,7 +105,7 @@ def check_mail(context: Context) -> str:
         except TransientFailure as err:
             raise Wrong(err.reason, "correct R8SCAN_SMTP_URL, or bring the server back") from err
     done = f"logged in as {transport.user}" if transport.user else "answers, without a login"
-    return f"{where}: {done}; try a mail with: r8scan email test ADDRESS"
+    return f"{where}: {done}; send a test mail with: r8scan email test ADDRESS"
 
 
 def check_store(context: Context) -> str:
@@ -119,7 +119,7 @@ def check_store(context: Context) -> str:
     try:
         context.store.look_up([UNKNOWN])
     except StoreUnavailable as err:
-        raise Wrong(f"the token store is away ({err})", "run r8scan store check") from err
+        raise Wrong(f"the token store is unavailable ({err})", "run r8scan store check") from err
     return f"{context.settings.token_store_url} answers; check its contract with: r8scan store check"
 
 
@@ -128,8 +128,8 @@ def check_channel(channel: OperatorChannel, *, send: bool) -> str:
     if not send:
         return f"{_reached(channel.address)}; no message was sent (see --send)"
     try:
-        channel.tell([News("test", "test", "this is a test by r8scan doctor; nothing has to be done")])
-    except OperatorNotTold as err:
+        channel.notify([News("test", "test", "this is a test by r8scan doctor; nothing has to be done")])
+    except OperatorNotNotified as err:
         raise Wrong(str(err), f"correct the settings of the channel {channel.name}") from err
     return "a test message was accepted"
 

@@ -157,7 +157,7 @@ class Provider:
         except (JoseError, ValueError, TypeError) as err:
             raise OidcError(f"the identity token is not valid ({_word(err)})") from err
         if not isinstance(claims["sub"], str) or not claims["sub"]:
-            raise OidcError("the identity token names nobody")
+            raise OidcError("the identity token names no person")
         return dict(claims)
 
     def _verified(self, metadata: dict[str, Any], given: str) -> jwt.Token:

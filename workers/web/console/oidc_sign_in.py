@@ -69,7 +69,7 @@ class OidcSignIn:
 
     def _require_rate(self, request: Request) -> None:
         if is_exposed(request):
-            raise RequestRefused(403, "a session must not travel in the clear: use HTTPS, by a proxy in front")
+            raise RequestRefused(403, "a session must not be sent unencrypted: use HTTPS, with a proxy in front")
         if not self._networks.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many attempts: wait a minute", retry_after=RATE_RETRY_SECONDS)
 
@@ -118,7 +118,7 @@ class OidcSignIn:
         return str(given["code"])
 
     def _refused(self, request: Request, back: str, err: OidcError, status: int) -> Response:
-        refusals.own.add("sign_in_refused", rate_keys(client_of(request))[-1], str(err))
+        refusals.of_this_process.add("sign_in_refused", rate_keys(client_of(request))[-1], str(err))
         return self._error_page(request, back, f"{str(err)[:1].upper()}{str(err)[1:]}.", status)
 
     @staticmethod

@@ -247,7 +247,7 @@ class Console:
             if person is None:
                 return sign_in_first(request)
             if is_for_operators and not person.is_operator:
-                return error_page(403, "you may look, but not change anything: ask an operator")
+                return error_page(403, "a viewer cannot change anything: ask an operator")
             return function(View(self, request, person, form))
         except NotThere:
             return error_page(404, "there is nothing here: it may have been removed because of its age")

@@ -64,7 +64,7 @@ class SignIn:
         if not comes_from_here(request):
             raise RequestRefused(403, "this form was not sent by a page of the console: open the page and try again")
         if is_exposed(request):
-            raise RequestRefused(403, "a password must not travel in the clear: use HTTPS, by a proxy in front")
+            raise RequestRefused(403, "a password must not be sent unencrypted: use HTTPS, with a proxy in front")
         if not self._networks.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many attempts: wait a minute", retry_after=RATE_RETRY_SECONDS)
         async with self._console.intake.body(request, MAX_FORM_BYTES) as body:
@@ -84,7 +84,7 @@ class SignIn:
             known = users.credential_of(session, context.settings, name)
         person = users.check(known, name, password)
         if person is None:
-            refusals.own.add("sign_in_refused", network_of(request), "wrong name or password")
+            refusals.of_this_process.add("sign_in_refused", network_of(request), "wrong name or password")
             return self._page(request, back, WRONG, 401)
         # Only the thread that checks passwords changes the table.
         self._known[name, network_of(request)] = None

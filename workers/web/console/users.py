@@ -71,7 +71,7 @@ def add(session: Session, name: str, password_hash: str, role: Role, *, who: str
         name=folded, password_hash=password_hash, role=role, created_at=db_now()
     )
     if session.execute(row.returning(ConsoleUser.name)).scalar_one_or_none() is None:
-        raise BadUser(f"there is a user {folded} already: remove it first, or set its password")
+        raise BadUser(f"the user {folded} already exists: remove it first, or set its password")
     audit.record(session, "console_user_added", {"user": folded, "role": role}, who=who)
 
 

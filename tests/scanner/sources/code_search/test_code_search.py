@@ -49,14 +49,14 @@ class Search:
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database, self.client, self.folder = database, client, folder
 
-    def turn(self) -> PollReport:
+    def poll(self) -> PollReport:
         make_due(self.database)
         return poll(self.database, self.client, Detector(), queries=QUERIES, wait=lambda _: None)
 
     def whole_round(self) -> None:
-        self.turn()
+        self.poll()
         while state_of(self.database, "code_search").counts.get("rounds", 0) < 1:
-            self.turn()
+            self.poll()
 
     def fetch(self) -> None:
         make_due(self.database)
@@ -89,7 +89,7 @@ def test_a_token_in_a_fragment_is_disabled_and_its_line_named(
     token = fresh_token()
     digest = know(search.database, token)
     commit = publish(workplace, "ana/app", f"import os\n\nREPLICATE_API_TOKEN = '{token}'\n")
-    assert search.turn().candidates == 1
+    assert search.poll().candidates == 1
     search.look_up()
     assert is_disabled(search.database, digest)
     (place,) = exposures(search.database)
@@ -101,7 +101,7 @@ def test_a_token_far_from_the_match_is_found_in_the_file(search: Search, workpla
     token = fresh_token()
     digest = know(search.database, token)
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN\n" + "# nothing\n" * 400 + f"x = '{token}'\n")
-    assert search.turn().candidates == 0
+    assert search.poll().candidates == 0
     search.fetch()
     assert is_disabled(search.database, digest)
     assert exposures(search.database)[0].line == 402
@@ -119,7 +119,7 @@ def test_a_blob_is_fetched_once_and_every_copy_has_its_place(
     assert sandbox.requests["blob"] == 1
     publish(workplace, "ben/copy", content)
     for _ in range(4):
-        search.turn()
+        search.poll()
         search.fetch()
     search.look_up()
     assert sandbox.requests["blob"] == 1
@@ -139,7 +139,7 @@ def test_a_finished_round_reports_its_duration_and_coverage(search: Search, work
 def test_incomplete_results_are_requested_again(search: Search, sandbox: SandboxGitHub, workplace: Make) -> None:
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
     sandbox.search_incomplete = True
-    search.turn()
+    search.poll()
     sandbox.search_incomplete = False
     search.whole_round()
     state = state_of(search.database, "code_search")
@@ -149,7 +149,7 @@ def test_incomplete_results_are_requested_again(search: Search, sandbox: Sandbox
 
 def test_a_refused_query_is_skipped_and_named(search: Search, sandbox: SandboxGitHub, workplace: Make) -> None:
     sandbox.faults["search"].append(lambda: Response(status_code=422))
-    assert search.turn().error == "http_422"
+    assert search.poll().error == "http_422"
     state = state_of(search.database, "code_search")
     assert (state.counts["query_refused"], len(state.cursor["round"]["waiting"])) == (1, 1)
 
@@ -169,10 +169,10 @@ def test_a_failed_poll_loses_nothing_of_the_round(
     search: Search, sandbox: SandboxGitHub, workplace: Make, answer: Response, reason: str
 ) -> None:
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
-    search.turn()
+    search.poll()
     before = state_of(search.database, "code_search").cursor
     sandbox.faults["search"].append(lambda: answer)
-    assert search.turn().error == reason
+    assert search.poll().error == reason
     state = state_of(search.database, "code_search")
     assert state.cursor == before
     assert state.error
@@ -180,22 +180,22 @@ def test_a_failed_poll_loses_nothing_of_the_round(
 
 def test_the_budget_of_ten_requests_a_minute_is_never_exceeded(search: Search, sandbox: SandboxGitHub) -> None:
     for _ in range(sandbox.search_limit):
-        search.turn()
+        search.poll()
     for _ in range(10):
-        search.turn()
+        search.poll()
     # A minute may end in between, so a second budget may begin.
     assert sandbox.requests["search"] <= 2 * sandbox.search_limit
-    assert sandbox.requests["search"] < search_turns(search)
+    assert sandbox.requests["search"] < search_polls(search)
 
 
-def search_turns(search: Search) -> int:
+def search_polls(search: Search) -> int:
     counts = state_of(search.database, "code_search").counts
     return int(counts["polls"]) + sum(int(value) for key, value in counts.items() if key.startswith("error_"))
 
 
 def test_changed_queries_begin_a_new_round(search: Search, workplace: Make) -> None:
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
-    search.turn()
+    search.poll()
     make_due(search.database)
     poll(search.database, search.client, Detector(), queries=("another",), wait=lambda _: None)
     cursor = state_of(search.database, "code_search").cursor
@@ -225,7 +225,7 @@ def test_results_with_missing_and_nulled_fields_are_counted_and_the_rest_is_read
     ]
     body = json.dumps({"total_count": 8, "incomplete_results": None, "items": [*bad, good]}).encode()
     sandbox.faults["search"].append(lambda: Response(body))
-    assert search.turn().candidates == 1
+    assert search.poll().candidates == 1
     search.look_up()
     assert is_disabled(search.database, digest)
     assert "evil" not in exposures(search.database)[0].url
@@ -237,7 +237,7 @@ def test_a_token_in_a_name_is_not_stored(
 ) -> None:
     token = fresh_token()
     publish(workplace, f"ana/{token}", "REPLICATE_API_TOKEN", path=f"{token}.py")
-    search.turn()
+    search.poll()
     (job,) = jobs_of(search.database, "files")
     assert token not in json.dumps(job.target)
     search.fetch()
@@ -251,7 +251,7 @@ def test_a_blob_that_does_not_match_its_id_does_not_count_as_read(
     token = fresh_token()
     digest = know(search.database, token)
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN" + "\n" * 500 + token)
-    search.turn()
+    search.poll()
     sandbox.faults["blob"].append(lambda: Response(b"REPLICATE_API_TOKEN" + b"\n" * 500))
     search.fetch()
     first, again = jobs_of(search.database, "files")
@@ -266,7 +266,7 @@ def test_a_blob_that_never_matches_its_id_is_scanned_anyway(
     token = fresh_token()
     digest = know(search.database, token)
     publish(workplace, "ana/app", "REPLICATE_API_TOKEN")
-    search.turn()
+    search.poll()
     sandbox.faults["blob"].extend([lambda: Response(token.encode())] * 100)
     for _ in range(MAX_TRIES):
         search.fetch()
@@ -284,7 +284,7 @@ def test_a_blob_that_differs_at_the_closer_look_is_fetched_again(
     digests = [know(search.database, token) for token in (near, far)]
     publish(workplace, "ana/app", f"REPLICATE_API_TOKEN={near}" + "\n" * 500 + far)
     sandbox.faults["blob"].append(lambda: Response(b"something else"))
-    search.turn()
+    search.poll()
     search.fetch()
     look_up_again(search.database, policy=Policy())
     assert all(is_disabled(search.database, digest) for digest in digests)

@@ -344,7 +344,7 @@ def test_a_failed_later_page_is_reported_and_earlier_ones_are_kept(client: GitHu
     listed = [{"id": f"{number:08x}", "updated_at": "2026-01-01T00:00:00Z", "files": {}} for number in range(100)]
     answers = [httpx.Response(200, json=listed), httpx.Response(503)]
     respx.get(f"{client.api_url}/gists/public").mock(side_effect=answers)
-    brought = gists.list_new(client, frozenset(), None)
-    assert len(brought.fresh) == 100
-    assert brought.error is not None
-    assert brought.error.reason == "http_503"
+    polled = gists.list_new(client, frozenset(), None)
+    assert len(polled.fresh) == 100
+    assert polled.error is not None
+    assert polled.error.reason == "http_503"

@@ -369,7 +369,7 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
             overview.at = session.execute(select(db_now())).scalar_one()
             sources.read(session, settings, overview)
         told = [one.sentence for one in overview.problems if one.subject == SOURCE]
-        assert any("quota does not pay for all pushes" in one for one in told)
+        assert any("quota is not enough for all pushes" in one for one in told)
 
 
 @only_sqlite

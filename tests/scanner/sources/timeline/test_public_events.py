@@ -97,10 +97,10 @@ def test_further_pages_are_asked_for_while_they_are_full_and_bring_something_new
     api: respx.Router, github: GitHub
 ) -> None:
     route = api.get("/events").mock(side_effect=pages(full(200), full(100), full(0)))
-    brought = poll_pages(github, Cursor())
-    assert len(brought.events) == 300
+    polled = poll_pages(github, Cursor())
+    assert len(polled.events) == 300
     assert route.call_count == 3
-    assert not brought.has_gap
+    assert not polled.has_gap
 
 
 @pytest.mark.parametrize("unusable", [1, 5])
@@ -130,16 +130,16 @@ def test_texts_that_overlap_do_not_hide_that_pushes_were_missed(api: respx.Route
     api.get("/events").mock(side_effect=pages(full(0), texts))
     cursor = poll_pages(github, Cursor()).cursor
     api.get("/events").mock(side_effect=pages(full(900), texts))
-    brought = poll_pages(github, replace(cursor, texts_at=0.0))
-    assert (brought.pushes.has_gap, brought.texts.has_gap) == (True, False)
+    polled = poll_pages(github, replace(cursor, texts_at=0.0))
+    assert (polled.pushes.has_gap, polled.texts.has_gap) == (True, False)
 
 
 def test_pushes_that_overlap_do_not_hide_that_texts_were_missed(api: respx.Router, github: GitHub) -> None:
     api.get("/events").mock(side_effect=pages(full(0), [text(number) for number in range(500, 600)]))
     cursor = poll_pages(github, Cursor()).cursor
     api.get("/events").mock(side_effect=pages(full(50), [text(number) for number in range(700, 800)]))
-    brought = poll_pages(github, replace(cursor, texts_at=0.0))
-    assert (brought.pushes.has_gap, brought.texts.has_gap) == (False, True)
+    polled = poll_pages(github, replace(cursor, texts_at=0.0))
+    assert (polled.pushes.has_gap, polled.texts.has_gap) == (False, True)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(None, 3000), (0.72, 0.72)])
@@ -189,9 +189,9 @@ def test_new_events_behind_a_known_one_are_not_lost(api: respx.Router, github: G
     api.get("/events").mock(side_effect=pages([push(1), push(2)]))
     cursor = poll_pages(github, Cursor()).cursor
     api.get("/events").mock(side_effect=pages([push(1), push(5), push(2), push(3)]))
-    brought = poll_pages(github, cursor)
-    assert [event.id for event in brought.events] == ["5", "3"]
-    assert not brought.has_gap
+    polled = poll_pages(github, cursor)
+    assert [event.id for event in polled.events] == ["5", "3"]
+    assert not polled.has_gap
 
 
 def test_descending_ids_count_as_new(api: respx.Router, github: GitHub) -> None:
@@ -234,8 +234,8 @@ def test_a_burst_of_503_on_the_second_page_is_retried_within_the_poll(api: respx
 
     api.get("/events").mock(side_effect=bursts)
     with stamina.set_testing(True, attempts=3):
-        brought = poll_pages(github, Cursor())
-    assert (len(brought.events), brought.error, brought.cursor.owed_pages) == (300, None, ())
+        polled = poll_pages(github, Cursor())
+    assert (len(polled.events), polled.error, polled.cursor.owed_pages) == (300, None, ())
 
 
 def test_a_body_that_breaks_off_is_an_error_and_its_page_is_owed(api: respx.Router, github: GitHub) -> None:
@@ -250,9 +250,9 @@ def test_a_body_that_breaks_off_is_an_error_and_its_page_is_owed(api: respx.Rout
         return httpx.Response(200, stream=Reset()) if request.url.params["page"] == "2" else serve(request)
 
     api.get("/events").mock(side_effect=second_breaks)
-    brought = poll_pages(github, Cursor())
-    assert brought.error is not None
-    assert (brought.error.reason, brought.cursor.owed_pages) == ("connection", (2, 3))
+    polled = poll_pages(github, Cursor())
+    assert polled.error is not None
+    assert (polled.error.reason, polled.cursor.owed_pages) == ("connection", (2, 3))
 
 
 @pytest.mark.parametrize(

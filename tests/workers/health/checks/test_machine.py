@@ -47,7 +47,7 @@ def test_beat_must_have_sent_a_heartbeat_recently(database: Database) -> None:
         machine.check_beat(context)
     with database.write() as session:
         seen(session, "beat")
-    assert machine.check_beat(context) == "was seen just now"
+    assert machine.check_beat(context) == "has just been seen"
     context.close()
 
 

@@ -82,7 +82,7 @@ def test_an_empty_or_unavailable_token_store_fails_the_check(database: Database)
         outside.check_store(context)
     context.close()
     away = context_of(token_store_url="http://127.0.0.1:1", token_store_secret=SECRET)
-    with pytest.raises(Wrong, match="the token store is away"):
+    with pytest.raises(Wrong, match="the token store is unavailable"):
         outside.check_store(away)
     away.close()
 

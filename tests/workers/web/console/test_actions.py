@@ -70,7 +70,7 @@ def test_a_token_is_enabled_and_disabled_with_an_address_as_evidence(
     one = newest_incident(context, action=Decision.DISABLED, state=IncidentState.OPEN)
     address = f"/console/incidents/{one}"
     assert operator.post(f"{address}/enable", data={"reason": "a sample"}).headers["Location"].endswith("said=enabled")
-    assert entry(own_database, "token_enabled_by_hand").who == "console:ana"
+    assert entry(own_database, "token_enabled_by_operator").who == "console:ana"
     for bad in ("", "javascript:alert(1)", "ftp://x.example", "https://user:pass@x.example/", "https://x/" + "y" * 600):
         assert operator.post(f"{address}/disable", data={"reason": "no sample", "url": bad}).status_code == 409
     given = {"reason": "no sample", "url": "https://paste.example/1234"}

@@ -95,13 +95,13 @@ def summary(row: list_query.Row) -> str:
         else "disabled",
         Decision.ALREADY_DISABLED: "had been disabled before",
         Decision.DISABLING: "is being disabled by the token store",
-        Decision.PROTECTED: "is protected, so it lives and you decide",
-        Decision.OBSERVED: "lives, because the settings say observe",
-        Decision.HELD: "lives until you release the brake",
-        Decision.FLAGGED: "lives, because the rule only tells",
-        Decision.REJECTED: "lives, because an operator rejected the report",
-    }.get(one.action, "is not known to the token store any more")
-    mails = {"sent": "Its owner was told", "waiting": "The mail to its owner waits", "failed": "A mail failed"}
+        Decision.PROTECTED: "is protected, so it stays live until you decide",
+        Decision.OBSERVED: "is live, because R8SCAN_ENFORCE is observe",
+        Decision.HELD: "is live until you release the brake",
+        Decision.FLAGGED: "is live, because the rule only notifies",
+        Decision.REJECTED: "is live, because an operator rejected the report",
+    }.get(one.action, "is no longer known to the token store")
+    mails = {"sent": "Its owner was notified", "waiting": "The mail to its owner is waiting", "failed": "A mail failed"}
     told = ". ".join(mails[state] for state in row.mails) or "Nobody was mailed"
     return f"{found}{more}, and {done}. {told}."
 
@@ -183,12 +183,12 @@ def disable(view: View) -> Response:
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:
-        raise NotPossible("nothing is disabled while R8SCAN_ENFORCE says observe")
+        raise NotPossible("nothing is disabled while R8SCAN_ENFORCE is observe")
     token = _token(view)
     if token.disabled_at is not None:
         raise NotPossible("the token is disabled already")
     if token.is_protected:
-        raise NotPossible("the token is protected: take the protection away first")
+        raise NotPossible("the token is protected: remove the protection first")
     context = view.context
     with context.database.read() as session:
         incident = _incident(view, session)
@@ -277,7 +277,7 @@ def _token(view: View) -> TokenRecord:
     if digest in found.not_checked:
         raise StoreUnavailable("it cannot look the token up now")
     if digest not in found.records:
-        raise NotPossible("the token store does not know the token any more")
+        raise NotPossible("the token store no longer knows the token")
     return found.records[digest]
 
 

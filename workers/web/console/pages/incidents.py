@@ -41,7 +41,7 @@ BULK_CHUNK = 100
 
 
 @dataclass
-class Outcome:
+class BulkOutcome:
     """The result of a bulk action: the number of changed incidents, and why others were not changed."""
 
     done: int = 0
@@ -113,13 +113,13 @@ def act_on_all(view: View) -> Response:
     try:
         until = datetime.fromisoformat(view.form.get("moment", ""))
     except ValueError:
-        raise BadRequest("the moment of the question is missing: begin again with the list") from None
+        raise BadRequest("the time of the confirmation is missing: begin again with the list") from None
     if until.tzinfo is None:
-        raise BadRequest("the moment of the question has no time zone: begin again with the list")
+        raise BadRequest("the time of the confirmation has no time zone: begin again with the list")
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.reading() as session:
         ids = incidents.ids(session, criteria, until)
-    outcome = Outcome()
+    outcome = BulkOutcome()
     for chunk in incidents.chunks(ids, BULK_CHUNK):
         _act_on(view, name, chunk, reason, outcome)
     if name == "resend" and outcome.done:
@@ -128,7 +128,7 @@ def act_on_all(view: View) -> Response:
     return view.page("bulk.html", title=TITLES[name], criteria=criteria, act=name, outcome=outcome)
 
 
-def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str, outcome: Outcome) -> None:
+def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str, outcome: BulkOutcome) -> None:
     """Change some incidents in one transaction. A refused one does not affect the others."""
     asked = _look_up(view, chunk) if name == "resend" else LookUp()
     with view.context.database.write() as session:

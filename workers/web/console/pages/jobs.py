@@ -104,7 +104,7 @@ def cancel(view: View) -> Response:
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
-            raise NotPossible("the job neither waits nor runs any more")
+            raise NotPossible("the job has already ended")
         audit.record(session, "jobs_cancelled", {"jobs": done[:100], "number": len(done)}, who=view.person.who)
     return view.go(f"{PATH}/{view.path_number()}", said="cancelled")
 
@@ -116,7 +116,7 @@ def retry(view: View) -> Response:
         if job is None:
             raise NotThere
         if job.state not in CAN_BE_RETRIED:
-            raise NotPossible("the job did not end badly: there is nothing to try again")
+            raise NotPossible("the job did not fail: there is nothing to retry")
         new_id = jobs.enqueue_urgent(
             session,
             job.kind,

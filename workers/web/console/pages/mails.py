@@ -37,7 +37,7 @@ def show(view: View) -> Response:
         return view.page(
             "outbox.html",
             listed=found,
-            told=lists.incidents_told(session, found.rows),
+            told=lists.incidents_reported(session, found.rows),
             values=values,
             before=view.query.get("before", ""),
             states=tuple(NotificationState),

@@ -149,16 +149,16 @@ def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
     return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
-def commonest(session: Session, own: Filter, column: str, limit: int) -> list[tuple[str | None, int]]:
+def commonest(session: Session, criteria: Filter, column: str, limit: int) -> list[tuple[str | None, int]]:
     """Return the commonest values of a column among the incidents of a filter, each with its number of incidents.
 
     Args:
         session: A reading transaction.
-        own: The filter.
+        criteria: The filter.
         column: A key of GROUPS.
         limit: How many values to return at most.
     """
-    wanted = _keys_of(own).order_by(None).subquery()
+    wanted = _keys_of(criteria).order_by(None).subquery()
     value, incident_id = GROUPS[column]
     number = func.count(incident_id.distinct())
     statement = (
@@ -363,9 +363,9 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
     try:
         at, own_id = datetime.fromisoformat(at_text), uuid.UUID(id_text)
     except ValueError:
-        raise BadFilter("the place in the list is not understood: begin with its first page") from None
+        raise BadFilter("the cursor of the list is not valid: begin with its first page") from None
     if at.tzinfo is None:
-        raise BadFilter("the place in the list has no time zone: begin with its first page")
+        raise BadFilter("the cursor of the list has no time zone: begin with its first page")
     # The first condition lets the database begin at the right place of the index.
     return [
         keys.detected_at <= at,

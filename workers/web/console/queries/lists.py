@@ -97,7 +97,7 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
     return Listed(found[:ROWS], f"{last.created_at.isoformat()}_{last.id}" if last else "")
 
 
-def incidents_told(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
+def incidents_reported(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
     """Return for each message one of its incidents, and their number."""
     ids = [message.id for message in messages]
     statement = (
@@ -199,14 +199,14 @@ def _time_cursor(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise BadFilter("the place in the list is not understood: begin with its first page")
+        raise BadFilter("the cursor of the list is not valid: begin with its first page")
     is_older = or_(Notification.created_at < at, and_(Notification.created_at == at, Notification.id < own_id))
     return [Notification.created_at <= at, is_older]
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise BadFilter("a number is not understood: begin with the list's first page")
+        raise BadFilter("a number in the address is not valid: begin with the list's first page")
     return int(text)
 
 

@@ -19,15 +19,15 @@ from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from notifications.operator_channels import (
     MailChannel,
     News,
-    OperatorNotTold,
+    OperatorNotNotified,
     SlackChannel,
     WebhookOperatorChannel,
 )
 from scanner.records.database import Database
-from scanner.records.health_models import ToldProblem
+from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 from scanner.settings import load_settings
-from workers.health import telling
+from workers.health import notifying
 from workers.health.problems import Kind, Problem
 
 AWAY = Problem(Kind.REDIS_AWAY, "Redis does not answer", "bring it back")
@@ -42,9 +42,9 @@ class Recorder:
         self.told: list[tuple[str, str]] = []
         self.is_away = False
 
-    def tell(self, news: Sequence[News]) -> None:
+    def notify(self, news: Sequence[News]) -> None:
         if self.is_away:
-            raise OperatorNotTold("it is away")
+            raise OperatorNotNotified("it is away")
         self.told += [(one.kind, one.name) for one in news]
 
 
@@ -61,9 +61,9 @@ def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str,
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:
         with database.write() as session:
-            session.execute(update(ToldProblem).values(first_at=db_now(-later), last_at=db_now(-later)))
+            session.execute(update(NotifiedProblem).values(first_at=db_now(-later), last_at=db_now(-later)))
         channel.told.clear()
-        telling.look(database, load_settings(), [channel], lambda: problems)
+        notifying.look(database, load_settings(), [channel], lambda: problems)
         return list(channel.told)
 
     return run
@@ -102,7 +102,7 @@ def test_only_one_of_several_processes_reports(
     look: Callable[..., object], channel: Recorder, database: Database
 ) -> None:
     assert look(BRAKE) == [("decision", "brake_closed")]
-    telling.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
+    notifying.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
 
 
 def test_problems_of_settings_are_not_reported(look: Callable[..., object]) -> None:
@@ -116,7 +116,7 @@ NEWS = [News("problem", "redis_away", "Redis <does> not answer", "bring it back"
 
 def test_the_webhook_is_signed(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post("https://ops.example/hook").mock(return_value=Response(204))
-    WebhookOperatorChannel("https://ops.example/hook", "a-secret-of-sixteen").tell(NEWS)
+    WebhookOperatorChannel("https://ops.example/hook", "a-secret-of-sixteen").notify(NEWS)
     request = route.calls.last.request
     assert json.loads(request.content)["news"][0]["name"] == "redis_away"
     expected = signature(b"a-secret-of-sixteen", request.headers[TIMESTAMP_HEADER], request.content)
@@ -125,7 +125,7 @@ def test_the_webhook_is_signed(respx_mock: respx.MockRouter) -> None:
 
 def test_slack_gets_text_without_markup(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post("https://hooks.example/T/B").mock(return_value=Response(200))
-    SlackChannel("https://hooks.example/T/B").tell(NEWS)
+    SlackChannel("https://hooks.example/T/B").notify(NEWS)
     text = json.loads(route.calls.last.request.content)["text"]
     assert text.startswith("Redis &lt;does&gt; not answer: bring it back")
 
@@ -133,13 +133,13 @@ def test_slack_gets_text_without_markup(respx_mock: respx.MockRouter) -> None:
 @pytest.mark.parametrize("status", [302, 403, 500])
 def test_a_refused_message_counts_as_not_sent(respx_mock: respx.MockRouter, status: int) -> None:
     respx_mock.post("https://hooks.example/T/B").mock(return_value=Response(status))
-    with pytest.raises(OperatorNotTold, match=str(status)):
-        SlackChannel("https://hooks.example/T/B").tell(NEWS)
+    with pytest.raises(OperatorNotNotified, match=str(status)):
+        SlackChannel("https://hooks.example/T/B").notify(NEWS)
 
 
 def test_the_mail_names_the_problem_in_its_subject(tmp_path: Path) -> None:
     identity = MailIdentity(sender="r8scan <security@vendor.example>")
-    MailChannel(MaildirTransport(tmp_path), identity, "ops@vendor.example").tell(NEWS)
+    MailChannel(MaildirTransport(tmp_path), identity, "ops@vendor.example").notify(NEWS)
     (mail,) = [path for path in tmp_path.rglob("*") if path.is_file()]
     text = mail.read_text()
     assert "Subject: r8scan: Redis <does> not answer" in text

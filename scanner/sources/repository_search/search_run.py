@@ -1,4 +1,4 @@
-"""One turn (poll) of repository search. It searches the most urgent spans first, up to a limit of requests and time.
+"""One run of repository search. It searches the most urgent spans first, up to a limit of requests and time.
 
 It sends requests but does not use the database.
 """
@@ -20,9 +20,9 @@ from scanner.sources.repository_search.reading import WindowReading
 from scanner.sources.repository_search.windows import LOOKS_AFTER, MAX_RESULTS, Plan, Span
 
 MAX_REQUESTS = 24
-"""Limit of the requests of one turn. Then its results are committed, so that reading the found pushes can begin."""
+"""Limit of the requests of one run. Then its results are committed, so that reading the found pushes can begin."""
 MAX_SECONDS = 12.0
-"""A turn sends no new request after this time."""
+"""A run sends no new request after this time."""
 PROBE_SECONDS = 60.0
 """Interval of the probes for the index's newest entry."""
 COMPARE_SECONDS = 600.0
@@ -59,8 +59,8 @@ class Look:
 
 
 @dataclass(slots=True)
-class Turn:
-    """A turn and its results.
+class SearchRun:
+    """A run and its results.
 
     Attributes:
         github: The client.
@@ -72,7 +72,7 @@ class Turn:
         again: Windows that had a later look, with the count and all ids that they have shown.
         missed: Spans that are given up, or that GitHub did not show completely.
         counts: Counters.
-        error: Why the turn stopped early, or why one of the two searches did.
+        error: Why the run stopped early, or why one of the two searches did.
         seconds: The sum of GitHub's response times, for the limit on CPU time.
         has_done_anything: At least one request succeeded.
     """

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from notifications.operator_channels import News, NewsKind, OperatorChannel, OperatorNotTold
+from notifications.operator_channels import News, NewsKind, OperatorChannel, OperatorNotNotified
 from scanner.records.database import Database, is_unavailable
-from scanner.records.health_models import ToldProblem
+from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 from scanner.settings import Settings
 from workers import outage
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 def start(context: Context) -> None:
     """Look every 30 seconds and write the summary of each minute, in a thread that runs as long as the process."""
-    threading.Thread(target=_look_on, args=(context, threading.Event()), name="telling", daemon=True).start()
+    threading.Thread(target=_look_on, args=(context, threading.Event()), name="notifying", daemon=True).start()
 
 
 def _look_on(context: Context, stopped: threading.Event) -> None:
@@ -72,22 +72,22 @@ def look(
     found = list(problems() if problems else overview(database, settings).problems)
     with database.write() as session:
         begun, over = _due(session, [one for one in found if one.kind not in SETTINGS])
-    if (begun or over) and _tell([*begun.values(), *over.values()], channels):
+    if (begun or over) and _notify([*begun.values(), *over.values()], channels):
         with database.write() as session:
-            session.execute(update(ToldProblem).where(ToldProblem.key.in_(begun)).values(told_at=db_now()))
-            session.execute(delete(ToldProblem).where(ToldProblem.key.in_(over)))
+            session.execute(update(NotifiedProblem).where(NotifiedProblem.key.in_(begun)).values(told_at=db_now()))
+            session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(over)))
 
 
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
     """Update the rows. Return, by key, the problems to report now, and the reported problems that are over."""
     now = session.execute(select(db_now())).scalar_one()
-    rows = {row.key: row for row in session.execute(select(ToldProblem)).scalars() if row.key not in _NO_PROBLEMS}
+    rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
     current = {one.key[:255]: one for one in found}
     for key, one in current.items():
         row = rows.get(key)
         if row is None:
-            row = ToldProblem(key=key, kind=one.kind.value, sentence="", todo="", first_at=now, last_at=now)
+            row = NotifiedProblem(key=key, kind=one.kind.value, sentence="", todo="", first_at=now, last_at=now)
             session.add(row)
         row.sentence, row.todo, row.last_at = one.sentence, one.todo, now
         lasting = 0.0 if one.kind in DECISIONS else LASTING_SECONDS
@@ -103,13 +103,13 @@ def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], d
     return begun, over
 
 
-def _tell(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
+def _notify(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
     """Send the message on every channel. Return whether a channel accepted it. If not, the next call sends it again."""
     was_told = False
     for channel in channels:
         try:
-            channel.tell(news)
+            channel.notify(news)
             was_told = True
-        except OperatorNotTold as err:
-            _log.error("the operator was not told by %s: %s", channel.name, err)
+        except OperatorNotNotified as err:
+            _log.error("the operator could not be notified by %s: %s", channel.name, err)
     return was_told
