@@ -92,7 +92,7 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
     for incident in reenabled:
         incident.state = IncidentState.CLOSED
     session.flush()
-    reason = {"reason": "the token was brought back"}
+    reason = {"reason": "the token was enabled again"}
     audit.record_all(session, [Entry("incident_closed", reason, incident.id) for incident in reenabled])
 
 

@@ -294,7 +294,7 @@ def _print(session: Session, incident: Incident) -> None:
             (n.channel, occasion, n.recipient, output.message_state(n.state), n.attempts, n.sent_at, n.error)
             for n, occasion in messages
         ),
-        empty="Nobody was told.",
+        empty="No notification was sent.",
     )
     output.table(
         "Timeline",

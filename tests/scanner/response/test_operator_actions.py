@@ -240,7 +240,7 @@ def test_a_mail_can_be_sent_again_to_the_accounts_current_addresses(database: Da
     def resend(session: Session, incident: Incident) -> None:
         assert len(send_again(session, incident, "A@acme.example", "b@acme.example", "b@Acme.example")) == 2
 
-    with pytest.raises(NotPossible, match=r"a mail to A@acme\.example waits already"):
+    with pytest.raises(NotPossible, match=r"a mail to A@acme\.example is already waiting"):
         decide(database, resend)
     with database.write() as session:
         session.execute(text("UPDATE notifications SET state = 'failed' WHERE channel = 'email'"))
@@ -314,7 +314,7 @@ def test_the_timeline_lists_all_events_in_order(database: Database, token: str) 
         story = timeline(session, session.execute(select(Incident)).scalar_one())
     words = [moment.what for moment in story]
     assert [moment.at for moment in story] == sorted(moment.at for moment in story)
-    for earlier, later in (("token disabled", "note"), ("note", "token enabled by hand"), ("seen", "note")):
+    for earlier, later in (("token disabled", "note"), ("note", "token enabled by operator"), ("seen", "note")):
         assert words.index(earlier) < words.index(later)
     assert {"incident opened", "mail queued", "listed for gateways"} <= set(words)
     note = next(moment for moment in story if moment.what == "note")

@@ -263,7 +263,7 @@ def test_a_failed_mail_to_an_owner_goes_to_the_addresses_of_today(
     assert operator.post(f"/console/outbox/{one}/retry").headers["Location"] == "/console/outbox?said=retried"
     assert entry(own_database, "mail_resent").evidence["reason"] == "tried again from the outbox"
     again = operator.post(f"/console/outbox/{one}/retry")
-    assert (again.status_code, "waits already" in again.text) == (409, True)
+    assert (again.status_code, "is already waiting" in again.text) == (409, True)
     assert woken == ["outbox"]
 
 
