@@ -82,7 +82,7 @@ def test_an_owner_of_a_token_in_2000_forks_gets_one_mail_with_20_places(
     assert len(sent) == 1
     text = words(sent[0])
     assert "in 2,000 places of public repositories" in text
-    assert "This token stands in 2,000 places; the first 20 of them are listed here." in text
+    assert "This token is in 2,000 places; the first 20 of them are listed here." in text
     assert len(re.findall(r"https://github\.com/acme/app-\d+/blob", text)) == 20
 
 

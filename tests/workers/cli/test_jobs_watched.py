@@ -28,7 +28,8 @@ def test_ctrl_c_says_that_the_job_continues_and_how_to_watch_or_cancel_it(
     with pytest.raises(typer.Exit) as ended:
         jobs_watched.watch(database, job_id)
     assert ended.value.exit_code == 130
-    line = f"job {job_id} continues; watch it: r8scan jobs show {job_id} --wait; cancel it: r8scan rescan cancel {job_id}"
+    todo = f"watch it: r8scan jobs show {job_id} --wait; cancel it: r8scan rescan cancel {job_id}"
+    line = f"job {job_id} continues; {todo}"
     assert line in " ".join(capsys.readouterr().err.split())
     with database.read() as session:
         job = session.get(ScanJob, job_id)
