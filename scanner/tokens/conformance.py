@@ -33,6 +33,9 @@ class _Broken(Exception):
     """The store broke a rule. The message says what was observed."""
 
 
+_NamedRule = tuple[str, Callable[[], None]]
+
+
 def check(
     url: str,
     secret: str | None,
@@ -57,30 +60,7 @@ def check(
         strangers = ("a client without the secret is refused (401)", checked.refuses_strangers)
         if stranger_tls is not None and not secret:
             strangers = ("a client without a certificate is refused", lambda: checked.refuses_without_certificate(bare))
-        rules: list[tuple[str, Callable[[], None]]] = [
-            ("the store answers and accepts the secret", checked.takes_the_secret),
-            strangers,
-            ("an unknown digest is left out of `tokens`", checked.leaves_out_the_unknown),
-            ("an empty list of digests returns no tokens", checked.takes_an_empty_list),
-            ("a body that is not JSON is refused (400)", checked.refuses_what_is_no_json),
-            ("a malformed digest is refused (400)", checked.refuses_what_is_no_digest),
-            (f"{DIGESTS_A_REQUEST} digests are answered within {SLOW_SECONDS:.0f} s", checked.takes_a_batch),
-            ("too many digests are refused or answered, without a server error", checked.survives_too_many),
-            ("disabling an unknown digest returns `unknown`", checked.knows_what_it_cannot_disable),
-            ("disabling without an Idempotency-Key is refused (400)", checked.needs_a_key),
-        ]
-        if known is not None:
-            rules += [
-                ("a known digest returns a record of the contract's form", checked.describes_a_token),
-                ("a request with known and unknown digests returns the known ones", checked.tells_them_apart),
-            ]
-        if known is not None and may_disable:
-            rules += [
-                ("a disable is recorded with its key", checked.disables),
-                ("a repeated key returns the same answer", checked.repeats),
-                ("another key returns `already_disabled` and the first key", checked.names_the_first_key),
-                ("a look-up shows the disable at once", checked.shows_it),
-            ]
+        rules = _rules(checked, strangers, has_known=known is not None, may_disable=may_disable)
         for number, (name, rule) in enumerate(rules):
             try:
                 if number == 0:
@@ -96,6 +76,35 @@ def check(
                 yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")
             else:
                 yield Rule(name, True)
+
+
+def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disable: bool) -> list[_NamedRule]:
+    """Return the rules to check, in order. A rule raises an exception if the store breaks it."""
+    rules: list[_NamedRule] = [
+        ("the store answers and accepts the secret", checked.takes_the_secret),
+        strangers,
+        ("an unknown digest is left out of `tokens`", checked.leaves_out_the_unknown),
+        ("an empty list of digests returns no tokens", checked.takes_an_empty_list),
+        ("a body that is not JSON is refused (400)", checked.refuses_what_is_no_json),
+        ("a malformed digest is refused (400)", checked.refuses_what_is_no_digest),
+        (f"{DIGESTS_A_REQUEST} digests are answered within {SLOW_SECONDS:.0f} s", checked.takes_a_batch),
+        ("too many digests are refused or answered, without a server error", checked.survives_too_many),
+        ("disabling an unknown digest returns `unknown`", checked.knows_what_it_cannot_disable),
+        ("disabling without an Idempotency-Key is refused (400)", checked.needs_a_key),
+    ]
+    if has_known:
+        rules += [
+            ("a known digest returns a record of the contract's form", checked.describes_a_token),
+            ("a request with known and unknown digests returns the known ones", checked.tells_them_apart),
+        ]
+    if has_known and may_disable:
+        rules += [
+            ("a disable is recorded with its key", checked.disables),
+            ("a repeated key returns the same answer", checked.repeats),
+            ("another key returns `already_disabled` and the first key", checked.names_the_first_key),
+            ("a look-up shows the disable at once", checked.shows_it),
+        ]
+    return rules
 
 
 class _Check:

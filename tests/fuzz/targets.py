@@ -221,12 +221,10 @@ def signature(parts: tuple[Any, str, str, bytes]) -> None:
 
 def gist(value: Any) -> None:
     """Check that a gist of any shape yields files and candidates."""
-    from collections import Counter
-
     from scanner.sources.gists.poll import read_gist
 
     if isinstance(value, dict):
-        read_gist(value, WEB_URL, Detector(), [], [], Counter())
+        read_gist(value, WEB_URL, Detector())
 
 
 @functools.cache

@@ -26,11 +26,7 @@ def scan() -> None:
         threads=context.settings.scan_threads,
         state_dir=context.settings.state_dir,
     )
-    if response is None:
-        return
-    wake("r8scan.scan")
-    if response.has_notifications:
-        wake_outbox()
+    _go_on("r8scan.scan", response)
 
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
@@ -45,11 +41,7 @@ def fetch() -> None:
         threads=context.settings.scan_threads,
         state_dir=context.settings.state_dir,
     )
-    if response is None:
-        return
-    wake("r8scan.fetch")
-    if response.has_notifications:
-        wake_outbox()
+    _go_on("r8scan.fetch", response)
 
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
@@ -57,11 +49,7 @@ def scan_slow() -> None:
     """Scan one slow push or one slow file, and wake itself while there are more."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
-    if response is None:
-        return
-    wake("r8scan.scan_slow")
-    if response.has_notifications:
-        wake_outbox()
+    _go_on("r8scan.scan_slow", response)
 
 
 def _scan_slow() -> Response | None:
@@ -104,8 +92,13 @@ def rescan_repository() -> None:
             context.policy,
             settings=context.settings,
         )
+    _go_on("r8scan.rescan", response)
+
+
+def _go_on(task_name: str, response: Response | None) -> None:
+    """Wake the task again, because there may be more work. Do nothing if there was no work (`response` is None)."""
     if response is None:
         return
-    wake("r8scan.rescan")
+    wake(task_name)
     if response.has_notifications:
         wake_outbox()

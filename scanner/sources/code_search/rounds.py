@@ -60,6 +60,10 @@ class SearchShard:
         )
 
 
+_SHARD_FIELDS = ("query", "low", "high", "page", "tries", "is_whole")
+"""The fields of a shard in the order in which the cursor stores their values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """A round through all queries.
@@ -89,11 +93,11 @@ class Round:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Round:
-        waiting = tuple(SearchShard(*shard) for shard in value["waiting"])
+        waiting = tuple(SearchShard(**dict(zip(_SHARD_FIELDS, shard, strict=False))) for shard in value["waiting"])
         return cls(**{**value, "waiting": waiting})
 
     def to_json(self) -> dict[str, Any]:
-        shards = [[s.query, s.low, s.high, s.page, s.tries, s.is_whole] for s in self.waiting]
+        shards = [[getattr(shard, name) for name in _SHARD_FIELDS] for shard in self.waiting]
         return {
             "waiting": shards,
             "started_at": self.started_at,

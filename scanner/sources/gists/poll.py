@@ -117,6 +117,15 @@ class GistPoll:
     error: GitHubError | None = None
 
 
+@dataclass(slots=True)
+class GistRead:
+    """What an entry of the list shows of a gist: candidates in its texts, files to fetch, and counters."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    files: list[RemoteFile] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
 def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
@@ -135,12 +144,14 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
         with database.write() as session:
             leased_poll.defer(session, leased, err)
         return PollReport(polled=True, error=err.reason)
-    candidates: list[Candidate] = []
-    files: list[RemoteFile] = []
     budget = leased.budget()
-    for gist in polled.fresh:
-        read_gist(gist, github.web_url, detector, candidates, files, polled.counts, budget)
-    files = _fetch_what_must_not_be_stored(github, detector, files, candidates, polled.counts, budget)
+    read = [read_gist(gist, github.web_url, detector, budget) for gist in polled.fresh]
+    candidates = [candidate for gist in read for candidate in gist.candidates]
+    for gist in read:
+        polled.counts.update(gist.counts)
+    files = _fetch_what_must_not_be_stored(
+        github, detector, [file for gist in read for file in gist.files], candidates, polled.counts, budget
+    )
     limits = CandidateLimits()
     candidates = limits.take(candidates)
     polled.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
@@ -213,49 +224,40 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
     return Owed(since, page, until, before.polls + 1 if before else 1)
 
 
-def read_gist(
-    gist: Mapping[str, Any],
-    web_url: str,
-    detector: Detector,
-    candidates: list[Candidate],
-    files: list[RemoteFile],
-    counts: Counter[str],
-    budget: ScanBudget | None = None,
-) -> None:
-    """Scan a gist's description and file names, and add its files to `files`.
+def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget: ScanBudget | None = None) -> GistRead:
+    """Scan a gist's description and file names, and return them with the files to fetch.
 
     Args:
         gist: The entry of the list; hostile.
         web_url: The address of the website.
         detector: Scans.
-        candidates: Candidates are added here.
-        files: Files to fetch are added here.
-        counts: Counters are added here.
         budget: The scan budget that all texts of the poll share.
     """
-    counts["gists"] += 1
+    read = GistRead()
+    read.counts["gists"] += 1
     at = parse_time(gist.get("updated_at"))
     url = gist.get("html_url")
     place = Place("gist", url=redact(str(url)) if is_own_page(web_url, url) else "", published_at=at)
     listed = gist.get("files")
     entries = [file for file in listed.values() if isinstance(file, dict)] if isinstance(listed, dict) else []
     if len(entries) > MAX_FILES:
-        counts["unread_files_over_limit"] += len(entries) - MAX_FILES
+        read.counts["unread_files_over_limit"] += len(entries) - MAX_FILES
     owner = gist.get("owner")
     words = [gist.get("description"), *(file.get("filename") for file in entries[:MAX_FILES])]
     words.append(owner.get("login") if isinstance(owner, dict) else None)
     text = "\n".join(word for word in words if isinstance(word, str))
     if text:
         result = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), budget)
-        candidates += result.candidates
-        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+        read.candidates += result.candidates
+        read.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     for file in entries[:MAX_FILES]:
         raw_url, name = file.get("raw_url"), file.get("filename")
         if not isinstance(raw_url, str) or not isinstance(name, str) or len(raw_url) > 4096:
-            counts["unusable_file"] += 1
+            read.counts["unusable_file"] += 1
             continue
         file_place = Place("gist", url=place.url, path=redact(name), published_at=at)
-        files.append(RemoteFile(raw_url, file_place, MAX_FILE_BYTES, key=_content_key(raw_url, name)))
+        read.files.append(RemoteFile(raw_url, file_place, MAX_FILE_BYTES, key=_content_key(raw_url, name)))
+    return read
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:

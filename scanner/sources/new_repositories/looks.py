@@ -95,7 +95,8 @@ def due(session: Session) -> list[Waiting]:
         .order_by(NewRepository.next_look_at)
         .limit(MAX_LOOKS)
     )
-    return [Waiting(*row) for row in session.execute(statement)]
+    rows = session.execute(statement)
+    return [Waiting(row.repository_id, row.node_id, row.looks) for row in rows]
 
 
 def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:

@@ -64,7 +64,8 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     if error is not None and not listing.counts["requests"] and not looked.counts["looks"]:
         return _defer(database, lease, error)
     limits = CandidateLimits()
-    texts = scan_texts(detector, [*listing.found, *looked.pushed], github.web_url, lease.budget(), listing.counts)
+    texts, unread = scan_texts(detector, [*listing.found, *looked.pushed], github.web_url, lease.budget())
+    listing.counts.update(unread)
     candidates = limits.take(texts)
     listing.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     with database.write() as session:

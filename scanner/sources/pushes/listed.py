@@ -41,25 +41,25 @@ def scan_texts(
     repositories: Sequence[ListedRepository],
     web_url: str,
     budget: ScanBudget,
-    counts: Counter[str],
-) -> list[Candidate]:
-    """Return the candidates in names and descriptions. Add to `counts` what was not read, by reason.
+) -> tuple[list[Candidate], Counter[str]]:
+    """Return the candidates in names and descriptions, and counters of what was not read, by reason.
 
     Scan the joined text of all repositories. Only if it has candidates, which is rare, scan the texts one by one.
     """
     documents = list(_documents(repositories, web_url))
     joined = b"\n\n".join(document.content for document in documents)
+    unread: Counter[str] = Counter()
     if not documents:
-        return []
+        return [], unread
     first = detector.scan(Document(joined, Place("other")), budget, patience=READER_PATIENCE_SECONDS)
     if not first.candidates and not first.unread:
-        return []
+        return [], unread
     candidates: list[Candidate] = []
     for document in documents:
         result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
         candidates += result.candidates
-        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-    return candidates
+        unread.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    return candidates, unread
 
 
 def _documents(repositories: Sequence[ListedRepository], web_url: str) -> Iterator[Document]:

@@ -62,46 +62,79 @@ def scan_next(
     if job is None:
         return None
     pushes = [Push.from_json(value) for value in job.target[kind]]
-    host = urlsplit(github.web_url).netloc
-    with database.read() as session:
-        memory = push_memory.recall(session, pushes, host)
-    readings: dict[Push, PushReading] = {}
-    budget = ScanBudget.for_page()
+    reader = _PageReader(database, github, detector, policy, limits, pushes, is_first_look=kind == JobKind.PUSHES)
 
     def read(push: Push) -> ItemOutcome[Push]:
+        outcome = reader.read(push)
+        if (reading := reader.readings.get(push)) is not None:
+            _respond(database, reading, outcome, source=job.source, policy=policy, state_dir=state_dir)
+        return outcome
+
+    def close(session: Session, outcomes: Sequence[ItemOutcome[Push]]) -> None:
+        read_now = [(one.item, reader.readings[one.item]) for one in outcomes if one.item in reader.readings]
+        remembered = [(push, tips) for push, reading in read_now if (tips := reading.tips) is not None]
+        push_memory.remember(session, remembered, reader.host)
+        _queue_earlier(session, job, pushes, read_now)
+
+    return page_work.work(database, job, pushes, read, threads=threads, on_close=close)
+
+
+class _PageReader:
+    """A reader of the pushes of one job. Several threads call `read`.
+
+    Attributes:
+        host: GitHub's host, under which repositories are remembered.
+        readings: The result of each push that was read.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        github: GitHub,
+        detector: Detector,
+        policy: Policy,
+        limits: PackLimits,
+        pushes: Sequence[Push],
+        *,
+        is_first_look: bool,
+    ) -> None:
+        self._database, self._github, self._detector, self._policy = database, github, detector, policy
+        self._limits, self._is_first_look = limits, is_first_look
+        self._budget = ScanBudget.for_page()
+        self.host = urlsplit(github.web_url).netloc
+        self.readings: dict[Push, PushReading] = {}
+        with database.read() as session:
+            self._memory = push_memory.recall(session, pushes, self.host)
+
+    def read(self, push: Push) -> ItemOutcome[Push]:
+        """Read one push, unless it was read before. Store the result in `readings`."""
         outcome = ItemOutcome(push)
-        key = push_memory.key_of(push, host)
-        known = memory.get(key) if key else None
+        key = push_memory.key_of(push, self.host)
+        known = self._memory.get(key) if key else None
         if known is not None and _is_read(push, known):
             outcome.counts["skipped_already_read"] += 1
             return outcome
         try:
-            if push.kind == "canary":
-                reading = readings[push] = canary_pushes.read(database, policy, push, detector, limits)
-            else:
-                reading = readings[push] = read_push(
-                    github,
-                    push,
-                    detector,
-                    limits=limits,
-                    known=known,
-                    page_budget=budget,
-                    is_first_look=kind == JobKind.PUSHES,
-                )
+            reading = self._read(push, known)
         except GitHubError as err:
             outcome.error = err
             return outcome
+        self.readings[push] = reading
         _count(reading, outcome)
-        _respond(database, reading, outcome, source=job.source, policy=policy, state_dir=state_dir)
         return outcome
 
-    def close(session: Session, outcomes: Sequence[ItemOutcome[Push]]) -> None:
-        read_now = [(one.item, readings[one.item]) for one in outcomes if one.item in readings]
-        remembered = [(push, tips) for push, reading in read_now if (tips := reading.tips) is not None]
-        push_memory.remember(session, remembered, host)
-        _queue_earlier(session, job, pushes, read_now)
-
-    return page_work.work(database, job, pushes, read, threads=threads, on_close=close)
+    def _read(self, push: Push, known: RememberedTips | None) -> PushReading:
+        if push.kind == "canary":
+            return canary_pushes.read(self._database, self._policy, push, self._detector, self._limits)
+        return read_push(
+            self._github,
+            push,
+            self._detector,
+            limits=self._limits,
+            known=known,
+            page_budget=self._budget,
+            is_first_look=self._is_first_look,
+        )
 
 
 def _respond(

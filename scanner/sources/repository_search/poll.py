@@ -85,7 +85,8 @@ def _poll(
 
 def _candidates(detector: Detector, search: SearchRun, lease: LeasedPoll) -> list[Candidate]:
     web_url, limits = search.github.web_url, CandidateLimits()
-    found = scan_texts(detector, search.found, web_url, lease.budget(), search.counts)
+    found, unread = scan_texts(detector, search.found, web_url, lease.budget())
+    search.counts.update(unread)
     candidates = limits.take(found)
     search.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     return candidates

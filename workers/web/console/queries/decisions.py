@@ -67,13 +67,16 @@ def waiting(session: Session) -> Waiting:
 def held_groups(session: Session) -> list[HeldGroup]:
     """Return the held reports by sign and reporter, the largest group first."""
     statement = (
-        select(Report.sign, Report.reporter, func.count(), func.min(Report.received_at))
+        select(
+            Report.sign, Report.reporter, func.count().label("reports"), func.min(Report.received_at).label("oldest_at")
+        )
         .where(Report.state == ReportState.HELD)
         .group_by(Report.sign, Report.reporter)
         .order_by(func.count().desc())
         .limit(MAX_SHOWN)
     )
-    return [HeldGroup(*row) for row in session.execute(statement)]
+    rows = session.execute(statement)
+    return [HeldGroup(row.sign, row.reporter, row.reports, row.oldest_at) for row in rows]
 
 
 def open_with(session: Session, action: Decision) -> list[Row]:
