@@ -19,8 +19,11 @@ from scanner.child_processes import start_child
 READY_SECONDS = 10.0
 MAX_SOCKET_PATH_LENGTH = 100
 MAX_VALUE = "1mb"
-"""The largest value that a client may write, and Redis's smallest limit. A worker holds a whole message in memory, and
-parsed JSON takes many times the space. Real messages have about a kilobyte."""
+"""The largest value that a client may write.
+
+Redis does not accept a smaller limit. A worker holds a whole message in memory, and parsed JSON takes many times the
+space. Real messages have about a kilobyte.
+"""
 
 
 class RedisUnavailable(Exception):

@@ -17,7 +17,7 @@ _OPAQUE = re.compile(
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
 # Mail programs on Windows turn \\server\share into a link.
 _SHARE = re.compile(r"\\(?=\\)")
-# All that a host name may hold in a mail program's eyes: letters, digits, marks of a script, emoji, and joiners.
+# The characters that a mail program accepts in a host name: letters, digits, marks of a script, emoji, and joiners.
 _IN_HOST = r"[^\s\p{P}\p{Sm}\p{Sc}\p{Sk}]"
 # The dot, and the characters that browsers treat as a dot in a host name (UTS 46).
 _DOT = regex.compile(rf"(?<={_IN_HOST}|[-_])[.\uff0e\u3002\uff61\u2024](?={_IN_HOST})")

@@ -47,7 +47,7 @@ _SPLIT_LINES = 6
 the other has the rest of the token.
 """
 
-# Other characters than those of a word in base64 become spaces.
+# A translation table. It replaces characters that are not letters of base64 by spaces.
 _WORDS_ONLY = bytes(
     byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
 )

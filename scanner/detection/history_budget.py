@@ -1,7 +1,7 @@
 """The budget for the objects that a history's deltas make.
 
 A delta of 20 bytes makes an object of megabytes, so a repository of a few megabytes could keep its reader busy for
-hours. Objects that are stored whole need no budget: zlib makes at most 1,032 bytes of one.
+hours. Objects that are stored without a delta need no budget: zlib makes at most 1,032 bytes from one byte.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import threading
 from collections.abc import Sequence
 
 MIN_BUDGET = 64 << 30
-"""Bytes of any repository, which take about a minute on two cores. A file of 5 MB with 10,000 versions makes 50 GB from
-a pack of a few megabytes."""
+"""The minimum budget of a repository in bytes: about a minute on two cores.
+
+A file of 5 MB with 10,000 versions makes 50 GB from a pack of a few megabytes.
+"""
 BUDGET_PER_BYTE = 1000
-"""Bytes per byte of the packs. Ordinary repositories need 20 to 150."""
+"""Budget in bytes for each byte of the packs. Ordinary repositories need 20 to 150."""
 
 
 class HistoryBudget:
     """A budget that units of work share. Safe to share between threads.
 
-    Each unit has a reserve: its estimated work, or its fair share if the estimates exceed the budget. So no unit takes
-    what another one needs. What is not reserved goes to units whose estimate was too low, half of it at a time.
+    Each unit has a reserve: its estimated work, or its fair share if the estimates exceed the budget. So no unit can
+    use up the budget of another. The unreserved rest goes to units whose estimate was too low, half of it at a time.
 
     Args:
         packed: Bytes of the repository's packs.
@@ -34,7 +36,7 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """Return what no unit holds or needs."""
+        """Return the part of the budget that no unit has reserved or been granted."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
@@ -53,23 +55,25 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """Return what a unit did not need."""
+        """Give the unused part of a unit's grant back to the budget."""
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Return half of what a unit was given: its process has died, and git reads its objects again."""
+        """Give half of a unit's grant back to the budget, because its process has died and git reads its objects
+        again.
+        """
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Take work that belongs to no unit. Nothing is left if it is more than that."""
+        """Charge work that belongs to no unit to the unreserved part of the budget, but not below zero."""
         with self._lock:
             self._free = max(self._free - size, 0)
 
 
 def _fair_share(weights: Sequence[int], budget: int) -> int:
-    """Return the most that each unit may take, so that all of them together keep within the budget."""
+    """Return the maximum for each unit with which all units together stay within the budget."""
     left, share = budget, 0
     for number, weight in enumerate(sorted(weights)):
         share = left // (len(weights) - number)

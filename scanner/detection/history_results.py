@@ -58,7 +58,10 @@ class HistoryShard:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
-        """Add the result of scanning an object's content. Its id must be that of the content: it names the place."""
+        """Add the result of scanning an object's content.
+
+        The id must be the content's own id, because it names the place.
+        """
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
         if result.candidates and object_id(object_type, content, name) != oid:
@@ -78,7 +81,7 @@ class HistoryShard:
         self.bytes += other.bytes
 
     def drop_copies(self) -> None:
-        """Keep one of equal results of one object, which several packs may hold."""
+        """Drop repeated results. Several packs may contain the same object."""
         self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
         named = list(dict.fromkeys(self.named))
         if len(named) < len(self.named):

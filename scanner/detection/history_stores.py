@@ -1,6 +1,6 @@
 """The scan of all stores of a repository: large packs with the pack reader, and everything else with git.
 
-Each pack and each folder of loose objects is read by itself, so an object is read as often as it is stored. Equal
+Each pack and each folder of loose objects is read separately, so an object is read as often as it is stored. Equal
 results of one object are reported once.
 """
 
@@ -22,7 +22,7 @@ from scanner.detection.pack_history.readers import PacksRead, needs_pack_reader,
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What git has to read of a store: the objects with these joined ids, or all of them."""
+    """The part of a store that git has to read: the objects with these joined ids, or all objects."""
 
     store: Store
     oids: bytes = b""
@@ -51,9 +51,9 @@ def read_stores(
     Args:
         repository: The repository.
         detector: Scans the objects that need a closer look.
-        readers: Processes that read at a time.
+        readers: The number of processes that read at the same time.
         on_progress: Called with the objects that were read and the number of objects known so far.
-        deadline: When reading ends. The remaining objects are counted under its reason.
+        deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
 
     Raises:
         GitError: git cannot list any of the objects that it has to read, and there are no others.
@@ -89,7 +89,7 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield what is left to git."""
+    """Yield the parts that are left to git."""
     for number, pack in enumerate(packs):
         if read is None:
             yield _Part(pack)

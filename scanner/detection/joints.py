@@ -106,8 +106,8 @@ JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + 
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 
-# In this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, PowerShell, troff, and the code of the
-# character between two literals, as in `"r8" & Chr(95) & "…"`.
+# The alternatives, in order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, PowerShell, troff, and the
+# code of the character between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"

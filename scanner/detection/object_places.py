@@ -158,8 +158,8 @@ class _Walk:
         self._seen: set[bytes] = set()
         self._read = 0
         self._is_useful = False
-        # The last alternative takes all that follows the first damaged entry, as one match with empty groups. Without
-        # it, a search would begin again at each byte of the rest, in quadratic time.
+        # The last alternative matches all bytes from the first damaged entry on, as one match with empty groups.
+        # Without it, the search would begin again at each of these bytes, in quadratic time.
         self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})|.++" % hash_bytes, re.DOTALL)
         self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})|.++" % hash_bytes, re.DOTALL)
 

@@ -1,7 +1,7 @@
 """The stores of a repository: each of its packs, and each folder of loose objects.
 
-Git looks up an object by its id and takes it from the first store that lists the id. The indexes of a repository that
-was written by hand may give the id of one object to another, so each store is read by itself.
+Git looks up an object by its id and takes it from the first store that lists the id. The index of a hostile repository
+may give the id of one object to another object, so each store is read separately.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ class Store:
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
     """Create a git directory that holds one store and nothing else, while the block runs.
 
-    A pack is shown with its index only: a forged reverse index would make git list some objects twice and others never.
+    The directory has only the pack and its index. A forged reverse index would make git list some objects twice and
+    others never.
 
     Args:
-        git_dir: A git directory of ours. Its configuration is copied, and the new directory is created inside it.
+        git_dir: A git directory that r8scan has made. Its configuration is copied, and the new directory is created
+            inside it.
         store: The store.
     """
     with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
@@ -88,7 +90,7 @@ def stored_objects(store: Store) -> int:
 def has_plain_index(store: Store) -> bool:
     """Return whether the index of a pack lists each id and each offset once, in the format that git writes.
 
-    Git finds each entry of such a pack by its id. If this is false, only the pack reader can make sure of that.
+    In such a pack, git finds each entry by its id. Otherwise only the pack reader can find every entry.
     """
     try:
         content = _small_file(store.index)
@@ -111,7 +113,7 @@ def has_plain_index(store: Store) -> bool:
 
 
 def _small_file(path: Path) -> bytes:
-    """Return the content of a regular file, or nothing if it is large. Raises OSError."""
+    """Return the content of a regular file, or None if it is large. Raises OSError."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         state = os.fstat(file.fileno())
         is_small = stat.S_ISREG(state.st_mode) and state.st_size <= MAX_PLAIN_INDEX_BYTES

@@ -27,7 +27,10 @@ def is_no_canary() -> ColumnElement[bool]:
 
 
 def of_planted() -> Select[uuid.UUID]:
-    """Return a statement for the incidents of canaries that have not ended. There are few, and each lasts seconds."""
+    """Return a statement that selects the incidents of canaries that have not ended.
+
+    There are only few of them, for seconds each.
+    """
     digests = select(Canary.digest).where(Canary.state == CanaryState.PLANTED, Canary.digest.is_not(None))
     return select(Incident.id).where(Incident.digest.in_(digests))
 
@@ -91,7 +94,7 @@ def digests_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def ended_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the digests that belong to canaries that were decided on, or could not be planted."""
+    """Return the digests that belong to canaries which have ended or could not be planted."""
     if not digests:
         return set()
     statement = select(Canary.digest).where(Canary.digest.in_(digests), Canary.state != CanaryState.PLANTED)
@@ -127,7 +130,7 @@ def end(session: Session) -> list[str]:
 
 
 def _reporter(incident: Incident) -> str | None:
-    """Return who reported the token first, if a report and no public place has shown it."""
+    """Return the reporter of the incident's first report, None if the incident has no report."""
     signs = (incident.evidence or {}).get("signs") or [{}]
     reporter: str | None = signs[0].get("reporter")
     return reporter

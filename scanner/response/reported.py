@@ -123,7 +123,7 @@ def respond_to_reports(
             token = found.records.get(digest)
             for report in by_digest[digest]:
                 if token is None:
-                    # The token of a canary that has ended is deleted from the SQL store.
+                    # The token of an ended canary was deleted from the SQL store, so the store does not know it.
                     decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
                     outcomes.append(ReportOutcome(report.id, decision))
                     continue

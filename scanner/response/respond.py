@@ -196,7 +196,7 @@ def respond_within(
     found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
-    # The token of a canary that has ended is deleted from the SQL store. It is no unknown token: it was real.
+    # The token of an ended canary was deleted from the SQL store. It was real, so do not count it as unknown.
     ended = canaries.ended_among(session, by_digest.keys() - records.keys() - found.not_checked)
     missing = [candidate for candidate in missing if candidate.digest not in ended]
     unknown = [candidate for candidate in missing if candidate.digest not in found.not_checked]

@@ -192,7 +192,10 @@ def _no_number(_: str) -> None:
 
 @lru_cache(maxsize=256)
 def _redacted_type(given: str) -> str:
-    """Return the type as it may be repeated. Nearly all records of a body have the same one."""
+    """Return the redacted type, which an answer may repeat.
+
+    It is cached, because nearly all records of a body have the same type.
+    """
     return _storable(redact(given))
 
 

@@ -1,8 +1,8 @@
 """A GitHub whose git is throttled: listings of discovery, pushes with traits, and repositories behind http-backend.
 
-Each push is a repository of its own, which is written to the disk when git is first asked for it. Large repositories
-share one long history by git's alternates. Above its limit, git answers as GitHub's throttle does.
-Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
+Each push is in a separate repository, which is written to the disk at the first git request for it. Large repositories
+share one long history by git's alternates. Above the limit, git requests get the answer of GitHub's throttle. Run:
+python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return the repository's own objects, the commit before the push (zeros: none), and the last one."""
+        """Return the repository's own objects, the commit before the push (zeros: none), and the last commit."""
         chance, token, objects = random.Random(number), self.tokens.get(number), LooseObjects()
         parent = self.history_head if self.is_large(number) else ""
         if not parent and not self.traits[number].is_new:
             parent = objects.commit(f"# {number}\n{chance.choice(self.texts)}", "", "begin")
         before, head = parent or ZEROS, parent
         steps = chance.randint(2, 3)
-        # Every other leak is taken back by the last commit of its push.
+        # In every other leak, the last commit of the push removes the token again.
         leak_step = steps - 1 - number % 2
         for step in range(steps):
             text = f"# {number} {step}\n{chance.choice(self.texts)}"
@@ -127,7 +127,7 @@ class PlantedPushes:
 
 
 class AttentionGitHub(DiscoveryGitHub):
-    """Discovery's GitHub with real git, of which a limited number of requests a second is answered."""
+    """The GitHub of `discovery_github` with real git, which answers a limited number of requests a second."""
 
     def __init__(self, planted: PlantedPushes, rate: float, lag: float, git_per_second: int, folder: Path) -> None:
         self.planted, self.folder = planted, folder
@@ -186,7 +186,7 @@ class AttentionGitHub(DiscoveryGitHub):
         return f"{found.status} .".encode(), lines.encode(), found.body
 
     def _repository(self, number: int) -> Path:
-        """Return the repository's path. Write it first if git was not asked for it before."""
+        """Return the repository's path. Write the repository first if this is the first git request for it."""
         path = self.folder / "repositories" / str(number)
         if not path.exists():
             shutil.copytree(self.folder / "template", path)
@@ -219,7 +219,9 @@ def _header(headers: bytes, name: str) -> str:
 
 
 def main() -> None:
-    """Prepare, write the tokens with their owners' accounts for whoever registers them, and serve."""
+    """Prepare the answers, write the tokens and their owners' accounts to a file so that they can be registered, and
+    serve.
+    """
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("git", int)):
         parser.add_argument(f"--{name}", type=kind, required=True)

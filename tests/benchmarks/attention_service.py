@@ -1,4 +1,4 @@
-"""The service with git limited to a few requests a second: what ranking finds, counted by band of likelihood.
+"""The service with git limited to a few requests a second. It counts the found leaks by band of likelihood.
 
 The service, the queue and git (`git http-backend`) are real. The GitHub around them is `attention_github`.
 """
@@ -39,9 +39,12 @@ from workers.sandbox.world import until
 
 SOURCES = "public_events,repository_search,new_repositories"
 RATES = {"GIT_RATE": f"{GIT_RATE:g}", "GIT_MAX_RATE": f"{MAX_GIT_RATE:g}"}
-"""The rates of github.com with a credential. For any other host, the default is higher."""
+"""The rates for github.com with a credential. The default for any other host is higher."""
 SECONDS_AFTER_LAG = 60.0
-"""The run ends this long after the search index shows the last push. What is not read by then counts as missed."""
+"""The run ends this long after the search index shows the last push.
+
+Leaks that were not read by then count as missed.
+"""
 
 
 @dataclass
@@ -77,7 +80,10 @@ def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens, and one that does not leak for each customer. Return the planted ones' digests."""
+    """Register the planted tokens, and for each customer one token that does not leak.
+
+    Return the digests of the planted tokens.
+    """
     rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
     planted = set()
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""The traits of simulated pushes, by which the ranking decides: how frequent each is, among all pushes and among leaks.
+"""The traits of simulated pushes, which decide their ranking: their frequency among all pushes and among leaks.
 
 The figures are assumptions. They are not taken from the weights of `scanner.sources.pushes.likelihood`.
 """
@@ -36,7 +36,10 @@ LEAKING = Shares(LEAK_MACHINE_SHARE, LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_V
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of one push before it is read. `account`: the owner has the name of this account."""
+    """The properties of one push that are known before it is read.
+
+    `account`: the owner has the name of this account.
+    """
 
     owner: str
     account: str | None

@@ -139,7 +139,7 @@ def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
 
 
 def _attack(row: str) -> tuple[str, ...]:
-    """Return the cells that tell a row from others: the attack, and the way by which it arrives."""
+    """Return the cells that identify a row: the attack, and its way of delivery."""
     return tuple(cell.strip() for cell in row.strip("|").split(" | ")[:2])
 
 

@@ -41,7 +41,10 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON on one line. Characters that a terminal would obey or hide are written as escapes."""
+    """Return a value as JSON on one line.
+
+    Control characters and characters that a terminal hides are written as escapes.
+    """
     text = json.dumps(value, ensure_ascii=False, default=json_value)
     if text.isprintable():
         return text

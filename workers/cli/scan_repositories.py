@@ -15,7 +15,7 @@ from workers.cli.scan_run import NotRead, Progress, ScanRun
 
 MAX_GITMODULES = 1 << 20
 BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
-"""What a git bundle begins with."""
+"""The first bytes of a git bundle."""
 
 
 class Histories:

@@ -206,7 +206,7 @@ def _is_read_by_git(objects: Path, name: str) -> bool:
 def _scan_files(
     pool: ThreadPoolExecutor, detector: Detector, paths: Sequence[Path], leaves_bundles: bool
 ) -> Iterator[StreamRead | None]:
-    """Scan files in parallel, a few in each task: a task costs more than reading a small file."""
+    """Scan files in parallel, several in each task, because a task costs more than reading a small file."""
 
     def scan(some: Sequence[Path]) -> list[StreamRead | None]:
         return [_scan_file(detector, path, leaves_bundles) for path in some]

@@ -28,8 +28,11 @@ MAX_BEHIND_SECONDS = 1800
 """A source with more seconds of pushes to catch up on is named as a problem."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""These sources should show nearly all that they are for within an hour. They are named as incomplete if even the upper
-bound of the measured share is below this one, by at least so many marks of other sources."""
+"""Sources that should show nearly all of their pushes within an hour.
+
+Such a source is reported as incomplete if even the upper bound of its measured share is below this share, measured with
+at least this many marks of other sources.
+"""
 SILENT_AFTER = timedelta(minutes=10)
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
@@ -135,7 +138,9 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if a source that should show nearly everything has not shown much of what others showed."""
+    """Yield a problem if a source that should show nearly all pushes has missed many pushes that other sources
+    showed.
+    """
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
         return

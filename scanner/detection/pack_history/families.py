@@ -82,7 +82,7 @@ class HistoryPlan:
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
     """Return the plan for reading every entry of every pack.
 
-    An id that occurs in several packs is read from each of them: the index of one may give it to another object.
+    If an id is in several packs, read it from each of them, because a forged index may give the id to another object.
     """
     history = HistoryPlan()
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Array]] = []

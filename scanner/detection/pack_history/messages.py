@@ -34,7 +34,7 @@ NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over
 """Messages that name an object that was not read, and their reasons."""
 
 WHOLE_PACK = bytes(32)
-"""In the place of an id: every object of the pack. No object has this id."""
+"""Used instead of an id, it means every object of the pack. No object has this id."""
 
 _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, DONE: _COUNTS.size} | dict.fromkeys(
     NOTES, 0

@@ -94,7 +94,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return the records of a pack's entries that git has to read."""
+    """Return the records of the entries that git has to read of a pack."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
@@ -180,7 +180,7 @@ def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
         records = _records(plan, (number for number, _ in reader.for_git))
         messages.send_frame(connection, Frame(GIT, payload=records))
     else:
-        # Git looks them up by their ids, and the index may give an id to several entries.
+        # Git looks up objects by their ids, and the index may give the same id to several entries.
         for number, kind in reader.for_git:
             send(DAMAGED, number, kind)
     messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))

@@ -40,7 +40,10 @@ THIN, THIN_DEVIATIONS = 0.7, 4.0
 """A window with less than this share of the usual entries may be incomplete, if chance does not explain it: the
 difference exceeds this many standard deviations of the usual number."""
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
-"""After a longer pause, pushes may be much rarer than before it, at night for instance. So this share is expected."""
+"""After a pause longer than this, pushes may be much rarer than before, for instance at night.
+
+So only this share of the usual rate is expected.
+"""
 MAX_LAG_SECONDS = 120.0
 """Windows that are further behind than this are caught up on later, so that old pushes do not delay new ones."""
 MAX_BEHIND_SECONDS = 86_400
@@ -48,8 +51,11 @@ MAX_BEHIND_SECONDS = 86_400
 MAX_SPANS = 100
 """Limit of the spans to catch up on."""
 _SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005
-"""Weights of one window in the usual rate. A thin window hardly changes it: if windows stay thin, they are believed
-after about five hours. Otherwise an index that loses entries would soon count as complete."""
+"""Weights of one window in the usual rate.
+
+A thin window has a small weight, so that an index that loses entries does not soon count as complete. If windows stay
+thin for about five hours, the lower rate becomes the usual one.
+"""
 
 Span = tuple[int, int]
 
@@ -143,11 +149,11 @@ class Plan:
         return given_up
 
     def is_after_pause(self, now: float) -> bool:
-        """Return whether no window was searched for so long that the usual rate may not hold any more."""
+        """Return whether the last window was searched so long ago that the usual rate may no longer be valid."""
         return now - self.settle - self.until > LONG_PAUSE_SECONDS
 
     def expect_less(self) -> None:
-        """Expect fewer pushes after a pause. The next windows correct the rate upwards."""
+        """Lower the usual rate after a pause. The next windows raise it again if necessary."""
         self.rate *= LESS_AFTER_PAUSE
 
     def next_window(self, now: float) -> Span | None:

@@ -21,7 +21,7 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for places in this process, where its limits can be changed and its reads counted."""
+    """Search for places in this process, where a test can change the limits and count the reads."""
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -151,6 +151,6 @@ print(walk._entries_of(b"00000 x\\0" * 400_000)[:0])
 
 
 def test_a_damaged_tree_costs_linear_time_and_keeps_the_entries_before_the_damage() -> None:
-    # With work that grows by the square, the kernel ends the process: these sizes would take half an hour.
+    # If the work grew quadratically, these sizes would take half an hour, and the kernel would end the process.
     run = subprocess.run([sys.executable, "-c", PARSING], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [f"[(b'leak', {bytes(range(20))!r}, False)] False", "[]"]

@@ -1,4 +1,7 @@
-"""Places are found by a process that can only read, is killed at the deadline, and whose answer is checked."""
+"""A separate process finds the places.
+
+It can only read files, it is killed at the deadline, and its answer is checked.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def use_git(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a script in the place of git."""
+    """Run a script instead of git."""
     program = folder / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")

@@ -1,4 +1,4 @@
-"""What commands print is harmless in a terminal, whatever others have named things."""
+"""The output of commands is harmless in a terminal, even if names in it are hostile."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
     An unverified mail address could belong to another person, so it is not used.
     """
     given = claims.get(settings.oidc_name_claim)
-    # Some providers write the claim as text.
+    # Some providers send the claim as text instead of a boolean.
     is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified", True) not in (True, "true")
     name = given if isinstance(given, str) and given.strip() and not is_unverified else str(claims["sub"])
     return NAME_PREFIX + printable(name)

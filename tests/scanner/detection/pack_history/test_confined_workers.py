@@ -1,4 +1,4 @@
-"""A process that reads packs can answer on its connection, and nothing else. The process that plans can only read."""
+"""A process that reads packs can only answer on its connection. The process that plans can only read files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return what the planning process was refused, and what a worker was refused."""
+    """Return the operations that were refused to the planning process, and those that were refused to a worker."""
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)
     (repository / "packs.json").write_text(json.dumps([str(one_pack(repository))]))

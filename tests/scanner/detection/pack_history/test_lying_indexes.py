@@ -1,4 +1,4 @@
-"""What the files of a hand-written repository say about its objects hides none of them."""
+"""Wrong values in the files of a repository that git has not written hide none of its objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Read small packs with git, as usual, or with the pack reader."""
+    """Make the test read small packs with git, as usual, or with the pack reader."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)
@@ -160,7 +160,7 @@ def test_a_forged_multi_pack_index_hides_no_pack(tmp_path: Path, repository: Pat
     write_pack(repository, "aa", [blob(HARMLESS)])
     write_pack(repository, "bb", [blob(b"other")])
     git("multi-pack-index", "write", cwd=repository)
-    # The packs that the multi-pack-index names now hold other objects, which it does not list.
+    # Now the packs that the multi-pack-index lists have other objects than it says.
     write_pack(repository, "bb", [blob(token.encode())])
     assert has_found(scan_history(repository, Detector()), token)
     write_pack(repository, "bb", [blob(b"other")])

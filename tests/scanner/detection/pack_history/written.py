@@ -1,4 +1,4 @@
-"""Repositories that are written by hand, whose indexes may say anything."""
+"""Writes repositories whose indexes may contain wrong values, unlike those that git writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_COPY = 0xFFFFFF
 
 
 class Entry(NamedTuple):
-    """An entry of a pack. `oid` is what the index says."""
+    """An entry of a pack. `oid` is the id that the index gives for it."""
 
     oid: bytes
     raw: bytes
@@ -46,10 +46,10 @@ def write_pack(
 
     Args:
         repository: The git directory.
-        name: The digits in its name.
+        name: The digits in the pack's name.
         entries: The entries.
-        offsets: What the index says, for the first ones if there are more entries; else the true offsets.
-        count: The number of objects that the head of the pack gives; else that of the index.
+        offsets: The offsets in the index, for the first entries. By default, the true offsets.
+        count: The number of objects in the header of the pack. By default, the number in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
     listed = list(offsets) or true[:-1]
@@ -71,7 +71,7 @@ def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
 
 
 def deltas_of(size: int, count: int) -> Iterator[Entry]:
-    """Yield a blob of zeros, and deltas of a few bytes that each make another blob of this size."""
+    """Yield a blob of zeros, and deltas of a few bytes. Each delta makes another blob of this size."""
     base = blob(bytes(size))
     yield base
     at = len(base.raw)

@@ -280,7 +280,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Publish a canary in the gist, and return its token as whoever reads the gist sees it."""
+    """Publish a canary in the gist, and return its token from the gist's public content."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 

@@ -210,7 +210,7 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that leaves out canaries, which are no incidents. The filter by their cause shows them."""
+    """Return the condition that leaves out canaries, because they are not leaks. A filter by their cause shows them."""
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
