@@ -43,6 +43,11 @@ class CandidateLimits:
         with self._lock:
             return self._admits(key)
 
+    def has_room_for(self, key: Hashable) -> bool:
+        """Return whether the token is known here, or one more distinct token is within the limits."""
+        with self._lock:
+            return key in self._places or (len(self._places) < MAX_DIGESTS and self._total < MAX_CANDIDATES)
+
     def _admits(self, key: Hashable) -> bool:
         places = self._places.get(key, 0)
         if not places and (len(self._places) >= MAX_DIGESTS or self._total >= MAX_CANDIDATES):

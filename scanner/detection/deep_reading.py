@@ -131,7 +131,18 @@ class InProcessReader:
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
         opening = _Opening(self, request, defer, lambda: deadline - self._clock())
-        return scan_objects(pack, _glance, lambda found: found.token, frozenset(request.wants), opening.open)
+        return scan_objects(
+            pack,
+            _glance,
+            _token_of,
+            frozenset(request.wants),
+            opening.open,
+            token_of=_token_of if request.keeps_beyond else None,
+        )
+
+
+def _token_of(found: Finding) -> bytes:
+    return found.token
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:

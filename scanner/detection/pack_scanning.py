@@ -26,6 +26,8 @@ MAX_CROWD = 64
 """Objects with more findings than this come last, so that a flood of findings in one object does not hide a leak in
 another.
 """
+MAX_BEYOND = 100_000
+"""Tokens of one pack beyond the limits of candidates that are still looked up. Each takes 41 bytes."""
 MAX_NOT_READ = 100
 """Unread objects of one pack that are recorded one by one. Further ones are only counted."""
 POSTPONED_BYTES = 48 << 20
@@ -58,11 +60,21 @@ class Look(Generic[T]):
 
 @dataclass(slots=True)
 class PackHit(Generic[T]):
-    """An object with findings."""
+    """An object with findings. `is_confirmed`: the token store knows each of them, so no limit applies to them."""
 
     oid: str
     type: ObjectType
     found: list[T]
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokensBeyond:
+    """Tokens of one object that were found beyond the limits of candidates. `tokens` are joined by line ends."""
+
+    oid: str
+    type: ObjectType
+    tokens: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +97,14 @@ class PackScan(Generic[T]):
         locations: Path and commit of objects, by object id.
         unread: Counts of what was not read, by reason.
         not_read: The first MAX_NOT_READ objects that were not read completely.
+        beyond: Tokens beyond the limits of candidates. The token store may know some of them.
         reached: The wanted objects that the pack contains.
         objects: The number of objects that were scanned.
         bytes: The inflated bytes that were scanned.
         is_all_located: An object without a location is in no tree of the pack.
         is_over_limit: A limit was reached, so a request for fewer objects would return more of each.
         is_cut_off: The pack is truncated.
+        unknown: Tokens beyond the limits that the token store did not know.
         is_damaged: The pack is corrupt. The transfer may have damaged it.
     """
 
@@ -98,6 +112,7 @@ class PackScan(Generic[T]):
     locations: dict[str, Location] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
     not_read: list[UnreadPackObject] = field(default_factory=list)
+    beyond: list[TokensBeyond] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
     objects: int = 0
     bytes: int = 0
@@ -105,6 +120,7 @@ class PackScan(Generic[T]):
     is_over_limit: bool = False
     is_cut_off: bool = False
     is_damaged: bool = False
+    unknown: int = 0
 
 
 def scan_objects(
@@ -113,6 +129,8 @@ def scan_objects(
     key: Callable[[T], Hashable],
     wants: Collection[str],
     open_object: Callable[[PackObject, bytes], Look[T] | None] | None = None,
+    *,
+    token_of: Callable[[T], bytes] | None = None,
 ) -> PackScan[T]:
     """Scan every object of a pack, then find the places of the objects with findings.
 
@@ -124,8 +142,10 @@ def scan_objects(
         wants: Object ids. The result says which of them the pack contains.
         open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
             object does not hide a plain token in another.
+        token_of: Returns the token of a finding. If it is given, tokens beyond the limits of candidates are returned in
+            `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
     """
-    scanner = _Scanner[T](key, wants)
+    scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
     room = POSTPONED_BYTES
     for item in pack:
@@ -151,8 +171,11 @@ def scan_objects(
 class _Scanner(Generic[T]):
     """Collects the results of scanning the objects of a pack."""
 
-    def __init__(self, key: Callable[[T], Hashable], wants: Collection[str]) -> None:
-        self._key, self._wants = key, wants
+    def __init__(
+        self, key: Callable[[T], Hashable], wants: Collection[str], token_of: Callable[[T], bytes] | None
+    ) -> None:
+        self._key, self._wants, self._token_of = key, wants, token_of
+        self._room_beyond = 0 if token_of is None else MAX_BEYOND
         self._scan = PackScan[T]()
         self._limits = CandidateLimits()
         self._crowded: list[PackHit[T]] = []
@@ -187,19 +210,37 @@ class _Scanner(Generic[T]):
             scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, seen.content_digest, size))
         if len(seen.found) > MAX_CROWD:
             self._crowded.append(PackHit(item.oid, item.type, list(seen.found[: self._room])))
-            scan.unread[OVER_LIMIT] += max(len(seen.found) - self._room, 0)
+            self._set_aside(item.oid, item.type, seen.found[self._room :])
             self._room -= len(self._crowded[-1].found)
-        elif taken := self._admitted(seen.found):
+        elif taken := self._admitted(item.oid, item.type, seen.found):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
-    def _admitted(self, found: Sequence[T]) -> list[T]:
-        return [one for one in found if self._limits.admits(self._key(one))]
+    def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
+        """Return the findings within the limits, and set those of further tokens aside."""
+        taken: list[T] = []
+        beyond: list[T] = []
+        for one in found:
+            key = self._key(one)
+            if not self._limits.has_room_for(key):
+                beyond.append(one)
+            elif self._limits.admits(key):
+                taken.append(one)
+        self._set_aside(oid, object_type, beyond)
+        return taken
+
+    def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
+        """Keep the tokens to be looked up, and count those for which there is no room."""
+        kept = found[: self._room_beyond]
+        if kept and self._token_of is not None:
+            self._room_beyond -= len(kept)
+            self._scan.beyond.append(TokensBeyond(oid, object_type, b"\n".join(map(self._token_of, kept))))
+        self._scan.unread[OVER_LIMIT] += len(found) - len(kept)
 
     def close(self, pack: PackReading) -> PackScan[T]:
         """Find the places of the objects with findings, and return the result."""
         scan = self._scan
         for hit in self._crowded:
-            hit.found = self._admitted(hit.found)
+            hit.found = self._admitted(hit.oid, hit.type, hit.found)
             if hit.found:
                 scan.hits.append(hit)
         scan.locations.update(locate(self._kept, self._wanted - scan.locations.keys()))
@@ -228,6 +269,7 @@ class PackRequest:
         seconds: Processor seconds for the pack.
         opens: Whether to open objects. If not, find plain tokens only, and send back every object that has to be
             opened.
+        keeps_beyond: Whether to return tokens beyond the limits of candidates.
     """
 
     limits: PackLimits
@@ -235,6 +277,7 @@ class PackRequest:
     wants: tuple[str, ...]
     seconds: float
     opens: bool = True
+    keeps_beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True)

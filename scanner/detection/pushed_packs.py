@@ -7,12 +7,13 @@ of a second, it is passed to a reader, which is a process that can be killed.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from scanner.detection.budgets import SPENT, ScanBudget
-from scanner.detection.candidate_limits import CandidateLimits
+from scanner.detection.candidate_limits import OVER_LIMIT, CandidateLimits
 from scanner.detection.detector import Detector, ScanResult
 from scanner.detection.documents import Candidate
 from scanner.detection.findings import Finding
@@ -26,11 +27,13 @@ from scanner.detection.pack_scanning import (
     PackHit,
     PackRequest,
     PackScan,
+    TokensBeyond,
     UnreadPackObject,
     scan_objects,
 )
 from scanner.detection.packs import LATE, PackLimits, PackObject, read_pack
 from scanner.detection.prefilter import plain_only
+from scanner.detection.token_formats import is_token
 
 IN_PROCESS = PackLimits(
     pack_bytes=4 << 20,
@@ -52,9 +55,18 @@ MAX_CANDIDATES = 2_000
 """Candidates of one pack in this process. A pack with more goes to a reader, which handles floods."""
 MIN_SECONDS = 0.5
 """Processor seconds for a pack after its budget is spent: enough to find plain tokens."""
+LOOKED_UP_AT_ONCE = 1_000
+MAX_CONFIRMED = 10_000
+"""Real tokens of one pack beyond the limits of candidates. Each takes about 1 kB."""
+LOOK_UP_SECONDS = 5.0
+"""Seconds for looking up the tokens of one pack beyond the limits of candidates. The others are counted."""
 MAX_SECONDS = 8.0
 """Processor seconds of a reader for one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
+
+
+Known = Callable[[Collection[str]], Collection[str] | None]
+"""Returns those digests that the token store knows, or None if it cannot be asked now."""
 
 
 class _TooCostly(Exception):
@@ -69,6 +81,7 @@ def scan_pack(
     *,
     hash_name: str = "sha1",
     wants: Collection[str] = (),
+    known: Known | None = None,
 ) -> PackScan[Candidate]:
     """Return the candidates in the objects of a pack. They have no place yet.
 
@@ -79,6 +92,7 @@ def scan_pack(
         budget: What the push may cost. Once it is spent, only tokens in plain text are found.
         hash_name: sha1 or sha256.
         wants: Ids of objects. The result says which of them the pack contains.
+        known: Asks the token store about tokens beyond the limits of candidates. None: they are only counted.
 
     Raises:
         ReadersUnavailable: No reader can be started.
@@ -86,7 +100,8 @@ def scan_pack(
     try:
         return _in_process(detector, content, limits, budget, hash_name, frozenset(wants))
     except _TooCostly:
-        return _in_reader(detector, content, PackRequest(limits, hash_name, tuple(wants), 0.0), budget)
+        request = PackRequest(limits, hash_name, tuple(wants), 0.0, keeps_beyond=known is not None)
+        return _in_reader(detector, content, request, budget, known)
 
 
 def _in_process(
@@ -142,7 +157,9 @@ def _look_of(result: ScanResult) -> Look[Candidate] | None:
     return Look(result.candidates, result.unread, result.content_digest)
 
 
-def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget: ScanBudget) -> PackScan[Candidate]:
+def _in_reader(
+    detector: Detector, content: bytes, request: PackRequest, budget: ScanBudget, known: Known | None
+) -> PackScan[Candidate]:
     left = budget.remaining()
     seconds = min(max(left.seconds, MIN_SECONDS), MAX_SECONDS)
     request = replace(request, seconds=seconds, opens=not budget.is_spent)
@@ -151,6 +168,7 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
         # An object killed the reader. Let another reader find plain tokens without opening anything.
         budget.spend(seconds=answer.seconds)
         answer = detector.reader.read_pack(content, replace(request, opens=False))
+    confirmed = _confirmed(detector, answer.scan, known) if known is not None else []
     scan = _with_candidates(detector, answer)
     if answer.failure:
         digest = hashlib.sha256(content).hexdigest()
@@ -169,8 +187,43 @@ def _in_reader(detector: Detector, content: bytes, request: PackRequest, budget:
         _read_alone(detector, item, budget, scan, limits)
     scan.unread.update(limits.over)
     scan.hits.sort(key=lambda hit: len(hit.found) > MAX_CROWD)
+    scan.hits = confirmed + scan.hits
     scan.unread = +scan.unread
     return scan
+
+
+def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
+    """Look up the tokens beyond the limits, and return those that the token store knows.
+
+    Count the others as unknown, and those that could not be looked up in time as unread.
+    """
+    hits: list[PackHit[Candidate]] = []
+    deadline = time.monotonic() + LOOK_UP_SECONDS
+    waiting: list[tuple[TokensBeyond, list[Candidate]]] = []
+    count, room = 0, MAX_CONFIRMED
+    beyond, scan.beyond = scan.beyond, []
+    beyond.reverse()
+    while beyond or waiting:
+        if beyond and count < LOOKED_UP_AT_ONCE:
+            item = beyond.pop()
+            findings = [Finding(token, 0, 1) for token in item.tokens.split(b"\n") if is_token(token.decode("ascii"))]
+            waiting.append((item, detector.candidates_of(findings, OBJECT_NAME)))
+            count += len(findings)
+            continue
+        if time.monotonic() > deadline or room <= 0:
+            scan.unread[OVER_LIMIT] += count + sum(item.tokens.count(b"\n") + 1 for item in beyond)
+            break
+        digests = known({candidate.digest for _, found in waiting for candidate in found})
+        if digests is None:
+            scan.unread[OVER_LIMIT] += count
+        else:
+            real = [(item, [one for one in found if one.digest in digests]) for item, found in waiting]
+            hits += [PackHit(item.oid, item.type, found, is_confirmed=True) for item, found in real if found]
+            number = sum(len(found) for _, found in real)
+            scan.unknown += count - number
+            room -= number
+        waiting, count = [], 0
+    return hits
 
 
 def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candidate]:
@@ -180,6 +233,7 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
         found.locations,
         Counter(found.unread),
         found.not_read,
+        [],
         found.reached,
         found.objects,
         found.bytes,
@@ -187,6 +241,7 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
         found.is_over_limit,
         found.is_cut_off,
         found.is_damaged,
+        found.unknown,
     )
 
 

@@ -18,12 +18,14 @@ from scanner.detection.findings import Finding
 from scanner.detection.pack_codec import ObjectType
 from scanner.detection.pack_locations import MAX_PATH, Location
 from scanner.detection.pack_scanning import (
+    MAX_BEYOND,
     MAX_NOT_READ,
     DeferredObject,
     PackAnswer,
     PackHit,
     PackRequest,
     PackScan,
+    TokensBeyond,
     UnreadPackObject,
 )
 from scanner.detection.packs import PackLimits
@@ -102,6 +104,7 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
         ],
         "unread": dict(scan.unread),
         "not_read": [asdict(item) for item in scan.not_read],
+        "beyond": [[item.oid, item.type, item.tokens.decode("ascii")] for item in scan.beyond],
         "reached": sorted(scan.reached),
         "numbers": [scan.objects, scan.bytes],
         "flags": [scan.is_all_located, scan.is_over_limit, scan.is_cut_off, scan.is_damaged],
@@ -159,6 +162,7 @@ def _scan(value: Any) -> PackScan[Finding]:
         {_oid(oid): _location(*rest) for oid, *rest in value["locations"]},
         reasons_from_json(value["unread"]),
         [_unread(**item) for item in value["not_read"][:MAX_NOT_READ]],
+        [_beyond(*item) for item in value["beyond"][:MAX_BEYOND]],
         {_oid(oid) for oid in value["reached"]},
         int(objects),
         int(size),
@@ -185,6 +189,10 @@ def _unread(oid: str, type: str, reasons: list[str], digest: str, size: int) -> 
     return UnreadPackObject(
         _oid(oid), _type(type), tuple(str(reason)[:200] for reason in reasons[:100]), digest, int(size)
     )
+
+
+def _beyond(oid: str, object_type: str, tokens: str) -> TokensBeyond:
+    return TokensBeyond(_oid(oid), _type(object_type), tokens.encode("ascii"))
 
 
 def _oid(value: str) -> str:

@@ -63,6 +63,12 @@ class StoreAccess(Protocol):
             unavailable, the answer lists all digests as not checked.
         """
 
+    def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
+        """Return the digests that the store knows, in a transaction or request of its own. Locks nothing.
+
+        Return None if a remote store cannot be asked. Raises the database's error.
+        """
+
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
         """Look the tokens up inside the writing transaction, and lock the rows that the decision depends on.
 
@@ -113,6 +119,10 @@ class TransactionalAccess:
     def ask(self, digests: Callable[[], Collection[str]]) -> None:
         del digests
 
+    def known(self, database: Database, digests: Collection[str]) -> Collection[str]:
+        with database.read() as session:
+            return sql.known(session, digests)
+
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
         del asked
         return LookUp(sql.look_up(session, digests, lock=True))
@@ -150,6 +160,11 @@ class RemoteAccess:
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp:
         return self._ask(digests())
+
+    def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
+        del database
+        found = self._ask(digests)
+        return None if found.not_checked and not found.records else found.records.keys()
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
         if asked is None:

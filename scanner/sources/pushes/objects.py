@@ -38,8 +38,11 @@ def read_pack(
         reading: The result to add to.
         wants: Ids of objects. The returned scan says whether the pack contains them.
     """
-    scan = scan_pack(detector, pack.content, limits, reading.budget, hash_name=pack.hash_name, wants=wants)
+    scan = scan_pack(
+        detector, pack.content, limits, reading.budget, hash_name=pack.hash_name, wants=wants, known=reading.known
+    )
     reading.objects += scan.objects
+    reading.unknown += scan.unknown
     reading.bytes += len(pack.content)
     reading.unread.update(scan.unread)
     reading.is_cut_off = reading.is_cut_off or scan.is_cut_off
@@ -49,7 +52,7 @@ def read_pack(
         place = replace(base, kind=_KINDS[missed.type], git_object=missed.oid or None)
         reading.not_read.append(not_read_object(missed.reasons, missed.digest, missed.size, place))
     for hit in scan.hits:
-        taken = reading.limits.take(hit.found)
+        taken = hit.found if hit.is_confirmed else reading.limits.take(hit.found)
         location = scan.locations.get(hit.oid)
         reading.unread["not_located"] += location is None and not scan.is_all_located
         if taken:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from scanner.detection import Candidate
 from scanner.detection.budgets import ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
+from scanner.detection.pushed_packs import Known
 from scanner.github.errors import GitHubError
 from scanner.records.unread_contents import NotRead
 from scanner.sources.pushes.likelihood import Likelihood
@@ -97,6 +98,8 @@ class PushReading:
         refusal: The gate's error if it refused a further request locally.
         budget: The scan budget that all documents of the push share.
         limits: The limits of candidates that all documents of the push share.
+        known: Asks the token store about tokens beyond these limits.
+        unknown: Tokens beyond the limits that the store did not know. They are not recorded.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -112,6 +115,8 @@ class PushReading:
     refusal: GitHubError | None = None
     budget: ScanBudget = field(default_factory=ScanBudget.for_push)
     limits: CandidateLimits = field(default_factory=CandidateLimits)
+    known: Known | None = None
+    unknown: int = 0
 
     @property
     def complete(self) -> bool:

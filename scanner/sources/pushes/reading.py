@@ -8,6 +8,7 @@ from dataclasses import replace
 from scanner.detection import Detector, redact
 from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.packs import PackLimits
+from scanner.detection.pushed_packs import Known
 from scanner.github import git_protocol
 from scanner.github.addresses import is_object_id
 from scanner.github.client import GitHub, get_json
@@ -35,6 +36,7 @@ def read_push(
     known: RememberedTips | None = None,
     page_budget: ScanBudget | None = None,
     is_first_look: bool = False,
+    token_store: Known | None = None,
 ) -> PushReading:
     """Read the push by the git protocol, or by the REST API if the git server answers with an error.
 
@@ -51,7 +53,7 @@ def read_push(
         GitHubError: Nothing could be read.
     """
     budget = ScanBudget.for_first_look(page_budget) if is_first_look else ScanBudget.for_push(page_budget)
-    reading = PushReading(budget=budget, is_first_look=is_first_look)
+    reading = PushReading(budget=budget, is_first_look=is_first_look, known=token_store)
     _read(github, push, detector, limits, known, reading)
     reading.unread.update(reading.limits.over)
     if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,11 +16,11 @@ from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
 from scanner.records import jobs
-from scanner.records.database import Database
+from scanner.records.database import Database, is_unavailable
 from scanner.records.jobs import ClaimedJob
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
-from scanner.response.respond import Response
+from scanner.response.respond import NOT_RECORDED, Response
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.runner import ItemOutcome, respond_or_keep
 from scanner.sources.canaries import pushes as canary_pushes
@@ -134,7 +135,18 @@ class _PageReader:
             known=known,
             page_budget=self._budget,
             is_first_look=self._is_first_look,
+            token_store=partial(_known, self._database, self._policy),
         )
+
+
+def _known(database: Database, policy: Policy, digests: Collection[str]) -> Collection[str] | None:
+    """Return the digests that the token store knows, or None if it or the database is unavailable."""
+    try:
+        return policy.access.known(database, digests)
+    except Exception as err:
+        if is_unavailable(err):
+            return None
+        raise
 
 
 def _respond(
@@ -211,6 +223,7 @@ def _count(reading: PushReading, outcome: ItemOutcome[Push]) -> None:
         outcome.counts[f"rung_{reading.plan.rung}"] += 1
         outcome.counts.update({f"may_miss_{reason}": 1 for reason in reading.plan.may_miss})
     outcome.counts["objects"] += reading.objects
+    outcome.counts[NOT_RECORDED] += reading.unknown
     outcome.counts["bytes"] += reading.bytes
     outcome.counts.update({f"unread_{reason}": count for reason, count in reading.unread.items()})
     outcome.not_read = reading.not_read

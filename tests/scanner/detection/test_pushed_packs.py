@@ -8,12 +8,21 @@ from __future__ import annotations
 import gzip
 import hashlib
 import random
+import string
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
-from scanner.detection import Candidate, Detector, ScanBudget, deep_reading, pushed_packs, sha256_digest
+from scanner.detection import (
+    Candidate,
+    Detector,
+    ScanBudget,
+    deep_reading,
+    pack_scanning,
+    pushed_packs,
+    sha256_digest,
+)
 from scanner.detection.budgets import SPENT
 from scanner.detection.candidate_limits import OVER_LIMIT
 from scanner.detection.deep_reading import DeepReading, InProcessReader
@@ -21,7 +30,7 @@ from scanner.detection.limits import Limits
 from scanner.detection.pack_codec import object_id
 from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
 from scanner.detection.packs import PackLimits
-from scanner.detection.pushed_packs import scan_pack
+from scanner.detection.pushed_packs import Known, scan_pack
 from tests.scanner.detection.test_packs import delta, header, pack_of, plain, varint
 from tests.scanner.detection.token_encoders import random_token
 
@@ -196,3 +205,43 @@ def test_the_pack_says_which_of_the_wanted_objects_it_holds() -> None:
     oid = object_id("blob", LEAK)
     scan = scan_pack(Detector(), pack, PackLimits(), ScanBudget.for_push(), wants=(oid, "0" * 40))
     assert scan.reached == {oid}
+
+
+def flooded(files: int = 90, tokens: int = 64) -> bytes:
+    """Return a pack of small files that hold more invented tokens than the limit of candidates."""
+    chance = random.Random(3)
+    letters = string.ascii_letters + string.digits
+    invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]
+    return pushed(*("\n".join(invented[at : at + tokens]).encode() for at in range(0, len(invented), tokens)))
+
+
+def looked_up(pack: bytes, known: Known) -> PackScan[Candidate]:
+    return scan_pack(Detector(reader=Reader()), pack, PackLimits(), ScanBudget.for_push(), known=known)
+
+
+def test_a_leak_beyond_the_limit_of_candidates_is_looked_up_and_found() -> None:
+    asked: list[int] = []
+    real: set[str] = set()
+
+    def known(digests: Collection[str]) -> set[str]:
+        asked.append(len(digests))
+        real.add(max(digests))
+        return {max(digests)}
+
+    scan = looked_up(flooded(), known)
+    assert (asked, scan.unknown, scan.unread) == ([760], 759, {})
+    (hit,) = [hit for hit in scan.hits if hit.is_confirmed]
+    assert {candidate.digest for candidate in hit.found} == real
+    assert scan.locations[hit.oid].path.startswith("file_")
+    assert len(digests(scan)) == 5_001
+
+
+def test_tokens_beyond_the_limit_are_counted_if_the_store_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = flooded()
+    for scan in (looked_up(pack, lambda _: None), scanned(pack, Reader())):
+        assert scan.unread == {"candidates_over_limit": 760}
+        assert len(digests(scan)) == 5_000
+    monkeypatch.setattr(pack_scanning, "MAX_BEYOND", 700)
+    assert looked_up(pack, lambda _: ()).unread == {"candidates_over_limit": 60}
+    monkeypatch.setattr(pushed_packs, "LOOK_UP_SECONDS", -1.0)
+    assert looked_up(pack, lambda _: ()).unread == {"candidates_over_limit": 760}

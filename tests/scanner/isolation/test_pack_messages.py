@@ -19,7 +19,14 @@ import pytest
 
 from scanner.detection.findings import Finding
 from scanner.detection.pack_locations import Location
-from scanner.detection.pack_scanning import DeferredObject, PackHit, PackRequest, PackScan, UnreadPackObject
+from scanner.detection.pack_scanning import (
+    DeferredObject,
+    PackHit,
+    PackRequest,
+    PackScan,
+    TokensBeyond,
+    UnreadPackObject,
+)
 from scanner.detection.packs import PackLimits
 from scanner.isolation import messages, pack_messages
 from tests.scanner.detection.token_encoders import random_token
@@ -31,6 +38,7 @@ GOOD: dict[str, Any] = {
     "locations": [],
     "unread": {},
     "not_read": [],
+        "beyond": [],
     "reached": [],
     "numbers": [1, 2],
     "flags": [True, False, False, False],
@@ -70,6 +78,7 @@ def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
         {OID: Location("a\udcff/b", OID, datetime.fromtimestamp(1000, UTC))},
         Counter({"damaged": 2}),
         [UnreadPackObject(OID, "tree", ("damaged",), "0" * 64, 7)],
+        [TokensBeyond(OID, "blob", TOKEN + b"\n" + TOKEN)],
         {OID},
         *(5, 6, False, True, True, True),
     )
@@ -96,6 +105,8 @@ def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
         frame(b"s", {**GOOD, "locations": [[OID, "a", "x", 1]]}),
         frame(b"s", {**GOOD, "not_read": [{"oid": OID}]}),
         frame(b"s", {**GOOD, "not_read": [{"oid": OID, "type": "blob", "reasons": [], "digest": "x", "size": 1}]}),
+        frame(b"s", {**GOOD, "beyond": [[OID, "blob", "r8_é"]]}),
+        frame(b"s", {**GOOD, "beyond": [[7, "blob", "x"]]}),
         frame(b"s", {**GOOD, "flags": [True]}),
         frame(b"s", {**GOOD, "unread": {"x": "many"}}),
         FRAME.pack(b"s", 0, messages.MAX_ANSWER_BYTES + 1),

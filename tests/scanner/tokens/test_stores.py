@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from typing import cast
 
 import pytest
 
 from scanner.records.database import Database
+from scanner.response.store_access import access_to
 from scanner.tokens import sql
 from scanner.tokens.http import HttpStore
 from scanner.tokens.imports import ImportedToken
@@ -52,3 +54,12 @@ def test_a_look_up_distinguishes_live_disabled_and_unknown_tokens(database: Data
     assert found.records[DISABLED].disabled_at is not None
     for record in found.records.values():
         assert (record.name, record.recipients) == ("training", ("ana@example.com",))
+
+
+@pytest.mark.parametrize("opened", [sql_store, http_store])
+def test_a_response_can_ask_which_of_many_digests_are_known(database: Database, opened: Opened) -> None:
+    with opened(database) as store:
+        access = access_to(cast(SqlStore | HttpStore, store))
+        asked = {LIVE, DISABLED, *(f"{number:064x}" for number in range(1_200))}
+        assert set(access.known(database, asked) or ()) == {LIVE, DISABLED}
+        assert not access.known(database, {UNKNOWN})

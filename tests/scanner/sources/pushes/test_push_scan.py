@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from starlette.responses import JSONResponse, Response
 
-from scanner.detection import Detector, sha256_digest
+from scanner.detection import Detector, candidate_limits, pushed_packs, sha256_digest
 from scanner.detection.packs import PackLimits
 from scanner.detection.token_formats import hint_of
 from scanner.github.client import GitHub, connect, get_json
@@ -26,7 +26,7 @@ from scanner.github.git_protocol import pkt_line
 from scanner.records import jobs, spool
 from scanner.records.database import Database
 from scanner.records.leases import LeaseLost
-from scanner.records.models import ApiToken, NotificationSubject, ScanJob, db_now
+from scanner.records.models import ApiToken, Exposure, NotificationSubject, ScanJob, db_now
 from scanner.records.source_models import RepositoryTips, UnreadContent
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
@@ -144,6 +144,29 @@ def test_a_page_is_read_and_its_tokens_are_disabled(bench: Bench, workplace: Mak
     (job,) = bench.jobs()
     assert (job.state, job.counts["pushes"], job.counts["candidates"]) == ("done", 3, 3)
     assert not bench.has_more()
+
+
+def test_every_real_token_of_a_push_is_disabled_however_many_there_are(
+    bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_limits, "MAX_DIGESTS", 2)
+    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # a reader scans the pack
+    tokens = [fresh_token() for _ in range(6)]
+    digests = [bench.know(token) for token in tokens]
+    work = workplace()
+    before = work.commit("first")
+    for number, token in enumerate([*tokens, fresh_token()]):
+        work.write(f"f{number}", token)
+    head = work.commit("oops")
+    work.push()
+    job_id = bench.queue(push(before, head))
+    bench.scan()
+    assert all(map(bench.is_disabled, digests))
+    with bench.database.read() as session:
+        job = session.get_one(ScanJob, job_id)
+        places = session.execute(select(Exposure.path)).scalars().all()
+    assert len(set(places)) == 6
+    assert "unread_candidates_over_limit" not in job.counts
 
 
 def test_a_repository_that_is_gone_is_counted_and_not_tried_again(
