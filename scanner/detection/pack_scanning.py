@@ -26,7 +26,7 @@ MAX_CROWD = 64
 """Objects with more findings than this come last, so that a flood of findings in one object does not hide a leak in
 another.
 """
-MAX_BEYOND = 100_000
+MAX_BEYOND = 40_000
 """Tokens of one pack beyond the limits of candidates that are still looked up. Each takes 41 bytes."""
 MAX_NOT_READ = 100
 """Unread objects of one pack that are recorded one by one. Further ones are only counted."""

@@ -206,7 +206,7 @@ def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> lis
     while beyond or waiting:
         if beyond and count < LOOKED_UP_AT_ONCE:
             item = beyond.pop()
-            findings = [Finding(token, 0, 1) for token in item.tokens.split(b"\n") if is_token(token.decode("ascii"))]
+            findings = [Finding(token, 0, 1) for token in item.tokens.split(b"\n") if is_token(token.decode("latin-1"))]
             waiting.append((item, detector.candidates_of(findings, OBJECT_NAME)))
             count += len(findings)
             continue

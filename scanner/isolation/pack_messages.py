@@ -1,4 +1,5 @@
-"""The protocol between a process and a reader that scans a pack: one request, then deferred objects, then the result.
+"""The protocol between a process and a reader that scans a pack: one request, then deferred objects, then the tokens
+beyond the limits of candidates, then the result.
 
 A deferred object is sent as soon as the reader defers it, so that the reader need not keep it.
 """
@@ -44,11 +45,12 @@ PACK = b"p"
 MAX_OPTIONS_BYTES = 1 << 20
 MAX_DEFERRED_OBJECTS = 1_000
 MAX_DEFERRED_TOTAL = 256 << 20
+MAX_BEYOND_BYTES = 64 * MAX_BEYOND
 MAX_HITS = 300_000
 
 _SIZES = struct.Struct("<QI")
 _FRAME = struct.Struct("<cQI")
-_DEFERRED, _SCAN = b"o", b"s"
+_DEFERRED, _BEYOND, _SCAN = b"o", b"t", b"s"
 _OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}(?:[0-9a-f]{24})?)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TYPES = frozenset(get_args(ObjectType))
@@ -104,13 +106,15 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
         ],
         "unread": dict(scan.unread),
         "not_read": [asdict(item) for item in scan.not_read],
-        "beyond": [[item.oid, item.type, item.tokens.decode("ascii")] for item in scan.beyond],
         "reached": sorted(scan.reached),
         "numbers": [scan.objects, scan.bytes],
         "flags": [scan.is_all_located, scan.is_over_limit, scan.is_cut_off, scan.is_damaged],
         "seconds": seconds,
         "retires": retires,
     }
+    for item in scan.beyond:
+        head = json.dumps([item.oid, item.type]).encode("ascii")
+        connection.sendall(_FRAME.pack(_BEYOND, len(item.tokens), len(head)) + head + item.tokens)
     raw = json.dumps(value).encode("ascii")
     connection.sendall(_FRAME.pack(_SCAN, 0, len(raw)) + raw)
 
@@ -127,7 +131,8 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
         OSError: The connection broke, or its time-out passed.
     """
     deferred: list[DeferredObject] = []
-    total = 0
+    beyond: list[TokensBeyond] = []
+    total = beyond_total = 0
     while True:
         wait()
         head = receive(connection, _FRAME.size)
@@ -135,7 +140,13 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
             raise BadAnswer("the reader ended")
         kind, size, head_size = _FRAME.unpack(head)
         total += size
-        if head_size > MAX_ANSWER_BYTES or total > MAX_DEFERRED_TOTAL or size > MAX_CONTENT_BYTES:
+        beyond_total += size if kind == _BEYOND else 0
+        if (
+            head_size > MAX_ANSWER_BYTES
+            or total > MAX_DEFERRED_TOTAL
+            or size > MAX_CONTENT_BYTES
+            or beyond_total > MAX_BEYOND_BYTES
+        ):
             raise BadAnswer("the reader's answer is too large")
         raw, content = receive(connection, head_size), receive(connection, size)
         if len(content) < size:
@@ -143,16 +154,21 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
         try:
             value = json.loads(raw)
             if kind == _SCAN:
-                return PackAnswer(_scan(value), tuple(deferred), float(value["seconds"])), bool(value["retires"])
+                return PackAnswer(_scan(value, beyond), tuple(deferred), float(value["seconds"])), bool(
+                    value["retires"]
+                )
             oid, object_type = value
-            deferred.append(DeferredObject(_oid(oid), _type(object_type), content))
+            if kind == _BEYOND:
+                beyond.append(TokensBeyond(_oid(oid), _type(object_type), content))
+            else:
+                deferred.append(DeferredObject(_oid(oid), _type(object_type), content))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError) as err:
             raise BadAnswer("the reader's answer is not of the agreed form") from err
-        if kind != _DEFERRED or len(deferred) > MAX_DEFERRED_OBJECTS:
+        if kind not in (_DEFERRED, _BEYOND) or len(deferred) > MAX_DEFERRED_OBJECTS or len(beyond) > MAX_BEYOND:
             raise BadAnswer("the reader's answer is not of the agreed form")
 
 
-def _scan(value: Any) -> PackScan[Finding]:
+def _scan(value: Any, beyond: list[TokensBeyond]) -> PackScan[Finding]:
     if len(value["hits"]) > MAX_HITS or len(value["locations"]) > MAX_HITS:
         raise ValueError("too many objects")
     objects, size = value["numbers"]
@@ -162,7 +178,7 @@ def _scan(value: Any) -> PackScan[Finding]:
         {_oid(oid): _location(*rest) for oid, *rest in value["locations"]},
         reasons_from_json(value["unread"]),
         [_unread(**item) for item in value["not_read"][:MAX_NOT_READ]],
-        [_beyond(*item) for item in value["beyond"][:MAX_BEYOND]],
+        beyond,
         {_oid(oid) for oid in value["reached"]},
         int(objects),
         int(size),
@@ -189,10 +205,6 @@ def _unread(oid: str, type: str, reasons: list[str], digest: str, size: int) -> 
     return UnreadPackObject(
         _oid(oid), _type(type), tuple(str(reason)[:200] for reason in reasons[:100]), digest, int(size)
     )
-
-
-def _beyond(oid: str, object_type: str, tokens: str) -> TokensBeyond:
-    return TokensBeyond(_oid(oid), _type(object_type), tokens.encode("ascii"))
 
 
 def _oid(value: str) -> str:
