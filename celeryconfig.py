@@ -1,14 +1,13 @@
 """Celery's settings. A message only wakes a task. The rows in the database say which work is due.
 
-Messages are therefore acknowledged early, may be lost, repeated or late, and have no results. Leases and the sweeper
-recover the work of a worker that dies.
+Messages may therefore be lost, repeated or late, and have no results. Leases and the sweeper recover the work of a
+worker that dies.
 """
 
 from __future__ import annotations
 
 from kombu import Queue
 
-from scanner.settings import KNOWN_SOURCES as _SOURCES
 from workers.celery_settings import own_broker_url as _broker_url
 from workers.queues import QUEUES as _QUEUES
 
@@ -32,7 +31,9 @@ broker_transport_options = {
 
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-task_acks_late = False
+# A message counts against the prefetch limit until its task ends, so that a busy worker takes none that an idle one could
+# do at once. Unacknowledged messages are never delivered again (see workers/broker.py).
+task_acks_late = True
 task_serializer = "json"
 accept_content = ["json"]
 task_publish_retry = False
@@ -50,6 +51,7 @@ worker_max_memory_per_child = 1024 * 1024  # kB
 task_queues = [Queue(name) for name in _QUEUES]
 task_default_queue = "scanning"
 task_routes = {
+    "r8scan.poll_due": {"queue": "polling"},
     "r8scan.poll": {"queue": "polling"},
     "r8scan.sweep": {"queue": "responding"},
     "r8scan.look_up": {"queue": "responding"},
@@ -69,18 +71,11 @@ imports = ("workers.tasks",)
 
 beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1
-# Each tick expires before the next one, so that ticks do not pile up while no worker runs.
+# Ticks do not expire: a host whose clock is behind would discard all of them. The limit of a queue's length keeps them from
+# piling up while no worker runs (see workers/broker.py).
 beat_schedule = {
-    **{
-        f"poll-{source}": {
-            "task": "r8scan.poll",
-            "args": (source,),
-            "schedule": 1.0,
-            "options": {"expires": 1.0},
-        }
-        for source in _SOURCES
-    },
-    "sweep": {"task": "r8scan.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
-    "plant-canaries": {"task": "r8scan.plant_canaries", "schedule": 15.0, "options": {"expires": 15.0}},
-    "tidy": {"task": "r8scan.tidy", "schedule": 600.0, "options": {"expires": 300.0}},
+    "poll": {"task": "r8scan.poll_due", "schedule": 1.0},
+    "sweep": {"task": "r8scan.sweep", "schedule": 2.0},
+    "plant-canaries": {"task": "r8scan.plant_canaries", "schedule": 15.0},
+    "tidy": {"task": "r8scan.tidy", "schedule": 600.0},
 }

@@ -216,6 +216,7 @@ def test_only_polls_and_the_doctors_echo_are_put_into_the_queue_of_polls() -> No
     from celeryconfig import task_default_queue, task_routes
 
     assert [task for task, route in task_routes.items() if route["queue"] == "polling"] == [
+        "r8scan.poll_due",
         "r8scan.poll",
         "r8scan.echo_polling",
     ]

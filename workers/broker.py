@@ -1,8 +1,8 @@
 """The Redis broker, treated as untrusted: every message is checked and rebuilt before Celery sees it.
 
 A message contains the name of a task and, for a poll, the name of a source. Celery would also obey callbacks, chains,
-time limits, start times, compression and other serializers in a message. This module drops those. It refuses any other
-message, with one line in the log.
+time limits, start and expiry times, compression and other serializers in a message. This module drops those. It refuses
+any other message, with one line in the log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import base64
 import json
 import logging
 import uuid
-from datetime import datetime
 from queue import Empty
 from typing import Any
 
@@ -40,7 +39,7 @@ class MessageRefused(Exception):
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
-    """Return a new message for the queue with the task, argument and expiry of this one, and nothing else.
+    """Return a new message for the queue with the task and argument of this one, and nothing else.
 
     Raises:
         MessageRefused: no r8scan process sends such a message to this queue.
@@ -53,7 +52,7 @@ def checked(raw: Any, queue: str) -> dict[str, Any]:
         raise MessageRefused("it names no task of r8scan")
     if _queue_of(name) != queue:
         raise MessageRefused(f"{name} does not belong in this queue")
-    return _message(name, _arguments(raw, name), _expiry(headers), queue)
+    return _message(name, _arguments(raw, name), queue)
 
 
 def _queue_of(name: str) -> str | None:
@@ -84,17 +83,7 @@ def _arguments(raw: dict[str, Any], name: str) -> list[str]:
     return list(args)
 
 
-def _expiry(headers: dict[str, Any]) -> str | None:
-    expires = headers.get("expires")
-    if expires is None:
-        return None
-    try:
-        return datetime.fromisoformat(expires).isoformat()
-    except (TypeError, ValueError):
-        raise MessageRefused("its expiry is not a valid time") from None
-
-
-def _message(name: str, args: list[str], expires: str | None, queue: str) -> dict[str, Any]:
+def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
     message_id = str(uuid.uuid4())
     body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     return {
@@ -108,7 +97,7 @@ def _message(name: str, args: list[str], expires: str | None, queue: str) -> dic
             "root_id": message_id,
             "parent_id": None,
             "group": None,
-            "expires": expires,
+            "expires": None,
             "retries": 0,
             "timelimit": [None, None],
             "argsrepr": repr(tuple(args)),
@@ -189,9 +178,7 @@ class _Channel(redis.Channel):
                     _log.warning("a key in Redis was removed: %s is the name of a queue, but it was not a list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Send a message, and drop the oldest ones above MAX_WAITING. Without a consumer, even expired messages stay
-        queued.
-        """
+        """Send a message, and drop the oldest ones above MAX_WAITING: without a consumer, they pile up."""
         super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu has few types
         with self.conn_or_acquire() as client:
             client.ltrim(queue, 0, MAX_WAITING - 1)

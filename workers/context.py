@@ -38,7 +38,7 @@ from workers import outage
 MAX_CONNECTIONS = 6
 """Connections to the database of one process with threads. Threads wait for one: a transaction takes milliseconds."""
 MAX_CHILD_CONNECTIONS = 3
-"""Connections to the database of one child of a prefork pool, which does one task at a time."""
+"""Connections of a process that does one task at a time: a scanner, or one child of a prefork pool."""
 OTHER_CONNECTIONS = 1
 """Further connections of a process: its heartbeat opens one for a moment."""
 

@@ -10,7 +10,6 @@ import gc
 import importlib
 import logging
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -25,31 +24,19 @@ from scanner import tls
 from scanner.child_processes import die_with_parent
 from scanner.records.database import Database
 from scanner.settings import Settings
+from workers import memory
 from workers.health.overview import overview
 
 PACKAGES = ("scanner", "workers", "notifications")
-UNUSED = (
-    "workers.sandbox",
-    "workers.web",
-    "workers.cli",
-    "workers.__main__",
-    "scanner.records.migrations",
-    "scanner.detection.pack_history",
-)
-"""Packages that no service of `r8scan run` needs, or that run in processes of their own."""
+SERVICES = ("workers.tasks", "workers.programs", "workers.beat")
+"""The modules that services begin with. Commands, the web server, the sandbox and migrations are not among them."""
 LIBRARIES = (
-    "celery.apps.beat",
-    "celery.apps.worker",
-    "celery.bin.celery",
     "celery.concurrency.prefork",
     "celery.concurrency.thread",
     "celery.fixups",
     "kombu.transport.redis",
-    "psycopg",
-    "sqlalchemy.dialects.postgresql.psycopg",
-    "sqlalchemy.dialects.sqlite.pysqlite",
 )
-"""Modules that Celery and SQLAlchemy import when they start."""
+"""Modules that Celery imports when it starts. `warm_up` opens the database, which imports the driver that it needs."""
 FAILED = 70
 """Exit status of a fork that an exception ends."""
 WAIT_SECONDS = 0.02
@@ -103,12 +90,8 @@ Child = ForkedChild | subprocess.Popen[bytes]
 def import_everything() -> int:
     """Import all code that services need. Return the fingerprint of its files."""
     before = fingerprint()
-    for package in PACKAGES:
-        root = importlib.import_module(package)
-        for module in pkgutil.walk_packages(root.__path__, f"{package}."):
-            if not module.name.startswith(UNUSED):
-                importlib.import_module(module.name)
-    for name in LIBRARIES:
+    gc.disable()  # a collection would leave holes, which each fork fills with objects of its own
+    for name in (*SERVICES, *LIBRARIES):
         importlib.import_module(name)
     from sqlalchemy.orm import configure_mappers
 
@@ -116,7 +99,17 @@ def import_everything() -> int:
 
     configure_mappers()
     automata()
+    _finish_app()
     return before
+
+
+def _finish_app() -> None:
+    """Make Celery read its settings and register all tasks, which it would do in each fork."""
+    from workers.celery import app
+
+    app.loader.import_default_modules()
+    app.finalize()
+    _ = app.conf.broker_url, app.amqp.queues
 
 
 def warm_up(database: Database, settings: Settings) -> None:
@@ -129,8 +122,17 @@ def warm_up(database: Database, settings: Settings) -> None:
     for _, facts in samples():
         render(facts, MailIdentity(sender="r8scan@localhost"))
     database.close()
-    gc.collect()
+    keep_memory_shared()
+
+
+def keep_memory_shared() -> None:
+    """Prepare the memory of this process for forks.
+
+    A page is shared until one of the processes writes to it. So the garbage collector writes to no object that exists
+    now. malloc fills the holes of freed objects from two arenas, not from one for each thread.
+    """
     gc.freeze()
+    memory.limit_arenas()
 
 
 def fingerprint() -> int:
@@ -181,6 +183,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
 
 
 def _begin(parent: int, environment: Mapping[str, str]) -> None:
+    gc.enable()
     os.setsid()
     die_with_parent(parent)
     for number in HANDLED:

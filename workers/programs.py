@@ -1,14 +1,19 @@
 """Celery's worker and beat, without the texts that they would print outside the log: banners, and words at a
 shutdown.
+
+`start` runs them without Celery's command line, whose libraries for terminals take ten megabytes in each process.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from celery import Celery
 from celery.apps import beat, worker
 
 
@@ -24,6 +29,45 @@ class Beat(beat.Beat):  # type: ignore[misc]  # celery has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "quiet": True})
+
+
+def start(app: Celery, arguments: Sequence[str]) -> None:
+    """Run a worker or beat in this process until it is told to stop.
+
+    Args:
+        app: The Celery app.
+        arguments: What would follow `celery -A workers`. Only the options that the supervisor uses are known.
+
+    Raises:
+        SystemExit: with the worker's exit status, at its end.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("beat").add_argument("--pidfile")
+    options = commands.add_parser("worker")
+    options.add_argument("-n", dest="name")
+    options.add_argument("-Q", dest="queues")
+    options.add_argument("-P", dest="pool")
+    options.add_argument("-c", dest="concurrency", type=int)
+    for feature in ("gossip", "mingle", "heartbeat"):
+        options.add_argument(f"--without-{feature}", action="store_true")
+    wanted = parser.parse_args(arguments)
+    if wanted.command == "beat":
+        app.Beat().run()
+        return
+    running = app.Worker(
+        hostname=wanted.name,
+        queues=wanted.queues,
+        pool=wanted.pool,
+        concurrency=wanted.concurrency,
+        optimization="default",
+        loglevel="WARNING",
+        without_gossip=wanted.without_gossip,
+        without_mingle=wanted.without_mingle,
+        without_heartbeat=wanted.without_heartbeat,
+    )
+    running.start()
+    raise SystemExit(running.exitcode)
 
 
 def say(message: str, _: object = None) -> None:

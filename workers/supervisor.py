@@ -14,19 +14,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
 from scanner.child_processes import start_child
-from scanner.records import schema
+from scanner.records import versions
 from scanner.records.database import Database, DatabaseUnavailable, is_unavailable
 from scanner.settings import Settings
 from workers import embedded_redis, forked
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
-from workers.context import forget_context
+from workers.context import MAX_CHILD_CONNECTIONS, MAX_CONNECTIONS, forget_context
 from workers.forked import Child
 from workers.health import pulse, systemd
 from workers.health.machine import configuration
@@ -39,6 +39,7 @@ DEAF_SECONDS = 120.0
 
 A stuck process normally ends itself earlier, but a process that is stopped or stuck in C code cannot.
 """
+LOOK_SECONDS = 0.5
 STABLE_SECONDS = 60.0
 """A process that ends after running this long is restarted without a delay."""
 
@@ -51,10 +52,17 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A process to keep running. `arguments` follow `celery -A workers`."""
+    """A process to keep running.
+
+    Attributes:
+        name: Its name in logs and of its alive file.
+        arguments: What follows `celery -A workers`.
+        connections: The limit of its connections to the database.
+    """
 
     name: str
     arguments: tuple[str, ...]
+    connections: int = MAX_CONNECTIONS
 
 
 def services(processes: int) -> list[Service]:
@@ -64,12 +72,13 @@ def services(processes: int) -> list[Service]:
     threads. Responding and notifying share a process to save memory; bulkheads limit the threads of each task.
 
     Args:
-        processes: Number of child processes that scan pushes.
+        processes: Number of processes that scan pushes.
     """
+    scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
     return [
         Service("poller", _worker("poller", "polling", "threads", 4)),
         Service("responder", _worker("responder", "responding,notifying", "threads", RESPONDER_THREADS)),
-        Service("scanner", _worker("scanner", "scanning", "prefork", processes)),
+        *(Service(name, _worker(name, "scanning", "threads", 1), MAX_CHILD_CONNECTIONS) for name in scanners),
         Service("rescanner", _worker("rescanner", "rescans", "threads", RESCANNER_THREADS)),
         Service("beat", ("beat", "--pidfile=")),
     ]
@@ -115,7 +124,12 @@ def prepare(settings: Settings) -> None:
     try:
         database = Database(settings.database_url.get_secret_value())
         try:
-            before, after = schema.upgrade(database)
+            with database.read() as session:
+                before = after = versions.present(session)
+            if before != versions.wanted():
+                from scanner.records import schema  # late: alembic would stay in the memory of every process
+
+                before, after = schema.upgrade(database)
         finally:
             database.close()
     except DatabaseUnavailable as err:
@@ -164,7 +178,7 @@ class Supervisor:
                     },
                 )
                 notifier = systemd.current_notifier()
-                while not self._stop.wait(0.2):
+                while not self._stop.wait(LOOK_SECONDS):
                     self._end_deaf()
                     self._revive()
                     notifier.alive()
@@ -203,11 +217,10 @@ class Supervisor:
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
         own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive)}
-        arguments = ["-A", "workers", "--quiet", *service.arguments]
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
-            self._children[service.name] = forked.fork(lambda: run_celery(arguments), own)
+            self._children[service.name] = forked.fork(lambda: run_forked(service), own)
         else:
-            command = [sys.executable, "-m", "celery", *arguments]
+            command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *service.arguments]
             self._children[service.name] = start_child(command, env={**os.environ, **own}, own_group=True)
         self._started_at[service.name] = self._life[service.name] = time.monotonic()
         self._touched.pop(service.name, None)
@@ -276,18 +289,18 @@ class Supervisor:
             redis.wait()
 
 
-def run_celery(arguments: Sequence[str]) -> None:
-    """Run `celery` with these arguments in this process, which was forked and has everything imported.
+def run_forked(service: Service) -> None:
+    """Run a service in this process, which was forked and has everything imported.
 
     Raises:
         SystemExit: at its end.
     """
-    from celery.bin.celery import main
+    from workers.celery import app
+    from workers.programs import start
 
-    forget_context()
+    forget_context(service.connections)
     pulse.current().try_to_connect()  # the attempts of the supervisor before the fork do not count for this process
-    sys.argv = ["celery", *arguments]
-    main()
+    start(app, service.arguments)
 
 
 def _signal_quietly(child: Child, number: signal.Signals) -> None:

@@ -1,9 +1,12 @@
 """Wakes: Celery messages that tell a task to look for work now.
 
-A lost message costs seconds, because the sweeper wakes the task again while its work is due.
+A lost message costs seconds, because the sweeper wakes the task again while its work is due. Messages do not expire: the
+receiver's clock may differ from the sender's. A queue has a limit instead (see `workers.broker`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from kombu.exceptions import OperationalError
 from redis import RedisError
@@ -13,8 +16,6 @@ from workers import outage
 
 MAX_WAKES = 8
 """Messages per wake. More would not help, because each task wakes the next one itself."""
-EXPIRES_SECONDS = 60
-"""Messages older than this are dropped, so that they do not pile up while no worker runs."""
 TASKS_OF_JOBS = {
     JobKind.PUSHES: "r8scan.scan",
     JobKind.FILES: "r8scan.fetch",
@@ -32,12 +33,13 @@ def wake_outbox() -> None:
     wake("r8scan.deliver")
 
 
-def wake(task_name: str, times: int = 1) -> bool:
+def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
     """Ask workers to run a task now.
 
     Args:
         task_name: The name of the Celery task.
         times: How many workers may run it at once, at most `MAX_WAKES`.
+        arguments: The arguments of the task.
 
     Returns:
         False if the broker is unavailable. The failure is logged.
@@ -46,7 +48,7 @@ def wake(task_name: str, times: int = 1) -> bool:
 
     try:
         for _ in range(min(times, MAX_WAKES)):
-            app.send_task(task_name, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
+            app.send_task(task_name, arguments, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as err:  # RedisError: Redis is full, or the key is not a list
         outage.broker.failed(err)
         return False

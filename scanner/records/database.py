@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from scanner.private_folders import create_privately
 from scanner.records.columns import storable_json
@@ -57,11 +57,16 @@ class Database:
     """An SQLAlchemy engine with two kinds of transactions: `read()` and `write()`.
 
     A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes it from a wrong statement.
+
+    Args:
+        url: The address.
+        max_connections: The limit of the connections that are open at a time. With 0, each transaction opens a connection
+            of its own and closes it, so that no forked process inherits one.
     """
 
     def __init__(self, url: str, *, max_connections: int = 10) -> None:
         self.url = parse_url(url)
-        self.engine = _postgresql(self.url, max_connections) if self.is_postgresql else _sqlite(self.url)
+        self.engine = _postgresql(self.url, max_connections) if self.is_postgresql else _sqlite(self.url, max_connections)
 
     @property
     def is_postgresql(self) -> bool:
@@ -111,11 +116,9 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
     # A pooler may run the next transaction on another connection, on which this statement was never prepared. It also
     # refuses options at the start of a session, and keeps no setting from one transaction to the next.
     arguments = {"prepare_threshold": None} if is_pooled else options
-    kept = (max_connections + 1) // 2
     engine = create_engine(
         url.difference_update_query([POOLER]),
-        pool_size=kept,
-        max_overflow=max_connections - kept,
+        **_pool(max_connections),
         pool_pre_ping=True,
         hide_parameters=True,
         json_serializer=storable_json,
@@ -127,11 +130,18 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
     return engine
 
 
+def _pool(max_connections: int) -> dict[str, Any]:
+    if not max_connections:
+        return {"poolclass": NullPool}
+    kept = (max_connections + 1) // 2
+    return {"pool_size": kept, "max_overflow": max_connections - kept}
+
+
 def _execute(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(statement)
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, max_connections: int) -> Engine:
     path = Path(str(url.database))
     try:
         # SQLite creates the -wal and -shm files with the mode of the database file.
@@ -140,6 +150,7 @@ def _sqlite(url: URL) -> Engine:
         raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err
     engine = create_engine(
         url,
+        poolclass=None if max_connections else NullPool,
         hide_parameters=True,
         json_serializer=storable_json,
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},

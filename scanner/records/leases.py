@@ -70,8 +70,8 @@ def _time_of(model: Leased) -> Any:
     return model.next_poll_at if issubclass(model, SourceState) else model.next_attempt_at
 
 
-def is_due(model: Leased) -> ColumnElement[bool]:
-    """Return the SQL condition that no worker holds the row and that its time has come.
+def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
+    """Return the SQL condition that no worker holds the row and that its time has come, or comes within the seconds.
 
     A lease or a time further ahead than r8scan ever sets one was written under a wrong clock and is ignored.
     """
@@ -81,7 +81,7 @@ def is_due(model: Leased) -> ColumnElement[bool]:
         model.leased_until <= db_now(),
         model.leased_until > db_now(2 * LEASE_SECONDS),
     )
-    return and_(free, or_(at <= db_now(), at > db_now(MAX_DELAY_SECONDS)))
+    return and_(free, or_(at <= db_now(within_seconds), at > db_now(MAX_DELAY_SECONDS)))
 
 
 def claim(

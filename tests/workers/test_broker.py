@@ -216,7 +216,7 @@ def test_what_celery_obeys_in_a_message_is_dropped(service: Service, fresh_token
     assert not (service.folder / "unpickled").exists()
     log = service.log.read_text()
     assert "Traceback" not in log
-    assert log.count("a message in Redis was refused") == len(messages) - 5 + 8
+    assert log.count("a message in Redis was refused") == len(messages) - 6 + 8
 
 
 def test_commands_to_workers_are_not_obeyed(service: Service, fresh_token: Callable[[], str]) -> None:
@@ -302,9 +302,9 @@ def test_every_task_that_exists_has_a_queue_and_only_polls_take_an_argument() ->
 def test_messages_of_r8scan_are_accepted(task: str) -> None:
     queue = task_routes[task]["queue"]
     args = ["gists"] if task in ARGUMENTS else []
-    passed = checked(forged(task, args, headers={"expires": "2030-01-02T03:04:05+00:00"}), queue)
+    passed = checked(forged(task, args, headers={"expires": "2020-01-02T03:04:05+00:00"}), queue)
     assert json.loads(base64.b64decode(passed["body"]))[0] == args
-    assert passed["headers"]["expires"] == "2030-01-02T03:04:05+00:00"
+    assert passed["headers"]["expires"] is None, "the sender's clock may be wrong"
     with pytest.raises(MessageRefused, match="does not belong"):
         checked(forged(task, args), "other")
 

@@ -19,7 +19,7 @@ def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
     restarted.
     """
     # The service in this test prints one line and ends.
-    monkeypatch.setattr(supervisor, "services", lambda _: [Service(NAME, ("--version",))])
+    monkeypatch.setattr(supervisor, "services", lambda *_: [Service(NAME, ("--version",))])
     parent = Supervisor(load_settings())
     parent._start_all_services()
 

@@ -24,7 +24,7 @@ def serve(
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """
-    from workers import watchdog
+    from workers import memory, watchdog
     from workers.cli.opening import create_default_tables
     from workers.context import current_context
     from workers.health import heartbeats, notifying
@@ -34,6 +34,7 @@ def serve(
     from workers.web.server import CannotListen, listen
     from workers.web.server import serve as run
 
+    memory.limit_arenas()
     settings = load_settings()
     settings.digester()
     create_default_tables(settings)

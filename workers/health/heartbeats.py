@@ -54,6 +54,7 @@ class Heart:
         self._started = time.monotonic()
         self._stopped = threading.Event()
         self._is_away = False
+        self._database: Database | None = None
         self._touched: Mark | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -93,12 +94,10 @@ class Heart:
 
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
-            # Open a new connection each time. A kept one could be shared with a child that is forked meanwhile.
-            database = Database(self._settings.database_url.get_secret_value(), max_connections=1)
-            try:
-                do(database)
-            finally:
-                database.close()
+            if self._database is None:
+                # Open a new connection each time. A kept one could be shared with a child that is forked meanwhile.
+                self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
+            do(self._database)
         except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds
             if not self._is_away:
                 words = "the database is unavailable" if is_unavailable(err) else "the database refuses it"

@@ -1,13 +1,22 @@
-"""Polling tasks: a tick of beat polls a source if it is due, and candidates are looked up in the token store."""
+"""Polling tasks: each tick of beat wakes the polls of the due sources, and candidates are looked up in the token store."""
 
 from __future__ import annotations
 
 from scanner.response.responder import look_up_due
+from scanner.sources.polling import leased_poll
 from scanner.sources.registry import SOURCES
 from workers import bulkheads
 from workers.celery import app
 from workers.context import current_context
 from workers.wake import MAX_WAKES, TASKS_OF_JOBS, wake, wake_outbox
+
+
+@app.task(name="r8scan.poll_due")  # type: ignore[untyped-decorator]  # celery has no types
+def poll_due() -> None:
+    """Wake the poll of each source that is due. One query for all sources costs an idle service little."""
+    context = current_context()
+    for source in leased_poll.due_sources(context.database, context.settings.polled_sources):
+        wake("r8scan.poll", arguments=(source,))
 
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -86,6 +86,14 @@ def ensure(session: Session, source: str) -> None:
             source=source, cursor={}, next_poll_at=db_now(), attempts=0, failures=0, gaps=0, counts={}
         )
     )
+
+
+def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
+    """Return the sources that are due within MIN_INTERVAL_SECONDS and are not being polled, in the given order."""
+    with database.read() as session:
+        is_due = leases.is_due(SourceState, MIN_INTERVAL_SECONDS)
+        due = dict(session.execute(select(SourceState.source, is_due)).tuples().all())
+    return [source for source in sources if due.get(source, True)]
 
 
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
