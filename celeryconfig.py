@@ -31,8 +31,8 @@ broker_transport_options = {
 
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-# A message counts against the prefetch limit until its task ends, so that a busy worker takes none that an idle one could
-# do at once. Unacknowledged messages are never delivered again (see workers/broker.py).
+# A message counts against the prefetch limit until its task ends, so that a busy worker takes none that an idle one
+# could do at once. Unacknowledged messages are never delivered again (see workers/broker.py).
 task_acks_late = True
 task_serializer = "json"
 accept_content = ["json"]
@@ -43,6 +43,7 @@ worker_send_task_events = False
 # With remote control, anybody who can write into Redis could shut workers down, revoke tasks or change queues.
 worker_enable_remote_control = False
 worker_cancel_long_running_tasks_on_connection_loss = False
+# Of prefork pools; see workers/recycling.py for pools of threads.
 worker_max_tasks_per_child = 5000
 worker_max_memory_per_child = 1024 * 1024  # kB
 
@@ -71,8 +72,8 @@ imports = ("workers.tasks",)
 
 beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1
-# Ticks do not expire: a host whose clock is behind would discard all of them. The limit of a queue's length keeps them from
-# piling up while no worker runs (see workers/broker.py).
+# Ticks do not expire: a worker whose clock is ahead would discard all of them. The limit of a queue's length keeps them
+# from piling up while no worker runs (see workers/broker.py).
 beat_schedule = {
     "poll": {"task": "r8scan.poll_due", "schedule": 1.0},
     "sweep": {"task": "r8scan.sweep", "schedule": 2.0},

@@ -14,13 +14,14 @@ import pytest
 import redis
 import typer.main
 import yaml
-from click import Context
 
+from celeryconfig import task_default_queue, task_queues, task_routes
 from scanner.child_processes import start_child
 from scanner.settings import SECRETS, Settings
-from workers.context import MAX_CHILD_CONNECTIONS, MAX_CONNECTIONS, OTHER_CONNECTIONS
+from workers.context import MAX_CONNECTIONS, OTHER_CONNECTIONS
 from workers.embedded_redis import server_binary
 from workers.sandbox.world import until
+from workers.supervisor import ROLES, Service, services
 
 ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -63,42 +64,37 @@ def test_every_variable_is_a_setting_and_every_secret_comes_by_file(name: str) -
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_every_command_exists(name: str) -> None:
-    service = OURS[name]
-    command = [*service.get("entrypoint", ["r8scan"]), *service.get("command", [])]
-    if command[0] == "celery":
-        from celery.bin.celery import celery
+    from workers.cli.app import build
 
-        subcommand = celery.get_command(Context(celery), command[3])
-        assert command[1:3] == ["-A", "workers"]
-        options = {option for parameter in subcommand.params for option in parameter.opts}
-        assert {part.split("=")[0] for part in command[4:] if part.startswith("--")} <= options
-        queues = re.findall(r"--queues ([\w,]+)", " ".join(command))
-        from celeryconfig import task_queues
-
-        assert set(",".join(queues).split(",")) - {""} <= {queue.name for queue in task_queues}
-    else:
-        from workers.cli.app import build
-
-        root: Any = typer.main.get_command(build())
-        reached = root.commands[command[1]]
-        for word in command[2:]:
-            reached = reached.commands[word] if hasattr(reached, "commands") else reached
-        options = {option for parameter in reached.params for option in parameter.opts}
-        assert {part for part in command[2:] if part.startswith("--")} <= options
+    root: Any = typer.main.get_command(build())
+    words = OURS[name]["command"]
+    reached = root.commands[words[0]]
+    for word in words[1:]:
+        reached = reached.commands[word] if hasattr(reached, "commands") else reached
+    options = {option for parameter in reached.params for option in parameter.opts}
+    assert {part for part in words if part.startswith("--")} <= options
 
 
-def test_some_worker_consumes_each_queue() -> None:
-    from celeryconfig import task_queues
+def started(name: str) -> list[Service]:
+    """Return the processes that `r8scan run` starts in this container."""
+    words = OURS[name]["command"]
+    if words[0] != "run":
+        return []
+    processes = int(words[words.index("--processes") + 1]) if "--processes" in words else 2
+    only = words[words.index("--only") + 1].split(",")
+    assert set(only) <= set(ROLES)
+    return services(processes, only)
 
-    text = " ".join(" ".join(service.get("command", [])) for service in OURS.values())
-    consumed = set(",".join(re.findall(r"--queues ([\w,]+)", text)).split(","))
-    assert consumed == {queue.name for queue in task_queues}
+
+def queues_of(service: Service) -> set[str]:
+    return set(",".join(re.findall(r"-Q ([\w,]+)", " ".join(service.arguments))).split(",")) - {""}
 
 
-def test_polling_shares_no_process_with_scanning() -> None:
-    for service in OURS.values():
-        queues = set(",".join(re.findall(r"--queues ([\w,]+)", " ".join(service.get("command", [])))).split(","))
-        assert not ("polling" in queues and queues & {"scanning", "rescans"})
+def test_each_role_is_started_once_and_scanners_by_the_service_that_is_scaled() -> None:
+    names = [service.name.partition("-")[0] for name in OURS for service in started(name)]
+    assert sorted(set(names)) == sorted(ROLES)
+    assert {service.name.partition("-")[0] for service in started("worker")} == {"scanner"}
+    assert all(names.count(role) == 1 for role in ROLES if role != "scanner")
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
@@ -204,17 +200,13 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
 
 def test_polling_shares_no_pool_with_anything_else() -> None:
     """Polling has its own pool, so that a hung scan, mail or look-up takes no thread from it."""
-    from workers.supervisor import services
-
-    in_compose = [re.findall(r"--queues ([\w,]+)", " ".join(service.get("command", []))) for service in OURS.values()]
-    in_run = [re.findall(r"-Q ([\w,]+)", " ".join(service.arguments)) for service in services(2)]
-    for consumed in (in_compose, in_run):
-        assert [queues for found in consumed for queues in found if "polling" in queues] == ["polling"]
+    in_compose = [service for name in OURS for service in started(name)]
+    for found in (in_compose, services(2)):
+        assert [queues_of(service) for service in found if "polling" in queues_of(service)] == [{"polling"}]
+        assert set().union(*map(queues_of, found)) == {queue.name for queue in task_queues}
 
 
 def test_only_polls_and_the_doctors_echo_are_put_into_the_queue_of_polls() -> None:
-    from celeryconfig import task_default_queue, task_routes
-
     assert [task for task, route in task_routes.items() if route["queue"] == "polling"] == [
         "r8scan.poll_due",
         "r8scan.poll",
@@ -226,15 +218,11 @@ def test_only_polls_and_the_doctors_echo_are_put_into_the_queue_of_polls() -> No
 def test_with_four_workers_all_connections_fit_the_default_of_postgresql() -> None:
     reserved, default = 3, 100  # superuser_reserved_connections, max_connections
     total = 0
-    for name, service in OURS.items():
+    for name in OURS:
         if name == "migrate":
             continue
-        words = service["command"]
-        if is_prefork := name == "worker":
-            children = int(words[words.index("--concurrency") + 1])
-            assert "--pool" not in words
-        own = children * MAX_CHILD_CONNECTIONS if is_prefork else MAX_CONNECTIONS
-        total += (own + OTHER_CONNECTIONS) * (4 if name == "worker" else 1)
+        limits = [one.connections for one in started(name)] or [MAX_CONNECTIONS]  # the web server is one process
+        total += sum(limit + OTHER_CONNECTIONS for limit in limits) * (4 if name == "worker" else 1)
     assert total <= default - reserved
     assert f"at most {total} connections" in (ROOT / "docs" / "operations.md").read_text()
 

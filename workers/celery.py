@@ -26,6 +26,7 @@ from workers.context import MAX_CHILD_CONNECTIONS, current_context, forget_conte
 from workers.health import heartbeats, notifying
 from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
+from workers.recycling import Recycler
 
 # Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -109,6 +110,10 @@ app = App("workers", task_cls=OneLineErrors)
 app.config_from_object("celeryconfig")
 
 
+def _is_prefork(pool: Any) -> bool:
+    return bool(pool.__class__.__module__.endswith(".prefork"))
+
+
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
     """Writes the heartbeat of a worker, from the fork of its pool until it stops taking messages."""
 
@@ -117,7 +122,9 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
     def start(self, parent: Any) -> None:
         queues = tuple(parent.app.amqp.queues.consume_from)
         role = role_of(queues)
-        heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process)
+        # The children of a prefork pool do the tasks, and Celery replaces them by itself.
+        then = None if _is_prefork(parent.pool) else Recycler().look
+        heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
         if role in (QUEUES["responding"], "worker"):
             notifying.start(current_context())
@@ -171,5 +178,5 @@ def _after_fork(**_: Any) -> None:
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
     """Start the watchdog if tasks run inside this process. The children of a prefork pool start their own."""
-    if not sender.pool.__class__.__module__.endswith(".prefork"):
+    if not _is_prefork(sender.pool):
         watchdog.current().start()

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -28,8 +28,9 @@ from workers import embedded_redis, forked
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
 from workers.context import MAX_CHILD_CONNECTIONS, MAX_CONNECTIONS, forget_context
 from workers.forked import Child
-from workers.health import pulse, systemd
+from workers.health import heartbeats, pulse, systemd
 from workers.health.machine import configuration
+from workers.queues import BEAT, QUEUES
 
 DRAIN_SECONDS = 30.0
 """Time for the workers to finish their work after SIGTERM. Then they are killed."""
@@ -40,8 +41,13 @@ DEAF_SECONDS = 120.0
 A stuck process normally ends itself earlier, but a process that is stopped or stuck in C code cannot.
 """
 LOOK_SECONDS = 0.5
+BEAT_CONNECTIONS = 2
+TOUCH_SECONDS = 5.0
 STABLE_SECONDS = 60.0
 """A process that ends after running this long is restarted without a delay."""
+
+ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
+"""What `r8scan run` starts: the consumers of the queues, and beat."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,23 +71,27 @@ class Service:
     connections: int = MAX_CONNECTIONS
 
 
-def services(processes: int) -> list[Service]:
-    """Return the processes of a deployment on one machine.
+def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
+    """Return the processes of a deployment on one machine, or of these roles.
 
     Polling has its own process, so that no backlog of scans delays it and no hung mail, look-up or report takes its
     threads. Responding and notifying share a process to save memory; bulkheads limit the threads of each task.
 
     Args:
         processes: Number of processes that scan pushes.
+        only: The roles.
     """
     scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
-    return [
-        Service("poller", _worker("poller", "polling", "threads", 4)),
-        Service("responder", _worker("responder", "responding,notifying", "threads", RESPONDER_THREADS)),
-        *(Service(name, _worker(name, "scanning", "threads", 1), MAX_CHILD_CONNECTIONS) for name in scanners),
-        Service("rescanner", _worker("rescanner", "rescans", "threads", RESCANNER_THREADS)),
-        Service("beat", ("beat", "--pidfile=")),
-    ]
+    by_role = {
+        "poller": [Service("poller", _worker("poller", "polling", "threads", 4))],
+        "responder": [
+            Service("responder", _worker("responder", "responding,notifying", "threads", RESPONDER_THREADS)),
+        ],
+        "scanner": [Service(name, _worker(name, "scanning", "threads", 1), MAX_CHILD_CONNECTIONS) for name in scanners],
+        "rescanner": [Service("rescanner", _worker("rescanner", "rescans", "threads", RESCANNER_THREADS))],
+        BEAT: [Service(BEAT, ("beat", "--pidfile="), BEAT_CONNECTIONS)],
+    }
+    return [service for role, found in by_role.items() if role in only for service in found]
 
 
 def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, ...]:
@@ -145,9 +155,11 @@ def prepare(settings: Settings) -> None:
 class Supervisor:
     """The parent process: keeps the services running until it is told to stop."""
 
-    def __init__(self, settings: Settings, *, processes: int = 2) -> None:
+    def __init__(self, settings: Settings, *, processes: int = 2, only: Collection[str] = ROLES) -> None:
         self._settings = settings
-        self._services = services(processes)
+        self._services = services(processes, only)
+        self._is_whole = set(only) == set(ROLES)
+        self._is_embedded = settings.redis_url.get_secret_value() == "embedded"
         self._children: dict[str, Child] = {}
         self._fingerprint: int | None = None
         self._restart_at: dict[str, float] = {}
@@ -155,6 +167,7 @@ class Supervisor:
         self._started_at: dict[str, float] = {}
         self._touched: dict[str, float] = {}
         self._life: dict[str, float] = {}
+        self._own_touch = -TOUCH_SECONDS
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -165,7 +178,9 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        with locked(self._settings.state_dir):
+        # With a Redis of their own, several of these share a state folder: each starts some of the services.
+        is_alone = self._is_embedded or self._is_whole
+        with locked(self._settings.state_dir) if is_alone else nullcontext():
             prepare(self._settings)
             try:
                 self._start_all()
@@ -181,6 +196,7 @@ class Supervisor:
                 while not self._stop.wait(LOOK_SECONDS):
                     self._end_deaf()
                     self._revive()
+                    self._touch()
                     notifier.alive()
             finally:
                 self._drain()
@@ -196,7 +212,7 @@ class Supervisor:
         self._stop.set()
 
     def _start_all(self) -> None:
-        if self._settings.redis_url.get_secret_value() == "embedded":
+        if self._is_embedded:
             self._start_redis()
         self._fingerprint = forked.import_everything()
         forked.warm_up(Database(self._settings.database_url.get_secret_value()), self._settings)
@@ -225,8 +241,16 @@ class Supervisor:
         self._started_at[service.name] = self._life[service.name] = time.monotonic()
         self._touched.pop(service.name, None)
 
+    def _touch(self) -> None:
+        """Touch the alive file of the supervisor itself, for the health check of a container."""
+        path, now = self._settings.alive_file, time.monotonic()
+        if path is not None and now - self._own_touch > TOUCH_SECONDS:
+            self._own_touch = now
+            heartbeats.touch(path, time.time())
+
     def _alive_file(self, name: str) -> Path:
-        return self._settings.state_dir.absolute() / f"alive-{name}"
+        own = self._settings.alive_file
+        return self._settings.state_dir.absolute() / f"alive-{name}" if own is None else own.with_name(f"alive-{name}")
 
     def _end_deaf(self) -> None:
         """Kill processes that no longer take messages or are stopped. They are restarted like any process that ends."""
@@ -258,7 +282,8 @@ class Supervisor:
                 delay = 0.0 if is_stable else self._delay.get(name, 0.0)
                 self._delay[name] = min(max(delay * 2, 1.0), MAX_RESTART_DELAY_SECONDS)
                 self._restart_at[name] = now + delay
-                _log.error(
+                _log.log(
+                    logging.ERROR if child.returncode else logging.INFO,
                     "a process ended and will be restarted",
                     extra={"child": name, "status": child.returncode, "delay_seconds": delay},
                 )

@@ -72,6 +72,11 @@ class TaskWatchdog:
             with self._lock:
                 del self._tasks[key]
 
+    def is_idle(self) -> bool:
+        """Return whether no task runs in this process."""
+        with self._lock:
+            return not self._tasks
+
     def hung(self) -> list[str]:
         """Return the tasks and leases that exceed their limit, as text for the log."""
         now = time.monotonic()

@@ -60,13 +60,15 @@ class Database:
 
     Args:
         url: The address.
-        max_connections: The limit of the connections that are open at a time. With 0, each transaction opens a connection
-            of its own and closes it, so that no forked process inherits one.
+        max_connections: The limit of the connections that are open at a time. With 0, each transaction opens a
+            connection of its own and closes it, so that no forked process inherits one.
     """
 
     def __init__(self, url: str, *, max_connections: int = 10) -> None:
         self.url = parse_url(url)
-        self.engine = _postgresql(self.url, max_connections) if self.is_postgresql else _sqlite(self.url, max_connections)
+        self.engine = (
+            _postgresql(self.url, max_connections) if self.is_postgresql else _sqlite(self.url, max_connections)
+        )
 
     @property
     def is_postgresql(self) -> bool:

@@ -1,9 +1,10 @@
 """`make memory-table`: the memory and the processor time of the idle service, in all its processes.
 
-Two deployments on this machine, against a GitHub, a mailbox and a token store on loopback: `r8scan run` on SQLite, and the
-commands of docker-compose.yml as plain processes, with PostgreSQL and Redis. Memory is the proportional set size (PSS),
-which counts a page that N processes share as 1/N in each. GitHub asks for an interval of 60 seconds. Both wait until the first canary was read and disabled, so
-that the processes that read contents are running too. `--settle` and `--seconds` set how long it waits and measures.
+Two deployments on this machine, against a GitHub, a mailbox and a token store on loopback: `r8scan run` on SQLite, and
+the commands of docker-compose.yml as plain processes, with PostgreSQL and Redis. Memory is the proportional set size
+(PSS), which counts a page that N processes share as 1/N in each. GitHub asks for an interval of 60 seconds. Both wait
+until the first canary was read and disabled, so that the processes that read contents are running too. `--settle` and
+`--seconds` set how long it waits and measures.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def measured(parents: dict[str, int], seconds: float) -> Use:
     time.sleep(seconds)
     after, passed = _processor_seconds(parents), time.monotonic() - began
     cores = {name: max(after[name] - before[name], 0.0) / passed for name in after}
-    megabytes: Counter[str] = Counter()
+    megabytes: defaultdict[str, float] = defaultdict(float)
     for name, process in _processes(parents):
         megabytes[name] += _pss(process) / 1e6
     return Use(dict(megabytes), cores)
@@ -96,8 +97,8 @@ def _name(service: str, process: psutil.Process) -> str:
     return f"{service}: redis" if service != "redis" and "redis-server" in line else service
 
 
-def _processor_seconds(parents: dict[str, int]) -> Counter[str]:
-    spent: Counter[str] = Counter()
+def _processor_seconds(parents: dict[str, int]) -> defaultdict[str, float]:
+    spent: defaultdict[str, float] = defaultdict(float)
     for name, process in _processes(parents):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
@@ -170,10 +171,8 @@ def compose_services() -> dict[str, dict[str, Any]]:
 
 def command_of(service: dict[str, Any]) -> list[str]:
     """Return the command of a service, run by this interpreter. `r8scan` is the entry point of the image."""
-    program, *rest = [*service.get("entrypoint", ["r8scan"]), *service["command"]]
-    module = {"r8scan": "workers", "celery": "celery"}[program]
-    port = ["--port", "0"] if "serve" in rest else []
-    return [sys.executable, "-m", module, *(one for one in rest if one not in ("--port", "8080")), *port]
+    words: list[str] = service["command"]
+    return [sys.executable, "-m", "workers", *("0" if word == "8080" else word for word in words)]
 
 
 def _end(child: Any) -> None:

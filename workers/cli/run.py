@@ -14,6 +14,10 @@ from workers.cli.errors import UserError
 
 def run(
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, max=64, help="Processes that read pushes.")] = 2,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Only some of poller, responder, scanner, rescanner, beat; with a Redis of your own."),
+    ] = None,
 ) -> None:
     """Run everything on this machine: Redis, workers and beat. Ctrl-C lets the workers finish their current work.
 
@@ -24,18 +28,21 @@ def run(
     """
     from workers.context import Context
     from workers.logs import configure_logging
-    from workers.supervisor import CannotRun, Supervisor
+    from workers.supervisor import ROLES, CannotRun, Supervisor
 
     try:
         # Python imports modules from the folder in which it is started, so nobody else may write to that folder.
         check_trusted(Path.cwd())
     except (NotOurs, OSError) as err:
         raise UserError(f"{err}: start r8scan run in a folder of your own") from err
+    roles = ROLES if only is None else tuple(part.strip() for part in only.split(","))
+    if wrong := sorted(set(roles) - set(ROLES)):
+        raise UserError(f"--only: {', '.join(map(repr, wrong))} is none of {', '.join(ROLES)}")
     settings = load_settings()
     Context(settings).check()
     configure_logging(settings)
     try:
-        Supervisor(settings, processes=processes).run()
+        Supervisor(settings, processes=processes, only=roles).run()
     except CannotRun as err:
         raise UserError(str(err)) from err
 

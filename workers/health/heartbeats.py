@@ -22,7 +22,8 @@ from scanner.settings import Settings
 from workers.health import pulse
 from workers.health.pulse import Mark, Pulse
 
-WRITE_SECONDS = 5.0
+WRITE_SECONDS = 10.0
+"""A process counts as silent after 30 seconds (see `workers.health.processes`)."""
 DEAF_SECONDS = 90.0
 """A process whose consuming thread makes no progress for this long is stuck.
 
@@ -42,15 +43,22 @@ class Heart:
         process: The description of this process for its row.
         progress: The progress of the consuming thread.
         end: Ends the process when the consuming thread is stuck; called once.
+        then: Called after each look of a process that works.
     """
 
     def __init__(
-        self, settings: Settings, process: Process, progress: Pulse | None = None, end: Callable[[], None] | None = None
+        self,
+        settings: Settings,
+        process: Process,
+        progress: Pulse | None = None,
+        end: Callable[[], None] | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
         self._process = process
         self._pulse = progress or pulse.current()
         self._end = end
+        self._then = then
         self._started = time.monotonic()
         self._stopped = threading.Event()
         self._is_away = False
@@ -59,7 +67,7 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Write now and then every five seconds, in a thread."""
+        """Write now and then every ten seconds, in a thread."""
         self._thread.start()
 
     def request_stop(self) -> None:
@@ -80,6 +88,8 @@ class Heart:
             return
         if self._pulse.worked is not None:
             self._in_database(self._write)
+            if self._then is not None:
+                self._then()
 
     def _run(self) -> None:
         while not self._stopped.wait(WRITE_SECONDS if self._pulse.worked else 1.0):
@@ -125,10 +135,16 @@ class Heart:
 _current: Heart | None = None
 
 
-def start(settings: Settings, role: str, queues: tuple[str, ...] = (), end: Callable[[], None] | None = None) -> None:
-    """Start the heartbeat of this process."""
+def start(
+    settings: Settings,
+    role: str,
+    queues: tuple[str, ...] = (),
+    end: Callable[[], None] | None = None,
+    then: Callable[[], None] | None = None,
+) -> None:
+    """Start the heartbeat of this process. See `Heart` for the arguments."""
     global _current
-    _current = Heart(settings, process(role, queues), end=end)
+    _current = Heart(settings, process(role, queues), end=end, then=then)
     _current.start()
 
 

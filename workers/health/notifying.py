@@ -24,6 +24,7 @@ from workers.health import summary
 from workers.health.claims import claim
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
+from workers.health.rows import Overview
 
 LOOK_SECONDS = 30.0
 LASTING_SECONDS = 120.0
@@ -50,9 +51,10 @@ def start(context: Context) -> None:
 def _look_on(context: Context, stopped: threading.Event) -> None:
     while not stopped.wait(LOOK_SECONDS):
         try:
+            found = None
             if context.operator_channels:
-                look(context.database, context.settings, context.operator_channels)
-            summary.write_due(context.database, context.settings)
+                found = look(context.database, context.settings, context.operator_channels)
+            summary.write_due(context.database, context.settings, found)
         except Exception as err:
             if not is_unavailable(err):
                 raise
@@ -64,18 +66,24 @@ def look(
     settings: Settings,
     channels: Sequence[OperatorChannel],
     problems: Callable[[], Sequence[Problem]] | None = None,
-) -> None:
-    """Notify the operator of new and ended problems, unless another process has done so in the last 30 seconds."""
+) -> Overview | None:
+    """Notify the operator of new and ended problems, unless another process has done so in the last 30 seconds.
+
+    Returns:
+        The state that was read, so that the caller need not read it again; None if nothing was read.
+    """
     with database.write() as session:
         if not claim(session, _LOOKOUT, LOOK_SECONDS):
-            return
-    found = list(problems() if problems else overview(database, settings).problems)
+            return None
+    seen = None if problems else overview(database, settings)
+    found = problems() if problems else seen.problems if seen else ()
     with database.write() as session:
         begun, over = _due(session, [one for one in found if one.kind not in SETTINGS])
     if (begun or over) and _notify([*begun.values(), *over.values()], channels):
         with database.write() as session:
             session.execute(update(NotifiedProblem).where(NotifiedProblem.key.in_(begun)).values(told_at=db_now()))
             session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(over)))
+    return seen
 
 
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:

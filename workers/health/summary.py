@@ -53,8 +53,13 @@ class _Position:
     read: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def write_due(database: Database, settings: Settings) -> bool:
-    """Write the summary if a minute has passed since the last one. Return whether this process wrote it."""
+def write_due(database: Database, settings: Settings, found: Overview | None = None) -> bool:
+    """Write the summary if a minute has passed since the last one. Return whether this process wrote it.
+
+    Args:
+        database: The database. settings: The settings of the service.
+        found: The state of this moment, if the caller has just read it.
+    """
     with database.write() as session:
         if not claim(session, ROW, MINUTE):
             return False
@@ -67,7 +72,7 @@ def write_due(database: Database, settings: Settings) -> bool:
         security_log.write(
             entry.what, {**entry.evidence, "entry": entry.id}, who=entry.who, incident_id=entry.incident_id
         )
-    found = overview(database, settings)
+    found = found or overview(database, settings)
     with database.read() as session:
         fields = {"read": read, **of_last_minute(session, found)}
     _log.info("the last minute", extra={name: value for name, value in fields.items() if value})

@@ -1,4 +1,4 @@
-"""Polling tasks: each tick of beat wakes the polls of the due sources, and candidates are looked up in the token store."""
+"""Polling tasks: each tick of beat wakes the polls of due sources. Candidates are looked up in the token store."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scanner.records import schema
+from scanner.records import versions
 from scanner.records.compromise_models import Report
 from scanner.records.database import is_unavailable
 from scanner.records.models import db_now
@@ -69,9 +69,11 @@ class HealthCheck:
         return self._last
 
     def _find_out(self) -> _CheckResult:
-        self._newest = self._newest or schema.newest_revision()
+        self._newest = self._newest or versions.wanted()
         try:
-            if schema.current_revision(self._context.database) != self._newest:
+            with self._context.database.read() as session:
+                present = versions.present(session)
+            if present != self._newest:
                 words, status = "the database is of another version: run r8scan db upgrade", 503
             else:
                 words, status = ("late" if self._is_late() else "ok"), 200

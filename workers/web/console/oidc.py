@@ -27,11 +27,9 @@ from joserfc.jwk import KeySet
 from scanner.detection import redact
 from scanner.records.states import Role
 from scanner.settings import Settings
-from workers.web.console.users import SignedIn, fingerprint
+from workers.web.console.users import OIDC_PREFIX, SignedIn, fingerprint
 
 CALLBACK = "/console/sign-in/oidc/callback"
-NAME_PREFIX = "oidc:"
-"""The audit puts this before the name that the provider gives. No user with a password can have such a name."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Signatures with a public key only: `none` and those with the client's secret are refused."""
 TIMEOUT_SECONDS = 10.0
@@ -268,7 +266,7 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
     # Some providers send the claim as text instead of a boolean.
     is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified", True) not in (True, "true")
     name = given if isinstance(given, str) and given.strip() and not is_unverified else str(claims["sub"])
-    return NAME_PREFIX + printable(name)
+    return OIDC_PREFIX + printable(name)
 
 
 def printable(text: str) -> str:

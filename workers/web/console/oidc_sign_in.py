@@ -41,6 +41,8 @@ class OidcSignIn:
     Requests to the provider have their own threads, because the provider may be slow.
     """
 
+    begin = BEGIN
+
     def __init__(
         self, console: Console, networks: RateLimiter, begin_session: BeginSession, error_page: ErrorPage
     ) -> None:

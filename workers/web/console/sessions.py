@@ -21,7 +21,7 @@ from scanner.records.console_models import ConsoleKey, ConsoleSession
 from scanner.records.models import db_now
 from scanner.records.states import Role
 from scanner.settings import Settings
-from workers.web.console import oidc, users
+from workers.web.console import users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
@@ -140,7 +140,9 @@ def end(session: Session, person: Person) -> None:
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
     """Return the current role of the session's person, None if the credential has changed or was removed."""
-    if found.name.startswith(oidc.NAME_PREFIX):
+    if found.name.startswith(users.OIDC_PREFIX):
+        from workers.web.console import oidc  # late: its libraries take ten megabytes
+
         # The identity provider has given the role at sign-in. If the provider's settings have changed since, the
         # session ends.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)

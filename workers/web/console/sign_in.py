@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
@@ -13,7 +14,6 @@ from starlette.routing import Route
 from scanner.compromise.networks import rate_keys
 from workers.web import refusals
 from workers.web.console import rendering, sessions, users
-from workers.web.console.oidc_sign_in import BEGIN, OidcSignIn
 from workers.web.console.protections import comes_from_here, is_encrypted, is_exposed, local_path
 from workers.web.console.serving import MAX_FORM_BYTES, SIGN_IN, Console, View, cookie_name, form_of
 from workers.web.console.users import BadUser, SignedIn
@@ -21,6 +21,9 @@ from workers.web.front import RATE_RETRY_SECONDS
 from workers.web.pools import Pool
 from workers.web.rates import Rate, RateLimiter
 from workers.web.requests import RequestRefused, client_of, network_of
+
+if TYPE_CHECKING:
+    from workers.web.console.oidc_sign_in import OidcSignIn
 
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 """Rates of sign-in attempts from one network, and from all."""
@@ -45,6 +48,8 @@ class SignIn:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._oidc: OidcSignIn | None = None
         if console.context.settings.oidc_issuer is not None:
+            from workers.web.console.oidc_sign_in import OidcSignIn  # late: its libraries take ten megabytes
+
             self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)
 
     def routes(self) -> list[Route]:
@@ -102,7 +107,7 @@ class SignIn:
             "error": error,
             "has_users": has_users,
             "is_exposed": is_exposed(request),
-            "oidc": f"{BEGIN}?{urlencode({'next': back})}" if self._oidc else "",
+            "oidc": f"{self._oidc.begin}?{urlencode({'next': back})}" if self._oidc else "",
             "provider": urlsplit(context.settings.oidc_issuer or "").hostname,
             "has_passwords": has_passwords,
         }

@@ -22,6 +22,8 @@ MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 SETTINGS_USER = "operator"
 """The user whose hash is the setting R8SCAN_CONSOLE_PASSWORD_HASH."""
+OIDC_PREFIX = "oidc:"
+"""In the audit, before the name that an identity provider gives. No user with a password can have such a name."""
 # OWASP's recommendation for argon2id: 19 MiB, two passes, one lane. https://cheatsheetseries.owasp.org
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")

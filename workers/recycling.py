@@ -1,0 +1,82 @@
+"""The end of a worker that has grown large or has run for a day, at a moment at which it does no task.
+
+Celery replaces only the children of a prefork pool (`worker_max_memory_per_child`). A worker with threads ends as after
+SIGTERM: it takes no more messages, and its supervisor or the container's restart policy starts it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workers import watchdog
+
+MAX_MEMORY_BYTES = 1024**3
+"""Resident memory above which a worker ends. An idle one has 120 MB, of which it shares two thirds."""
+MAX_AGE_SECONDS = 86400.0
+SPREAD_SECONDS = 7200
+"""Processes that were started together end at different moments within this time, so that one is always there."""
+PATIENCE_SECONDS = 1800.0
+"""A worker above the memory limit that is never idle ends after this time: its leases bring unfinished work back."""
+
+_log = logging.getLogger(__name__)
+
+
+class Recycler:
+    """Says when this process should end, and ends it once.
+
+    Args:
+        is_idle: Whether the process does no task now.
+        memory: Returns the resident bytes of the process.
+        end: Ends the process when its current work is done.
+        clock: The monotonic clock.
+    """
+
+    def __init__(
+        self,
+        is_idle: Callable[[], bool] | None = None,
+        memory: Callable[[], int] | None = None,
+        end: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_idle = is_idle or watchdog.current().is_idle
+        self._memory = memory or resident_bytes
+        self._end = end or _end_warmly
+        self._clock = clock
+        self._old_at = clock() + MAX_AGE_SECONDS + os.getpid() % SPREAD_SECONDS
+        self._large_since: float | None = None
+        self._has_ended = False
+
+    def look(self) -> None:
+        """End the process if it is time. Call it every few seconds."""
+        if not self._has_ended and (reason := self._reason()):
+            self._has_ended = True
+            _log.info("this worker ends, to be started again: %s", reason)
+            self._end()
+
+    def _reason(self) -> str | None:
+        now, size = self._clock(), self._memory()
+        if size <= MAX_MEMORY_BYTES:
+            self._large_since = None
+            return "it has run for a day" if now > self._old_at and self._is_idle() else None
+        self._large_since = now if self._large_since is None else self._large_since
+        if self._is_idle() or now - self._large_since > PATIENCE_SECONDS:
+            return f"it has grown to {size / 1e6:,.0f} MB"
+        return None
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, including what it shares with its parent."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return 0  # not on Linux
+
+
+def _end_warmly() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
