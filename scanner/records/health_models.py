@@ -28,6 +28,8 @@ class Heartbeat(Base):
     version: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
+    clock_ahead_seconds: Mapped[float | None]
+    """By how much the clock of its host was ahead of the database's when the row was written."""
 
 
 class NotifiedProblem(Base):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, or_
+from sqlalchemy import delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -26,8 +26,19 @@ class Process:
     version: str
 
 
-def write(session: Session, process: Process, *, silent_seconds: float, age_seconds: float) -> None:
-    """Record that the process was last active `silent_seconds` ago and was started `age_seconds` ago."""
+def write(
+    session: Session, process: Process, *, silent_seconds: float, age_seconds: float, clock: float | None = None
+) -> None:
+    """Record that the process was last active `silent_seconds` ago and was started `age_seconds` ago.
+
+    Args:
+        session: A writing transaction.
+        process: The process.
+        silent_seconds: The seconds since its consuming thread made progress.
+        age_seconds: The seconds since its start.
+        clock: What the clock of its host shows now, as seconds since the epoch.
+    """
+    now = session.execute(select(db_now())).scalar_one()
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(Heartbeat).values(
         role=process.role,
@@ -37,8 +48,10 @@ def write(session: Session, process: Process, *, silent_seconds: float, age_seco
         version=process.version,
         started_at=db_now(-age_seconds),
         seen_at=db_now(-silent_seconds),
+        clock_ahead_seconds=None if clock is None else clock - now.timestamp(),
     )
-    changed = {name: statement.excluded[name] for name in ("queues", "version", "started_at", "seen_at")}
+    names = ("queues", "version", "started_at", "seen_at", "clock_ahead_seconds")
+    changed = {name: statement.excluded[name] for name in names}
     session.execute(statement.on_conflict_do_update(index_elements=["role", "host", "pid"], set_=changed))
 
 

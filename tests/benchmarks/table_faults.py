@@ -3,7 +3,7 @@ fault.
 
 Real processes, started as in a larger deployment and not revived by a supervisor, on PostgreSQL and Redis, with GitHub,
 mail server and token store on loopback. A fault passes if the status names its problem within 60 seconds, and no longer
-names it 60 seconds after the fault has ended. Three faults are only simulated, and the table says so: a wrong clock, a
+names it 60 seconds after the fault has ended. Some faults are only simulated, and the table says so: wrong clocks, a
 full database and, without root's rights, a full disk. `--only TEXT` runs the faults whose name contains the text;
 `--write` writes the table.
 """
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import psycopg
 import redis
 
@@ -59,6 +60,13 @@ COMMANDS = {
     "beat": (*CELERY, "beat", "--pidfile="),
     "web": (sys.executable, "-m", "workers", "serve"),
 }
+ELSEWHERE = """
+import platform, runpy, sys, time
+real = time.time
+time.time = lambda: real() + 86400
+platform.node = lambda: "elsewhere"
+runpy.run_module("celery", run_name="__main__")
+"""
 SECRET = "the-secret-of-the-store"
 IGNORED = ("source_error:repository_search", "source_error:new_repositories", "source_error:code_search")
 """Problems to ignore: sources that need a credential are on by default, and this service has no credential."""
@@ -83,11 +91,12 @@ class Service:
 
     def start(self, *roles: str) -> None:
         for role in roles or COMMANDS:
-            output = self.stack.enter_context((self.world.folder / f"{role}.log").open("ab"))
-            env = self.world.environment()
-            self.children[role] = start_child(
-                list(COMMANDS[role]), env=env, own_group=True, stdout=output, stderr=output
-            )
+            self.start_command(role, COMMANDS[role])
+
+    def start_command(self, name: str, command: tuple[str, ...]) -> None:
+        output = self.stack.enter_context((self.world.folder / f"{name}.log").open("ab"))
+        env = self.world.environment()
+        self.children[name] = start_child(list(command), env=env, own_group=True, stdout=output, stderr=output)
 
     def send(self, number: signal.Signals, *roles: str) -> None:
         for role in roles:
@@ -111,8 +120,10 @@ class Service:
         def shifted() -> float:
             return real() + self.clock_off
 
+        # As each `r8scan status` does, open a new connection: one that is kept may hang with its server.
+        database = Database(self.database_url, max_connections=0)
         with mock.patch("workers.health.machine.time.time", shifted):
-            found = overview(self.database, self.settings).problems
+            found = overview(database, self.settings).problems
         return [one for one in found if one.key not in IGNORED]
 
     def administer(self, statement: str) -> None:
@@ -124,6 +135,16 @@ class Service:
     def in_database(self, statement: str) -> None:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    def send_to_database(self, number: signal.Signals) -> None:
+        """Send the signal to every process of PostgreSQL."""
+        for child in psutil.Process().children(recursive=True):
+            if child.name().startswith("postgres"):
+                child.send_signal(number)
+
+    def start_elsewhere(self) -> None:
+        """Start a scanner that believes to be on another host, whose clock is a day ahead."""
+        self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=self.redis_socket)
@@ -203,6 +224,12 @@ def faults() -> list[Fault]:
             lambda service: service.administer('ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true'),
         ),
         Fault(
+            "database stopped (SIGSTOP)",
+            r"^database_away.*(timeout|timed out)",
+            lambda service: service.send_to_database(signal.SIGSTOP),
+            lambda service: service.send_to_database(signal.SIGCONT),
+        ),
+        Fault(
             "database read-only",
             r"^database_read_only.*read-only",
             lambda service: service.administer('ALTER DATABASE "{name}" SET default_transaction_read_only = on'),
@@ -237,6 +264,12 @@ def faults() -> list[Fault]:
             r"^clock_off.*24 hours ahead",
             lambda service: setattr(service, "clock_off", 86400.0),
             lambda service: setattr(service, "clock_off", 0.0),
+        ),
+        Fault(
+            "clock of another host off by a day (its process's clock, injected)",
+            r"^clock_off:elsewhere .*24 hours ahead",
+            lambda service: service.start_elsewhere(),
+            lambda service: service.send(signal.SIGTERM, "elsewhere"),
         ),
         Fault(
             "disk full",

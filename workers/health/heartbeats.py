@@ -125,6 +125,7 @@ class Heart:
                 self._process,
                 silent_seconds=max(self._pulse.age(worked), 0.0),
                 age_seconds=time.monotonic() - self._started,
+                clock=time.time(),
             )
 
     def _remove(self, database: Database) -> None:
@@ -162,7 +163,12 @@ def stop() -> None:
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
     """Return the description of this process for its row."""
-    return Process(role, platform.node()[:MAX_HOST_LENGTH] or "localhost", os.getpid(), queues, __version__)
+    return Process(role, own_host(), os.getpid(), queues, __version__)
+
+
+def own_host() -> str:
+    """Return the name of this machine, as heartbeats show it."""
+    return platform.node()[:MAX_HOST_LENGTH] or "localhost"
 
 
 def touch(path: Path, at: float) -> None:

@@ -63,9 +63,14 @@ def read_clock(found: Overview) -> None:
     """Add the problem that this machine's clock differs from the database's, which decides when leases end."""
     seconds = time.time() - found.at.timestamp()
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
-        word = "ahead of" if seconds > 0 else "behind"
-        sentence = f"this machine's clock is {span(abs(seconds))} {word} the database's"
-        found.problems.append(Problem(Kind.CLOCK_OFF, sentence, "synchronise both, with NTP"))
+        found.problems.append(clock_off("this machine's clock", seconds))
+
+
+def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
+    """Return the problem that a clock is `seconds` ahead of the database's."""
+    word = "ahead of" if seconds > 0 else "behind"
+    sentence = f"{clock} is {span(abs(seconds))} {word} the database's"
+    return Problem(Kind.CLOCK_OFF, sentence, "synchronise both, with NTP", None, host)
 
 
 def _spool(settings: Settings, found: Overview) -> None:

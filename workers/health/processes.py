@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
 from scanner.settings import Settings
-from workers.health import broker_state
+from workers.health import broker_state, machine
+from workers.health.heartbeats import own_host
+from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS
 from workers.health.problems import Kind, Problem, span
 from workers.health.rows import Overview, ProcessRow
 from workers.queues import BEAT, QUEUES, WEB
@@ -35,6 +37,7 @@ def read(session: Session, found: Overview) -> None:
                 seen_at=row.seen_at,
                 silent_seconds=round(max((found.at - row.seen_at).total_seconds(), 0.0), 1),
                 version=row.version,
+                clock_ahead_seconds=row.clock_ahead_seconds,
             )
         )
     found.processes = [one for one in found.processes if not _is_superseded(one, found.processes)]
@@ -45,6 +48,7 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
 
     Redis and the database are tested only if a process is silent.
     """
+    found.problems += _clocks(found)
     silent = list(_silences(found))
     if not silent:
         found.problems += _versions(found)
@@ -112,6 +116,18 @@ def _not_running(found: Overview) -> Problem:
         return Problem(Kind.NOT_RUNNING, "no process of the service was ever seen", "start r8scan run")
     sentence = f"no process of the service was seen for {span(newest.silent_seconds)}"
     return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)
+
+
+def _clocks(found: Overview) -> Iterator[Problem]:
+    """Yield a problem for each other host whose clock differs from the database's. `machine` looks at this one's."""
+    differences = {
+        one.host: one.clock_ahead_seconds
+        for one in found.processes
+        if one.silent_seconds <= SILENT_SECONDS and one.clock_ahead_seconds is not None and one.host != own_host()
+    }
+    for host, seconds in sorted(differences.items()):
+        if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
+            yield machine.clock_off(f"the clock of {host}", seconds, host)
 
 
 def _versions(found: Overview) -> Iterator[Problem]:

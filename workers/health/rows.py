@@ -23,6 +23,7 @@ class ProcessRow:
     seen_at: datetime
     silent_seconds: float
     version: str
+    clock_ahead_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 import redis
 from sqlalchemy import delete, update
 
+from scanner.records import heartbeats
 from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import Notification, db_now
@@ -18,7 +19,7 @@ from scanner.records.source_models import BudgetState
 from scanner.records.states import Channel, NotificationState
 from scanner.settings import load_settings
 from tests.servers import redis_server
-from tests.workers.health.alive import seen
+from tests.workers.health.alive import HOST, process, seen
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
 
@@ -84,3 +85,19 @@ def test_a_clock_that_is_off_by_a_day_is_named(database: Database, monkeypatch: 
     monkeypatch.setattr("workers.health.machine.time.time", lambda: real() + 86400)
     (found,) = named(database, Kind.CLOCK_OFF)
     assert "24 hours ahead of the database's" in found.sentence
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(86400.0, "24 hours ahead of"), (-8000.0, "2 hours behind")])
+def test_the_clock_of_another_host_is_compared_with_the_databases(database: Database, ahead: float, words: str) -> None:
+    def write(silent_seconds: float, ahead: float) -> list[Problem]:
+        with database.write() as session:
+            seen(session)
+            one = process("scanner", pid=2)
+            heartbeats.write(session, one, silent_seconds=silent_seconds, age_seconds=60, clock=time.time() + ahead)
+        return named(database, Kind.CLOCK_OFF)
+
+    assert write(0, 1) == []
+    (found,) = write(0, ahead)
+    assert found.key == f"clock_off:{HOST}"
+    assert found.sentence == f"the clock of {HOST} is {words} the database's"
+    assert write(31, ahead) == [], "a silent process says nothing about now"
