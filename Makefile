@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test check run bench attack-table fault-table fuzz look lint format lock migration pins sbom clean
+.PHONY: demo test check run bench attack-table fault-table quiet memory-table fuzz look lint format lock migration pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -22,6 +22,8 @@ help:
 	@echo "make bench  speed and memory, as ratios"
 	@echo "make attack-table   what each hostile input costs, into docs/security.md"
 	@echo "make fault-table    what the status says when a part fails, and how soon, into docs/operations.md: an hour"
+	@echo "make quiet  whether 30 minutes without a fault raise no problem"
+	@echo "make memory-table   memory and processor time of the idle service: r8scan run, and the services of compose"
 	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
 	@echo "make look   pictures of the mails and the console, in tests/pictures"
 	@echo "make lint   formatting, lint and types      make format   repair formatting and lint"
@@ -65,6 +67,12 @@ attack-table: $(DEVELOPMENT)
 fault-table: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks.table_faults --write --quiet-minutes 30
 
+quiet: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks.table_faults --only "no fault" --quiet-minutes 30
+
+memory-table: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks.table_memory
+
 MINUTES ?= 10
 fuzz: $(DEVELOPMENT)
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
@@ -89,6 +97,8 @@ lock: $(DEVELOPMENT)
 		--no-header --no-annotate pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate pyproject.toml --extra sentry --extra traces -c requirements.lock -o requirements-extras.lock
 
 # Needs docker and a network.
 pins:

@@ -21,7 +21,7 @@ from scanner.records.leases import LeaseLost
 from scanner.records.spool import SpoolFull
 from scanner.records.versions import WrongVersion
 from scanner.settings import SettingsError
-from workers import broker, outage, watchdog
+from workers import broker, observing, outage, watchdog
 from workers.context import MAX_CHILD_CONNECTIONS, current_context, forget_context
 from workers.health import heartbeats, notifying
 from workers.logs import configure_logging, last_line
@@ -163,6 +163,7 @@ def _logs(**_: Any) -> None:
     try:
         context.check()
         context.check_version()
+        observing.start(context.settings)
     except (SettingsError, WrongVersion) as err:  # Celery would print a traceback
         print(last_line(str(err)), file=sys.stderr)  # noqa: T201 - the process ends with it
         raise SystemExit(1) from None
@@ -172,6 +173,7 @@ def _logs(**_: Any) -> None:
 def _after_fork(**_: Any) -> None:
     die_with_parent()
     forget_context(MAX_CHILD_CONNECTIONS)
+    observing.start(current_context().settings)
     watchdog.current().start()
 
 

@@ -33,7 +33,7 @@ from scanner.settings import Settings, SettingsError, load_settings
 from scanner.sources.shared_budget import DatabaseLedger
 from scanner.tokens.http import HttpStore, tls_context
 from scanner.tokens.sql import SqlStore
-from workers import outage
+from workers import observing, outage
 
 MAX_CONNECTIONS = 6
 """Connections to the database of one process with threads. Threads wait for one: a transaction takes milliseconds."""
@@ -57,6 +57,7 @@ class Context:
             SettingsError: a file cannot be used. The message is one line.
         """
         self.settings.digester()
+        observing.check(self.settings)
         _ = self.logo
 
     def check_version(self) -> None:

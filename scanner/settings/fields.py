@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     operator_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
     operator_slack_url: SecretStr | None = None
     """An incoming webhook of Slack, or of a service that accepts the same JSON."""
+    sentry_dsn: SecretStr | None = None
+    """Errors of the log are also sent to this address of Sentry. Needs the extra `sentry`."""
+    traces_url: HttpUrl | None = None
+    """Traces of leaks are sent to this OpenTelemetry collector, by OTLP over HTTP. Needs the extra `traces`."""
     account_tokens_url: HttpUrl = "https://replicate.com/account/api-tokens"
     usage_url: HttpUrl | None = None
     """The page on which owners see how their tokens were used. Mails ask them to type the address."""

@@ -23,6 +23,7 @@ SECRETS = (
     "CONSOLE_PASSWORD_HASH",
     "OIDC_CLIENT_SECRET",
     "CANARY_GITHUB_TOKEN",
+    "SENTRY_DSN",
 )
 """Secrets that may also be given by the name of a file that contains them: R8SCAN_<NAME>_FILE."""
 

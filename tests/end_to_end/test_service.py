@@ -25,7 +25,7 @@ SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sen
 
 
 def processes(pid: int) -> dict[str, list[int]]:
-    """Return the service's processes by name: the celery command's role, redis, and pool children."""
+    """Return the service's processes by name: their role, or redis; children of these are named after them."""
     found: dict[str, list[int]] = {}
     stack = [pid]
     while stack:
@@ -36,10 +36,10 @@ def processes(pid: int) -> dict[str, list[int]]:
             except psutil.NoSuchProcess:  # ended since it was listed
                 continue
             stack.append(child.pid)
-            roles = ("poller@", "responder@", "rescanner@", "scanner@", "beat")
+            roles = ("poller@", "responder@", "rescanner@", "scanner-", "beat")
             names = [role for role in roles for word in words if word.startswith(role)]
             names += ["redis" for word in words[:1] if "redis-server" in word]
-            name = names[0].rstrip("@") if names else "other"
+            name = names[0].rstrip("@-") if names else "other"
             found.setdefault(f"{name} child" if parent != pid else name, []).append(child.pid)
     return found
 
@@ -128,7 +128,7 @@ def test_a_leak_is_found_and_one_mail_sent_after_any_process_was_killed(
 ) -> None:
     with surroundings.service() as service:
         until(polling, MINUTE)
-        victims = ["poller", "responder", "scanner", "scanner child", "rescanner", "beat", "redis"]
+        victims = ["poller", "responder", "scanner", "rescanner", "beat", "redis"]
         for number, victim in enumerate(victims, 1):
             token = fresh_token()
             digest = surroundings.register(token, email=f"ana{number}@example.com")

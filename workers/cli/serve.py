@@ -24,7 +24,7 @@ def serve(
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """
-    from workers import memory, watchdog
+    from workers import memory, observing, watchdog
     from workers.cli.opening import create_default_tables
     from workers.context import current_context
     from workers.health import heartbeats, notifying
@@ -36,10 +36,11 @@ def serve(
 
     memory.limit_arenas()
     settings = load_settings()
-    settings.digester()
+    current_context().check()
     create_default_tables(settings)
     current_context().check_version()
     configure_logging(settings)
+    observing.start(settings)
     try:
         listening = listen(host or settings.web_host, settings.web_port if port is None else port)
     except CannotListen as err:

@@ -1,0 +1,33 @@
+"""Optional exports for monitoring by others: errors to Sentry, traces to an OpenTelemetry collector. Off by default."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from scanner.settings import Settings, SettingsError
+
+
+def check(settings: Settings) -> None:
+    """Check that the libraries of the exports that the settings ask for are installed.
+
+    Raises:
+        SettingsError: one is not. The message is one line that says how to install it.
+    """
+    for wanted, name, library, extra in (
+        (settings.sentry_dsn, "SENTRY_DSN", "sentry_sdk", "sentry"),
+        (settings.traces_url, "TRACES_URL", "opentelemetry", "traces"),
+    ):
+        if wanted is not None and find_spec(library) is None:
+            raise SettingsError(f"R8SCAN_{name} needs a library that is not installed: pip install 'r8scan[{extra}]'")
+
+
+def start(settings: Settings) -> None:
+    """Start the exports that the settings ask for, in this process. Each starts threads, so call it after a fork."""
+    if settings.sentry_dsn is not None:
+        from workers.observing import errors
+
+        errors.start(settings)
+    if settings.traces_url is not None:
+        from workers.observing import traces
+
+        traces.start(settings)
