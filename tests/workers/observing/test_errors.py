@@ -99,7 +99,9 @@ def test_deep_long_and_foreign_parts_of_an_event_are_cut_or_left_out(fresh_token
 def test_without_its_library_an_export_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     observing.check(load_settings())
     monkeypatch.setattr("workers.observing.find_spec", lambda name: None)
-    for variable, extra in (("sentry_dsn", "sentry"), ("traces_url", "traces")):
-        settings = load_settings(**{variable: "http://key@127.0.0.1/1" if extra == "sentry" else "http://127.0.0.1"})
-        with pytest.raises(SettingsError, match=rf"R8SCAN_{variable.upper()} .*r8scan\[{extra}\]"):
+    for settings, message in (
+        (load_settings(sentry_dsn="http://key@127.0.0.1/1"), r"R8SCAN_SENTRY_DSN .*r8scan\[sentry\]"),
+        (load_settings(traces_url="http://127.0.0.1"), r"R8SCAN_TRACES_URL .*r8scan\[traces\]"),
+    ):
+        with pytest.raises(SettingsError, match=message):
             observing.check(settings)
