@@ -30,6 +30,9 @@ sample.
 """
 SLACK_SECONDS = 2.0
 """Two listings may give times for the same push that differ by this much."""
+SAME_PUSH_SECONDS = 10.0
+"""Pushes of one repository within this time count as one push of the total. Nobody has measured by how much the times
+differ that two listings give for the same push."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,28 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 
 
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
-    """Return the estimated number of all pushes, from the pushes that two sources have seen."""
-    both = sum(delay is not None for delay in delays(first, second))
-    return total_of(len(first), len(second), both)
+    """Return the estimated number of all pushes, from the pushes that two sources have seen.
+
+    A later push of the same repository does not count as the same one here, unlike in `delays`: a listing shows only a
+    repository's latest push, so it has not seen the earlier ones.
+    """
+    pushes, listed = _distinct(first), _distinct(second)
+    both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)
+    return total_of(*(sum(map(len, one.values())) for one in (pushes, listed)), both)
+
+
+def _distinct(marks: Sequence[Mark]) -> dict[int, list[float]]:
+    """Return the times of the pushes of each repository, in order. Pushes within SAME_PUSH_SECONDS count as one."""
+    found: dict[int, list[float]] = {}
+    for mark in sorted(marks, key=lambda mark: mark.pushed_at):
+        times = found.setdefault(mark.repository_id, [])
+        if not times or mark.pushed_at - times[-1] > SAME_PUSH_SECONDS:
+            times.append(mark.pushed_at)
+    return found
+
+
+def _has_near(times: Sequence[float], at: float) -> bool:
+    return any(abs(one - at) <= SAME_PUSH_SECONDS for one in times)
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:

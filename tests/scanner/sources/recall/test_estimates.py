@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -34,6 +35,16 @@ def test_a_share_is_of_marks_for_which_the_time_is_over() -> None:
 
 def test_a_push_that_was_seen_late_is_no_mark() -> None:
     assert recall([Mark(1, NOW - 5000, NOW - 100)], [], NOW) == {}
+
+
+def test_an_earlier_push_that_a_listing_no_longer_shows_counts_as_unseen_in_the_total() -> None:
+    """Of each repository's three pushes the timeline shows all, and search the last one."""
+    first = [Mark(number, 100.0 * push, 100.0 * push) for number in range(300) for push in range(3)]
+    second = [Mark(number, 201.0, 260.0) for number in range(300)]
+    found = total(first, second)
+    assert found is not None
+    assert found.low <= 900 <= found.high
+    assert delays(first, second).count(None) == 0, "a later reading brings the earlier pushes, too"
 
 
 def test_nothing_is_estimated_without_marks() -> None:
@@ -119,6 +130,79 @@ def test_the_total_holds_in_200_days_on_which_each_source_prefers_some_pushes() 
     ]
     assert max(abs(day.covariation) for day in days) <= COMMON_BIAS
     assert sum(day.holds(chance) for day in days) >= 0.93 * 200
+
+
+@dataclass(frozen=True)
+class Day:
+    """A simulated day as two sources see it, with what is known to make them unfair samples.
+
+    The timeline shows a span of each minute, so a smaller share of the pushes when there are many. Search shows only
+    the latest push that its index knows: one that follows within the lag hides the earlier ones. It never shows pushes
+    that do not move a repository's time, such as those to a wiki. A few accounts are hidden from both sources. The two
+    give times that differ by a second.
+    """
+
+    pushes: int
+    seen_seconds: float
+    search: float
+    lag: float
+    repeated: float
+    unlisted: float
+    hidden: float
+
+    def marks(self, chance: random.Random) -> tuple[int, list[Mark], list[Mark]]:
+        """Return the number of pushes, and the marks of both sources."""
+        pushed = self._pushed(chance)
+        first, second = [], []
+        for repository, times in enumerate(pushed):
+            if chance.random() < self.hidden:
+                continue
+            is_found = chance.random() < self.search
+            for number, at in enumerate(times):
+                busy = 1 + 0.4 * math.sin(at / 86_400 * 2 * math.pi)
+                if at % 60 < self.seen_seconds / busy:
+                    first.append(Mark(repository, float(int(at)), at + 5))
+                lag = chance.expovariate(1 / self.lag)
+                is_superseded = number + 1 < len(times) and times[number + 1] < at + lag
+                # At the busiest time, the quota does not pay for a tenth of the windows.
+                is_paid_for = chance.random() > max(busy - 1, 0) / 4
+                if is_found and is_paid_for and not is_superseded and chance.random() > self.unlisted:
+                    second.append(Mark(repository, float(int(at + chance.random())), at + lag))
+        return sum(map(len, pushed)), first, second
+
+    def _pushed(self, chance: random.Random) -> list[list[float]]:
+        """Return the times of each repository's pushes. There are more by day, and some follow each other quickly."""
+        found: list[list[float]] = []
+        count = 0
+        while count < self.pushes:
+            at = chance.uniform(0, 86_400)
+            if chance.random() > (1 + 0.4 * math.sin(at / 86_400 * 2 * math.pi)) / 1.4:
+                continue
+            times = [at]
+            while chance.random() < self.repeated:
+                times.append(times[-1] + 15 + chance.expovariate(1 / 120))
+            found.append(times)
+            count += len(times)
+        return found
+
+
+def test_the_total_holds_in_200_days_on_which_the_sources_are_no_fair_samples() -> None:
+    chance = random.Random(23)
+    held = 0
+    for _ in range(200):
+        day = Day(
+            pushes=chance.choice((500, 1000, 2000)),
+            seen_seconds=chance.uniform(2, 12),
+            search=chance.uniform(0.4, 0.95),
+            lag=chance.uniform(10, 900),
+            repeated=chance.uniform(0, 0.5),
+            unlisted=chance.uniform(0, 0.1),
+            hidden=chance.uniform(0, 0.03),
+        )
+        pushes, first, second = day.marks(chance)
+        found = total(first, second)
+        held += found is not None and found.low <= pushes <= found.high
+    assert held >= 0.93 * 200, held
 
 
 def test_a_common_preference_beyond_the_allowance_is_not_in_the_interval() -> None:
