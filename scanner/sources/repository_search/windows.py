@@ -36,7 +36,7 @@ looked at later. Below the second share, they are looked at sooner.
 """
 SOONER = 0.9
 """Factor of the wait after each sampled window that was complete at its first look."""
-THIN, THIN_DEVIATIONS = 0.7, 4.0
+THIN, THIN_DEVIATIONS = 0.7, 3.0
 """A window with less than this share of the usual entries may be incomplete, if chance does not explain it: the
 difference exceeds this many standard deviations of the usual number."""
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
