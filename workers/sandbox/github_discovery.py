@@ -73,7 +73,7 @@ class Discovery:
         since = int(request.query_params.get("since", "0"))
         visible = (
             repository
-            for name, repository in self._github.repositories.items()
+            for name, repository in list(self._github.repositories.items())
             if repository.id > since and not repository.hidden and not name.startswith("gist/")
         )
         page = sorted(visible, key=lambda repository: repository.id)[:LIST_SIZE]
