@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def index(own: World, targets: Targets) -> None:
             with own.database.write() as session:
                 before = session.execute(select(SearchWindow.start, SearchWindow.looks)).all()
                 session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
-            until(lambda rows=before: _are_looked_at(own.database, rows), 120)
+            until(partial(_are_looked_at, own.database, before), 120)
         targets.exactly("index: the service runs", float(child.poll() is None), 1)
         found, missed = pushes.accounted_for(own.database), _missed(own)[SEARCH]
     lost = len(pushes.at) - found["queued"]
@@ -220,7 +221,7 @@ def two(own: World, targets: Targets) -> None:
         with own.service() as first, second.service() as other:
             pushes.push_for(30)
             for one in (own, second):
-                told = until(lambda one=one: _quota_is_named(one), 180)
+                told = until(partial(_quota_is_named, one), 180)
                 print(f"  {told}")
             targets.exactly("two: both services run", float(first.poll() is None and other.poll() is None), 1)
             silent = sum(pushes.accounted_for(one.database)["silent"] for one in (own, second))

@@ -145,7 +145,7 @@ def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)
-    return total_of(*(sum(map(len, one.values())) for one in (pushes, listed)), both)
+    return total_of(sum(map(len, pushes.values())), sum(map(len, listed.values())), both)
 
 
 def _distinct(marks: Sequence[Mark]) -> dict[int, list[float]]:
