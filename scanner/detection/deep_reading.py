@@ -64,6 +64,9 @@ class DeepReading:
 class DeepReader(Protocol):
     """The interface for reading contents in depth. Threads may share an implementation."""
 
+    def prepare(self) -> None:
+        """Start what the first content needs, in the background."""
+
     def read(
         self,
         content: bytes,
@@ -91,6 +94,9 @@ class DeepReader(Protocol):
 
 class InProcessReader:
     """The reader in the calling process, for confined readers and for trusted contents."""
+
+    def prepare(self) -> None:
+        """Do nothing: this reader needs no process."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits

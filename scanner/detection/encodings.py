@@ -6,7 +6,7 @@ It opens no containers and decodes no long runs; `engine` and `runs` do.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from scanner.detection.base64_tokens import base64_findings_at, base64_findings_in
 from scanner.detection.findings import Finding
@@ -67,6 +67,16 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
     return found
 
 
+def ends_word(content: bytes, start: int) -> bool:
+    """Return whether markup after the letter at `start` shows that no token begins with it."""
+    return all(match(content, start + 1) for match in _ends_of_words())
+
+
+@derived_from_formats
+def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
+    return tuple(patterns.end_of_word.match for patterns in token_patterns())
+
+
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
     """Yield every token at one of the window's hits, except for `run` and `stream` needles, which `runs` handles.
 
@@ -112,11 +122,11 @@ def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator
 def _token_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens whose first letter, plain or escaped, stands at `start`."""
     for patterns in token_patterns():
+        if patterns.end_of_word.match(content, start + 1):
+            continue
         match = patterns.plain.match(content, start)
         if match is not None:
             yield Finding(match[0], start, match.end())
-            continue
-        if patterns.end_of_word.match(content, start + 1):
             continue
         match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
         if match is not None:

@@ -20,36 +20,55 @@ _CHECKSUM_BYTES = 4
 
 
 class Picture(NamedTuple):
-    """A picture in base64. `end` is the offset after it, and `texts` is the picture reduced to its text chunks."""
+    """A picture in base64.
+
+    Attributes:
+        end: The offset after it.
+        texts: The picture reduced to its text chunks.
+        chunks: The number of its chunks.
+    """
 
     end: int
     texts: bytes
+    chunks: int
 
 
-def picture_at(content: bytes, begin: int) -> Picture | None:
+def picture_at(
+    content: bytes, begin: int, *, chunks: int = MAX_CHUNKS, text_bytes: int | None = None
+) -> Picture | None:
     """Return the PNG picture whose base64 begins at `begin`.
 
     Return None if there is none, or if its lines differ in length: the offset of each chunk is computed from the line
     length, and each header found there must be valid.
+
+    Args:
+        content: The content.
+        begin: The offset.
+        chunks: Chunks that may be read. Return None for a picture with more.
+        text_bytes: Bytes of the text chunks that may be decoded, without a limit by default.
     """
     if not content.startswith(_START, begin):
         return None
     letters = _Letters(content, begin)
     pieces = [PNG]
     at = len(PNG)
-    for _ in range(MAX_CHUNKS):
+    for number in range(chunks):
         header = letters.bytes_at(at, _HEADER_BYTES)
         size, kind = int.from_bytes(header[:4], "big"), header[4:]
         if len(kind) < 4 or not kind.isalpha():
             return None
         following = at + _HEADER_BYTES + size + _CHECKSUM_BYTES
         if kind in TEXTS:
+            if text_bytes is not None:
+                text_bytes -= size
+                if text_bytes < 0:
+                    return None
             chunk = letters.bytes_at(at, following - at)
             if binascii.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
                 return None
             pieces.append(chunk)
         elif kind == b"IEND":
-            return Picture(letters.end_of(following), b"".join(pieces))
+            return Picture(letters.end_of(following), b"".join(pieces), number + 1)
         at = following
     return None
 

@@ -1,4 +1,4 @@
-"""The in-process part of detection. It takes linear time, opens nothing and decodes at most a few kilobytes.
+"""The in-process part of detection. It takes linear time, opens nothing and decodes small parts only.
 
 Most contents need nothing else, because they have no tokens or only plain ones. `plain_only` returns either this
 verdict or the verdict that a reader must scan the content.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from scanner.detection.containers import container_kind
-from scanner.detection.encodings import findings_at
+from scanner.detection.encodings import ends_word, findings_at
 from scanner.detection.findings import Finding, distinct
 from scanner.detection.matcher import (
     CROWDED,
@@ -19,9 +19,12 @@ from scanner.detection.matcher import (
     hits_of,
     is_run_at,
     longest_needle,
+    may_hold,
+    run_start,
     sampled_runs_in,
 )
-from scanner.detection.runs import nested_is_likely_at, stream_begins_at
+from scanner.detection.picture_runs import PNG, Picture, picture_at
+from scanner.detection.runs import nested_is_likely_at, run_spots, stream_begins_at
 from scanner.detection.token_formats import has_right_checksum
 from scanner.detection.token_patterns import plain_matches
 from scanner.detection.wide import wide_codec
@@ -32,6 +35,9 @@ less than 0.1 s. Ordinary source has fewer than ten."""
 
 BYTES_PER_LOOK = 4096
 """A large document is allowed one look per this many bytes, so that the work stays linear."""
+
+MAX_PICTURE_TEXT = 2048
+"""Bytes of text in a picture in base64 that is skipped. Programs that draw write their name and version there."""
 
 MAX_PLAIN_FINDINGS = 64
 """Findings per document that are returned from here. A file with more is a dump, which is rare, and goes to
@@ -76,9 +82,15 @@ def plain_only(content: bytes) -> PlainVerdict:
     findings: list[Finding] = []
     looks = max(MAX_LOOKS, size // BYTES_PER_LOOK)
     view = memoryview(content) if size > WINDOW else None
+    covered = 0
     for begin in range(0, size, WINDOW):
-        if any(is_run_at(content, spot) for spot in sampled_runs_in(content, begin)):
-            return PlainVerdict(reason="long_run")
+        for spot in sampled_runs_in(content, begin):
+            if spot >= covered and is_run_at(content, spot):
+                picture = _plain_picture(content, covered, spot, looks)
+                if picture is None:
+                    return PlainVerdict(reason="long_run")
+                covered = picture.end
+                looks -= picture.chunks
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_needle() - 1]
         for automaton in automata():
@@ -104,9 +116,35 @@ def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
         return not nested_is_likely_at(content, start, needle.lead)
     if kind == "stream":
         return not stream_begins_at(content, start + needle.lead)
+    if kind == "token" and ends_word(content, start):
+        return True
     found = [finding for finding in findings_at(content, start, kind) if has_right_checksum(finding.token)]
     findings += found
     return kind == "token" or not found
+
+
+def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture | None:
+    """Return the run around `spot` if it is a PNG picture whose text chunks need no closer look.
+
+    Notebooks have many of them. The run begins at `first` or later, and the picture has at most `looks` chunks.
+    """
+    begin = run_start(content, first, spot)
+    while begin < spot and content[begin] in b"\r\n":
+        begin += 1
+    picture = picture_at(content, begin, chunks=looks, text_bytes=MAX_PICTURE_TEXT)
+    return picture if picture is not None and _has_dull_texts(picture.texts) else None
+
+
+def _has_dull_texts(picture: bytes) -> bool:
+    """Return whether the text chunks of a picture are plain text in which nothing can be encoded."""
+    at = len(PNG)
+    while at < len(picture):
+        size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]
+        text = picture[at + 8 : at + 8 + size].partition(b"\0")[2]
+        at += 12 + size
+        if kind != b"tEXt" or container_kind(text) is not None or may_hold(text) or run_spots(text):
+            return False
+    return True
 
 
 def fallback_tokens(content: bytes) -> list[Finding]:

@@ -18,7 +18,7 @@ import struct
 import sys
 
 from scanner.child_processes import die_with_parent
-from scanner.detection.base64_tokens import base64_findings_at, base64_forms
+from scanner.detection.base64_tokens import base64_forms
 from scanner.detection.limits import Limits
 from scanner.detection.loading import load_decoders
 from scanner.detection.token_formats import parse_formats, use_formats
@@ -47,7 +47,7 @@ def main(descriptor: int, formats: str) -> None:
     os.chdir("/")
     load_decoders()
     for form in base64_forms():
-        list(base64_findings_at(form.needle, 0))  # compiles the patterns
+        form.pattern.match(b"")  # compiles it
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=descriptor)

@@ -165,6 +165,15 @@ class ReaderPool:
         )
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
+    def prepare(self) -> None:
+        """Start a reader in the background, so that the first content does not wait for it."""
+
+        def start() -> None:
+            with contextlib.suppress(ReadersUnavailable):  # the first content reports it
+                self._give_back(self._taken(), keeps=True)
+
+        threading.Thread(target=start, name="reader-start", daemon=True).start()
+
     def start_anew(self) -> None:
         """Release the parent's processes in a child that was just forked."""
         idle, server = self._idle, self._server

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from scanner.git_children import environment
 from tests.benchmarks import kingfisher
@@ -73,10 +73,10 @@ class Run(NamedTuple):
     memory: float
 
 
-def timed(command: list[str], cwd: Path) -> Run:
-    """Run a command."""
+def timed(command: list[str], cwd: Path, output: int | IO[bytes] = subprocess.DEVNULL) -> Run:
+    """Run a command. Its standard output is written to `output`."""
     begin = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
+    child = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.DEVNULL, env={**os.environ})
     peak, done = [0.0], threading.Event()
 
     def watch() -> None:

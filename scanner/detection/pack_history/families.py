@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.detection.pack_codec import OBJECT_TYPES
-from scanner.detection.pack_history.index import Array, Entries, PackFile, argsort
+from scanner.detection.pack_history.index import Array, Entries, PackFile, Signed
+
+Weights = npt.NDArray[np.float32]
 
 MAX_OBJECT_BYTES = 32 << 20
 """The largest object that this reader makes. Git reads larger objects and their deltas."""
@@ -23,6 +26,8 @@ MIN_UNIT_BYTES = 16 << 20
 OBJECT_COST = 2048
 """Bytes added to the size of each object in the weight of a unit, because each object takes some microseconds."""
 
+_SLICE = 1 << 20
+"""Entries that numpy works on at a time, because it takes 8 bytes and more for each of them meanwhile."""
 _MAX_ROUNDS = 13
 """Rounds that follow deltas to their bases.
 
@@ -85,75 +90,107 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
     If an id is in several packs, read it from each of them, because a forged index may give the id to another object.
     """
     history = HistoryPlan()
-    families: list[tuple[PackPlan, npt.NDArray[np.uint32], Array]] = []
+    families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
     for number, (file, entries) in enumerate(opened):
-        roots, is_rooted = _roots(entries)
-        children, starts = _children(entries)
-        rest = np.flatnonzero(~is_rooted)
-        plan = PackPlan(file, entries, children, starts, rest, number)
-        history.packs.append(plan)
-        history.objects += len(is_rooted) - len(rest)
-        families.append((plan, *_weighed(entries, roots, is_rooted)))
+        is_rooted, roots, weights = _families(entries)
+        children, starts = _children(entries.bases)
         entries.bases = np.empty(0, np.int32)  # no longer needed: `children` replaces them
-    total = sum(int(weights.sum()) for _, _, weights in families)
+        plan = PackPlan(file, entries, children, starts, np.flatnonzero(~is_rooted), number)
+        history.packs.append(plan)
+        history.objects += len(is_rooted) - len(plan.rest)
+        families.append((plan, roots, weights))
+    total = sum(int(weights.sum(dtype=np.float64)) for _, _, weights in families)
     target = max(total // UNITS, MIN_UNIT_BYTES)
-    for plan, numbers, weights in families:
-        history.units += _units(plan, numbers, weights, target)
+    for plan, roots, weights in families:
+        history.units += _units(plan, roots, weights, target)
     history.units.sort(key=lambda unit: -unit.weight)
     return history
 
 
-def _roots(entries: Entries) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Return, for each entry, the number of the base object at the end of its chain, and whether that object is
-    readable.
+def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
+    """Return, for each entry, whether it can be made, and the roots of all families with the work on each in bytes.
+
+    The work assumes that the object of a delta is about as large as its base.
     """
-    count = len(entries.kinds)
-    numbers = np.arange(count, dtype=np.uint32)
-    roots = np.where(entries.bases >= 0, entries.bases, numbers).astype(np.uint32)
+    roots = _roots(entries.bases)
+    is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
+    is_base &= entries.sizes <= MAX_OBJECT_BYTES
+    is_rooted = _taken(is_base, roots)
+    members = np.zeros(len(roots), np.uint32)
+    for part in _slices(len(roots)):
+        np.add.at(members, roots[part][is_rooted[part]], 1)
+    del roots
+    numbers = np.concatenate(
+        [(part.start + np.flatnonzero(members[part])).astype(np.uint32) for part in _slices(len(members))]
+        or [np.empty(0, np.uint32)]
+    )
+    weights = _taken(members, numbers).astype(np.float32)
+    weights *= _taken(entries.sizes, numbers) + np.float32(OBJECT_COST)
+    return is_rooted, numbers, weights
+
+
+def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
+    """Return, for each entry, the number of the object at the end of its chain of bases.
+
+    For a chain that is too long or has no end, it is the number of a delta.
+    """
+    roots = np.arange(len(bases), dtype=np.uint32)
+    np.copyto(roots, bases.view(np.uint32), where=bases >= 0)
     for _ in range(_MAX_ROUNDS):
-        following = roots[roots]
+        following = _taken(roots, roots)
         if np.array_equal(following, roots):
             break
         roots = following
-    is_base = np.isin(entries.kinds, list(OBJECT_TYPES)) & (entries.sizes <= MAX_OBJECT_BYTES)
-    return roots, is_base[roots]
+    return roots
 
 
-def _children(entries: Entries) -> tuple[Array, Array]:
+def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Return `PackPlan.children` and `PackPlan.starts`.
 
     A worker takes the deltas of a base from the end of the list. It first takes deltas that are no base themselves, so
     that the base can be freed before a long chain is followed.
     """
-    deltas = np.flatnonzero(entries.bases >= 0).astype(np.uint32)
-    bases = entries.bases[deltas]
-    counts = np.zeros(len(entries.kinds) + 1, np.uint32)
-    np.add.at(counts, bases.astype(np.int64) + 1, 1)
-    has_deltas = counts[1:][deltas] > 0
-    deltas = np.concatenate([deltas[has_deltas], deltas[~has_deltas]])
-    order = argsort(entries.bases[deltas])
-    return deltas[order], np.cumsum(counts, dtype=np.uint32)
+    count = len(bases)
+    starts = np.zeros(count + 1, np.uint32)
+    for part in _slices(count):
+        np.add.at(starts, bases[part][bases[part] >= 0] + 1, 1)
+    is_base = starts[1:] > 0
+    np.cumsum(starts, out=starts)
+    children = np.empty(int(starts[-1]), np.uint32)
+    for part in _slices(count):
+        # All deltas of the bases in this part, in order of their numbers.
+        deltas = np.flatnonzero((bases >= part.start) & (bases < part.stop))
+        is_last = ~is_base[deltas]
+        order = np.argsort(bases[deltas].astype(np.int64) * 2 + is_last, kind="stable")
+        children[starts[part.start] : starts[part.stop]] = deltas[order]
+    return children, starts
 
 
-def _weighed(entries: Entries, roots: Array, is_rooted: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.uint32], Array]:
-    """Return the roots of all families, and the work on each family in bytes.
-
-    The work assumes that the object of a delta is about as large as its base.
-    """
-    members = np.bincount(roots[is_rooted], minlength=len(roots)).astype(np.uint32)
-    numbers = np.flatnonzero(members).astype(np.uint32)
-    weights = members[numbers].astype(np.uint64) * (entries.sizes[numbers].astype(np.uint64) + OBJECT_COST)
-    return numbers, weights
+def _slices(count: int) -> list[slice]:
+    return [slice(first, min(first + _SLICE, count)) for first in range(0, count, _SLICE)]
 
 
-def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Array, target: int) -> list[Unit]:
+def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
+    """Return the values at these places. numpy itself would convert all numbers to 64 bits at once."""
+    taken = np.empty(len(numbers), values.dtype)
+    for part in _slices(len(numbers)):
+        taken[part] = values[numbers[part]]
+    return taken
+
+
+def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
     """Return units of about the target weight. Neighbours in the pack stay together, and a large family is alone."""
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]
-    roots, weights = roots[~is_large], weights[~is_large]
-    parts = np.cumsum(weights) // target
-    bounds = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(roots)]
-    for first, last in pairwise(bounds):
+    if units:
+        roots, weights = roots[~is_large], weights[~is_large]
+    bounds, done = [0], 0.0
+    for part in _slices(len(weights)):
+        sums = done + np.cumsum(weights[part], dtype=np.float64)
+        ends = np.arange((done // target + 1) * target, sums[-1], target)
+        bounds += (part.start + np.searchsorted(sums, ends)).tolist()
+        done = float(sums[-1])
+    for first, last in pairwise([*bounds, len(weights)]):
         if last > first:
-            units.append(Unit(plan, roots[first:last], int(weights[first:last].sum())))
+            units.append(Unit(plan, roots[first:last], int(weights[first:last].sum(dtype=np.float64))))
     return units

@@ -104,6 +104,7 @@ def read_packs(
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
     with _server(packs) as server:
+        detector.reader.prepare()
         try:
             plan = server.plan(deadline)
         except BadMessage:

@@ -19,6 +19,10 @@ BASES_BYTES = 64 << 20
 Beyond it, the oldest bases are dropped. They are made again when they are needed.
 """
 
+_EXPANSION_SHIFT, _EXPANSION_BYTES = 6, 1 << 16
+"""zlib adds 5 bytes to each 16 kB that it cannot compress. A stream that is longer than this limit is left to git, so
+that a gap of gigabytes is not copied."""
+
 
 class MadeObject(NamedTuple):
     """An object. `number` is the number of its entry."""
@@ -171,9 +175,11 @@ class FamilyReader:
         size = self._sizes[number]
         if size > MAX_OBJECT_BYTES:
             raise DamagedPack("object_over_limit")
-        start = self._offsets[number]
-        content, rest = inflate_entry(self._pack[start + self._heads[number] : self._offsets[number + 1]], size)
-        if rest:
+        start = self._offsets[number] + self._heads[number]
+        end = self._offsets[number + 1]
+        most = start + size + (size >> _EXPANSION_SHIFT) + _EXPANSION_BYTES
+        content, rest = inflate_entry(self._pack[start : min(end, most)], size)
+        if rest or end > most:
             self.gaps += 1
         return content
 

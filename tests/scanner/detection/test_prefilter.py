@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import random
 import sysconfig
+import zlib
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,59 @@ def test_ordinary_source_rarely_needs_a_reader() -> None:
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))[:1500]
     sent = [file for file in files if plain_only(file.read_bytes()).needs_reader]
     assert len(sent) <= len(files) / 100, sent
+
+
+def drawn(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a notebook with a picture in base64 that has these chunks and pixels."""
+    pixels = random.Random(1).randbytes(9_000)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", bytes(13)), *chunks, (b"IDAT", pixels), (b"IEND", b"")):
+        data += len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
+    return b'{"cells": [{"image/png": "' + base64.b64encode(data) + b'\\n", "text": "%b"}]}'
+
+
+SOFTWARE = (b"tEXt", b"Software\0matplotlib version 3.7.1, https://matplotlib.org/")
+
+
+def test_a_picture_in_a_notebook_needs_no_reader() -> None:
+    token = token_of(1)
+    for chunks in ((), (SOFTWARE,)):
+        notebook = drawn(*chunks)
+        assert plain_only(notebook) is CLEAN
+        assert [finding.token for finding in plain_only(notebook.replace(b"%b", token)).findings] == [token]
+        assert plain_only(notebook * 40) is CLEAN
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"tEXt", b"Comment\0" + token_of(1)),
+        (b"tEXt", b"Comment\0" + base64.b64encode(token_of(1))),
+        (b"tEXt", b"Comment\0" + base64.b64encode(base64.b64encode(token_of(1)))),
+        (b"tEXt", b"Comment\0" + zipped(token_of(1))),
+        (b"tEXt", b"Comment\0" + b"w " * 2000 + token_of(1)),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(token_of(1))),
+        (b"iTXt", b"Comment\0\0\0\0\0" + token_of(1)),
+        (b"eXIf", b"MM\0*" + token_of(1)),
+    ],
+    ids=["plain", "base64", "base64 twice", "zip", "long", "zTXt", "iTXt", "eXIf"],
+)
+def test_a_picture_with_another_text_is_sent_to_a_reader(chunk: tuple[bytes, bytes]) -> None:
+    notebook = drawn(SOFTWARE, chunk)
+    assert plain_only(notebook).needs_reader
+    assert {finding.token for finding in in_full(notebook)} == {token_of(1)}
+
+
+def test_a_run_that_is_no_picture_or_goes_on_after_it_is_sent_to_a_reader() -> None:
+    notebook = drawn(SOFTWARE)
+    more = base64.b64encode(random.Random(2).randbytes(9_000))
+    assert plain_only(notebook.replace(b"iVBO", b"iVBP")).reason == "long_run"
+    assert plain_only(notebook.replace(b"iVBO", b"AAAAiVBO")).reason == "long_run"
+    assert plain_only(notebook.replace(b'\\n", "text"', more)).reason == "long_run"
+    assert plain_only(notebook.replace(b'"iVBO', b'"iVBO' + more)).reason == "long_run"
+
+
+def test_a_picture_with_very_many_chunks_is_sent_to_a_reader() -> None:
+    tiny = [(b"IDAT", b"x")] * MAX_LOOKS
+    assert plain_only(drawn(*tiny[:-3])) is CLEAN
+    assert plain_only(drawn(*tiny)).reason == "long_run"

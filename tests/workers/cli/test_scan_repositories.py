@@ -169,16 +169,24 @@ def test_a_repository_that_git_cannot_read_is_named(r8scan: Run, tmp_path: Path)
     assert (not_read(result), result.returncode) == ([("object_folder_unreadable", "d.git")], 2)
 
 
-@pytest.mark.parametrize("name", ["pack/pack-ab.keep", "pack/pack-ab.pack", "pack/pack-ab.idx", "info/commit-graph"])
 def test_files_among_the_objects_that_git_does_not_read_are_scanned(
-    r8scan: Run, tmp_path: Path, fresh_token: Token, name: str
+    r8scan: Run, tmp_path: Path, fresh_token: Token
 ) -> None:
-    token = fresh_token()
-    repository(tmp_path / "repo", "nothing")
-    file = tmp_path / "repo" / ".git" / "objects" / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(token)
-    assert digest(token) in found(scan(r8scan, "repo", "--history"))
+    work = repository(tmp_path / "repo", "nothing")
+    work.git("repack", "-adbq")
+    objects = tmp_path / "repo" / ".git" / "objects"
+    (pack,) = (objects / "pack").glob("*.pack")
+    files = [objects / "pack" / f"pack-ab{suffix}" for suffix in (".keep", ".pack", ".idx")]
+    files += [pack.with_suffix(suffix) for suffix in (".keep", ".promisor", ".rev", ".bitmap", ".mtimes")]
+    files += [objects / "pack" / "multi-pack-index", objects / "info" / "commit-graph"]
+    tokens = [fresh_token() for _ in files]
+    for file, token in zip(files, tokens, strict=True):
+        file.parent.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True)
+        file.write_text(token)
+    result = scan(r8scan, "repo", "--history")
+    assert found(result) == set(map(digest, tokens))
+    assert sorted(not_read(result)) == [("pack_index_damaged", "repo"), ("partial_clone", "repo")]
 
 
 def test_a_pack_without_an_index_is_read_as_a_file(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import zlib
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from tests.scanner.detection.pack_history.generated import (
     patched,
     plan_of,
 )
+from tests.scanner.detection.pack_history.written import FIRST, Entry, blob, empty_repository, index_of, oid_of
+from tests.scanner.detection.test_packs import delta, header, offset
 from workers.sandbox.git_backend import git
 
 
@@ -160,3 +164,32 @@ def test_indexes_and_packs_that_do_not_fit_are_unusual(repository: Path) -> None
     patched(pack, 0, b"KCAP")
     with pytest.raises(UnusualPack):
         open_pack(pack, pack.with_suffix(".idx"))
+
+
+def test_a_pack_of_more_than_4_gb_is_read_through_its_64_bit_offsets(tmp_path: Path) -> None:
+    repository = empty_repository(tmp_path / "r.git")
+    base, far = blob(b"base" * 30), (5 << 30) + 1
+    change = delta(b"base" * 30, b"base" * 30 + b"changed")
+    entries = [
+        blob(b"small"),
+        Entry(
+            oid_of(b"base" * 30 + b"changed"),
+            header(6, len(change)) + offset(far + len(blob(b"small").raw)) + zlib.compress(change),
+        ),
+        blob(b"last"),
+    ]
+    places = [FIRST, *accumulate((len(entry.raw) for entry in entries), initial=FIRST + far)]
+    pack = repository / "objects" / "pack" / "pack-aa.pack"
+    head = b"PACK" + (2).to_bytes(4) + (4).to_bytes(4) + base.raw
+    # The bytes between the first entry and the others are a hole in the file, which needs no space on the disk.
+    with pack.open("wb") as file:
+        file.write(head)
+        file.seek(places[1])
+        file.write(b"".join(entry.raw for entry in entries) + bytes(20))
+    rows = sorted((entry.oid, at) for entry, at in zip([base, *entries], places, strict=False))
+    pack.with_suffix(".idx").write_bytes(index_of(rows, bytes(20)))
+    (plan,) = plan_of(repository / "objects").packs
+    assert plan.entries.offsets.dtype == "uint64"
+    found, for_git = objects_read(repository / "objects", gaps=1)
+    assert found == objects_by_git(repository)
+    assert (len(found), for_git) == (4, set())

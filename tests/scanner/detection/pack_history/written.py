@@ -62,11 +62,16 @@ def write_pack(
 
 
 def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
-    """Return an index of version 2 with these ids and offsets, in this order."""
+    """Return an index of version 2 with these ids and offsets, in this order.
+
+    Offsets of 2 GB and more are in its table of 64-bit offsets.
+    """
+    large = [at for _, at in rows if at >= 1 << 31]
+    listed = [at if at < 1 << 31 else (1 << 31) + large.index(at) for _, at in rows]
     index = b"\xfftOc\0\0\0\2"
     index += b"".join(sum(oid[0] <= byte for oid, _ in rows).to_bytes(4) for byte in range(256))
     index += b"".join(oid for oid, _ in rows) + bytes(4 * len(rows))
-    index += b"".join(at.to_bytes(4) for _, at in rows) + pack[-20:]
+    index += b"".join(at.to_bytes(4) for at in listed) + b"".join(at.to_bytes(8) for at in large) + pack[-20:]
     return index + hashlib.sha1(index).digest()
 
 

@@ -40,6 +40,9 @@ class SlowReader:
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
 
+    def prepare(self) -> None:
+        """Do nothing: this reader needs no process."""
+
     def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
         if seconds is not None and seconds < ENOUGH_SECONDS:
             return DeepReading((), {"seconds": 1}, 0, seconds)
