@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scanner.records.database import Database
+from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import db_now
 from scanner.records.source_models import SourceState
 from scanner.settings import load_settings
@@ -46,3 +47,25 @@ def test_a_clock_that_differs_from_githubs_is_told_with_its_direction(database: 
     found = overview(database, load_settings(state_dir=tmp_path, sources=["public_events"]))
     (told,) = [one for one in found.problems if one.kind == Kind.CLOCK_OFF]
     assert told.sentence == "the poller's clock is 24 hours behind GitHub's"
+
+
+@pytest.mark.parametrize(
+    ("source", "share", "is_told"),
+    [
+        ("repository_search", [200, 104, 0.45, 0.59], True),
+        ("new_repositories", [60, 30, 0.38, 0.62], True),
+        ("repository_search", [200, 190, 0.91, 0.97], False),
+        ("repository_search", [40, 10, 0.14, 0.4], False),  # too few marks
+        ("public_events", [900, 20, 0.01, 0.03], False),  # it shows only a sample anyway
+    ],
+)
+def test_a_source_that_shows_too_little_of_what_others_showed_is_a_problem(
+    database: Database, tmp_path: Path, source: str, share: list[float], is_told: bool
+) -> None:
+    with database.write() as session:
+        session.add(SourceState(source=source, cursor={}, next_poll_at=db_now(60), last_success_at=db_now()))
+        session.add(RecallMeasurement(source=source, shares={"3600": share}, total=[], measured_at=db_now()))
+    found = overview(database, load_settings(state_dir=tmp_path, sources=[source]))
+    told = [one.sentence for one in found.problems if one.kind == Kind.SOURCE_INCOMPLETE]
+    assert bool(told) is is_told
+    assert all(f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %" in one for one in told)
