@@ -17,13 +17,16 @@ from typing import Literal, Protocol
 
 import httpx
 
-from notifications.email.render import MailIdentity, UnusableAddress, envelope_sender, sender_address
+from notifications.email.render import MailIdentity, UnusableAddress, envelope_sender, header_line, sender_address
 from notifications.email.transport import Envelope, MailTransport, PermanentFailure, TransientFailure
+from notifications.email.wording import clean
 from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from scanner import tls
 
 SEND_SECONDS = 20.0
 MAX_LINES = 50
+MAX_LINE_LENGTH = 2000
+"""Characters of one line of a mail to the operator."""
 
 NewsKind = Literal["problem", "decision", "over", "test"]
 """A problem began; a decision is waiting for the operator; a problem ended; a test that the operator requested."""
@@ -97,11 +100,13 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     message = EmailMessage()
     try:
         sender = sender_address(identity)
-        message["From"], message["To"], message["Subject"] = sender, recipient, subject
+        # A sentence may repeat what a server answered: it must not begin a header, or keep the operator uninformed.
+        message["From"], message["To"], message["Subject"] = sender, recipient, header_line(subject)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834
-        message.set_content(text, cte="quoted-printable")
+        lines = [clean(line, MAX_LINE_LENGTH) for line in text.split("\n")]
+        message.set_content("\n".join(lines), cte="quoted-printable")
         content = message.as_bytes(policy=message.policy.clone(linesep="\r\n"))
         envelope = Envelope(envelope_sender(identity), recipient, message_id, content)
         with transport.open() as connection:

@@ -185,7 +185,7 @@ def compose(
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834
     message["X-Auto-Response-Suppress"] = "All"
     for incident_id in incident_ids[:MAX_INCIDENT_HEADERS]:
-        message["X-R8scan-Incident"] = _undecodable(clean(incident_id))
+        message["X-R8scan-Incident"] = header_line(incident_id)
     message.set_content(rendered.text, cte="quoted-printable")
     message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
     if identity.logo and identity.logo.source in rendered.html:
@@ -207,6 +207,11 @@ def _attach_logo(message: EmailMessage, logo: Logo) -> None:
         disposition="inline",
         filename=f"logo.{logo.subtype}",
     )
+
+
+def header_line(value: str, longest: int = MAX_SUBJECT_LENGTH) -> str:
+    """Return any text as one clean line that is safe in a header."""
+    return _undecodable(clean(value, longest))
 
 
 def _undecodable(value: str) -> str:
