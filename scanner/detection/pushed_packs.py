@@ -59,8 +59,10 @@ LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
 """Real tokens of one pack beyond the limits of candidates. Each takes about 1 kB."""
 LOOK_UP_SECONDS = 2.0
-"""Seconds for looking up the tokens of one pack beyond the limits of candidates. The others are counted. Leaks within the
-limits wait meanwhile."""
+"""Seconds for looking up the tokens of one pack beyond the limits of candidates. The others are counted.
+
+Leaks within the limits wait meanwhile.
+"""
 MAX_SECONDS = 8.0
 """Processor seconds of a reader for one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
