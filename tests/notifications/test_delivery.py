@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from notifications import claiming, delivery
-from notifications.claiming import BACKOFF_SECONDS, Claimed, backoff
+from notifications import claiming
+from notifications.claiming import Claimed
 from notifications.delivery import DeliveryReport
 from notifications.email.transport import (
     Envelope,
     PermanentFailure,
     TransientFailure,
-    TransportDown,
 )
 from notifications.email.transports import transport_for
 from notifications.email.unlinked import unlinked
-from scanner.records import leases, outbox
+from scanner.records import outbox
 from scanner.records.database import Database
 from scanner.records.models import AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
-from scanner.records.states import NotificationState, Occasion
+from scanner.records.states import Occasion
+from tests.notifications.delivering import Doing, seconds_until_next
 from tests.notifications.mail_server import Mailbox, mail_server
 from tests.notifications.outbox_rows import (
     IDENTITY,
@@ -43,12 +43,6 @@ from tests.notifications.outbox_rows import (
     queue_owner_mail,
     row,
 )
-
-
-def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
-    with database.read() as session:
-        now = session.execute(select(db_now())).scalar_one()
-    return (row(database, notification_id).next_attempt_at - now).total_seconds()
 
 
 def test_a_mail_that_is_due_goes_out_once_and_is_recorded(database: Database) -> None:
@@ -108,27 +102,6 @@ def test_facts_stay_as_frozen_whatever_happens_to_the_rows(database: Database) -
     assert b"renamed" not in post.taken[0].content
 
 
-def test_a_transient_failure_is_retried_with_growing_delays(database: Database) -> None:
-    notification_id = leak(database)
-    for attempt, expected in enumerate((*BACKOFF_SECONDS, 3600, 3600), start=1):
-        report = deliver(database, Post({"*": TransientFailure("450 greylisted")}))
-        assert (report.deferred, report.failed) == (1, 0)
-        told = row(database, notification_id)
-        assert (told.state, told.error, told.attempts) == ("frozen", "450 greylisted", attempt)
-        assert seconds_until_next(database, notification_id) == pytest.approx(expected, abs=5)
-        assert deliver(database, Post()).claimed == 0
-        make_due(database, notification_id)
-    assert deliver(database, Post()).sent == 1
-    assert row(database, notification_id).error is None
-
-
-def test_the_backoff_has_jitter_and_stays_below_the_longest_delay() -> None:
-    delays = {backoff(3, delivery._jitter()) for _ in range(200)}
-    assert len(delays) > 20
-    assert all(48 <= delay <= 72 for delay in delays)
-    assert backoff(10_000, 1.2) < leases.MAX_DELAY_SECONDS
-
-
 def test_a_mail_fails_visibly_after_three_days_and_the_operator_is_notified(database: Database) -> None:
     notification_id = leak(database)
     deliver(database, Post({"*": TransientFailure("450 later")}))
@@ -150,14 +123,6 @@ def test_a_mail_fails_visibly_after_three_days_and_the_operator_is_notified(data
     deliver(database, post)
     assert post.taken[0].recipient == OPERATOR
     assert unlinked(OWNER).encode() in post.taken[0].content
-
-
-def test_a_mail_that_waited_for_the_service_itself_is_still_sent(database: Database) -> None:
-    notification_id = leak(database)
-    with database.write() as session:
-        session.execute(update(Notification).values(created_at=db_now(-30 * 86400)))
-    assert deliver(database, Post()).sent == 1
-    assert row(database, notification_id).state == "sent"
 
 
 def test_a_refused_owners_mail_fails_permanently_and_the_operator_is_notified_once(database: Database) -> None:
@@ -201,28 +166,6 @@ def test_a_malformed_address_fails_permanently(database: Database, recipient: st
     deliver(database, post)
     assert row(database, notification_id).state == "failed"
     assert post.tried == []
-
-
-def test_an_unavailable_server_is_asked_once_per_run(database: Database) -> None:
-    rows = [leak(database, f"owner{number}@acme.example") for number in range(4)]
-    post = Post({"*": TransportDown("cannot reach the mail server")})
-    report = deliver(database, post)
-    assert (len(post.tried), report.deferred, report.held_back) == (1, 1, 3)
-    assert deliver(database, post).claimed == 0
-    for one in rows:
-        told = row(database, one)
-        assert told.error == "no mail can be sent: cannot reach the mail server"
-        assert seconds_until_next(database, one) > 5
-        make_due(database, one)
-    assert deliver(database, Post()).sent == 4
-
-
-def test_held_back_mails_still_take_incidents(database: Database) -> None:
-    leak(database, "first@acme.example")
-    waiting = leak(database, "second@acme.example")
-    deliver(database, Post({"*": TransportDown("away")}))
-    assert row(database, waiting).state == "pending"
-    assert queue_owner_mail(database, incident(database, [place()]), recipient="second@acme.example") == waiting
 
 
 def test_a_wrong_sender_setting_loses_no_owners_mail(database: Database) -> None:
@@ -329,55 +272,6 @@ def test_a_wrong_address_for_bounces_costs_no_owner_the_mail(database: Database)
     assert deliver(database, Post()).sent == 1
 
 
-class _Doing(Post):
-    """A transport that calls a function before it accepts the mail with this number (from 1)."""
-
-    def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
-        super().__init__()
-        self._number, self._do = number, do
-
-    def send(self, envelope: Envelope, *, deadline: float) -> None:
-        if len(self.tried) + 1 == self._number:
-            self._do(envelope)
-        super().send(envelope, deadline=deadline)
-
-
-def test_sending_ends_early_enough_to_record_the_outcome() -> None:
-    assert delivery.SEND_SECONDS + claiming.RECORD_SECONDS < leases.LEASE_SECONDS
-    assert claiming.RECORD_SECONDS > delivery.MAX_RECORD_ATTEMPTS
-
-
-def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(database: Database) -> None:
-    rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
-
-    def lose(envelope: Envelope) -> None:
-        """Let another worker take the last row."""
-        assert envelope.recipient != "owner5@acme.example"
-        with database.write() as session:
-            session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))
-
-    post = _Doing(3, lose)
-    report = deliver(database, post, send_seconds=leases.LEASE_SECONDS)  # no time is left after any claim
-    assert (report.claimed, report.sent) == (5, 5)
-    assert [row(database, one).state for one in rows] == ["sent"] * 5 + ["frozen"]
-
-
-def test_mails_not_tried_during_an_outage_do_not_age(database: Database) -> None:
-    rows = [leak(database, f"owner{number}@acme.example") for number in range(5)]
-
-    def down(_: Envelope) -> None:
-        raise TransportDown("the server went away")
-
-    post = _Doing(3, down)
-    report = deliver(database, post)
-    assert (report.sent, report.deferred, report.held_back) == (2, 1, 2)
-    waiting = [row(database, one) for one in rows if row(database, one).state == "frozen"]
-    assert [one.facts is None for one in waiting] == [False, True, True]
-    for one in waiting:
-        make_due(database, one.id)
-    assert deliver(database, Post()).sent == 3
-
-
 def test_rows_that_cannot_be_claimed_together_are_claimed_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +298,7 @@ def test_nothing_is_written_about_an_account_that_is_erased_during_a_delivery(da
                 session.execute(delete(model).where(model.incident_id == gone))
             session.execute(delete(Incident).where(Incident.id == gone))
 
-    assert deliver(database, _Doing(1, erase)).sent == 1
+    assert deliver(database, Doing(1, erase)).sent == 1
     with database.read() as session:
         assert set(session.execute(select(AuditEntry.incident_id)).scalars()) == {stays}
 
@@ -420,10 +314,3 @@ def test_many_deliverers_at_once_send_each_mail_once(database: Database) -> None
     assert sum(report.sent for report in reports) == len(post.taken) == len(rows)
     assert len({envelope.recipient for envelope in post.taken}) == len(rows)
     assert {row(database, one).state for one in rows} == {"sent"}
-
-
-def test_an_unavailable_server_freezes_only_the_first_mail_of_a_run(database: Database) -> None:
-    rows = [leak(database, f"owner{number}@acme.example") for number in range(30)]
-    deliver(database, Post({"*": TransportDown("away")}))
-    states = [row(database, one).state for one in rows]
-    assert (states.count(NotificationState.FROZEN), states.count(NotificationState.PENDING)) == (1, 29)

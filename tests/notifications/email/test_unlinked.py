@@ -13,7 +13,8 @@ from notifications.email.facts import MailFacts
 from notifications.email.render import render_strictly
 from notifications.email.samples import samples
 from notifications.email.unlinked import unlinked
-from tests.notifications.email.test_render import IDENTITY, poisoned, read
+from tests.notifications.email.rendering import IDENTITY
+from tests.notifications.email.test_render import poisoned, read
 
 SAMPLES = dict(samples())
 # This pattern is stricter than any mail program: text that it does not match is not an address.

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import respx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from scanner.detection import Detector
-from scanner.github import event_files
-from scanner.github.client import GitHub
-from scanner.github.errors import Malformed, RateLimited, Unavailable
-from scanner.github.event_files import file_name, opened
+from scanner.github.errors import RateLimited
 from scanner.records import jobs
-from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, db_now
 from scanner.records.source_models import Gap, SeenEvent
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
-from scanner.settings import Settings, load_settings
 from scanner.sources.archive import hours as archive_hours
 from scanner.sources.archive import poll as event_archive
 from scanner.sources.archive.hours import hours_between
@@ -39,74 +26,12 @@ from scanner.sources.batches import shedding
 from scanner.sources.batches.runner import ItemOutcome
 from scanner.sources.pushes.push import Push
 from scanner.sources.rescan.manual import queue_hours
-from scanner.sources.rescan.run import rescan_next
 from scanner.sources.timeline import event_jobs
 from scanner.sources.timeline.events import Found, parse_event, read_event
+from tests.scanner.sources.archive.archiving import ARCHIVE, HOUR, Archive, event, packed, push
 from tests.scanner.sources.knowing import is_disabled, jobs_of, know, make_due
 
 Token = Callable[[], str]
-ARCHIVE = "https://archive.example"
-HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
-
-
-def push(number: int) -> dict[str, Any]:
-    payload = {"ref": "refs/heads/main", "head": f"{number:040x}", "before": "b" * 40}
-    return event(number, "PushEvent", payload)
-
-
-def event(number: int, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": str(number),
-        "type": kind,
-        "actor": {"login": "ana"},
-        "repo": {"id": 7, "name": "ana/app"},
-        "payload": payload,
-        "created_at": HOUR.isoformat(),
-    }
-
-
-def packed(*events: Any) -> bytes:
-    return gzip.compress(b"".join(json.dumps(one).encode() + b"\n" for one in events))
-
-
-@pytest.fixture
-def archive() -> Iterator[respx.Router]:
-    with respx.mock(assert_all_called=False) as router:
-        yield router
-
-
-@pytest.fixture
-def own_settings(tmp_path: Path) -> Settings:
-    return load_settings(state_dir=tmp_path / "state", archive_url=ARCHIVE)
-
-
-class Archive:
-    def __init__(self, database: Database, client: GitHub, settings: Settings, router: respx.Router) -> None:
-        self.database, self.client, self.settings, self.router = database, client, settings, router
-
-    def publish(self, hour: datetime, content: bytes) -> respx.Route:
-        return self.router.get(f"{ARCHIVE}/{file_name(hour)}").mock(
-            side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(content))
-        )
-
-    def queue(self, *hours: datetime) -> list[int]:
-        with self.database.write() as session:
-            return queue_hours(session, hours)
-
-    def work(self) -> bool:
-        make_due(self.database)
-        return rescan_next(self.database, self.client, Detector(), Policy(), settings=self.settings) is not None
-
-    def hour(self) -> ScanJob:
-        return jobs_of(self.database, "archive_hour")[-1]
-
-    def pushes(self) -> list[str]:
-        return [one["head"] for job in jobs_of(self.database, "pushes") for one in job.target["pushes"]]
-
-
-@pytest.fixture
-def reading(database: Database, client: GitHub, own_settings: Settings, archive: respx.Router) -> Archive:
-    return Archive(database, client, own_settings, archive)
 
 
 def test_an_hour_queues_unseen_events_with_the_lowest_priority(reading: Archive, fresh_token: Token) -> None:
@@ -345,26 +270,6 @@ def test_a_file_not_published_yet_is_awaited_and_a_missing_one_fails(reading: Ar
     assert reading.hour().error
 
 
-@pytest.mark.parametrize("cut", [0, 10, 100])
-def test_a_file_that_is_cut_off_is_tried_again(reading: Archive, cut: int) -> None:
-    content = packed(*(push(number) for number in range(50)))
-    reading.publish(HOUR, content[: len(content) - 1 - cut])
-    reading.queue(HOUR)
-    reading.work()
-    assert (reading.hour().state, reading.hour().failures) == ("queued", 1)
-
-
-def test_lines_that_are_no_events_are_counted(reading: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_files, "MAX_LINE_LENGTH", 2_000_000)
-    lines = [b"", b"{", b"[" * 100_000, b"null", b"\xff\xfe", b"x" * 3_000_000, json.dumps(push(1)).encode()]
-    reading.publish(HOUR, gzip.compress(b"\n".join(lines)))
-    reading.queue(HOUR)
-    reading.work()
-    job = reading.hour()
-    assert (job.state, job.counts["unusable_event"], job.counts["unread_line_over_limit"]) == ("partial", 4, 1)
-    assert reading.pushes() == [f"{1:040x}"]
-
-
 def test_no_raw_token_of_the_archive_is_stored(reading: Archive, fresh_token: Token) -> None:
     token = fresh_token()
     reading.publish(HOUR, packed(event(1, "IssuesEvent", {"issue": {"body": token, "title": token}})))
@@ -377,61 +282,3 @@ def test_no_raw_token_of_the_archive_is_stored(reading: Archive, fresh_token: To
 
 def test_an_hour_is_queued_once(reading: Archive) -> None:
     assert reading.queue(HOUR) == reading.queue(HOUR)
-
-
-@given(st.lists(st.binary(max_size=300), max_size=30), st.integers(1, 200), st.integers(1, 3))
-@settings(max_examples=50, deadline=None)
-def test_lines_come_whole_however_the_file_arrives(lines: list[bytes], chunk: int, members: int) -> None:
-    lines = [line.replace(b"\n", b" ") for line in lines]
-    content = b"".join(line + b"\n" for line in lines)
-    step = max(len(content) // members, 1)
-    packed_parts = [gzip.compress(content[at : at + step]) for at in range(0, max(len(content), 1), step)]
-    data = b"".join(packed_parts)
-
-    class Chunks(httpx.SyncByteStream):
-        def __iter__(self) -> Iterator[bytes]:
-            yield from (data[at : at + chunk] for at in range(0, len(data), chunk))
-
-    with respx.mock() as router:
-        router.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(200, stream=Chunks()))
-        with opened(ARCHIVE, HOUR) as read:
-            assert list(read) == lines
-
-
-@pytest.mark.parametrize(("content", "error"), [(b"<html>", Malformed), (b"", Unavailable), (b"\x1f\x8b", Unavailable)])
-def test_each_unusable_archive_file_has_a_reason(archive: respx.Router, content: bytes, error: type[Exception]) -> None:
-    archive.get(url__startswith=ARCHIVE).mock(return_value=httpx.Response(200, content=content))
-    with pytest.raises(error), opened(ARCHIVE, HOUR) as lines:
-        list(lines)
-
-
-def test_a_bomb_and_a_drip_have_their_limits(archive: respx.Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_files, "MAX_FILE_BYTES", 1 << 20)
-    squeezer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    bomb = squeezer.compress(bytes(8 << 20)) + squeezer.flush()
-    archive.get(url__startswith=ARCHIVE).mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(bomb)))
-    with pytest.raises(Malformed, match="more than"), opened(ARCHIVE, HOUR) as lines:
-        list(lines)
-    slow = packed(*(push(number) for number in range(2000)))
-    archive.get(url__startswith=ARCHIVE).mock(side_effect=lambda _: httpx.Response(200, stream=httpx.ByteStream(slow)))
-    ticks = iter(range(0, 10**9, 20_000))
-    with pytest.raises(Unavailable, match="longer"), opened(ARCHIVE, HOUR, clock=lambda: next(ticks)) as lines:
-        list(lines)
-
-
-def test_no_redirect_is_followed(archive: respx.Router) -> None:
-    archive.get(url__startswith=ARCHIVE).mock(
-        return_value=httpx.Response(302, headers={"location": "http://10.0.0.1/"})
-    )
-    elsewhere = archive.get("http://10.0.0.1/").mock(return_value=httpx.Response(200))
-    with pytest.raises(Exception, match="302"), opened(ARCHIVE, HOUR) as lines:
-        list(lines)
-    assert not elsewhere.called
-
-
-def test_file_names_follow_the_archives_form() -> None:
-    assert file_name(datetime(2026, 3, 5, 7, tzinfo=UTC)) == "2026-03-05-7.json.gz"
-    assert hours_between(datetime(2026, 1, 1, 1, 59, tzinfo=UTC), datetime(2026, 1, 1, 3, 0, tzinfo=UTC)) == [
-        datetime(2026, 1, 1, 1, tzinfo=UTC),
-        datetime(2026, 1, 1, 2, tzinfo=UTC),
-    ]

@@ -5,113 +5,18 @@ Pushes that cannot be seen are recorded as a gap.
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select, update
-from starlette.responses import JSONResponse
 
-from scanner.detection import Detector
-from scanner.github.client import GitHub, connect
-from scanner.records.database import Database
+from scanner.github.client import connect
 from scanner.records.discovery_models import SearchWindow
-from scanner.records.models import Sighting, db_now
-from scanner.records.source_models import Gap, SourceState
-from scanner.settings import load_settings
-from scanner.sources.polling.report import PollReport
-from scanner.sources.pushes.push import Push
-from scanner.sources.repository_search import poll as repository_search
-from scanner.sources.repository_search import windows
-from scanner.sources.repository_search.windows import Plan
-from tests.scanner.sources.knowing import jobs_of, make_due, state_of
-from workers.health import sources
-from workers.health.overview import empty
+from scanner.records.models import Sighting
+from scanner.records.source_models import SourceState
+from tests.scanner.sources.knowing import jobs_of
+from tests.scanner.sources.repository_search.searching import SOURCE, Searching, only_sqlite
 from workers.sandbox.github import SandboxGitHub
-from workers.sandbox.github_discovery import push_now
-
-SOURCE = repository_search.SOURCE
-
-
-class Searching:
-    """The source, a GitHub, and a clock for both."""
-
-    def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
-        self.database, self.sandbox, self.client = database, sandbox, client
-        self.now = float(int(time.time()))
-        sandbox.graphql.clock = lambda: self.now
-
-    def poll(self, seconds: float = 0) -> PollReport:
-        """Advance the clock by so many seconds, and poll."""
-        self.now += seconds
-        make_due(self.database)
-        return repository_search.poll(
-            *(self.database, self.client, Detector()), vendor="Replicate", wait=lambda _: None, clock=lambda: self.now
-        )
-
-    def poll_for(self, seconds: int, every: int = 15) -> None:
-        for _ in range(0, seconds, every):
-            self.poll(every)
-
-    def push(self, name: str, ago: float = 0.0, **fields: Any) -> None:
-        repository = push_now(self.sandbox, name, "1" * 40, at=self.now - ago)
-        for field, value in fields.items():
-            setattr(repository, field, value)
-
-    def look_again(self) -> None:
-        """Make the next look at every window due."""
-        with self.database.write() as session:
-            session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
-
-    def queued(self) -> list[Push]:
-        return [Push.from_json(one) for job in jobs_of(self.database, "pushes") for one in job.target["pushes"]]
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(push.repository for push in self.queued())
-
-    @property
-    def state(self) -> SourceState:
-        return state_of(self.database, SOURCE)
-
-    @property
-    def plan(self) -> Plan:
-        return Plan.from_json(self.state.cursor, self.now)
-
-    @property
-    def gaps(self) -> list[Gap]:
-        with self.database.read() as session:
-            return list(session.execute(select(Gap).order_by(Gap.id)).scalars())
-
-
-@pytest.fixture
-def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    client = connect(sandbox.api_url, sandbox.url, "a-credential")
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def search(database: Database, sandbox: SandboxGitHub, client: GitHub) -> Searching:
-    return Searching(database, sandbox, client)
-
-
-@pytest.fixture
-def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Return another installation with the same credential and a separate database and gate."""
-    shutil.copy(upgraded_sqlite, tmp_path / "second.db")
-    with (
-        closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
-        closing(connect(sandbox.api_url, sandbox.url, "a-credential")) as client,
-    ):
-        yield Searching(database, sandbox, client)
-
-
-only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 def test_a_push_is_queued_with_its_tip_once_the_index_knows_it(search: Searching) -> None:
@@ -234,43 +139,6 @@ def test_a_window_is_read_again_after_an_error_in_the_middle_of_it(search: Searc
 
 
 @only_sqlite
-def test_the_rest_search_is_used_when_the_points_are_spent(search: Searching) -> None:
-    search.poll()
-    search.push("ana/app")
-    limited = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}
-    search.sandbox.faults["graphql"].append(lambda: JSONResponse(limited, headers={"Retry-After": "3000"}))
-    search.poll_for(300, every=15)
-    [push] = search.queued()
-    assert (push.repository, push.head, push.kind) == ("ana/app", "", "push")
-    assert search.state.counts["rest_requests"] > 0
-    assert search.sandbox.requests["repository_search"] <= search.sandbox.repository_search_limit + 1
-
-
-@only_sqlite
-def test_a_pause_is_caught_up_completely(search: Searching) -> None:
-    search.poll()
-    search.push("ana/before", ago=-600)
-    search.push("ben/lately", ago=-1100)
-    search.poll(1200)
-    search.push("cem/now")
-    search.poll_for(240, every=40)
-    assert search.names == ["ana/before", "ben/lately", "cem/now"]
-    assert search.gaps == []
-
-
-@only_sqlite
-def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> None:
-    for second in range(300):
-        search.push(f"ana/app{second}", ago=-second)
-    search.poll_for(400, every=40)
-    search.poll(2 * 86_400)
-    [gap] = search.gaps
-    assert gap.reason == "not_caught_up"
-    assert (gap.until_at - gap.from_at).total_seconds() == pytest.approx(86_400, abs=600)
-    assert gap.estimated > 1000
-
-
-@only_sqlite
 def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Searching) -> None:
     search.poll()
     with search.database.write() as session:
@@ -326,83 +194,3 @@ def test_a_token_in_a_description_is_found_without_reading_the_repository(
         [found] = session.execute(select(Sighting)).scalars()
     assert (found.kind, found.repository, found.source) == ("repository_description", "ana/app", SOURCE)
     assert token not in str([job.target for job in jobs_of(search.database, "pushes")])
-
-
-def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
-    """Return how many pushes were queued, are in a span to catch up on, or are in a recorded gap.
-
-    The test fails if a push is in none of them, because it was missed silently.
-    """
-    known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
-    spans = [*plan.behind, (plan.until, int(search.now) + 1)]
-    gaps = [(gap.from_at.timestamp(), gap.until_at.timestamp()) for gap in search.gaps]
-    for name, at in pushed.items():
-        if name in known:
-            found["queued"] += 1
-        elif any(start <= int(at) <= end for start, end in spans):
-            found["behind"] += 1
-        else:
-            assert any(start <= int(at) <= end for start, end in gaps), f"{name} is missed silently"
-            found["gap"] += 1
-    return found
-
-
-@only_sqlite
-def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_silently(
-    search: Searching, sandbox: SandboxGitHub, second: Searching, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "MAX_BEHIND_SECONDS", 60)
-    sandbox.points_limit, sandbox.repository_search_limit = 24, 6
-    sandbox.graphql.clock = lambda: max(search.now, second.now)
-    pushed: dict[str, float] = {}
-    for _ in range(24):
-        for own in (search, second):
-            own.poll(15)
-        for number in range(5):
-            name = f"ana/app{len(pushed)}"
-            pushed[name] = search.now - number
-            search.push(name, ago=number)
-    assert sandbox.requests["graphql"] <= sandbox.points_limit + 2, "refused once, each asks no more"
-    assert all(accounted_for(own, pushed)["behind"] for own in (search, second)), "the quota does not pay for both"
-    for own in (search, second):
-        settings = load_settings(read_dotenv=False)
-        overview = empty(settings)
-        with own.database.read() as session:
-            overview.at = session.execute(select(db_now())).scalar_one()
-            sources.read(session, settings, overview)
-        told = [one.sentence for one in overview.problems if one.subject == SOURCE]
-        assert any("quota is not enough for all pushes" in one for one in told)
-
-
-@only_sqlite
-def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # needs a third of the requests, so that the test is faster
-    search.poll()
-    pushed = {f"ana/app{number}": search.now + number * 700 for number in range(120)}
-    for name, at in pushed.items():
-        search.push(name, ago=search.now - at)
-    search.poll(86_000)
-    assert accounted_for(search, pushed)["queued"] < len(pushed), "the newest go first"
-    for _ in range(6):
-        search.poll(15)
-    found = accounted_for(search, pushed)
-    assert found["gap"] == 0
-    assert found["queued"] == len(pushed)
-
-
-@only_sqlite
-def test_windows_that_the_points_do_not_pay_for_are_left_to_the_rest_search(search: Searching) -> None:
-    search.sandbox.points_limit, search.sandbox.repository_search_limit = 40, 500
-    pushed: dict[str, float] = {}
-    for _ in range(16):
-        for number in range(5):
-            name = f"ana/app{len(pushed)}"
-            pushed[name] = search.now - number
-            search.push(name, ago=number)
-        search.poll(15)
-    counts = search.state.counts
-    assert counts["windows_left_to_rest"] > 0
-    assert search.state.error is None, "no point was asked for in vain"
-    assert counts["rest_requests"] > counts["windows_left_to_rest"] / 2
-    settled = {name for name, at in pushed.items() if at < search.now - 90}
-    assert settled <= set(search.names)

@@ -1,0 +1,6 @@
+"""Helpers for tests of the client."""
+
+from __future__ import annotations
+
+API, WEB = "https://api.github.com", "https://github.com"
+SECRET = "the-secret-credential"
