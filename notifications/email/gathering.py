@@ -28,7 +28,8 @@ from notifications.email.facts import (
     UndeliveredMail,
 )
 from scanner.detection import redact
-from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.audit_models import AuditEntry
+from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Cause, Channel, NotificationState, Occasion
 
 MAX_SIGNS = 3

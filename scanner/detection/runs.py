@@ -25,10 +25,7 @@ from scanner.detection.token_formats import derived_from_formats, max_token_leng
 from scanner.detection.token_patterns import plain_prefixes
 
 NESTED_SPAN = 512
-"""Bytes decoded after a needle of nested base64.
-
-A token of 40 bytes has 76 letters when it is encoded twice. The rest is room for line breaks.
-"""
+"""Bytes decoded after a needle of nested base64: 76 letters for a token of 40 bytes, and room for line breaks."""
 
 # Letters of a run that are decoded to test for a stream. Most runs fail on the shorter head.
 _HEAD_LETTERS = (160, 4096)
@@ -88,9 +85,7 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return how many letters a token of `length` bytes has when encoded twice in base64, rounded up to whole
-    groups.
-    """
+    """Return how many letters a token of `length` bytes has when encoded twice in base64, in whole groups."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -228,10 +223,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the beginning of the base64 group that has `letters` letters before `start`.
-
-    Line breaks may be among them.
-    """
+    """Return the beginning of the base64 group that has `letters` letters, and maybe line breaks, before `start`."""
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
         begin -= 1
@@ -240,10 +232,7 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether a token that is encoded twice in base64 may begin at a `run` needle.
-
-    Only the next letters are decoded.
-    """
+    """Return whether a token that is encoded twice in base64 may begin at a `run` needle, by the next letters only."""
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
     return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None
@@ -306,9 +295,9 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
     """Return whether a zip, gzip or zlib stream, or gzip in base64, begins here.
 
-    Return None if the head is too short to decide.
+    None if the head is too short to decide.
 
-    Without `inflate`, only the header is tested.
+    Without `inflate`, test only the header.
     """
     if head[:4] == b"H4sI":
         letters = _PIECE.match(head)
@@ -364,17 +353,13 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Return where runs of at least `min_run_length()` letters begin.
-
-    This is slower than the matcher's search for long runs.
-    """
+    """Return where runs of at least `min_run_length()` letters begin. The matcher finds long runs faster."""
     return [match.start() for match in _short_run().finditer(content)]
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """Return whether the run has long lines.
-
-    Encoders break lines at 60 letters and more; lists of words have shorter ones.
+    """Return whether the run has lines of 60 letters or more, as encoders write them; lists of words have shorter
+    ones.
     """
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
@@ -402,10 +387,7 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters to drop at the beginning of the run.
-
-    Letters before the encoded data shift every group.
-    """
+    """Return how many letters may precede the encoded data in the run, and so shift its groups."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 
 from scanner.records import security_log
 from scanner.records.audit_hashes import content_hash, entry_hash
+from scanner.records.audit_models import AuditEntry, AuditHead, RemovedAuditEntry
 from scanner.records.columns import storable_json, storable_text
-from scanner.records.models import AuditEntry, AuditHead, RemovedAuditEntry, db_now
+from scanner.records.models import db_now
 
 SYSTEM = "r8scan"
 REMOVED = "audit_entries_removed"

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from scanner.records import audit
 from scanner.records.audit_hashes import entry_hash
+from scanner.records.audit_models import AuditEntry, AuditHead, RemovedAuditEntry
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, AuditHead, RemovedAuditEntry
 
 ROWS_PER_PAGE = 2000
 

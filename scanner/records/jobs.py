@@ -1,7 +1,4 @@
-"""The queue of scan jobs: workers claim a job by lease, then finish, defer or split it.
-
-It does not know what a job does.
-"""
+"""The queue of scan jobs. Workers claim a job by lease, then finish, defer or split it, whatever the job does."""
 
 from __future__ import annotations
 
@@ -271,20 +268,12 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
 def finish(
     session: Session, job: ClaimedJob, state: JobState, *, counts: Mapping[str, Any], error: str | None = None
 ) -> None:
-    """Close the job as done, partial, failed or cancelled.
-
-    Raises:
-        LeaseLost: Another worker claimed the job after this lease expired.
-    """
+    """Close the job as done, partial, failed or cancelled. Raises LeaseLost if another worker has claimed it."""
     job.lease.write(session, state=state, counts=dict(counts), error=error, leased_until=None, finished_at=db_now())
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Record progress and reset the count of failures to this claim's own.
-
-    Raises:
-        LeaseLost: Another worker claimed the job after this lease expired.
-    """
+    """Record progress and reset the count of failures to this claim's own. Raises LeaseLost, as `finish` does."""
     with database.write() as session:
         job.lease.write(session, progress=dict(progress), failures=1)
 

@@ -1,4 +1,4 @@
-"""The tables of accounts, tokens, incidents, notifications, jobs and the audit."""
+"""The tables of accounts, tokens, incidents, notifications and jobs."""
 
 from __future__ import annotations
 
@@ -363,58 +363,10 @@ class ScanJob(Base):
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
-class AuditEntry(Base):
-    """Who did what, when and on which evidence. `hash` chains each entry to the previous one.
-
-    Only `records.audit` writes this table. `nonce` is random, so that nobody can guess the content of a removed entry
-    and confirm it by its hash.
-    """
-
-    __tablename__ = "audit"
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    at: Mapped[datetime] = mapped_column(server_default=text("CURRENT_TIMESTAMP"), default=None)
-    who: Mapped[str] = mapped_column(String(255), index=True)
-    what: Mapped[str] = mapped_column(String(64), index=True)
-    incident_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
-    evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    nonce: Mapped[str] = mapped_column(String(32))
-    previous_hash: Mapped[str] = mapped_column(String(64))
-    hash: Mapped[str] = mapped_column(String(64))
-
-
-class AuditHead(Base):
-    """The last entry of the audit chain and the last purged entry, after which the chain begins. One row."""
-
-    __tablename__ = "audit_head"
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    last_id: Mapped[int] = mapped_column(Id)
-    last_hash: Mapped[str] = mapped_column(String(64))
-    purged_id: Mapped[int] = mapped_column(Id)
-    purged_hash: Mapped[str] = mapped_column(String(64))
-    purged_count: Mapped[int] = mapped_column(Id)
-
-
-class RemovedAuditEntry(Base):
-    """The hashes of an entry that was erased with an account's data.
-
-    A trigger in the database refuses to delete an entry whose hashes are not here.
-    """
-
-    __tablename__ = "audit_removed"
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    previous_hash: Mapped[str] = mapped_column(String(64))
-    hash: Mapped[str] = mapped_column(String(64))
-
-
 __all__ = [
     "Account",
     "Announcement",
     "ApiToken",
-    "AuditEntry",
-    "AuditHead",
     "Base",
     "Exposure",
     "Incident",
@@ -422,7 +374,6 @@ __all__ = [
     "NotificationSubject",
     "PlaceColumns",
     "Recipient",
-    "RemovedAuditEntry",
     "ScanJob",
     "Sighting",
     "db_hour",

@@ -13,13 +13,13 @@ from sqlalchemy import ColumnElement, Select, Text, cast, delete, exists, func, 
 from sqlalchemy.orm import Session
 
 from scanner.records import announcements, audit
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
     Announcement,
     ApiToken,
-    AuditEntry,
     Base,
     Exposure,
     Incident,

@@ -224,12 +224,7 @@ def _decide(
     response = Response()
     existing = incidents.open_incidents(session, records)
     places = incidents.new_places(session, {digest: found[digest] for digest in records}, source)
-    # A known place does not disable a token again, because an operator may have enabled the token meanwhile.
-    due = [
-        digest
-        for digest in sorted(records)
-        if places[digest] or (digest in existing and existing[digest].action in LIVE_ACTIONS)
-    ]
+    due = [digest for digest in sorted(records) if places[digest] or _may_be_live(existing.get(digest))]
     if not due:
         return response
     reenabled = [digest for digest in due if digest in existing and _was_reenabled(records[digest], existing[digest])]
@@ -284,6 +279,14 @@ def _log_places(
             fields = {"source": source, "places": len(found), "url": found[0]["url"]}
             kind = incidents.done(one.incident.cause, "found")
             security_log.write_after_commit(session, kind, fields, who=SYSTEM, incident_id=one.incident.id)
+
+
+def _may_be_live(incident: Incident | None) -> bool:
+    """Return whether the token of an open incident may be live. Only then, a known place leads to a new decision.
+
+    Otherwise a known place would disable a token again that an operator has enabled meanwhile.
+    """
+    return incident is not None and incident.action in LIVE_ACTIONS
 
 
 def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
-from scanner.records.models import Announcement, AuditEntry, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.models import Announcement, Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import Channel, Decision
 
 MAX_PLACES = 50

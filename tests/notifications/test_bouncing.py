@@ -10,8 +10,9 @@ from sqlalchemy import event, func, select, update
 from notifications import bouncing
 from notifications.bouncing import BounceOutcome
 from notifications.email.bounces import read_bounce
+from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, Notification, db_now
+from scanner.records.models import Notification, db_now
 from scanner.records.states import Occasion
 from tests.notifications.outbox_rows import (
     IDENTITY,

@@ -23,8 +23,9 @@ from notifications.email.transport import (
 from notifications.email.transports import transport_for
 from notifications.email.unlinked import unlinked
 from scanner.records import outbox
+from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Occasion
 from tests.notifications.delivering import Doing, seconds_until_next
 from tests.notifications.mail_server import Mailbox, mail_server

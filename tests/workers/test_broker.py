@@ -25,9 +25,10 @@ from scanner.compromise.reports import Subject, new_report
 from scanner.detection import sha256_digest
 from scanner.detection.token_formats import hint_of
 from scanner.records import schema
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, Incident, Notification, db_now
+from scanner.records.models import Incident, Notification, db_now
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun

@@ -9,9 +9,10 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from scanner.records.audit_models import AuditEntry
 from scanner.records.audit_verification import AuditBroken
 from scanner.records.audit_verification import verify as verify_chain
-from scanner.records.models import AuditEntry, db_now
+from scanner.records.models import db_now
 from scanner.settings import load_settings
 from workers.cli import incident_records, output
 from workers.cli.errors import UserError

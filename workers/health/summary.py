@@ -17,10 +17,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.records import security_log
+from scanner.records.audit_models import AuditEntry, AuditHead
 from scanner.records.canaries import is_no_canary
 from scanner.records.database import Database
 from scanner.records.health_models import NotifiedProblem
-from scanner.records.models import AuditEntry, AuditHead, Incident, Notification, db_hour, db_now
+from scanner.records.models import Incident, Notification, db_hour, db_now
 from scanner.records.source_models import Tally
 from scanner.records.states import JobState, NotificationState
 from scanner.settings import Settings

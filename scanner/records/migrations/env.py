@@ -12,6 +12,7 @@ from alembic import context
 from sqlalchemy import Connection, Enum
 
 from scanner.records import (
+    audit_models,
     canary_models,
     compromise_models,
     console_models,
@@ -23,7 +24,15 @@ from scanner.records.database import Database
 from scanner.records.models import Base
 
 # Importing these modules adds their tables to the metadata.
-_MODULES = (canary_models, compromise_models, console_models, discovery_models, health_models, source_models)
+_MODULES = (
+    audit_models,
+    canary_models,
+    compromise_models,
+    console_models,
+    discovery_models,
+    health_models,
+    source_models,
+)
 
 
 def run(connection: Connection) -> None:

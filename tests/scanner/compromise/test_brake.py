@@ -14,9 +14,10 @@ from scanner.compromise.reports import NewReport, new_report, subject_of
 from scanner.compromise.settling import Settled, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.token_formats import hint_of
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject, db_now
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from scanner.tokens import sql

@@ -17,9 +17,10 @@ from scanner.compromise import reports, settling
 from scanner.compromise.reports import BadReport, NewReport, Subject, new_report, read_lines, subject_of
 from scanner.compromise.settling import Settled, decide_again, decisions, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import EnforceMode
 from scanner.response import operator_actions
 from scanner.response.policy import Policy

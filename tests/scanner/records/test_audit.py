@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from scanner.records import audit, schema
 from scanner.records.audit import Entry
+from scanner.records.audit_models import AuditEntry, AuditHead
 from scanner.records.audit_verification import AuditBroken, verify
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, AuditHead
 
 HASH = "f" * 64
 TRIGGERS = ("audit_only_grows", "audit_is_not_emptied")

@@ -14,13 +14,13 @@ from scanner.detection import Candidate, Place
 from scanner.records import announcements, audit, outbox, retention
 from scanner.records.announcements import DisabledToken
 from scanner.records.audit import Entry
+from scanner.records.audit_models import AuditEntry
 from scanner.records.audit_verification import verify
 from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
     ApiToken,
-    AuditEntry,
     Exposure,
     Incident,
     Notification,

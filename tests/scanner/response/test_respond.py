@@ -12,17 +12,9 @@ from sqlalchemy import event, func, select, update
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.token_formats import hint_of
 from scanner.records import tallies
+from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import (
-    ApiToken,
-    AuditEntry,
-    Exposure,
-    Incident,
-    Notification,
-    NotificationSubject,
-    Sighting,
-    db_now,
-)
+from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject, Sighting, db_now
 from scanner.records.states import EnforceMode, SightingState
 from scanner.response import respond as respond_module
 from scanner.response import sightings

@@ -20,9 +20,10 @@ from scanner.detection.digests import sha256_digest
 from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub, connect
 from scanner.records import canaries
+from scanner.records.audit_models import AuditEntry
 from scanner.records.canary_models import Canary
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, Sighting
+from scanner.records.models import ApiToken, Incident, Notification, Sighting
 from scanner.records.states import CanaryState, CanaryWay, Decision, EnforceMode
 from scanner.response.policy import Policy
 from scanner.response.responder import look_up_due

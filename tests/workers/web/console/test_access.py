@@ -10,9 +10,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
+from scanner.records.audit_models import AuditEntry
 from scanner.records.console_models import ConsoleSession, ConsoleUser
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, Incident, db_now
+from scanner.records.models import Incident, db_now
 from scanner.records.states import IncidentState, Role
 from tests.workers.web.console.conftest import (
     FROM_HERE,

@@ -7,9 +7,10 @@ import uuid
 import httpx
 from sqlalchemy import func, select
 
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Brake, Report
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState
 from tests.workers.web.console.conftest import newest_incident
 from workers.context import Context

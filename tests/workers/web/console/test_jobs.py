@@ -7,8 +7,9 @@ from __future__ import annotations
 import httpx
 from sqlalchemy import select
 
+from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry, ScanJob
+from scanner.records.models import ScanJob
 from scanner.records.states import JobState
 
 

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from scanner.child_processes import die_with_parent
+from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import AuditEntry
 from scanner.settings import SettingsError, load_settings
 from tests.workers.web.console.conftest import client_of, context_of
 from workers.context import Context

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scanner.records.models import ApiToken, AuditEntry, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.audit_models import AuditEntry
+from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import IncidentState
 from scanner.response.timeline import Moment, timeline
 

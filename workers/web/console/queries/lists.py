@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from scanner.records import audit
-from scanner.records.models import Account, ApiToken, AuditEntry, Notification, NotificationSubject, ScanJob
+from scanner.records.audit_models import AuditEntry
+from scanner.records.models import Account, ApiToken, Notification, NotificationSubject, ScanJob
 from scanner.records.source_models import Gap
 from scanner.records.states import JobState, NotificationState
 from workers.web.console.queries.incidents import BadFilter, prefix

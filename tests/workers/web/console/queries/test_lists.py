@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, AuditEntry, Notification, ScanJob
+from scanner.records.models import ApiToken, Notification, ScanJob
 from scanner.records.states import Decision
 from tests.workers.web.console.filled import fill
 from workers.web.console.queries import decisions, figures, lists
