@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from scanner.detection import candidate_limits, pushed_packs
 from scanner.records import jobs, spool
 from scanner.records.leases import LeaseLost
 from scanner.records.models import Exposure, NotificationSubject, ScanJob
