@@ -11,7 +11,7 @@ import pytest
 from notifications.email.render import MailIdentity
 from notifications.email.transport import Envelope
 from notifications.operator_channels import MailChannel, News
-from tests.notifications.email.test_render import IDENTITY
+from tests.notifications.email.rendering import IDENTITY
 
 
 class Kept:
