@@ -196,7 +196,7 @@ def test_a_throttle_with_status_200_is_a_limit_of_git_that_every_request_obeys(
     sandbox.git_limit = 0
     with pytest.raises(RateLimited) as caught:
         ask(client)
-    assert (caught.value.asked, caught.value.retry_after) == (True, 60)
+    assert (caught.value.asked, caught.value.retry_after) == (True, git_protocol.PAUSE_SECONDS)
     sandbox.git_limit = None
     with pytest.raises(RateLimited) as caught:
         fetch(client, "ana/app", ["a" * 40], [], max_bytes=MAX_BYTES)
