@@ -121,7 +121,9 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
-    """The database's current time plus `seconds`. Leases held by several machines need one clock.
+    """The database's time at the start of the statement plus `seconds`. Leases of several machines need one clock.
+
+    PostgreSQL's `clock_timestamp()` may differ from row to row, so no index can answer a comparison with it.
 
     The seconds are a bound parameter, so that SQLAlchemy compiles a statement once.
     """
@@ -165,7 +167,7 @@ def _sqlite_hour(element: db_hour, compiler: SQLCompiler, **options: Any) -> str
 
 def _postgresql_clock(element: db_now | db_hour, compiler: SQLCompiler, options: dict[str, Any]) -> str:
     seconds = compiler.process(element.clauses, **options)
-    return f"(clock_timestamp() + make_interval(secs => {seconds}))" if seconds else "clock_timestamp()"
+    return f"(statement_timestamp() + make_interval(secs => {seconds}))" if seconds else "statement_timestamp()"
 
 
 def _sqlite_clock(form: str, element: db_now | db_hour, compiler: SQLCompiler, options: dict[str, Any]) -> str:

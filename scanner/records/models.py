@@ -74,6 +74,19 @@ class ApiToken(Base):
     """A token that the vendor issued, identified by its digest. A token with `disabled_at` no longer works."""
 
     __tablename__ = "api_tokens"
+    __table_args__ = (
+        # For the list of the console.
+        *(Index(f"ix_api_tokens_{name}", name, postgresql_ops={name: "text_pattern_ops"}) for name in ("hint", "name")),
+        *(
+            Index(
+                f"ix_api_tokens_{name}",
+                "id",
+                postgresql_where=text(f"{name}_at IS NOT NULL"),
+                sqlite_where=text(f"{name}_at IS NOT NULL"),
+            )
+            for name in ("protected", "disabled")
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
@@ -186,6 +199,8 @@ class Exposure(PlaceColumns, Base):
         # For the lists of the console: the incidents of a source or a repository, in the order of the list.
         Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
         Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
+        # The first places of an incident that has 100,000.
+        Index("ix_exposures_incident_id_id", "incident_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -236,7 +251,7 @@ class Notification(Base):
         ),
         Index("ix_notifications_state_next_attempt_at", "state", "next_attempt_at"),
         Index("ix_notifications_created_at", "created_at"),
-        Index("ix_notifications_recipient", "recipient"),
+        *(Index(f"ix_notifications_{name}_created_at", name, "created_at") for name in ("channel", "recipient")),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)

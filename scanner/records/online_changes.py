@@ -41,6 +41,17 @@ LIST_INDEXES = {
     "ix_incidents_without_mail": "incidents (detected_at, id) WHERE NOT has_owner_mail",
 }
 """Each index, with its table, columns and condition."""
+LARGE_LIST_INDEXES = {
+    "ix_exposures_incident_id_id": "exposures (incident_id, id)",
+    "ix_notifications_channel_created_at": "notifications (channel, created_at)",
+    "ix_notifications_recipient_created_at": "notifications (recipient, created_at)",
+    "ix_api_tokens_hint": "api_tokens (hint text_pattern_ops)",
+    "ix_api_tokens_name": "api_tokens (name text_pattern_ops)",
+    "ix_api_tokens_protected": "api_tokens (id) WHERE protected_at IS NOT NULL",
+    "ix_api_tokens_disabled": "api_tokens (id) WHERE disabled_at IS NOT NULL",
+    "ix_audit_people": "audit (id) WHERE who <> 'r8scan'",
+}
+"""The same for the indexes of revision 0022."""
 
 
 def fill_list_columns(engine: Engine) -> None:
@@ -54,7 +65,16 @@ def fill_list_columns(engine: Engine) -> None:
         connection.execute(text("RESET statement_timeout"))
 
 
-BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns}
+def build_large_list_indexes(engine: Engine) -> None:
+    """Build the indexes that revision 0022 creates on SQLite."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        for name, definition in LARGE_LIST_INDEXES.items():
+            _build_index(connection, name, definition)
+        connection.execute(text("RESET statement_timeout"))
+
+
+BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns, "0022": build_large_list_indexes}
 """Functions to run before a revision. The upgrade stops at the revision before it and runs the function first."""
 
 

@@ -18,6 +18,7 @@ from scanner.records.states import Channel, Decision
 
 MAX_PLACES = 50
 """How many exposures the timeline lists. It gives only the number of the others."""
+MAX_PLACES_COUNTED = 10_000
 MAX_ENTRIES = 1000
 
 
@@ -65,11 +66,16 @@ def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
         if row.published_at is not None:
             yield Moment(row.published_at, "", "became public", place)
         yield Moment(row.seen_at, row.source, "seen", place)
-    total, last = session.execute(
-        select(func.count(), func.max(Exposure.seen_at)).where(Exposure.incident_id == incident_id)
-    ).one()
+    counted = select(Exposure.id).where(Exposure.incident_id == incident_id).limit(MAX_PLACES_COUNTED + 1).subquery()
+    total = session.execute(select(func.count()).select_from(counted)).scalar_one()
     if total > MAX_PLACES:
-        yield Moment(last, "r8scan", "seen", f"{total - MAX_PLACES} more places until then")
+        last = session.execute(
+            statement.with_only_columns(Exposure.seen_at).order_by(None).order_by(Exposure.id.desc()).limit(1)
+        ).scalar_one()
+        more = (
+            f"{total - MAX_PLACES}" if total <= MAX_PLACES_COUNTED else f"more than {MAX_PLACES_COUNTED - MAX_PLACES:,}"
+        )
+        yield Moment(last, "r8scan", "seen", f"{more} more places until then")
 
 
 def _reports(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:

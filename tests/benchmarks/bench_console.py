@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -46,12 +47,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fifty thousand incidents")
     parser.add_argument("--incidents", type=int)
     parser.add_argument("--keep", type=Path, help="data folder of PostgreSQL to fill once and measure many times")
+    parser.add_argument("--rounds", type=int, help="how many times to measure each page")
+    parser.add_argument("--running", help="URL of a filled PostgreSQL that runs already")
     parser.add_argument("--only", default="", help="measure the pages whose name contains this")
     given = parser.parse_args()
     number = given.incidents or (QUICK_INCIDENTS if given.quick else INCIDENTS)
-    rounds = QUICK_ROUNDS if given.quick else ROUNDS
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     targets = Targets()
-    with postgresql_server(given.keep) as url, tempfile.TemporaryDirectory(prefix="r8bench-") as folder:
+    server = nullcontext(given.running) if given.running else postgresql_server(given.keep)
+    with server as url, tempfile.TemporaryDirectory(prefix="r8bench-") as folder:
         database = Database(url)
         upgrade(database)
         if not is_filled(database):
@@ -138,26 +142,65 @@ def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]
         *("", "state=open", "action=disabled", "action=protected", "action=observed", "cause=compromise_signs"),
         *("account=account-77", "repository=acme/popular", "repository=owner-4711/app", "repository=no/such"),
         *("source=public_events", "source=code_search", "source=rescan", "source=nothing", "mail=sent", "mail=failed"),
-        *("mail=waiting", "mail=none", "q=account-99", "q=r8_abc", "q=3f2a", "q=token-12", "q=no-such-thing"),
+        *("mail=waiting", "mail=none", "q=account-99", "q=r8_abc", "q=r8_a", "q=3f2a", "q=token-12", "q=no-such-thing"),
+        *(
+            "q=a",
+            "q=token",
+            "q=account",
+            "assignee=ana",
+            f"q={_digest('a', 50)}{_digest('b', 50)}",
+            "q=flood/app",
+            "repository=flood/app",
+        ),
         *("q=owner-5@example.com", "q=acme/popular", "since=2025-06-01&until=2025-06-30&state=closed"),
-        *("state=open&source=code_search&mail=failed", "action=protected&source=rescan"),
+        *("state=open&source=code_search&mail=failed", "action=protected&source=rescan", "until=2025-03-01"),
+        # Conditions that many incidents have each, and few or none have together.
+        *("state=open&source=rescan", "state=closed&mail=waiting", "cause=compromise_signs&repository=acme/popular"),
+        *(
+            "action=disabled&repository=owner-4711/app",
+            "account=account-77&source=code_search",
+            "mail=none&source=rescan",
+        ),
+        *("source=code_search&mail=failed", "source=rescan&repository=acme/popular", "q=account&mail=failed"),
+        *("q=token&source=rescan&state=closed", "repository=acme/popular&since=2025-06-01&until=2025-06-30"),
+        *("mail=sent&until=2025-03-01", "source=public_events&until=2025-03-01", "q=account-99&until=2025-03-01"),
+        *("action=flagged&mail=sent", "state=closed&action=flagged", "cause=compromise_signs&mail=failed&state=open"),
     )
-    one = {"id": str(uuid.UUID(hashlib.md5(b"i50", usedforsecurity=False).hexdigest()))}
+    rows = ("who=console:ana", "people=1", "what=note", "who=console:nobody", "who=r8scan&what=note", "before=100000")
+    works = ("state=failed", "state=partial", "source=rescan", "kind=repository", "kind=gist", "parent=1")
+    mixed = ("state=failed&kind=repository", "source=rescan&state=partial", "source=none", "before=1000")
+    mails_by = ("state=failed", "state=pending", "channel=operator", "recipient=owner-5@example.com", "recipient=none")
+    owned = (
+        "account=account-77",
+        "state=protected",
+        "state=live",
+        "q=robot-77",
+        "q=r8_abc",
+        "q=no-such",
+        "account=none",
+    )
     return [
         ("now", now.show, {}, ""),
         *((f"incidents?{query}", incidents.show, {}, query) for query in lists),
         ("decisions", decisions.show, {}, ""),
-        ("tokens", tokens.show, {}, ""),
-        ("tokens?account", tokens.show, {}, "account=account-77"),
-        ("accounts", tokens.show, {}, "show=accounts"),
-        ("jobs", jobs.show, {}, ""),
-        ("jobs?state=failed", jobs.show, {}, "state=failed"),
-        ("outbox", mails.show, {}, ""),
-        ("outbox?state=failed", mails.show, {}, "state=failed"),
+        *((f"tokens?{query}", tokens.show, {}, query) for query in ("", *owned, "state=live&account=account-77")),
+        *((f"accounts?{query}", tokens.show, {}, f"show=accounts&{query}") for query in ("", "q=account-99", "q=none")),
+        *((f"jobs?{query}", jobs.show, {}, query) for query in ("", *works, *mixed)),
+        ("a job", jobs.show_one, {"id": "1"}, ""),
+        *((f"outbox?{query}", mails.show, {}, query) for query in ("", *mails_by, "state=failed&channel=webhook")),
         ("sources", sources.show, {}, ""),
-        ("audit", audit.show, {}, ""),
-        ("an incident", incident.show, one, ""),
+        *((f"audit?{query}", audit.show, {}, query) for query in ("", *rows, f"incident={_id(50)}")),
+        ("an incident", incident.show, {"id": _id(50)}, ""),
+        ("an incident with 100,000 places", incident.show, {"id": _id(60)}, ""),
     ]
+
+
+def _digest(prefix: str, number: int) -> str:
+    return hashlib.md5(f"{prefix}{number}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _id(number: int) -> str:
+    return str(uuid.UUID(_digest("i", number)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 -- Two years of incidents: nine of ten disabled, a few in each rarer state; ten thousand accounts, popular repositories.
+-- An incident with a tenth of a million places, an account with as many tokens, three entries of the audit each.
 -- bench_console.py runs these statements; :incidents and :places are numbers.
 
 INSERT INTO accounts (id, name, created_at)
@@ -37,6 +38,28 @@ SELECT md5('m' || n)::uuid, 'email', 'k' || n, (1 + n % 10000)::text, 'owner-' |
 
 INSERT INTO notification_subjects (notification_id, incident_id, channel, merge_key, occasion)
 SELECT md5('m' || n)::uuid, md5('i' || n)::uuid, 'email', 'k' || n, 'disabled' FROM generate_series(1, :incidents) n;
+
+INSERT INTO api_tokens (id, digest, name, hint, account_id, created_at, disabled_at)
+SELECT :incidents + n, md5('c' || n) || md5('d' || n), 'robot-' || n, 'r8_' || left(md5('c' || n), 3) || '…' || n % 10000,
+    10000, now(), NULL FROM generate_series(1, :incidents / 10) n;
+
+INSERT INTO exposures (incident_id, kind, url, repository, path, line, "column", encoding, container, published_at,
+    source, place_key, seen_at)
+SELECT md5('i60')::uuid, 'file', 'https://github.com/flood/app/blob/main/.env', 'flood/app', 'src/' || n, n, 1, 'plain',
+    '', now(), 'public_events', md5('f' || n) || md5('g' || n), now() FROM generate_series(1, :incidents / 10) n;
+
+INSERT INTO audit (at, who, what, incident_id, evidence, nonce, previous_hash, hash)
+SELECT now() - n * interval '730 days' / :incidents,
+    CASE WHEN n % 1000 = 0 AND what = 'incident_opened' THEN 'console:ana' ELSE 'r8scan' END,
+    CASE WHEN n % 5000 = 0 AND what = 'incident_opened' THEN 'note' ELSE what END,
+    md5('i' || n)::uuid, '{"source": "public_events"}', md5('n' || n), '', ''
+FROM generate_series(1, :incidents) n, unnest(ARRAY['incident_opened', 'token_disabled', 'mail_sent']) what;
+
+INSERT INTO scan_jobs (kind, source, priority, items, target, state, attempts, failures, next_attempt_at, progress,
+    counts, error, is_shared, created_at, finished_at, parent_id)
+SELECT 'repository', 'rescan', 10, 1, '{"repository": "acme/popular"}', CASE WHEN n % 500 = 0 THEN 'partial' ELSE 'done'
+    END, 1, 0, now(), '{}', '{"unread_too_large": 2}', NULL, false, now(), now(), CASE WHEN n > 10 THEN 1 + n % 3 END
+FROM generate_series(1, :incidents / 50) n;
 
 INSERT INTO scan_jobs (kind, source, priority, items, target, state, attempts, failures, next_attempt_at, progress,
     counts, error, is_shared, created_at, finished_at)

@@ -16,6 +16,8 @@ from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter, Ro
 
 ROWS_PER_PAGE = 200
 MAX_COUNTED = 100_000
+MAX_PLACES = 10_000_000
+"""Other programs read the number of places from the JSON, so it is exact."""
 COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "repository", "places", "mail")
 OPTIONAL = ("places", "disabled", "token", "account")
 """Columns that a narrow terminal does not show.
@@ -58,7 +60,7 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Ro
     cursor = ""
     while limit is None or len(rows) < limit:
         size = ROWS_PER_PAGE if limit is None else min(ROWS_PER_PAGE, limit - len(rows))
-        page = queries.page(session, wanted, cursor, rows=size)
+        page = queries.page(session, wanted, cursor, rows=size, places=MAX_PLACES)
         rows += page.rows
         cursor = page.older
         if not cursor:

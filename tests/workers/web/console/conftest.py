@@ -21,6 +21,7 @@ from scanner.records.database import Database
 from scanner.records.models import Incident
 from scanner.records.states import Role
 from scanner.settings import load_settings
+from tests.workers.web.console import identities
 from tests.workers.web.console.filled import fill
 from workers.context import Context
 from workers.sandbox.world import until
@@ -63,6 +64,12 @@ def context(own_database: Database) -> Iterator[Context]:
     context.close()
 
 
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    with identities.provider() as address:
+        yield address
+
+
 def context_of(database: Database, **settings: Any) -> Context:
     url = SecretStr(database.url.render_as_string(hide_password=False))
     built = Context(load_settings(database_url=url, **settings))
@@ -89,10 +96,10 @@ def client(context: Context) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def client_of(context: Context, **headers: str) -> Iterator[httpx.Client]:
+def client_of(context: Context, *, port: int = 0, **headers: str) -> Iterator[httpx.Client]:
     """Yield a client of a real server on loopback that trusts the client's X-Forwarded-For."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(application(context), log_config=None, lifespan="off", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

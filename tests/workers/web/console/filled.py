@@ -298,7 +298,7 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
             )
         )
     session.flush()
-    partial = select(ScanJob.id).where(ScanJob.state == JobState.PARTIAL).order_by(ScanJob.id).limit(1)
+    partial = select(ScanJob.id).where(ScanJob.state == JobState.PARTIAL).order_by(ScanJob.id.desc()).limit(1)
     for number, path in enumerate(("models/weights.bin", HOSTILE)):
         place = {
             "kind": "file",

@@ -4,45 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from scanner.records.models import Incident
 from scanner.records.states import Decision, IncidentState
 from scanner.response import operator_actions
-from tests.browser import LOOKS, chromium, chromium_path, window
+from tests.browser import LOOKS, chromium, window
 from tests.console_pictures import pages
 from tests.workers.web.console.conftest import PASSWORD, client_of, newest_incident
+from tests.workers.web.console.steps import AXE, OTHER_LOOKS, needs_chromium, sign_in, violations
 from workers.context import Context
 
-AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
-OTHER_LOOKS = (
-    # The markup is the same in every look, so check only the rules that depend on colours and widths again.
-    (1280, True, ["color-contrast"]),
-    (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
-)
-"""The other looks: width in pixels, dark mode or not, and the rules of axe to check (None: all)."""
 LAYOUTS = ("now", "incidents", "incident", "decisions", "mail", "sign-in")
 """One page of each layout, which is also checked in the other looks. All further pages consist of the same parts."""
-needs_chromium = pytest.mark.skipif(
-    chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
-)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as launched:
         yield launched
-
-
-def sign_in(page: Page) -> None:
-    page.goto("/console/sign-in")
-    page.get_by_label("Name").fill("ana")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page).to_have_url(re.compile("/console/$"))
 
 
 @needs_chromium
@@ -110,9 +92,5 @@ def test_no_page_has_an_accessibility_violation_or_is_wider_than_its_window(brow
             for width, is_dark, rules in ((1280, False, None), *(OTHER_LOOKS if name in LAYOUTS else ())):
                 page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme="dark" if is_dark else "light")
-                if page.evaluate("document.documentElement.scrollWidth") > width:
-                    found.append((name, width, "is wider than its window", ""))
-                options = {"resultTypes": ["violations"], "iframes": False, **({"runOnly": rules} if rules else {})}
-                result = page.evaluate("options => axe.run(document, options)", options)
-                found += [(name, width, one["id"], one["nodes"][0]["html"]) for one in result["violations"]]
+                found += [(name, width, *one) for one in violations(page, width, rules)]
     assert found == []

@@ -104,7 +104,7 @@ def test_what_a_job_could_not_read_is_listed_with_reason_and_place(
     viewer: httpx.Client, own_database: Database
 ) -> None:
     with own_database.read() as session:
-        statement = select(ScanJob.id).where(ScanJob.state == JobState.PARTIAL).order_by(ScanJob.id).limit(1)
+        statement = select(ScanJob.id).where(ScanJob.state == JobState.PARTIAL).order_by(ScanJob.id.desc()).limit(1)
         partial = session.execute(statement).scalar_one()
     page = viewer.get(f"/console/jobs/{partial}").text
     assert "models/weights.bin" in page

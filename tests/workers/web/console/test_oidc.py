@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,64 +9,15 @@ import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
-from pydantic import SecretStr
 from sqlalchemy import select
 
-from scanner.child_processes import die_with_parent
 from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
 from scanner.settings import SettingsError, load_settings
 from tests.workers.web.console.conftest import client_of, context_of
+from tests.workers.web.console.identities import values_of
 from workers.context import Context
-from workers.sandbox.world import until
 from workers.web.console.oidc import Flow, OidcError, Provider, is_safe_address, name_of
-
-USERS: dict[str, dict[str, Any]] = {
-    "ana": {"email": "ana@example.com", "email_verified": True, "groups": ["staff", "r8-operators"]},
-    "vera": {"email": "vera@example.com", "email_verified": False, "groups": ["r8-viewers"]},
-    "otto": {"email": "otto@example.com", "groups": ["staff"]},
-}
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[str]:
-    """Run an identity provider in its own process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    claims = [f"--user-claims={json.dumps({'sub': sub, **values})}" for sub, values in USERS.items()]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "oidc_provider_mock", "-p", str(port), "-n", "true", *claims],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: child.poll() is None and answers(address), 30)
-        yield address
-    finally:
-        child.kill()
-        child.wait()
-
-
-def answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/.well-known/openid-configuration", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def values_of(issuer: str, **changed: Any) -> dict[str, Any]:
-    return {
-        "console_url": "http://console.example",
-        "oidc_issuer": issuer,
-        "oidc_client_id": "r8scan",
-        "oidc_client_secret": SecretStr("a secret / of the client"),
-        "oidc_operators": ("r8-operators",),
-        "oidc_viewers": ("r8-viewers",),
-        **changed,
-    }
 
 
 @pytest.fixture

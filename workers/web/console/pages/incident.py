@@ -75,6 +75,7 @@ def show(view: View) -> Response:
             "incident.html",
             one=story.incident,
             story=story,
+            most_places=query.MAX_PLACES_COUNTED,
             moments=moments,
             left_out=len(story.moments) - len(moments),
             places=[(one, rendering.link_of(one.url, view.context.settings)) for one in story.places],
@@ -88,7 +89,7 @@ def summary(row: list_query.Row) -> str:
     one = row.incident
     where = f"in {row.repository}" if row.repository else "in public"
     found = f"It was found {where}" if row.places else "It was reported as compromised"
-    more = f" and {row.places - 1} more place{'s' if row.places > 2 else ''}" if row.places > 1 else ""
+    more = f" and {row.more} place{'s' if row.places > 2 else ''}" if row.more else ""
     done = {
         Decision.DISABLED: f"disabled {rendering.span(row.seconds)} after it became public"
         if row.seconds is not None

@@ -64,7 +64,7 @@ def show(view: View) -> Response:
     most_counted = incidents.most_counted(criteria)
     with view.reading() as session:
         try:
-            page = incidents.page(session, criteria, before)
+            page = incidents.page(session, criteria, before, counted=most_counted)
         except BadFilter as err:
             raise BadRequest(str(err)) from None
         return view.page(
@@ -73,7 +73,7 @@ def show(view: View) -> Response:
             values=criteria.to_query(),
             page=page,
             before=before,
-            total=incidents.count(session, criteria, most_counted),
+            total=page.total,
             most_counted=most_counted,
             states=tuple(IncidentState),
             actions=ACTIONS,

@@ -74,6 +74,7 @@ def show_one(view: View) -> Response:
             target=target_text(job),
             children=lists.children_of(session, job.id),
             unread=unread[:MAX_UNREAD_SHOWN],
+            number_unread=max(number_unread(job), len(unread)),
             unread_more=len(unread) - MAX_UNREAD_SHOWN,
             link_of=lambda url: link_of(url, view.context.settings),
             can_be_retried=job.state in CAN_BE_RETRIED,

@@ -16,7 +16,7 @@ from scanner.records.states import Decision, IncidentState, ReportState
 from workers.web.console.queries import incidents
 from workers.web.console.queries.incidents import Row
 
-MAX_SHOWN = 100
+MAX_SHOWN = 50
 MAX_COUNTED = 1000
 
 

@@ -15,6 +15,8 @@ from scanner.records.states import IncidentState
 from scanner.response.timeline import Moment, timeline
 
 PLACES = 25
+MAX_PLACES_COUNTED = 10_000
+"""The page shows the exact number of places up to this one."""
 MAX_MESSAGES = 100
 MAX_OTHERS = 20
 
@@ -29,7 +31,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that the page of an incident shows. `token` is None if the tokens are in a store behind HTTP."""
+    """Everything that the page of an incident shows.
+
+    `places_total` is at most one more than MAX_PLACES_COUNTED. `token` is None if the store is behind HTTP.
+    """
 
     incident: Incident
     places: Sequence[Exposure]
@@ -55,7 +60,8 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
         return None
     places = select(Exposure).where(Exposure.incident_id == incident_id, Exposure.id > after_place)
     found = list(session.execute(places.order_by(Exposure.id).limit(PLACES + 1)).scalars())
-    total = select(func.count()).where(Exposure.incident_id == incident_id)
+    counted = select(Exposure.id).where(Exposure.incident_id == incident_id).limit(MAX_PLACES_COUNTED + 1).subquery()
+    total = select(func.count()).select_from(counted)
     others = select(Incident).where(Incident.digest == incident.digest, Incident.id != incident_id)
     notes = select(AuditEntry).where(AuditEntry.incident_id == incident_id, AuditEntry.what == "note")
     return Story(

@@ -24,6 +24,10 @@ MAX_COUNTED_BY_LOOKUP = 100
 """The same limit for filters that the database has to test incident by incident, although many incidents may not
 match.
 """
+MAX_PLACES_COUNTED = 1000
+"""A list counts the places of an incident up to this number, because one token may stand in 100,000 places. The first
+publication is searched among as many places, the first found first.
+"""
 MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
 ID_CHUNK = 200
@@ -93,7 +97,11 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An incident as a list shows it. `seconds`: from the first known publication until the token was disabled."""
+    """An incident as a list shows it.
+
+    `places`: their number, at most one more than was asked to be counted. `seconds`: from the first known publication
+    until the token was disabled.
+    """
 
     incident: Incident
     places: int
@@ -102,13 +110,24 @@ class Row:
     seconds: float | None
     mails: tuple[str, ...]
 
+    @property
+    def more(self) -> str:
+        """Return how many places there are besides the first one, as text. Empty if there are none."""
+        if self.places > MAX_PLACES_COUNTED:
+            return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        return f"{self.places - 1} more" if self.places > 1 else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list, newest first. `older` is the cursor of the next page, empty on the last one."""
+    """A page of the list, newest first. `older` is the cursor of the next page, empty on the last one.
+
+    `total`: the number of all matching incidents, one more than was asked to be counted if there are more.
+    """
 
     rows: list[Row]
     older: str
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +146,36 @@ class _Keys:
 _OF_INCIDENTS = _Keys(Incident.detected_at, Incident.id)
 
 
-def page(session: Session, criteria: Filter, before: str = "", *, rows: int = PAGE_ROWS) -> Page:
-    """Return the newest incidents of the filter, or those that follow a cursor. Raises BadFilter for a bad cursor."""
-    keys = session.execute(_keys_of(criteria, before=before).limit(rows + 1)).all()
+def page(
+    session: Session,
+    criteria: Filter,
+    before: str = "",
+    *,
+    rows: int = PAGE_ROWS,
+    counted: int = 0,
+    places: int = MAX_PLACES_COUNTED,
+) -> Page:
+    """Return the newest incidents of the filter, or those that follow a cursor.
+
+    Args:
+        session: Where to read.
+        criteria: The filter.
+        before: The cursor.
+        rows: How many incidents to return at most.
+        counted: Up to which number to count all matching incidents.
+        places: Up to which number to count the places of each incident.
+
+    Raises:
+        BadFilter: the cursor is malformed.
+    """
+    # The keys of the first page are the first of those that are counted: one query reads both.
+    keys = session.execute(_keys_of(criteria, before=before).limit(1 + max(rows, 0 if before else counted))).all()
+    total = count(session, criteria, counted) if before and counted else len(keys)
     wanted = [key[1] for key in keys[:rows]]
     shown = select(Incident).where(Incident.id.in_(wanted), *_no_canaries(criteria))
     by_id = {one.id: one for one in session.execute(shown).scalars()}
     older = f"{keys[rows - 1][0].isoformat()}_{keys[rows - 1][1]}" if len(keys) > rows else ""
-    return Page(rows_of(session, [by_id[one] for one in wanted if one in by_id]), older)
+    return Page(rows_of(session, [by_id[one] for one in wanted if one in by_id], places), older, total)
 
 
 def most_counted(criteria: Filter) -> int:
@@ -264,9 +305,9 @@ def _has_mail(subject: type[NotificationSubject], state: str) -> list[ColumnElem
     return [subject.channel == OWNER_CHANNEL, subject.mail_state == state]
 
 
-def rows_of(session: Session, incidents: Sequence[Incident]) -> list[Row]:
+def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
     """Return incidents as rows of a list, in their order."""
-    places = _places(session, [incident.id for incident in incidents])
+    places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
     for incident in incidents:
@@ -287,19 +328,30 @@ def chunks(values: Sequence[uuid.UUID], size: int = ID_CHUNK) -> Iterator[Sequen
 
 
 def _places(
-    session: Session, wanted: Sequence[uuid.UUID]
+    session: Session, wanted: Sequence[uuid.UUID], most: int
 ) -> dict[uuid.UUID, tuple[int, datetime | None, Exposure | None]]:
-    """Return for each incident the number of its places, the earliest publication before its end, the first place."""
-    # Ignore places that were found after the disable. They are often much older, and did not delay it.
-    counts = case((Exposure.seen_at <= Incident.disabled_at, Exposure.published_at))
-    statement = (
-        select(Exposure.incident_id, func.count(), func.min(counts), func.min(Exposure.id))
-        .join(Incident, Incident.id == Exposure.incident_id)
-        .where(Exposure.incident_id.in_(wanted))
-        .group_by(Exposure.incident_id)
+    """Return for each incident the number of its places, the earliest publication before its end, the first place.
+
+    Only the first `most` + 1 places of each incident are read, in the order in which they were found.
+    """
+    place = (
+        select(Exposure.seen_at, Exposure.published_at)
+        .where(Exposure.incident_id == Incident.id)
+        .order_by(Exposure.id)
+        .limit(most + 1)
+        .correlate(Incident)
+        .subquery()
     )
+    # Ignore places that were found after the disable. They are often much older, and did not delay it.
+    before = case((place.c.seen_at <= Incident.disabled_at, place.c.published_at))
+    statement = select(
+        Incident.id,
+        select(func.count()).select_from(place).scalar_subquery(),
+        select(func.min(before)).select_from(place).scalar_subquery(),
+        select(func.min(Exposure.id)).where(Exposure.incident_id == Incident.id).scalar_subquery(),
+    ).where(Incident.id.in_(wanted))
     found = session.execute(statement).all()
-    firsts = select(Exposure).where(Exposure.id.in_([row[3] for row in found]))
+    firsts = select(Exposure).where(Exposure.id.in_([row[3] for row in found if row[3] is not None]))
     by_id = {exposure.id: exposure for exposure in session.execute(firsts).scalars()}
     return {row[0]: (row[1], row[2], by_id.get(row[3])) for row in found}
 

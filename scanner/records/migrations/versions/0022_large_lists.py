@@ -1,0 +1,29 @@
+"""Indexes for lists of the console that read a large table: places of one incident, tokens, messages, people's audit.
+
+On PostgreSQL, `online_changes` builds them before this revision, beside the working service.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+from scanner.records.online_changes import LARGE_LIST_INDEXES
+
+revision = "0022"
+down_revision = "0021"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    if op.get_bind().dialect.name != "postgresql":
+        for name, definition in LARGE_LIST_INDEXES.items():
+            op.execute(f"CREATE INDEX {name} ON {definition.replace(' text_pattern_ops', '')}")
+    # An index on recipient and time replaces it.
+    op.drop_index("ix_notifications_recipient", "notifications")
+
+
+def downgrade() -> None:
+    op.create_index("ix_notifications_recipient", "notifications", ["recipient"])
+    for name, definition in LARGE_LIST_INDEXES.items():
+        op.drop_index(name, definition.partition(" ")[0], if_exists=True)

@@ -1,0 +1,68 @@
+"""Steps of the browser tests: signing in, acting on an incident, and checking a page with axe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import LOOKS, Look, chromium_path, window
+from tests.workers.web.console.conftest import PASSWORD, client_of, signed_in
+from workers.context import Context
+
+AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
+OTHER_LOOKS = (
+    # The markup is the same in every look, so check only the rules that depend on colours and widths again.
+    (1280, True, ["color-contrast"]),
+    (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
+)
+"""The other looks: width in pixels, dark mode or not, and the rules of axe to check (None: all)."""
+needs_chromium = pytest.mark.skipif(
+    chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
+)
+
+
+def sign_in(page: Page) -> None:
+    page.goto("/console/sign-in")
+    page.get_by_label("Name").fill("ana")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(re.compile("/console/$"))
+
+
+@contextmanager
+def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str = "ana") -> Iterator[Page]:
+    """Open a page of the console, signed in as a person. Errors in the browser's console fail the test."""
+    with client_of(context) as client, window(browser, look, str(client.base_url)) as opened:
+        cookie = signed_in(client, context, name).cookies["r8scan"]
+        opened.add_cookies([{"name": "r8scan", "value": cookie, "url": str(client.base_url)}])
+        page = opened.new_page()
+        page.add_init_script(path=AXE)
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda err: errors.append(str(err)))
+        yield page
+        assert errors == []
+
+
+def act(page: Page, title: str, button: str, **fields: str) -> None:
+    """Open one of the actions of an incident, fill its fields by label, and send it."""
+    page.get_by_text(title, exact=True).click()
+    form = page.locator("details[open]")
+    for label, value in fields.items():
+        form.get_by_label(label).fill(value)
+    form.get_by_role("button", name=button).click()
+
+
+def violations(page: Page, width: int, rules: list[str] | None = None) -> list[tuple[str, str]]:
+    """Return axe's violations of the page as it is now, and whether it is wider than its window."""
+    found: list[tuple[str, str]] = []
+    if page.evaluate("document.documentElement.scrollWidth") > width:
+        found.append(("is wider than its window", ""))
+    options = {"resultTypes": ["violations"], "iframes": False, **({"runOnly": rules} if rules else {})}
+    result = page.evaluate("options => axe.run(document, options)", options)
+    return found + [(one["id"], one["nodes"][0]["html"]) for one in result["violations"]]
