@@ -80,7 +80,7 @@ fuzz: $(DEVELOPMENT)
 look: $(DEVELOPMENT)
 	$(BIN)/python -m tests.pictures
 	$(BIN)/python -m tests.console_pictures
-	$(BIN)/python -m tests.console_pictures --readme
+	$(BIN)/python -m tests.readme_pictures
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check $(CODE)

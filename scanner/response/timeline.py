@@ -41,7 +41,7 @@ def timeline(session: Session, incident: Incident) -> list[Moment]:
         *_token(incident),
         *_places(session, incident.id),
         *_reports(session, incident.id),
-        Moment(incident.detected_at, "r8scan", "incident opened", f"cause {incident.cause}"),
+        Moment(incident.detected_at, "r8scan", "incident opened", f"cause {incident.cause.replace('_', ' ')}"),
         *_audit(session, incident.id),
         *_notifications(session, incident.id),
         *_announcements(session, incident.id),

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import JSON, select, types
 
 from scanner.records import jobs
-from scanner.records.columns import String, Text, storable_json, storable_text
+from scanner.records.columns import String, Text, db_now, storable_json, storable_text
 from scanner.records.database import Database
-from scanner.records.models import Base, ScanJob
+from scanner.records.models import Base, Incident, ScanJob
 from scanner.records.states import JobKind
 
 HOSTILE = "a\0b" + os.fsdecode(b"caf\xe9") + "\ud800 \U0001f600"
@@ -86,3 +86,14 @@ def test_json_that_is_valid_stays(value: Any) -> None:
 def test_json_columns_are_written_by_the_engines(database: Database) -> None:
     assert database.engine.dialect._json_serializer is storable_json
     assert any(isinstance(column.type, JSON) for table in Base.metadata.tables.values() for column in table.columns)
+
+
+def test_a_comparison_with_the_clock_is_answered_by_an_index(database: Database) -> None:
+    statement = select(Incident.id).where(Incident.detected_at > db_now(-60))
+    with database.read() as session:
+        compiled = str(statement.compile(session.connection(), compile_kwargs={"literal_binds": True}))
+        if database.is_postgresql:
+            session.connection().exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = "EXPLAIN" if database.is_postgresql else "EXPLAIN QUERY PLAN"
+        plan = "\n".join(str(row) for row in session.connection().exec_driver_sql(f"{explain} {compiled}"))
+    assert "Index Cond: (detected_at > " in plan or "USING INDEX ix_incidents_detected_at (detected_at>?)" in plan, plan

@@ -107,9 +107,9 @@ def span(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Return a number with separators between thousands."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    # Markup, because `visible` would replace the separators by spaces, at which a line may break.
+    text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return Markup("{0}").format(text)
 
 
 def words(value: Any) -> str:

@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def client(context: Context) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def client_of(context: Context, *, port: int = 0, **headers: str) -> Iterator[httpx.Client]:
+def client_of(context: Context, *, port: int = 0, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
     """Yield a client of a real server on loopback that trusts the client's X-Forwarded-For."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
@@ -108,7 +108,7 @@ def client_of(context: Context, *, port: int = 0, **headers: str) -> Iterator[ht
             until(lambda: server.started, 30)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
             with httpx.Client(
-                base_url=address, timeout=30, headers={**FROM_HERE, **headers}, trust_env=False
+                base_url=address, timeout=30, headers={**FROM_HERE, **(headers or {})}, trust_env=False
             ) as client:
                 yield client
         finally:

@@ -198,11 +198,11 @@ def test_strangers_who_guess_a_name_do_not_keep_its_owner_out(context: Context) 
 
 
 def test_a_password_does_not_travel_in_the_clear_over_a_public_network(context: Context) -> None:
-    with client_of(context, **{"X-Forwarded-For": "8.8.8.8"}) as client:
+    with client_of(context, headers={"X-Forwarded-For": "8.8.8.8"}) as client:
         assert "plain HTTP" in client.get("/console/sign-in").text
         answer = client.post("/console/sign-in", data={"name": "ana", "password": PASSWORD})
         assert answer.status_code == 403
-    with client_of(context, **{"X-Forwarded-For": "8.8.8.8", "X-Forwarded-Proto": "https"}) as client:
+    with client_of(context, headers={"X-Forwarded-For": "8.8.8.8", "X-Forwarded-Proto": "https"}) as client:
         answer = client.post("/console/sign-in", data={"name": "ana", "password": PASSWORD})
         assert answer.status_code == 303
         cookie = answer.headers["set-cookie"]

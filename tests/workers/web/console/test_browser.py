@@ -88,7 +88,9 @@ def test_no_page_has_an_accessibility_violation_or_is_wider_than_its_window(brow
         sign_in(page)
         page.add_init_script(path=AXE)
         for name, path in [*pages(context), ("sign-in", "/console/sign-in")]:
-            page.goto(path, wait_until="domcontentloaded")
+            answer = page.goto(path, wait_until="domcontentloaded")
+            assert answer is not None
+            assert answer.status == (404 if name == "nothing" else 200), name
             for width, is_dark, rules in ((1280, False, None), *(OTHER_LOOKS if name in LAYOUTS else ())):
                 page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme="dark" if is_dark else "light")

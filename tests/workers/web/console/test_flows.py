@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -22,7 +23,7 @@ from tests.workers.web.console.steps import AXE, OTHER_LOOKS, act, console, need
 from workers.context import Context
 
 pytestmark = needs_chromium
-DONE = "status"
+DONE: Final = "status"
 DESKTOP, DARK_TELEPHONE = LOOKS[0], LOOKS[3]
 
 

@@ -183,3 +183,27 @@ def fill_incidents(session: Session, like: uuid.UUID) -> list[uuid.UUID]:
     session.add_all(added)
     session.flush()
     return [one.id for one in added]
+
+
+def test_places_beyond_the_limit_are_not_counted_and_the_first_publication_is_that_of_the_first_places(
+    database: Database,
+) -> None:
+    fill(database)
+    with database.read() as session:
+        every = incidents.page(session, Filter(action="disabled")).rows
+        many = max(every, key=lambda row: row.places)
+        assert many.places > 3
+        cut = incidents.page(session, Filter(action="disabled"), places=2).rows
+        assert {row.incident.id: row.places for row in cut} == {row.incident.id: min(row.places, 3) for row in every}
+        assert [row.seconds for row in cut] == [row.seconds for row in every]
+        assert [row.repository for row in cut] == [row.repository for row in every]
+
+
+def test_a_page_counts_all_that_match_up_to_the_limit(database: Database) -> None:
+    fill(database)
+    with database.read() as session:
+        number = incidents.count(session, Filter())
+        first = incidents.page(session, Filter(), rows=3, counted=number)
+        later = incidents.page(session, Filter(), first.older, rows=3, counted=5)
+        assert (len(first.rows), first.total) == (3, number)
+        assert (len(later.rows), later.total) == (3, 6)
