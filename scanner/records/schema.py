@@ -65,17 +65,19 @@ def _migrate(database: Database, revision: str) -> None:
 def _only_one(database: Database) -> Iterator[None]:
     """Let one process upgrade at a time. SQLite's own write lock is enough there.
 
-    The lock belongs to a transaction, because PgBouncer may give a session to other clients. Try to take it repeatedly
-    instead of waiting in one statement: a waiting statement would hold a snapshot, and `CREATE INDEX CONCURRENTLY`
-    waits until all older snapshots are gone.
+    The lock belongs to a transaction, because PgBouncer may give a session to others. Each attempt is a transaction of
+    its own: `CREATE INDEX CONCURRENTLY` waits for the end of every transaction that it has seen with a snapshot, and
+    would wait for ever for one that goes on asking for the lock.
     """
     if not database.is_postgresql:
         yield
         return
-    with database.engine.begin() as connection:
-        while not _takes_lock(connection):
-            time.sleep(_LOCK_ASKED_EVERY_SECONDS)
-        yield
+    while True:
+        with database.engine.begin() as connection:
+            if _takes_lock(connection):
+                yield
+                return
+        time.sleep(_LOCK_ASKED_EVERY_SECONDS)
 
 
 def _takes_lock(connection: Connection) -> bool:

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import alembic.command
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -37,7 +38,9 @@ def test_the_alembic_command_upgrades_a_database_and_finds_nothing_to_migrate(tm
     alembic.command.check(config)
 
 
-def test_several_processes_may_upgrade_at_once(postgresql_url: str) -> None:
+def test_several_processes_may_upgrade_at_once(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ask all the time, so that an index is certainly built while another process asks for the lock.
+    monkeypatch.setattr(schema, "_LOCK_ASKED_EVERY_SECONDS", 0.0005)
     databases = [Database(postgresql_url) for _ in range(4)]
     results: list[tuple[str | None, str]] = []
     threads = [threading.Thread(target=lambda one=one: results.append(schema.upgrade(one))) for one in databases]
