@@ -21,6 +21,7 @@ OTHER_LOOKS = (
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
 """The other looks: width in pixels, dark mode or not, and the rules of axe to check (None: all)."""
+expect.set_options(timeout=30_000)  # for a machine that does other work too
 needs_chromium = pytest.mark.skipif(
     chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import re
+import socket
 from pathlib import Path
 
 import httpx
@@ -24,6 +26,7 @@ from tests.workers.web.console.conftest import (
     sign_in,
 )
 from workers.context import Context
+from workers.web import bodies
 from workers.web.bodies import BodyBudget
 from workers.web.console import mount, rendering, serving, users
 from workers.web.console.protections import local_path
@@ -285,6 +288,37 @@ def test_a_form_that_is_too_large_or_no_form_is_refused(operator: httpx.Client, 
     assert operator.post(address, data={"reason": "x" * 70_000}).status_code == 413
     assert operator.post(address, data={f"f{number}": "x" for number in range(50)}).status_code == 400
     assert operator.post(address, content=b"reason=\xff\xfe").status_code == 400
+
+
+def test_a_form_that_is_dripped_is_answered_and_not_waited_for(
+    operator: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "GRACE_SECONDS", 0.2)
+    address = f"/console/incidents/{newest_incident(context)}/note"
+    head = (
+        f"POST {address} HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-Fetch-Site: same-origin\r\nContent-Length: 1000\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nCookie: r8scan={operator.cookies['r8scan']}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", operator.base_url.port or 0), timeout=30) as connection:
+        connection.sendall(head.encode() + b"reason=x")
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+    assert operator.get("/console/").status_code == 200
+
+
+def test_no_path_leads_out_of_the_console(operator: httpx.Client) -> None:
+    paths = (
+        *("/console/../health", "/console/%2e%2e/%2e%2e/etc/passwd", "/console/static/../../app.py"),
+        *("/console//sources", "/console/incidents/..%2f..%2fhealth", "/console/jobs/1%00", "/console/jobs/-1"),
+        *("/console/mails/%2e%2e/html", "/console/incidents/%D9%A1", "/CONSOLE/", f"/console/jobs/{'9' * 40}"),
+    )
+    connection = http.client.HTTPConnection("127.0.0.1", operator.base_url.port)
+    for path in paths:
+        # Not by httpx, which would send these paths in another form.
+        connection.request("GET", path, headers={"Cookie": f"r8scan={operator.cookies['r8scan']}"})
+        answer = connection.getresponse()
+        assert b"root:" not in answer.read(), path
+        assert answer.status in (303, 404), path
+    connection.close()
 
 
 def test_a_header_that_is_injected_into_an_address_stays_text(client: httpx.Client) -> None:

@@ -6,7 +6,14 @@ import re
 from html.parser import HTMLParser
 
 import httpx
+from sqlalchemy import text
 
+from scanner.records.canary_models import Canary
+from scanner.records.columns import String, Text
+from scanner.records.compromise_models import Report
+from scanner.records.models import Account, ApiToken, Exposure, Incident, Notification, Recipient, ScanJob
+from scanner.records.source_models import BudgetState, Gap, SourceState, Tally, UnreadContent
+from tests.console_pictures import pages
 from tests.workers.web.console.conftest import newest_incident, signed_in
 from tests.workers.web.console.filled import HOSTILE
 from workers.context import Context
@@ -54,6 +61,41 @@ def test_text_of_strangers_is_never_markup(viewer: httpx.Client, context: Contex
     page = viewer.get(incident).text
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     assert "{{7*7}}" in page
+
+
+KEPT_BY_THE_SERVICE = {
+    "id",
+    "state",
+    "action",
+    "cause",
+    "kind",
+    "channel",
+    "digest",
+    "place_key",
+    "way",
+    "role",
+    "sign",
+}
+"""Columns that nobody but the service writes, so that pages rely on their values."""
+SHOWN = (Account, ApiToken, BudgetState, Canary, Exposure, Gap, Incident, Notification, Recipient, Report, ScanJob)
+
+
+def test_no_column_that_a_page_shows_can_bring_markup(viewer: httpx.Client, context: Context) -> None:
+    addresses = [path for _, path in pages(context)]
+    changed = 0
+    with context.database.write() as session:
+        for model in (*SHOWN, SourceState, Tally, UnreadContent):
+            for column in model.__table__.columns:
+                is_text = isinstance(column.type, (String, Text)) and not column.primary_key and not column.foreign_keys
+                if is_text and column.name not in KEPT_BY_THE_SERVICE:
+                    # A unique value for each row: some columns have a unique index.
+                    marked = text(f'UPDATE {model.__tablename__} SET "{column.name}" = :hostile || rowid')
+                    changed += session.execute(marked, {"hostile": HOSTILE}).rowcount
+    assert changed > 500
+    for path in addresses:
+        page = viewer.get(path).text
+        assert "<img" not in page, path
+        assert "\u202e" not in page, path
 
 
 def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewer: httpx.Client) -> None:
