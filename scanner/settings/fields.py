@@ -55,22 +55,37 @@ class Settings(BaseSettings):
     """All settings of an operator. `repr` does not show secrets."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_file=None,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("r8scan"))
+    """The folder for the database, the embedded Redis, the spool and mirrors. Only its owner may read it."""
     database_url: SecretStr = SecretStr("")
+    """`postgresql://user:password@host/name` or `sqlite:////path`. The default is SQLite in the state folder."""
     redis_url: SecretStr = SecretStr("embedded")
+    """`redis://`, `rediss://` or `redis+socket://`; `embedded` starts one in the state folder."""
 
     github_token: SecretStr | None = None
+    """A token for the API and for git. Plain `GITHUB_TOKEN` works too."""
     github_api_url: HttpUrl = "https://api.github.com"
+    """The address of GitHub's API."""
     github_web_url: HttpUrl = GITHUB
+    """The address of GitHub's website, from which git content comes."""
     github_app_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """The id of a GitHub App that is used instead of a token. Set all three settings of the App."""
     github_app_installation_id: int | None = Field(default=None, ge=1)
+    """The installation of that App."""
     github_app_private_key: SecretStr | None = None
+    """The private key of that App."""
     github_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts (or https://host:port) that the service may fetch from, besides those of the API and the website."""
     sources: Annotated[tuple[str, ...], NoDecode] = KNOWN_SOURCES
+    """The sources that are polled, separated by commas."""
     events_poll_seconds: float | None = Field(default=None, ge=0.72, le=3600)
     """Seconds between two polls of page 1 of the event timeline, instead of GitHub's X-Poll-Interval. Set it only with
     GitHub's written consent. 5,000 requests an hour allow 0.72 s."""
@@ -81,13 +96,18 @@ class Settings(BaseSettings):
     """The address of hourly files of public events in GH Archive's format. Without it, the archive is not read."""
 
     smtp_url: SecretStr = SecretStr("")
+    """`smtp://`, `smtp+starttls://` or `smtps://` with user and password, or `maildir:///path`. The default is a
+    Maildir in the state folder."""
     email_from: Email = "r8scan <security@localhost.localdomain>"
+    """The sender of all mails. Mails from the default are not trusted."""
     email_bounces_to: Email | None = None
     """The envelope sender, to which servers return undeliverable mails. The default is `email_from`."""
     operator_email: Email | None = None
+    """The address that gets problems and decisions."""
     operator_webhook_url: HttpUrl | None = None
     """The address to which problems and decisions are posted, with a signature."""
     operator_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    """The secret that signs what is posted there."""
     operator_slack_url: SecretStr | None = None
     """An incoming webhook of Slack, or of a service that accepts the same JSON."""
     sentry_dsn: SecretStr | None = None
@@ -95,13 +115,17 @@ class Settings(BaseSettings):
     traces_url: HttpUrl | None = None
     """Traces of leaks are sent to this OpenTelemetry collector, by OTLP over HTTP. Needs the extra `traces`."""
     account_tokens_url: HttpUrl = "https://replicate.com/account/api-tokens"
+    """The page on which owners make a new token. Mails ask them to type the address."""
     usage_url: HttpUrl | None = None
     """The page on which owners see how their tokens were used. Mails ask them to type the address."""
     vendor_name: str = Field(default="Replicate", min_length=1, max_length=80)
+    """The name of the vendor in mails."""
     support_contact: str | None = Field(default=None, max_length=200)
+    """The address of your support in mails."""
     logo_file: Path | None = None
     """An image that mails show above their headline."""
     email_templates_dir: Path | None = None
+    """A folder of mail templates that replace the service's own."""
     mail_window: float = Field(default=10, ge=0, le=3600)
     """Seconds for which a new mail waits for more incidents of the same account."""
     mail_already_disabled: bool = False
@@ -112,9 +136,13 @@ class Settings(BaseSettings):
     token_store_url: HttpUrl | None = None
     """The address of the vendor's own token store. Without it, the tokens are in the service's database."""
     token_store_secret: SecretStr | None = None
+    """The bearer secret of the token store."""
     token_store_cert_file: Path | None = None
+    """The client certificate for the token store."""
     token_store_key_file: Path | None = None
+    """The key of that certificate."""
     token_store_ca_file: Path | None = None
+    """The authority of the token store's own certificate."""
 
     token_store_canaries: bool = False
     """The vendor's own token store implements the operation for canary tokens."""
@@ -136,8 +164,11 @@ class Settings(BaseSettings):
     """The Redis server with the stream `announce_stream`, from which gateways learn of disabled tokens. It is not the
     service's own Redis."""
     announce_stream: str = Field(default="r8scan:disabled", min_length=1, max_length=200)
+    """The name of that stream."""
     announce_webhook_url: HttpUrl | None = None
+    """The address to which disabled tokens are announced, with a signature."""
     announce_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    """The secret that signs the announcements."""
     metrics_key: SecretStr | None = Field(default=None, min_length=16)
     """The key with which Prometheus scrapes `/metrics`. Without it, `/metrics` is off."""
     gateway_key: SecretStr | None = Field(default=None, min_length=16)
@@ -146,8 +177,11 @@ class Settings(BaseSettings):
     token_formats: Annotated[tuple[TokenFormat, ...], NoDecode] = DEFAULT_FORMATS
     """The format of a token, such as `r8_[0-9A-Za-z]{37}`. Separate several formats by commas."""
     enforce: EnforceMode = EnforceMode.DISABLE
+    """`observe` disables nothing, and records what would have been done."""
     digest: Literal["sha256", "hmac-sha256"] = "sha256"
+    """How the token store identifies tokens."""
     digest_key_file: Path | None = None
+    """The file with the key of `hmac-sha256`."""
 
     git_rate: float | None = Field(default=None, ge=0.2, le=1000)
     """Git requests a second at the very first start. The rate rises while GitHub refuses none. The default depends on
@@ -179,25 +213,37 @@ class Settings(BaseSettings):
     """Tokens that reports and rules may disable a minute. Above it, the rest waits for an operator."""
 
     usage_dormant: RuleMode = RuleMode.FLAG
+    """The rule about a token that was not used for long. `flag` asks the operator, `disable` disables."""
     usage_dormant_days: int = Field(default=30, ge=1, le=3650)
+    """Days without use after which a token counts as dormant."""
     usage_dormant_count: int = Field(default=100, ge=1)
+    """Uses of a dormant token in an hour at which the rule applies."""
     usage_spread: RuleMode = RuleMode.FLAG
+    """The rule about a token that is used from many networks or countries."""
     usage_spread_networks: int = Field(default=30, ge=2, le=60)
+    """Networks in an hour at which that rule applies."""
     usage_spread_countries: int = Field(default=8, ge=2, le=30)
+    """Countries in an hour at which that rule applies."""
     usage_listed: RuleMode = RuleMode.FLAG
+    """The rule about a token that is used from a listed network."""
     usage_listed_file: Path | None = None
     """A file of networks in CIDR notation, one a line. # begins a comment."""
     usage_burst: RuleMode = RuleMode.FLAG
+    """The rule about a token that is used much more than before."""
     usage_burst_factor: float = Field(default=20, ge=2, le=1_000_000)
+    """How many times as often as before."""
     usage_burst_count: int = Field(default=1000, ge=1)
+    """Uses in an hour below which that rule does not apply."""
     usage_burst_hours: int = Field(default=24, ge=1, le=10_000)
     """Active hours that a token's history must have before the burst rule applies."""
     usage_keep_days: int = Field(default=35, ge=2, le=400)
+    """Days for which usage is kept."""
 
     keep_days: int = Field(default=730, ge=30, le=36_500)
     """Days for which incidents, mails and the audit log are kept."""
 
     web_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    """The address on which `r8scan serve` listens."""
     web_port: int = Field(default=8080, ge=1, le=65535)
     """The port on which `r8scan serve` listens. A proxy in front of it terminates TLS."""
     web_trusted_proxies: ProxyNetworks | None = None
@@ -214,8 +260,11 @@ class Settings(BaseSettings):
     oidc_issuer: HttpUrl | None = None
     """The OpenID Connect provider by which people sign in to the console. Without it, they use passwords."""
     oidc_client_id: str | None = Field(default=None, min_length=1, max_length=255)
+    """The id of this console at the provider."""
     oidc_client_secret: SecretStr | None = None
+    """The secret of this console at the provider."""
     oidc_scopes: str = Field(default="openid profile email", pattern=r"^openid( [\x21\x23-\x5b\x5d-\x7e]+)*$")
+    """The scopes that are requested of the provider."""
     oidc_role_claim: str = Field(default="groups", min_length=1, max_length=255)
     """The claim whose values decide the role. A dot selects a member of an object: `realm_access.roles`."""
     oidc_operators: Annotated[tuple[str, ...], NoDecode] = ()
@@ -235,7 +284,9 @@ class Settings(BaseSettings):
     """A file that a live worker touches regularly, for the health check `python -m workers.alive`."""
 
     log_format: Literal["console", "json"] = "console"
+    """`json` writes one object a line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least urgent lines that are written."""
 
     @classmethod
     def settings_customise_sources(

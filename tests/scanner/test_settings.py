@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import sha256_digest
-from scanner.settings import SECRETS, Settings, SettingsError, load_settings
+from scanner.settings import SECRETS, Settings, SettingsError, load_settings, reference
 
 
 def test_nothing_has_to_be_set(tmp_path: Path) -> None:
@@ -118,3 +118,8 @@ def test_every_setting_is_documented_by_its_whole_name_and_nothing_else_is() -> 
     known = {f"R8SCAN_{field.upper()}" for field in Settings.model_fields}
     assert known - named == set()
     assert named - known - {f"R8SCAN_{secret}_FILE" for secret in SECRETS} == set()
+
+
+def test_the_page_of_all_settings_is_made_of_their_definitions() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m scanner.settings.reference"
+    assert all(field.description for field in Settings.model_fields.values())
