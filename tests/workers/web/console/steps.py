@@ -50,13 +50,13 @@ def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str
         assert errors == []
 
 
-def act(page: Page, title: str, button: str, **fields: str) -> None:
-    """Open one of the actions of an incident, fill its fields by label, and send it."""
-    page.get_by_text(title, exact=True).click()
-    form = page.locator("details[open]")
-    for label, value in fields.items():
-        form.get_by_label(label).fill(value)
-    form.get_by_role("button", name=button).click()
+def act(page: Page, name: str, **fields: str) -> None:
+    """Open the form of an action of an incident, fill its fields by name, and send it."""
+    form = page.locator(f"details:has(form[action$='/{name}'])")
+    form.locator("summary").click()
+    for field, value in fields.items():
+        form.locator(f"[name={field}]").fill(value)
+    form.get_by_role("button").click()
 
 
 def violations(page: Page, width: int, rules: list[str] | None = None) -> list[tuple[str, str]]:
