@@ -51,7 +51,7 @@ LARGE_LIST_INDEXES = {
     "ix_api_tokens_disabled": "api_tokens (id) WHERE disabled_at IS NOT NULL",
     "ix_audit_people": "audit (id) WHERE who <> 'r8scan'",
 }
-"""The same for the indexes of revision 0022."""
+"""The same for the indexes of revision 0023."""
 
 
 def fill_list_columns(engine: Engine) -> None:
@@ -66,7 +66,7 @@ def fill_list_columns(engine: Engine) -> None:
 
 
 def build_large_list_indexes(engine: Engine) -> None:
-    """Build the indexes that revision 0022 creates on SQLite."""
+    """Build the indexes that revision 0023 creates on SQLite."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for name, definition in LARGE_LIST_INDEXES.items():
@@ -74,7 +74,7 @@ def build_large_list_indexes(engine: Engine) -> None:
         connection.execute(text("RESET statement_timeout"))
 
 
-BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns, "0022": build_large_list_indexes}
+BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns, "0023": build_large_list_indexes}
 """Functions to run before a revision. The upgrade stops at the revision before it and runs the function first."""
 
 

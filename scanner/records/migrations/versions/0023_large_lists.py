@@ -9,8 +9,8 @@ from alembic import op
 
 from scanner.records.online_changes import LARGE_LIST_INDEXES
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
