@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import Float
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import String, Text
@@ -28,7 +29,7 @@ class Heartbeat(Base):
     version: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
-    clock_ahead_seconds: Mapped[float | None]
+    clock_ahead_seconds: Mapped[float | None] = mapped_column(Float)
     """By how much the clock of its host was ahead of the database's when the row was written."""
 
 
