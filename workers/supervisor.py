@@ -147,7 +147,9 @@ def prepare(settings: Settings) -> None:
     except Exception as err:
         if not is_unavailable(err):
             raise
-        raise CannotRun("the database cannot be opened: check R8SCAN_DATABASE_URL and that it is up") from err
+        cause = "".join(str(getattr(err, "orig", err)).strip().splitlines()[:1])
+        todo = "check R8SCAN_DATABASE_URL, that it is up, and that its disk has room"
+        raise CannotRun(f"the database cannot be opened ({cause}): {todo}") from err
     if before != after:
         _log.info("database upgraded", extra={"from_revision": before or "empty", "to_revision": after})
 
