@@ -92,7 +92,9 @@ def test_every_argument_has_a_name_in_capitals() -> None:
     assert [name for name in names if name != name.upper()] == []
 
 
-@pytest.mark.parametrize("command", [("db", "upgrade"), ("incidents", "list"), ("tokens", "list"), ("run",)])
+@pytest.mark.parametrize(
+    "command", [("db", "upgrade"), ("incidents", "list"), ("tokens", "list"), ("rescan", "list"), ("run",)]
+)
 def test_a_database_that_is_newer_than_the_program_is_one_line_everywhere(
     r8scan: Run, state: Database, command: tuple[str, ...]
 ) -> None:
