@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import NamedTuple
 
-from scanner.detection.embedded import holds_streams
+from scanner.detection.brotli_streams import is_brotli, is_firefox_cache
+from scanner.detection.embedded import holds_streams, is_binary
 from scanner.detection.members import Container, Member, Reader
 from scanner.detection.signatures import PROGRAM_STARTS, SIGNATURES, ContainerKind
 from scanner.detection.tar_files import is_tar_header
@@ -55,6 +56,15 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "avro": _Format("avro_files", "avro_members"),
     "ole": _Format("ole_files", "ole_members"),
     "event_stream": _Format("event_streams", "event_stream_members"),
+    "brotli": _Format("brotli_streams", "brotli_members", streamed=True, compressed=True),
+    "chrome_cache": _Format("brotli_streams", "chrome_cache_members"),
+    "firefox_cache": _Format("brotli_streams", "firefox_cache_members"),
+    "woff2": _Format("brotli_streams", "woff2_members"),
+    "diagram": _Format("base64_fields", "diagram_members"),
+    "http_bodies": _Format("base64_fields", "http_body_members"),
+    "blosc": _Format("blosc_chunks", "blosc_members"),
+    "phar": _Format("phar_files", "phar_members"),
+    "encrypted": _Format("signatures", "encrypted_members"),
     "embedded": _Format("embedded", "embedded_members"),
     "unsupported": _Format("signatures", "unsupported_members"),
 }
@@ -79,6 +89,12 @@ def container_kind(content: bytes) -> ContainerKind | None:
     may_end_as_zip = content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]
     if may_end_as_zip and has_directory(content):
         return "zip"
+    if is_binary(content):
+        # The head of an entry of a cache looks like a stream of its own.
+        if is_firefox_cache(content):
+            return "firefox_cache"
+        if is_brotli(content):
+            return "brotli"
     return "embedded" if holds_streams(content) else None
 
 

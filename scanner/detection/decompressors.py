@@ -189,6 +189,30 @@ class _Deflate64(_Stepped):
         return b"".join(pieces)
 
 
+class _Brotli:
+    """One Brotli stream. The library limits its output by itself."""
+
+    def __init__(self) -> None:
+        import brotli
+
+        self._inner = brotli.Decompressor()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.is_finished())
+
+    @property
+    def unused_data(self) -> bytes:
+        return b""
+
+    @property
+    def needs_input(self) -> bool:
+        return bool(self._inner.can_accept_more_data())
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return bytes(self._inner.process(data, output_buffer_limit=max_length))
+
+
 class _Lzip:
     """One member of an lzip file: six bytes, raw LZMA with an end marker, a trailer of twenty bytes."""
 
@@ -278,6 +302,13 @@ def lzma_codec() -> Codec:
 def lzip_codec() -> Codec:
     """Return the codec of lzip."""
     return Codec("lzip", _Lzip, _lzma_errors(), magic=b"LZIP\x01")
+
+
+def brotli_codec() -> Codec:
+    """Return the codec of Brotli."""
+    import brotli
+
+    return Codec("brotli", _Brotli, (brotli.error,))
 
 
 def zstd_codec() -> Codec:

@@ -13,8 +13,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from scanner.detection import decompressors
+from scanner.detection.blosc_chunks import embedded_blosc_chunks, has_unread_filter, shuffled_sizes, unshuffled
 from scanner.detection.compressed import Inflated
-from scanner.detection.members import Container, Member, UnreadableError, whole
+from scanner.detection.limits import Meter
+from scanner.detection.members import Container, Member, UnreadableError, read_up_to, readable, whole
+from scanner.detection.seven_zip_files import seven_zip_members
 from scanner.detection.zip_files import zip_members
 
 if TYPE_CHECKING:
@@ -36,9 +39,10 @@ _MIN_BYTES_OF_DAMAGED_STREAM = 1024
 _MAX_GUESSES = 20_000
 """Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
 
+SCRIPT_STARTS = (b"#!", b"<?")
+_SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
-_MAGICS = (*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
-_BLOSC = (b"blosc", b"BLOSC")
+_MAGICS = (*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", _SEVEN_ZIP, _RAR)
 
 
 @cache
@@ -58,7 +62,11 @@ def holds_streams(content: bytes) -> bool:
 
 def is_binary(content: bytes) -> bool:
     """Return whether a control character at the beginning of the content shows that it is not text."""
-    return bool(content[:HEAD_BYTES].translate(None, _TEXT))
+    head = content[:HEAD_BYTES]
+    # In an installer, a long script precedes the archive.
+    return bool(head.translate(None, _TEXT)) or (
+        head[:2] in SCRIPT_STARTS and bool(content[-HEAD_BYTES:].translate(None, _TEXT))
+    )
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
@@ -68,6 +76,8 @@ def embedded_members(container: Container) -> Iterator[Member]:
         meter.enter()
         yield Member(container.name, _inflated(content, 0, b"", container))
         return
+    yield from embedded_blosc_chunks(container)
+    sizes = shuffled_sizes(content)
     at = 0
     while (found := next(_proven(content, at), None)) is not None:
         start, magic = found
@@ -75,17 +85,35 @@ def embedded_members(container: Container) -> Iterator[Member]:
         if magic == b"PK\x03\x04":
             yield from zip_members(Container(container.name, content[start:], meter))
             break
+        if magic == _RAR:
+            raise UnreadableError("unsupported_container:rar")
+        if magic == _SEVEN_ZIP:
+            yield from seven_zip_members(Container(container.name, content[start:], meter))
+            break
         damaged = meter.unread["damaged"]
         expanded = meter.expanded
         tail = _Tail(content, start)
         stream = _inflated(content, start, magic, container, tail)
-        yield Member(f"stream at {start:#x}", stream)
+        yield from _with_shuffled(Member(f"stream at {start:#x}", stream), sizes, meter)
         if meter.expanded - expanded < _MIN_BYTES_OF_DAMAGED_STREAM:
             meter.unread["damaged"] = damaged
             meter.unread += type(meter.unread)()
         at = max(start + 2, tail.at - stream.unused)
-    if any(name in content for name in _BLOSC):
+    if has_unread_filter(content):
         raise UnreadableError("unsupported_compression")
+
+
+def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
+    """Yield a stream of HDF5 as it is, and with its bytes in the order that they had before the shuffle filter."""
+    if not sizes:
+        yield member
+        return
+    content = read_up_to(readable(member.source), meter.limits.member_bytes)
+    yield member._replace(source=content)
+    for size in sizes:
+        if len(content) % size == 0:
+            meter.take(len(content))
+            yield member._replace(source=unshuffled(content, size))
 
 
 class _Tail:
@@ -134,6 +162,10 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
     head = content[at : at + 64]
     if magic == b"PK\x03\x04":
         return len(head) >= 30 and head[4] < 100 and int.from_bytes(head[8:10], "little") in (0, 8, 9, 12, 14, 93, 95)
+    if magic == _SEVEN_ZIP:
+        return zlib.crc32(head[12:32]).to_bytes(4, "little") == head[8:12]
+    if magic == _RAR:
+        return head[6:8] in (b"\0\xcf", b"\x01\0") or head[6:7] == b"\0"
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
     if magic[0] == 0xFD:

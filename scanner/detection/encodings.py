@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from scanner.detection.base64_tokens import base64_findings_at, base64_findings_in
 from scanner.detection.findings import Finding
-from scanner.detection.hex_dumps import dump_findings_at, dump_findings_in
+from scanner.detection.hex_dumps import MAX_LINE, dump_findings_at, dump_findings_in
 from scanner.detection.joints import joint_kind, unit_kind, unit_value
 from scanner.detection.limits import Meter
 from scanner.detection.matcher import DECODED, Hit, Window
@@ -41,6 +41,7 @@ In a window with many needles, the patterns fail quickly, in C.
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 
+_ADDRESS = re.compile(rb"0x[0-9a-f]{6,16}(?: <[^<>\n]{1,80}>)?:\t")
 _SPLIT_SPAN = 1024
 _SPLIT_LINES = 6
 """Largest distance, in bytes and in lines, between two string literals of one program, of which one has the prefix and
@@ -263,14 +264,19 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
         if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
     ]
     # After a line break, digits may be the offset or the text column of a dump.
-    may_be_dump = not content.startswith(b"0x", start) and (
-        not matches or any(b"\n" in match[0] for match, _ in matches)
-    )
+    is_list = content.startswith(b"0x", start) and not _is_after_address(content, start)
+    may_be_dump = not is_list and (not matches or any(b"\n" in match[0] for match, _ in matches))
     found = list(dump_findings_at(content, start)) if may_be_dump else []
     yield from found
     if not found:
         for match, patterns in matches:
             yield from _hex_list_finding(match, patterns)
+
+
+def _is_after_address(content: bytes, start: int) -> bool:
+    """Return whether the line begins with an address, as `x/8xb` of GDB writes it."""
+    line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
+    return _ADDRESS.match(content, line, start) is not None
 
 
 def _hex_list_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import regex
+
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Meter
 from scanner.detection.token_formats import derived_from_formats, max_token_length
-from scanner.detection.token_patterns import plain_matches
+from scanner.detection.token_patterns import Match, plain_matches
 
 MAX_LINE = 256
 """Letters that are read of one line. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
@@ -18,18 +20,26 @@ LINE_STEPS = 600
 
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
-    rb"(?:(?:0x)?(?P<offset>%(d)s{4,16}):[ \t]+|(?P<wide>%(d)s{6,16})[ \t]+|(?P<short>%(d)s{4,5})[ \t]{2,}"
-    rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00)"
+    rb"(?:(?:0x)?(?P<offset>%(d)s{4,16}):[ \t]+"
+    rb"|[|\xe2\x94\x82]{1,3}(?P<boxed>%(d)s{8})[|\xe2\x94\x82]{1,3}[ \t]+"
+    rb"|(?:%(d)s{8}`)?(?:0x)?(?P<wide>%(d)s{6,16})[ \t]+"
+    rb"|(?P<short>%(d)s{4,5})(?:[ \t]{2,}|\t|[ ]-[ ]|[ ](?=%(d)s{8}[ ]))"
+    rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00"
+    rb"|S(?P<type>[123])(?P<srecord>%(d)s{2})(?:(?<=1..)%(d)s{4}|(?<=2..)%(d)s{6}|(?<=3..)%(d)s{8}))"
 ) % {b"d": _DIGITS}
-# Two spaces separate the halves of a line. Three or more, or other letters, end its bytes.
-_BYTES = rb"(?P<bytes>(?:" + _DIGITS + rb"{2}(?:[ \t]{1,2}|[-:])?)++)"
-_LINE = re.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
+# Two spaces, a hyphen or a thin line separate the halves of a line. Three or more spaces, or other letters, end its
+# bytes.
+_BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:])?)++)"
+_LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
 # In logs, other text precedes the offset.
-_LINE_INSIDE = re.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
+_LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _FEW_DIGITS = 12
 _PAIR = re.compile(_DIGITS + rb"{2}")
-_WORD = re.compile(rb"(" + _DIGITS + rb"{2})(" + _DIGITS + rb"{2})")
-_WORDS = re.compile(rb"(?:" + _DIGITS + rb"{4}[ \t]++)*+(?:" + _DIGITS + rb"{4})?+")
+_WORDS = tuple(
+    (size // 2, regex.compile(rb"(?:(?:0x)?%b{%d}[ \t]++)*+(?:(?:0x)?%b{%d})?+" % (_DIGITS, size, _DIGITS, size)))
+    for size in (4, 8, 16)
+)
+"""The bytes per word, and the pattern of a line of such words: of 16, 32 and 64 bits."""
 
 
 @derived_from_formats
@@ -46,7 +56,7 @@ class _Block:
         self._words: list[bytes] = []
         self._places: list[int] = []
 
-    def add(self, line: re.Match[bytes], size: int) -> None:
+    def add(self, line: Match, size: int) -> None:
         """Add the bytes of a line, at most `size` of them."""
         first = line.start("bytes")
         pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
@@ -54,12 +64,15 @@ class _Block:
         self._places += [place for _, place in pairs]
         end = (pairs[-1][1] + 2 - first) if pairs else 0
         digits = line["bytes"][:end]
-        is_words = _WORDS.fullmatch(digits) is not None
         self._digits += here
-        self._words += _PAIR.findall(_WORD.sub(rb"\2\1", digits)) if is_words else here
+        size = next((count for count, words in _WORDS if words.fullmatch(digits)), 1)
+        for at in range(0, len(here), size):
+            self._words += reversed(here[at : at + size])
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the tokens in the bytes, and in the bytes with each pair swapped (`od -x` prints 16-bit words)."""
+        """Yield the tokens in the bytes, and in the bytes of each word reversed: `od -x`, `xxd -e` and debuggers print
+        little-endian words.
+        """
         orders = [self._digits]
         if self._words != self._digits:
             orders.append(self._words)
@@ -92,13 +105,13 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
 
-def _paid(lines: Iterator[re.Match[bytes] | None], meter: Meter) -> Iterator[re.Match[bytes] | None]:
+def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]:
     for line in lines:
         meter.spend(LINE_STEPS)
         yield line
 
 
-def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[re.Match[bytes] | None]:
+def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[Match | None]:
     """Yield each parsed line from `begin` on, None for a line that is not part of a dump."""
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
@@ -108,16 +121,23 @@ def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[
         count = count - 1 if count is not None else None
 
 
-def _line_at(content: bytes, at: int, end: int) -> re.Match[bytes] | None:
+def _line_at(content: bytes, at: int, end: int) -> Match | None:
+    newline = content.find(b"\n", at, end)
+    end = newline if newline >= 0 else end
     line = _LINE.match(content, at, end)
-    if line is not None and len(line["bytes"]) >= _FEW_DIGITS:
+    if line is not None and line.end("bytes") == end:
         return line
-    return _LINE_INSIDE.search(content, at, end) or line
+    inside = _LINE_INSIDE.finditer(content, at, end)
+    return max((*inside, *([] if line is None else [line])), key=_byte_letters, default=None)
 
 
-def _found(lines: Iterator[re.Match[bytes] | None]) -> Iterator[Finding]:
+def _byte_letters(line: Match) -> int:
+    return len(line["bytes"])
+
+
+def _found(lines: Iterator[Match | None]) -> Iterator[Finding]:
     block = _Block()
-    last: re.Match[bytes] | None = None
+    last: Match | None = None
     for line in lines:
         if last is not None:
             block.add(last, _size(last, line))
@@ -130,13 +150,16 @@ def _found(lines: Iterator[re.Match[bytes] | None]) -> Iterator[Finding]:
     yield from block.findings()
 
 
-def _size(line: re.Match[bytes], following: re.Match[bytes] | None) -> int:
+def _size(line: Match, following: Match | None) -> int:
     """Return the number of bytes in a line, computed from the offset of the next line.
 
     The text column may look like further bytes.
     """
     if line["record"] is not None:
         return int(line["record"], 16)
+    if line["srecord"] is not None:
+        # The count includes the address, which has one byte more than the number of the record's type, and a checksum.
+        return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
     # `od` and `hexdump` write offsets of seven digits, in octal and hexadecimal, and no text column.
     if not begin or not end or len(begin) == 7:
@@ -145,5 +168,5 @@ def _size(line: re.Match[bytes], following: re.Match[bytes] | None) -> int:
     return size if 0 < size <= MAX_LINE else MAX_LINE
 
 
-def _offset(line: re.Match[bytes]) -> bytes:
-    return line["offset"] or line["wide"] or line["short"] or b""
+def _offset(line: Match) -> bytes:
+    return line["offset"] or line["boxed"] or line["wide"] or line["short"] or b""

@@ -106,13 +106,13 @@ JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + 
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 
-# The alternatives, in order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, PowerShell, troff, and the
-# code of the character between two literals, as in `"r8" & Chr(95) & "…"`.
+# The alternatives, in order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff, and the code of the
+# character between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
     rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF](?:[ ]|(?![0-9A-Fa-f]))|\^\^5f|\\+u95\\*+(?:\?|'5f)"
-    rb"|\$\(\[char\](?:95|0x5[fF])\)|\\+(?:\(ul|\[u005F\])"
+    rb"|\\+(?:\(ul|\[u005F\])"
     rb"|\\*+[\"'`][ ]?[.+&|,~]{1,2}[ ]?[A-Za-z][A-Za-z.]{1,22}\((?:95|0x5[fF])\)[ ]?[.+&|,~]{1,2}[ ]?\\*+[\"'`]"
 )
 _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)

@@ -8,7 +8,7 @@ from importlib import import_module
 import scanner.detection
 from scanner.detection.matcher import automata
 
-_LIBRARIES = ("bcj", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
+_LIBRARIES = ("bcj", "brotli", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
 """The libraries that decoders import at their first use."""
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii", "latin-1", "cp437", "utf-16", "utf-32")
 

@@ -8,6 +8,8 @@ from scanner.detection.members import UnreadableError
 # The meter is charged once for this many bytes and steps, because a charge for each would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
+# The largest distance of 13 bits. It announces two further bytes.
+_BLOSCLZ_NEAR = 8191
 
 
 class _Output:
@@ -164,4 +166,37 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
                 length, distance = 1 + (tag >> 2), int.from_bytes(block[at : at + width], "little")
                 at += width
             output.copy(distance, length)
+    return bytes(output.content)
+
+
+def blosclz_block(block: bytes, meter: Meter) -> bytes:
+    """Return the content of a BloscLZ block; same errors as `lz4_block`.
+
+    The format is that of c-blosc's `blosclz.c`: codes like those of FastLZ, with distances of two sizes.
+    """
+    with _Output(meter) as output:
+        at, first = 0, 31
+        while at < len(block):
+            control = block[at] & first
+            at += 1
+            first = 255
+            if control < 32:
+                output.append(block[at : at + control + 1])
+                at += control + 1
+                continue
+            length, distance = (control >> 5) - 1, (control & 31) << 8
+            if length == 6:
+                while at < len(block):
+                    length += block[at]
+                    at += 1
+                    if block[at - 1] != 255:
+                        break
+            if at >= len(block):
+                raise UnreadableError("damaged")
+            distance += block[at]
+            at += 1
+            if distance == _BLOSCLZ_NEAR:
+                distance += int.from_bytes(block[at : at + 2], "big")
+                at += 2
+            output.copy(distance + 1, length + 3)
     return bytes(output.content)

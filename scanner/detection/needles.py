@@ -43,6 +43,7 @@ _AFTER_LETTERS = (
 # third. In them, a dump separates the bytes between groups, or by the offset of the next line.
 _LISTS: tuple[str, ...] = (
     "{0},00,{1}",
+    "{0},{1},{3}",
     "0x{0}",
     "{0} {1} {3}",
     "{0}  {1} {3}",
@@ -51,12 +52,12 @@ _LISTS: tuple[str, ...] = (
     "{0}{1} {3}",
 )
 _LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
-_LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", ": {1}{2}", ": {1} {2}", ": {2}", "  {1}{2}", ":  {2}")
+_LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", " {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
 _LOWER_LISTS += ("0 {1} {2}", "0 {2} ", "0  {1} {2}", "0  {2} ")
-# Little-endian words, as `od -x` and `hexdump` write them, and records of Intel HEX.
-_LOWER_LISTS += ("{1}{0} ", "{1}{0}\n00", " {2}{1} ", " {2}{1}\n")
+# Little-endian words, as `od -x`, `hexdump`, `xxd -e` and debuggers write them.
+_LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
-_DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n")
+_DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
 
 
 class Needle(NamedTuple):
@@ -132,15 +133,15 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     return [Needle(text, "token") for text in texts]
 
 
-def _rarer_escapes(prefix: bytes) -> list[Needle]:
-    """Return the first letter as Perl, PowerShell, CSS, RTF and JavaScript's `escape` write it."""
-    first = prefix[0]
+def _rarer_needles(prefix: bytes) -> list[Needle]:
+    """Return the first letter as Perl and PowerShell escape it, LaTeX's underscore, and the bytes as Node prints them.
+
+    They share an automaton with the needles of streams, which has room for few.
+    """
     before, underscore, _ = prefix.partition(b"_")
-    texts = [b"\\o{%o}" % first, *(before + start for start in (b"{\\", b"^^", b"$([char") if underscore)]
-    for (digits,) in _in_both_cases(b"%02x" % first):
-        texts += [b"\\x{%b}" % digits, b"\\x{00%b}" % digits, b"`u{%b}" % digits, b"\\N{U+%b}" % digits]
-        texts += [b"\\N{U+00%b}" % digits, b"\\0000%b" % digits, b"\\'%b" % digits, b"%%u00%b" % digits]
-    return [Needle(text, "token") for text in texts]
+    texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
+    texts += [b"\\N{U+", before + b"{\\"] if underscore else [b"\\N{U+"]
+    return [*(Needle(text, "token") for text in texts), Needle(b"%d,  %d" % (prefix[0], prefix[1]), "list")]
 
 
 def _in_both_cases(*digits: bytes) -> list[tuple[bytes, ...]]:
@@ -222,16 +223,16 @@ def _stream_needles() -> list[Needle]:
         b"\x1f\x8b\x08",
         b"H4sI",
         b"PK\x03\x04",
-        b"\x28\xb5\x2f\xfd",
-        b"\xfd7zXZ",
         b"7z\xbc\xaf",
         b"\x04\x22\x4d\x18",
     )
     texts = [encoded_needles(magic)[0][0] for magic in magics]
-    texts += [b"Qlpo", b"eJw", b"eJx", b"eJy", b"eJz", b"begin 6", b"begin 7"]
+    texts += [b"KLUv", b"XQAA", b"TFpJUA", b"Qlpo", b"eJw", b"eJx", b"eJy", b"eJz", b"begin 6", b"begin 7"]
     return [
         *(Needle(text, "stream") for text in texts),
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
+        # The first letter of xz in base64 is a slash, or an underscore in the alphabet of URLs.
+        Needle(b"Td6WF", "stream", -1),
         *(
             Needle(before + b"e" + header, "stream", 1)
             for header in (b"N", b"A", b"F")
@@ -291,5 +292,5 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     formats = [(form, form.prefix.encode()) for form in active_formats()]
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
     encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
-    rarer = [needle for _, prefix in formats for needle in _rarer_escapes(prefix)]
-    return (*_groups(texts, 0), *_groups(encoded, 22), *_groups(_stream_needles() + rarer, 29))
+    rarer = [needle for _, prefix in formats for needle in _rarer_needles(prefix)]
+    return (*_groups(texts, 0), *_groups(encoded, 27), *_groups(_stream_needles() + rarer, 76))

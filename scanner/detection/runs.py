@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import regex
 
+from scanner.detection.containers import container_kind
 from scanner.detection.encoded_lines import LINE_STARTS, lines_at
 from scanner.detection.findings import Finding, Segments, wrapped
 from scanner.detection.limits import Meter
@@ -63,6 +64,7 @@ _OTHER_MAGICS = (
     b"\xfd7zXZ\0",
     b"7z\xbc\xaf\x27\x1c",
     b"\x04\x22\x4d\x18",
+    b"LZIP\x01",
     *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
 )
 _OTHER_STREAMS = frozenset(magic[:2] for magic in _OTHER_MAGICS)
@@ -305,6 +307,8 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
         return _begins_stream(inner, inflate=inflate, proof=proof)
     if head[:4] == b"PK\x03\x04":
         return _begins_zip(head)
+    if head[:3] == b"]\0\0":
+        return len(head) >= _MIN_STREAM_LENGTH and container_kind(head) == "lzma"
     if head[:2] in _OTHER_STREAMS:
         return len(head) >= _MIN_STREAM_LENGTH and head.startswith(_OTHER_MAGICS)
     if len(head) < _MIN_STREAM_LENGTH or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
+from scanner.detection.base64_fields import has_diagram, has_http_bodies
+from scanner.detection.blosc_chunks import has_filters, is_blosc_chunk
 from scanner.detection.members import Container, Member, UnreadableError, read_up_to, readable
 
 ContainerKind = Literal[
@@ -41,10 +43,23 @@ ContainerKind = Literal[
     "avro",
     "ole",
     "event_stream",
+    "brotli",
+    "chrome_cache",
+    "firefox_cache",
+    "woff2",
+    "diagram",
+    "http_bodies",
+    "blosc",
+    "phar",
+    "encrypted",
     "embedded",
     "unsupported",
 ]
 """`unsupported` stands for containers that are only counted, because they cannot be read."""
+
+
+PHAR_END = b"__HALT_COMPILER();"
+"""What ends the program at the beginning of a PHP archive."""
 
 
 class Signature(NamedTuple):
@@ -166,10 +181,22 @@ _ALL = (
     Signature(b"REDIS0", "redis", lambda content: content[5:9].isdigit() and content[9:10] > b"\xef"),
     Signature(b"PGDMP\x01", "postgresql"),
     Signature(b"Obj\x01", "avro"),
+    Signature(b"ANDROID BACKUP\n", "encrypted", lambda content: b"\nAES-256\n" in content[:40]),
     Signature(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole", _is_ole),
     Signature(b"data:", "event_stream", _is_event_stream),
     Signature(b"event:", "event_stream", _is_event_stream),
     Signature(b"id:", "event_stream", _is_event_stream),
+    Signature(b"\x30\x5c\x72\xa7\x1b\x6d\xfb\xfc", "chrome_cache"),
+    Signature(b"wOF2", "woff2"),
+    *(Signature(start, "diagram", has_diagram) for start in (b"<mxfile", b"<svg", b"<?xml")),
+    *(
+        Signature(start, "http_bodies", has_http_bodies)
+        for start in (b'{"', b"{\n", b"{\r", b"{ ", b"[{", b"[\n", b"[\r")
+    ),
+    Signature(b"\x02\x01", "blosc", is_blosc_chunk),
+    Signature(b"\x89HDF\r\n\x1a\n", "embedded", has_filters),
+    Signature(b"<?", "phar", lambda content: PHAR_END in content),
+    Signature(b"#!", "phar", lambda content: PHAR_END in content),
     *(Signature(start, "zlib", _is_zlib) for start in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")),
     _unsupported("rar", b"Rar!\x1a\x07\0"),
     _unsupported("rar", b"Rar!\x1a\x07\x01\0"),
@@ -182,6 +209,15 @@ _ALL = (
     _unsupported("arrow", b"FEA1", lambda content: content[-4:] == b"FEA1"),
     _unsupported("parquet", b"PAR1", _is_parquet),
     _unsupported("xar", b"xar!\0"),
+    _unsupported("orc", b"ORC", lambda content: content[-4:-1] == b"ORC"),
+    _unsupported("qcow2", b"QFI\xfb\0\0\0"),
+    _unsupported("vmdk", b"KDMV\x01\0\0\0"),
+    _unsupported("zpaq", b"7kSt\xa0\x31\x83\xd3"),
+    _unsupported("lrzip", b"LRZI\0"),
+    _unsupported("szdd", b"SZDD\x88\xf0\x27\x33"),
+    _unsupported("chm", b"ITSF\x03\0\0\0"),
+    _unsupported("blosc2", b"\x9e\xa8b2frame\0"),
+    _unsupported("swf_lzma", b"ZWS", lambda content: 13 <= content[3] < 60 and b"\0" in content[4:20]),
     _unsupported("wim", b"MSWIM\0\0\0"),
     _unsupported("lzfse", b"bvx2", lambda content: b"\0" in content[4:16]),
     _unsupported("pbzx", b"pbzx\0"),
@@ -200,6 +236,13 @@ SIGNATURES = _by_start()
 
 PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"\xca\xfe", b"\xfe\xed", b"Cr"))
 """The first bytes of programs and packages that may be followed by a zip."""
+
+
+def encrypted_members(container: Container) -> Iterator[Member]:
+    """Raise UnreadableError: the container is encrypted."""
+    del container
+    yield from ()
+    raise UnreadableError("encrypted")
 
 
 def unsupported_members(container: Container) -> Iterator[Member]:

@@ -22,14 +22,14 @@ from scanner.detection.joints import (
 )
 from scanner.detection.token_formats import TokenFormat, active_formats, derived_from_formats
 
-_GAP = rb"[\s,:;-]{0,40}+(?:0[xX])?+"
-_COMMA = rb"[\s,;]{1,40}+"
-# UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at the ends of
-# lines.
+# What separates two numbers in hexadecimal: punctuation, casts of Java, and directives of an assembler.
+_GAP = rb"(?:[\s,:;\"'-]{0,40}+|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
+_COMMA = rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+)"
+# UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at line ends.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
 # The end of a literal or of its line, or the place where a template or a format string inserts the rest.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
-_BREAK = rb"[%=&\\\\\"'`\r\n<|?{}^$\xe2\xc2\xef\xcd\xf3\x1b]"
+_BREAK = rb"[%=&\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
 MIN_LAST_PART = 12
 """Characters of the second of two literals. A shorter literal may be any word."""

@@ -31,6 +31,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "png": ("PNG",),
     "embedded": ("embedded",),
     "files": ("Avro", "OLE", "event stream"),
+    "dumps": ("Redis", "PostgreSQL"),
+    "lz": ("lz4", "Snappy", "compress", "lzip"),
+    "brotli": ("Brotli", "WOFF2"),
+    "blosc": ("Blosc", "shuffled"),
+    "text_files": ("diagram", "PHP", "archive after", "7z after"),
     "git_files": ("git pack", "git bundle"),
 }
 """Names of fuzz targets, each with the first words of the names of its containers."""

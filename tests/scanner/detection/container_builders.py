@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.scanner.detection.stream_builders import STREAMS
+
 Builder = Callable[[bytes], bytes]
 
 
@@ -461,6 +463,7 @@ CONTAINERS: dict[str, Builder] = {
     "embedded xz": lambda content: behind_a_header(lzma.compress(content)),
     "embedded Zstandard": lambda content: behind_a_header(zstandard_compressed(content)),
     "embedded zip": lambda content: behind_a_header(zipped(content) + bytes(70_000)),
+    **STREAMS,
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }

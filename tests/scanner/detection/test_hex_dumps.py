@@ -94,9 +94,35 @@ def node_buffer(data: bytes) -> str:
     return '{\n  "data": [\n    ' + ",\n    ".join(map(str, data)) + "\n  ]\n}\n"
 
 
+def xxd_words(data: bytes) -> str:
+    def words(row: bytes) -> str:
+        return " ".join(row[at : at + 4][::-1].hex().rjust(8) for at in range(0, len(row), 4))
+
+    return "".join(f"{at:08x}: {words(row):<35}  {shown(row)}\n" for at, row in rows(data, 16))
+
+
+def one_byte_per_directive(data: bytes) -> str:
+    return "".join(f"\t.byte\t0x{byte:02x}\n" for byte in data)
+
+
+def gdb_bytes(data: bytes) -> str:
+    return "".join(
+        f"0x7fffffffe{at:03x}:\t" + "\t".join(f"0x{byte:02x}" for byte in row) + "\n" for at, row in rows(data, 8)
+    )
+
+
+def python_hex(data: bytes) -> str:
+    return str([hex(byte) for byte in data])
+
+
+def kernel_log(data: bytes) -> str:
+    return "".join(f"[ 12.{at:06}] raw: {at:08x}: {row.hex(' '):<47}  {shown(row)}\n" for at, row in rows(data, 16))
+
+
 TOOLS: tuple[Callable[[bytes], str], ...] = (
     *(xxd, xxd_plain, hexdump, od_bytes, od_bytes_without_offsets, od_words, bit_converter, tcpdump, wireshark),
     *(curl_trace, format_hex, intel_hex, go_bytes, node_buffer),
+    *(xxd_words, one_byte_per_directive, gdb_bytes, python_hex, kernel_log),
 )
 
 
@@ -119,3 +145,50 @@ def test_text_beside_the_bytes_is_not_taken_for_bytes() -> None:
     for tool in (xxd, hexdump, tcpdump, wireshark, curl_trace, format_hex):
         (found,) = Detector().scan(Document(tool(data).encode(), Place("file"))).candidates
         assert found.digest == sha256_digest(token), tool.__name__
+
+
+def s_records(data: bytes) -> str:
+    lines = []
+    for at, row in rows(data, 32):
+        body = bytes((len(row) + 3, at >> 8, at & 255)) + row
+        lines.append(f"S1{(body + bytes((~sum(body) & 255,))).hex().upper()}\n")
+    return "".join(lines)
+
+
+def windbg(data: bytes) -> str:
+    return "".join(
+        f"00007ff6`{at:08x}  {row[:8].hex(' '):<23}-{row[8:].hex(' '):<23}  {shown(row)}\n"
+        for at, row in rows(data, 16)
+    )
+
+
+def openssl(data: bytes) -> str:
+    return "".join(
+        f"{at:04x} - {row[:8].hex(' '):<23}-{row[8:].hex(' '):<23}   {shown(row)}\n" for at, row in rows(data, 16)
+    )
+
+
+def certutil(data: bytes) -> str:
+    return "".join(f"{at:04x}\t{row.hex(' '):<47}   {shown(row)}\r\n" for at, row in rows(data, 16))
+
+
+def hexyl(data: bytes) -> str:
+    return "".join(
+        f"│{at:08x}│ {row[:8].hex(' '):<23} ┊ {row[8:].hex(' '):<23} │{shown(row)}│\n" for at, row in rows(data, 16)
+    )
+
+
+def netty(data: bytes) -> str:
+    return "".join(f"|{at:08x}| {row.hex(' '):<47} |{shown(row)}|\n" for at, row in rows(data, 16))
+
+
+RARER_TOOLS = (s_records, windbg, openssl, certutil, hexyl, netty)
+
+
+@pytest.mark.parametrize("tool", RARER_TOOLS, ids=lambda tool: tool.__name__)
+def test_dumps_of_rarer_tools_are_read_if_the_prefix_lies_within_a_line(tool: Callable[[bytes], str]) -> None:
+    token = random_token(random.Random(7))
+    for before in (2, 9, 10, 16, 18, 25):
+        data = b"=" * before + token + b"\nmore text that follows it"
+        candidates = Detector().scan(Document(tool(data).encode(), Place("file"))).candidates
+        assert [found.digest for found in candidates] == [sha256_digest(token)], before

@@ -77,9 +77,19 @@ def test_a_formula_is_no_zlib_stream(exponent: int) -> None:
     assert container_kind(b"x^%d + %d * x + 1\n" % (exponent, exponent) * 10) is None
 
 
+AFTER_A_PROGRAM = (
+    "zip after a program",
+    "7z after a program",
+    "archive after a long script",
+    "PHP archive",
+    "Blosc chunk",
+)
+"""Their first bytes alone do not show that they are containers."""
+
+
 def test_every_container_is_recognised_by_512_bytes() -> None:
     for name, build in CONTAINERS.items():
         content = build(b"text " * 2_000)
         kind = container_kind(content)
-        if kind is not None and name != "zip after a program":
+        if kind is not None and name not in AFTER_A_PROGRAM:
             assert container_kind(content[:512]) == kind, name

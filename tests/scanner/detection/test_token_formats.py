@@ -38,7 +38,7 @@ OTHERS = parse_formats(
     "sk_live_[0-9a-zA-Z]{24}, hf_[A-Za-z]{34}, acme-[a-f0-9]{32}, ghp_[0-9A-Za-z]{36}:crc32, glpat-[0-9A-Za-z_-]{20}"
 )
 
-NEEDLES_DIGEST = "0fb0c3f49865eb829ead092206ed13bd4407269ec77b852a9e7465794f488cda"
+NEEDLES_DIGEST = "8e7ddd66565c1e8de093fe97ea6ac65fe7aea47ac5b846ebd1fb6dfd747f7a94"
 """SHA-256 of the needles of the default format, in their order. Measure the speed again before you change it."""
 
 HYPHEN_AFTER_WRAP = ("terminal recording, wrapped", "terminal recording, wrapped with the letter repeated")
@@ -105,7 +105,7 @@ def test_a_wrong_format_is_refused_in_one_line(text: str, reason: str, monkeypat
 
 
 def test_the_default_format_has_the_needles_that_were_tuned_for_it() -> None:
-    assert [len(group) for group in needle_groups()] == [64, 63, 49]
+    assert [len(group) for group in needle_groups()] == [64, 64, 44]
     assert (
         hashlib.sha256(repr([list(map(tuple, group)) for group in needle_groups()]).encode()).hexdigest()
         == NEEDLES_DIGEST

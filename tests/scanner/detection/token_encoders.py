@@ -265,20 +265,36 @@ ENCODINGS: dict[str, Encoder] = {
     "bzip2 in base64": _compressed_base64(bz2.compress),
     "xz in base64": _compressed_base64(lzma.compress, prose=True),
     "zstd in base64": _compressed_base64(zstandard.compress, prose=True),
+    "lzma in base64": _compressed_base64(lambda text: lzma.compress(text, lzma.FORMAT_ALONE), prose=True),
+    "xz in base64url": lambda token, chance: (
+        b"https://a.example/#"
+        + base64.urlsafe_b64encode(lzma.compress("".join(chance.choices("etaoin", k=900)).encode() + token)).rstrip(
+            b"="
+        )
+    ),
+    "byte array of JavaScript as an object": lambda token, chance: json.dumps(
+        dict(enumerate(token)), separators=(",", ":")
+    ).encode(),
+    "byte array as Node prints it": lambda token, chance: (
+        "Uint8Array(40) [\n  "
+        + ",\n  ".join(", ".join(f"{byte:3}" for byte in token[at : at + 12]) for at in range(0, len(token), 12))
+        + "\n]"
+    ).encode(),
+    "registry export (hex)": lambda token, chance: b'"KEY"=hex:' + token.hex(",").encode(),
+    "Java bytes": lambda token, chance: ", ".join(f"(byte)0x{byte:02X}" for byte in token).encode(),
     "zlib in a link (kroki, pako)": lambda token, chance: (
         b"https://kroki.io/graphviz/svg/" + base64.urlsafe_b64encode(zlib.compress(token * 2, 9))
     ),
     r"\x{5f} (Perl)": _each("\\x{%x}"),
     r"\N{U+5F} (Perl)": _underscore("\\N{U+%04X}"),
-    r"\o{137} and \o137 (Rust, Haskell)": _underscore("\\o{%o}"),
+    r"\o{137} (Perl)": _underscore("\\o{%o}"),
     "`u{5f} (PowerShell)": _each("`u{%x}"),
-    "$([char]95) (PowerShell)": _instead_of_underscores(b"$([char]95)"),
     r"\5f (CSS)": _instead_of_underscores(b"\\5f "),
-    r"\00005f (CSS)": _each("\\%06x"),
+    r"\00005f (CSS)": _underscore("\\%06x"),
     r"\char95 (LaTeX)": _instead_of_underscores(b'\\char"5F '),
     r"{\_} (LaTeX)": _instead_of_underscores(b"{\\_}"),
-    r"\'5f (RTF)": _each("\\'%02x"),
-    "%u005F (JavaScript's escape)": _each("%%u%04X"),
+    r"\'5f (RTF)": _underscore("\\'%02x"),
+    "%u005F (JavaScript's escape)": _underscore("%%u%04X"),
     r"\095 (OCaml)": _underscore("\\%03d"),
     "Chr(95) between two literals": _instead_of_underscores(b'" & Chr(95) & "'),
     "format string with the rest as argument": lambda token, chance: (
