@@ -105,16 +105,18 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
 
 
 def _part(part: bytes, size: int, codec: int, meter: Meter) -> bytes:
-    if codec == _ZLIB:
-        meter.take(size)
-        return zlib.decompressobj().decompress(part, size)
-    if codec == _ZSTD:
+    if codec in (_ZLIB, _ZSTD):
         import zstandard
 
         meter.take(size)
-        if zstandard.frame_content_size(part) > size:
-            raise UnreadableError("damaged")
-        return zstandard.ZstdDecompressor().decompress(part, max_output_size=size)
+        try:
+            if codec == _ZLIB:
+                return zlib.decompressobj().decompress(part, size)
+            if zstandard.frame_content_size(part) <= size:
+                return zstandard.ZstdDecompressor().decompress(part, max_output_size=size)
+        except (zlib.error, zstandard.ZstdError) as error:
+            raise UnreadableError("damaged") from error
+        raise UnreadableError("damaged")
     if codec >= len(_LZ_CODECS):
         raise UnreadableError("unsupported_compression")
     return _LZ_CODECS[codec](part, meter)
