@@ -23,7 +23,7 @@ def deflated(content: bytes) -> bytes:
 
 
 def brotli_compressed(content: bytes) -> bytes:
-    return brotli.compress(_PROSE + content)
+    return bytes(brotli.compress(_PROSE + content))
 
 
 def chrome_cache(body: bytes) -> bytes:
