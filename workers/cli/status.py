@@ -1,11 +1,11 @@
-"""`r8scan status`: the state of the service on one screen."""
+"""`r8scan status`: whether the service works, its problems, and its state in tables."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from workers.cli.output import message_state
 from workers.health.overview import overview
 from workers.health.problems import counted
 from workers.health.rows import IncidentRow, Overview, SourceRow
+from workers.health.verdict import verdict
 
 WATCH_SECONDS = 2.0
 
@@ -29,7 +30,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show the status again every two seconds.")] = False,
 ) -> None:
-    """Show sources, budgets, queues, outbox, the last incidents, and what is wrong.
+    """Say whether the service works and what is wrong; then show its sources, queues, messages and last incidents.
 
     Exit status: 0 all is well, 1 there are problems.
 
@@ -61,22 +62,24 @@ def status(
 
 def as_json_object(found: Overview) -> dict[str, Any]:
     """Return the JSON object that `--json` prints."""
-    return {**dataclasses.asdict(found), "problems": [one.as_json() for one in found.problems]}
+    said = dataclasses.asdict(verdict(found))
+    return {"verdict": said, **dataclasses.asdict(found), "problems": [one.as_json() for one in found.problems]}
 
 
-def _watch(look: Any) -> None:
-    def screen() -> RenderableType:
-        # Print problems first, because the end may not fit on the terminal.
-        found = look()
-        return Group(*_problems(found), _screen(found))
-
-    with Live(screen(), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
+def _watch(look: Callable[[], Overview]) -> None:
+    with Live(_screen(look()), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(WATCH_SECONDS)
-                live.update(screen(), refresh=True)
+                live.update(_screen(look()), refresh=True)
         except KeyboardInterrupt:
             return
+
+
+def _verdict(found: Overview) -> Text:
+    said = verdict(found)
+    style = "bold red" if not said.works else "yellow" if said.problems else "green"
+    return Text(output.plain(said.sentence), style=style)
 
 
 def _problems(found: Overview) -> list[RenderableType]:
@@ -97,10 +100,10 @@ def _times(found: Overview, one: IncidentRow) -> tuple[str | None, str | None]:
 def _screen(found: Overview) -> RenderableType:
     speed = found.speed
     delays = (
-        f"visible to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
+        f"public to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
         f" ({counted(speed.incidents_24h, 'incident')})"
         if speed.p50_seconds is not None
-        else "visible to disabled: nothing was disabled in 24 hours"
+        else "public to disabled: no token that was found in public was disabled in 24 hours"
     )
     sightings = ", ".join(f"{count} {state}" for state, count in sorted(found.sightings.items())) or "none"
     parts: list[RenderableType] = [
@@ -122,7 +125,7 @@ def _screen(found: Overview) -> RenderableType:
     columns = ("incident", "token", "account", "action", "detected", "disabled")
     parts.append(_table("Last incidents", columns, incident_rows, optional=("disabled", "token")))
     spaced = [part for one in parts for part in (one, Text())]
-    return Group(*spaced, *(_problems(found) or [Text("all is well", style="green")]))
+    return Group(_verdict(found), *_problems(found), Text(), *spaced)
 
 
 def _configuration(found: Overview) -> str:

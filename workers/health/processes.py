@@ -57,10 +57,12 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
         todo = "repair it; finds and events wait in the spool"
         found.problems.append(Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo))
         return
-    is_running = any(one.silent_seconds <= SILENT_SECONDS for one in found.processes)
+    # The web server finds nothing and disables nothing, so a service of which only it runs does not run.
+    workers = [one for one in found.processes if one.role != WEB]
+    is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
-    if not is_running and (is_embedded or not found.processes):
-        found.problems.append(_not_running(found))
+    if not is_running and (is_embedded or not workers):
+        found.problems.append(_not_running(workers))
         return
     if reason := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
@@ -110,11 +112,11 @@ def _is_forgotten(one: ProcessRow, found: Overview) -> bool:
     )
 
 
-def _not_running(found: Overview) -> Problem:
-    newest = min(found.processes, key=lambda one: one.silent_seconds, default=None)
+def _not_running(workers: list[ProcessRow]) -> Problem:
+    newest = min(workers, key=lambda one: one.silent_seconds, default=None)
     if newest is None:
-        return Problem(Kind.NOT_RUNNING, "no process of the service was ever seen", "start r8scan run")
-    sentence = f"no process of the service was seen for {span(newest.silent_seconds)}"
+        return Problem(Kind.NOT_RUNNING, "no worker was ever seen", "start r8scan run")
+    sentence = f"no worker runs, the last was seen {span(newest.silent_seconds)} ago"
     return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)
 
 

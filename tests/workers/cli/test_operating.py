@@ -47,6 +47,9 @@ def test_the_status_reports_a_service_that_was_never_started(r8scan: Run, state:
     assert done.returncode == 1
     kinds = [one["kind"] for one in json.loads(done.stdout)["problems"]]
     assert kinds == ["not_running", "mails_go_nowhere", "operator_not_set"]
+    lines = r8scan("status").stdout.splitlines()
+    assert lines[0] == "NOT WORKING: no worker was ever seen; start r8scan run"
+    assert [line[:2] for line in lines[1:5]] == ["! ", "! ", "! ", ""], "problems follow the verdict"
 
 
 def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: Database) -> None:
@@ -108,6 +111,9 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
     assert found["queues"][0]["jobs"] == 1
     assert found["speed"]["p50_seconds"] == 2.0
     shown = r8scan("status", env=COMPLETE).stdout
+    said = "Working: disabling, 3 of 5 sources polled, nothing waits for you"
+    assert shown.splitlines()[0] == said
+    assert found["verdict"] == {"works": True, "problems": 0, "sentence": said}
     for part in (
         "mode: disable   mails: smtp 127.0.0.1:1   tokens: own tables",
         "public_events",
@@ -115,7 +121,6 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
         "3900",
         "r8_Ab1…xyz9",
         "p50 2.0 s",
-        "all is well",
     ):
         assert part in shown
 

@@ -109,7 +109,7 @@ def test_a_service_that_does_not_run_is_the_problem_and_not_github(database: Dat
     with database.write() as session:
         seen(session, silent_seconds=600)
     (problem,) = problems(database, settings)
-    assert (problem.kind, problem.sentence) == (Kind.NOT_RUNNING, "no process of the service was seen for 10 minutes")
+    assert (problem.kind, problem.sentence) == (Kind.NOT_RUNNING, "no worker runs, the last was seen 10 minutes ago")
 
 
 def test_an_unavailable_redis_is_named_and_not_the_workers(

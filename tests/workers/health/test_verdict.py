@@ -1,0 +1,98 @@
+"""The verdict says that the service works only if its workers run, and names the cause if it does not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from workers.health.problems import Kind, Problem
+from workers.health.rows import Configuration, Decisions, Overview, ProcessRow, SourceRow
+from workers.health.verdict import verdict
+from workers.queues import BEAT, QUEUES, WEB
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+def process(role: str, silent_seconds: float = 0.0) -> ProcessRow:
+    queues = tuple(queue for queue, consumer in QUEUES.items() if consumer == role)
+    return ProcessRow(role, "host-1", 1, queues, NOW, NOW, silent_seconds, "1")
+
+
+def source(name: str, error: str | None = None) -> SourceRow:
+    return SourceRow(name, True, NOW, NOW, NOW, 0.0, 0, 0, {}, {}, {}, {}, {}, {}, {}, {}, error)
+
+
+def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Overview:
+    """Return a service with two sources and a process of each role. Those of the roles in `silent` are silent."""
+    found = Overview(NOW, Configuration("disable", "smtp x", "own tables", ("gists", "public_events")))
+    roles = [role for role in (*dict.fromkeys(QUEUES.values()), BEAT, WEB) if role != without]
+    found.processes = [process(role, silent_seconds if role in silent else 0.0) for role in roles]
+    found.sources = [source("gists"), source("public_events")]
+    return found
+
+
+def test_a_service_whose_workers_run_works_and_says_what_it_does() -> None:
+    said = verdict(service())
+    assert said.works
+    assert said.sentence == "Working: disabling, 2 of 2 sources polled, nothing waits for you"
+
+
+def test_a_service_of_which_only_the_web_server_runs_does_not_work() -> None:
+    said = verdict(service(*QUEUES.values(), BEAT, silent_seconds=1680.0))
+    assert not said.works
+    assert said.sentence == "NOT WORKING: no worker runs, the last was seen 28 minutes ago; start r8scan run"
+    found = service()
+    found.processes = [process(WEB)]
+    assert verdict(found).sentence == "NOT WORKING: no worker runs; start r8scan run"
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        (BEAT, "no source is polled, because beat does not run"),
+        ("poller", "no source is polled, because no poller runs"),
+        ("scanner", "no push is read, because no scanner runs"),
+        ("responder", "no found token is disabled, because no responder runs"),
+    ],
+)
+def test_a_missing_role_without_which_leaks_stay_public_is_the_cause(role: str, words: str) -> None:
+    for found in (service(role), service(without=role)):
+        assert verdict(found).sentence == f"NOT WORKING: {words}; start r8scan run"
+
+
+def test_without_a_rescanner_new_leaks_are_still_disabled() -> None:
+    assert verdict(service("rescanner")).works
+
+
+@pytest.mark.parametrize("kind", [Kind.DATABASE_AWAY, Kind.REDIS_AWAY, Kind.STORE_AWAY, Kind.DISABLING_WAITS])
+def test_a_problem_that_stops_all_work_is_the_cause(kind: Kind) -> None:
+    found = service()
+    found.problems = [Problem(Kind.OPERATOR_NOT_SET, "x", "y"), Problem(kind, "it does not answer", "repair it")]
+    said = verdict(found)
+    assert (said.works, said.problems) == (False, 2)
+    assert said.sentence == "NOT WORKING: it does not answer; repair it"
+
+
+def test_a_service_with_problems_works_and_names_their_number_and_what_waits() -> None:
+    found = service()
+    found.sources[0] = source("gists", error="x")
+    found.problems = [Problem(Kind.SOURCE_ERROR, "x", "y", subject="gists"), Problem(Kind.FLAGGED_WAITS, "x", "y")]
+    found.decisions = Decisions(flagged=3)
+    said = verdict(found)
+    assert said.works
+    assert (
+        said.sentence == "Working, with 2 problems: disabling, 1 of 2 sources polled, 3 tokens wait for your decision"
+    )
+
+
+def test_a_service_without_sources_does_not_work() -> None:
+    found = service()
+    found.sources = []
+    assert verdict(found).sentence == "NOT WORKING: no source is on; set R8SCAN_SOURCES"
+
+
+def test_a_service_that_only_observes_says_so() -> None:
+    found = service()
+    found.configuration = Configuration("observe", "smtp x", "own tables", ("gists",))
+    assert "observing only, disabling nothing" in verdict(found).sentence

@@ -1,0 +1,101 @@
+"""The verdict about the service: one sentence that says whether it works. The status command and the console show it
+first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scanner.records.states import EnforceMode
+from workers.health.problems import Kind, counted, span
+from workers.health.processes import SILENT_SECONDS, has_consumer, is_alive
+from workers.health.rows import Overview
+from workers.queues import BEAT, WEB
+
+STOPPERS = (
+    Kind.DATABASE_AWAY,
+    Kind.DATABASE_VERSION,
+    Kind.DATABASE_READ_ONLY,
+    Kind.REDIS_AWAY,
+    Kind.NOT_RUNNING,
+    Kind.DISABLING_WAITS,
+    Kind.STORE_AWAY,
+)
+"""Problems with which the service finds no token, or disables none that it finds, the most general first."""
+NEEDED = {
+    "polling": "no source is polled, because no poller runs",
+    "scanning": "no push is read, because no scanner runs",
+    "responding": "no found token is disabled, because no responder runs",
+    "notifying": "nobody is notified, because no responder runs",
+}
+"""What does not happen while nothing consumes a queue. Without the queue of rescans, only rescans wait."""
+START = "start r8scan run"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the service works.
+
+    Attributes:
+        works: Whether new leaks are found and decided. Problems may still delay or hide a part of them.
+        problems: The number of known problems.
+        sentence: The verdict for people, without a final full stop.
+    """
+
+    works: bool
+    problems: int
+    sentence: str
+
+
+def verdict(found: Overview) -> Verdict:
+    """Return whether the service works, with the cause if it does not."""
+    number = len(found.problems)
+    if cause := _cause(found):
+        return Verdict(False, number, f"NOT WORKING: {cause}")
+    with_problems = f", with {counted(number, 'problem')}" if number else ""
+    return Verdict(True, number, f"Working{with_problems}: {_mode(found)}, {_polled(found)}, {_waits(found)}")
+
+
+def _cause(found: Overview) -> str | None:
+    """Return why the service does not work and what to do, None if it works."""
+    kinds = {one.kind: one for one in reversed(found.problems)}
+    stopper = next((kinds[kind] for kind in STOPPERS if kind in kinds), None)
+    if stopper is not None and stopper.kind not in (Kind.DISABLING_WAITS, Kind.STORE_AWAY):
+        return f"{stopper.sentence}; {stopper.todo}"
+    # The console's own process reports as well, but finds nothing.
+    workers = [one for one in found.processes if one.role not in (WEB, BEAT)]
+    silent = min((one.silent_seconds for one in workers), default=None)
+    if silent is None:
+        return f"no worker runs; {START}"
+    if silent > SILENT_SECONDS:
+        return f"no worker runs, the last was seen {span(silent)} ago; {START}"
+    if not is_alive(found, BEAT):
+        return f"no source is polled, because beat does not run; {START}"
+    missing = next((words for queue, words in NEEDED.items() if not has_consumer(found, queue)), None)
+    if missing:
+        return f"{missing}; {START}"
+    if stopper is not None:
+        return f"{stopper.sentence}; {stopper.todo}"
+    if not any(one.is_on for one in found.sources):
+        return "no source is on; set R8SCAN_SOURCES"
+    return None
+
+
+def _mode(found: Overview) -> str:
+    return "disabling" if found.configuration.enforce == EnforceMode.DISABLE else "observing only, disabling nothing"
+
+
+def _polled(found: Overview) -> str:
+    silent = {one.subject for one in found.problems if one.kind in (Kind.SOURCE_SILENT, Kind.SOURCE_ERROR)}
+    wanted = [one for one in found.sources if one.is_on]
+    polled = [one for one in wanted if one.last_success_at and not one.error and one.source not in silent]
+    return f"{len(polled)} of {len(wanted)} sources polled"
+
+
+def _waits(found: Overview) -> str:
+    """Return what waits for a person."""
+    decisions = found.decisions
+    number = decisions.held + decisions.protected + decisions.flagged
+    if number:
+        return f"{counted(number, 'token waits', 'tokens wait')} for your decision"
+    return "the brake holds reports" if decisions.brake_closed_at else "nothing waits for you"
